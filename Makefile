@@ -1,0 +1,45 @@
+# make run and make test need nothing but Python, git and make; see deploy/setup.sh.
+PYTHON ?=
+export PYTHON
+
+.PHONY: help run test check format lock schema reset clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+run: ## prepare everything, then run the whole system until Ctrl-C
+	@deploy/setup.sh run
+	@.venv/bin/python -m runner
+
+test: ## prepare everything, then run all tests against real RabbitMQ
+	@deploy/setup.sh test
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: ## formatting, lint, types and the direction of imports
+	@deploy/setup.sh tools
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache
+
+format: ## format the code
+	@deploy/setup.sh tools
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock: ## renew the locked packages from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links --upgrade -o requirements.txt
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o requirements-test.txt
+
+schema: ## write the JSON Schemas that editors use
+	@.venv/bin/python -m runner schema config > docs/schema/config.json
+	@.venv/bin/python -m runner schema topology > docs/schema/topology.json
+
+reset: ## forget what ran: remove var/ with the private broker, its queues and messages
+	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi
+	rm -rf var
+
+clean: ## remove .venv and caches; var/ with the broker's data stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

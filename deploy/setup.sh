@@ -1,0 +1,144 @@
+#!/bin/sh
+# Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
+# usage: deploy/setup.sh run|test|tools
+set -eu
+cd "$(dirname "$0")/.."
+purpose=${1:-run}
+
+say() { printf '==> %s\n' "$*"; }
+fail() {
+    printf 'setup: %s\n' "$1" >&2
+    shift
+    for line in "$@"; do printf '  %s\n' "$line" >&2; done
+    exit 1
+}
+
+# How to become root without a question: nothing to add, sudo, or not at all.
+if [ "$(id -u)" = 0 ]; then
+    as_root="env"
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo -n env"
+else
+    as_root=""
+fi
+can_install() { [ -n "$as_root" ] && command -v apt-get >/dev/null 2>&1; }
+apt_install() {
+    log=$(mktemp)
+    # shellcheck disable=SC2086 # the words are meant to be split
+    if $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >"$log" 2>&1 ||
+        { $as_root apt-get -q update >"$log" 2>&1 &&
+            $as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >"$log" 2>&1; }; then
+        rm -f "$log"
+        return
+    fi
+    tail -n 15 "$log" >&2
+    rm -f "$log"
+    fail "apt-get could not install $*" "see its words above; mend that, or install it by hand"
+}
+
+find_python() {
+    for name in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+}
+
+make_venv() {
+    if .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null &&
+        .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        return
+    fi
+    python=$(find_python)
+    [ -n "$python" ] || fail "no Python 3.11, 3.12 or 3.13 found" \
+        "install one: apt-get install python3 python3-venv" "or name yours: make run PYTHON=/path/to/python3"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        can_install || fail "$python has no module 'venv' with pip, which Debian packages apart" \
+            "install it as root: apt-get install python3-venv"
+        say "installing python3-venv, which Debian packages apart from Python"
+        apt_install python3-venv
+    fi
+    say "making .venv with $("$python" --version)"
+    rm -rf .venv
+    "$python" -m venv .venv
+}
+
+install_packages() {
+    stamp=".venv/.installed-$1"
+    want=$(cksum <"$1")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
+        return
+    fi
+    say "installing the packages of $1, each checked against its hash"
+    log=$(mktemp)
+    if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --require-hashes -r "$1" >"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        fail "pip could not install the packages of $1" "see its words above; without a network none can be fetched"
+    fi
+    rm -f "$log"
+    # So that the commands also work from another folder, with --project.
+    pwd >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastcommerce.pth"
+    printf '%s' "$want" >"$stamp"
+}
+
+has_rabbitmq() {
+    PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin" command -v rabbitmq-server >/dev/null 2>&1
+}
+# Whether the runner would find no broker and no way to start one; what else is wrong the runner itself says better.
+lacks_broker() {
+    .venv/bin/python - 2>/dev/null <<'PYTHON'
+import sys
+from pathlib import Path
+
+from runner.broker import find_broker
+from runner.config.project import load_project
+from runner.errors import BrokerMissing, RunnerError
+
+try:
+    broker = load_project(Path()).config.broker
+    find_broker(broker.url, broker.start, Path("var/broker"))
+except BrokerMissing:
+    sys.exit(0)
+except RunnerError:
+    pass
+sys.exit(1)
+PYTHON
+}
+
+install_rabbitmq() {
+    say "installing RabbitMQ: apt-get install rabbitmq-server, with Erlang about 100 MB; this takes a minute or two"
+    # The machine's own broker stays off: ours listens on loopback only and keeps its data in var/broker.
+    guard=/usr/sbin/policy-rc.d
+    if [ ! -e $guard ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as_root sh -c "cat > $guard && chmod 755 $guard"
+        # shellcheck disable=SC2064 # expanded now on purpose
+        trap "$as_root rm -f $guard" EXIT
+    fi
+    apt_install rabbitmq-server
+    if [ -d /run/systemd/system ]; then
+        $as_root systemctl --quiet disable rabbitmq-server
+        say "the service rabbitmq-server is installed, but neither started nor enabled"
+    fi
+}
+
+make_venv
+case $purpose in
+run) install_packages requirements.txt ;;
+*) install_packages requirements-test.txt ;;
+esac
+
+case $purpose in
+run)
+    # Where it cannot be installed, the runner itself says what else helps.
+    if lacks_broker && can_install; then install_rabbitmq; fi
+    ;;
+test)
+    # The tests start brokers of their own, so one that already answers is no help here.
+    if ! has_rabbitmq; then
+        can_install || fail "the tests need rabbitmq-server" "install it as root: apt-get install rabbitmq-server"
+        install_rabbitmq
+    fi
+    ;;
+esac

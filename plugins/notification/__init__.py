@@ -1,0 +1,73 @@
+"""Tell customers by e-mail how their order is getting on.
+
+``templates/<event type>.txt`` holds the words: the first line is the subject, and after an empty line
+comes the text, both in Jinja2. To change them, put a file of the same name into a folder of your own
+and name the folder in the option ``templates``; a file with another event's name adds that event.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from runner import Context, Message, hookimpl
+
+from .mail import check_sender
+
+if TYPE_CHECKING:
+    from .notifier import Notifier
+
+
+class Smtp(BaseModel):
+    """The mail server, for ``transport: smtp``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="name or address of the mail server")
+    port: int = Field(25, ge=1, le=65535, description="its port: 587 for most servers with a login")
+    starttls: bool = Field(False, description="encrypt the connection, and check the server's certificate")
+    username: str | None = Field(None, min_length=1, description="login, where the server wants one")
+    password: SecretStr | None = Field(None, description="its password; best given as ${SMTP_PASSWORD}")
+    timeout: float = Field(10.0, gt=0, le=120, description="seconds to wait for each of its answers")
+
+    @model_validator(mode="after")
+    def check_login(self) -> Self:
+        """Refuse half a login, and one that others on the network could read."""
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together; give both or neither")
+        if self.username and not self.starttls and self.host not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("a password is only sent encrypted; set starttls: true")
+        return self
+
+
+class Options(BaseModel):
+    """What config.yaml may say about this service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transport: Literal["log", "smtp"] = Field("log", description="log writes each e-mail to the log, smtp sends it")
+    templates: Path | None = Field(None, description="folder whose <event type>.txt override the shipped ones")
+    sender: Annotated[str, AfterValidator(check_sender)] = Field(
+        "FastCommerce <shop@example.com>", description="address that e-mails come from"
+    )
+    smtp: Smtp = Field(Smtp(), description="the mail server")
+
+
+@hookimpl
+def start(options: Options, context: Context) -> Notifier:
+    """Read the templates and make the transport."""
+    # Imported here because the options are also checked by programs that never send an e-mail.
+    from .notifier import Notifier
+    from .template import load_templates
+    from .transport import LogTransport, SmtpTransport
+
+    transport = LogTransport(context.log) if options.transport == "log" else SmtpTransport(options.smtp, context.log)
+    return Notifier(load_templates(options.templates), options.sender, transport)
+
+
+@hookimpl
+def handle(message: Message, resources: Notifier) -> None:
+    """Send the e-mail for one event."""
+    resources.notify(message)

@@ -1,0 +1,41 @@
+"""Take orders over HTTP and publish each as ``order.created``.
+
+``POST /orders`` answers 202 only once the broker has confirmed and routed the event, so an accepted
+order is never lost. ``order.py`` says what an order is, ``api.py`` what each URL answers, ``problem.py``
+how it refuses, ``openapi.py`` describes all that for programs, and ``server.py`` listens.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runner import Context, hookimpl
+
+
+class Options(BaseModel):
+    """What config.yaml may say about this service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
+    threads: int = Field(16, ge=1, le=256, description="orders in hand at once; each waits for the broker's confirm")
+    allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
+        ["localhost", "127.0.0.1", "[::1]"],
+        description="names a request's Host header may have, besides `host`; '*' allows any",
+    )
+
+
+@hookimpl
+def run(options: Options, context: Context) -> None:
+    """Serve until the service is to stop."""
+    # Imported here because the options are also checked by programs that never serve a request.
+    from .api import create_app
+    from .server import Server
+
+    app = create_app(options, context)
+    with Server(app, options, context) as server:
+        context.ready(f"listening on {server.url}")
+        server.serve(context.wait_stop)

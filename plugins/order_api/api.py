@@ -1,0 +1,172 @@
+"""What each URL answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from runner import BrokerError, Context, Event
+from runner.messages import decode_json
+
+from .openapi import describe
+from .order import Order, created_event, order_id_for
+from .problem import CONTENT_TYPE, Problem, invalid_order
+
+if TYPE_CHECKING:
+    from . import Options
+
+MAX_BODY_BYTES = 64 * 1024
+#: A little over the 5 s after which ``publish`` gives up by itself: no request ever hangs.
+CONFIRM_SECONDS = 6.0
+RETRY_AFTER_SECONDS = 2
+
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+def create_app(options: Options, context: Context) -> Flask:
+    """Make the WSGI application."""
+    app = Flask("order_api", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # An unknown URL is a 404, not a redirect to one that looks like it.
+    app.url_map.merge_slashes = False
+    own_name = f"[{options.host}]" if ":" in options.host else options.host
+    allowed_hosts = {name.lower() for name in (*options.allowed_hosts, own_name)}
+    log = context.log
+
+    @app.before_request
+    def check_host() -> None:
+        # A web page of another site may point its own name at this address (DNS rebinding).
+        name = request.headers.get("Host", "")
+        match = HOST.fullmatch(name)
+        if match is None or not allowed_hosts & {"*", match[1].lower()}:
+            raise Problem(400, f"this service does not answer for the host {name!r}; see allowed_hosts")
+
+    @app.post("/orders")
+    def take_order() -> Response:
+        key = _idempotency_key()
+        order = _read_order()
+        order_id = order_id_for(key, order)
+        event = created_event(order, order_id)
+        _publish(context, event)
+        log.info(
+            "order %s accepted: %s %s for %s",
+            order_id,
+            order.amount,
+            order.currency,
+            order.customer_email,
+            extra={"order": order_id},
+        )
+        answer = {"order_id": order_id, "status": "accepted", "event_id": event.id}
+        return _json(answer, status=202, headers={"Location": f"/orders/{order_id}"})
+
+    @app.get("/orders/<order_id>")
+    def show_order(order_id: str) -> Response:
+        detail = "this service keeps no orders: it publishes them; follow an order by its id in the logs"
+        raise Problem(404, detail)
+
+    @app.get("/healthz")
+    def is_alive() -> Response:
+        return _json({"status": "alive"}, headers={"Cache-Control": "no-store"})
+
+    @app.get("/readyz")
+    def is_ready() -> Response:
+        if reason := context.broker_problem():
+            return _respond(Problem(503, reason, headers=_retry_later()))
+        return _json({"status": "ready"}, headers={"Cache-Control": "no-store"})
+
+    @app.get("/openapi.json")
+    def show_openapi() -> Response:
+        return _json(describe())
+
+    @app.get("/")
+    def show_index() -> Response:
+        links = {"orders": "/orders", "health": "/healthz", "readiness": "/readyz", "api": "/openapi.json"}
+        return _json({"service": context.service, "links": links})
+
+    @app.errorhandler(Problem)
+    def answer_problem(problem: Problem) -> Response:
+        level = logging.INFO if problem.status.value < 500 else logging.WARNING
+        status = problem.status.value
+        log.log(level, "%s %r refused with %s: %s", request.method, request.path, status, problem.detail)
+        return _respond(problem)
+
+    @app.errorhandler(HTTPException)
+    def answer_http_error(error: HTTPException) -> Response:
+        allow = {name: value for name, value in error.get_headers() if name == "Allow"}
+        return answer_problem(Problem(error.code or 500, error.description or "", headers=allow))
+
+    @app.errorhandler(Exception)
+    def answer_bug(error: Exception) -> Response:
+        log.error("%s %r failed", request.method, request.path, exc_info=error)
+        return _respond(Problem(500, "something went wrong here; the service's log says what"))
+
+    return app
+
+
+def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(value) + "\n", status, headers, mimetype="application/json")
+
+
+def _respond(problem: Problem) -> Response:
+    headers = {"Cache-Control": "no-store", **problem.headers}
+    return Response(problem.body(), problem.status.value, headers, mimetype=CONTENT_TYPE)
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise Problem(400, "Idempotency-Key: not usable; allowed: 1 to 255 printable ASCII characters")
+    return key
+
+
+def _read_order() -> Order:
+    if request.mimetype != "application/json":
+        given = request.headers.get("Content-Type", "none")
+        raise Problem(415, f"Content-Type: {given!r} is not supported; send application/json")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(415, "Content-Encoding: not supported; send the JSON as it is")
+    if request.content_length is None:
+        raise Problem(411, "Content-Length: missing; say how long the order is")
+    try:
+        value = decode_json(request.get_data(cache=False))
+    except ValueError as error:
+        raise Problem(400, f"the body is not usable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Problem(400, "the body is not a JSON object")
+    try:
+        return Order.model_validate(value)
+    except ValidationError as error:
+        raise invalid_order(error, list(Order.model_fields)) from None
+
+
+def _publish(context: Context, event: Event) -> None:
+    """Publish and wait for the confirm; a 503 problem in every other case."""
+    # Answered at once while the broker is known to be away, so that waiting threads do not pile up.
+    if reason := context.broker_problem():
+        raise _unavailable(reason)
+    try:
+        context.publish(event).result(timeout=CONFIRM_SECONDS)
+    except BrokerError as error:
+        raise _unavailable(str(error)) from None
+    except CancelledError:
+        raise _unavailable("the service is stopping") from None
+    except TimeoutError:
+        raise _unavailable(f"the broker did not confirm within {CONFIRM_SECONDS:g} s") from None
+
+
+def _unavailable(reason: str) -> Problem:
+    # After a lost confirm the broker may have the order all the same: only the key makes a retry safe.
+    detail = f"{reason}; try again, with the same Idempotency-Key if the order had one"
+    return Problem(503, detail, headers=_retry_later())
+
+
+def _retry_later() -> dict[str, str]:
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)}

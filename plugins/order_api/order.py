@@ -1,0 +1,110 @@
+"""What an order is: its fields, its ids, and the event that tells of it."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn
+
+import iso4217
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
+
+from runner import Event
+
+#: Two namespaces (RFC 9562, section 5.5), so that an order and its event never share an id.
+ORDER_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d01")
+EVENT_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d02")
+
+MAX_AMOUNT = 1_000_000
+CENT = Decimal("0.01")
+AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?")
+REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
+#: Gold, test codes and "no currency" have no minor unit: nobody can pay in them.
+CURRENCIES = frozenset(currency.code for currency in iso4217.Currency if currency.exponent is not None)
+
+
+def _refuse(message: str) -> NoReturn:
+    # PydanticCustomError keeps the words as they are; a ValueError's get a prefix.
+    raise PydanticCustomError("order", message)
+
+
+def check_email(value: Any) -> str:
+    """Return the address in its normal form; nothing is looked up on the network."""
+    if not isinstance(value, str):
+        _refuse("must be a string holding one e-mail address")
+    try:
+        # "test environment" allows addresses below .test, as RFC 2606 has them for trying things out.
+        address = validate_email(value, check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError:
+        address = ""
+    if not address or not address.isprintable():
+        _refuse("must be one e-mail address, such as alice@example.com")
+    return address
+
+
+def check_amount(value: Any) -> Decimal:
+    """Return the amount with two places; it is never a float on its way."""
+    if isinstance(value, str) and AMOUNT.fullmatch(value):
+        value = Decimal(value)
+    # True is an int to Python, but not to a customer.
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        number = Decimal(value)
+        if number.is_finite() and 0 < number <= MAX_AMOUNT and number == number.quantize(CENT):
+            return number.quantize(CENT)
+    _refuse(f"must be a number over 0 and at most {MAX_AMOUNT}, with at most two decimal places")
+
+
+def check_currency(value: Any) -> str:
+    """Return the currency's code in upper case."""
+    if isinstance(value, str) and value.isascii() and value.upper() in CURRENCIES:
+        return value.upper()
+    _refuse("must be an active ISO 4217 currency code, such as USD")
+
+
+def check_region(value: Any) -> str | None:
+    """Return the region, or None where the order names none."""
+    if value is None or (isinstance(value, str) and REGION.fullmatch(value)):
+        return value
+    _refuse("must be 1 to 32 letters, digits, - or _")
+
+
+class Order(BaseModel):
+    """An order as a customer sends it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    customer_email: Annotated[str, BeforeValidator(check_email)]
+    amount: Annotated[Decimal, BeforeValidator(check_amount)]
+    currency: Annotated[str, BeforeValidator(check_currency)]
+    region: Annotated[str | None, BeforeValidator(check_region)] = None
+
+
+def order_id_for(idempotency_key: str | None, order: Order) -> str:
+    """The id of a new order; one key always gives one order the same id, so no store needs to remember keys.
+
+    The order is part of it, so that two clients that chose the same key cannot merge their orders into one.
+    """
+    if idempotency_key is None:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(ORDER_NAMESPACE, f"{idempotency_key}\n{order.model_dump_json()}"))
+
+
+def created_event(order: Order, order_id: str) -> Event:
+    """Return the event ``order.created``; its id follows from the order's."""
+    return Event(
+        type="order.created",
+        body={
+            "order_id": order_id,
+            "customer_email": order.customer_email,
+            "amount": str(order.amount),
+            "currency": order.currency,
+            "region": order.region,
+        },
+        id=str(uuid.uuid5(EVENT_NAMESPACE, order_id)),
+        correlation_id=order_id,
+        timestamp=int(time.time()),
+    )

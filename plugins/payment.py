@@ -1,0 +1,130 @@
+"""Charge each new order at a simulated card gateway.
+
+The outcome of an order depends on its id and the ``seed`` alone, never on chance: a message that is
+delivered twice is decided the same way twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from runner import Context, Event, Message, Reject, Retry, hookimpl
+
+#: A payment's id is the UUIDv5 of its order's id in this namespace.
+PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+def parse_duration(value: object) -> object:
+    """Turn ``50ms``, ``2s`` and ``1m`` into seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", value, re.ASCII) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a duration; allowed: a number and its unit, such as 50ms, 2s, 1m")
+    return float(match[1]) * UNITS[match[2]]
+
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)]
+
+
+class Options(BaseModel):
+    """What config.yaml may say about this service."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failure_rate: Rate = Field(0.0, description="share of orders whose card is declined, 0 to 1")
+    timeout_rate: Rate = Field(0.0, description="share of tries in which the gateway does not answer, 0 to 1")
+    latency: Seconds = Field(0.05, ge=0, le=60, description="how long the gateway takes, such as 50ms")
+    seed: int = Field(0, description="another seed declines other orders; the same seed always the same")
+    decline_over: Decimal | None = Field(None, gt=0, description="amounts over this are declined; null for no limit")
+
+
+class Order(BaseModel):
+    """The fields of ``order.created`` that a payment needs; others are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+
+    order_id: str = Field(pattern=r"^[!-~]{1,64}$")
+    customer_email: str = Field(min_length=1, max_length=254)
+    amount: Decimal = Field(gt=0, max_digits=12, decimal_places=2)
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A card gateway that only exists here."""
+
+    options: Options
+    log: logging.Logger
+
+    def charge(self, order: Order, attempt: int) -> str | None:
+        """Charge the order; return why it is declined, or None. Raises Retry where no answer comes."""
+        time.sleep(self.options.latency)
+        # With the attempt in the draw, a later try of the same order can get through.
+        if self._draw("timeout", order.order_id, attempt) < self.options.timeout_rate:
+            raise Retry(f"gateway timed out on attempt {attempt} for order {order.order_id}")
+        if self.options.decline_over is not None and order.amount > self.options.decline_over:
+            return "over_limit"
+        if self._draw("decline", order.order_id) < self.options.failure_rate:
+            return "card_declined"
+        return None
+
+    def _draw(self, *what: object) -> float:
+        """A number from 0 up to 1 that looks random and is always the same for the same arguments."""
+        digest = hashlib.sha256(repr((self.options.seed, *what)).encode()).digest()
+        # 53 bits are what a float holds exactly, so that 1 itself is never drawn.
+        return (int.from_bytes(digest[:8]) >> 11) / 2**53
+
+
+@hookimpl
+def start(options: Options, context: Context) -> Gateway:
+    """Make the gateway."""
+    return Gateway(options, context.log)
+
+
+@hookimpl
+def handle(message: Message, resources: Gateway) -> Event:
+    """Charge one order and tell how it went."""
+    order = read_order(message)
+    log, named = resources.log, {"order": order.order_id}
+    log.info(
+        "order %s: charging %s %s, attempt %s",
+        order.order_id,
+        order.amount,
+        order.currency,
+        message.attempt,
+        extra=named,
+    )
+    reason = resources.charge(order, message.attempt)
+    payment_id = str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
+    log.info("order %s: %s, payment %s", order.order_id, reason or "approved", payment_id, extra=named)
+    return Event(
+        type="payment.failed" if reason else "payment.success",
+        body={
+            "order_id": order.order_id,
+            "payment_id": payment_id,
+            "customer_email": order.customer_email,
+            "amount": f"{order.amount:.2f}",
+            "currency": order.currency,
+            "reason": reason,
+        },
+        correlation_id=order.order_id,
+    )
+
+
+def read_order(message: Message) -> Order:
+    """Read the order; trying an unusable one again cannot help, so it is rejected."""
+    try:
+        return Order.model_validate(message.json())
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
+        raise Reject(f"message {message.id or 'without id'} is not an order: {faults}") from None

@@ -1,0 +1,91 @@
+"""A broker's address: the parts of an ``amqp://`` URL."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+#: RabbitMQ's own variable names, which its container image reads too.
+USER_VARIABLE = "RABBITMQ_DEFAULT_USER"
+PASSWORD_VARIABLE = "RABBITMQ_DEFAULT_PASS"  # noqa: S105 - the variable's name, not its value
+VHOST_VARIABLE = "RABBITMQ_DEFAULT_VHOST"
+
+_PORTS = {"amqp": 5672, "amqps": 5671}
+
+
+@dataclass(frozen=True)
+class Login:
+    """Whom the broker lets in, and to which virtual host."""
+
+    user: str = "guest"
+    password: str = field(default="guest", repr=False)
+    vhost: str = "/"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Login:
+        """Read the login that a starting process handed over, since everybody can read an argv."""
+        return cls(
+            environment.get(USER_VARIABLE, cls.user),
+            environment.get(PASSWORD_VARIABLE, "guest"),
+            environment.get(VHOST_VARIABLE, cls.vhost),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that ``from_environment`` reads."""
+        return {USER_VARIABLE: self.user, PASSWORD_VARIABLE: self.password, VHOST_VARIABLE: self.vhost}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a broker answers; its string form holds no password and may be shown."""
+
+    host: str
+    port: int
+    is_tls: bool = False
+    login: Login = Login()
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Split a URL as pika does: ``amqp://user:password@host:port/vhost``, all but the host optional.
+
+        Raises ValueError, which never quotes the URL: it may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError("not an address; allowed: amqp://user:password@host:port/vhost") from None
+        if parts.scheme not in _PORTS:
+            raise ValueError(f"scheme {parts.scheme!r} is not AMQP; allowed: amqp://, amqps://")
+        if parts.query and not re.fullmatch(r"heartbeat=\d{1,5}", parts.query, re.ASCII):
+            raise ValueError("what follows the '?' is not known; allowed: ?heartbeat=SECONDS, or nothing")
+        if not parts.hostname or port == 0:
+            raise ValueError("the host or port is missing; allowed: amqp://user:password@host:port/vhost")
+        login = Login(
+            unquote(parts.username) if parts.username else "guest",
+            unquote(parts.password) if parts.password is not None else "guest",
+            unquote(parts.path[1:]) or "/",
+        )
+        is_tls = parts.scheme == "amqps"
+        return cls(parts.hostname, port or _PORTS[parts.scheme], is_tls, login)
+
+    def __str__(self) -> str:
+        return authority(self.host, self.port)
+
+    @property
+    def loopback(self) -> str | None:
+        """The IP address to listen on so that this address answers, or None when it is another machine's."""
+        if self.host == "localhost":
+            return "127.0.0.1"
+        try:
+            return self.host if ipaddress.ip_address(self.host).is_loopback else None
+        except ValueError:
+            return None
+
+
+def authority(host: str, port: int) -> str:
+    """Join host and port as URLs do, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

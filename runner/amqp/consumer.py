@@ -1,0 +1,196 @@
+"""Consume queues: deliveries go out to a callback, acknowledgements come back from any thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.acks import AckLedger
+from runner.amqp.link import IoThread, Link
+from runner.amqp.properties import message_of
+from runner.messages import Message
+
+
+class Delivery:
+    """One delivery that waits for its ``ack``, from any thread, once; without one it is delivered again."""
+
+    __slots__ = ("_body", "_channel", "_consumer", "_method", "_properties", "queue")
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        channel: Channel,
+        queue: str,
+        method: Any,
+        properties: pika.BasicProperties,
+        body: bytes,
+    ) -> None:
+        self._consumer, self._channel = consumer, channel
+        self._method, self._properties, self._body = method, properties, body
+        self.queue = queue
+
+    def message(self) -> Message:
+        """What a handler gets of it."""
+        return message_of(self._method, self._properties, self._body, self.queue)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be answered; once its channel is gone the broker delivers the message again."""
+        return self._consumer.channel is self._channel
+
+    def ack(self) -> None:
+        """Tell the broker that this message is done."""
+        self._consumer.ack(self._channel, self._method.delivery_tag)
+
+
+class Consumer:
+    """One connection for consuming; subscribes again after each reconnection.
+
+    ``on_delivery``, ``on_state`` and ``on_missing`` are called on the I/O thread. ``on_state`` gets None once all
+    queues are subscribed, and the reason when they no longer are. ``on_missing`` tells that a queue is gone: the
+    broker cancelled its consumer, or knows no such queue.
+    """
+
+    def __init__(
+        self,
+        io: IoThread,
+        urls: Sequence[str],
+        name: str,
+        queues: Sequence[str],
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+        on_state: Callable[[str | None], None],
+        on_missing: Callable[[str], None],
+        *,
+        careful: bool = False,
+    ) -> None:
+        self._io = io
+        self._careful = careful
+        self._careful_left = 0
+        self._queues = list(queues)
+        self._prefetch = prefetch
+        self._on_delivery, self._on_state, self._on_missing = on_delivery, on_state, on_missing
+        self._waiting: deque[tuple[Channel, int]] = deque()
+        self._scheduled = False
+        self._acks = AckLedger()
+        self._subscribed = 0
+        self._cancelled = False
+        #: The channel that deliveries of the moment belong to.
+        self.channel: Channel | None = None
+        self._link = Link(io, urls, name, self._opened, self._lost)
+
+    def start(self) -> None:
+        """Begin to connect and subscribe."""
+        self._link.start()
+
+    def cancel(self, on_cancelled: Callable[[], None]) -> None:
+        """Take no more deliveries; those at hand can still be answered. On the I/O thread."""
+        self._cancelled = True
+        channel = self.channel
+        tags = list(channel.consumer_tags) if channel is not None and channel.is_open else []
+        if channel is None or not tags:
+            on_cancelled()
+            return
+        waiting = set(tags)
+
+        def cancelled(tag: str) -> None:
+            waiting.discard(tag)
+            if not waiting:
+                on_cancelled()
+
+        for tag in tags:
+            channel.basic_cancel(tag, callback=lambda _, tag=tag: cancelled(tag))
+
+    def close(self, on_closed: Callable[[], None]) -> None:
+        """Send the acks at hand, then close the connection. On the I/O thread."""
+        self._cancelled = True
+        self._send_acks()
+        self.channel = None
+        self._link.close(on_closed)
+
+    def ack(self, channel: Channel, tag: int) -> None:
+        """Note an ack; all that come together are sent together. From any thread."""
+        self._waiting.append((channel, tag))
+        if not self._scheduled:
+            self._scheduled = True
+            self._io.call(self._send_acks)
+
+    def _send_acks(self) -> None:
+        # Cleared before the queue is emptied: what is appended afterwards schedules the next round.
+        self._scheduled = False
+        current = self.channel
+        while self._waiting:
+            channel, tag = self._waiting.popleft()
+            # Tags of a lost channel mean nothing; its messages are delivered again.
+            if channel is current:
+                self._acks.done(tag)
+                if self._careful_left:
+                    self._careful_left -= 1
+                    if not self._careful_left:
+                        self._relax(channel)
+        if current is not None and current.is_open:
+            for tag, multiple in self._acks.take():
+                current.basic_ack(tag, multiple=multiple)
+
+    def _opened(self, channel: Channel) -> None:
+        self._acks = AckLedger()
+        self._subscribed = 0
+        self.channel = channel
+        if self._cancelled:
+            return
+        channel.add_on_cancel_callback(lambda frame: self._on_missing("the broker cancelled the consumer"))
+        if self._prefetch > 1 and (self._careful or self._link.is_shaky):
+            # One of the messages that were in our hands may be the reason. They come first again; taken one by
+            # one, only that one is counted as delivered in vain.
+            self._careful_left = self._prefetch * len(self._queues)
+            self._set_prefetch(channel, 1)
+        else:
+            self._careful_left = 0
+            self._set_prefetch(channel, self._prefetch)
+
+    def _set_prefetch(self, channel: Channel, prefetch: int) -> None:
+        channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
+
+    def _relax(self, channel: Channel) -> None:
+        """Nothing happened with those: from now on as many messages as configured.
+
+        By a second subscription for the rest, because a subscription keeps the prefetch it began with.
+        """
+        self._careful = False
+        if channel.is_open and not self._cancelled:
+            self._set_prefetch(channel, self._prefetch - 1)
+
+    def _subscribe(self, channel: Channel) -> None:
+        if self._cancelled:
+            return
+        for queue in self._queues:
+            channel.basic_consume(queue, self._receiver(channel, queue), callback=lambda _: self._count())
+
+    def _receiver(self, channel: Channel, queue: str) -> Callable[..., None]:
+        on_delivery = self._on_delivery
+
+        def receive(_: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+            on_delivery(Delivery(self, channel, queue, method, properties, body))
+
+        return receive
+
+    def _count(self) -> None:
+        self._subscribed += 1
+        if self._subscribed == len(self._queues):
+            self._on_state(None)
+
+    def _lost(self, reason: str, code: int) -> None:
+        self.channel = None
+        self._on_state(reason)
+        if code == 404 or self._link.is_hopeless:
+            self._on_missing(reason)
+
+    def problem(self) -> str | None:
+        """Why nothing is consumed now, or None."""
+        if self._link.problem is not None:
+            return self._link.problem
+        return None if self._subscribed >= len(self._queues) else "not subscribed yet"

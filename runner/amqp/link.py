@@ -1,0 +1,226 @@
+"""A connection with one channel that is opened again whenever it is lost, and the thread it lives on."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika
+from pika import exceptions
+from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
+
+from runner.address import Address
+
+#: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
+HEARTBEAT = 10
+#: Seconds to open a connection before it counts as failed.
+OPEN_TIMEOUT = 5
+#: Seconds before the first attempt to reconnect, doubled for each further one up to the second number.
+RECONNECT_DELAY = (0.1, 5.0)
+#: Seconds that a channel must stay open to count as good; lost sooner, the delay before the next grows.
+STABLE_AFTER = 10.0
+#: How many may be lost sooner in a row.
+MOST_LOSSES = 8
+
+log = logging.getLogger("runner.amqp")
+# What pika would log is said by the link that it happened to, once and in our words.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+class IoThread:
+    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
+
+    def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
+        self.loop: Any = IOLoop()
+        self._on_crash = on_crash
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
+        if not self._is_stopped:
+            self.loop.add_callback_threadsafe(callback)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing runs on it any more."""
+        return self._is_stopped
+
+    def stop(self, timeout: float) -> None:
+        """End the loop and wait for the thread, at most ``timeout`` seconds."""
+        self.call(self.loop.stop)
+        self._is_stopped = True
+        self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    def _run(self) -> None:
+        try:
+            self.loop.start()
+        except Exception:
+            log.exception("the AMQP thread ended by an error of its own")
+            self._is_stopped = True
+            self._on_crash()
+
+
+def parameters_of(url: str, name: str) -> pika.URLParameters:
+    """Connection parameters for an address; ``name`` is what RabbitMQ's management UI shows for the connection."""
+    parameters = pika.URLParameters(url)
+    if not urlsplit(url).path:
+        # pika takes a missing path for a vhost with an empty name; people mean the default one.
+        parameters.virtual_host = "/"
+    if "heartbeat" not in urlsplit(url).query:
+        parameters.heartbeat = HEARTBEAT
+    parameters.socket_timeout = parameters.stack_timeout = OPEN_TIMEOUT
+    parameters.client_properties = {"connection_name": name}
+    return parameters
+
+
+def reason_of(error: BaseException, url: str) -> str:
+    """Why a connection failed or ended, in a few words that hold no password."""
+    where = str(Address.of(url))
+    chain = list(_causes(error))
+    if any(isinstance(one, exceptions.ProbableAuthenticationError) for one in chain):
+        return f"{where}: the broker refused the login; check user and password of broker.url"
+    if any(isinstance(one, exceptions.ProbableAccessDeniedError) for one in chain):
+        return f"{where}: the broker refused the vhost; check the last part of broker.url"
+    for one in chain:
+        if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
+            return f"{where}: {one.reply_text} ({one.reply_code})"
+        if isinstance(one, OSError) and one.strerror:
+            return f"{where}: {one.strerror.lower()}"
+    for one in reversed(chain):
+        if isinstance(one, OSError | exceptions.AMQPError) and str(one):
+            return f"{where}: {one}"
+    return f"{where}: {type(error).__name__}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Pika wraps what happened in other errors: as an argument, an attribute, or in a list."""
+    yield error
+    for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+class Link:
+    """Keeps one connection with one channel open; everything but the properties runs on the I/O thread.
+
+    ``on_open`` gets each new channel. ``on_lost`` is told why it is gone, with AMQP's reply code (0 without one).
+    """
+
+    def __init__(
+        self,
+        io: IoThread,
+        urls: Sequence[str],
+        name: str,
+        on_open: Callable[[Channel], None],
+        on_lost: Callable[[str, int], None],
+    ) -> None:
+        self._io = io
+        # Shuffled, so that not every client of a cluster goes to its first node.
+        self._urls = random.sample(list(urls), len(urls))
+        self._name = name
+        self._on_open, self._on_lost = on_open, on_lost
+        self._connection: Any = None
+        self._attempt = 0
+        self._losses = 0
+        self._opened_at: float | None = None
+        self._closing = False
+        self._on_closed: Callable[[], None] | None = None
+        #: Why there is no channel now, or None while there is one.
+        self.problem: str | None = "not connected yet"
+
+    def start(self) -> None:
+        """Begin to connect; may be called from any thread."""
+        self._io.call(self._connect)
+
+    def close(self, on_closed: Callable[[], None]) -> None:
+        """Close for good, then call ``on_closed``."""
+        self._closing, self._on_closed = True, on_closed
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            on_closed()
+        elif not connection.is_closing:
+            connection.close()
+
+    @property
+    def connection(self) -> Any:
+        """Pika's connection of the moment."""
+        return self._connection
+
+    def _connect(self) -> None:
+        if self._closing:
+            return
+        url = self._urls[self._attempt % len(self._urls)]
+        self._connection = pika.SelectConnection(
+            parameters_of(url, self._name),
+            on_open_callback=self._connected,
+            on_open_error_callback=lambda _, error: self._lost(reason_of(error, url), 0),
+            on_close_callback=lambda _, error: self._lost(reason_of(error, url), getattr(error, "reply_code", 0)),
+            custom_ioloop=self._io.loop,
+        )
+        self._url = url
+
+    def _connected(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._opened)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many channels were lost soon after they were opened that another process should try."""
+        return self._losses >= MOST_LOSSES
+
+    @property
+    def is_shaky(self) -> bool:
+        """Whether the last channel was lost soon after it was opened."""
+        return self._losses > 0
+
+    def _opened(self, channel: Channel) -> None:
+        self._opened_at = time.monotonic()
+        self.problem = None
+        channel.add_on_close_callback(self._channel_closed)
+        self._on_open(channel)
+
+    def _channel_closed(self, channel: Channel, error: Exception) -> None:
+        if self._closing or channel.connection.is_closing or channel.connection.is_closed:
+            return
+        # A channel that the broker closed is not reopened alone: one way to recover is easier to get right.
+        self._tell(reason_of(error, self._url), getattr(error, "reply_code", 0))
+        channel.connection.close()
+
+    def _tell(self, reason: str, code: int) -> None:
+        if self.problem is None:
+            self.problem = reason
+            self._on_lost(reason, code)
+        self.problem = reason
+
+    def _lost(self, reason: str, code: int) -> None:
+        if self._closing:
+            self.problem = "closed"
+            if self._on_closed is not None:
+                self._on_closed()
+            return
+        if self.problem is None:
+            self._tell(reason, code)
+        elif code != 200:
+            # Code 200 is our own close after a channel's error, which said more.
+            self.problem = reason
+        if self._opened_at is not None:
+            is_good = time.monotonic() - self._opened_at >= STABLE_AFTER
+            self._attempt = 0 if is_good else self._attempt
+            self._losses = 0 if is_good else self._losses + 1
+            self._opened_at = None
+        first, longest = RECONNECT_DELAY
+        delay = min(first * 2 ** min(self._attempt, 10), longest) * random.uniform(0.5, 1.0)
+        self._attempt += 1
+        self._io.loop.call_later(delay, self._connect)

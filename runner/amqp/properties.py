@@ -1,0 +1,99 @@
+"""Events to AMQP properties, and deliveries to messages.
+
+``type``, ``message_id``, ``correlation_id``, ``timestamp``, ``app_id`` and ``content_type`` are AMQP's own
+properties; the causing message's id, for which AMQP has none, is the header ``x-causation-id``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+
+from runner.config.value import check_short
+from runner.messages import ATTEMPT, CAUSATION, EVENT_NAMESPACE, ORIGIN_EXCHANGE, ORIGIN_KEY, Event, Message
+
+#: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
+PERSISTENT = 2
+#: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
+MAX_BODY = 16 * 1024 * 1024
+
+
+def properties_of(event: Event) -> pika.BasicProperties:
+    """The AMQP properties of an event; always persistent."""
+    headers = dict(event.headers)
+    if event.causation_id:
+        headers[CAUSATION] = event.causation_id
+    return pika.BasicProperties(
+        content_type=event.content_type,
+        headers=headers or None,
+        delivery_mode=PERSISTENT,
+        correlation_id=event.correlation_id,
+        message_id=event.id,
+        timestamp=int(time.time()) if event.timestamp is None else event.timestamp,
+        type=event.type,
+        app_id=event.app_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An event in AMQP's form, known to fit: pika encodes on the I/O thread, which must not fail."""
+
+    event: Event
+    body: bytes
+    properties: pika.BasicProperties
+
+    @property
+    def key(self) -> tuple[str | None, str, str]:
+        """What the broker tells of a message that it returns."""
+        return (self.event.id, self.event.exchange or "", self.event.routing_key or "")
+
+
+def encode(event: Event) -> Encoded:
+    """Encode an event. Raises ValueError or TypeError, saying what does not fit AMQP or JSON."""
+    body, properties = event.encoded(), properties_of(event)
+    if len(body) > MAX_BODY:
+        raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
+    for name in ("exchange", "routing_key"):
+        check_short(getattr(event, name) or "")
+    try:
+        pika.frame.Header(1, len(body), properties).marshal()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {reason}") from error
+    return Encoded(event, body, properties)
+
+
+def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> str:
+    """An id for a message without one, the same whenever it is delivered again."""
+    seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
+    return str(uuid.uuid5(EVENT_NAMESPACE, seed))
+
+
+def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue: str) -> Message:
+    """The message in a ``basic.deliver``; its body is not looked at."""
+    headers = properties.headers or {}
+    attempt = headers.get(ATTEMPT)
+    # A retried message comes through the default exchange; a handler sees where it was first published.
+    origin = headers if ORIGIN_EXCHANGE in headers else {}
+    return Message(
+        body=body,
+        queue=queue,
+        type=properties.type or "",
+        id=properties.message_id or _id_of(method.routing_key, properties, body),
+        correlation_id=properties.correlation_id or "",
+        causation_id=str(headers.get(CAUSATION) or ""),
+        exchange=str(origin.get(ORIGIN_EXCHANGE, method.exchange)),
+        routing_key=str(origin.get(ORIGIN_KEY, method.routing_key)),
+        headers=headers,
+        content_type=properties.content_type or "",
+        timestamp=properties.timestamp,
+        app_id=properties.app_id or "",
+        redelivered=method.redelivered,
+        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+    )

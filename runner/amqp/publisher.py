@@ -1,0 +1,243 @@
+"""Publish events from any thread: pipelined, mandatory, persistent, and confirmed."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.link import IoThread, Link
+from runner.amqp.properties import Encoded, encode
+from runner.errors import (
+    BrokerAway,
+    BrokerBlocked,
+    BrokerError,
+    ConfirmTimeout,
+    PublishRefused,
+    Unroutable,
+)
+from runner.messages import Event
+
+#: How many events may be on their way to the broker without its confirm.
+WINDOW = 1000
+#: Seconds until an event without a confirm has failed; pika itself would wait for ever.
+CONFIRM_TIMEOUT = 5.0
+
+
+class _Outgoing(NamedTuple):
+    encoded: Encoded
+    future: Future[None]
+    deadline: float
+
+
+class Publisher:
+    """One connection for publishing alone, because a broker that blocks publishers reads nothing else from it.
+
+    ``on_state`` and ``on_missing`` are called on the I/O thread: ``on_state`` with None once events can be
+    published and with the reason when they no longer can, ``on_missing`` when an exchange is gone.
+    """
+
+    def __init__(
+        self,
+        io: IoThread,
+        urls: Sequence[str],
+        name: str,
+        on_state: Callable[[str | None], None],
+        on_missing: Callable[[str], None],
+        window: int = WINDOW,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+    ) -> None:
+        self._io = io
+        self._on_state, self._on_missing = on_state, on_missing
+        self._confirm_timeout = confirm_timeout
+        self._room = threading.BoundedSemaphore(window)
+        self._window = window
+        self._waiting: deque[_Outgoing] = deque()
+        self._scheduled = False
+        self._sweeping = False
+        self._is_closed = False
+        self._channel: Channel | None = None
+        self._tag = 0
+        self._unconfirmed: dict[int, _Outgoing] = {}
+        #: Failed by the timeout; their confirms and returns may still come and must not be taken for others.
+        self._late: dict[int, _Outgoing] = {}
+        self._returned: Counter[tuple[str | None, str, str]] = Counter()
+        self._blocked: str | None = None
+        self._link = Link(io, urls, name, self._opened, self._lost)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._link.start()
+
+    def abort(self, reason: str) -> None:
+        """Fail what is unconfirmed, because the I/O thread is no more."""
+        self._is_closed = True
+        self._channel = None
+        self._fail_all(BrokerAway(reason))
+
+    def close(self, on_closed: Callable[[], None]) -> None:
+        """Close the connection; what is still unconfirmed fails. On the I/O thread."""
+        self._is_closed = True
+        self._channel = None
+        self._link.close(on_closed)
+        self._fail_all(BrokerAway("the connection is closed"))
+
+    def problem(self) -> BrokerError | None:
+        """Why nothing can be published now, or None."""
+        if self._blocked is not None:
+            return BrokerBlocked(f"the broker takes no messages for now: {self._blocked}")
+        if self._channel is None:
+            return BrokerAway(self._link.problem or "the channel is not open yet")
+        return None
+
+    def publish(self, event: Event) -> Future[None]:
+        """Publish ``event`` to its ``exchange`` and ``routing_key``; done once the broker confirmed it.
+
+        Raises TypeError or ValueError for an event that does not fit AMQP or JSON; see ``send`` for the rest.
+        """
+        return self.send(encode(event))
+
+    def send(self, encoded: Encoded) -> Future[None]:
+        """Send an encoded event; done once the broker has confirmed it, or failed within the confirm timeout.
+
+        May wait for room in the window meanwhile. The future fails with BrokerAway, BrokerBlocked, Unroutable,
+        PublishRefused or ConfirmTimeout.
+        """
+        deadline = time.monotonic() + self._confirm_timeout
+        future: Future[None] = Future()
+        # Running from the start: a caller that gives up must not cancel what may be on its way.
+        future.set_running_or_notify_cancel()
+        problem = self.problem()
+        if problem is None and not self._room.acquire(timeout=self._confirm_timeout):
+            problem = BrokerBlocked(f"{self._window} events wait for the broker's confirm; it is slow or stuck")
+        if problem is not None:
+            future.set_exception(problem)
+            return future
+        self._waiting.append(_Outgoing(encoded, future, deadline))
+        if self._is_closed:
+            self._fail_waiting(BrokerAway("the connection is closed"))
+        elif not self._scheduled:
+            self._scheduled = True
+            self._io.call(self._send)
+        return future
+
+    def _send(self) -> None:
+        # Cleared before the queue is emptied: what is appended afterwards schedules the next round.
+        self._scheduled = False
+        while self._waiting:
+            outgoing = self._waiting.popleft()
+            problem = self.problem()
+            if problem is not None or self._channel is None:
+                self._finish(outgoing, problem)
+                continue
+            self._tag += 1
+            self._unconfirmed[self._tag] = outgoing
+            _, exchange, routing_key = outgoing.encoded.key
+            self._channel.basic_publish(
+                exchange, routing_key, outgoing.encoded.body, outgoing.encoded.properties, mandatory=True
+            )
+        if self._unconfirmed and not self._sweeping:
+            self._sweeping = True
+            self._io.loop.call_later(0.25, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        now = time.monotonic()
+        late = [tag for tag, outgoing in self._unconfirmed.items() if outgoing.deadline <= now]
+        for tag in late:
+            error = ConfirmTimeout(f"the broker did not confirm within {self._confirm_timeout:g} s")
+            self._late[tag] = self._unconfirmed.pop(tag)
+            self._finish(self._late[tag], error)
+        if self._unconfirmed:
+            self._sweeping = True
+            self._io.loop.call_later(0.25, self._sweep)
+
+    def _opened(self, channel: Channel) -> None:
+        self._tag = 0
+        self._returned.clear()
+        self._late.clear()
+        self._blocked = None
+        connection = self._link.connection
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._use(channel))
+
+    def _use(self, channel: Channel) -> None:
+        self._channel = channel
+        self._on_state(None)
+
+    def _lost(self, reason: str, code: int) -> None:
+        self._channel = None
+        self._blocked = None
+        self._fail_all(BrokerAway(reason))
+        self._on_state(reason)
+        if code == 404 or self._link.is_hopeless:
+            self._on_missing(reason)
+
+    def _on_blocked(self, _: Any, frame: Any) -> None:
+        self._blocked = frame.method.reason or "memory or disk alarm"
+        self._fail_all(BrokerBlocked(f"the broker takes no messages for now: {self._blocked}"))
+        self._on_state(f"the broker takes no messages for now: {self._blocked}")
+
+    def _on_unblocked(self, *_: Any) -> None:
+        self._blocked = None
+        self._on_state(None)
+
+    def _on_return(self, _channel: Channel, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
+        # The broker returns an unroutable message first and then confirms it (RabbitMQ: "Consumer
+        # Acknowledgements and Publisher Confirms"). The return does not name the confirm's tag; what is the same
+        # in id, exchange and routing key shares its fate.
+        self._returned[properties.message_id, method.exchange, method.routing_key] += 1
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        if method.multiple:
+            tags = [tag for tag in (*self._unconfirmed, *self._late) if tag <= method.delivery_tag]
+        else:
+            tags = [method.delivery_tag]
+        refused = isinstance(method, pika.spec.Basic.Nack)
+        for tag in tags:
+            outgoing = self._unconfirmed.pop(tag, None)
+            if outgoing is not None:
+                self._finish(outgoing, self._verdict(outgoing.encoded, refused))
+            elif tag in self._late:
+                self._verdict(self._late.pop(tag).encoded, refused)
+
+    def _verdict(self, encoded: Encoded, refused: bool) -> BrokerError | None:
+        _, exchange, routing_key = key = encoded.key
+        where = f"exchange {exchange or 'default'!r}, routing key {routing_key!r}"
+        if refused:
+            return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
+        if self._returned and self._returned[key] > 0:
+            self._returned[key] -= 1
+            self._returned += Counter()  # forgets what is at zero
+            return Unroutable(f"{where}: no queue is bound for it; add a binding, or an alternate_exchange")
+        return None
+
+    def _fail_all(self, error: BrokerError) -> None:
+        failed = list(self._unconfirmed.values())
+        self._unconfirmed.clear()
+        for outgoing in failed:
+            self._finish(outgoing, error)
+        self._fail_waiting(error)
+
+    def _fail_waiting(self, error: BrokerError) -> None:
+        # Taken one by one, because at the end two threads may do this at once.
+        with contextlib.suppress(IndexError):
+            while True:
+                self._finish(self._waiting.popleft(), error)
+
+    def _finish(self, outgoing: _Outgoing, error: BrokerError | None) -> None:
+        self._room.release()
+        if error is None:
+            outgoing.future.set_result(None)
+        else:
+            outgoing.future.set_exception(error)

@@ -1,0 +1,157 @@
+"""Decide which broker to use: one that answers, else a private node, else a container."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.address import Address, authority
+from runner.broker.engine import IMAGE, Box, find_engine
+from runner.broker.folder import Folder
+from runner.broker.leftover import find_leftover
+from runner.broker.port import Ports, ports_of
+from runner.broker.probe import Finding, Kind, probe
+from runner.broker.server import installed_server
+from runner.errors import BrokerAway, BrokerError, BrokerMissing
+
+log = logging.getLogger(__name__)
+
+#: Seconds for what listens at a broker's port to end, or to speak AMQP after all.
+DOUBT_SECONDS = 2.0
+#: Seconds for a broker of ours to stop, before it is killed.
+STOP_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A broker that is there already."""
+
+    #: With the password; not for showing.
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Startable:
+    """A broker to run as a supervised child in the foreground."""
+
+    command: list[str]
+    #: It will answer there; with the password, not for showing.
+    url: str = field(repr=False)
+    #: RabbitMQ's own pages and HTTP API, without a login.
+    management_url: str
+    #: Variables to add to the child's environment: its login, which must not be in an argv.
+    environment: dict[str, str] = field(repr=False)
+
+
+class PrivateNode(Startable):
+    """The installed RabbitMQ, with its data in the project's folder."""
+
+
+class Container(Startable):
+    """RabbitMQ in a container of Docker or Podman, with its data in a named volume."""
+
+
+def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | PrivateNode | Container:
+    """Return the broker to use, or the one to start.
+
+    ``urls`` are tried in random order. ``start`` is "auto" or "never". ``folder`` is the private node's.
+    Takes some seconds when hosts are silent. Raises BrokerAway when a broker may answer later, BrokerMissing
+    when a person must do something first, and BrokerError when something else is at a broker's port.
+    """
+    findings: dict[Address, Finding] = {}
+    for url in random.sample(urls, len(urls)):
+        address = Address.of(url)
+        finding = _probe_patiently(address)
+        if finding.kind is Kind.BROKER:
+            if start == "auto" and address.loopback and find_leftover(Folder(folder)) is not None:
+                # It is about to stop, because the process that ran it is gone; the new run waits for that.
+                finding = Finding(Kind.NOTHING, "a node of a killed run is stopping")
+            else:
+                return Answering(url)
+        findings[address] = finding
+    if start == "auto":
+        for url in urls:
+            address = Address.of(url)
+            if address.loopback and not address.is_tls and findings[address].kind is Kind.NOTHING:
+                return _startable(url, address, findings[address], folder)
+    raise _nothing_answers(findings, start)
+
+
+def _probe_patiently(address: Address) -> Finding:
+    """Probe again for a moment where something answers wrongly: a broker that is just ending does that too."""
+    finding = probe(address)
+    deadline = time.monotonic() + DOUBT_SECONDS
+    while finding.kind is Kind.OTHER and time.monotonic() < deadline:
+        time.sleep(0.1)
+        finding = probe(address)
+    return finding
+
+
+def _startable(url: str, address: Address, finding: Finding, folder: Path) -> PrivateNode | Container:
+    server = installed_server()
+    engine = find_engine() if server is None else None
+    if server is None and engine is None:
+        raise _missing(address, finding)
+    host = address.loopback or "127.0.0.1"
+    ports = ports_of(address.port, host)
+    management_url = f"http://{authority(host, ports.management)}"
+    environment = address.login.environment()
+    if engine is None and server is not None:
+        log.info("no broker at %s (%s), starting RabbitMQ %s", address, finding.fact, server.version)
+        command = _node_command(folder, host, ports)
+        return PrivateNode(command, url, management_url, environment)
+    log.info("no broker at %s (%s), starting a container", address, finding.fact)
+    box = Box(Folder(folder).node_name.partition("@")[0], host, ports.amqp, ports.management)
+    return Container(_container_command(str(engine), box), url, management_url, environment)
+
+
+def _node_command(folder: Path, host: str, ports: Ports) -> list[str]:
+    return [
+        *(sys.executable, "-m", "runner.broker.node"),
+        *("--folder", str(folder.resolve())),
+        *("--host", host),
+        *("--port", str(ports.amqp)),
+        *("--management-port", str(ports.management)),
+        *("--distribution-port", str(ports.distribution)),
+        *("--stop-seconds", str(STOP_SECONDS)),
+    ]
+
+
+def _container_command(engine: str, box: Box) -> list[str]:
+    return [
+        *(sys.executable, "-m", "runner.broker.container"),
+        *("--engine", engine),
+        *("--name", box.name),
+        *("--host", box.host),
+        *("--port", str(box.port)),
+        *("--management-port", str(box.management_port)),
+        *("--image", box.image),
+        *("--stop-seconds", str(STOP_SECONDS)),
+    ]
+
+
+def _nothing_answers(findings: dict[Address, Finding], start: str) -> BrokerError:
+    for address, finding in findings.items():
+        if finding.kind is Kind.OTHER:
+            return BrokerError(
+                f"broker.url: no AMQP broker at {address}, {finding.fact}; "
+                "stop what listens there, or give another port"
+            )
+    facts = ", ".join(f"{address} ({finding.fact})" for address, finding in findings.items())
+    allowed = "start it" if start == "auto" else "start it, or set broker.start to 'auto'"
+    return BrokerAway(f"broker.url: no broker answers at {facts}; {allowed}")
+
+
+def _missing(address: Address, finding: Finding) -> BrokerMissing:
+    published = f"-p 127.0.0.1:{address.port}:5672 -p 127.0.0.1:15672:15672"
+    return BrokerMissing(
+        f"broker.url: no broker answers at {address} ({finding.fact}) and none can be started here; do one of\n"
+        "  install RabbitMQ:    sudo apt-get install rabbitmq-server\n"
+        f"  start a container:   docker run -d --name rabbitmq {published} {IMAGE}\n"
+        "  use another broker:  export RABBITMQ_URL=amqp://user:password@host:5672/"
+    )

@@ -1,0 +1,155 @@
+"""The folder of a private node: data, logs, configuration and cookie, readable by their owner alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import shlex
+import shutil
+from pathlib import Path
+
+from runner.address import Login
+from runner.broker.port import Ports
+from runner.broker.server import Server
+
+_GIGABYTE = 1_000_000_000
+_ENABLED_PLUGINS = "[rabbitmq_management].\n"
+#: What a node takes from the environment it is started in; anything of RabbitMQ's or Erlang's would change it.
+_INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")
+
+
+class Folder:
+    """The files of one node, and the environments that make RabbitMQ use these and none of the machine's."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        #: RabbitMQ's data are bound to this name, so it depends on nothing but the folder.
+        self.node_name = f"fastcommerce-{digest}@localhost"
+        self.home = self.path / "home"
+        self.data = self.path / "data"
+        self.logs = self.path / "log"
+        self.console_log = self.logs / "console.log"
+        self.node_log = self.logs / f"{self.node_name}.log"
+        self.server_home = self.path / "server"
+        self.pid_file = self.path / "node.pid"
+        self.lock_file = self.path / "lock"
+        self.env_file = self.path / "env"
+        self.enabled_plugins_file = self.path / "enabled_plugins"
+        self._conf_file = self.path / "rabbitmq.conf"
+        self._definitions_file = self.path / "definitions.json"
+
+    def make(self) -> None:
+        """Make the folders, for their owner only, and what later starts must find unchanged."""
+        for folder in (self.path, self.home, self.data, self.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+        cookie = self.home / ".erlang.cookie"
+        if not cookie.exists():
+            _write(cookie, secrets.token_hex(20), mode=0o400)
+        if not self.enabled_plugins_file.exists():
+            _write(self.enabled_plugins_file, _ENABLED_PLUGINS)
+
+    def plugins(self) -> list[str]:
+        """Return the plugins to start; the file is a person's to edit."""
+        return re.findall(r"[a-z][a-z0-9_]*", self.enabled_plugins_file.read_text(encoding="utf-8"))
+
+    def configure(self, ports: Ports, host: str, login: Login) -> None:
+        """Write RabbitMQ's configuration for this start."""
+        free = shutil.disk_usage(self.path).free
+        # At the limit RabbitMQ blocks every publisher, so a disk that is nearly full gets a lower one.
+        disk_limit = _GIGABYTE if free >= 2 * _GIGABYTE else free // 2
+        _write(
+            self._conf_file,
+            f"listeners.tcp.1 = {host}:{ports.amqp}\n"
+            f"management.tcp.ip = {host}\n"
+            f"management.tcp.port = {ports.management}\n"
+            f"load_definitions = {self._definitions_file}\n"
+            f"disk_free_limit.absolute = {disk_limit}\n"
+            "log.console = false\n"
+            "log.file.level = info\n"
+            # Each connection that comes and goes would write two lines.
+            "log.connection.level = error\n"
+            "log.file.rotation.size = 5242880\n"
+            "log.file.rotation.count = 3\n",
+        )
+        _write(self._definitions_file, json.dumps(_definitions(login)))
+
+    def node_environment(self, epmd_port: int) -> dict[str, str]:
+        """Return the whole environment of the node."""
+        return self._inherited() | {
+            "HOME": str(self.home),
+            "ERL_CRASH_DUMP_SECONDS": "0",
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(epmd_port),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.path / "advanced.config"),
+            "RABBITMQ_CONFIG_FILE": str(self._conf_file),
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.enabled_plugins_file),
+            "RABBITMQ_LOG_BASE": str(self.logs),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
+            "RABBITMQ_NODENAME": self.node_name,
+            "RABBITMQ_PID_FILE": str(self.data / "rabbitmq.pid"),
+            "RABBITMQ_PLUGINS_DIR": str(self.server_home / "plugins"),
+            # Makes the start script exec Erlang, so that no shell stands between the node and its parent.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def epmd_environment(self) -> dict[str, str]:
+        """Return the whole environment of epmd."""
+        return self._inherited()
+
+    def write_env(self, server: Server, epmd_port: int) -> None:
+        """Write the shell file that makes ``rabbitmqctl`` and its like talk to this node."""
+        variables = {
+            "HOME": str(self.home),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(epmd_port),
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.enabled_plugins_file),
+            "RABBITMQ_MNESIA_BASE": str(self.data),
+            "RABBITMQ_NODENAME": self.node_name,
+        }
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+        lines.append(f'export PATH={shlex.quote(str(server.home / "sbin"))}:"$PATH"\n')
+        usage = f"# ( . {shlex.quote(str(self.env_file))}; rabbitmqctl status )\n"
+        _write(self.env_file, usage + "".join(lines))
+
+    @staticmethod
+    def _inherited() -> dict[str, str]:
+        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        # RabbitMQ takes names that are not ASCII only under a UTF-8 locale.
+        return {"LANG": "C.UTF-8", "PATH": os.defpath} | environment
+
+
+def _definitions(login: Login) -> dict[str, object]:
+    """Return the user and virtual host of the configured URL, so that a changed password is changed here too."""
+    salt = secrets.token_bytes(4)
+    digest = hashlib.sha256(salt + login.password.encode()).digest()
+    return {
+        "users": [
+            {
+                "name": login.user,
+                "password_hash": base64.b64encode(salt + digest).decode(),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "administrator",
+            }
+        ],
+        "vhosts": [{"name": login.vhost}],
+        "permissions": [{"user": login.user, "vhost": login.vhost, "configure": ".*", "write": ".*", "read": ".*"}],
+    }
+
+
+def _write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace a file as a whole; it never has a wider mode than ``mode``, and never half of its text."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    new.replace(path)

@@ -1,0 +1,70 @@
+"""What a killed run left of its node: found by its pid file, recognised by its command line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+
+from runner.broker.folder import Folder
+
+log = logging.getLogger(__name__)
+
+#: A node whose parent died stops by itself within this time, in s.
+_OWN_STOP_SECONDS = 3.0
+_TERM_SECONDS = 8.0
+_KILL_SECONDS = 5.0
+
+
+def find_leftover(folder: Folder) -> int | None:
+    """Return the pid of a node that lives on in this folder though the process that ran it is gone."""
+    pid = _node_pid(folder)
+    if pid is None or _is_run(pid):
+        return None
+    return pid
+
+
+def end_leftover(folder: Folder) -> None:
+    """Wait for a node of this folder to be gone, and end it when it does not go; two would share the data."""
+    pid = _node_pid(folder)
+    if pid is None:
+        return
+    log.warning("a RabbitMQ node of an earlier run still holds %s, waiting for pid %d", folder.path, pid)
+    if _gone(folder, _OWN_STOP_SECONDS):
+        return
+    for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if _gone(folder, seconds):
+            return
+
+
+def _node_pid(folder: Folder) -> int | None:
+    try:
+        pid = int(folder.pid_file.read_text(encoding="ascii"))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    # Pids are used again, so another process may have this one by now.
+    return pid if folder.node_name.encode() in words else None
+
+
+def _is_run(pid: int) -> bool:
+    try:
+        # The name in parentheses may hold spaces; the parent is the second field after it.
+        parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+        return b"runner.broker.node" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
+    except (OSError, IndexError):
+        return False
+
+
+def _gone(folder: Folder, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while _node_pid(folder) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True

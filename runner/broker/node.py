@@ -1,0 +1,201 @@
+"""Run a private RabbitMQ node in the foreground: ``python -m runner.broker.node --folder var/broker``."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from runner.address import Address, Login, authority
+from runner.broker.epmd import start_epmd, stop_epmd
+from runner.broker.erlang import start_node, stop_node
+from runner.broker.folder import Folder
+from runner.broker.leftover import end_leftover
+from runner.broker.port import Ports, available, free_port, is_free
+from runner.broker.probe import Kind, probe
+from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size
+from runner.broker.server import Server, installed_server, link_needed
+from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AlreadyRunning, ConfigError, RunnerError
+from runner.lifeline import Lifeline
+
+log = logging.getLogger("broker")
+
+_PROBE_SECONDS = 0.05
+#: Recovering much data takes long, and waiting for what does not come looks the same.
+_PROGRESS_SECONDS = 15.0
+#: What the supervisor's end leaves us for a clean stop.
+_GRACE_SECONDS = 10.0
+
+
+class Node:
+    """One run of the node: start, wait for its end or the word to stop, leave nothing behind."""
+
+    def __init__(self, folder: Folder, host: str, ports: Ports, login: Login, lifeline: Lifeline) -> None:
+        self._folder = folder
+        self._address = Address(host, ports.amqp, login=login)
+        self._ports = ports
+        self._lifeline = lifeline
+        self._epmd_port = free_port()
+        #: "stop", "node ended", "epmd ended"; filled by the signal handler and the waiting threads.
+        self._events: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def stop(self) -> None:
+        """Ask the run to end; may be called from a signal handler."""
+        self._events.put("stop")
+
+    def run(self, server: Server, stop_seconds: float) -> int:
+        """Run the node until it ends or is told to, and return the exit code."""
+        self._say(f"starting RabbitMQ {server.version} on {self._address}")
+        lock = self._prepare()
+        offset = node_log_size(self._folder)
+        self._start_epmd()
+        try:
+            slim = link_needed(server, self._folder.server_home, self._folder.plugins())
+            node = start_node(slim, self._folder, self._ports, self._epmd_port)
+            self._watch(node, "node ended")
+            self._folder.write_env(server, self._epmd_port)
+            try:
+                if self._serve(server) == "node ended":
+                    return self._report(node, offset)
+                self._lifeline.send("STOPPING=1", "STATUS=stopping RabbitMQ")
+                log.info("stopping RabbitMQ on %s", self._address)
+            finally:
+                if not stop_node(node, stop_seconds):
+                    log.warning("RabbitMQ did not stop within %g s and was killed", stop_seconds)
+                self._folder.pid_file.unlink(missing_ok=True)
+        finally:
+            stop_epmd(self._epmd)
+            lock.close()
+        log.info("RabbitMQ on %s has stopped", self._address)
+        return EXIT_OK
+
+    def _serve(self, server: Server) -> str:
+        """Return "stop" or "node ended", whichever comes first."""
+        is_ready = False
+        progress_due = time.monotonic() + _PROGRESS_SECONDS
+        while True:
+            try:
+                word = self._events.get(timeout=None if is_ready else _PROBE_SECONDS)
+            except queue.Empty:
+                if probe(self._address).kind is Kind.BROKER:
+                    is_ready = True
+                    self._show_ready(server)
+                elif time.monotonic() >= progress_due:
+                    progress_due += _PROGRESS_SECONDS
+                    self._say(f"RabbitMQ is still starting; its last words: {last_line(self._folder)}")
+                continue
+            if word != "epmd ended":
+                return word
+            # Only rabbitmqctl needs it; but RabbitMQ would start one that nobody ends.
+            log.warning("epmd ended, starting it again")
+            self._start_epmd()
+
+    def _start_epmd(self) -> None:
+        self._epmd = start_epmd(self._folder, self._epmd_port)
+        self._watch(self._epmd, "epmd ended")
+
+    def _prepare(self) -> IO[bytes]:
+        try:
+            self._folder.make()
+            lock = self._folder.lock_file.open("wb")
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            raise ConfigError([f"private broker: cannot use its folder, {reason}; a folder to write to"]) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise AlreadyRunning(
+                f"private broker: another process runs the node in {self._folder.path}; one node per folder"
+            ) from None
+        end_leftover(self._folder)
+        for purpose, port in (("AMQP", self._ports.amqp), ("management", self._ports.management)):
+            if not is_free(port, self._address.host):
+                where = authority(self._address.host, port)
+                lock.close()
+                raise RunnerError(
+                    f"private broker: the {purpose} port {where} is taken by another program; "
+                    "stop that, or give another port"
+                )
+        self._folder.configure(self._ports, self._address.host, self._address.login)
+        return lock
+
+    def _watch(self, process: subprocess.Popen[bytes], word: str) -> None:
+        def wait() -> None:
+            process.wait()
+            self._events.put(word)
+
+        threading.Thread(target=wait, name=word, daemon=True).start()
+
+    def _show_ready(self, server: Server) -> None:
+        management = f"http://{authority(self._address.host, self._ports.management)}"
+        words = (
+            f"RabbitMQ {server.version} answers on {self._address}, "
+            f"management {management}, user {self._address.login.user!r}"
+        )
+        self._lifeline.send("READY=1", f"STATUS={words}")
+        log.info("for rabbitmqctl: ( . %s; rabbitmqctl status )", self._folder.env_file)
+
+    def _report(self, node: subprocess.Popen[bytes], offset: int) -> int:
+        """Say why the node ended, and return the exit code that fits."""
+        lines = explain(self._folder, offset)
+        for line in lines:
+            log.error("%s", line)
+        how = f"signal {-node.returncode}" if node.returncode < 0 else f"exit code {node.returncode}"
+        words = f"RabbitMQ on {self._address} ended by itself with {how}; its log is {self._folder.node_log}"
+        log.error("%s", words)
+        self._lifeline.send(f"STATUS={words}")
+        return EXIT_CONFIG if is_configuration_fault(lines) else EXIT_FAILURE
+
+    def _say(self, words: str) -> None:
+        log.info("%s", words)
+        self._lifeline.send(f"STATUS={words}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run the node, and turn expected errors into one line and an exit code."""
+    parser = argparse.ArgumentParser(prog="python -m runner.broker.node", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="for data, logs and configuration")
+    parser.add_argument("--host", default="127.0.0.1", help="the loopback address to listen on")
+    parser.add_argument("--port", type=int, default=5672, help="for AMQP")
+    parser.add_argument("--management-port", type=int, help="for HTTP; default: 10000 above --port")
+    parser.add_argument("--distribution-port", type=int, help="for Erlang; default: 20000 above --port")
+    parser.add_argument("--stop-seconds", type=float, default=8.0, help="kill the node after this time")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    lifeline = Lifeline.inherited()
+    try:
+        if Address(options.host, options.port).loopback is None:
+            raise ConfigError([f"--host: {options.host!r} is not on loopback; 127.0.0.1 or ::1"])
+        server = installed_server()
+        if server is None:
+            raise ConfigError(["private broker: rabbitmq-server is not installed; apt-get install rabbitmq-server"])
+        host = options.host
+        ports = Ports(
+            options.port,
+            options.management_port or available("management", options.port + 10000, host),
+            available("distribution", options.distribution_port or options.port + 20000),
+        )
+        login = Login.from_environment(os.environ)
+        node = Node(Folder(options.folder), host, ports, login, lifeline)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: node.stop())
+        lifeline.watch(grace=_GRACE_SECONDS)
+        return node.run(server, options.stop_seconds)
+    except RunnerError as error:
+        log.error("%s", error)
+        lifeline.send(f"STATUS={error}")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

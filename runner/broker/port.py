@@ -1,0 +1,63 @@
+"""The ports of a broker that we start, all of them on loopback."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+_HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True)
+class Ports:
+    """RabbitMQ's own convention is 5672, 15672 and 25672."""
+
+    amqp: int
+    management: int
+    distribution: int
+
+
+def ports_of(port: int, host: str = "127.0.0.1") -> Ports:
+    """Return the ports that go with an AMQP port: 10000 and 20000 above it, or free ones in their stead."""
+    return Ports(port, available("management", port + 10000, host), available("distribution", port + 20000))
+
+
+def available(purpose: str, port: int, host: str = "127.0.0.1") -> int:
+    """Return ``port`` or, when it is taken, a free one; the log says so."""
+    if port <= _HIGHEST_PORT and is_free(port, host):
+        return port
+    chosen = free_port(host)
+    reason = "is taken" if port <= _HIGHEST_PORT else f"is above {_HIGHEST_PORT}"
+    log.warning("%s port %d %s, using %d", purpose, port, reason, chosen)
+    return chosen
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Say whether a server could listen there now."""
+    try:
+        _bind(host, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nothing uses at this moment."""
+    with _bind(host, 0) as listener:
+        number: int = listener.getsockname()[1]
+        return number
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # As servers do: connections of a server that ended may linger, a listener may not.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,82 @@
+"""``check`` and ``schema``: what the files say, without running anything."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from runner.address import Address
+from runner.config.project import CONFIG_FILE, Project, read_project
+from runner.config.schema import MODELS, json_schema
+from runner.errors import ConfigError
+from runner.inspection import check_plugins
+from runner.topology.compile import compile_topology
+from runner.topology.model import Objects
+
+
+def checked_project(folder: Path) -> tuple[Project, Objects]:
+    """The project with everything about it checked that can be without a broker. Raises ConfigError."""
+    project = read_project(folder)
+    check_plugins(project)
+    project.raise_faults()
+    if not project.config.services:
+        raise ConfigError(
+            [f"{CONFIG_FILE}:1: services: none is defined; add one, such as payment: {{consumes: [...]}}"]
+        )
+    consumed = {queue for service in project.config.services.values() for queue in service.consumes}
+    return project, compile_topology(project.topology, consumed)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_obj
+def check(folder: Path, as_json: bool) -> None:
+    """Check both files and the plugins.
+
+    Prints every fault in topology.yaml, config.yaml and the plugins' options, or else what would run. Exits with 78
+    where there are faults. Needs no broker and changes nothing.
+    """
+    try:
+        project, objects = checked_project(folder)
+    except ConfigError as error:
+        if as_json:
+            click.echo(json.dumps({"ok": False, "faults": error.faults}, indent=2))
+            sys.exit(error.exit_code)
+        raise
+    services = project.config.services
+    if as_json:
+        summary = {
+            "ok": True,
+            "faults": [],
+            "services": {name: service.instances for name, service in services.items()},
+            "exchanges": [exchange.name for exchange in objects.exchanges],
+            "queues": [queue.name for queue in objects.queues],
+            "bindings": len(objects.bindings),
+        }
+        click.echo(json.dumps(summary, indent=2))
+        return
+    click.echo("topology.yaml and config.yaml are fine")
+    click.echo(f"broker    {', '.join(str(Address.of(url)) for url in project.config.broker.url)}")
+    click.echo(
+        f"topology  {len(objects.exchanges)} exchanges, {len(project.topology.queues)} queues and"
+        f" {len(objects.queues) - len(project.topology.queues)} more for retries and dead letters,"
+        f" {len(objects.bindings)} bindings"
+    )
+    width = max((len(name) for name in services), default=0)
+    for name, service in services.items():
+        consumes = ", ".join(service.consumes)
+        publishes = ", ".join(key for keys in service.publishes.values() for key in keys)
+        words = [f"{service.instances} x {service.plugin or name}"]
+        words += [f"consumes {consumes}"] if consumes else []
+        words += [f"publishes {publishes}"] if publishes else []
+        click.echo(f"service   {name:<{width}}  {'; '.join(words)}")
+
+
+@click.command()
+@click.argument("file", type=click.Choice(sorted(MODELS)))
+def schema(file: str) -> None:
+    """Print a file's JSON Schema, for editors."""
+    click.echo(json.dumps(json_schema(file), indent=2))

@@ -1,0 +1,69 @@
+"""``python -m runner``: the commands, and what every one of them shares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner import __version__
+from runner.cli import check, run
+from runner.errors import EXIT_OK, RunnerError
+
+EPILOG = """
+Exit codes: 0 stopped as asked; 1 a service gave up; 2 wrong command line; 75 the broker is away; 78 wrong
+configuration, plugin or topology.
+"""
+
+
+class Group(click.Group):
+    """Runs ``run`` where no command is named, and prints expected errors as lines without a traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` where a command is missing."""
+        rest = super().parse_args(ctx, args)
+        if not ctx._protected_args and not ctx.args:
+            return super().parse_args(ctx, [*args, "run"])
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command; an expected error ends the process with its own exit code."""
+        try:
+            return super().invoke(ctx)
+        except RunnerError as error:
+            for line in str(error).splitlines():
+                click.secho(line, err=True, fg="red" if sys.stderr.isatty() else None)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            # Before the supervisor took over there was nothing to stop.
+            ctx.exit(EXIT_OK)
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    show_default="the current folder",
+    help="The folder with topology.yaml, config.yaml and plugins/.",
+)
+@click.version_option(__version__, prog_name="FastCommerce")
+@click.pass_context
+def main(ctx: click.Context, project: Path) -> None:
+    """Run RabbitMQ services that are wired by topology.yaml and config.yaml.
+
+    Without a command: run everything.
+    """
+    ctx.obj = project
+
+
+main.add_command(run.run)
+main.add_command(check.check)
+main.add_command(check.schema)

@@ -1,0 +1,1 @@
+"""topology.yaml and config.yaml as frozen typed models, and every fault in them with its line."""

@@ -1,0 +1,239 @@
+"""YAML text to plain values, with the line of each, variables expanded, and nothing silently lost.
+
+Plain scalars follow YAML 1.2's core schema (https://yaml.org/spec/1.2.2/#103-core-schema), so that ``no``
+and ``on`` are words and not booleans.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from runner.config.fault import Fault, Path, dotted, shown
+
+#: A file larger than this is not a configuration.
+MAX_BYTES = 1024 * 1024
+#: With aliases expanded, a file may hold this many values.
+MAX_VALUES = 100_000
+#: No configuration is nested this deep; Python's own limit would end in a traceback.
+MAX_DEPTH = 50
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_VARIABLE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+
+
+def _plain(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        # Longer ones are no numbers that anything here could mean, and Python refuses to convert them.
+        return text if len(text) > 300 else int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+class Document:
+    """One YAML file: ``data``, and the faults found so far."""
+
+    def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+        self.data: dict[str, Any] = {}
+        self._environment = os.environ if environment is None else environment
+        self._lines: dict[Path, int] = {}
+        self._unexpanded: dict[Path, str] = {}
+        self._unknown: set[Path] = set()
+        self._values = 0
+        self._load(text)
+
+    def fault(self, path: Path, text: str) -> None:
+        """Note a fault at ``path``, on the line of the nearest thing that is in the file."""
+        self.faults.append(Fault(self.file, self.line(path), dotted(path), text))
+
+    def line(self, path: Path) -> int:
+        """The line of the nearest thing to ``path`` that is in the file."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
+
+    @property
+    def is_unusable(self) -> bool:
+        """Whether nothing could be read of the file at all."""
+        return bool(self.faults) and not self.data
+
+    def is_faulty(self, path: Path) -> bool:
+        """Whether there is a fault at ``path`` or below it."""
+        name = dotted(path)
+        return any(fault.path == name or fault.path.startswith(f"{name}.") for fault in self.faults)
+
+    def at(self, path: Path) -> Any:
+        """The value at ``path``, or None where there is none."""
+        return value_at(self.data, path)
+
+    def is_mapping(self, section: str) -> bool:
+        """Whether a section at the top is a mapping, or not there at all."""
+        return isinstance(self.data.get(section, {}), dict)
+
+    def keys_of(self, section: str) -> set[str]:
+        """The keys of a mapping at the top, or none where it is no mapping."""
+        value = self.data.get(section)
+        return set(value) if isinstance(value, dict) else set()
+
+    def shown(self, path: Path) -> str:
+        """The value at ``path`` as a fault may show it: a variable by its name, never what it holds."""
+        return repr(self._unexpanded[path]) if path in self._unexpanded else shown(self.at(path))
+
+    def is_unknown(self, path: Path) -> bool:
+        """Whether there is a fault at ``path`` because of which its value is unknown; others would follow from it."""
+        return path in self._unknown
+
+    def _load(self, text: str) -> None:
+        if len(text) > MAX_BYTES:
+            self.fault((), f"larger than allowed, {len(text)} bytes; allowed: {MAX_BYTES}")
+            return
+        try:
+            _check_depth(text)
+            node = yaml.compose(text, Loader=_LOADER)
+            data = {} if node is None else self._value(node, (), ())
+        except yaml.MarkedYAMLError as error:
+            self._lines[()] = _line_of(error, len(text.splitlines()))
+            self.fault((), f"not YAML, {_problem(error, text)}")
+        except yaml.YAMLError as error:
+            self.fault((), str(error).splitlines()[0])
+        except _TooMuch as error:
+            self._lines[()] = error.line
+            self.fault((), str(error))
+        else:
+            if isinstance(data, dict):
+                self.data = data
+            elif data is not None:
+                self.fault((), f"not a mapping, {shown(data)}; allowed: key: value pairs")
+
+    def _value(self, node: yaml.Node, path: Path, outer: tuple[yaml.Node, ...]) -> Any:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _TooMuch(f"too many values once its aliases are expanded; allowed: {MAX_VALUES}")
+        if len(outer) > MAX_DEPTH:
+            raise _TooMuch(f"nested deeper than {MAX_DEPTH} levels; allowed: {MAX_DEPTH}")
+        if any(node is one for one in outer):
+            self._unknown.add(path)
+            self.fault(path, "an alias to something that contains it; allowed: aliases to what stands elsewhere")
+            return None
+        if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
+            self._unknown.add(path)
+            self.fault(path, f"tag {node.tag!r} is not allowed; write the plain value")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, (*outer, node))
+        if isinstance(node, yaml.SequenceNode):
+            items = []
+            for index, item in enumerate(node.value):
+                # An alias has only the line of what it stands for, which may be far above.
+                self._lines[(*path, index)] = max(item.start_mark.line, node.start_mark.line) + 1
+                items.append(self._value(item, (*path, index), (*outer, node)))
+            return items
+        return self._scalar(node, path) if isinstance(node, yaml.ScalarNode) else None
+
+    def _mapping(self, node: yaml.MappingNode, path: Path, outer: tuple[yaml.Node, ...]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._lines.setdefault(path, line)
+                self.fault(path, "a key that is itself a list or mapping; allowed: text")
+                continue
+            key = key_node.value
+            inner = (*path, key)
+            if key in result:
+                first = self._lines[inner]
+                self._lines[inner] = line
+                self.fault(inner, f"duplicate key {key!r}, first on line {first}; keep one of them")
+                self._lines[inner] = first
+                continue
+            self._lines[inner] = line
+            result[key] = self._value(value_node, inner, outer)
+        return result
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        text, quoted = node.value, bool(node.style)
+        if "$" in text:
+            expanded = _VARIABLE.sub(lambda match: self._expand(match, path), text)
+            if expanded != text:
+                self._unexpanded[path] = text
+            text = expanded
+        if quoted and not (path in self._unexpanded and node.style == '"'):
+            return text
+        # A variable is mostly written in quotes, because a brace starts a mapping; its value still has a type.
+        value = _plain(text)
+        return text if quoted and value is None else value
+
+    def _expand(self, match: re.Match[str], path: Path) -> str:
+        name, default = match["name"], match["default"]
+        if name is None:
+            return "$"
+        if self._environment.get(name):
+            return self._environment[name]
+        if default is not None:
+            return default[2:]
+        self._unknown.add(path)
+        self.fault(path, f"environment variable {name!r} is not set; set it, or give a default: ${{{name}:-value}}")
+        return ""
+
+
+def value_at(data: Any, path: Path) -> Any:
+    """The value at ``path`` of plain data, or None where there is none."""
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
+def _check_depth(text: str) -> None:
+    # Before composing, which descends in C for each level and would crash the process.
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise _TooMuch(f"nested deeper than {MAX_DEPTH} levels; allowed: {MAX_DEPTH}", line)
+
+
+def _line_of(error: yaml.MarkedYAMLError, lines: int) -> int:
+    # What is never closed is only noticed at the end; the place where it began says more.
+    for mark in (error.problem_mark, error.context_mark):
+        if mark is not None and mark.line < lines:
+            return mark.line + 1
+    return max(1, lines)
+
+
+def _problem(error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = error.problem_mark
+    lines = text.splitlines()
+    # libyaml stops at a tab that indents with a message that does not name it.
+    if mark is not None and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
+        return "a tab; allowed: spaces for indentation"
+    if error.problem == "but found another document":
+        return "a second document; allowed: one document in a file"
+    return f"{error.problem or error.context}; check quotes, indentation and colons"
+
+
+class _TooMuch(Exception):
+    """A file that grows out of bounds, and the line on which it does."""
+
+    def __init__(self, text: str, line: int = 1) -> None:
+        super().__init__(text)
+        self.line = line

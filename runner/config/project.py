@@ -1,0 +1,122 @@
+"""A project: the folder with topology.yaml and config.yaml, read and checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.config.document import Document
+from runner.config.fault import Fault, one_of, unknown
+from runner.config.fault import Path as KeyPath
+from runner.config.settings import Config, event_type, is_service_name
+from runner.config.topology import Topology, check_references, exchange_names
+from runner.config.validation import validate_document
+from runner.errors import ConfigError
+
+TOPOLOGY_FILE = "topology.yaml"
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """What both files say; the documents stay at hand for the lines of later faults."""
+
+    folder: Path
+    topology: Topology
+    config: Config
+    topology_document: Document
+    config_document: Document
+
+    @property
+    def var(self) -> Path:
+        """The folder for what running leaves behind: the lock, the private broker, data."""
+        return self.folder / "var"
+
+    def topology_line(self, path: KeyPath) -> str:
+        """``topology.yaml:14`` for something that stands there."""
+        return f"{TOPOLOGY_FILE}:{self.topology_document.line(path)}"
+
+    def raise_faults(self) -> None:
+        """Raise ConfigError with all faults by file and line, topology.yaml first; return when there are none."""
+        faults = [*sorted(set(self.topology_document.faults)), *sorted(set(self.config_document.faults))]
+        if faults:
+            raise ConfigError([str(fault) for fault in faults])
+
+
+def load_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
+    """Read both files of ``folder``. Raises ConfigError with every fault of both."""
+    project = read_project(folder, environment)
+    project.raise_faults()
+    return project
+
+
+def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> Project:
+    """Read both files of ``folder``; the documents hold the faults, and what is faulty is left out of the models."""
+    topology_document = _read(folder, TOPOLOGY_FILE, environment)
+    config_document = _read(folder, CONFIG_FILE, environment)
+    topology = validate_document(Topology, topology_document)
+    config = validate_document(Config, config_document)
+    check_references(topology, topology_document)
+    _check_services(config, topology, topology_document, config_document)
+    return Project(folder, topology, config, topology_document, config_document)
+
+
+def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Document:
+    line = 1
+    try:
+        raw = (folder / name).read_bytes()
+        return Document(name, raw.decode("utf-8"), environment)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = f"not UTF-8 text, byte {error.start}; save the file as UTF-8"
+    except FileNotFoundError:
+        problem = f"no such file in {str(folder)!r}; name the project's folder with --project DIR"
+    except OSError as error:
+        problem = f"cannot be read, {error.strerror}; give this user the right to read it"
+    document = Document(name, "", environment)
+    document.faults.append(Fault(name, line, "", problem))
+    return document
+
+
+def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
+    for name in document.keys_of("services"):
+        if not is_service_name(name):
+            text = f"not a service name, {name!r}; allowed: lower-case letters, digits, _ and -"
+            document.fault(("services", name), text)
+    if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
+        return  # every reference to what could not be read would be a fault of its own
+    queues = declared.keys_of("queues")
+    parked = {topology.dead_letter_of(queue) for queue in topology.queues}
+    exchanges = exchange_names(declared)
+    for name, service in config.services.items():
+        path = ("services", name)
+        for index, queue in enumerate(service.consumes):
+            place: KeyPath = (*path, "consumes", index)
+            if queue not in queues and queue not in parked:
+                document.fault(place, unknown("queue", queue, queues, document.shown(place)))
+            elif queue in service.consumes[:index]:
+                document.fault(place, f"queue {document.shown(place)} given twice; keep one of them")
+        types: set[str] = set()
+        for exchange, templates in service.publishes.items():
+            place = (*path, "publishes", exchange)
+            if exchange not in exchanges:
+                document.fault(place, unknown("exchange", exchange, exchanges))
+            elif exchange in topology.exchanges and topology.exchanges[exchange].internal:
+                document.fault(place, f"internal exchange {exchange!r}; allowed: one that takes messages")
+            for index, template in enumerate(templates):
+                if event_type(template) in types:
+                    text = f"event {event_type(template)!r} given twice; allowed: one routing key for each event"
+                    document.fault((*place, index), text)
+                types.add(event_type(template))
+
+
+def choose_services(config: Config, names: tuple[str, ...]) -> dict[str, int]:
+    """The services to run and how many of each; all of them where no names are given.
+
+    Raises ConfigError for a name that is not in config.yaml.
+    """
+    for name in names:
+        if name not in config.services:
+            raise ConfigError([f"run: unknown service {name!r}; {one_of(name, config.services)}"])
+    return {name: service.instances for name, service in config.services.items() if not names or name in names}

@@ -1,0 +1,230 @@
+"""Plain values to a pydantic model, and pydantic's complaints to our own words."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runner.config.document import Document, value_at
+from runner.config.fault import Path, one_of
+from runner.config.value import Unshown
+
+M = TypeVar("M", bound=BaseModel)
+#: A fault's path, and its text given the value as it may be shown.
+Complaint = tuple[Path, Callable[[str], str]]
+
+#: Error types of pydantic (https://docs.pydantic.dev/latest/errors/validation_errors/) and what is allowed instead.
+_KINDS = {
+    "int_type": "not a whole number, {value}; allowed: a whole number",
+    "int_parsing": "not a whole number, {value}; allowed: a whole number",
+    "int_from_float": "not a whole number, {value}; allowed: a whole number",
+    "float_type": "not a number, {value}; allowed: a number",
+    "float_parsing": "not a number, {value}; allowed: a number",
+    "decimal_type": "not a number, {value}; allowed: a number",
+    "decimal_parsing": "not a number, {value}; allowed: a number",
+    "bool_type": "not true or false, {value}; allowed: true, false",
+    "bool_parsing": "not true or false, {value}; allowed: true, false",
+    "string_type": "not text, {value}; allowed: text (in quotes, where it looks like a number)",
+    "dict_type": "not a mapping, {value}; allowed: key: value pairs",
+    "model_type": "not a mapping, {value}; allowed: key: value pairs",
+    "model_attributes_type": "not a mapping, {value}; allowed: key: value pairs",
+    "list_type": "not a list, {value}; allowed: a list, such as [a, b]",
+    "tuple_type": "not a list, {value}; allowed: a list, such as [a, b]",
+    "greater_than": "out of range, {value}; allowed: more than {gt}",
+    "greater_than_equal": "out of range, {value}; allowed: {ge} or more",
+    "less_than": "out of range, {value}; allowed: less than {lt}",
+    "less_than_equal": "out of range, {value}; allowed: {le} or less",
+    "string_pattern_mismatch": "has not the right form, {value}; allowed: {pattern}",
+    "string_too_short": "too short, {value}; allowed: {min_length} characters or more",
+    "string_too_long": "too long, {value}; allowed: {max_length} characters or less",
+    "too_short": "too few, {actual_length}; allowed: {min_length} or more",
+    "too_long": "too many, {actual_length}; allowed: {max_length} or less",
+}
+
+
+def validate(model: type[M], data: Any) -> tuple[M | None, list[Complaint]]:
+    """The model, or None, and each fault's path with its text, given the value as shown.
+
+    Keys that ``model`` does not know are faults here even where the model itself would ignore them, because a
+    plugin's author may not have thought of it and its user's typo would go unnoticed.
+    """
+    faults: dict[Path, Callable[[str], str]] = {}
+    instance: M | None = None
+    try:
+        instance = model.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            path, text = _translate(model, detail)
+            faults.setdefault(path, text)
+        # That a list is too short follows, where its items were not counted because they are faulty.
+        for path in [one for one in faults if any(one == other[: len(one)] != other for other in faults)]:
+            del faults[path]
+    for path, text in _ignored_keys(model, data):
+        faults.setdefault(path, text)
+    return (None if faults else instance), list(faults.items())
+
+
+def validate_document(model: type[M], document: Document) -> M:
+    """The document as a ``model``; its faults are noted in the document.
+
+    What is faulty is left out of the model, so that the rest can be checked further.
+    """
+    data = document.data
+    noted = False
+    while True:
+        instance, faults = validate(model, data)
+        if instance is not None:
+            return instance
+        if not noted:
+            for path, text in faults:
+                note(document, path, text)
+            noted = True
+        for path, _ in faults:
+            data = _without(data, _in_file(data, path))
+
+
+def note(document: Document, path: Path, text: Callable[[str], str]) -> None:
+    """Note a fault of ``validate`` in the document, with the value as it may be shown."""
+    place = _in_file(document.data, path)
+    if not document.is_unknown(place):
+        document.fault(place, text(document.shown(place)))
+
+
+def _without(data: Any, path: Path) -> Any:
+    """``data`` without the value at ``path``; of what is missing there, without what lacks it."""
+    if not path:
+        return {}
+    while path and value_at(data, path[:-1]) is None:
+        path = path[:-1]
+    parent = value_at(data, path[:-1])
+    if isinstance(parent, dict) and path[-1] not in parent:
+        return _without(data, path[:-1])
+    return _copy_without(data, path)
+
+
+def _copy_without(data: Any, path: Path) -> Any:
+    if isinstance(data, dict):
+        return {
+            key: _copy_without(value, path[1:]) if key == path[0] else value
+            for key, value in data.items()
+            if (key,) != path
+        }
+    if isinstance(data, list):
+        return [
+            _copy_without(value, path[1:]) if index == path[0] else value
+            for index, value in enumerate(data)
+            if (index,) != path
+        ]
+    return data
+
+
+def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
+    """The keys that pydantic passes over, in ``kind`` and the models inside it."""
+    kind = _strip(kind)
+    if isinstance(data, dict) and (_is_model(kind) or get_origin(kind) is dict):
+        ignores = _is_model(kind) and kind.model_config.get("extra") in (None, "ignore")
+        known = _keys(kind) if _is_model(kind) else set(data)
+        for key, value in data.items():
+            if key in known:
+                yield from _ignored_keys(_inside(kind, key), value, (*path, key))
+            elif ignores:
+                yield (*path, key), _unknown_key(key, known)
+    elif isinstance(data, list) and get_origin(kind) in (list, tuple):
+        for index, value in enumerate(data):
+            yield from _ignored_keys(_inside(kind, index), value, (*path, index))
+
+
+def _unknown_key(key: str, known: set[str]) -> Callable[[str], str]:
+    return lambda _: f"unknown key {key!r}; {one_of(key, known)}"
+
+
+def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # noqa: PLR0911 - one for each kind
+    path = _path(model, detail["loc"])
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        inside = _type_at(model, path[:-1])
+        return path, _unknown_key(str(path[-1]), _keys(inside) if _is_model(inside) else set())
+    if kind == "missing":
+        return path, lambda _: f"missing key {str(path[-1])!r}; add it"
+    if kind in ("literal_error", "enum"):
+        value = detail["input"]
+        kind_there = _type_at(model, path)
+        members = list(kind_there) if kind == "enum" else get_args(kind_there)
+        allowed = [str(getattr(one, "value", one)) for one in members]
+        return path, lambda text: f"unknown value {text}; {one_of(str(value), allowed)}"
+    if kind == "value_error":
+        reason, _, remedy = str(context["error"]).partition(";")
+        # What a model says of its fields together is not about one value.
+        if isinstance(context["error"], Unshown) or _is_model(_type_at(model, path)):
+            return path, lambda _: str(context["error"])
+        return path, lambda text: f"{reason}, {text};{remedy}" if remedy else f"{reason}, {text}"
+    words = _KINDS.get(kind)
+    if words is None:
+        message = detail["msg"]
+        return path, lambda text: f"{message[:1].lower()}{message[1:]}, {text}"
+    limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    return path, lambda text: words.format(value=text, **limits)
+
+
+def _path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
+    """Pydantic's location without the names of union members, which are no keys of the file."""
+    path: Path = ()
+    here: Any = model
+    for part in loc:
+        here = _strip(here)
+        if not _is_model(here) and get_origin(here) not in (dict, list, tuple):
+            break
+        path = (*path, part)
+        here = _inside(here, part)
+    return path
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    return {field.alias or name for name, field in model.model_fields.items()}
+
+
+def _strip(kind: Any) -> Any:
+    """The type without Annotated, and of ``X | None`` the X; of other unions the first model or container."""
+    if get_origin(kind) is typing.Annotated:
+        return _strip(get_args(kind)[0])
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        members = [_strip(one) for one in get_args(kind) if one is not type(None)]
+        nested = [one for one in members if _is_model(one) or get_origin(one) in (dict, typing.Literal)]
+        return nested[0] if nested else members[0]
+    return kind
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    kind = _strip(kind)
+    if _is_model(kind):
+        for name, field in kind.model_fields.items():
+            if part in (name, field.alias):
+                return field.annotation
+        return None
+    arguments = get_args(kind)
+    return (arguments[-1] if get_origin(kind) is dict else arguments[0]) if arguments else None
+
+
+def _type_at(model: type[BaseModel], path: Path) -> Any:
+    here: Any = model
+    for part in path:
+        here = _inside(here, part)
+    return _strip(here)
+
+
+def _in_file(data: Any, path: Path) -> Path:
+    """The part of ``path`` that the file has: a single value may stand where a model has a list."""
+    for index, part in enumerate(path):
+        if not isinstance(data, dict | list):
+            return path[:index]
+        data = value_at(data, (part,))
+    return path

@@ -1,0 +1,103 @@
+"""The kinds of value that YAML itself does not have: names, durations, broker addresses."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from runner.address import Address
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_HELP = "allowed: a number and its unit, such as 500ms, 5s, 2m, 1h"
+
+
+def parse_duration(value: object) -> float:
+    """``500ms``, ``5s``, ``2m``, ``1h``, ``1d`` to seconds. Raises ValueError."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"not a duration; {_DURATION_HELP}")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in the largest unit that says them in whole numbers: 90 is ``90s``, 120 is ``2m``."""
+    milliseconds = round(seconds * 1000)
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
+        if milliseconds and milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
+
+
+#: Seconds, written as ``500ms``, ``5s``, ``2m``.
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["500ms", "5s", "2m"]}),
+]
+
+#: AMQP 0-9-1 short strings: exchange and queue names and routing keys have at most 255 bytes.
+MAX_NAME_BYTES = 255
+
+
+class Unshown(ValueError):
+    """A fault whose value is not to be shown, because it may hold a password."""
+
+
+def check_name(text: str) -> str:
+    """Refuse what cannot name a queue. Raises ValueError."""
+    if not text:
+        raise Unshown("an empty name; allowed: text")
+    return check_short(text)
+
+
+def check_short(text: str) -> str:
+    """Refuse what does not fit an AMQP short string. Raises ValueError."""
+    if len(text.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)")
+    return text
+
+
+def _check_url(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not text; allowed: amqp://user:password@host:port/vhost")
+    try:
+        Address.of(value)
+    except ValueError as error:
+        raise Unshown(str(error)) from None
+    return value
+
+
+BrokerUrl = Annotated[str, BeforeValidator(_check_url), WithJsonSchema({"type": "string"})]
+
+
+def _check_urls(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+#: One address, or a list of them.
+BrokerUrls = Annotated[
+    tuple[BrokerUrl, ...],
+    BeforeValidator(_check_urls),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
+
+
+def _check_argument(value: object) -> object:
+    items = value if isinstance(value, list) else [value]
+    if any(not isinstance(item, str | bool | int | float) for item in items):
+        raise ValueError("not an argument's value; allowed: text, a number, true, false, or a list of these")
+    return value
+
+
+#: What RabbitMQ takes as the value of an argument.
+Argument = Annotated[
+    Any,
+    BeforeValidator(_check_argument),
+    WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
+]
+
+ExchangeType = Literal["direct", "fanout", "headers", "topic"]
+QueueType = Literal["classic", "quorum"]

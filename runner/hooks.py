@@ -1,0 +1,81 @@
+"""What a plugin may implement: pluggy's hook specifications, and the context that hooks are given.
+
+An implementation names only the arguments it wants. ``options`` is an instance of the plugin's own
+``Options`` model (any pydantic model of that name in the plugin), checked against config.yaml.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+import pluggy
+
+from runner.messages import Event, Message
+
+PROJECT = "fastcommerce"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Context(Protocol):
+    """What the worker offers the hooks ``start`` and ``run``."""
+
+    #: The service's name in config.yaml, and the slot it runs in, such as ``payment.2``.
+    service: str
+    slot: str
+    #: Logs with the slot; pass ``extra={"order": id}`` to name the order a line is about.
+    log: logging.Logger
+
+    def publish(self, event: Event) -> Future[None]:
+        """Publish from any thread; done once the broker has routed and confirmed the event.
+
+        Raises ValueError or TypeError for an event that is not JSON or does not fit AMQP. The future fails with a
+        BrokerError: BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. It never stays
+        open longer than the confirm timeout (5 s).
+        """
+
+    def ready(self, status: str = "") -> None:
+        """Tell the supervisor that this service now does its work, with a few words for people."""
+
+    def broker_problem(self) -> str | None:
+        """Why nothing can be published now, or None when the broker takes messages."""
+
+    def wait_stop(self, timeout: float | None = None) -> bool:
+        """Wait until the service is to stop, at most ``timeout`` seconds; True when it is."""
+
+
+class Hooks:
+    """The hooks, in the order in which a worker calls them."""
+
+    @hookspec(firstresult=True)
+    def start(self, options: Any, context: Context) -> Any:
+        """Make what the service needs while it runs, such as a client or compiled templates.
+
+        Called once, on the main thread, before the first message. What it returns is given to the
+        other hooks as ``resources``. An exception ends the worker, which is then restarted;
+        a ``PluginError`` ends it for good.
+        """
+
+    @hookspec(firstresult=True)
+    def handle(self, message: Message, options: Any, resources: Any) -> Event | list[Event] | None:
+        """Handle one message.
+
+        Called on a handler thread; with ``concurrency`` over 1, on several at once. Returns the events to publish;
+        the message is acknowledged once the broker has confirmed them all. ``Retry`` and any other exception
+        lead to the next delay of the queue's ``retry``; after the last one, or without any, to its
+        dead-letter queue, where ``Reject`` leads at once. The same message may come again, so the outcome
+        should not depend on chance.
+        """
+
+    @hookspec(firstresult=True)
+    def run(self, options: Any, resources: Any, context: Context) -> None:
+        """Run the service's own loop, such as an HTTP server, until ``context.wait_stop()`` says so.
+
+        Called on the main thread, after ``start``. The loop calls ``context.ready()`` when it serves.
+        """
+
+    @hookspec(firstresult=True)
+    def stop(self, options: Any, resources: Any) -> None:
+        """Release what ``start`` made. Called once, on the main thread, after the last message."""

@@ -1,0 +1,201 @@
+"""What travels: the message a handler gets, the events it answers with, and how it may refuse.
+
+Bodies are JSON. Numbers with a fraction are read as ``Decimal`` and written as strings, so that an
+amount of money never passes through a binary float, here or in the next reader.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+#: Events made by ``Message.event_id`` are UUIDv5 in this namespace (RFC 9562, section 5.5).
+EVENT_NAMESPACE = uuid.UUID("5f0f4a86-6d5c-5a5e-9a5e-6b1d0c5e7a11")
+
+JSON_CONTENT_TYPE = "application/json"
+
+#: Headers of our own. The broker's ``x-death`` is not used: it counts differently from version to version.
+CAUSATION = "x-causation-id"
+ATTEMPT = "x-attempt"
+ORIGIN_EXCHANGE = "x-origin-exchange"
+ORIGIN_KEY = "x-origin-routing-key"
+
+
+class Reject(Exception):
+    """Raised by a handler: this message can never be handled; park it in its dead-letter queue now."""
+
+
+class Retry(Exception):
+    """Raised by a handler: this message may be handled later; take the next step of its retry ladder."""
+
+
+class BadBody(Reject):
+    """A message's body is not the JSON that the handler asked for."""
+
+
+def _encode_value(value: object) -> str:
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError(f"event body: {value} is not JSON; allowed: finite numbers")
+    if isinstance(value, Decimal | uuid.UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"event body: cannot be written as JSON, {value!r}; allowed: JSON types, Decimal, UUID, datetime")
+
+
+def encode_json(body: object) -> bytes:
+    """Write ``body`` as compact UTF-8 JSON; Decimal, UUID and datetime become strings.
+
+    Raises TypeError for other types and ValueError for NaN and infinities, which JSON does not have.
+    """
+    try:
+        text = json.dumps(body, default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("event body: nested too deeply") from None
+    return text.encode()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"duplicate key {name!r}")
+            seen.add(name)
+    return result
+
+
+#: How deep arrays and objects of a body may be nested.
+MAX_DEPTH = 32
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
+def decode_json(raw: bytes) -> Any:
+    """Read UTF-8 JSON strictly: fractions as Decimal; no NaN, duplicate keys, or nesting over 32.
+
+    Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
+    """
+    try:
+        value = json.loads(
+            raw.decode(),
+            parse_float=Decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicates,
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except ArithmeticError:
+        raise ValueError("a number is out of all bounds") from None
+    if _is_too_deep(value):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, to be published.
+
+    A handler gives ``type`` and ``body``; the worker fills in what is left empty: ``exchange`` and
+    ``routing_key`` from the service's ``publishes``, ``id`` from the message in hand, ``correlation_id``
+    and ``causation_id`` from that message, and the timestamp.
+    """
+
+    #: What happened, in the past tense: ``payment.success``.
+    type: str
+    #: Anything that JSON can say, or bytes that are sent as they are.
+    body: Any
+    exchange: str | None = None
+    routing_key: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    #: The AMQP message id; the same id means the same event.
+    id: str | None = None
+    #: The business object this belongs to: the order's id.
+    correlation_id: str | None = None
+    #: The id of the message that caused this event.
+    causation_id: str | None = None
+    content_type: str = JSON_CONTENT_TYPE
+    #: Seconds since the epoch.
+    timestamp: int | None = None
+    #: The service that published it.
+    app_id: str | None = None
+
+    def encoded(self) -> bytes:
+        """The body as bytes. Raises TypeError or ValueError where it is not JSON."""
+        return self.body if isinstance(self.body, bytes) else encode_json(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One delivery, as a handler sees it."""
+
+    body: bytes
+    #: The queue it came from.
+    queue: str
+    type: str = ""
+    id: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    exchange: str = ""
+    routing_key: str = ""
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str = JSON_CONTENT_TYPE
+    timestamp: int | None = None
+    app_id: str = ""
+    #: The broker delivered it before and was not told of its end (AMQP 0-9-1 ``redelivered``).
+    redelivered: bool = False
+    #: 1 for the first try, 2 for the first retry, and so on.
+    attempt: int = 1
+
+    def json(self) -> Any:
+        """The body as JSON, fractions as Decimal. Raises BadBody, which parks the message."""
+        try:
+            return decode_json(self.body)
+        except ValueError as error:
+            raise BadBody(f"message {self.id or 'without id'}: the body is not usable JSON, {error}") from None
+
+    def event_id(self, index: int, service: str = "") -> str:
+        """The id of the ``index``-th event that ``service`` makes of this message.
+
+        It depends on nothing else, so that a redelivered message makes the same events again.
+        """
+        return str(uuid.uuid5(EVENT_NAMESPACE, f"{self.id}/{service}/{index}"))
+
+
+def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterator[Event]:
+    """What a handler returned, as events. Raises TypeError for anything that is not an event."""
+    if outcome is None:
+        return
+    for event in outcome if isinstance(outcome, list | tuple) else (outcome,):
+        if not isinstance(event, Event):
+            raise TypeError(f"handle: returned {event!r}; allowed: an Event, a list of them, or None")
+        yield event
+
+
+def caused_by(message: Message, event: Event, index: int, service: str) -> Event:
+    """``event`` with the ids it inherits from ``message`` filled in, where it has none of its own."""
+    return replace(
+        event,
+        id=event.id or message.event_id(index, service),
+        correlation_id=event.correlation_id or message.correlation_id or message.id,
+        causation_id=event.causation_id or message.id,
+        app_id=event.app_id or service,
+    )

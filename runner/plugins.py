@@ -1,0 +1,141 @@
+"""Find plugins, load one, and verify that it can work."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+from runner.config.fault import one_of
+from runner.errors import PluginError
+from runner.hooks import PROJECT, Hooks
+
+#: Installed packages offer plugins under this entry point group.
+ENTRY_POINTS = "fastcommerce.plugins"
+FOLDER = "plugins"
+_PACKAGE = "fastcommerce_plugins"
+
+
+class NoOptions(BaseModel):
+    """The options of a plugin that defines none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plugin."""
+
+    name: str
+    options: type[BaseModel]
+    #: The names of the hooks it implements.
+    implements: frozenset[str]
+    #: Calls its hooks; pluggy passes each the arguments it names.
+    hook: Any
+
+
+def plugin_names(folder: Path) -> set[str]:
+    """The plugins there are: files and folders in ``folder``/plugins, and those of installed packages."""
+    found = {entry.name for entry in metadata.entry_points(group=ENTRY_POINTS)}
+    for path in (folder / FOLDER).glob("*"):
+        if path.name.startswith(("_", ".")):
+            continue
+        if path.suffix == ".py" or (path / "__init__.py").is_file():
+            found.add(path.stem)
+    return found
+
+
+def load_plugin(name: str, folder: Path) -> Plugin:
+    """Import and verify one plugin. Raises PluginError saying what to do."""
+    module = _import(name, folder)
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(Hooks)
+    try:
+        manager.register(module, name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"plugin {name!r}: {_explain(error)}") from None
+    implements = frozenset(caller.name for caller in manager.get_hookcallers(manager.get_plugin(name)) or [])
+    if not implements & {"handle", "run"}:
+        raise PluginError(
+            f"plugin {name!r}: implements neither 'handle' nor 'run'; put @hookimpl above one of these functions"
+        )
+    options = getattr(module, "Options", NoOptions)
+    if not (inspect.isclass(options) and issubclass(options, BaseModel)):
+        raise PluginError(
+            f"plugin {name!r}: Options is no pydantic model, {options!r}; allowed: class Options(BaseModel)"
+        )
+    return Plugin(name, options, implements, manager.hook)
+
+
+def _explain(error: pluggy.PluginValidationError) -> str:
+    text = " ".join(str(error).split())
+    if text.startswith("unknown hook"):
+        unknown = text.split("'")[1]
+        hooks = [name for name in vars(Hooks) if not name.startswith("_")]
+        return f"unknown hook {unknown!r}; {one_of(unknown, hooks)}"
+    wrong = re.search(r"for hook '(\w+)'.*Argument\(s\) \{'(\w+)'", text)
+    if wrong is not None:
+        allowed = [name for name in inspect.signature(getattr(Hooks, wrong[1])).parameters if name != "self"]
+        return f"hook {wrong[1]!r} takes no argument {wrong[2]!r}; {one_of(wrong[2], allowed)}"
+    return text
+
+
+def _import(name: str, folder: Path) -> ModuleType:
+    for path in (folder / FOLDER / f"{name}.py", folder / FOLDER / name / "__init__.py"):
+        if path.is_file():
+            return _import_file(name, path, folder)
+    for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            module = entry.load()
+        except (Exception, SystemExit) as error:
+            raise PluginError(_import_problem(name, error, None)) from error
+        if isinstance(module, ModuleType):
+            return module
+        raise PluginError(f"plugin {name!r}: entry point {entry.value!r} is no module; allowed: a module's name")
+    raise PluginError(f"unknown plugin {name!r}; {one_of(name, plugin_names(folder))}")
+
+
+def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
+    is_package = path.name == "__init__.py"
+    full_name = f"{_PACKAGE}.{name}"
+    if _PACKAGE not in sys.modules:
+        sys.modules[_PACKAGE] = ModuleType(_PACKAGE)
+    spec = importlib.util.spec_from_file_location(
+        full_name, path, submodule_search_locations=[str(path.parent)] if is_package else None
+    )
+    if spec is None or spec.loader is None:
+        raise PluginError(
+            f"plugin {name!r}: {path.relative_to(folder)} is no Python file; allowed: NAME.py or a package"
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[full_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[full_name]
+        raise PluginError(_import_problem(name, error, folder / FOLDER)) from error
+    return module
+
+
+def _import_problem(name: str, error: BaseException, folder: Path | None) -> str:
+    if isinstance(error, SyntaxError):
+        return f"plugin {name!r}: {error.filename}:{error.lineno}: {error.msg}; mend the file"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    for frame in reversed(frames):
+        if folder is not None and Path(frame.filename).is_relative_to(folder):
+            where = f"{frame.filename}:{frame.lineno}: "
+            break
+    remedy = "install it" if isinstance(error, ModuleNotFoundError) else "mend the file"
+    return f"plugin {name!r}: {where}cannot be imported, {type(error).__name__}: {error}; {remedy}"

@@ -1,0 +1,1 @@
+"""From topology.yaml's shorthand to the exact objects a broker holds."""

@@ -1,0 +1,193 @@
+"""One message's way through a worker: delivery, handler, events, confirms, ack."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+
+from runner.amqp.consumer import Delivery
+from runner.amqp.properties import Encoded, encode
+from runner.config.value import format_duration
+from runner.errors import BrokerError, PluginError, Unroutable
+from runner.messages import Message, Reject, Retry, caused_by, events_of
+from runner.topology.model import Ladder
+from runner.worker.recovery import delay_before, recovered, shortened
+from runner.worker.routing import Router
+
+#: Seconds until events that the broker did not take are published again.
+REPUBLISH_DELAY = 0.5
+
+
+@dataclass
+class _Work:
+    """A delivery, and once its handler is through, the events that must be confirmed before its ack."""
+
+    delivery: Delivery
+    message: Message | None = None
+    events: Sequence[Encoded] | None = None
+    #: What an event of its handler met with; the message takes its ladder.
+    failure: BaseException | None = None
+    is_recovery: bool = False
+
+
+class Pipeline:
+    """Handles deliveries on ``concurrency`` threads.
+
+    A handler thread does not wait for confirms: the last confirm of a message acknowledges it, and the next
+    message is handled meanwhile.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        handle: Callable[[Message], object],
+        send: Callable[[Encoded], Future[None]],
+        call_later: Callable[[float, Callable[[], None]], None],
+        router: Router,
+        ladders: dict[str, Ladder],
+        log: logging.Logger,
+        on_missing: Callable[[str], None],
+        on_crash: Callable[[], None],
+    ) -> None:
+        self._service, self._handle, self._send = service, handle, send
+        self._call_later, self._router, self._ladders, self._log = call_later, router, ladders, log
+        self._on_missing, self._on_crash = on_missing, on_crash
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._stopping = False
+        self._open = 0
+        self._idle = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, concurrency: int) -> None:
+        """Start the handler threads."""
+        for number in range(concurrency):
+            thread = threading.Thread(target=self._run, name=f"handler-{number + 1}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def submit(self, delivery: Delivery) -> None:
+        """Take a delivery; never blocks."""
+        with self._idle:
+            self._open += 1
+        self._queue.put(_Work(delivery))
+
+    def stop(self, timeout: float) -> bool:
+        """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
+
+        Those that no handler has begun go back to the broker when the channel closes.
+        """
+        self._stopping = True
+        with self._idle:
+            is_idle = self._idle.wait_for(lambda: self._open == 0, timeout)
+        for _ in self._threads:
+            self._queue.put(None)
+        return is_idle
+
+    def _run(self) -> None:
+        try:
+            while (work := self._queue.get()) is not None:
+                if not work.delivery.is_alive or (self._stopping and work.events is None):
+                    self._close()
+                else:
+                    self._step(work)
+        except BaseException:  # noqa: BLE001 - told of, and the worker ends
+            # A worker without its handler threads would look well and do nothing.
+            self._log.exception("a handler thread ended by an error of its own")
+            self._on_crash()
+
+    def _step(self, work: _Work) -> None:
+        if work.message is None:
+            work.message = work.delivery.message()
+        try:
+            if work.failure is not None:
+                failure, work.failure = work.failure, None
+                raise failure
+            if work.events is None:
+                work.events = self._outcome(work.message)
+            self._publish_all(work, work.events)
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises leads to the retry ladder
+            self._recover(work, work.message, error)
+
+    def _outcome(self, message: Message) -> list[Encoded]:
+        # All are encoded before any is sent, so that no half of a handler's events goes out.
+        return [
+            encode(self._router.routed(caused_by(message, event, index, self._service)))
+            for index, event in enumerate(events_of(self._handle(message)))  # type: ignore[arg-type]
+        ]
+
+    def _recover(self, work: _Work, message: Message, error: BaseException) -> None:
+        ladder = self._ladders[message.queue]
+        delay = delay_before(message, ladder, error)
+        attempt = f"attempt {message.attempt} of {len(ladder.steps) + 1}"
+        is_expected = isinstance(error, Retry | Reject | BrokerError | PluginError)
+        extra = {"order": message.correlation_id or None}
+        if delay is None:
+            self._log.error(
+                "%s failed, %s: parked in %s", attempt, shortened(error), ladder.dead_letter,
+                extra=extra, exc_info=None if is_expected else error,
+            )  # fmt: skip
+        else:
+            self._log.warning(
+                "%s failed, %s: again in %s", attempt, shortened(error), format_duration(delay),
+                extra=extra, exc_info=None if is_expected else error,
+            )  # fmt: skip
+        work.events = [encode(recovered(message, ladder, error, self._service))]
+        work.is_recovery = True
+        self._publish_all(work, work.events)
+
+    def _publish_all(self, work: _Work, events: Sequence[Encoded]) -> None:
+        if not events:
+            self._ack(work)
+            return
+        lock, left = threading.Lock(), len(events)
+        failed: list[tuple[Encoded, BaseException]] = []
+
+        def confirmed(event: Encoded, future: Future[None]) -> None:
+            nonlocal left
+            error = future.exception()
+            with lock:
+                left -= 1
+                if error is not None:
+                    failed.append((event, error))
+                if left:
+                    return
+            if not failed:
+                self._ack(work)
+            else:
+                self._unpublished(work, failed)
+
+        for event in events:
+            self._send(event).add_done_callback(partial(confirmed, event))
+
+    def _unpublished(self, work: _Work, failed: list[tuple[Encoded, BaseException]]) -> None:
+        unroutable = next((error for _, error in failed if isinstance(error, Unroutable)), None)
+        if unroutable is not None and work.is_recovery:
+            # A wait queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
+            self._close()
+            self._on_missing(str(unroutable))
+            return
+        if unroutable is not None:
+            # No queue for an event is a fault of this message's way, not of the broker: it takes the ladder.
+            # On a handler thread, because this may be the I/O thread, which must not wait for its own confirms.
+            work.failure = unroutable
+            self._queue.put(work)
+            return
+        # The same events with the same ids, until the broker takes them or takes the delivery back.
+        work.events = [event for event, _ in failed]
+        self._log.warning("not published, %s: again in %s", failed[0][1], format_duration(REPUBLISH_DELAY))
+        self._call_later(REPUBLISH_DELAY, lambda: self._queue.put(work))
+
+    def _ack(self, work: _Work) -> None:
+        work.delivery.ack()
+        self._close()
+
+    def _close(self) -> None:
+        with self._idle:
+            self._open -= 1
+            if self._open == 0:
+                self._idle.notify_all()

@@ -1,0 +1,83 @@
+"""What becomes of a message that could not be handled: the next wait queue, or the dead-letter queue."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+from runner.logs import traceback_of
+from runner.messages import ATTEMPT, CAUSATION, ORIGIN_EXCHANGE, ORIGIN_KEY, Event, Message, Reject
+from runner.topology.model import Ladder
+
+#: Headers that the broker added; in a copy they would tell of another message's past.
+_BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+#: A dead letter says why in a few lines; the whole traceback is in the log.
+MAX_ERROR = 500
+MAX_TRACEBACK = 2000
+
+
+def delay_before(message: Message, ladder: Ladder, error: BaseException) -> float | None:
+    """Seconds until the next attempt, or None when the message is to be parked."""
+    if isinstance(error, Reject) or message.attempt > len(ladder.steps):
+        return None
+    return ladder.steps[message.attempt - 1][0]
+
+
+def recovered(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
+    """The copy of ``message`` to publish, with the same id, to its next wait queue or its dead-letter queue."""
+    text = shortened(error)
+    headers: dict[str, Any] = {
+        name: value for name, value in message.headers.items() if not name.startswith(_BROKER_HEADERS)
+    }
+    headers.setdefault("x-first-error", text)
+    headers |= {
+        "x-last-error": text,
+        "x-origin-queue": message.queue,
+        ORIGIN_EXCHANGE: message.exchange,
+        ORIGIN_KEY: message.routing_key,
+    }
+    if message.causation_id:
+        headers[CAUSATION] = message.causation_id
+    if delay_before(message, ladder, error) is None:
+        target = ladder.dead_letter
+        headers |= {
+            ATTEMPT: message.attempt,
+            "x-exception": type(error).__name__,
+            "x-traceback": _utf8(traceback_of(error)[-MAX_TRACEBACK:]),
+            "x-service": service,
+            "x-host": socket.gethostname(),
+            "x-pid": os.getpid(),
+            "x-failed-at": int(time.time()),
+        }
+    else:
+        target = ladder.steps[message.attempt - 1][1]
+        headers[ATTEMPT] = message.attempt + 1
+    return Event(
+        type=message.type,
+        body=message.body,
+        exchange="",
+        routing_key=target,
+        headers=headers,
+        id=message.id,
+        correlation_id=message.correlation_id or None,
+        content_type=message.content_type,
+        timestamp=message.timestamp,
+        app_id=message.app_id or None,
+    )
+
+
+def _utf8(text: str) -> str:
+    # What a sender wrote may hold lone surrogates, which no AMQP header can.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shortened(error: BaseException) -> str:
+    """``ValueError: no such currency`` in at most 500 characters; of Retry and Reject only the words."""
+    try:
+        words = _utf8(str(error)) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an exception of a plugin may fail even at this
+        words = "without words"
+    text = words if type(error).__module__ == "runner.messages" else f"{type(error).__name__}: {words}"
+    return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."

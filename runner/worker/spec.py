@@ -1,0 +1,75 @@
+"""All that a worker needs to know, handed to it on standard input as JSON.
+
+The supervisor has checked it; a worker that is restarted never reads a file that is being edited.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.config.project import Project
+from runner.config.settings import event_type
+from runner.topology.model import Ladder, Objects
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """One service, as a worker runs it."""
+
+    service: str
+    plugin: str
+    #: The project's folder, in which the plugin is found.
+    folder: str
+    urls: tuple[str, ...]
+    consumes: tuple[str, ...]
+    #: Event type: exchange and routing key template.
+    publishes: Mapping[str, tuple[str, str]]
+    #: Queue: where its failed messages go.
+    ladders: Mapping[str, Ladder]
+    prefetch: int
+    concurrency: int
+    options: Mapping[str, Any]
+    #: ``text`` or ``json``.
+    log_format: str = "text"
+
+    def to_json(self) -> bytes:
+        """The spec as it travels; it holds the broker's password, so it is never an argument or a variable."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> WorkerSpec:
+        """Read what ``to_json`` wrote."""
+        data = json.loads(raw)
+        data["ladders"] = {
+            queue: Ladder(tuple((delay, name) for delay, name in ladder["steps"]), ladder["dead_letter"])
+            for queue, ladder in data["ladders"].items()
+        }
+        data["publishes"] = {kind: (exchange, template) for kind, (exchange, template) in data["publishes"].items()}
+        data["urls"], data["consumes"] = tuple(data["urls"]), tuple(data["consumes"])
+        return cls(**data)
+
+
+def spec_of(project: Project, objects: Objects, service: str, log_format: str) -> WorkerSpec:
+    """The spec of one service of a project."""
+    settings = project.config.services[service]
+    return WorkerSpec(
+        service=service,
+        plugin=settings.plugin or service,
+        folder=str(Path(project.folder).resolve()),
+        urls=project.config.broker.url,
+        consumes=tuple(settings.consumes),
+        publishes={
+            event_type(template): (exchange, template)
+            for exchange, templates in settings.publishes.items()
+            for template in templates
+        },
+        ladders={queue: objects.ladders[queue] for queue in settings.consumes if queue in objects.ladders},
+        prefetch=settings.prefetch,
+        concurrency=settings.concurrency,
+        options=settings.options,
+        log_format=log_format,
+    )

@@ -1,0 +1,173 @@
+"""Put one worker together, run it until it is told to stop, and take it apart in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.amqp.consumer import Consumer
+from runner.amqp.link import IoThread
+from runner.amqp.publisher import Publisher
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
+from runner.lifeline import AFTER_CRASH, Lifeline
+from runner.messages import Message
+from runner.plugins import Plugin
+from runner.worker.context import WorkerContext
+from runner.worker.pipeline import Pipeline
+from runner.worker.routing import Router
+from runner.worker.spec import WorkerSpec
+
+#: Seconds for the messages in hand to be finished after the order to stop; the supervisor kills after 6.
+DRAIN_TIMEOUT = 4.5
+#: Seconds for all of a stop together.
+STOP_TIMEOUT = 5.5
+#: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
+CONNECT_TIMEOUT = 10.0
+#: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
+FIRST_CONNECTION = 2.0
+
+
+class Worker:
+    """One plugin at work."""
+
+    def __init__(
+        self, spec: WorkerSpec, slot: str, plugin: Plugin, options: Any, lifeline: Lifeline, log: logging.Logger
+    ) -> None:
+        self._spec, self._plugin, self._options = spec, plugin, options
+        self._lifeline, self._log = lifeline, log
+        self._stopping = threading.Event()
+        self._exit_code = EXIT_OK
+        self._resources: Any = None
+        self._problems: dict[str, str | None] = {"publisher": "not connected yet"}
+        self._was_ready = False
+        self._has_run = "run" in plugin.implements
+        self._run_status: str | None = None
+        self._connected = threading.Event()
+        self._io = IoThread(on_crash=self._io_crashed)
+        self._publisher = Publisher(
+            self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing
+        )
+        router = Router(spec.service, spec.publishes)
+        self._context = WorkerContext(spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping)
+        self._pipeline = Pipeline(
+            spec.service, self._handle, self._publisher.send, self._call_later, router, dict(spec.ladders), log,
+            on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE),
+        )  # fmt: skip
+        self._consumer: Consumer | None = None
+        if spec.consumes:
+            self._problems["consumer"] = "not connected yet"
+            self._consumer = Consumer(
+                self._io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
+                self._pipeline.submit, lambda reason: self._state("consumer", reason), self._missing,
+                careful=os.environ.get(AFTER_CRASH) == "1",
+            )  # fmt: skip
+
+    def stop(self, exit_code: int = EXIT_OK) -> None:
+        """Begin to stop; may be called from any thread."""
+        self._exit_code = self._exit_code or exit_code
+        self._stopping.set()
+        if exit_code:
+            # Nobody else set a deadline for this stop, and a plugin's own loop may not hear of it.
+            timer = threading.Timer(STOP_TIMEOUT, os._exit, (exit_code,))
+            timer.daemon = True
+            timer.start()
+
+    def run(self) -> int:
+        """Work until ``stop``; returns the exit code."""
+        if "start" in self._plugin.implements:
+            self._resources = self._plugin.hook.start(options=self._options, context=self._context)
+        self._io.start()
+        self._publisher.start()
+        if self._consumer is not None:
+            self._pipeline.start(self._spec.concurrency)
+            self._consumer.start()
+            guard = threading.Timer(CONNECT_TIMEOUT, self._give_up)
+            guard.daemon = True
+            guard.start()
+        if self._has_run:
+            # The first request should find the broker; without one the service begins all the same.
+            self._connected.wait(FIRST_CONNECTION)
+            self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
+            if not self._stopping.is_set():
+                self._log.error("the plugin's run ended although nobody asked it to")
+                self.stop(EXIT_FAILURE)
+        self._stopping.wait()
+        self._shut_down()
+        return self._exit_code
+
+    def _shut_down(self) -> None:
+        self._deadline = time.monotonic() + STOP_TIMEOUT
+        self._lifeline.send("STOPPING=1", "STATUS=finishing the messages in hand")
+        is_idle = True
+        if self._consumer is not None:
+            self._on_io(self._consumer.cancel, 2.0)
+            is_idle = not self._io.is_stopped and self._pipeline.stop(DRAIN_TIMEOUT)
+            if not is_idle:
+                self._log.warning("stopped with messages unfinished; the broker will deliver them again")
+            self._on_io(self._consumer.close, 2.0)
+        self._on_io(self._publisher.close, 2.0)
+        self._io.stop(2.0)
+        # A handler that is still at work has not finished with its resources.
+        if is_idle and "stop" in self._plugin.implements:
+            self._plugin.hook.stop(options=self._options, resources=self._resources)
+
+    def _io_crashed(self) -> None:
+        self._publisher.abort("the AMQP thread has ended")
+        self.stop(EXIT_FAILURE)
+
+    def _on_io(self, action: Callable[[Callable[[], None]], None], timeout: float) -> None:
+        if not self._io.is_stopped:
+            done = threading.Event()
+            self._io.call(lambda: action(done.set))
+            done.wait(min(timeout, max(0.0, self._deadline - time.monotonic())))
+
+    def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self._io.call(lambda: self._io.loop.call_later(delay, callback))
+
+    def _handle(self, message: Message) -> Any:
+        return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources)
+
+    def _run_ready(self, status: str) -> None:
+        self._run_status = status
+        self._tell()
+
+    def _state(self, part: str, reason: str | None) -> None:
+        before = self._problems[part]
+        self._problems[part] = reason
+        if part == "publisher" and reason is None:
+            self._connected.set()
+        if self._was_ready and before != reason and not self._stopping.is_set():
+            if reason is not None:
+                self._log.warning("%s: no broker for now, %s", part, reason)
+            elif before is not None:
+                self._log.info("%s: the broker is back", part)
+        self._tell()
+
+    def _tell(self) -> None:
+        problem = next((reason for reason in self._problems.values() if reason is not None), None)
+        if self._has_run:
+            # A service with a loop of its own serves without the broker too, if only to say that it is away.
+            is_ready = self._run_status is not None and not self._problems.get("consumer")
+        else:
+            is_ready = problem is None
+        if is_ready and not self._was_ready:
+            self._was_ready = True
+            self._lifeline.send("READY=1")
+        if self._was_ready:
+            doing = self._run_status or f"consuming {', '.join(self._spec.consumes)}"
+            self._lifeline.send(f"STATUS={problem or doing}")
+
+    def _missing(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            self._log.error("%s; starting again, after the topology is declared again", reason)
+            self.stop(EXIT_BROKER)
+
+    def _give_up(self) -> None:
+        reason = self._problems.get("consumer") or self._problems["publisher"]
+        if not self._was_ready and reason is not None:
+            self._log.error("no broker within %g s, %s", CONNECT_TIMEOUT, reason)
+            self.stop(EXIT_BROKER)

@@ -1,0 +1,108 @@
+"""The README's exercises, with the very lines of YAML that it gives."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rabbit import Vhost, wait_until
+from tests.running import ROOT, Project
+
+
+def lines_of(heading: str) -> list[tuple[str, Any]]:
+    """The YAML of one exercise: pairs of file and what is to be added to it."""
+    text = (ROOT / "README.md").read_text()
+    section = re.search(rf"^### {heading}.*?(?=^##)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None, heading
+    parts = []
+    for block in re.findall(r"```yaml\n(.*?)```", section[0], re.DOTALL):
+        for file, body in re.findall(r"# (\w+)\.yaml\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
+            parts.append((file, yaml.safe_load(body)))
+    assert parts
+    return parts
+
+
+def merged(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+    return new
+
+
+def apply(project: Project, number: int) -> None:
+    for file, part in lines_of(f"{number}\\."):
+        if file == "config":
+            project.set_config(merged(project.config(), part))
+        else:
+            project.set_topology(merged(project.topology(), part))
+
+
+def test_exercise_1_a_payment_that_times_out_is_retried_and_parked(project: Project, vhost: Vhost) -> None:
+    apply(project, 1)
+    runner = project.run(url=vhost.url)
+    order = project.first_order()
+    for words in ("attempt 1 of 3 failed, gateway timed out.*again in 1s", "attempt 2 of 3 .*again in 2s"):
+        runner.wait_for(words)
+    runner.wait_for(r"attempt 3 of 3 .*: parked in payment\.order\.created\.dlq")
+    (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
+    assert parked["properties"]["correlation_id"] == order
+    assert runner.stop() == 0
+
+
+def test_exercise_2_two_workers_share_the_orders_and_one_that_is_killed_loses_none(
+    project: Project, vhost: Vhost
+) -> None:
+    apply(project, 2)
+    project.options("payment", failure_rate=0.0)
+    runner = project.run(url=vhost.url)
+    orders = [project.first_order() for _ in range(4)]
+    runner.wait_for(r"payment\.1 .*charging")
+    runner.wait_for(r"payment\.2 .*charging")
+    for order in orders:
+        runner.wait_for(f"Your order {order} is paid")
+    assert runner.stop() == 0
+
+
+def test_exercise_3_orders_reach_the_queue_of_their_region(project: Project, vhost: Vhost) -> None:
+    apply(project, 3)
+    runner = project.run(url=vhost.url)
+    project.first_order()
+    order = {"customer_email": "a@example.com", "amount": 1, "currency": "usd", "region": "eu"}
+    assert project.post(order)[0] == 202
+    (copy,) = wait_until(lambda: vhost.messages("eu.orders"), 5)
+    assert copy["routing_key"] == "order.created.usd.eu"
+    runner.wait_for("charging", count=2)
+    assert runner.stop() == 0
+
+
+@pytest.mark.parametrize("posts", [3])
+def test_exercises_4_and_5_every_event_is_one_row_however_often_it_is_sent(
+    project: Project, vhost: Vhost, posts: int
+) -> None:
+    apply(project, 4)
+    apply(project, 5)
+    runner = project.run(url=vhost.url)
+    runner.pid_of("audit.1")
+    project.first_order()
+    answers = [project.post(None, 10, **{"Idempotency-Key": "my-first-key"})[1] for _ in range(posts)]
+    (order,) = {answer["order_id"] for answer in answers}
+    runner.wait_for(f"order {order}: charging", count=posts)
+
+    def rows() -> list[Any]:
+        database = sqlite3.connect(project.folder / "var" / "audit.db")
+        try:
+            return database.execute(
+                "select type, id, causation_id from events where order_id = ? order by type", (order,)
+            ).fetchall()
+        finally:
+            database.close()
+
+    found = wait_until(lambda: len(rows()) == 2 and rows(), 15)
+    assert found[0][0] == "order.created"
+    assert found[1][0] in ("payment.success", "payment.failed")
+    assert found[1][2] == found[0][1]
+    runner.wait_for(f"We have your order {order}", count=posts)
+    assert runner.stop() == 0

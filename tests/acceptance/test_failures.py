@@ -1,0 +1,384 @@
+"""What becomes of messages that cannot be handled, and of workers that cannot run."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+import pytest
+
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+
+TOPOLOGY = {
+    "exchanges": {"work": {"type": "topic"}},
+    "queues": {
+        "jobs": {"bind": {"work": ["job.#"]}, "retry": ["200ms", "400ms"]},
+        "done": {"bind": {"work": ["done"]}},
+    },
+}
+CONFIG = {"services": {"jobs": {"consumes": ["jobs"], "publishes": {"work": ["done"]}}}}
+
+
+@pytest.fixture
+def jobs(project: Project) -> Project:
+    project.set_topology(TOPOLOGY)
+    project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, **CONFIG})
+    return project
+
+
+def publish(vhost: Vhost, body: str, **properties: Any) -> None:
+    path = f"/exchanges/{vhost.name}/work/publish"
+    message = {"routing_key": "job.x", "payload": body, "payload_encoding": "string", "properties": properties}
+    wait_until(lambda: vhost.rabbit.api("POST", path, message)["routed"], 10, "routed")
+
+
+def test_a_failing_message_is_tried_with_the_configured_delays_and_then_parked_with_its_reason(
+    jobs: Project, vhost: Vhost
+) -> None:
+    jobs.plugin(
+        "jobs",
+        """import time
+from runner import hookimpl, Message
+
+@hookimpl
+def handle(message: Message):
+    print(f"try {message.attempt} at {time.monotonic()} {message.routing_key} {message.id}")
+    raise ValueError("no such luck")
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, "{}", message_id="m-1", correlation_id="order-1", type="job.x", headers={"kept": "yes"})
+    runner.wait_for("attempt 1 of 3 failed, ValueError: no such luck: again in 200ms")
+    runner.wait_for("attempt 2 of 3 failed, ValueError: no such luck: again in 400ms")
+    runner.wait_for("attempt 3 of 3 failed, ValueError: no such luck: parked in jobs.dlq")
+    tries = [float(at) for at in re.findall(r"try \d at ([\d.]+) job.x m-1", runner.output)]
+    assert 0.2 <= tries[1] - tries[0] < 0.5
+    assert 0.4 <= tries[2] - tries[1] < 0.8
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 5)
+    properties = parked["properties"]
+    assert (properties["message_id"], properties["correlation_id"], properties["type"]) == ("m-1", "order-1", "job.x")
+    headers = properties["headers"]
+    assert headers["kept"] == "yes"
+    assert headers["x-attempt"] == 3
+    assert headers["x-exception"] == "ValueError"
+    assert headers["x-first-error"] == headers["x-last-error"] == "ValueError: no such luck"
+    assert headers["x-origin-queue"] == "jobs"
+    assert headers["x-origin-exchange"] == "work"
+    assert headers["x-origin-routing-key"] == "job.x"
+    assert 'raise ValueError("no such luck")' in headers["x-traceback"]
+    assert headers["x-service"] == "jobs"
+    assert runner.stop() == 0
+
+
+def test_a_rejected_message_is_parked_at_once_and_the_good_ones_behind_it_are_handled(
+    jobs: Project, vhost: Vhost
+) -> None:
+    jobs.plugin(
+        "jobs",
+        """from runner import Event, hookimpl, Message, Reject
+
+@hookimpl
+def handle(message: Message):
+    job = message.json()
+    if job["bad"]:
+        raise Reject("this one is bad")
+    return Event("done", job)
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    for body in ('{"bad": true}', "not json", '{"bad": false}', '{"bad": false}'):
+        publish(vhost, body)
+    done = wait_until(lambda: len(found := vhost.messages("done")) == 2 and found, 15)
+    assert all(one["properties"]["app_id"] == "jobs" for one in done)
+    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 2 and found, 5)
+    reasons = {one["payload"]: one["properties"]["headers"]["x-last-error"] for one in parked}
+    assert reasons['{"bad": true}'] == "this one is bad"
+    assert "the body is not usable JSON" in reasons["not json"]
+    assert vhost.messages("jobs") == []
+    assert runner.stop() == 0
+
+
+def test_an_event_that_the_service_does_not_publish_or_nobody_receives_parks_its_message(
+    jobs: Project, vhost: Vhost
+) -> None:
+    topology = jobs.topology()
+    topology["queues"]["jobs"]["retry"] = []
+    del topology["queues"]["done"]
+    jobs.set_topology(topology)
+    jobs.plugin(
+        "jobs",
+        """from runner import Event, hookimpl, Message
+
+@hookimpl
+def handle(message: Message):
+    return Event(message.type, {})
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, "{}", type="dome")
+    publish(vhost, "{}", type="done")
+    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 2 and found, 15)
+    reasons = sorted(one["properties"]["headers"]["x-last-error"] for one in parked)
+    assert reasons == [
+        "PluginError: services.jobs.publishes: event 'dome' is not there; did you mean 'done'?",
+        "Unroutable: exchange 'work', routing key 'done': no queue is bound for it;"
+        " add a binding, or an alternate_exchange",
+    ]
+    assert runner.stop() == 0
+
+
+def test_a_message_in_hand_is_finished_before_the_worker_stops(jobs: Project, vhost: Vhost) -> None:
+    jobs.plugin(
+        "jobs",
+        """import time
+from runner import Event, hookimpl, Message
+
+@hookimpl
+def handle(message: Message):
+    print("begun")
+    time.sleep(1.5)
+    return Event("done", {})
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, "{}")
+    publish(vhost, "{}")
+    runner.wait_for("begun")
+    assert runner.stop() == 0
+    assert len(vhost.messages("done")) == 1
+    assert len(vhost.messages("jobs")) == 1
+    assert runner.output.count("begun") == 1
+
+
+def test_a_worker_that_always_crashes_is_given_up_with_the_reason_and_the_others_go_on(
+    project: Project, vhost: Vhost
+) -> None:
+    config = project.config()
+    config["services"]["broken"] = {"consumes": ["unrouted.all"]}
+    project.set_config(config)
+    project.plugin(
+        "broken",
+        """from runner import hookimpl, Message
+
+@hookimpl
+def start():
+    raise RuntimeError("no database")
+
+@hookimpl
+def handle(message: Message):
+    pass
+""",
+    )
+    runner = project.run(url=vhost.url)
+    runner.wait_for(r"RuntimeError: no database")
+    runner.wait_for(r"broken.1 exit 1: restarting in \d\.\d s \(1/5\)")
+    runner.wait_for(r"broken.1 FATAL, 5 failures within 60 s, the last: exit 1: given up", 40)
+    assert project.post()[0] == 202
+    assert runner.stop() == 1
+
+
+def test_a_worker_that_cannot_hear_the_stop_is_killed_at_the_deadline(jobs: Project, vhost: Vhost) -> None:
+    jobs.plugin(
+        "jobs",
+        """import signal, time
+from runner import hookimpl, Message
+
+@hookimpl
+def handle(message: Message):
+    pass
+
+@hookimpl
+def run(context):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.ready("deaf")
+    while True:
+        time.sleep(60)
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.wait_for("jobs.1 RUNNING, pid .*deaf")
+    started = time.monotonic()
+    assert runner.stop() == 0
+    assert 5 < time.monotonic() - started < 10
+    runner.wait_for("jobs.1 did not stop within 6 s: killed")
+
+
+def test_two_instances_share_the_messages_of_one_queue(jobs: Project, vhost: Vhost) -> None:
+    config = jobs.config()
+    config["services"]["jobs"] |= {"instances": 2, "prefetch": 1}
+    jobs.set_config(config)
+    jobs.plugin(
+        "jobs",
+        """import os, time
+from runner import Event, hookimpl, Message
+
+@hookimpl
+def handle(message: Message):
+    time.sleep(0.05)
+    return Event("done", {"pid": os.getpid()})
+""",
+    )
+    runner = jobs.run(url=vhost.url)
+    pids = {runner.pid_of("jobs.1"), runner.pid_of("jobs.2")}
+    for _ in range(20):
+        publish(vhost, "{}")
+    done = wait_until(lambda: len(found := vhost.messages("done")) == 20 and found, 15)
+    assert {int(re.findall(r"\d+", one["payload"])[0]) for one in done} == pids
+    assert runner.stop() == 0
+
+
+def test_routing_keys_are_made_from_the_orders_fields(project: Project, vhost: Vhost) -> None:
+    config = project.config()
+    config["services"] = {"order_api": config["services"]["order_api"]}
+    config["services"]["order_api"]["publishes"] = {"orders.topic": ["order.created.{currency}.{region}"]}
+    project.set_config(config)
+    topology = project.topology()
+    topology["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.*.eu"]}}
+    topology["queues"]["usd.orders"] = {"bind": {"orders.topic": ["order.created.usd.*"]}}
+    project.set_topology(topology)
+    runner = project.run(url=vhost.url)
+    project.first_order()
+    for currency, region in (("EUR", "eu"), ("USD", "EU"), ("GBP", None)):
+        order = {"customer_email": "a@example.com", "amount": "5", "currency": currency, "region": region}
+        assert project.post(order)[0] == 202
+
+    def keys(queue: str) -> list[str]:
+        return sorted(one["routing_key"] for one in vhost.messages(queue))
+
+    assert keys("eu.orders") == ["order.created.eur.eu", "order.created.usd.eu"]
+    assert keys("usd.orders") == ["order.created.usd.eu", "order.created.usd.none"]
+    assert len(keys("payment.order.created")) == 4
+    assert runner.stop() == 0
+
+
+PECULIAR = """import asyncio, os, sys
+from runner import Event, hookimpl, Message, Reject
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("not even words")
+
+@hookimpl
+def handle(message: Message):
+    what = message.json()["do"]
+    if what == "exit":
+        sys.exit(3)
+    if what == "cancel":
+        raise asyncio.CancelledError
+    if what == "mute":
+        raise Mute
+    if what == "surrogate":
+        raise Reject("no such currency \\ud800")
+    if what == "unfit":
+        return Event("done", {}, headers={"a": {1}})
+    if what == "crash":
+        os._exit(1)
+    if what == "killed":
+        os.kill(os.getpid(), 9)
+    return Event("done", {})
+"""
+
+
+def test_whatever_a_handler_does_its_message_is_parked_and_the_next_ones_are_handled(
+    jobs: Project, vhost: Vhost
+) -> None:
+    topology = jobs.topology()
+    topology["queues"]["jobs"]["retry"] = []
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", PECULIAR)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    for what in ("exit", "cancel", "mute", "surrogate", "unfit", "work"):
+        publish(vhost, f'{{"do": "{what}"}}')
+    wait_until(lambda: vhost.messages("done"), 15)
+    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 5 and found, 10)
+    reasons = [one["properties"]["headers"]["x-last-error"] for one in parked]
+    assert reasons[0].startswith("SystemExit: 3")
+    assert reasons[1].startswith("CancelledError")
+    assert reasons[2] == "Mute: without words"
+    assert reasons[3] == "no such currency \\ud800"
+    assert "does not fit AMQP" in reasons[4]
+    assert runner.output.count("jobs.1 RUNNING") == 1
+    assert runner.stop() == 0
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", ["crash", "killed"])
+def test_a_message_that_kills_its_workers_is_parked_alone_and_all_others_are_handled(
+    jobs: Project, vhost: Vhost, how: str
+) -> None:
+    jobs.plugin("jobs", PECULIAR)
+    runner = jobs.run("run", "jobs", url=vhost.url)
+    runner.pid_of("jobs.1")
+    runner.stop()
+    publish(vhost, f'{{"do": "{how}"}}', message_id="poison")
+    for _ in range(20):
+        publish(vhost, '{"do": "work"}')
+    runner = jobs.run(url=vhost.url)
+    wait_until(lambda: len(vhost.messages("done")) == 20, 90, "all good ones are handled")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 60, "the poison is parked")
+    assert parked["properties"]["message_id"] == "poison"
+    assert "FATAL" not in runner.output
+    assert runner.stop() == 0
+
+
+def test_a_dead_letter_queue_that_somebody_deleted_is_declared_again(jobs: Project, vhost: Vhost) -> None:
+    topology = jobs.topology()
+    topology["queues"]["jobs"]["retry"] = []
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", PECULIAR)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    vhost.delete_queue("jobs.dlq")
+    publish(vhost, '{"do": "exit"}')
+    runner.wait_for("after the topology is declared again")
+    runner.pid_of("jobs.1", count=2)
+    wait_until(lambda: vhost.messages("jobs.dlq"), 20)
+    assert runner.stop() == 0
+
+
+def test_when_every_service_was_given_up_the_runner_ends_with_1(jobs: Project, vhost: Vhost) -> None:
+    jobs.plugin("jobs", "from runner import hookimpl, PluginError\n\n@hookimpl\ndef start():\n"
+                "    raise PluginError('jobs: no licence')\n\n@hookimpl\ndef handle(message):\n    pass\n")  # fmt: skip
+    runner = jobs.run(url=vhost.url)
+    assert runner.process.wait(20) == 1
+    runner.wait_for("jobs.1 FATAL, exit 78, wrong configuration")
+    runner.wait_for("stopping: every service was given up")
+
+
+def test_a_project_without_services_is_told_of(jobs: Project, vhost: Vhost) -> None:
+    (jobs.folder / "config.yaml").write_text("")
+    runner = jobs.run(url=vhost.url)
+    assert runner.process.wait(10) == 78
+    runner.wait_for("config.yaml:1: services: none is defined; add one")
+
+
+def test_a_message_that_breaks_the_connection_is_parked_and_the_good_one_behind_it_is_handled(
+    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.plugin("jobs", PECULIAR)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    assert runner.stop() == 0
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    channel = connection.channel()
+    # A header's timestamp in milliseconds, as other languages' clients can send it, is no date in Python.
+    monkeypatch.setattr("pika.data.calendar.timegm", lambda _: 1_700_000_000_000)
+    headers = {"at": datetime.now(UTC)}
+    channel.basic_publish(
+        "", "jobs", b"{}", pika.BasicProperties(headers=headers, message_id="foreign", delivery_mode=2)
+    )
+    channel.basic_publish("", "jobs", b'{"do": "work"}', pika.BasicProperties(message_id="good", delivery_mode=2))
+    connection.close()
+    runner = jobs.run(url=vhost.url)
+    wait_until(lambda: len(vhost.messages("done")) == 1, 60, "the good one is handled")
+    wait_until(lambda: vhost.queues()["jobs.dlq"].get("messages") == 1, 30, "the foreign one is parked")
+    assert runner.stop() == 0

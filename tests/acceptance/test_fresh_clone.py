@@ -1,0 +1,53 @@
+"""``make run`` in a fresh copy of the checkout, as a newcomer's first command."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runner.broker.port import free_port
+from tests.rabbit import wait_until
+from tests.running import ROOT, Project, Runner
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files that git would give to a clone, with the changes that are not committed yet."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / "clone" / name)
+    return tmp_path / "clone"
+
+
+@pytest.mark.timeout(400)
+def test_make_run_prepares_everything_and_takes_an_order_and_the_second_time_skips_what_is_done(
+    clone: Path, tmp_path: Path
+) -> None:
+    project = Project(tmp_path / "only-for-its-port")
+    config = clone / "config.yaml"
+    config.write_text(config.read_text().replace("port: 8000", f"port: {project.port}"))
+    environment = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/"}
+    outputs = []
+    for _ in range(2):
+        runner = Runner(["make", "run"], clone, environment)
+        try:
+            order = project.first_order(300)
+            runner.wait_for(f"We have your order {order}")
+            runner.wait_for(f"payment.1 .*order {order}: (approved|card_declined)")
+            # To the whole group, as a terminal's Ctrl-C goes.
+            runner.signal_group(signal.SIGINT)
+            wait_until(lambda: runner.process.poll() is not None, 15)  # noqa: B023 - called within the round
+            runner.wait_for("runner .*stopped$")
+        finally:
+            runner.signal_group(signal.SIGKILL)
+        outputs.append(runner.output)
+    assert "==> making .venv with Python 3." in outputs[0]
+    assert "==> installing the packages of requirements.txt" in outputs[0]
+    assert "==>" not in outputs[1]

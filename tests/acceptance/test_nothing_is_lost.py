@@ -1,0 +1,135 @@
+"""Orders under fire: killed workers and a broker that goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import Project, Runner
+
+
+def settled(runner: Runner, orders: set[str]) -> bool:
+    """Whether each order was paid and both of its e-mails were written."""
+    output = runner.output
+    return all(
+        f"order {order}: approved" in output
+        and f"We have your order {order}" in output
+        and f"Your order {order} is paid" in output
+        for order in orders
+    )
+
+
+def wait_settled(runner: Runner, orders: set[str], timeout: float) -> None:
+    """Wait until all orders are settled, looking only at those that are not yet."""
+    left = set(orders)
+    deadline = time.monotonic() + timeout
+    while left and time.monotonic() < deadline:
+        left = {order for order in left if not settled(runner, {order})}
+        time.sleep(0.2)
+    assert not left, f"{len(left)} of {len(orders)} orders are not settled, such as {sorted(left)[:3]}"
+
+
+@contextmanager
+def killed_every_second(runner: Runner, slot: str) -> Iterator[list[int]]:
+    """Kill the process of a slot with SIGKILL once a second."""
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.wait(1.0):
+            for pid, command in runner.children().items():
+                if f"runner.worker {slot}" in command:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.timeout(240)
+def test_a_thousand_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_second(
+    project: Project, vhost: Vhost
+) -> None:
+    project.options("payment", failure_rate=0.0, latency="5ms")
+    topology = project.topology()
+    topology["queues"]["seen"] = {"bind": {"payments.topic": ["#"]}}
+    project.set_topology(topology)
+    runner = project.run(url=vhost.url)
+    orders = {project.first_order()}
+    with killed_every_second(runner, "payment.1") as killed:
+        while len(orders) < 1000:
+            status, body = project.post()
+            assert status == 202
+            orders.add(body["order_id"])
+            # Paced, so that the kills fall into the stream of orders and not behind it.
+            threading.Event().wait(0.01)
+        wait_settled(runner, orders, 120)
+    assert len(killed) >= 8
+    # A payment may be told of twice, but then it is the same event.
+    seen = [one["properties"] for one in vhost.messages("seen", 5000)]
+    assert {one["correlation_id"] for one in seen} == orders
+    assert len({one["message_id"] for one in seen}) == len(orders)
+    assert vhost.messages("payment.order.created.dlq") == []
+    assert runner.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_with_the_broker_away_for_10_s_every_order_answered_202_is_paid_and_the_others_get_503(
+    project: Project, tmp_path: Path
+) -> None:
+    rabbit = Rabbit(tmp_path / "own")
+    config = project.config()
+    config["broker"]["start"] = "never"
+    project.set_config(config)
+    project.options("payment", failure_rate=0.0)
+    runner = project.run(url=rabbit.url)
+    accepted = {project.first_order()}
+    statuses: list[int] = []
+    slowest = 0.0
+    stop = threading.Event()
+
+    def load() -> None:
+        nonlocal slowest
+        while not stop.wait(0.1):
+            started = time.monotonic()
+            status, body = project.post(timeout=15)
+            slowest = max(slowest, time.monotonic() - started)
+            statuses.append(status)
+            if status == 202:
+                accepted.add(body["order_id"])
+
+    threads = [threading.Thread(target=load) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: len(statuses) >= 40, 20)
+        rabbit.stop()
+        away = time.monotonic()
+        wait_until(lambda: time.monotonic() - away >= 10.0, 15)
+        rabbit.start()
+        back = len(statuses)
+        wait_until(lambda: statuses[back:].count(202) >= 60, 30, "orders are taken again")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert set(statuses) == {202, 503}
+    assert statuses.count(503) >= 50
+    assert slowest < 7.0
+    wait_settled(runner, accepted, 60)
+    assert "FATAL" not in runner.output
+    assert runner.stop() == 0
+    rabbit.stop()

@@ -1,0 +1,51 @@
+"""What the tests share: a private RabbitMQ, a vhost for each test, and projects to run."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.rabbit import Rabbit, Vhost
+from tests.running import Project
+
+# How long one example takes says more of what else the machine does than of the code.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person's own settings must not reach the tests, nor colours their output."""
+    for name in ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    """One RabbitMQ for all tests of this process; a test that stops its broker makes its own."""
+    os.environ.pop("RABBITMQ_URL", None)
+    node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
+    """An empty vhost of this test's own."""
+    one = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+    yield one
+    one.delete()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A copy of the shipped project in a folder of this test's own, with a free port for the API."""
+    one = Project(tmp_path / "project")
+    yield one
+    one.close()

@@ -1,0 +1,68 @@
+"""Each folder in ``tests/broken`` is a project with faults; ``expected.txt`` holds what a person is told of them.
+
+``{project}`` there stands for the project's folder. The shipped plugins are beside those of the project, whose own
+are named ``*.py.txt``, because tools would read a file that is wrong on purpose.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.cli.check import checked_project
+from runner.errors import ConfigError
+
+BROKEN = Path(__file__).parent.parent / "broken"
+SHIPPED = Path(__file__).parent.parent.parent
+SECRET = "correct-horse-battery-staple"
+
+
+def make_project(source: Path, folder: Path) -> Path:
+    """A copy of ``source`` with the shipped plugins."""
+    shutil.copytree(SHIPPED / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("topology.yaml", "config.yaml"):
+        if (source / name).exists():
+            shutil.copy(source / name, folder / name)
+    for plugin in source.glob("plugins/*.py.txt"):
+        shutil.copy(plugin, folder / "plugins" / plugin.stem)
+    return folder
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SHOP_SECRET", SECRET)
+    monkeypatch.setenv("SHOP_EMPTY", "")
+    monkeypatch.delenv("SHOP_NOT_SET", raising=False)
+    return SECRET
+
+
+@pytest.mark.parametrize("source", sorted(BROKEN.iterdir()), ids=lambda source: source.name)
+def test_every_fault_is_told_at_its_line_and_no_secret_with_it(source: Path, tmp_path: Path, secret: str) -> None:
+    folder = make_project(source, tmp_path)
+    expected = (source / "expected.txt").read_text(encoding="utf-8").replace("{project}", str(folder))
+    with pytest.raises(ConfigError) as caught:
+        checked_project(folder)
+    assert caught.value.faults == expected.splitlines()
+    assert caught.value.exit_code == 78
+    assert secret not in str(caught.value)
+    assert "correct-horse" not in str(caught.value)
+    assert not (folder / "owned").exists()
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "], ids=["lists", "mappings", "dashes"])
+def test_brackets_without_end_are_a_fault_and_no_crash(opening: str, tmp_path: Path) -> None:
+    # In a process of its own: a parser that descends without end takes its whole process with it.
+    (tmp_path / "topology.yaml").write_text("queues:\n  " + opening * 100_000)
+    (tmp_path / "config.yaml").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "--project", str(tmp_path), "check"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 78
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("topology.yaml:2: ")
+    assert "deep" in done.stderr

@@ -1,0 +1,333 @@
+"""The private node, with the real RabbitMQ: where it listens, what it keeps, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pika
+import pika.exceptions
+import pytest
+
+from runner.broker import Answering, PrivateNode, find_broker
+from runner.broker.port import free_port, is_free
+from runner.errors import EXIT_CONFIG, EXIT_FAILURE
+from runner.lifeline import VARIABLE
+from tests.rabbit import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+START_SECONDS = 60.0
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+
+
+class Run:
+    """One run of ``python -m runner.broker.node``, under a supervisor that only listens."""
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        password: str = "guest",
+        python: str = sys.executable,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self.port = folder, port
+        ours, theirs = socket.socketpair()
+        self._lifeline = ours
+        command = [python, "-m", "runner.broker.node", "--folder", str(folder), "--port", str(port)]
+        self.management_port, self.distribution_port = free_port(), free_port()
+        command += ["--management-port", str(self.management_port)]
+        command += ["--distribution-port", str(self.distribution_port)]
+        self.process = subprocess.Popen(
+            [*prefix, *command],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                VARIABLE: str(theirs.fileno()),
+                "RABBITMQ_DEFAULT_USER": "anna",
+                "RABBITMQ_DEFAULT_PASS": password,
+                "RABBITMQ_DEFAULT_VHOST": "shop",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self.url = f"amqp://anna:{password}@127.0.0.1:{port}/shop"
+        self.output, self.words = bytearray(), bytearray()
+        self._threads = [
+            threading.Thread(target=self._read_output, daemon=True),
+            threading.Thread(target=self._read_words, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            while data := os.read(stream.fileno(), 4096):
+                self.output += data
+
+    def _read_words(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._lifeline.recv(4096):
+                self.words += data
+
+    def wait_ready(self) -> Run:
+        """Wait for the word, and fail at once when the process ends instead."""
+
+        def is_ready() -> bool:
+            assert self.process.poll() is None, self.output.decode()
+            return b"READY=1\n" in self.words
+
+        wait_until(is_ready, START_SECONDS, "READY=1")
+        return self
+
+    def connect(self) -> pika.BlockingConnection:
+        return pika.BlockingConnection(pika.URLParameters(self.url))
+
+    def processes(self) -> set[int]:
+        """All processes that this run started, itself included."""
+        parents: dict[int, int] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError, IndexError):
+                    parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        found = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return found
+
+    def end(self, how: signal.Signals = signal.SIGTERM, *, group: bool = False) -> int:
+        """Send a signal, and wait until the process and all that it started are gone."""
+        started = self.processes()
+        (os.killpg if group else os.kill)(self.process.pid, how)
+        code = self.process.wait(20)
+        wait_until(lambda: not alive(started), 20, f"processes of the node are gone: {alive(started)}")
+        return code
+
+    def close(self) -> None:
+        """End what a failed test left."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        for thread in self._threads:
+            thread.join(20)
+        self._lifeline.close()
+
+
+def alive(pids: set[int]) -> dict[int, str]:
+    """Those of the processes that still run, with their command lines."""
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if command:
+                found[pid] = command
+    return found
+
+
+def listening(pids: set[int]) -> dict[int, set[str]]:
+    """The ports that these processes listen on, each with its addresses as the kernel writes them."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    inodes.update(re.findall(r"socket:\[(\d+)\]", str(link.readlink())))
+    ports: dict[int, set[str]] = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                address, _, port = fields[1].rpartition(":")
+                ports.setdefault(int(port, 16), set()).add(address)
+    return ports
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    """Runs to end after the test, whatever happened."""
+    one: list[Run] = []
+    yield one
+    for run in one:
+        run.close()
+
+
+def put(run: Run, text: str) -> None:
+    """Store one persistent message in a quorum queue and one in a classic queue, confirmed."""
+    with contextlib.closing(run.connect()) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for queue, arguments in (("quorum", {"x-queue-type": "quorum"}), ("classic", {})):
+            channel.queue_declare(queue, durable=True, arguments=arguments)
+            channel.basic_publish("", queue, text.encode(), pika.BasicProperties(delivery_mode=2), mandatory=True)
+    # RabbitMQ writes the registration of a new quorum queue half a second after it confirmed the declaration; a
+    # queue that is killed before that has no leader ever again.
+    registrations = next(run.folder.glob("data/*/quorum/*/names.dets"))
+    wait_until(lambda: b"shop_quorum" in registrations.read_bytes(), what="the new queue is registered on disk")
+
+
+def get(run: Run) -> list[str]:
+    """Take one message out of each of the two queues."""
+    with contextlib.closing(run.connect()) as connection:
+        channel = connection.channel()
+        return [channel.basic_get(queue, auto_ack=True)[2].decode() for queue in ("quorum", "classic")]
+
+
+def test_node_is_ready_on_loopback_only_and_keeps_data_over_a_clean_stop(tmp_path: Path, runs: list[Run]):
+    folder, port = tmp_path / "with a space", free_port()
+    first = Run(folder, port, "p@ss w/rd")
+    runs.append(first)
+    first.url = f"amqp://anna:p%40ss%20w%2Frd@127.0.0.1:{port}/shop"
+    first.wait_ready()
+
+    words = first.words.decode()
+    assert words.index("STATUS=starting RabbitMQ") < words.index("READY=1")
+    assert f"127.0.0.1:{port}, management http://127.0.0.1:{first.management_port}, user 'anna'" in words
+    ports = listening(first.processes())
+    assert {port, first.management_port, first.distribution_port} <= set(ports)
+    assert len(ports) == 4, "and epmd's"
+    assert set().union(*ports.values()) <= LOOPBACK
+    assert not any("p@ss" in command for command in alive(first.processes()).values())
+    with urllib.request.urlopen(f"http://127.0.0.1:{first.management_port}/", timeout=10) as page:
+        assert page.status == 200
+    listed = subprocess.run(
+        ["/bin/sh", "-c", '. "$0"; rabbitmqctl -q list_users', str(folder / "env")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert re.findall(r"^(\w+)\t\[administrator\]$", listed.stdout, re.M) == ["anna"]
+    put(first, "kept")
+
+    client = first.connect()
+    started = time.monotonic()
+    assert first.end() == 0
+    with contextlib.suppress(pika.exceptions.AMQPError):
+        client.close()
+    assert time.monotonic() - started < 8
+    assert is_free(port)
+
+    second = Run(folder, port, "new")
+    runs.append(second)
+    second.wait_ready()
+    assert get(second) == ["kept", "kept"], "and the changed password of the URL is let in"
+    assert second.end(signal.SIGINT, group=True) == 0, "as Ctrl-C in a terminal does"
+
+
+def test_killed_nodes_leave_no_process_and_come_up_again_with_their_data(tmp_path: Path, runs: list[Run]):
+    first, beside = Run(tmp_path / "a", free_port()), Run(tmp_path / "b", free_port())
+    runs += [first, beside]
+    for run in (first, beside):
+        run.wait_ready()
+        put(run, run.folder.name)
+    refused = Run(tmp_path / "a", free_port())
+    runs.append(refused)
+    assert refused.process.wait(20) == EXIT_FAILURE
+    wait_until(lambda: b"one node per folder" in refused.output)
+
+    first.end(signal.SIGKILL, group=True)
+    pids = beside.processes()
+    # The parent alone, so that nobody is left to end the node: it must notice by itself.
+    os.kill(beside.process.pid, signal.SIGKILL)
+    beside.process.wait(20)
+    found = find_broker([beside.url], "auto", tmp_path / "b")
+    assert isinstance(found, PrivateNode), "the node that still answers is about to stop"
+
+    again = [Run(first.folder, first.port), Run(beside.folder, beside.port)]
+    runs += again
+    for run in again:
+        run.wait_ready()
+        assert get(run) == [run.folder.name] * 2
+        assert find_broker([run.url], "auto", run.folder) == Answering(run.url)
+    assert not alive(pids)
+
+    node = int((again[0].folder / "node.pid").read_text())
+    started = again[0].processes()
+    os.kill(node, signal.SIGKILL)
+    assert again[0].process.wait(20) == EXIT_FAILURE
+    wait_until(lambda: b"ended by itself with signal 9" in again[0].output)
+    wait_until(lambda: not alive(started), 20, "processes of the ended node are gone")
+
+
+def test_ordinary_user_runs_a_node_on_a_host_whose_name_is_unknown(runs: list[Run]):
+    if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
+        pytest.skip("becoming another user on another host needs root, setpriv and unshare")
+    user = pwd.getpwnam("nobody")
+    identity = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    check = "import sys, runner.broker.node; sys.exit(sys.version_info < (3, 11))"
+    pythons = [
+        name
+        for name in (sys.executable, "/usr/bin/python3")
+        if subprocess.run([*identity, name, "-c", check], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    ]
+    if not pythons:
+        pytest.skip("no Python here that an ordinary user can run this project with")
+    # The folders of pytest are closed to other users.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        host = ("unshare", "--uts", "/bin/sh", "-c", 'hostname unknown.invalid && exec "$@"', "sh")
+        run = Run(folder / "broker", free_port(), python=pythons[0], prefix=(*host, *identity))
+        runs.append(run)
+        run.wait_ready()
+        put(run, "here")
+        assert get(run) == ["here", "here"]
+        assert {path.owner() for path in (folder / "broker").iterdir()} == {"nobody"}
+        assert run.end() == 0
+
+
+def test_port_that_something_else_holds_is_said_in_one_line(tmp_path: Path, runs: list[Run]):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        run = Run(tmp_path / "broker", port)
+        runs.append(run)
+        assert run.process.wait(20) == EXIT_FAILURE
+
+    reason = f"private broker: the AMQP port 127.0.0.1:{port} is taken by another program"
+    wait_until(lambda: reason.encode() in run.output and f"STATUS={reason}".encode() in run.words)
+
+
+def test_stop_while_starting_leaves_no_process(tmp_path: Path, runs: list[Run]):
+    run = Run(tmp_path / "broker", free_port())
+    runs.append(run)
+    wait_until((run.folder / "node.pid").exists)
+
+    assert run.end() == 0
+
+
+def test_broken_configuration_ends_for_good(tmp_path: Path, runs: list[Run]):
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    (folder / "advanced.config").write_text("[")
+    run = Run(folder, free_port())
+    runs.append(run)
+
+    assert run.process.wait(60) == EXIT_CONFIG
+    wait_until(lambda: b"advanced.config" in run.output)
+
+
+def test_address_that_other_machines_reach_is_refused(tmp_path: Path):
+    command = [sys.executable, "-m", "runner.broker.node", "--folder", str(tmp_path), "--host", "0.0.0.0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+    assert done.returncode == EXIT_CONFIG
+    assert done.stderr == "--host: '0.0.0.0' is not on loopback; 127.0.0.1 or ::1\n"

@@ -1,0 +1,144 @@
+"""The consumer against a real broker: everything delivered, everything answered, lost subscriptions noticed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp.consumer import Consumer, Delivery
+from runner.amqp.declare import declare
+from runner.amqp.link import IoThread
+from runner.topology.model import Objects, Queue
+from tests.rabbit import Vhost, wait_until
+
+
+class Subscription:
+    """A consumer and what it was told."""
+
+    def __init__(self, io: IoThread, vhost: Vhost, queues: list[str], prefetch: int) -> None:
+        self.deliveries: list[Delivery] = []
+        self.states: list[str | None] = []
+        self.missing: list[str] = []
+        self.consumer = Consumer(
+            io, [vhost.url], "test", queues, prefetch, self.deliveries.append, self.states.append, self.missing.append
+        )
+        self.consumer.start()
+
+
+@pytest.fixture
+def subscribe(vhost: Vhost) -> Iterator[Callable[..., Subscription]]:
+    declare([vhost.url], Objects((), (Queue("a"), Queue("b")), ()))
+    io = IoThread(on_crash=lambda: None)
+    io.start()
+    made: list[Subscription] = []
+
+    def make(*queues: str, prefetch: int = 10) -> Subscription:
+        one = Subscription(io, vhost, list(queues), prefetch)
+        made.append(one)
+        wait_until(lambda: None in one.states, 10, "subscribed")
+        return one
+
+    yield make
+    for one in made:
+        closed = threading.Event()
+        io.call(lambda one=one, closed=closed: one.consumer.close(closed.set))  # type: ignore[misc]
+        assert closed.wait(5)
+    io.stop(5)
+
+
+def publish(vhost: Vhost, queue: str, count: int, **properties: Any) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    channel = connection.channel()
+    for number in range(count):
+        channel.basic_publish("", queue, str(number).encode(), pika.BasicProperties(**properties))
+    connection.close()
+
+
+def ready(vhost: Vhost, queue: str) -> int:
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    count = connection.channel().queue_declare(queue, passive=True).method.message_count
+    connection.close()
+    return int(count)
+
+
+def settle(deliveries: list[Delivery]) -> None:
+    for delivery in deliveries:
+        delivery.ack()
+
+
+def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    one = subscribe("a", prefetch=5)
+    publish(vhost, "a", 30)
+    wait_until(lambda: len(one.deliveries) == 5, 10)
+    assert ready(vhost, "a") == 25
+    for delivery in one.deliveries[:3]:
+        delivery.ack()
+    wait_until(lambda: len(one.deliveries) == 8, 10)
+
+
+def test_messages_answered_in_any_order_and_from_many_threads_are_each_settled_once(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    one = subscribe("a", "b", prefetch=500)
+    publish(vhost, "a", 200)
+    publish(vhost, "b", 200)
+    wait_until(lambda: len(one.deliveries) == 400, 10)
+    backwards = list(reversed(one.deliveries))
+    threads = [threading.Thread(target=settle, args=(backwards[part::4],)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    closed = threading.Event()
+    one.consumer._io.call(lambda: one.consumer.close(closed.set))
+    assert closed.wait(5)
+    assert (ready(vhost, "a"), ready(vhost, "b")) == (0, 0)
+    assert one.states == [None]
+
+
+def test_a_message_says_what_it_is(subscribe: Callable[..., Subscription], vhost: Vhost) -> None:
+    one = subscribe("a")
+    publish(vhost, "a", 1, message_id="m", type="order.created", headers={"x-attempt": 3})
+    wait_until(lambda: len(one.deliveries) == 1, 10)
+    first = one.deliveries[0].message()
+    assert (first.id, first.type, first.attempt, first.redelivered) == ("m", "order.created", 3, False)
+    assert (first.routing_key, first.exchange, first.queue, first.body) == ("a", "", "a", b"0")
+
+
+def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    one = subscribe("a")
+    publish(vhost, "a", 3)
+    wait_until(lambda: len(one.deliveries) == 3, 10)
+    wait_until(vhost.connections, 20, "the statistics know the connection")
+    vhost.close_connections()
+    # One by one, because the connection was lost soon after it was opened.
+    for count in (4, 5, 6):
+        wait_until(lambda count=count: len(one.deliveries) == count, 15, "delivered again")  # type: ignore[misc]
+        assert not one.deliveries[0].is_alive
+        settle(one.deliveries)
+    wait_until(lambda: ready(vhost, "a") == 0, 5)
+    publish(vhost, "a", 1)
+    wait_until(lambda: len(one.deliveries) == 7, 5, "the old answers did no harm")
+
+
+def test_a_deleted_queue_is_reported_as_missing(subscribe: Callable[..., Subscription], vhost: Vhost) -> None:
+    one = subscribe("a", "b")
+    vhost.delete_queue("b")
+    wait_until(lambda: one.missing, 10)
+
+
+def test_a_queue_that_never_was_is_reported_as_missing(vhost: Vhost) -> None:
+    io = IoThread(on_crash=lambda: None)
+    io.start()
+    one = Subscription(io, vhost, ["nowhere"], 10)
+    wait_until(lambda: one.missing, 10)
+    assert "no queue 'nowhere'" in one.missing[0]
+    io.stop(5)

@@ -1,0 +1,78 @@
+"""The gate: what must succeed before services start is tried until it does, and no oftener than needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from runner.errors import BrokerAway
+from runner.supervisor.gate import Gate
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def run(prepare: Callable[[int], None], script: Callable[[Gate, list[int]], Callable[[], bool]]) -> list[int]:
+    """Let a script do something with a gate until its condition holds; returns the tries."""
+    tries: list[int] = []
+
+    def counted() -> None:
+        tries.append(len(tries) + 1)
+        prepare(len(tries))
+
+    async def main() -> None:
+        gate = Gate(counted, lambda: None, lambda error: None)
+        await until(script(gate, tries))
+        gate.close()
+
+    asyncio.run(main())
+    return tries
+
+
+def test_it_is_tried_again_until_the_broker_is_there() -> None:
+    def prepare(number: int) -> None:
+        if number < 3:
+            raise BrokerAway("not yet")
+
+    def script(gate: Gate, _: list[int]) -> Callable[[], bool]:
+        gate.ensure()
+        return lambda: gate.is_open
+
+    assert run(prepare, script) == [1, 2, 3]
+
+
+def test_being_asked_for_it_often_prepares_it_once() -> None:
+    def script(gate: Gate, _: list[int]) -> Callable[[], bool]:
+        gate.invalidate("a worker found no queue")
+        for _number in range(10):
+            gate.ensure()
+        return lambda: gate.is_open
+
+    assert run(lambda number: None, script) == [1]
+
+
+def test_a_result_from_before_the_broker_went_is_not_believed() -> None:
+    def script(gate: Gate, tries: list[int]) -> Callable[[], bool]:
+        gate.ensure()
+        gate.shut("the broker has ended")
+        return lambda: gate.is_open and len(tries) == 2
+
+    assert run(lambda number: None, script) == [1, 2]
+
+
+def test_once_closed_a_try_that_fails_arms_no_other() -> None:
+    def prepare() -> None:
+        raise BrokerAway("gone")
+
+    async def main() -> None:
+        gate = Gate(prepare, lambda: None, lambda error: None)
+        gate.ensure()
+        gate.close()
+        await until(lambda: not gate._is_trying)
+        assert gate._timer is None
+        assert not gate.is_open
+
+    asyncio.run(main())

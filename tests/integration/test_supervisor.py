@@ -1,0 +1,268 @@
+"""The supervisor with real children that misbehave; no broker is needed here."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rabbit import wait_until
+from tests.running import Runner
+
+#: A supervisor of the children named on its command line, as Python source each.
+HOST = """
+import sys
+from runner.errors import BrokerAway, RunnerError
+from runner.supervisor.console import Console
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.program import Program
+from runner.supervisor.state import Policy
+
+PRELUDE = '''
+import os, signal, socket, sys, time
+line = socket.socket(fileno=int(os.environ["FASTCOMMERCE_LIFELINE"]))
+def ready(): line.sendall(b"READY=1\\\\nSTATUS=at work\\\\n")
+'''
+policy = Policy(start_timeout=2, stop_timeout=1, initial=0.1, window=20, longest_outside=0.01)
+programs = [
+    Program(f"child{number}.1", (sys.executable, "-c", PRELUDE + source), policy=policy)
+    for number, source in enumerate(sys.argv[1:], 1)
+]
+console = Console()
+code = Supervisor(programs, lambda: None, console).run()
+console.close()
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Callable[..., Runner]]:
+    made: list[Runner] = []
+
+    def run(*sources: str) -> Runner:
+        children = [textwrap.dedent(source) for source in sources]
+        runner = Runner([sys.executable, "-c", HOST, *children], tmp_path)
+        made.append(runner)
+        return runner
+
+    yield run
+    for runner in made:
+        if runner.process.poll() is None:
+            runner.process.kill()
+            runner.process.wait(5)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+SLEEPS = "ready()\ntime.sleep(600)"
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        ("sys.exit(0)", "exit 0 without having been told to: restarting"),
+        ("sys.exit(1)", "exit 1: restarting"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV: restarting"),
+        ("sys.exit(75)", "exit 75, the broker is away: restarting"),
+    ],
+)
+def test_whatever_ends_without_having_been_told_to_is_restarted(
+    supervise: Callable[..., Runner], tmp_path: Path, ending: str, words: str
+) -> None:
+    runner = supervise(f"ready()\nif not os.path.exists('once'):\n    open('once', 'w')\n    {ending}\ntime.sleep(600)")
+    runner.wait_for(f"child1.1 {words}")
+    runner.pid_of("child1.1", count=2)
+    assert runner.stop() == 0
+
+
+def test_a_wrong_configuration_is_fatal_at_once_and_the_others_go_on(supervise: Callable[..., Runner]) -> None:
+    runner = supervise("print('port: not a number')\nsys.exit(78)", SLEEPS)
+    runner.wait_for("child1.1 FATAL, exit 78, wrong configuration: given up")
+    assert "port: not a number" in runner.output
+    runner.pid_of("child2.1")
+    assert "restarting" not in runner.output
+    assert runner.stop() == 1
+
+
+def test_a_child_that_never_gets_ready_is_killed_and_tried_again(supervise: Callable[..., Runner]) -> None:
+    runner = supervise("time.sleep(600)")
+    runner.wait_for("child1.1 not ready within 2 s: killed")
+    runner.wait_for("child1.1 killed by SIGKILL, not ready within 2 s: restarting")
+    assert runner.stop() == 0
+
+
+def test_the_first_restart_of_a_ready_child_is_immediate(supervise: Callable[..., Runner]) -> None:
+    runner = supervise("ready()\nprint(f'began {time.monotonic()}')\ntime.sleep(600)")
+    pid = runner.pid_of("child1.1")
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    runner.wait_for(r"began ([\d.]+)", count=2)
+    began = float(re.findall(r"began ([\d.]+)", runner.output)[1])
+    assert began - killed < 0.5
+    assert runner.stop() == 0
+
+
+def test_a_stopped_child_is_continued_to_hear_that_it_shall_stop(supervise: Callable[..., Runner]) -> None:
+    runner = supervise(SLEEPS)
+    os.kill(runner.pid_of("child1.1"), signal.SIGSTOP)
+    started = time.monotonic()
+    assert runner.stop() == 0
+    assert time.monotonic() - started < 0.9
+
+
+def test_a_child_that_ignores_the_stop_is_killed_with_its_whole_group(
+    supervise: Callable[..., Runner], tmp_path: Path
+) -> None:
+    runner = supervise(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:
+            open("grandchild", "w").write(str(os.getpid()))
+            time.sleep(600)
+        ready()
+        time.sleep(600)
+        """
+    )
+    runner.pid_of("child1.1")
+    grandchild = int(wait_until(lambda: (tmp_path / "grandchild").exists() and (tmp_path / "grandchild").read_text()))
+    assert runner.stop() == 0
+    wait_until(lambda: is_gone(grandchild), 3)
+
+
+def test_a_second_interrupt_kills_at_once(supervise: Callable[..., Runner]) -> None:
+    runner = supervise("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\ntime.sleep(600)")
+    runner.pid_of("child1.1")
+    runner.process.send_signal(signal.SIGINT)
+    runner.wait_for("stopping: SIGINT received")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.35)
+    assert runner.stop() == 0
+    assert time.monotonic() - began < 0.9
+
+
+def test_when_the_leader_is_gone_the_rest_of_its_group_goes_too(
+    supervise: Callable[..., Runner], tmp_path: Path
+) -> None:
+    runner = supervise(
+        """
+        ready()
+        if os.fork() == 0:
+            open("grandchild", "w").write(str(os.getpid()))
+            time.sleep(600)
+        while not os.path.exists("grandchild"):
+            time.sleep(0.01)
+        sys.exit(1)
+        """
+    )
+    grandchild = int(wait_until(lambda: (tmp_path / "grandchild").exists() and (tmp_path / "grandchild").read_text()))
+    runner.wait_for("child1.1 exit 1")
+    wait_until(lambda: is_gone(grandchild), 3)
+    runner.stop()
+
+
+def test_a_grandchild_that_escaped_and_holds_the_output_open_does_not_hold_up_the_restart(
+    supervise: Callable[..., Runner], tmp_path: Path
+) -> None:
+    runner = supervise(
+        """
+        if not os.path.exists("escaped"):
+            if os.fork() == 0:
+                os.setsid()
+                open("escaped", "w").write(str(os.getpid()))
+                time.sleep(600)
+            while not os.path.exists("escaped"):
+                time.sleep(0.01)
+            ready()
+            sys.exit(1)
+        ready()
+        time.sleep(600)
+        """
+    )
+    runner.wait_for("child1.1 RUNNING, pid", 5)
+    runner.wait_for("child1.1 exit 1: restarting now", 5)
+    runner.wait_for("at work", 5, count=1)
+    assert runner.stop() == 0
+    os.kill(int((tmp_path / "escaped").read_text()), signal.SIGKILL)
+
+
+def test_a_flood_of_output_in_any_bytes_and_of_any_length_neither_blocks_nor_breaks(
+    supervise: Callable[..., Runner],
+) -> None:
+    runner = supervise(
+        r"""
+        out = sys.stdout.buffer
+        out.write(b"bad \xff\xfe bytes and \x1b[31m an escape\n")
+        out.write(b"x" * 200_000 + b"\n")
+        for number in range(50_000):
+            out.write(b"line %d of a flood that is long enough to fill any pipe quickly\n" % number)
+        out.write(b"without an end")
+        out.flush()
+        ready()
+        time.sleep(600)
+        """
+    )
+    runner.pid_of("child1.1")
+    assert runner.stop() == 0
+    assert r"bad \xff\xfe bytes and \x1b[31m an escape" in runner.output
+    assert any(line.endswith("x" * 65536) for line in runner.lines)
+    assert "| without an end" in runner.output
+    shown = len(re.findall(r"line \d+ of a flood", runner.output))
+    dropped = sum(int(count) for count in re.findall(r"(\d+) lines dropped", runner.output))
+    assert shown + dropped >= 50_000
+
+
+def test_when_the_supervisor_is_killed_children_that_ignore_everything_are_gone_within_3_s(
+    supervise: Callable[..., Runner], tmp_path: Path
+) -> None:
+    runner = supervise(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if os.fork() == 0:
+            open("grandchild", "w").write(str(os.getpid()))
+        ready()
+        time.sleep(600)
+        """,
+        SLEEPS,
+    )
+    pids = [runner.pid_of("child1.1"), runner.pid_of("child2.1")]
+    pids.append(int(wait_until(lambda: (tmp_path / "grandchild").exists() and (tmp_path / "grandchild").read_text())))
+    everything = {*pids, *runner.children()}
+    runner.process.kill()
+    wait_until(lambda: all(is_gone(pid) for pid in everything), 3)
+
+
+def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise: Callable[..., Runner]) -> None:
+    runner = supervise(SLEEPS, SLEEPS)
+    first = runner.pid_of("child1.1")
+    (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
+    os.kill(guardian, signal.SIGKILL)
+    os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
+    runner.wait_for("the guardian had ended: started again")
+    second = runner.pid_of("child2.1", count=2)
+    os.kill(first, signal.SIGSTOP)
+    runner.process.kill()
+    wait_until(lambda: is_gone(first) and is_gone(second), 4)
+
+
+def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Callable[..., Runner]) -> None:
+    runner = supervise("ready()\nprint('up', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)", SLEEPS)
+    runner.pid_of("child2.1")
+    folder = Path(f"/proc/{runner.process.pid}/fd")
+    runner.wait_for("restarting", count=20)
+    before = len(list(folder.iterdir()))
+    runner.wait_for("restarting", count=120)
+    # One child may be between its parts at any moment.
+    assert len(list(folder.iterdir())) <= before + 8
+    assert runner.stop() == 0

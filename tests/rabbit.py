@@ -1,0 +1,172 @@
+"""A real RabbitMQ for the tests: private, on free ports, with a vhost for each test."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from runner.address import Address
+from runner.broker import PrivateNode, find_broker
+from runner.broker.port import free_port
+from runner.broker.probe import Kind, probe
+
+START_TIMEOUT = 60.0
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
+    """Poll until ``condition`` gives something true, and return that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        time.sleep(0.02)
+
+
+class Rabbit:
+    """A private node, run by the product's own code."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start the node and wait until it answers."""
+        found = find_broker([self.url], "auto", self.folder)
+        if not isinstance(found, PrivateNode):
+            raise AssertionError(f"the tests need rabbitmq-server; found {found}")
+        self.management = found.management_url
+        log = (self.folder.parent / f"{self.folder.name}.log").open("ab")
+        with log:
+            self._process = subprocess.Popen(
+                found.command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, **found.environment},
+            )
+        wait_until(self.answers, START_TIMEOUT, "RabbitMQ answers")
+
+    def answers(self) -> bool:
+        """Whether its management API and AMQP both answer."""
+        assert self._process is not None
+        assert self._process.poll() is None, "RabbitMQ ended while starting"
+        try:
+            self.api("GET", "/overview")
+        except OSError:
+            return False
+        return probe(Address.of(self.url)).kind is Kind.BROKER
+
+    def stop(self) -> None:
+        """Stop the node in good order."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(20)
+
+    def kill(self) -> None:
+        """End the node as a power cut would."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(20)
+
+    def rabbitmqctl(self, *arguments: str) -> None:
+        """Administer the node, as the line in its log says."""
+        subprocess.run(
+            ["sh", "-c", '. "$0"; exec "$@"', str(self.folder / "env"), "rabbitmqctl", *arguments],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/lib/rabbitmq/bin"},
+        )
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the management API."""
+        request = urllib.request.Request(
+            f"{self.management.rstrip('/')}/api{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                "Authorization": "Basic " + base64.b64encode(b"guest:guest").decode(),
+                "Content-Type": "application/json",
+            },
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            raw = response.read()
+        return json.loads(raw) if raw else None
+
+    def make_vhost(self, name: str) -> Vhost:
+        """An empty vhost."""
+        self.api("PUT", f"/vhosts/{quote(name, safe='')}")
+        return Vhost(self, name)
+
+
+class Vhost:
+    """One test's own corner of the node."""
+
+    def __init__(self, rabbit: Rabbit, name: str) -> None:
+        self.rabbit, self.name = rabbit, name
+        self.url = f"{rabbit.url}{quote(name, safe='')}"
+
+    def _path(self, kind: str, name: str = "") -> str:
+        return f"/{kind}/{quote(self.name, safe='')}" + (f"/{quote(name, safe='')}" if name else "")
+
+    def queues(self) -> dict[str, Any]:
+        """All queues by name."""
+        return {queue["name"]: queue for queue in self.rabbit.api("GET", self._path("queues"))}
+
+    def exchanges(self) -> dict[str, Any]:
+        """All exchanges by name."""
+        return {one["name"]: one for one in self.rabbit.api("GET", self._path("exchanges"))}
+
+    def bindings(self) -> list[Any]:
+        """All bindings but those of the default exchange."""
+        return [one for one in self.rabbit.api("GET", self._path("bindings")) if one["source"]]
+
+    def messages(self, queue: str, count: int = 1000) -> list[Any]:
+        """Look at the messages of a queue and leave them there."""
+        body = {"count": count, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        answer: list[Any] = self.rabbit.api("POST", self._path("queues", queue) + "/get", body)
+        return answer
+
+    def delete_queue(self, queue: str) -> None:
+        """Delete a queue."""
+        self.rabbit.api("DELETE", self._path("queues", queue))
+
+    def delete_exchange(self, exchange: str) -> None:
+        """Delete an exchange."""
+        self.rabbit.api("DELETE", self._path("exchanges", exchange))
+
+    def connections(self) -> list[Any]:
+        """The connections of this vhost, once the statistics know them."""
+        return [one for one in self.rabbit.api("GET", "/connections") if one.get("vhost") == self.name]
+
+    def close_connections(self) -> int:
+        """Close all connections, as an administrator would; returns how many there were."""
+        names = [one["name"] for one in self.connections()]
+        for name in names:
+            try:
+                self.rabbit.api("DELETE", f"/connections/{quote(name, safe='')}")
+            except urllib.error.HTTPError as error:
+                if error.code != 404:
+                    raise
+        return len(names)
+
+    def delete(self) -> None:
+        """Delete the vhost with all in it."""
+        self.rabbit.api("DELETE", self._path("vhosts"))

@@ -1,0 +1,182 @@
+"""A project folder and the runner in it, as a person would use them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runner.broker.port import free_port
+from tests.rabbit import wait_until
+
+ROOT = Path(__file__).parent.parent
+ALICE = {"customer_email": "alice@example.com", "amount": 149.99, "currency": "USD"}
+
+
+class Runner:
+    """``python -m runner`` and what it prints."""
+
+    def __init__(self, command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, **(env or {})},
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            for line in stream:
+                self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        """All that was printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout: float = 30.0, *, count: int = 1) -> re.Match[str]:
+        """Wait until ``pattern`` was printed ``count`` times; returns the last match."""
+
+        def found() -> list[re.Match[str]]:
+            matches = list(re.finditer(pattern, self.output, re.MULTILINE))
+            return matches if len(matches) >= count else []
+
+        try:
+            matches: list[re.Match[str]] = wait_until(found, timeout, f"{count} x {pattern!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n--- the runner printed:\n{self.output}") from None
+        return matches[count - 1]
+
+    def pid_of(self, slot: str, count: int = 1) -> int:
+        """The pid that a slot's ``count``-th instance was said to have."""
+        return int(self.wait_for(rf"{re.escape(slot)} RUNNING, pid (\d+)", count=count)[1])
+
+    def children(self) -> dict[int, str]:
+        """The live children, by pid, with their command lines."""
+        result = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                stat = (path / "stat").read_text().rpartition(")")[2].split()
+                command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if int(stat[1]) == self.process.pid and stat[0] != "Z":
+                result[int(path.name)] = command
+        return result
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the whole process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGINT, timeout: float = 15.0) -> int:
+        """Send a signal and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self._reader.join(5)
+        return code
+
+
+class Project:
+    """A folder with topology.yaml, config.yaml and plugins/."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        for name in ("topology.yaml", "config.yaml"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+        self.port = free_port()
+        self._runners: list[Runner] = []
+        config = self.config()
+        config["services"]["order_api"]["options"]["port"] = self.port
+        self.set_config(config)
+
+    def config(self) -> Any:
+        """config.yaml as plain values."""
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    def topology(self) -> Any:
+        """topology.yaml as plain values."""
+        return yaml.safe_load((self.folder / "topology.yaml").read_text())
+
+    def set_config(self, data: Any) -> None:
+        """Write config.yaml."""
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+
+    def set_topology(self, data: Any) -> None:
+        """Write topology.yaml."""
+        (self.folder / "topology.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+
+    def options(self, service: str, **options: Any) -> None:
+        """Change options of a service in config.yaml."""
+        config = self.config()
+        config["services"][service].setdefault("options", {}).update(options)
+        self.set_config(config)
+
+    def plugin(self, name: str, source: str) -> None:
+        """Drop a plugin in."""
+        (self.folder / "plugins" / f"{name}.py").write_text(source)
+
+    def run(self, *arguments: str, url: str | None = None, env: dict[str, str] | None = None) -> Runner:
+        """Start ``python -m runner`` here."""
+        environment = dict(env or {}) | ({"RABBITMQ_URL": url} if url else {})
+        runner = Runner([sys.executable, "-m", "runner", *arguments], self.folder, environment)
+        self._runners.append(runner)
+        return runner
+
+    def post(self, order: Any = None, timeout: float = 10.0, **headers: str) -> tuple[int, Any]:
+        """POST /orders; returns status and body, 0 where nobody listens."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/orders",
+            data=json.dumps(ALICE if order is None else order).encode(),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+        except OSError:
+            return 0, None
+
+    def first_order(self, timeout: float = 30.0) -> str:
+        """Post until the first 202; returns the order's id."""
+
+        def accepted() -> str | None:
+            status, body = self.post()
+            return str(body["order_id"]) if status == 202 else None
+
+        return str(wait_until(accepted, timeout, "the first 202"))
+
+    def close(self) -> None:
+        """End the runners that a failed test left."""
+        for runner in self._runners:
+            if runner.process.poll() is None:
+                runner.process.kill()
+                runner.process.wait(5)

@@ -1,0 +1,85 @@
+"""The reason for a node's end, read out of its logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.broker.folder import Folder
+from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size
+
+OLD = "2026-01-01 10:00:00.000000+00:00 [error] <0.9.0> an error of an earlier run\n"
+FAILED = """\
+2026-01-01 11:00:00.100000+00:00 [info] <0.1.0> starting
+2026-01-01 11:00:00.200000+00:00 [error] <0.2.0> Mnesia: ** ERROR **
+2026-01-01 11:00:00.200000+00:00 [error] <0.2.0>  ** FATAL ** cannot read schema
+2026-01-01 11:00:00.300000+00:00 [error] <0.3.0>
+2026-01-01 11:00:00.300000+00:00 [error] <0.3.0> BOOT FAILED
+2026-01-01 11:00:00.300000+00:00 [error] <0.3.0> ===========
+2026-01-01 11:00:00.300000+00:00 [error] <0.3.0> Error during startup: no_schema
+2026-01-01 11:00:00.300000+00:00 [error] <0.3.0>
+2026-01-01 11:00:01.000000+00:00 [error] <0.4.0>   crasher:
+2026-01-01 11:00:01.000000+00:00 [error] <0.4.0>     heap_size: 2586
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    one = Folder(tmp_path)
+    one.make()
+    one.node_log.write_text(OLD)
+    return one
+
+
+def _append(folder: Folder, text: str) -> int:
+    size = node_log_size(folder)
+    with folder.node_log.open("a") as stream:
+        stream.write(text)
+    return size
+
+
+def test_failed_start_is_told_in_the_nodes_own_words_without_the_state_of_its_processes(folder: Folder):
+    offset = _append(folder, FAILED)
+
+    assert explain(folder, offset) == [
+        "Mnesia: ** ERROR ** ** FATAL ** cannot read schema",
+        "Error during startup: no_schema",
+    ]
+
+
+def test_end_without_an_error_is_told_by_the_last_lines(folder: Folder):
+    offset = _append(folder, "")
+    folder.console_log.write_text("Killed by a passing elephant\n")
+
+    assert explain(folder, offset) == ["Killed by a passing elephant"]
+
+
+def test_rotated_log_is_read_from_its_beginning(folder: Folder):
+    assert explain(folder, 1_000_000) == ["an error of an earlier run"]
+
+
+def test_missing_logs_are_no_error(folder: Folder):
+    folder.node_log.unlink()
+
+    assert explain(folder, node_log_size(folder)) == []
+    assert last_line(folder) == "none"
+
+
+def test_last_line_is_shown_without_its_stamp(folder: Folder):
+    _append(folder, "2026-01-01 11:00:00.1+00:00 [info] <0.1.0> recovering\n2026-01-01 11:00:00.1 [info] <0.1.0> \n")
+
+    assert last_line(folder) == "recovering"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{error,failed_to_prepare_configuration}", True),
+        ("{error,failed_to_read_advanced_configuration_file}", True),
+        ("{cannot_read_enabled_plugins_file,", True),
+        ("{error,eaddrinuse}", False),
+    ],
+)
+def test_files_that_a_person_must_mend_are_told_from_faults_that_may_heal(line: str, expected: bool):
+    assert is_configuration_fault(["Error during startup:", line]) is expected

@@ -1,0 +1,195 @@
+"""Both files of a project, read and checked together."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.config.project import Project, choose_services, load_project
+from runner.config.settings import event_type, is_service_name
+from runner.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def project(folder: Path, topology: str = "", config: str = "", **environment: str) -> Project:
+    (folder / "topology.yaml").write_text(topology)
+    (folder / "config.yaml").write_text(config)
+    return load_project(folder, environment)
+
+
+def faults(folder: Path, topology: str = "", config: str = "", **environment: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        project(folder, topology, config, **environment)
+    return caught.value.faults
+
+
+def test_the_shipped_files_are_fine_and_short() -> None:
+    shipped = load_project(ROOT, {})
+    assert set(shipped.config.services) == {"order_api", "payment", "notification"}
+    assert shipped.config.broker.url == ("amqp://guest:guest@127.0.0.1:5672/",)
+    assert {"payment.order.created", "notification.order.events", "notification.payment.events"} <= set(
+        shipped.topology.queues
+    )
+    for name in ("topology.yaml", "config.yaml"):
+        assert len((ROOT / name).read_text().splitlines()) < 40
+
+
+def test_empty_files_are_a_project_in_which_nothing_runs(tmp_path: Path) -> None:
+    empty = project(tmp_path)
+    assert empty.config.services == {}
+    assert empty.topology.queues == {}
+    assert empty.var == tmp_path / "var"
+
+
+def test_a_service_may_consume_a_dead_letter_queue_that_is_only_implied(tmp_path: Path) -> None:
+    found = project(tmp_path, "queues: {a: {}, b: {dead_letter: parked}}", "services: {x: {consumes: [a.dlq, parked]}}")
+    assert found.config.services["x"].consumes == ["a.dlq", "parked"]
+
+
+def test_the_exchanges_of_every_vhost_need_no_definition(tmp_path: Path) -> None:
+    project(
+        tmp_path,
+        'queues: {a: {bind: {amq.topic: ["#"]}}}\nexchanges: {e: {alternate_exchange: amq.fanout}}',
+        "services: {x: {publishes: {amq.direct: [thing.done]}}}",
+    )
+
+
+def test_one_broker_address_or_several_may_be_given(tmp_path: Path) -> None:
+    one = project(tmp_path, config='broker: {url: "amqp://a/"}')
+    two = project(tmp_path, config='broker: {url: ["amqp://a/", "amqps://b/"]}')
+    assert one.config.broker.url == ("amqp://a/",)
+    assert two.config.broker.url == ("amqp://a/", "amqps://b/")
+
+
+def test_numbers_may_come_from_variables(tmp_path: Path) -> None:
+    found = project(tmp_path, config='services: {x: {instances: "${N:-2}", prefetch: "${P}"}}', P="7")
+    assert (found.config.services["x"].instances, found.config.services["x"].prefetch) == (2, 7)
+
+
+def test_faults_of_topology_come_first_and_each_file_s_in_the_order_of_lines(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        "exchanges: {a: {typ: topic}}\n" + "#\n" * 8 + "queue: {}\n",
+        "service: {}\nbroker: {start: maybe}\n",
+    )
+    assert [fault.split(": ")[0] for fault in found] == [
+        "topology.yaml:1", "topology.yaml:10", "config.yaml:1", "config.yaml:2",
+    ]  # fmt: skip
+
+
+def test_a_topology_that_cannot_be_read_does_not_make_its_queues_unknown(tmp_path: Path) -> None:
+    found = faults(tmp_path, "queues: {]}", "services: {x: {consumes: [a]}}")
+    assert len(found) == 1
+    assert found[0].startswith("topology.yaml:1: not YAML")
+
+
+def test_a_folder_without_files_is_told_of_both(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_project(tmp_path, {})
+    assert [fault.split(": ")[1].split(" in ")[0] for fault in caught.value.faults] == ["no such file"] * 2
+    assert caught.value.exit_code == 78
+
+
+def test_a_folder_in_a_file_s_place_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "topology.yaml").mkdir()
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"^topology.yaml:1: cannot be read, Is a directory"):
+        load_project(tmp_path, {})
+
+
+def test_the_line_of_something_in_topology_can_be_asked_for_later(tmp_path: Path) -> None:
+    found = project(tmp_path, "queues:\n  a: {}\n  b: {}\n")
+    assert found.topology_line(("queues", "b")) == "topology.yaml:3"
+
+
+def test_the_same_event_of_two_services_is_fine(tmp_path: Path) -> None:
+    publishes = "publishes: {amq.topic: [order.created]}"
+    project(tmp_path, config=f"services: {{a: {{{publishes}}}, b: {{{publishes}}}}}")
+
+
+def test_all_services_are_chosen_unless_some_are_named(tmp_path: Path) -> None:
+    config = project(tmp_path, config="services: {payment: {instances: 2}, audit: {}}").config
+    assert choose_services(config, ()) == {"payment": 2, "audit": 1}
+    assert choose_services(config, ("payment",)) == {"payment": 2}
+    with pytest.raises(ConfigError, match=r"^run: unknown service 'paymnet'; did you mean 'payment'\?$"):
+        choose_services(config, ("paymnet",))
+
+
+@pytest.mark.parametrize(
+    ("template", "event"),
+    [
+        ("order.created", "order.created"),
+        ("order.created.{currency}", "order.created"),
+        ("order.{currency}.x", "order"),
+        ("", ""),
+    ],
+)
+def test_the_type_of_an_event_is_what_stands_before_the_first_field(template: str, event: str) -> None:
+    assert event_type(template) == event
+
+
+@pytest.mark.parametrize(
+    ("name", "is_fine"),
+    [
+        ("payment", True),
+        ("order_api", True),
+        ("a-2", True),
+        ("", False),
+        ("Payment", False),
+        ("2nd", False),
+        ("a.b", False),
+        ("a b", False),
+        ("a" * 40, True),
+        ("a" * 41, False),
+        ("a\n", False),
+        ("../a", False),
+    ],
+)
+def test_a_service_s_name_can_stand_in_a_prefix_and_on_a_command_line(name: str, is_fine: bool) -> None:
+    assert is_service_name(name) is is_fine
+
+
+_TEXT = """
+exchanges queues bindings defaults broker services url start type durable bind retry dead_letter arguments source
+destination destination_type consumes publishes instances options plugin a b.c topic 5s queue amqp://a/ ${UNSET} ${SET}
+"""
+_WORDS = st.sampled_from(_TEXT.split())
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 70) | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+_SECTION = st.dictionaries(_WORDS, st.dictionaries(_WORDS, _ANYTHING, max_size=4), max_size=3)
+_FILE = st.fixed_dictionaries(
+    {},
+    optional={
+        "exchanges": _SECTION,
+        "queues": _SECTION,
+        "bindings": st.lists(st.dictionaries(_WORDS, _ANYTHING, max_size=4), max_size=2),
+        "broker": st.dictionaries(_WORDS, _ANYTHING, max_size=3),
+        "services": _SECTION,
+        "defaults": _ANYTHING,
+    },
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(_FILE, _FILE)
+def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
+    tmp_path: Path, topology: dict[str, object], config: dict[str, object]
+) -> None:
+    told: list[str] = []
+    try:
+        project(tmp_path, json.dumps(topology), json.dumps(config), SET="hunter2")
+    except ConfigError as error:
+        told = error.faults
+    assert len(set(told)) == len(told)
+    for fault in told:
+        assert re.match(r"(topology|config)\.yaml:1: ", fault), fault
+        assert "hunter2" not in fault

@@ -1,0 +1,219 @@
+"""Lines of children and of the supervisor on one terminal, and how pieces become lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.supervisor import console, lines
+from runner.supervisor.console import Console
+from runner.supervisor.lines import LineSplitter
+
+TIMEOUT = 10.0
+CLOCK = r"\d\d:\d\d:\d\d "
+
+
+def printed(*calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
+    """The lines that a console writes for these calls, without the time."""
+    stream = io.StringIO()
+    one = Console(stream, **options)
+    for name, arguments in calls:
+        getattr(one, name)(*arguments)
+    one.close(TIMEOUT)
+    assert stream.getvalue().endswith("\n")
+    return [re.sub(f"^{CLOCK}", "", line) for line in stream.getvalue()[:-1].split("\n")]
+
+
+def test_each_line_has_its_time_and_slot() -> None:
+    stream = io.StringIO()
+    one = Console(stream, width=10)
+    one.child("payment.1", b"hello")
+    one.close(TIMEOUT)
+    assert re.fullmatch(CLOCK + r"payment\.1  \| hello\n", stream.getvalue())
+
+
+def test_the_supervisor_speaks_as_runner_and_names_the_level_unless_it_is_information() -> None:
+    assert printed(("say", ("ready",)), ("say", ("careful", "warning")), ("say", ("given up", "error"))) == [
+        "runner   | ready",
+        "runner   | WARNING: careful",
+        "runner   | ERROR: given up",
+    ]
+
+
+def test_lines_stay_in_order() -> None:
+    calls = [("child", ("a.1", str(number).encode())) for number in range(2000)]
+    assert [line.rpartition(" ")[2] for line in printed(*calls)] == [str(number) for number in range(2000)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"a\x1b[2Jb", "a\\x1b[2Jb"),
+        (b"\xff", "\\xff"),
+        (b"a\rb", "a\\rb"),
+        ("Zo\u00eb \u20ac".encode(), "Zo\u00eb \u20ac"),
+        (b"", ""),
+        (b'{"a": 1}', '{"a": 1}'),
+    ],
+)
+def test_what_a_child_prints_cannot_move_the_cursor(raw: bytes, shown: str) -> None:
+    assert printed(("child", ("a.1", raw))) == [f"a.1      | {shown}"]
+
+
+def test_what_the_supervisor_says_of_a_child_cannot_move_the_cursor_or_pose_as_another_line() -> None:
+    assert printed(("say", ("a.1 RUNNING: x\x1b[2J\n12:00:00 runner | all fine",))) == [
+        "runner   | a.1 RUNNING: x\\x1b[2J\\n12:00:00 runner | all fine"
+    ]
+
+
+def test_for_machines_each_line_is_an_object() -> None:
+    line = json.loads(printed(("say", ("careful", "warning")), log_format="json")[0])
+    assert line.pop("time")
+    assert line == {"level": "warning", "service": "runner", "slot": "runner", "message": "careful"}
+
+
+def test_for_machines_a_child_s_own_object_is_passed_on_and_other_text_is_wrapped() -> None:
+    posing = '{"slot": "b.1", "message": "y"}'
+    raw = [b'{"slot": "a.2", "message": "x"}', b"plain", b'{"open": ', b"[1]", b"{} {}", posing.encode()]
+    found = [json.loads(line) for line in printed(*(("child", ("a.2", one)) for one in raw), log_format="json")]
+    assert found[0] == {"slot": "a.2", "message": "x"}
+    assert [one["message"] for one in found[1:]] == ["plain", '{"open": ', "[1]", "{} {}", posing]
+    assert {(one["service"], one["slot"]) for one in found[1:]} == {("a", "a.2")}
+
+
+def test_a_child_s_object_nested_without_end_is_text_like_any_other() -> None:
+    raw = b'{"a":' * 10_000
+    found = printed(("child", ("a.1", raw)), ("child", ("a.1", b"next")), log_format="json")
+    assert [json.loads(line)["message"] for line in found] == [raw.decode(), "next"]
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_whatever_a_child_prints_is_one_object_on_one_line(raw: bytes) -> None:
+    found = printed(("child", ("a.1", raw.replace(b"\n", b""))), log_format="json")
+    assert len(found) == 1
+    assert isinstance(json.loads(found[0]), dict)
+
+
+def test_each_service_has_its_colour_whatever_its_number() -> None:
+    found = printed(
+        ("child", ("payment.1", b"x")), ("child", ("audit.1", b"x")), ("child", ("payment.2", b"x")), colour=True
+    )
+    colours = [re.findall(r"\x1b\[(\d+)m(?:payment|audit)", line)[0] for line in found]
+    assert colours[0] == colours[2] != colours[1]
+
+
+def test_warnings_and_errors_are_coloured() -> None:
+    warning, error = printed(("child", ("a.1", b"WARNING: x")), ("child", ("a.1", b"ERROR: x")), colour=True)
+    assert warning.endswith("\x1b[33mWARNING: x\x1b[0m")
+    assert error.endswith("\x1b[31mERROR: x\x1b[0m")
+
+
+class Gated(io.StringIO):
+    """A terminal that is paused until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.gate = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        assert self.gate.wait(TIMEOUT)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
+    log_format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "MAX_WAITING", 5)
+    stream = Gated()
+    one = Console(stream, log_format)
+    one.say("first")
+    assert stream.reached.wait(TIMEOUT)
+    for number in range(20):
+        one.say(f"line {number}")
+    stream.gate.set()
+    one.close(TIMEOUT)
+    found = stream.getvalue().splitlines()
+    assert len(found) == 1 + 1 + 5
+    if log_format == "json":
+        assert json.loads(found[1])["level"] == "warning"
+        assert json.loads(found[1])["message"] == "15 lines dropped: this output is read too slowly"
+    else:
+        assert found[1].endswith("| WARNING: 15 lines dropped: this output is read too slowly")
+    assert "line 15" in found[2]
+    assert "line 19" in found[-1]
+
+
+def test_closing_does_not_wait_for_a_terminal_that_stays_paused() -> None:
+    stream = Gated()
+    one = Console(stream)
+    one.say("first")
+    assert stream.reached.wait(TIMEOUT)
+    one.close(0.0)
+    stream.gate.set()
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_went_away_stops_nobody() -> None:
+    one = Console(Closed())
+    one.say("first")
+    one.close(TIMEOUT)
+    one.say("second")
+    one.close(TIMEOUT)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_a_character_still_gets_everything_else(encoding: str) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    for text in ("5 \u20ac paid", "next"):
+        one = Console(stream)
+        one.child("a.1", text.encode())
+        one.close(TIMEOUT)
+    written = raw.getvalue().decode(encoding)
+    assert " paid" in written
+    assert "next" in written
+
+
+# Pieces to lines.
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=20)))
+def test_lines_are_the_same_however_their_bytes_come(pieces: list[bytes]) -> None:
+    whole, pieced = LineSplitter(), LineSplitter()
+    expected = whole.feed(b"".join(pieces)) + whole.rest()
+    assert [line for piece in pieces for line in pieced.feed(piece)] + pieced.rest() == expected
+
+
+def test_a_line_waits_for_its_end_and_the_last_may_lack_it() -> None:
+    splitter = LineSplitter()
+    assert splitter.feed(b"one\r\ntw") == [b"one"]
+    assert splitter.feed(b"o\n\nthr") == [b"two", b""]
+    assert splitter.rest() == [b"thr"]
+    assert splitter.rest() == []
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("size", [1, 3, 10, 64])
+def test_a_long_line_comes_in_pieces_however_its_bytes_come(
+    size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE", 10)
+    splitter = LineSplitter()
+    text = bytes(range(65, 65 + 25)) + end
+    found = [line for start in range(0, len(text), size) for line in splitter.feed(text[start : start + size])]
+    assert found + splitter.rest() == [text[:10], text[10:20], text[20:25]]

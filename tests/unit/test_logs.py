@@ -1,0 +1,129 @@
+"""How log lines look, and that no user's text can pose as another line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.logs import JsonFormatter, TextFormatter, escaped, set_up
+
+#: What moves a terminal's cursor or ends a line somewhere: C0 but for tab, DEL, C1, and Unicode's own line ends.
+DANGEROUS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def record(message: str, *args: object, level: int = logging.INFO, error: BaseException | None = None, **extra: object):
+    exc_info = (type(error), error, error.__traceback__) if error else None
+    one = logging.LogRecord("service.payment", level, __file__, 1, message, args, exc_info)
+    one.__dict__.update(extra)
+    return one
+
+
+def raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\tb", "a\tb"),
+        ("a\rb", "a\\rb"),
+        ("\x9b", "\\x9b"),
+        ("\u2028", "\\u2028"),
+        ("Zo\u00eb \u20ac \U0001f600", "Zo\u00eb \u20ac \U0001f600"),
+    ],
+)
+def test_control_characters_are_written_as_escapes(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(logging.INFO, "hello"), (logging.WARNING, "WARNING: hello"), (logging.ERROR, "ERROR: hello")]
+)
+def test_a_line_of_text_has_its_level_unless_it_is_information(level: int, text: str) -> None:
+    assert TextFormatter().format(record("hello", level=level)) == text
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_a_record_without_an_error_is_one_line_of_text_without_controls(text: str) -> None:
+    assert not DANGEROUS.search(TextFormatter().format(record("order %s", text)))
+
+
+def test_a_traceback_follows_on_its_own_lines_with_its_message_escaped() -> None:
+    lines = (
+        TextFormatter().format(record("failed", level=logging.ERROR, error=raised(ValueError("a\x1bb")))).split("\n")
+    )
+    assert lines[0] == "ERROR: failed"
+    assert lines[1].startswith("Traceback")
+    assert lines[-1] == "ValueError: a\\x1bb"
+
+
+def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
+    line = json.loads(JsonFormatter("payment.2").format(record("charging %s", 5, level=logging.WARNING, created=0.5)))
+    assert line == {
+        "time": "1970-01-01T00:00:00.500+00:00",
+        "level": "warning",
+        "service": "payment",
+        "slot": "payment.2",
+        "message": "charging 5",
+    }
+
+
+def test_a_line_of_json_names_the_order_and_the_traceback_where_there_is_one() -> None:
+    text = JsonFormatter("payment.1").format(record("failed", error=raised(ValueError("bad")), order=17))
+    line = json.loads(text)
+    assert line["order"] == "17"
+    assert line["traceback"].endswith("ValueError: bad")
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_a_record_is_one_line_of_json_without_controls(text: str) -> None:
+    line = JsonFormatter("payment.1").format(record("order %s", text, order=text))
+    assert json.loads(line)["message"] == f"order {text}"
+    assert not DANGEROUS.search(line)
+
+
+@pytest.mark.parametrize("text", ["\x9b2J", "a\u2028b", "\x7f", "\x85"])
+def test_json_too_escapes_what_a_terminal_obeys(text: str) -> None:
+    line = JsonFormatter("payment.1").format(record(text))
+    assert json.loads(line)["message"] == text
+    assert not DANGEROUS.search(line)
+
+
+@pytest.fixture
+def _root() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_root")
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_every_logger_of_a_process_writes_in_the_chosen_form(
+    log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = set_up("payment.1", log_format)
+    assert log.name == "service.payment"
+    log.info("one")
+    logging.getLogger("library").warning("two")
+    logging.getLogger("library").debug("three")
+    sys.stderr.flush()
+    lines = capsys.readouterr().err.splitlines()
+    if log_format == "json":
+        assert [json.loads(line)["message"] for line in lines] == ["one", "two"]
+    else:
+        assert lines == ["one", "WARNING: two"]

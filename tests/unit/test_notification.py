@@ -1,0 +1,278 @@
+"""Which e-mail a customer gets for an event, and what cannot be slipped into it."""
+
+import contextlib
+import json
+import logging
+from email import message_from_bytes, policy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from plugins.notification import Options, handle, start
+from plugins.notification.mail import compose
+from plugins.notification.notifier import Notifier
+from plugins.notification.template import load_templates
+from runner import Message, PluginError, Reject
+
+BODY = {
+    "order_id": "6f1c0f5e",
+    "payment_id": "77aa",
+    "customer_email": "alice@example.com",
+    "amount": "149.99",
+    "currency": "USD",
+    "region": None,
+    "reason": "card_declined",
+}
+
+
+#: What ``start`` uses of a worker's context.
+CONTEXT: Any = SimpleNamespace(log=logging.getLogger("test.notification"))
+
+
+class Outbox:
+    """Keeps e-mails as they would be read at the other end."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+
+    def send(self, mail, order) -> Any:
+        self.mails.append(
+            message_from_bytes(mail.as_bytes(policy=policy.default.clone(utf8=True)), policy=policy.default)
+        )
+
+
+def message(event_type="order.created", drop=(), **changes) -> Any:
+    body = {name: value for name, value in {**BODY, **changes}.items() if name not in drop}
+    return Message(body=json.dumps(body).encode(), queue="q", type=event_type, id="event-1", timestamp=1_700_000_000)
+
+
+def mail_for(incoming, folder=None) -> Any:
+    outbox = Outbox()
+    Notifier(load_templates(folder), "Shop <shop@example.com>", outbox).notify(incoming)
+    (mail,) = outbox.mails
+    return mail
+
+
+@pytest.mark.parametrize(
+    ("event_type", "subject"),
+    [
+        ("order.created", "We have your order 6f1c0f5e"),
+        ("payment.success", "Your order 6f1c0f5e is paid"),
+        ("payment.failed", "Your order 6f1c0f5e could not be paid"),
+    ],
+)
+def test_each_event_has_its_e_mail(event_type, subject):
+    mail = mail_for(message(event_type))
+    assert mail["To"] == "alice@example.com"
+    assert mail["From"] == "Shop <shop@example.com>"
+    assert mail["Subject"] == subject
+    assert "149.99 USD" in mail.get_content()
+    assert "{" not in mail.get_content()
+
+
+def test_the_reason_of_a_failed_payment_is_put_in_words():
+    assert "card was declined" in mail_for(message("payment.failed")).get_content()
+    assert "more than your card" in mail_for(message("payment.failed", reason="over_limit")).get_content()
+
+
+def test_a_domain_beyond_ascii_is_written_as_every_mail_server_knows_it():
+    assert mail_for(message(customer_email="kim@bücher.example"))["To"] == "kim@xn--bcher-kva.example"
+
+
+def test_the_same_event_gives_the_same_e_mail():
+    first, second = mail_for(message()), mail_for(message())
+    assert first.as_bytes() == second.as_bytes()
+    assert first["Message-ID"] == "<event-1@example.com>"
+    assert first["Auto-Submitted"] == "auto-generated"
+
+
+@pytest.mark.parametrize("event_id", ["", "a b", "x>\r\nBcc: all@example.com", "\ud800", "y" * 500])
+def test_an_unusual_event_id_still_makes_a_message_id(event_id):
+    mail = compose(Message(body=b"", queue="q", id=event_id), "shop@example.com", "a@example.com", "Hi", "text")
+    parsed = message_from_bytes(mail.as_bytes(), policy=policy.default)
+    assert parsed["Message-ID"].endswith("@example.com>")
+    assert parsed["Bcc"] is None
+
+
+def test_the_log_shows_the_e_mail_line_by_line(caplog):
+    caplog.set_level(logging.INFO)
+    options = Options()
+    assert handle(message("payment.success"), start(options, CONTEXT)) is None
+    lines = [line.getMessage() for line in caplog.records]
+    assert lines[0] == "e-mail to alice@example.com: Your order 6f1c0f5e is paid"
+    assert "  | we have received 149.99 USD for your order 6f1c0f5e." in lines
+    assert {line.order for line in caplog.records} == {"6f1c0f5e"}
+
+
+def test_an_event_cannot_fake_a_line_of_the_log(caplog):
+    caplog.set_level(logging.INFO)
+    handle(message(amount="1\x1b[31m\n2024 ERROR all is lost"), start(Options(), CONTEXT))
+    assert all(line.getMessage().isprintable() for line in caplog.records)
+
+
+def test_an_unknown_event_is_rejected():
+    with pytest.raises(Reject, match=r"no template for 'order\.lost'; there are: order\.created, payment\.failed"):
+        mail_for(message("order.lost"))
+
+
+@pytest.mark.parametrize("event_type", ["", "../payment", "order.created.txt", "/etc/passwd"])
+def test_an_event_type_is_never_a_path(event_type):
+    with pytest.raises(Reject, match="no template for"):
+        mail_for(message(event_type))
+
+
+def test_a_field_the_template_needs_is_named_when_the_event_lacks_it():
+    with pytest.raises(Reject, match=r"message event-1: payment\.success\.txt: 'payment_id' is undefined"):
+        mail_for(message("payment.success", drop=["payment_id"]))
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{}", b"not json", b'{"customer_email": 5}'])
+def test_a_body_without_an_address_is_rejected(body):
+    with pytest.raises(Reject):
+        mail_for(Message(body=body, queue="q", type="order.created", id="m"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "alice",
+        "alice@",
+        "@example.com",
+        "a@example.com, b@example.com",
+        "Alice <alice@example.com>",
+        "alice@example.com\r\nBcc: all@example.com",
+        "alice@example.com\n",
+        "alice@example.com\x00",
+        "a\ud800@example.com",
+    ],
+)
+def test_what_is_no_single_address_is_rejected(address):
+    with pytest.raises(Reject, match="customer_email: "):
+        mail_for(message(customer_email=address))
+
+
+@given(st.text(), st.text())
+def test_no_text_of_an_event_can_add_a_header(order_id, amount):
+    mail = mail_for(message(order_id=f"1\r\nBcc: all@example.com{order_id}", amount=amount))
+    assert set(mail.keys()) == {
+        "From",
+        "To",
+        "Subject",
+        "Date",
+        "Message-ID",
+        "Auto-Submitted",
+        "Content-Type",
+        "Content-Transfer-Encoding",
+        "MIME-Version",
+    }
+    assert mail["To"] == "alice@example.com"
+
+
+@given(st.text())
+def test_no_address_breaks_the_handler(address):
+    with contextlib.suppress(Reject):
+        mail_for(message(customer_email=address))
+
+
+def test_a_field_called_self_is_only_a_field():
+    assert mail_for(message(self="x", environment="y"))["To"] == "alice@example.com"
+
+
+def test_a_users_template_replaces_the_shipped_one_and_others_stay(tmp_path):
+    (tmp_path / "order.created.txt").write_text("Subject: Thanks, ü\n\nOrder {{ order_id }}\n", encoding="utf-8")
+    mail = mail_for(message(), tmp_path)
+    assert mail["Subject"] == "Thanks, ü"
+    assert mail.get_content() == "Order 6f1c0f5e\n"
+    assert mail_for(message("payment.success"), tmp_path)["Subject"] == "Your order 6f1c0f5e is paid"
+
+
+def test_a_template_for_another_event_adds_that_event(tmp_path):
+    (tmp_path / "order.shipped.txt").write_text("Subject: On its way\n\nSoon.\n")
+    assert mail_for(message("order.shipped"), tmp_path)["Subject"] == "On its way"
+
+
+def test_templates_can_share_a_part(tmp_path):
+    (tmp_path / "footer.inc").write_text("Bye from {{ region or 'everywhere' }}")
+    (tmp_path / "order.created.txt").write_text("Subject: Hi\n\n{% include 'footer.inc' %}\n")
+    assert mail_for(message(), tmp_path).get_content() == "Bye from everywhere\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", r"order\.created\.txt:1: the subject is missing"),
+        ("Hello\n", r"order\.created\.txt:1: the subject is missing"),
+        ("Subject:\n\nHello\n", r"order\.created\.txt:1: the subject is missing"),
+        ("Subject: Hi\nHello\n", r"order\.created\.txt:2: the line after the subject is not empty, 'Hello'"),
+        ("Subject: {{ order_id\n\nHello\n", r"order\.created\.txt:1: "),
+        ("Subject: Hi\n\nHello\n{% if x %}\n{{ y \n", r"order\.created\.txt:5: "),
+        ("Subject: Hi\n\nHello {{ x|money }}\n", r"order\.created\.txt:3: No filter named 'money'"),
+    ],
+)
+def test_a_faulty_template_is_named_by_file_and_line(tmp_path, text, fault):
+    (tmp_path / "order.created.txt").write_text(text)
+    with pytest.raises(PluginError, match=fault):
+        start(Options(templates=tmp_path), CONTEXT)
+
+
+def test_a_template_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "order.created.txt").write_bytes(b"Subject: \xff\n\n")
+    with pytest.raises(PluginError, match=r"order\.created\.txt: cannot be read as UTF-8"):
+        start(Options(templates=tmp_path), CONTEXT)
+
+
+def test_a_missing_template_folder_is_named(tmp_path):
+    with pytest.raises(PluginError, match="nowhere: is not a folder"):
+        start(Options(templates=tmp_path / "nowhere"), CONTEXT)
+
+
+def test_a_missing_shipped_template_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("plugins.notification.template.SHIPPED", tmp_path)
+    with pytest.raises(PluginError, match=r"order\.created\.txt: is missing"):
+        start(Options(), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    ["{{ ''.__class__.__mro__ }}", "{{ order_id.__init__.__globals__ }}", "{{ '%s' % (1, 2) }}", "{{ 1 / 0 }}"],
+)
+def test_a_template_cannot_reach_beyond_its_words(tmp_path, attack):
+    (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{attack}\n")
+    with pytest.raises(Reject, match=r"order\.created\.txt: "):
+        mail_for(message(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transport": "pigeon"},
+        {"sender": "shop"},
+        {"sender": "shop@example.com\r\nBcc: x@example.com"},
+        {"sender": "a@example.com, b@example.com"},
+        {"smtp": {"port": 0}},
+        {"smtp": {"timeout": 0}},
+        {"smtp": {"username": "x"}},
+        {"smtp": {"password": "x"}},
+        {"smtp": {"username": "x", "password": "y", "host": "mail.example.com"}},
+        {"smtp": {"hots": "x"}},
+        {"template": "x"},
+    ],
+)
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValidationError):
+        Options.model_validate(options)
+
+
+def test_the_password_is_never_shown():
+    options = Options.model_validate({"smtp": {"username": "x", "password": "canary"}})
+    assert "canary" not in f"{options!r} {options}"
+
+
+def test_every_option_is_described():
+    for model in (Options, type(Options().smtp)):
+        assert all(field.description for field in model.model_fields.values())

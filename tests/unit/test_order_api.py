@@ -1,0 +1,421 @@
+"""What the order API answers, asked without a network."""
+
+import json
+import logging
+import threading
+import uuid
+from concurrent.futures import CancelledError, Future
+from decimal import Decimal
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from plugins.order_api import Options
+from plugins.order_api.api import create_app
+from plugins.order_api.openapi import describe
+from runner import BrokerAway, BrokerBlocked, ConfirmTimeout, PublishRefused, Unroutable
+from runner.messages import decode_json
+
+GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
+
+
+class Context:
+    """Publishes into a list; ``outcome`` is what the broker says."""
+
+    service = "order_api"
+    slot = "order_api.1"
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("test.order_api")
+        self.published: list[Any] = []
+        self.outcome = None
+        self.problem = None
+        self.stopping = threading.Event()
+
+    def publish(self, event):
+        event.encoded()
+        self.published.append(event)
+        future: Future[None] = Future()
+        if isinstance(self.outcome, BaseException):
+            future.set_exception(self.outcome)
+        elif self.outcome is None:
+            future.set_result(None)
+        return future
+
+    def ready(self, status=""):
+        pass
+
+    def broker_problem(self):
+        return self.problem
+
+    def wait_stop(self, timeout=None):
+        return self.stopping.wait(timeout)
+
+
+@pytest.fixture
+def context():
+    return Context()
+
+
+@pytest.fixture
+def client(context):
+    return create_app(Options(), context).test_client()
+
+
+def conforms(answer, method, path) -> None:
+    """Assert that the answer is one that the API's own description allows."""
+    document = describe()
+    responses = document["paths"][path][method]["responses"]
+    assert str(answer.status_code) in responses
+    response = responses[str(answer.status_code)]
+    if "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rpartition("/")[2]]
+    schema = response["content"][answer.content_type]["schema"]
+    jsonschema.validate(
+        json.loads(answer.data),
+        {**schema, "components": document["components"]},
+        format_checker=jsonschema.FormatChecker(),
+    )
+    assert set(response.get("headers", ())) <= set(answer.headers.keys())
+
+
+def refusal(answer, status, *, path="/orders", method="post") -> Any:
+    conforms(answer, method, path)
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    problem = json.loads(answer.data)
+    assert problem["status"] == status
+    return problem
+
+
+def post(client, body=GOOD, **more) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    # The test client gives an empty body no length, other than HTTP clients.
+    length = {"CONTENT_LENGTH": str(len(data))}
+    return client.post("/orders", data=data, environ_overrides=length, **{"content_type": "application/json", **more})
+
+
+def test_a_good_order_is_accepted_and_published(client, context, caplog):
+    caplog.set_level(logging.INFO)
+    answer = post(client, {**GOOD, "region": "emea"})
+    conforms(answer, "post", "/orders")
+    assert answer.status_code == 202
+    (event,) = context.published
+    order_id = event.body["order_id"]
+    assert answer.json == {"order_id": order_id, "status": "accepted", "event_id": event.id}
+    assert answer.headers["Location"] == f"/orders/{order_id}"
+    (line,) = caplog.records
+    assert line.getMessage() == f"order {order_id} accepted: 149.99 USD for alice@example.com"
+    assert line.order == order_id
+
+
+def test_an_amount_given_as_a_number_never_becomes_a_float(client, context):
+    assert post(client, b'{"customer_email":"a@example.com","amount":0.29,"currency":"eur"}').status_code == 202
+    assert context.published[0].body["amount"] == "0.29"
+    assert context.published[0].body["currency"] == "EUR"
+
+
+def test_nothing_is_answered_before_the_broker_has_confirmed(client, context):
+    confirm: Future[None] = Future()
+    asked = threading.Event()
+
+    def publish(event):
+        asked.set()
+        return confirm
+
+    context.publish = publish
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(post(client)))
+    caller.start()
+    assert asked.wait(5)
+    assert not answers
+    confirm.set_result(None)
+    caller.join(5)
+    assert answers[0].status_code == 202
+
+
+def test_the_same_idempotency_key_gives_the_same_order_and_event(client, context):
+    answers = [post(client, headers={"Idempotency-Key": "once-1"}).json for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert context.published[0].id == context.published[1].id
+    assert post(client, headers={"Idempotency-Key": "once-2"}).json["order_id"] != answers[0]["order_id"]
+    assert uuid.UUID(answers[0]["order_id"]).version == 5
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "caf\xe9", "a\tb", "a\x7fb"])
+def test_an_unusable_idempotency_key_is_refused(client, context, key):
+    assert "Idempotency-Key" in refusal(post(client, headers={"Idempotency-Key": key}), 400)["detail"]
+    assert not context.published
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not usable JSON"),
+        (b"amount=5", "not usable JSON"),
+        (b"{", "not usable JSON"),
+        (b"\xff\xfe", "not usable JSON"),
+        (b'{"amount": NaN}', "NaN is not JSON"),
+        (b'{"amount": -Infinity}', "-Infinity is not JSON"),
+        (b'{"amount": 1, "amount": 2}', "duplicate key 'amount'"),
+        (b"[" * 60_000, "nested deeper than 32 levels"),
+        (b'{"amount": ' + b"9" * 5000 + b"}", "not usable JSON"),
+        (b'{"amount": 1e99999999999999999999}', "not usable JSON"),
+        (b"[]", "not a JSON object"),
+        (b'"order"', "not a JSON object"),
+        (b"null", "not a JSON object"),
+    ],
+)
+def test_what_is_not_a_json_object_is_refused(client, context, body, reason):
+    assert reason in refusal(post(client, body), 400)["detail"]
+    assert not context.published
+
+
+def test_every_wrong_field_is_named_with_its_value(client, context):
+    problem = refusal(post(client, {"amount": 1.999, "currency": "usd", "colour": "red"}), 422)
+    by_field = {error["field"]: error for error in problem["errors"]}
+    assert set(by_field) == {"customer_email", "amount", "colour"}
+    assert by_field["customer_email"] == {"field": "customer_email", "message": "is required"}
+    assert by_field["amount"]["value"] == "1.999"
+    assert by_field["colour"]["value"] == "red"
+    assert "allowed: customer_email, amount, currency, region" in by_field["colour"]["message"]
+    assert not context.published
+
+
+def test_a_huge_value_is_not_sent_back(client):
+    problem = refusal(post(client, {**GOOD, "region": "x" * 5000}), 422)
+    assert "value" not in problem["errors"][0]
+
+
+def test_thousands_of_wrong_fields_make_a_short_answer(client):
+    problem = refusal(post(client, {**GOOD, **{f"f{number}": 1 for number in range(4000)}}), 422)
+    assert len(problem["errors"]) == 50
+    assert "and 3950 more" in problem["detail"]
+
+
+def test_half_a_surrogate_pair_is_a_wrong_value_and_not_a_crash(client):
+    for body in (
+        b'{"customer_email":"\\ud800@example.com","amount":1,"currency":"USD"}',
+        b'{"customer_email":"a@example.com","amount":1,"currency":"USD","\\udc00":"\\udc00"}',
+    ):
+        assert len(refusal(post(client, body), 422)["errors"]) == 1
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+def test_another_content_type_is_refused(client, kind):
+    assert "send application/json" in refusal(post(client, content_type=kind), 415)["detail"]
+
+
+def test_a_content_type_may_name_its_character_set(client):
+    assert post(client, content_type="application/json; charset=utf-8").status_code == 202
+
+
+def test_an_encoded_body_is_refused(client):
+    assert "Content-Encoding" in refusal(post(client, headers={"Content-Encoding": "gzip"}), 415)["detail"]
+
+
+def test_a_body_over_64_kib_is_refused(client, context):
+    refusal(post(client, b" " * (64 * 1024 + 1)), 413)
+    assert not context.published
+
+
+def test_a_body_without_a_length_is_refused(client):
+    answer = client.open("/orders", method="POST", content_type="application/json")
+    refusal(answer, 411)
+
+
+@pytest.mark.parametrize("error", [BrokerAway, BrokerBlocked, Unroutable, PublishRefused, ConfirmTimeout])
+def test_an_order_the_broker_does_not_take_is_a_503_with_the_reason(client, context, error):
+    context.outcome = error("the very reason")
+    answer = post(client)
+    assert "the very reason" in refusal(answer, 503)["detail"]
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_an_error_raised_by_publish_itself_is_a_503_too(client, context):
+    def publish(event):
+        raise BrokerAway("connection lost")
+
+    context.publish = publish
+    assert "connection lost" in refusal(post(client), 503)["detail"]
+
+
+def test_a_confirm_given_up_at_the_stop_is_a_503(client, context):
+    context.outcome = CancelledError()
+    assert refusal(post(client), 503)
+
+
+def test_a_confirm_that_never_comes_is_a_503_after_a_bounded_wait(client, context, monkeypatch):
+    monkeypatch.setattr("plugins.order_api.api.CONFIRM_SECONDS", 0.01)
+    context.outcome = "never"
+    assert "did not confirm within" in refusal(post(client), 503)["detail"]
+
+
+def test_nothing_is_published_while_the_broker_is_known_to_be_away(client, context):
+    context.problem = "no connection to 127.0.0.1:5672"
+    assert "no connection to 127.0.0.1:5672" in refusal(post(client), 503)["detail"]
+    assert not context.published
+
+
+def test_a_bug_is_a_500_that_tells_nothing_and_logs_everything(client, context, caplog):
+    context.outcome = RuntimeError("secret inside")
+    answer = post(client)
+    assert answer.status_code == 500
+    assert answer.content_type == "application/problem+json"
+    assert b"secret" not in answer.data
+    assert "secret inside" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_health_does_not_depend_on_the_broker(client, context):
+    context.problem = "away"
+    answer = client.get("/healthz")
+    conforms(answer, "get", "/healthz")
+    assert answer.status_code == 200
+
+
+def test_readiness_says_what_the_broker_lacks(client, context):
+    ready = client.get("/readyz")
+    conforms(ready, "get", "/readyz")
+    assert ready.status_code == 200
+    context.problem = "memory alarm"
+    assert refusal(client.get("/readyz"), 503, path="/readyz", method="get")["detail"] == "memory alarm"
+
+
+def test_an_order_cannot_be_read_back_and_the_answer_says_why(client):
+    problem = refusal(client.get(f"/orders/{uuid.uuid4()}"), 404, path="/orders/{order_id}", method="get")
+    assert "keeps no orders" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/orders/", "/orders//x", "/static/x", "/%ff", "/orders/a/b"])
+def test_an_unknown_url_is_a_404_problem(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert answer.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+def test_a_wrong_method_is_a_405_that_names_the_right_one(client, method):
+    answer = client.open("/orders", method=method)
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+    assert json.loads(answer.data)["title"] == "Method Not Allowed"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
+def test_this_computers_own_names_are_answered_for(client, host):
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost:8000, evil.example",
+        "localhost@evil",
+        "",
+        "::1",
+        "a b",
+        "\xe9",
+    ],
+)
+def test_a_foreign_host_is_refused(client, context, host):
+    answer = client.post("/orders", json=GOOD, headers={"Host": host})
+    refusal(answer, 400)
+    assert not context.published
+
+
+def test_other_hosts_are_a_matter_of_configuration(context):
+    named = create_app(Options(allowed_hosts=["shop.example"]), context).test_client()
+    assert named.get("/healthz", headers={"Host": "shop.example:8000"}).status_code == 200
+    assert named.get("/healthz", headers={"Host": "other.example"}).status_code == 400
+    open_to_all = create_app(Options(allowed_hosts=["*"]), context).test_client()
+    assert open_to_all.get("/healthz", headers={"Host": "order-api:8000"}).status_code == 200
+    assert open_to_all.get("/healthz", headers={"Host": ""}).status_code == 400
+
+
+def test_a_refusal_is_one_line_of_the_log(client, caplog):
+    caplog.set_level(logging.INFO)
+    client.get("/x%0d%0aorder 1 accepted%1b[31m")
+    (line,) = caplog.records
+    assert line.getMessage().isprintable()
+
+
+def test_the_index_leads_to_what_there_is(client):
+    answer = client.get("/")
+    conforms(answer, "get", "/")
+    for path in ("health", "readiness", "api"):
+        assert client.get(answer.json["links"][path]).status_code == 200
+
+
+def test_the_description_is_served_and_its_schemas_are_sound(client):
+    answer = client.get("/openapi.json")
+    assert answer.json == describe()
+    for schema in describe()["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        for example in schema.get("examples", ()):
+            jsonschema.validate(example, schema)
+
+
+def test_every_url_and_method_is_described(context):
+    app = create_app(Options(), context)
+    served = {
+        (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert served == {(path, method) for path, item in describe()["paths"].items() for method in item}
+
+
+def test_the_described_examples_are_accepted(client):
+    for example in describe()["components"]["schemas"]["Order"]["examples"]:
+        assert post(client, example).status_code == 202
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.sampled_from(["customer_email", "amount", "currency", "region", "other"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=60), st.dictionaries(fields, json_values).map(json.dumps).map(str.encode)))
+def test_no_body_breaks_the_service(body):
+    context = Context()
+    client = create_app(Options(), context).test_client()
+    answer = post(client, body)
+    assert answer.status_code in {202, 400, 422}
+    conforms(answer, "post", "/orders")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_a_number_is_accepted_exactly_where_it_is_money(number):
+    context = Context()
+    client = create_app(Options(), context).test_client()
+    answer = post(client, b'{"customer_email":"a@example.com","currency":"USD","amount":' + number.encode() + b"}")
+    value = decode_json(number.encode())
+    is_money = 0 < value <= 1_000_000 and Decimal(value) * 100 % 1 == 0
+    assert answer.status_code == (202 if is_money else 422)
+    if is_money:
+        assert Decimal(context.published[0].body["amount"]) == value
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"port": 65536}, {"port": "http"}, {"threads": 0}, {"host": ""}, {"allowed_hosts": [""]}, {"hots": "x"}],
+)
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValidationError):
+        Options.model_validate(options)
+
+
+def test_every_option_is_described():
+    assert all(field.description for field in Options.model_fields.values())

@@ -1,0 +1,182 @@
+"""What the order API takes as an order, and the event it makes of one."""
+
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from plugins.order_api.order import Order, created_event, order_id_for
+
+GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
+
+
+def order(**changes) -> Any:
+    return Order.model_validate({**GOOD, **changes})
+
+
+def faults(**changes) -> Any:
+    with pytest.raises(ValidationError) as caught:
+        order(**changes)
+    return {".".join(map(str, fault["loc"])): fault["msg"] for fault in caught.value.errors()}
+
+
+@pytest.mark.parametrize(
+    ("given_amount", "amount"),
+    [
+        ("149.99", "149.99"),
+        (Decimal("149.99"), "149.99"),
+        ("5", "5.00"),
+        (5, "5.00"),
+        ("0.01", "0.01"),
+        (Decimal("1E+2"), "100.00"),
+        (Decimal("1.500"), "1.50"),
+        (1_000_000, "1000000.00"),
+        ("1000000.00", "1000000.00"),
+    ],
+)
+def test_an_amount_is_reported_with_exactly_two_places(given_amount, amount):
+    assert str(order(amount=given_amount).amount) == amount
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        0,
+        -1,
+        "-1",
+        "0.00",
+        "0.001",
+        "1.999",
+        "1000000.01",
+        1_000_001,
+        Decimal("1E+999999999"),
+        Decimal("1E-999999999"),
+        10**4000,
+        "",
+        " 5",
+        "5\n",
+        "+5",
+        "1e2",
+        "1,50",
+        "\u0665",
+        "NaN",
+        "Infinity",
+        Decimal("NaN"),
+        Decimal("sNaN"),
+        Decimal("Infinity"),
+        True,
+        None,
+        [],
+        {},
+    ],
+)
+def test_an_amount_that_is_no_money_is_refused(amount):
+    assert faults(amount=amount) == {
+        "amount": "must be a number over 0 and at most 1000000, with at most two decimal places"
+    }
+
+
+@given(st.integers(min_value=1, max_value=100_000_000))
+def test_no_cent_is_lost_on_the_way_to_the_event(cents):
+    amount = Decimal(cents) / 100
+    for spelling in (amount, str(amount), f"{amount:.2f}"):
+        assert created_event(order(amount=spelling), "x").body["amount"] == f"{amount:.2f}"
+
+
+@pytest.mark.parametrize("currency", ["USD", "usd", "Usd"])
+def test_a_currency_is_reported_in_upper_case(currency):
+    assert order(currency=currency).currency == "USD"
+
+
+@pytest.mark.parametrize(
+    "currency", ["", "US", "USDD", "ABC", "DEM", "XXX", "XAU", "u\u017fd", "USD ", 840, None, True]
+)
+def test_a_currency_nobody_can_pay_in_is_refused(currency):
+    assert faults(currency=currency) == {"currency": "must be an active ISO 4217 currency code, such as USD"}
+
+
+@pytest.mark.parametrize("address", ["alice@example.com", "a.b+c@sub.example.org", "buyer@shop.test", "юля@пример.бел"])
+def test_an_address_is_taken(address):
+    assert order(customer_email=address).customer_email == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "alice",
+        "alice@",
+        "@example.com",
+        "a b@example.com",
+        "alice@example",
+        "a@example.com, b@example.com",
+        "Alice <alice@example.com>",
+        "alice@example.com\r\nBcc: all@example.com",
+        "alice@example.com\x1b[31m",
+        "\u202ealice@example.com",
+        "a\ud800@example.com",
+        "x" * 300 + "@example.com",
+    ],
+)
+def test_what_is_no_address_is_refused(address):
+    assert faults(customer_email=address) == {"customer_email": "must be one e-mail address, such as alice@example.com"}
+
+
+@pytest.mark.parametrize("region", ["emea", "eu-west_1", "A" * 32, None])
+def test_a_region_is_a_short_word(region):
+    assert order(region=region).region == region
+
+
+@pytest.mark.parametrize("region", ["", "a" * 33, "a.b", "#", "*", "a b", "é", "emea\n", 5, True])
+def test_a_region_that_would_spoil_a_routing_key_is_refused(region):
+    assert faults(region=region) == {"region": "must be 1 to 32 letters, digits, - or _"}
+
+
+def test_every_wrong_field_is_named_at_once():
+    with pytest.raises(ValidationError) as caught:
+        Order.model_validate({"amount": 0, "region": "?", "colour": "red"})
+    assert {fault["loc"][0] for fault in caught.value.errors()} == {
+        "customer_email",
+        "amount",
+        "currency",
+        "region",
+        "colour",
+    }
+
+
+def test_the_event_says_all_of_the_order():
+    order_id = order_id_for(None, order())
+    event = created_event(order(region="emea"), order_id)
+    assert event.type == "order.created"
+    assert event.body == {
+        "order_id": order_id,
+        "customer_email": "alice@example.com",
+        "amount": "149.99",
+        "currency": "USD",
+        "region": "emea",
+    }
+    assert event.correlation_id == order_id
+    assert event.timestamp is not None
+
+
+def test_orders_without_a_key_get_ids_of_their_own():
+    assert order_id_for(None, order()) != order_id_for(None, order())
+    assert uuid.UUID(order_id_for(None, order())).version == 4
+
+
+def test_one_key_gives_one_order_and_one_event():
+    first, second = order_id_for("key-1", order()), order_id_for("key-1", order())
+    assert first == second
+    assert uuid.UUID(first).version == 5
+    assert created_event(order(), first).id == created_event(order(), second).id
+    assert created_event(order(), first).id != first
+    assert order_id_for("key-2", order()) != first
+
+
+def test_two_orders_with_the_same_key_stay_two():
+    assert order_id_for("1", order()) != order_id_for("1", order(customer_email="bob@example.com"))
+    assert order_id_for("1", order(amount="5")) == order_id_for("1", order(amount="5.00"))

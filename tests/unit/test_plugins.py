@@ -1,0 +1,199 @@
+"""Finding, loading and verifying plugins."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from runner.errors import PluginError
+from runner.messages import Event, Message
+from runner.plugins import NoOptions, load_plugin, plugin_names
+
+Write = Callable[..., Path]
+HANDLE = "from runner import Event, hookimpl\n\n@hookimpl\ndef handle(message):\n    return Event('done', message.id)\n"
+
+
+@pytest.fixture(autouse=True)
+def _modules() -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("fastcommerce_plugins"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_file(text: str, name: str = "stock.py") -> Path:
+        path = tmp_path / "plugins" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return tmp_path
+
+    return write_file
+
+
+def refusal(folder: Path, name: str = "stock") -> str:
+    with pytest.raises(PluginError) as caught:
+        load_plugin(name, folder)
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_the_shipped_plugins_load() -> None:
+    root = Path(__file__).parent.parent.parent
+    assert {"order_api", "payment", "notification"} <= plugin_names(root)
+    assert load_plugin("order_api", root).implements == {"run"}
+    assert load_plugin("payment", root).implements == {"start", "handle"}
+    assert load_plugin("notification", root).implements == {"start", "handle"}
+
+
+def test_files_and_packages_are_plugins_and_nothing_else_is(write: Write) -> None:
+    write("")
+    write("", "audit/__init__.py")
+    write("", "_private.py")
+    write("", ".hidden.py")
+    write("", "__pycache__/x.py")
+    write("", "templates/readme.txt")
+    folder = write("", "notes.txt")
+    assert plugin_names(folder) == {"stock", "audit"}
+
+
+def test_a_project_without_plugins_has_none(tmp_path: Path) -> None:
+    assert plugin_names(tmp_path) == set()
+    assert refusal(tmp_path) == "unknown plugin 'stock'; none is defined"
+
+
+def test_a_plugin_is_one_file_with_a_decorated_function(write: Write) -> None:
+    plugin = load_plugin("stock", write(HANDLE))
+    assert (plugin.name, plugin.implements, plugin.options) == ("stock", frozenset({"handle"}), NoOptions)
+    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    assert outcome == Event("done", "m1")
+
+
+def test_a_package_s_modules_import_each_other(write: Write) -> None:
+    write("from .words import WORD\n" + HANDLE.replace("'done'", "WORD"), "stock/__init__.py")
+    plugin = load_plugin("stock", write("WORD = 'counted'\n", "stock/words.py"))
+    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    assert outcome == Event("counted", "m1")
+
+
+def test_each_plugin_is_called_for_itself_alone(write: Write) -> None:
+    write(HANDLE.replace("'done'", "'other'"), "other.py")
+    folder = write(HANDLE)
+    load_plugin("other", folder)
+    outcome = load_plugin("stock", folder).hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    assert outcome == Event("done", "m1")
+
+
+def test_options_are_the_plugin_s_own_model(write: Write) -> None:
+    folder = write("from pydantic import BaseModel\n\nclass Options(BaseModel):\n    size: int = 3\n\n" + HANDLE)
+    assert load_plugin("stock", folder).options().model_dump() == {"size": 3}
+
+
+def test_an_unknown_plugin_is_told_what_there_is(write: Write) -> None:
+    folder = write(HANDLE)
+    assert refusal(folder, "stocks") == "unknown plugin 'stocks'; did you mean 'stock'?"
+    assert refusal(folder, "xyz") == "unknown plugin 'xyz'; allowed: stock"
+
+
+def test_a_plugin_without_a_decorated_hook_is_refused(write: Write) -> None:
+    text = "plugin 'stock': implements neither 'handle' nor 'run'; put @hookimpl above one of these functions"
+    assert refusal(write("def handle(message):\n    pass\n")) == text
+    assert refusal(write("")) == text
+    assert refusal(write(HANDLE.replace("def handle(message)", "def start()").replace("message.id", "1"))) == text
+
+
+def test_a_mistyped_hook_is_told_what_it_may_mean(write: Write) -> None:
+    folder = write(HANDLE.replace("def handle", "def handel"))
+    assert refusal(folder) == "plugin 'stock': unknown hook 'handel'; did you mean 'handle'?"
+
+
+def test_a_mistyped_argument_is_told_what_it_may_mean(write: Write) -> None:
+    folder = write(HANDLE.replace("message", "mesage"))
+    assert refusal(folder) == "plugin 'stock': hook 'handle' takes no argument 'mesage'; did you mean 'message'?"
+
+
+@pytest.mark.parametrize("options", ["{'a': 1}", "dict", "None"])
+def test_options_that_are_no_model_are_refused(write: Write, options: str) -> None:
+    assert refusal(write(f"Options = {options}\n" + HANDLE)).startswith(
+        "plugin 'stock': Options is no pydantic model, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import nothing_of_this_name\n", "1: cannot be imported, ModuleNotFoundError: No module named "
+         "'nothing_of_this_name'; install it"),
+        ("\n1 / 0\n", "2: cannot be imported, ZeroDivisionError: division by zero; mend the file"),
+        ("\n\ndef handle(\n", "3: '(' was never closed; mend the file"),
+        ("import json\n\njson.loads('{')\n", "3: cannot be imported, JSONDecodeError: Expecting property name"
+         " enclosed in double quotes: line 1 column 2 (char 1); mend the file"),
+        ("import sys\nsys.exit(3)\n", "2: cannot be imported, SystemExit: 3; mend the file"),
+    ],
+)  # fmt: skip
+def test_a_plugin_that_fails_to_import_is_told_with_its_line(write: Write, text: str, reason: str) -> None:
+    folder = write(text)
+    assert refusal(folder) == f"plugin 'stock': {folder}/plugins/stock.py:{reason}"
+    assert "fastcommerce_plugins.stock" not in sys.modules
+
+
+def test_an_import_that_failed_can_be_tried_again_after_it_was_mended(write: Write) -> None:
+    refusal(write("1 / 0\n"))
+    assert load_plugin("stock", write(HANDLE + "# longer, so that no cached file is taken for it\n")).name == "stock"
+
+
+class _Entry:
+    """An entry point of an installed package."""
+
+    def __init__(self, name: str, target: Any) -> None:
+        self.name, self.value, self._target = name, "package.module", target
+
+    def load(self) -> Any:
+        if isinstance(self._target, Exception):
+            raise self._target
+        return self._target
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
+    def install_entry(entry_name: str, target: Any) -> None:
+        def entry_points(group: str, name: str = entry_name) -> list[_Entry]:
+            return [_Entry(entry_name, target)] if (group, name) == ("fastcommerce.plugins", entry_name) else []
+
+        monkeypatch.setattr(metadata, "entry_points", entry_points)
+
+    return install_entry
+
+
+def test_an_installed_package_offers_a_plugin(tmp_path: Path, install: Callable[[str, Any], None]) -> None:
+    module = ModuleType("package.module")
+    exec(HANDLE, module.__dict__)
+    install("audit", module)
+    assert plugin_names(tmp_path) == {"audit"}
+    assert load_plugin("audit", tmp_path).implements == {"handle"}
+
+
+def test_the_project_s_own_plugin_comes_before_an_installed_one(
+    write: Write, install: Callable[[str, Any], None]
+) -> None:
+    install("stock", ModuleType("package.module"))
+    assert load_plugin("stock", write(HANDLE)).implements == {"handle"}
+
+
+def test_an_installed_plugin_that_is_no_module_or_cannot_be_imported_is_refused(
+    tmp_path: Path, install: Callable[[str, Any], None]
+) -> None:
+    install("audit", object())
+    assert refusal(tmp_path, "audit") == (
+        "plugin 'audit': entry point 'package.module' is no module; allowed: a module's name"
+    )
+    install("audit", ImportError("no such thing"))
+    assert "cannot be imported, ImportError: no such thing; mend the file" in refusal(tmp_path, "audit")

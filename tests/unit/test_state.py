@@ -1,0 +1,416 @@
+"""The life of a slot, with a clock that only moves when it is told to."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from runner.supervisor.state import (
+    Action,
+    Event,
+    Exited,
+    Go,
+    Policy,
+    Ready,
+    Slot,
+    Spawned,
+    SpawnFailed,
+    Start,
+    State,
+    Stop,
+    Tick,
+    backoff,
+    describe_exit,
+    step,
+)
+
+KILLED, TERMINATED, SEGFAULT = -signal.SIGKILL, -signal.SIGTERM, -signal.SIGSEGV
+#: No chance: the whole delay.
+DRAW = 1.0
+
+
+class Life:
+    """A slot and its clock; remembers what was to be done."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.slot = Slot("payment.1", policy or Policy())
+        self.now = 1000.0
+        self.actions: list[Action] = []
+
+    def feed(self, *events: Event, after: float = 0.0) -> Life:
+        self.now += after
+        for event in events:
+            self.slot, actions = step(self.slot, event, self.now)
+            self.actions.extend(actions)
+        return self
+
+    def running(self) -> Life:
+        return self.feed(Start(), Go(), Spawned(7), Ready())
+
+    def again(self) -> Life:
+        """From BACKOFF back to RUNNING."""
+        assert self.slot.deadline is not None
+        return self.feed(Tick(), after=self.slot.deadline - self.now).feed(Go(), Spawned(8), Ready())
+
+    @property
+    def delay(self) -> float:
+        assert self.slot.deadline is not None
+        return self.slot.deadline - self.now
+
+
+def test_a_slot_waits_for_what_it_needs_then_starts_then_runs() -> None:
+    life = Life()
+    states = [life.feed(event).slot.state for event in (Start(), Go(), Spawned(7), Ready())]
+    assert states == [State.WAITING, State.STARTING, State.STARTING, State.RUNNING]
+    assert life.actions == [Action.SPAWN]
+    assert life.slot.pid == 7
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, SEGFAULT])
+def test_a_crashed_worker_that_had_been_ready_restarts_at_once(code: int) -> None:
+    life = Life().running().feed(Exited(code, DRAW), after=1)
+    assert life.slot.state is State.BACKOFF
+    assert life.delay == 0
+    assert len(life.slot.failures) == 1
+    assert life.again().slot.state is State.RUNNING
+    assert life.slot.restarts == 1
+
+
+def test_a_second_crash_waits_and_each_further_one_twice_as_long() -> None:
+    life = Life(Policy(limit=100)).running().feed(Exited(1, DRAW))
+    delays = [life.again().feed(Exited(1, DRAW)).delay for _ in range(9)]
+    assert delays == [1, 2, 4, 8, 16, 30, 30, 30, 30]
+
+
+def test_a_worker_that_never_gets_ready_waits_from_the_first_failure_on() -> None:
+    life = Life().feed(Start(), Go(), Spawned(7), Exited(1, DRAW))
+    assert life.delay == 0.5
+
+
+def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
+    life = Life().running()
+    for _ in range(4):
+        life.feed(Exited(1, 0.0)).again()
+    life.feed(Exited(SEGFAULT, 0.0))
+    assert life.slot.state is State.FATAL
+    assert life.slot.why == "5 failures within 60 s, the last: killed by SIGSEGV"
+    assert (life.slot.deadline, life.slot.pid) == (None, None)
+
+
+def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
+    life = Life(Policy(reset_after=1e9)).running()
+    for _ in range(50):
+        life.feed(Exited(1, 0.0), after=15).again()
+    assert life.slot.state is State.RUNNING
+
+
+def test_a_minute_of_work_makes_earlier_failures_forgotten() -> None:
+    life = Life().running()
+    for _ in range(4):
+        life.feed(Exited(1, 0.0)).again()
+    life.feed(Exited(1, DRAW), after=60)
+    assert life.slot.state is State.BACKOFF
+    assert (life.delay, len(life.slot.failures)) == (0, 1)
+
+
+def test_a_wrong_configuration_is_fatal_at_once() -> None:
+    life = Life().feed(Start(), Go(), Spawned(7), Exited(78, DRAW))
+    assert life.slot.state is State.FATAL
+    assert life.slot.why == "exit 78, wrong configuration"
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+@pytest.mark.parametrize("code", [75, KILLED, TERMINATED])
+def test_an_end_that_comes_from_outside_is_never_counted(code: int, is_ready: bool) -> None:
+    life = Life().feed(Start())
+    for _ in range(30):
+        life.feed(Go(), Spawned(7), *([Ready()] if is_ready else []), Exited(code, 0.0), Tick())
+        assert life.slot.state in (State.BACKOFF, State.WAITING)
+        life.feed(Tick(), after=30)
+    assert life.slot.failures == ()
+    assert life.slot.restarts == 30
+
+
+def test_a_broker_that_stays_away_is_asked_ever_less_often() -> None:
+    life = Life().running().feed(Exited(75, DRAW))
+    delays = [life.again().feed(Exited(75, DRAW)).delay for _ in range(8)]
+    assert delays[-1] == 30
+    assert life.slot.why == "exit 75, the broker is away"
+
+
+def test_a_worker_killed_from_outside_restarts_at_once() -> None:
+    life = Life().running().feed(Exited(KILLED, DRAW))
+    assert life.delay == 0
+    assert life.slot.why == "killed by SIGKILL"
+
+
+def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
+    life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=29.9)
+    assert life.actions == [Action.SPAWN]
+    life.feed(Tick(), after=0.1)
+    assert life.actions == [Action.SPAWN, Action.KILL]
+    life.feed(Exited(KILLED, DRAW))
+    assert life.slot.why == "killed by SIGKILL, not ready within 30 s"
+    assert len(life.slot.failures) == 1
+
+
+def test_a_worker_that_says_ready_after_it_was_killed_for_not_being_ready_does_not_run() -> None:
+    life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=30).feed(Ready())
+    assert life.slot.state is State.STARTING
+    life.feed(Exited(KILLED, DRAW))
+    assert len(life.slot.failures) == 1
+
+
+def test_a_process_that_cannot_be_made_is_a_failure_with_its_reason() -> None:
+    life = Life().feed(Start(), Go(), SpawnFailed("python: No such file or directory", DRAW))
+    assert life.slot.state is State.BACKOFF
+    assert life.slot.why == "python: No such file or directory"
+    assert len(life.slot.failures) == 1
+
+
+def test_a_stop_terminates_and_then_kills_until_the_end_is_seen() -> None:
+    life = Life().running().feed(Stop())
+    assert life.actions == [Action.SPAWN, Action.TERMINATE]
+    assert life.slot.state is State.STOPPING
+    life.feed(Tick(), after=6).feed(Tick(), after=6)
+    assert life.actions[2:] == [Action.KILL, Action.KILL]
+    assert life.slot.why == "did not stop within 6 s"
+    life.feed(Exited(KILLED, DRAW))
+    assert (life.slot.state, life.slot.pid, life.slot.deadline, life.slot.failures) == (State.STOPPED, None, None, ())
+
+
+@pytest.mark.parametrize("code", [0, 1, 75, 78, KILLED])
+def test_whatever_a_process_ends_with_after_a_stop_is_no_failure(code: int) -> None:
+    assert Life().running().feed(Stop(), Exited(code, DRAW)).slot.state is State.STOPPED
+
+
+def test_a_stop_ends_waiting_backoff_and_fatal_without_any_process() -> None:
+    for life in (
+        Life().feed(Start()),
+        Life().running().feed(Exited(1, DRAW)),
+        Life().running().feed(Exited(78, DRAW)),
+        Life(),
+    ):
+        before = list(life.actions)
+        life.feed(Stop())
+        assert life.slot.state is State.STOPPED
+        life.feed(Go(), Tick(), Ready(), after=100)
+        assert life.actions == before
+        assert life.slot.state is State.STOPPED
+
+
+def test_a_start_during_a_stop_starts_again_after_the_old_process_has_ended() -> None:
+    life = Life().running().feed(Stop(), Start())
+    states = [life.feed(event).slot.state for event in (Go(), Exited(0, DRAW))]
+    assert states == [State.STOPPING, State.WAITING]
+    assert life.feed(Go()).actions == [Action.SPAWN, Action.TERMINATE, Action.SPAWN]
+
+
+def test_a_start_of_what_was_given_up_begins_anew() -> None:
+    life = Life().running()
+    for _ in range(4):
+        life.feed(Exited(1, 0.0)).again()
+    life.feed(Exited(1, 0.0), Start())
+    assert (life.slot.state, life.slot.failures, life.slot.attempt, life.slot.why) == (State.WAITING, (), 0, "")
+
+
+def test_a_stop_before_the_process_exists_still_ends_it() -> None:
+    life = Life().feed(Start(), Go(), Stop(), Spawned(7))
+    assert (life.slot.state, life.slot.pid) == (State.STOPPING, 7)
+    assert life.feed(Tick(), after=6).actions[-1] is Action.KILL
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("event", [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), Exited(1, 0.5), Tick()])
+def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: State, event: Event) -> None:
+    meant = {
+        Go: {State.WAITING},
+        Spawned: {State.STARTING, State.STOPPING},
+        SpawnFailed: {State.STARTING, State.STOPPING},
+        Ready: {State.STARTING},
+        Exited: {State.STARTING, State.RUNNING, State.STOPPING},
+        Tick: set(),
+    }
+    slot = replace(Slot("payment.1"), state=state)
+    if state not in meant[type(event)]:
+        assert step(slot, event, 5.0) == (slot, ())
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**9), st.floats(0, 1), st.floats(1, 10), st.floats(0.001, 10), st.floats(10, 1000))
+def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
+    attempt: int, draw: float, factor: float, initial: float, longest: float
+) -> None:
+    policy = Policy(initial=initial, factor=factor, longest=longest)
+    delay = backoff(policy, attempt, draw)
+    assert initial / 2 <= delay <= longest
+    assert backoff(policy, attempt + 1, draw) >= delay
+    assert backoff(policy, attempt, 0) == pytest.approx(backoff(policy, attempt, 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "exit 0 without having been told to"),
+        (1, "exit 1"),
+        (75, "exit 75, the broker is away"),
+        (78, "exit 78, wrong configuration"),
+        (-9, "killed by SIGKILL"),
+        (-11, "killed by SIGSEGV"),
+        (-63, "killed by signal 63"),
+    ],
+)
+def test_an_exit_is_described_in_words(code: int, words: str) -> None:
+    assert describe_exit(code) == words
+
+
+class SlotMachine(RuleBasedStateMachine):
+    """Whatever happens in whatever order, beside a plain account of what must hold."""
+
+    @initialize(
+        limit=st.integers(1, 5), window=st.sampled_from([5.0, 60.0]), reset_after=st.sampled_from([1.0, 60.0, 1e9])
+    )
+    def begin(self, limit: int, window: float, reset_after: float) -> None:
+        self.policy = Policy(limit=limit, window=window, reset_after=reset_after)
+        self.slot = Slot("payment.1", self.policy)
+        self.now = 1000.0
+        self.pids = 100
+        self.live: int | None = None
+        self.is_wanted = False
+        self.ready_at: float | None = None
+        self.killed_at: float | None = None
+        self.counted: list[float] = []
+
+    def feed(self, event: Event) -> tuple[Action, ...]:
+        self.slot, actions = step(self.slot, event, self.now)
+        for action in actions:
+            if action is Action.SPAWN:
+                assert self.live is None, "two processes in one slot"
+                assert self.is_wanted, "started after a stop"
+            else:
+                assert self.live is not None
+            if action is Action.KILL:
+                self.killed_at = self.now
+        return actions
+
+    @rule()
+    def start(self) -> None:
+        if self.slot.state in (State.STOPPED, State.FATAL):
+            self.counted.clear()
+        self.is_wanted = True
+        assert self.feed(Start()) == ()
+
+    @rule()
+    def stop(self) -> None:
+        self.is_wanted = False
+        self.feed(Stop())
+        assert self.slot.state is (State.STOPPED if self.live is None else State.STOPPING)
+
+    @rule(is_made=st.sampled_from([True, True, True, False]), draw=st.floats(0, 1))
+    def go(self, is_made: bool, draw: float) -> None:
+        if Action.SPAWN not in self.feed(Go()):
+            return
+        self.ready_at = self.killed_at = None
+        if is_made:
+            self.pids += 1
+            self.live = self.pids
+            assert self.feed(Spawned(self.live)) == ()
+            assert self.slot.state is State.STARTING
+        else:
+            assert self.feed(SpawnFailed("no more processes", draw)) == ()
+            self.account(is_counted=True)
+
+    @precondition(lambda self: self.live is not None)
+    @rule()
+    def get_ready(self) -> None:
+        if self.slot.state is State.STARTING and self.killed_at is None:
+            self.ready_at = self.now
+        self.feed(Ready())
+
+    @precondition(lambda self: self.live is not None)
+    @rule(code=st.sampled_from([0, 1, 1, 1, 75, 78, KILLED, TERMINATED, SEGFAULT]), draw=st.floats(0, 1))
+    def exit(self, code: int, draw: float) -> None:
+        was_stopping = self.slot.state is State.STOPPING
+        self.live = None
+        assert self.feed(Exited(code, draw)) == ()
+        if was_stopping:
+            assert self.slot.state is (State.WAITING if self.is_wanted else State.STOPPED)
+        elif code == 78:
+            assert self.slot.state is State.FATAL
+        else:
+            is_ours = code in (KILLED, TERMINATED) and self.killed_at is not None
+            if self.ready_at is not None and self.now - self.ready_at >= self.policy.reset_after:
+                self.counted.clear()
+            self.account(is_counted=is_ours or code not in (75, KILLED, TERMINATED))
+
+    def account(self, *, is_counted: bool) -> None:
+        """Exactly ``limit`` counted failures within the window are FATAL, everything else is a restart."""
+        if is_counted:
+            self.counted.append(self.now)
+        recent = [one for one in self.counted if self.now - one < self.policy.window]
+        if is_counted:
+            assert len(self.slot.failures) == len(recent)
+        is_fatal = is_counted and len(recent) >= self.policy.limit
+        assert self.slot.state is (State.FATAL if is_fatal else State.BACKOFF)
+        if not is_fatal:
+            assert self.slot.deadline is not None
+            assert 0 <= self.slot.deadline - self.now <= self.policy.longest
+
+    @rule(seconds=st.sampled_from([0.0, 0.25, 1.0, 6.0, 30.0, 61.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        before, is_over = self.slot, self.slot.deadline is not None and self.now >= self.slot.deadline
+        actions = self.feed(Tick())
+        if not is_over:
+            assert (self.slot, actions) == (before, ())
+
+    @rule()
+    def wait_for_the_deadline(self) -> None:
+        if self.slot.deadline is None:
+            return
+        self.now = max(self.now, self.slot.deadline)
+        before = self.slot.state
+        actions = self.feed(Tick())
+        if before is State.BACKOFF:
+            assert (self.slot.state, actions) == (State.WAITING, ())
+        else:
+            assert actions == (Action.KILL,)
+            assert self.slot.deadline is not None
+            assert self.slot.deadline > self.now
+
+    @invariant()
+    def a_process_is_there_in_its_states_and_only_there(self) -> None:
+        has_process = self.slot.state in (State.STARTING, State.RUNNING, State.STOPPING)
+        assert has_process == (self.live is not None)
+        assert self.slot.pid == self.live
+        assert self.slot.wanted == self.is_wanted
+
+    @invariant()
+    def every_state_that_must_end_has_a_deadline(self) -> None:
+        must_end = self.slot.state in (State.STARTING, State.STOPPING, State.BACKOFF)
+        assert must_end == (self.slot.deadline is not None)
+
+    @invariant()
+    def nothing_runs_or_waits_that_is_not_wanted(self) -> None:
+        if not self.is_wanted:
+            assert self.slot.state in (State.STOPPED, State.STOPPING)
+
+    @invariant()
+    def what_went_wrong_has_a_reason(self) -> None:
+        if self.slot.state in (State.BACKOFF, State.FATAL):
+            assert self.slot.why
+
+    def teardown(self) -> None:
+        self.stop()
+        if self.live is not None:
+            self.exit(0, 0.5)
+        assert self.slot.state is State.STOPPED
+
+
+TestSlot = SlotMachine.TestCase
+TestSlot.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

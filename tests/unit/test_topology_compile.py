@@ -1,0 +1,144 @@
+"""From the shorthand to the exact objects that a broker is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.config.topology import Topology
+from runner.topology.compile import DELIVERY_LIMIT, compile_topology
+from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
+
+
+def compiled(*consumed: str, **topology: Any) -> Objects:
+    return compile_topology(Topology.model_validate(topology), consumed)
+
+
+def queues(objects: Objects) -> dict[str, Queue]:
+    assert len({queue.name for queue in objects.queues}) == len(objects.queues)
+    return {queue.name: queue for queue in objects.queues}
+
+
+def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
+    found = compiled(
+        exchanges={
+            "orders.topic": {"alternate_exchange": "unrouted"},
+            "unrouted": {"type": "fanout", "durable": False, "internal": True, "arguments": {"x-a": 1}},
+        }
+    )
+    assert found.exchanges == (
+        Exchange("orders.topic", "topic", True, False, {"alternate-exchange": "unrouted"}),
+        Exchange("unrouted", "fanout", False, True, {"x-a": 1}),
+    )
+
+
+def test_a_queue_that_nobody_consumes_is_just_a_queue() -> None:
+    found = compiled(queues={"unrouted.all": {}})
+    assert found.queues == (Queue("unrouted.all", True, {"x-queue-type": "quorum"}),)
+    assert found.ladders == {}
+
+
+def test_bind_becomes_one_binding_for_each_key_and_before_the_explicit_ones() -> None:
+    found = compiled(
+        exchanges={"a": {}, "b": {}},
+        queues={"q": {"bind": {"a": ["x", "y"], "b": [""]}}},
+        bindings=[{"source": "a", "destination": "b", "destination_type": "exchange", "arguments": {"k": 1}}],
+    )
+    assert found.bindings == (
+        Binding("a", "q", "queue", "x"),
+        Binding("a", "q", "queue", "y"),
+        Binding("b", "q", "queue", ""),
+        Binding("a", "b", "exchange", "", {"k": 1}),
+    )
+
+
+def test_a_consumed_queue_gets_a_place_for_what_cannot_be_handled() -> None:
+    found = compiled("payment", queues={"payment": {}})
+    by_name = queues(found)
+    assert list(by_name) == ["payment", "payment.dlq"]
+    assert by_name["payment"].arguments == {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "payment.dlq",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+    assert found.ladders["payment"].steps == ()
+    assert found.ladders["payment"].dead_letter == "payment.dlq"
+
+
+def test_a_dead_letter_queue_is_durable_and_has_no_limit_that_would_drop_what_is_looked_at_often() -> None:
+    by_name = queues(compiled("a", defaults={"durable": False, "queue_type": "classic"}, queues={"a": {}}))
+    assert by_name["a.dlq"] == Queue("a.dlq", True, {"x-queue-type": "classic"})
+
+
+def test_each_retry_waits_in_a_queue_of_its_own_and_returns_to_its_origin_alone() -> None:
+    found = compiled(queues={"payment": {"retry": ["500ms", "1m"], "dead_letter": "parked"}})
+    by_name = queues(found)
+    assert list(by_name) == ["payment", "parked", "payment.retry.500ms", "payment.retry.1m"]
+    assert found.ladders["payment"].steps == ((0.5, "payment.retry.500ms"), (60.0, "payment.retry.1m"))
+    assert by_name["payment.retry.1m"].arguments == {
+        "x-queue-type": "quorum",
+        "x-message-ttl": 60_000,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "payment",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def test_the_broker_s_own_parking_never_leads_to_a_wait_queue() -> None:
+    found = compiled("a", queues={"a": {"retry": ["1s"]}})
+    wait_queues = {name for ladder in found.ladders.values() for _, name in ladder.steps}
+    by_name = queues(found)
+    assert by_name["a"].arguments["x-dead-letter-routing-key"] not in wait_queues
+
+
+def test_a_classic_queue_gets_no_arguments_of_quorum_queues() -> None:
+    by_name = queues(compiled("a", queues={"a": {"type": "classic", "retry": ["1s"]}}))
+    for name in ("a", "a.retry.1s"):
+        assert not {"x-delivery-limit", "x-dead-letter-strategy", "x-overflow"} & set(by_name[name].arguments)
+        assert by_name[name].arguments["x-queue-type"] == "classic"
+
+
+def test_two_queues_may_share_a_dead_letter_queue() -> None:
+    found = compiled(queues={"a": {"dead_letter": "parked"}, "b": {"dead_letter": "parked"}})
+    assert [queue.name for queue in found.queues] == ["a", "b", "parked"]
+
+
+def test_a_dead_letter_queue_that_is_defined_stays_as_it_is_written() -> None:
+    found = compiled(queues={"a": {"dead_letter": "parked"}, "parked": {"arguments": {"x-max-length": 9}}})
+    assert queues(found)["parked"] == Queue("parked", True, {"x-queue-type": "quorum", "x-max-length": 9})
+
+
+def test_a_consumed_dead_letter_queue_is_parked_in_turn_once() -> None:
+    found = compiled("a", "a.dlq", queues={"a": {}})
+    assert [queue.name for queue in found.queues] == ["a", "a.dlq", "a.dlq.dlq"]
+    assert found.ladders["a.dlq"] == Ladder((), "a.dlq.dlq")
+
+
+def test_written_arguments_win_over_ours() -> None:
+    by_name = queues(compiled("a", queues={"a": {"arguments": {"x-delivery-limit": 3, "x-max-length": 10}}}))
+    assert by_name["a"].arguments["x-delivery-limit"] == 3
+    assert by_name["a"].arguments["x-max-length"] == 10
+
+
+@pytest.mark.parametrize(
+    ("default", "own", "expected"),
+    [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
+)
+def test_durable_is_the_queue_s_own_word_or_else_the_default(default: bool, own: bool | None, expected: bool) -> None:
+    found = compiled(
+        defaults={"durable": default, "queue_type": "classic"},
+        exchanges={"e": {"durable": own}},
+        queues={"a": {"durable": own, "retry": ["1s"]}},
+    )
+    by_name = queues(found)
+    assert (found.exchanges[0].durable, by_name["a"].durable, by_name["a.retry.1s"].durable) == (expected,) * 3
+
+
+def test_queues_are_declared_before_what_is_bound_to_them() -> None:
+    found = compiled(exchanges={"e": {}}, queues={"a": {"bind": {"e": ["#"]}}})
+    assert {binding.destination for binding in found.bindings} <= set(queues(found))
