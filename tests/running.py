@@ -31,6 +31,7 @@ class Runner:
 
     def __init__(self, command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
         self.started = time.monotonic()
+        self.command = command
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -175,8 +176,9 @@ class Project:
         return str(wait_until(accepted, timeout, "the first 202"))
 
     def close(self) -> None:
-        """End the runners that a failed test left."""
+        """End the runners that a failed test left, and print what all of them said: pytest shows it of a failure."""
         for runner in self._runners:
+            print(f"--- {' '.join(runner.command[1:])} printed:\n{runner.output}")
             if runner.process.poll() is None:
                 runner.process.kill()
                 runner.process.wait(5)

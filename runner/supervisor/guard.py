@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -10,14 +11,21 @@ from collections.abc import Callable
 
 from runner.supervisor import guardian
 
+#: Seconds before a guardian that ended is started again, so that one that cannot run does not spin.
+RESTART_DELAY = 0.2
+
 
 class Guard:
-    """Starts the guardian, and again with the same list should it ever end."""
+    """Starts the guardian, and again with the same list should it ever end.
 
-    def __init__(self, on_restart: Callable[[], None]) -> None:
-        self._on_restart = on_restart
+    Its end is watched and not only met at the next write: a pipe takes words for a while after its reader was killed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_restart: Callable[[], None]) -> None:
+        self._loop, self._on_restart = loop, on_restart
         self._groups: set[int] = set()
-        self._process = self._start()
+        self._timer: asyncio.TimerHandle | None = None
+        self._start()
 
     def add(self, group: int) -> None:
         """From now on this group is ended with the supervisor."""
@@ -31,24 +39,44 @@ class Guard:
 
     def close(self) -> None:
         """End the guardian; the groups that are left end with it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        else:
+            self._forget()
+
+    def _start(self) -> None:
+        self._timer = None
+        # By path and without site packages: it needs neither, and starts in half the time.
+        command = [sys.executable, "-I", "-S", guardian.__file__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        self._exit_descriptor = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._exit_descriptor, self._ended)
+        for group in self._groups:
+            self._tell(f"+{group}")
+
+    def _ended(self) -> None:
+        self._forget()
+        self._timer = self._loop.call_later(RESTART_DELAY, self._restart)
+
+    def _restart(self) -> None:
+        try:
+            self._start()
+        except OSError:  # short of memory or processes, as what ended the last one
+            self._timer = self._loop.call_later(RESTART_DELAY, self._restart)
+        else:
+            self._on_restart()
+
+    def _forget(self) -> None:
+        self._loop.remove_reader(self._exit_descriptor)
+        os.close(self._exit_descriptor)
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._process.wait()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # By path and without site packages: it needs neither, and starts in half the time.
-        command = [sys.executable, "-I", "-S", guardian.__file__]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
-        try:
-            os.write(self._process.stdin.fileno(), line.encode() + b"\n")
-        except BrokenPipeError:
-            self._process.stdin.close()
-            self._process.wait()
-            self._process = self._start()
-            self._on_restart()
-            for group in tuple(self._groups):
-                self._tell(f"+{group}")
+        if self._timer is None:
+            # Where it has just ended, the next one is told of all groups.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._process.stdin.fileno(), line.encode() + b"\n")

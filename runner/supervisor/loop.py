@@ -64,7 +64,7 @@ class Supervisor:
         self._done = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        self._guard = Guard(lambda: self._console.say("the guardian had ended: started again", "warning"))
+        self._guard = Guard(self._loop, lambda: self._console.say("the guardian had ended: started again", "warning"))
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
         for name in self._slots:
             self._feed(name, Start())

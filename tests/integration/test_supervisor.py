@@ -104,7 +104,7 @@ def test_a_child_that_never_gets_ready_is_killed_and_tried_again(supervise: Call
 
 
 def test_the_first_restart_of_a_ready_child_is_immediate(supervise: Callable[..., Runner]) -> None:
-    runner = supervise("ready()\nprint(f'began {time.monotonic()}')\ntime.sleep(600)")
+    runner = supervise("print(f'began {time.monotonic()}')\nready()\ntime.sleep(600)")
     pid = runner.pid_of("child1.1")
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
@@ -248,8 +248,8 @@ def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise:
     first = runner.pid_of("child1.1")
     (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
     os.kill(guardian, signal.SIGKILL)
-    os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
     runner.wait_for("the guardian had ended: started again")
+    os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
     second = runner.pid_of("child2.1", count=2)
     os.kill(first, signal.SIGSTOP)
     runner.process.kill()
