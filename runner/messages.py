@@ -24,6 +24,8 @@ CAUSATION = "x-causation-id"
 ATTEMPT = "x-attempt"
 ORIGIN_EXCHANGE = "x-origin-exchange"
 ORIGIN_KEY = "x-origin-routing-key"
+#: The message was delivered before by a queue that was replaced since, and may have been handled.
+REDELIVERED = "x-redelivered"
 
 
 class Reject(Exception):

@@ -16,6 +16,11 @@ class AckLedger:
         #: Acknowledged one by one, beyond a gap.
         self._settled: set[int] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries may be acknowledged and are not yet."""
+        return len(self._done)
+
     def done(self, tag: int) -> None:
         """Note that a delivery may be acknowledged."""
         self._done.add(tag)

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pika
 from pika import exceptions
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
-from runner.amqp.link import parameters_of, reason_of
+from runner.amqp.session import Session
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
 from runner.errors import BrokerAway
 from runner.topology.model import Binding, Exchange, Objects, Queue
 
@@ -35,6 +34,8 @@ class Refusal:
 
     thing: Declarable
     text: str
+    #: Whether all that differs are arguments that the broker does not have, and may have as a policy instead.
+    may_be_policy: bool = False
 
 
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[Refusal]:
@@ -43,78 +44,50 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     Returns what the broker refuses; the rest is declared nevertheless. Raises BrokerAway when no broker answers,
     or it goes away meanwhile, or takes longer than ``timeout`` seconds.
     """
-    problem = "no address"
+    problem = BrokerAway("no address")
     for url in random.sample(list(urls), len(urls)):
-        declaration = _Declaration(url, [*objects.exchanges, *objects.queues, *objects.bindings], timeout)
-        problem = declaration.run() or ""
-        if not problem:
+        declaration = _Declaration(url, [*objects.exchanges, *objects.queues, *objects.bindings])
+        try:
+            declaration.run(timeout)
+        except BrokerAway as error:
+            problem = error
+        else:
             return declaration.refusals
-    raise BrokerAway(problem)
+    raise problem
 
 
 class _Declaration:
     """One connection's life: declare everything, over a new channel after each refusal."""
 
-    def __init__(self, url: str, things: list[Declarable], timeout: float) -> None:
-        self._url, self._things, self._timeout = url, things, timeout
-        self._loop: Any = IOLoop()
+    def __init__(self, url: str, things: list[Declarable]) -> None:
+        self._things = things
         self._answered = 0
-        self._problem: str | None = None
-        self._finished = False
         self._differences: list[re.Match[str]] = []
+        self._session = Session(url, "runner declare", self._declare_rest)
         self.refusals: list[Refusal] = []
 
-    def run(self) -> str | None:
-        """Declare; returns why it could not be done, or None."""
-        connection = pika.SelectConnection(
-            parameters_of(self._url, "runner declare"),
-            on_open_callback=self._open_channel,
-            on_open_error_callback=self._failed,
-            on_close_callback=self._closed,
-            custom_ioloop=self._loop,
-        )
-        self._loop.call_later(self._timeout, lambda: self._end(f"no end after {self._timeout:g} s"))
-        self._loop.start()
-        if connection.is_open:
-            connection.close()
-        self._loop.close()
-        return self._problem
-
-    def _failed(self, _: Any, error: Exception) -> None:
-        self._end(reason_of(error, self._url))
-
-    def _closed(self, _: Any, error: Exception) -> None:
-        self._end(None if self._finished else reason_of(error, self._url))
-
-    def _end(self, problem: str | None) -> None:
-        self._problem = problem
-        self._loop.stop()
-
-    def _open_channel(self, connection: Any) -> None:
-        connection.channel(on_open_callback=self._declare_rest)
+    def run(self, timeout: float) -> None:
+        """Declare. Raises BrokerAway."""
+        self._session.run(timeout)
 
     def _declare_rest(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._refused)
         if self._answered == len(self._things):
-            self._finish(channel.connection)
+            self._session.finish()
             return
         for thing in self._things[self._answered :]:
-            _send(channel, thing, lambda _: self._count(channel))
+            _send(channel, thing, lambda _: self._count())
 
-    def _count(self, channel: Channel) -> None:
+    def _count(self) -> None:
         if self._differences:
             self._refuse(self._things[self._answered], "")
         else:
             self._answered += 1
         if self._answered == len(self._things):
-            self._finish(channel.connection)
+            self._session.finish()
 
-    def _finish(self, connection: Any) -> None:
-        self._finished = True
-        connection.close()
-
-    def _refused(self, channel: Channel, error: Exception) -> None:
-        if self._finished or not isinstance(error, exceptions.ChannelClosedByBroker):
+    def _refused(self, _: Channel, error: Exception) -> None:
+        if self._session.is_finished or not isinstance(error, exceptions.ChannelClosedByBroker):
             return
         # The broker answers in order, so the first declaration without an answer is the refused one.
         thing = self._things[self._answered]
@@ -128,11 +101,15 @@ class _Declaration:
             self._things[self._answered] = agreed
         else:
             self._refuse(thing, error.reply_text)
-        self._open_channel(channel.connection)
+        self._session.open_channel()
 
     def _refuse(self, thing: Declarable, reply: str) -> None:
         text = difference_text(self._differences) if self._differences else f"the broker refuses it: {reply}"
-        self.refusals.append(Refusal(thing, text))
+        may_be_policy = bool(self._differences) and all(
+            one["theirs"] == "none" and one["key"].removeprefix("x-") in (*QUEUE_POLICY_KEYS, *EXCHANGE_POLICY_KEYS)
+            for one in self._differences
+        )
+        self.refusals.append(Refusal(thing, text, may_be_policy))
         self._differences.clear()
         self._answered += 1
 
@@ -174,11 +151,14 @@ def _send(channel: Channel, thing: Declarable, callback: Callable[[Any], None]) 
             thing.type,
             durable=thing.durable,
             internal=thing.internal,
+            auto_delete=thing.auto_delete,
             arguments=arguments,
             callback=callback,
         )
     elif isinstance(thing, Queue):
-        channel.queue_declare(thing.name, durable=thing.durable, arguments=arguments, callback=callback)
+        channel.queue_declare(
+            thing.name, durable=thing.durable, auto_delete=thing.auto_delete, arguments=arguments, callback=callback
+        )
     elif thing.destination_type == "queue":
         channel.queue_bind(thing.destination, thing.source, thing.routing_key, arguments, callback=callback)
     else:

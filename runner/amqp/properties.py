@@ -15,7 +15,16 @@ from typing import Any
 import pika
 
 from runner.config.value import check_short
-from runner.messages import ATTEMPT, CAUSATION, EVENT_NAMESPACE, ORIGIN_EXCHANGE, ORIGIN_KEY, Event, Message
+from runner.messages import (
+    ATTEMPT,
+    CAUSATION,
+    EVENT_NAMESPACE,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    REDELIVERED,
+    Event,
+    Message,
+)
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
 PERSISTENT = 2
@@ -94,6 +103,6 @@ def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue
         content_type=properties.content_type or "",
         timestamp=properties.timestamp,
         app_id=properties.app_id or "",
-        redelivered=method.redelivered,
+        redelivered=method.redelivered or headers.get(REDELIVERED) is True,
         attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
     )

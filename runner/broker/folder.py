@@ -12,7 +12,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from runner.address import Login
+from runner.address import Login, authority
 from runner.broker.port import Ports
 from runner.broker.server import Server
 
@@ -78,6 +78,17 @@ class Folder:
             "log.file.rotation.count = 3\n",
         )
         _write(self._definitions_file, json.dumps(_definitions(login)))
+
+    def management_url(self, amqp_port: int) -> str | None:
+        """Where the HTTP API of the node answers that was last configured here, if it is the one of that AMQP port."""
+        try:
+            text = self._conf_file.read_text(encoding="utf-8")
+        except OSError:
+            return None
+        settings = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+        if not settings.get("listeners.tcp.1", "").endswith(f":{amqp_port}"):
+            return None
+        return f"http://{authority(settings['management.tcp.ip'], int(settings['management.tcp.port']))}"
 
     def node_environment(self, epmd_port: int) -> dict[str, str]:
         """Return the whole environment of the node."""

@@ -26,8 +26,7 @@ def checked_project(folder: Path) -> tuple[Project, Objects]:
         raise ConfigError(
             [f"{CONFIG_FILE}:1: services: none is defined; add one, such as payment: {{consumes: [...]}}"]
         )
-    consumed = {queue for service in project.config.services.values() for queue in service.consumes}
-    return project, compile_topology(project.topology, consumed)
+    return project, compile_topology(project.topology, project.consumed)
 
 
 @click.command()
@@ -55,6 +54,7 @@ def check(folder: Path, as_json: bool) -> None:
             "exchanges": [exchange.name for exchange in objects.exchanges],
             "queues": [queue.name for queue in objects.queues],
             "bindings": len(objects.bindings),
+            "policies": [policy.name for policy in objects.policies],
         }
         click.echo(json.dumps(summary, indent=2))
         return
@@ -63,7 +63,7 @@ def check(folder: Path, as_json: bool) -> None:
     click.echo(
         f"topology  {len(objects.exchanges)} exchanges, {len(project.topology.queues)} queues and"
         f" {len(objects.queues) - len(project.topology.queues)} more for retries and dead letters,"
-        f" {len(objects.bindings)} bindings"
+        f" {len(objects.bindings)} bindings, {len(objects.policies)} policies"
     )
     width = max((len(name) for name in services), default=0)
     for name, service in services.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,23 @@ import click
 
 from runner import __version__
 from runner.cli import check, run
-from runner.errors import EXIT_OK, RunnerError
+from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 
 EPILOG = """
 Exit codes: 0 stopped as asked; 1 a service gave up; 2 wrong command line; 75 the broker is away; 78 wrong
 configuration, plugin or topology.
 """
+
+#: Commands that need more than ``run`` does, whose start is not to wait for their imports.
+LAZY = {
+    "apply": "runner.cli.plan:apply",
+    "graph": "runner.cli.render:graph",
+    "import": "runner.cli.render:import_",
+    "lint": "runner.cli.lint:lint",
+    "plan": "runner.cli.plan:plan",
+    "render": "runner.cli.render:render",
+    "route": "runner.cli.route:route",
+}
 
 
 class Group(click.Group):
@@ -38,7 +50,19 @@ class Group(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             # Before the supervisor took over there was nothing to stop.
-            ctx.exit(EXIT_OK)
+            ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command; its module is imported only now."""
+        if cmd_name in LAZY:
+            module, _, name = LAZY[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(

@@ -18,7 +18,7 @@ from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Program
 from runner.supervisor.state import Policy
-from runner.topology.model import Binding, Exchange, Objects
+from runner.topology.model import Objects
 from runner.worker.spec import spec_of
 
 #: The broker may take its time to start; it stops after the services, and all together within 10 s.
@@ -53,8 +53,7 @@ def run(folder: Path, services: tuple[str, ...], log_format: str) -> None:
             programs.insert(
                 0, Program("broker.1", command, b"", broker.environment, BROKER_POLICY, after_prepare=False)
             )
-        is_ours = not isinstance(broker, Answering | BrokerAway)
-        code = Supervisor(programs, lambda: _declare(project, objects, is_ours=is_ours), console).run()
+        code = Supervisor(programs, lambda: _declare(project, broker, console), console).run()
         console.close()
     sys.exit(code)
 
@@ -79,28 +78,35 @@ def _programs(project: Project, objects: Objects, chosen: dict[str, int], log_fo
     ]
 
 
-def _declare(project: Project, objects: Objects, *, is_ours: bool) -> None:
-    """Declare the topology. Raises BrokerError when the broker is away, DeclarationRefused when it differs."""
+def _declare(project: Project, broker: Answering | PrivateNode | Container | BrokerAway, console: Console) -> None:
+    """Do the safe part of the plan. Raises BrokerError when the broker is away, DeclarationRefused for the rest."""
     # Here and not above: pika takes its time to import, and is not needed before the broker answers.
-    from runner.amqp.declare import declare
+    from runner.cli.plan import change_line, known_management
+    from runner.reconcile import bring, examine
+    from runner.topology.apply import Consent
+    from runner.topology.change import Mark
 
-    refusals = declare(project.config.broker.url, objects)
-    if not refusals:
-        return
-    lines = []
-    for refusal in refusals:
-        thing = refusal.thing
-        if isinstance(thing, Binding):
-            where = project.topology_line(("bindings",))
-            what = f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}"
-        else:
-            section = "exchanges" if isinstance(thing, Exchange) else "queues"
-            where = project.topology_line((section, thing.name))
-            what = f"{section[:-1]} {thing.name!r}"
-        lines.append(f"{where}: {what}: {refusal.text}")
-    if is_ours:
+    is_ours = isinstance(broker, PrivateNode | Container)
+    url = broker.management_url if isinstance(broker, PrivateNode | Container) else known_management(project)
+    # A broker of ours begins to listen there a moment after it answers AMQP.
+    examination = examine(project, url, patience=5.0 if is_ours else 0.0)
+    for line in (*examination.plan.uncompared, *examination.plan.warnings):
+        console.say(line, "warning")
+    for change in examination.plan.of(Mark.CHANGE):
+        console.say(f"topology: {change_line(change)}")
+    left = bring(examination, Consent(), lambda line: console.say(f"topology: {line}"))
+    for change, needs in left:
+        if change.mark is Mark.RETIRE:
+            console.say(f"topology: {change_line(change)}; {needs}")
+    lines = [
+        f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
+        for change, needs in left
+        if change.mark is Mark.REPLACE
+    ]
+    if lines and is_ours:
         lines.append("this broker is the project's own: 'make reset' starts it afresh, without any of its messages")
-    raise DeclarationRefused("\n".join(lines))
+    if lines:
+        raise DeclarationRefused("\n".join(lines))
 
 
 def _broker_words(broker: Answering | PrivateNode | Container | BrokerAway, project: Project) -> str:

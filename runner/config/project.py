@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.config.argument import STREAM
 from runner.config.document import Document
 from runner.config.fault import Fault, one_of, unknown
 from runner.config.fault import Path as KeyPath
+from runner.config.reference import check_references, exchange_names
 from runner.config.settings import Config, event_type, is_service_name
-from runner.config.topology import Topology, check_references, exchange_names
+from runner.config.topology import Topology
 from runner.config.validation import validate_document
 from runner.errors import ConfigError
 
@@ -32,6 +34,11 @@ class Project:
     def var(self) -> Path:
         """The folder for what running leaves behind: the lock, the private broker, data."""
         return self.folder / "var"
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The queues that a service reads."""
+        return frozenset(queue for service in self.config.services.values() for queue in service.consumes)
 
     def topology_line(self, path: KeyPath) -> str:
         """``topology.yaml:14`` for something that stands there."""
@@ -87,28 +94,40 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own
     queues = declared.keys_of("queues")
-    parked = {topology.dead_letter_of(queue) for queue in topology.queues}
-    exchanges = exchange_names(declared)
     for name, service in config.services.items():
-        path = ("services", name)
-        for index, queue in enumerate(service.consumes):
-            place: KeyPath = (*path, "consumes", index)
-            if queue not in queues and queue not in parked:
-                document.fault(place, unknown("queue", queue, queues, document.shown(place)))
-            elif queue in service.consumes[:index]:
-                document.fault(place, f"queue {document.shown(place)} given twice; keep one of them")
-        types: set[str] = set()
-        for exchange, templates in service.publishes.items():
-            place = (*path, "publishes", exchange)
-            if exchange not in exchanges:
-                document.fault(place, unknown("exchange", exchange, exchanges))
-            elif exchange in topology.exchanges and topology.exchanges[exchange].internal:
-                document.fault(place, f"internal exchange {exchange!r}; allowed: one that takes messages")
-            for index, template in enumerate(templates):
-                if event_type(template) in types:
-                    text = f"event {event_type(template)!r} given twice; allowed: one routing key for each event"
-                    document.fault((*place, index), text)
-                types.add(event_type(template))
+        _check_consumed(name, service.consumes, queues, topology, document)
+        _check_published(name, service.publishes, exchange_names(declared), topology, document)
+
+
+def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: Topology, document: Document) -> None:
+    parked = {topology.dead_letter_of(queue) for queue in topology.queues}
+    for index, queue in enumerate(consumes):
+        place: KeyPath = ("services", name, "consumes", index)
+        if queue not in queues and queue not in parked:
+            document.fault(place, unknown("queue", queue, queues, document.shown(place)))
+        elif queue in topology.queues and topology.type_of(queue) == STREAM:
+            # It keeps no place for a reader, so a worker that restarts would miss what came meanwhile.
+            text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"
+            document.fault(place, text)
+        elif queue in consumes[:index]:
+            document.fault(place, f"queue {document.shown(place)} given twice; keep one of them")
+
+
+def _check_published(
+    name: str, publishes: dict[str, list[str]], exchanges: set[str], topology: Topology, document: Document
+) -> None:
+    types: set[str] = set()
+    for exchange, templates in publishes.items():
+        place: KeyPath = ("services", name, "publishes", exchange)
+        if exchange not in exchanges:
+            document.fault(place, unknown("exchange", exchange, exchanges))
+        elif exchange in topology.exchanges and topology.exchanges[exchange].internal:
+            document.fault(place, f"internal exchange {exchange!r}; allowed: one that takes messages")
+        for index, template in enumerate(templates):
+            if event_type(template) in types:
+                text = f"event {event_type(template)!r} given twice; allowed: one routing key for each event"
+                document.fault((*place, index), text)
+            types.add(event_type(template))
 
 
 def choose_services(config: Config, names: tuple[str, ...]) -> dict[str, int]:

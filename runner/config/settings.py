@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
 from runner.config.topology import Part, Short
-from runner.config.value import BrokerUrls
+from runner.config.value import BrokerUrls, Unshown
 
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -28,6 +28,17 @@ def event_type(template: str) -> str:
     return template.split("{", 1)[0].rstrip(".")
 
 
+def template_words(template: str) -> tuple[str | None, ...]:
+    """The words of the keys that a template makes: each field makes one word that is not known before, None."""
+    return tuple(None if "{" in word else word for word in template.split("."))
+
+
+def _check_http(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+/?", url):
+        raise Unshown("not an address; allowed: http://host:port, without a login, which is that of broker.url")
+    return url
+
+
 RoutingKey = Annotated[Short, AfterValidator(_check_template)]
 
 
@@ -39,6 +50,9 @@ class Broker(Part):
     )
     start: Literal["auto", "never"] = Field(
         "auto", description="auto: when none answers on this machine, run a private one; never: wait for it."
+    )
+    management: Annotated[StrictStr, AfterValidator(_check_http)] | None = Field(
+        None, description="RabbitMQ's HTTP API, where it is not on the AMQP port plus 10000: http://host:15672."
     )
 
 

@@ -99,5 +99,32 @@ Argument = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
 ]
 
-ExchangeType = Literal["direct", "fanout", "headers", "topic"]
-QueueType = Literal["classic", "quorum"]
+
+def _check_binding_argument(value: object) -> object:
+    # In a headers binding, nothing means that the header is there, whatever it holds (RabbitMQ: "AMQP 0-9-1 Errata").
+    return None if value is None else _check_argument(value)
+
+
+#: The value of a binding's argument: also nothing.
+BindingArgument = Annotated[
+    Any,
+    BeforeValidator(_check_binding_argument),
+    WithJsonSchema({"type": ["string", "number", "boolean", "array", "null"]}),
+]
+
+#: AMQP's own, and those that RabbitMQ and its plugins add.
+ExchangeType = Literal[
+    "direct",
+    "fanout",
+    "headers",
+    "topic",
+    "x-consistent-hash",
+    "x-delayed-message",
+    "x-local-random",
+    "x-modulus-hash",
+    "x-random",
+    "x-recent-history",
+]
+QueueType = Literal["classic", "quorum", "stream"]
+#: What a policy applies to (RabbitMQ: "Policies"); those by queue type since 3.12.
+AppliesTo = Literal["all", "exchanges", "queues", "classic_queues", "quorum_queues", "streams"]

@@ -1,65 +1,117 @@
-"""Compile topology.yaml: ``bind``, ``retry`` and ``dead_letter`` to plain exchanges, queues and bindings."""
+"""Compile topology.yaml: ``bind``, ``retry``, ``dead_letter`` and ``policy`` to plain objects of the broker.
+
+What may change while messages are there becomes one generated policy for each queue, because RabbitMQ applies only
+one; a wait queue's properties never change, since its name says its delay, and are arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from runner.config.topology import Queue as QueueSettings
+from runner.config.argument import QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
+from runner.config.reference import GENERATED
 from runner.config.topology import Topology
 from runner.config.value import format_duration
-from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
+from runner.topology.effect import Policies
+from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
+
+T = TypeVar("T", Exchange, Queue)
 
 #: How often a quorum queue may deliver one message again before it parks it without a handler's word. It counts
 #: deliveries that ended without an answer, by a worker's death above all. Below the failures after which a slot is
 #: FATAL, so that a message that kills its workers is parked before they are given up. RabbitMQ 4's own default is
 #: 20, and it then drops the message; older ones have none.
 DELIVERY_LIMIT = 3
+#: Generated policies stand above those of topology.yaml, which they contain.
+PRIORITY = 1001
 
 
-def compile_topology(topology: Topology, consumed: Collection[str] = ()) -> Objects:
+def compile_topology(topology: Topology, consumed: Collection[str] = (), *, with_policies: bool = True) -> Objects:
     """The broker objects of ``topology``.
 
     Every queue in ``consumed``, those that a service reads, gets a dead-letter queue, so that a message that
-    cannot be handled always has a place to go; so does every queue that names one or has retries.
+    cannot be handled always has a place to go; so does every queue that names one or has retries. Without
+    policies, for a broker on which they cannot be set, what they would say becomes arguments.
     """
+    own = [_policy(name, topology) for name in topology.policies] if with_policies else []
+    policies = Policies(own)
+    generated: list[Policy] = []
+    exchanges = []
+    for exchange, settings in _exchanges(topology):
+        policy = _generated("exchange", exchange, settings, policies)
+        exchanges.append(exchange if with_policies else _fixed(exchange, settings))
+        generated += [policy] if policy is not None else []
     queues: dict[str, Queue] = {}
     extra: dict[str, Queue] = {}
     ladders: dict[str, Ladder] = {}
-    for name, settings in topology.queues.items():
-        kind = settings.type or topology.defaults.queue_type
-        durable = topology.defaults.durable if settings.durable is None else settings.durable
-        arguments: dict[str, Any] = {"x-queue-type": kind}
-        if name in consumed or settings.retry or settings.dead_letter:
+    for name, settings_in_file in topology.queues.items():
+        durable = topology.defaults.durable if settings_in_file.durable is None else settings_in_file.durable
+        arguments = {QUEUE_TYPE: topology.type_of(name), **settings_in_file.arguments}
+        queue = Queue(name, durable, arguments, settings_in_file.auto_delete)
+        settings = dict(settings_in_file.policy)
+        if name in consumed or settings_in_file.retry or settings_in_file.dead_letter:
             ladder = _ladder(name, topology)
             ladders[name] = ladder
-            arguments |= _parking(kind, ladder.dead_letter)
+            settings = parking(queue.type, ladder.dead_letter) | settings
             # Classic, because a limited quorum queue would drop a parked message after some looks at it.
-            extra.setdefault(ladder.dead_letter, Queue(ladder.dead_letter, True, {"x-queue-type": "classic"}))
-            for delay, wait_queue in ladder.steps:
-                extra[wait_queue] = _wait_queue(wait_queue, name, kind, delay, durable)
-        queues[name] = Queue(name, durable, arguments | settings.arguments)
+            extra.setdefault(ladder.dead_letter, _dead_letter_queue(ladder.dead_letter))
+            for delay, waiting in ladder.steps:
+                extra[waiting] = wait_queue(queue, delay)
+        policy = _generated("queue", queue, settings, policies)
+        queues[name] = queue if with_policies else _fixed(queue, settings)
+        generated += [policy] if policy is not None else []
     for name in sorted(set(consumed) - queues.keys()):
         # A service that handles what others could not; what it cannot handle either is parked behind it.
         ladders[name] = Ladder((), f"{name}.dlq")
-        extra[f"{name}.dlq"] = Queue(f"{name}.dlq", True, {"x-queue-type": "classic"})
+        extra[f"{name}.dlq"] = _dead_letter_queue(f"{name}.dlq")
     return Objects(
-        exchanges=tuple(_exchanges(topology)),
+        exchanges=tuple(exchanges),
         queues=(*queues.values(), *(queue for name, queue in extra.items() if name not in queues)),
         bindings=tuple(_bindings(topology)),
+        policies=(*own, *generated) if with_policies else (),
         ladders=ladders,
     )
 
 
-def _exchanges(topology: Topology) -> list[Exchange]:
-    result = []
-    for name, settings in topology.exchanges.items():
-        arguments = dict(settings.arguments)
-        if settings.alternate_exchange is not None:
-            arguments["alternate-exchange"] = settings.alternate_exchange
-        durable = topology.defaults.durable if settings.durable is None else settings.durable
-        result.append(Exchange(name, settings.type, durable, settings.internal, arguments))
-    return result
+def policy_name(kind: str, name: str) -> str:
+    """The name of the policy that is generated for an exchange or a queue."""
+    return f"{GENERATED}{kind}.{name}"
+
+
+def _policy(name: str, topology: Topology) -> Policy:
+    one = topology.policies[name]
+    return Policy(name, one.pattern, one.apply_to, one.definition, one.priority)
+
+
+def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], policies: Policies) -> Policy | None:
+    """The policy of one exchange or queue, with what the file's own policy would have said of it."""
+    # What is an argument already is not said twice.
+    settings = {key: value for key, value in settings.items() if _argument(key) not in thing.arguments}
+    if not settings:
+        return None
+    own = policies.applying(thing)
+    definition = {**(own.definition if own is not None else {}), **settings}
+    name = policy_name(kind, thing.name)
+    return Policy(name, f"^{re.escape(thing.name)}$", f"{kind}s", definition, PRIORITY)
+
+
+def _argument(key: str) -> str:
+    return QUEUE_POLICY_KEYS[key].argument_key if key in QUEUE_POLICY_KEYS else key
+
+
+def _fixed(thing: T, settings: Mapping[str, Any]) -> T:
+    return replace(thing, arguments={**thing.arguments, **as_arguments(settings), **thing.arguments})
+
+
+def _exchanges(topology: Topology) -> Iterable[tuple[Exchange, dict[str, Any]]]:
+    for name, one in topology.exchanges.items():
+        durable = topology.defaults.durable if one.durable is None else one.durable
+        exchange = Exchange(name, one.type, durable, one.internal, dict(one.arguments), one.auto_delete)
+        settings = {} if one.alternate_exchange is None else {"alternate-exchange": one.alternate_exchange}
+        yield exchange, settings
 
 
 def _bindings(topology: Topology) -> list[Binding]:
@@ -73,42 +125,51 @@ def _bindings(topology: Topology) -> list[Binding]:
         Binding(one.source, one.destination, one.destination_type, one.routing_key, one.arguments)
         for one in topology.bindings
     ]
-    return [*shorthand, *explicit]
+    # A binding that is written twice is one to the broker.
+    return list({one.key: one for one in (*shorthand, *explicit)}.values())
 
 
 def _ladder(name: str, topology: Topology) -> Ladder:
-    settings: QueueSettings = topology.queues[name]
-    steps = tuple((delay, f"{name}.retry.{format_duration(delay)}") for delay in settings.retry)
+    steps = tuple((delay, wait_queue_name(name, delay)) for delay in topology.queues[name].retry)
     return Ladder(steps, topology.dead_letter_of(name))
 
 
-def _parking(kind: str, dead_letter: str) -> dict[str, Any]:
-    """Arguments that let the broker itself park a message: straight to the dead-letter queue.
+def _dead_letter_queue(name: str) -> Queue:
+    return Queue(name, True, {QUEUE_TYPE: "classic"})
+
+
+def parking(kind: str, dead_letter: str) -> dict[str, Any]:
+    """Policy keys that let the broker itself park a message: straight to the dead-letter queue.
 
     Never to a wait queue, which leads back: RabbitMQ drops or holds a message that goes round such a cycle.
     """
-    arguments: dict[str, Any] = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead_letter}
+    settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
     if kind == "quorum":
         # At-least-once needs reject-publish (RabbitMQ: "Quorum Queues", dead letter strategy).
-        arguments |= {
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
+        settings |= {
+            "delivery-limit": DELIVERY_LIMIT,
+            "dead-letter-strategy": "at-least-once",
+            "overflow": "reject-publish",
         }
-    return arguments
+    return settings
 
 
-def _wait_queue(name: str, origin: str, kind: str, delay: float, durable: bool) -> Queue:
+def wait_queue_name(origin: str, delay: float) -> str:
+    """The name of the queue in which failed messages of ``origin`` wait ``delay`` seconds."""
+    return f"{origin}.retry.{format_duration(delay)}"
+
+
+def wait_queue(origin: Queue, delay: float) -> Queue:
     """A queue in which a message waits ``delay`` seconds and then returns to ``origin`` alone.
 
     One queue for each delay, because a message only expires at the head of its queue.
     """
     arguments: dict[str, Any] = {
-        "x-queue-type": kind,
+        QUEUE_TYPE: origin.type,
         "x-message-ttl": round(delay * 1000),
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": origin,
+        "x-dead-letter-routing-key": origin.name,
     }
-    if kind == "quorum":
+    if origin.type == "quorum":
         arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-    return Queue(name, durable, arguments)
+    return Queue(wait_queue_name(origin.name, delay), origin.durable, arguments)

@@ -1,10 +1,12 @@
-"""The exact exchanges, queues and bindings that a broker is asked for."""
+"""The exact exchanges, queues, bindings and policies that a broker is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from runner.config.argument import CLASSIC, QUEUE_TYPE
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Exchange:
     durable: bool = True
     internal: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    auto_delete: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,12 @@ class Queue:
     name: str
     durable: bool = True
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    auto_delete: bool = False
+
+    @property
+    def type(self) -> str:
+        """Its type, which is an argument to RabbitMQ."""
+        return str(self.arguments.get(QUEUE_TYPE, CLASSIC))
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,31 @@ class Binding:
     destination_type: str = "queue"
     routing_key: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
+        """What makes it another binding than any other: all of it."""
+        arguments = tuple(sorted((name, _typed(value)) for name, value in self.arguments.items()))
+        return (self.source, self.destination_type, self.destination, self.routing_key, arguments)
+
+
+def _typed(value: object) -> str:
+    # True and 1 are equal to Python and not to the broker. Nothing, which asks for a header whatever it holds, is
+    # called "undefined" by RabbitMQ's HTTP API.
+    return "str undefined" if value is None else f"{type(value).__name__} {value}"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy, as RabbitMQ's HTTP API takes it."""
+
+    name: str
+    #: A regular expression that is searched for in names.
+    pattern: str
+    #: ``queues``, ``exchanges``, ``all``, ``classic_queues``, ``quorum_queues`` or ``streams``.
+    apply_to: str
+    definition: Mapping[str, Any]
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,8 +86,9 @@ class Ladder:
 class Objects:
     """All that topology.yaml comes to, in an order in which it can be declared."""
 
-    exchanges: tuple[Exchange, ...]
-    queues: tuple[Queue, ...]
-    bindings: tuple[Binding, ...]
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    policies: tuple[Policy, ...] = ()
     #: The ladder of each queue that a service consumes.
     ladders: Mapping[str, Ladder] = field(default_factory=dict)

@@ -1,0 +1,83 @@
+"""Changes to what a broker holds: AMQP where it can, RabbitMQ's HTTP API where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from runner.amqp.declare import Refusal, declare
+from runner.amqp.drain import counts_of
+from runner.amqp.management import Management, ManagementError
+from runner.amqp.replacement import Replacement
+from runner.errors import DeclarationRefused, RunnerError
+from runner.topology.live import Live, LiveBinding, Owned
+from runner.topology.model import Binding, Objects, Policy, Queue
+
+#: Seconds to declare thousands of things.
+DECLARE_TIMEOUT = 300.0
+
+
+class Admin:
+    """Implements ``runner.topology.apply.Broker`` on RabbitMQ."""
+
+    def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
+        self._urls, self._management, self._on_note = urls, management, on_note
+
+    def declare(self, objects: Objects) -> None:
+        """Declare what is not there yet. Raises DeclarationRefused."""
+        refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
+        if refusals:
+            raise DeclarationRefused("\n".join(refusal_line(one) for one in refusals))
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create or change a policy."""
+        self._management.put_policy(policy)
+
+    def delete_policy(self, name: str) -> None:
+        """Delete a policy."""
+        self._management.delete_policy(name)
+
+    def put_binding(self, binding: Binding) -> None:
+        """Create a binding that is not ours."""
+        self._management.put_binding(binding)
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete a binding."""
+        self._management.delete_binding(one)
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange, with its bindings."""
+        self._management.delete_exchange(name)
+
+    def delete_empty_queue(self, name: str) -> None:
+        """Delete a queue. Raises RunnerError where it holds a message or has a consumer."""
+        counts = counts_of(self._urls[0], name)
+        if counts.messages or counts.consumers:
+            raise RunnerError(
+                f"queue {name!r}: kept, {counts.messages} messages and {counts.consumers} consumers; it must have none"
+            )
+        self._management.delete_queue(name)
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours; where that may not be, it is said and nothing is lost."""
+        try:
+            self._management.remember(owned)
+        except ManagementError as error:
+            if not error.is_denied:
+                raise
+            self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
+
+    def move(self, queue: Queue, live: Live, objects: Objects, say: Callable[[str], None]) -> None:
+        """Replace a queue, with its messages moved into the new one, in order.
+
+        The messages wait in a queue of their own meanwhile, and what is published in another one. Interrupted at any
+        point nothing is lost, and another call goes on where this one stopped.
+        """
+        Replacement(self._urls[0], self._management, self, queue, objects, say).run(live)
+
+
+def refusal_line(refusal: Refusal) -> str:
+    """What the broker refuses, for people."""
+    thing = refusal.thing
+    if isinstance(thing, Binding):
+        return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {refusal.text}"
+    return f"{type(thing).__name__.lower()} {thing.name!r}: {refusal.text}"

@@ -1,0 +1,189 @@
+"""Move all messages of one queue into another: each is acknowledged only after the broker confirmed its copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.acks import AckLedger
+from runner.amqp.session import Session
+from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
+
+#: How many messages may be on their way at once.
+WINDOW = 500
+#: How many moved messages are acknowledged with one ``basic.ack``.
+ACK_BATCH = 100
+#: Seconds without any progress after which it is given up.
+STALLED = 60.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a queue holds at this moment, by the queue itself and not by statistics."""
+
+    messages: int
+    consumers: int
+
+
+def counts_of(url: str, queue: str) -> Counts:
+    """Ask a queue. Raises RunnerError where there is none."""
+    found: list[Counts] = []
+
+    def ask(channel: Channel) -> None:
+        def answered(frame: Any) -> None:
+            found.append(Counts(frame.method.message_count, frame.method.consumer_count))
+            session.finish()
+
+        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {error}")))
+        channel.queue_declare(queue, passive=True, callback=answered)
+
+    session = Session(url, "runner counts", ask)
+    session.run(STALLED)
+    return found[0]
+
+
+class Drain:
+    """Moves what ``source`` holds into ``target``, in order, until it is empty.
+
+    Interrupted at any point, the messages at hand are still in ``source``; some of their copies may be in ``target``
+    already. When such a message is moved after all, its copy says in a header that it was delivered before.
+    """
+
+    def __init__(self, url: str, source: str, target: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
+        self._source, self._target, self._on_progress = source, target, on_progress
+        self._session = Session(url, "runner drain", self._opened)
+        self._acks = AckLedger()
+        #: Delivery tags whose copies are not confirmed yet; the broker counts publishes from 1 in the same order.
+        self._unconfirmed: dict[int, int] = {}
+        self._published = 0
+        self._delete = False
+        self._asked = False
+        self._consumer_tag: str | None = None
+        self._progress_before = -1
+        #: How many messages were moved.
+        self.moved = 0
+
+    def run(self, *, delete: bool = False) -> int:
+        """Move all; with ``delete``, delete the empty source. Returns how many were moved.
+
+        Raises BrokerAway, and PublishRefused where the target does not take a message.
+        """
+        self._delete = delete
+        self._session.run()
+        return self.moved
+
+    def _opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._channel_closed)
+        channel.add_on_return_callback(lambda *_: self._fail(f"queue {self._target!r} is gone"))
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._consume())
+
+    def _consume(self) -> None:
+        self._channel.basic_qos(prefetch_count=WINDOW)
+        self._subscribe()
+        self._session.loop.call_later(STALLED, self._look)
+
+    def _subscribe(self) -> None:
+        self._consumer_tag = self._channel.basic_consume(
+            self._source, self._on_delivery, callback=lambda _: self._ask()
+        )
+
+    def _look(self) -> None:
+        if self._session.is_finished:
+            return
+        if self.moved == self._progress_before:
+            self._fail(f"no progress within {STALLED:g} s; the broker is blocked, or another consumer holds messages")
+        self._progress_before = self.moved
+        self._session.loop.call_later(STALLED, self._look)
+
+    def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        self._published += 1
+        self._unconfirmed[self._published] = method.delivery_tag
+        channel.basic_publish("", self._target, body, moved_properties(method, properties), mandatory=True)
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        if isinstance(method, pika.spec.Basic.Nack):
+            error = PublishRefused(f"queue {self._target!r}: the broker refused a message; it may be full")
+            self._session.fail(error)
+            return
+        if method.multiple:
+            tags = [tag for tag in self._unconfirmed if tag <= method.delivery_tag]
+        else:
+            tags = [method.delivery_tag]
+        for tag in tags:
+            self._acks.done(self._unconfirmed.pop(tag))
+            self.moved += 1
+        self._on_progress(self.moved)
+        if len(self._unconfirmed) == 0 or self._acks.waiting >= ACK_BATCH:
+            for tag, multiple in self._acks.take():
+                self._channel.basic_ack(tag, multiple=multiple)
+        if not self._unconfirmed:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Nothing is at hand: ask whether there is more."""
+        if not self._asked and not self._session.is_finished:
+            self._asked = True
+            self._channel.queue_declare(self._source, passive=True, callback=self._counted)
+
+    def _counted(self, frame: Any) -> None:
+        self._asked = False
+        is_empty = frame.method.message_count == 0
+        if self._unconfirmed:
+            return  # meanwhile some came, whose confirms ask again
+        if self._consumer_tag is not None and not is_empty:
+            self._session.loop.call_later(0.05, self._ask)
+        elif self._consumer_tag is None and not is_empty:
+            self._subscribe()
+        elif not self._delete:
+            self._session.finish()
+        elif self._consumer_tag is not None:
+            # Without a consumer none can be on its way to us, so that what the queue then says of itself is all.
+            tag, self._consumer_tag = self._consumer_tag, None
+            self._channel.basic_cancel(tag, callback=lambda _: self._ask())
+        else:
+            self._channel.queue_delete(self._source, callback=self._deleted)
+
+    def _deleted(self, frame: Any) -> None:
+        # A quorum queue cannot be deleted on condition that it is empty, so what it held is asked of the answer.
+        lost = frame.method.message_count
+        if lost:
+            self._fail(f"{lost} messages came to {self._source!r} in the moment of its deletion and went with it")
+        else:
+            self._session.finish()
+
+    def _channel_closed(self, _: Channel, error: Exception) -> None:
+        if not self._session.is_finished:
+            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {error}"))
+
+    def _fail(self, reason: str) -> None:
+        self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {reason}"))
+
+
+def moved_properties(method: Any, properties: pika.BasicProperties) -> pika.BasicProperties:
+    """The properties of a moved copy: all of the original's, and where it was first published."""
+    headers: dict[str, Any] = dict(properties.headers or {})
+    if method.exchange:
+        headers.setdefault(ORIGIN_EXCHANGE, method.exchange)
+        headers.setdefault(ORIGIN_KEY, method.routing_key)
+    if method.redelivered:
+        headers[REDELIVERED] = True
+    copy = pika.BasicProperties(**_fields(properties))
+    copy.headers = headers or None
+    # The broker takes a user id only from that user (RabbitMQ: "Validated User-ID").
+    copy.user_id = None
+    return copy
+
+
+def _fields(properties: pika.BasicProperties) -> Mapping[str, Any]:
+    names = (
+        "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
+        "message_id", "timestamp", "type", "app_id", "cluster_id",
+    )  # fmt: skip
+    return {name: getattr(properties, name) for name in names}

@@ -1,0 +1,209 @@
+"""RabbitMQ's HTTP API, for what AMQP cannot tell or do: arguments, bindings, policies, and what is ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote, unquote
+
+import urllib3
+
+from runner.address import Address, authority
+from runner.errors import RunnerError
+from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
+from runner.topology.model import Binding, Exchange, Policy, Queue
+
+#: RabbitMQ's own distance between the ports of AMQP and of its HTTP API: 5672 and 15672.
+PORT_DISTANCE = 10_000
+#: Seconds for one answer; thousands of queues take some.
+TIMEOUT = 30.0
+#: A global parameter of this name and the vhost's holds what is ours.
+OWNED = "fastcommerce"
+
+_DENIED = (401, 403)
+_NOT_FOUND = 404
+
+
+class ManagementError(RunnerError):
+    """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the user lacks the right."""
+        return self.status in _DENIED
+
+
+def management_url(broker_url: str) -> str:
+    """Where a broker's HTTP API answers by RabbitMQ's own convention."""
+    address = Address.of(broker_url)
+    return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
+
+
+class Management:
+    """The HTTP API of one vhost."""
+
+    def __init__(self, broker_url: str, url: str | None = None) -> None:
+        login = Address.of(broker_url).login
+        self.vhost = login.vhost
+        self.url = (url or management_url(broker_url)).rstrip("/")
+        token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        self._user = login.user
+        self._pool = urllib3.PoolManager(
+            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+            timeout=TIMEOUT,
+            retries=False,
+            maxsize=4,
+        )
+
+    def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
+        """One request to ``/api/PART/PART...``; returns the JSON of the answer, or None. Raises ManagementError."""
+        path = "/".join(quote(part, safe="") for part in parts)
+        try:
+            answer = self._pool.request(
+                method, f"{self.url}/api/{path}{query}", body=None if body is None else json.dumps(body).encode()
+            )
+        except urllib3.exceptions.HTTPError as error:
+            reason = "no connection" if isinstance(error, urllib3.exceptions.NewConnectionError) else str(error)
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {reason}; enable rabbitmq_management") from None
+        if answer.status in _DENIED:
+            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag administrator"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
+        if answer.status >= 400:
+            raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(answer.data)}", answer.status)
+        try:
+            return json.loads(answer.data) if answer.data else None
+        except ValueError:
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there") from None
+
+    def live(self) -> Live:
+        """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
+        vhost = self.vhost
+        version = self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"]
+        exchanges = [_exchange(one) for one in self.request("GET", "exchanges", vhost) if not _is_predefined(one)]
+        columns = "name,durable,auto_delete,exclusive,arguments,type,messages,consumers"
+        queues = [_queue(one) for one in self.request("GET", "queues", vhost, query=f"?columns={columns}")]
+        bindings = [_binding(one) for one in self.request("GET", "bindings", vhost) if one["source"]]
+        policies = [_policy(one) for one in self.request("GET", "policies", vhost)]
+        return Live(
+            version=tuple(int(part) for part in str(version).split("-")[0].split(".")[:3] if part.isdigit()),
+            exchanges={one.name: one for one in exchanges},
+            queues={one.queue.name: one for one in queues},
+            bindings={one.binding.key: one for one in bindings},
+            policies={one.name: one for one in policies},
+            owned=self.owned(),
+        )
+
+    def owned(self) -> Owned:
+        """What is remembered as ours; nothing where this user may not read it."""
+        try:
+            return Owned.from_json(self.request("GET", "global-parameters", self._owned_name)["value"])
+        except ManagementError as error:
+            if error.status == _NOT_FOUND or error.is_denied:
+                return Owned()
+            raise
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours. Raises ManagementError where this user may not."""
+        body = {"name": self._owned_name, "value": owned.to_json()}
+        self.request("PUT", "global-parameters", self._owned_name, body=body)
+
+    @property
+    def _owned_name(self) -> str:
+        return f"{OWNED}.{self.vhost}"
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create a policy, or change it in place."""
+        body = {
+            "pattern": policy.pattern,
+            "apply-to": policy.apply_to,
+            "priority": policy.priority,
+            "definition": dict(policy.definition),
+        }
+        self.request("PUT", "policies", self.vhost, policy.name, body=body)
+
+    def delete_policy(self, name: str) -> None:
+        """Delete a policy; one that is gone already is no error."""
+        self._delete("policies", self.vhost, name)
+
+    def may_set_policies(self) -> bool:
+        """Whether this user has one of the tags that RabbitMQ asks for (RabbitMQ: "Management Plugin")."""
+        tags = self.request("GET", "whoami").get("tags") or []
+        return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with all in it; one that is gone already is no error."""
+        self._delete("queues", self.vhost, name)
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange with its bindings; one that is gone already is no error."""
+        self._delete("exchanges", self.vhost, name)
+
+    def put_binding(self, binding: Binding) -> None:
+        """Create a binding that another client made, with the types of its arguments as JSON has them."""
+        body = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
+        self.request("POST", *self._ends(binding), body=body)
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete a binding; one that is gone already is no error."""
+        self._delete(*self._ends(one.binding), one.properties_key)
+
+    def counts(self, queue: str) -> tuple[int, int]:
+        """Messages and consumers of a queue by the broker's statistics, which may be some seconds old."""
+        one = self.request("GET", "queues", self.vhost, queue, query="?columns=messages,consumers")
+        return int(one.get("messages", 0)), int(one.get("consumers", 0))
+
+    def _ends(self, binding: Binding) -> tuple[str, ...]:
+        kind = "q" if binding.destination_type == "queue" else "e"
+        return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
+
+    def _delete(self, *parts: str) -> None:
+        try:
+            self.request("DELETE", *parts)
+        except ManagementError as error:
+            if error.status != _NOT_FOUND:
+                raise
+
+
+def _reason(data: bytes) -> str:
+    try:
+        answer = json.loads(data)
+        return str(answer.get("reason") or answer.get("error") or answer)
+    except (ValueError, AttributeError):
+        return data[:200].decode("utf-8", "replace")
+
+
+def _is_predefined(exchange: dict[str, Any]) -> bool:
+    return exchange["name"] == "" or str(exchange["name"]).startswith("amq.")
+
+
+def _exchange(one: dict[str, Any]) -> Exchange:
+    return Exchange(
+        one["name"], one["type"], one["durable"], one["internal"], one.get("arguments") or {}, one["auto_delete"]
+    )
+
+
+def _queue(one: dict[str, Any]) -> LiveQueue:
+    # The type is told apart, because a classic queue need not have it among its arguments.
+    arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
+    return LiveQueue(
+        Queue(one["name"], one["durable"], arguments, one["auto_delete"]),
+        int(one.get("messages") or 0),
+        int(one.get("consumers") or 0),
+        bool(one.get("exclusive")),
+    )
+
+
+def _binding(one: dict[str, Any]) -> LiveBinding:
+    binding = Binding(
+        one["source"], one["destination"], one["destination_type"], one["routing_key"], one.get("arguments") or {}
+    )
+    return LiveBinding(binding, one.get("properties_key", "~"))
+
+
+def _policy(one: dict[str, Any]) -> Policy:
+    return Policy(one["name"], one["pattern"], one["apply-to"], one["definition"], one.get("priority", 0))

@@ -1,0 +1,128 @@
+"""Replace a queue by one with other properties, its messages moved into the new one in order."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from runner.amqp.drain import Drain, counts_of
+from runner.amqp.management import Management
+from runner.config.argument import CLASSIC, QUEUE_TYPE, QUORUM, STREAM
+from runner.config.reference import GENERATED
+from runner.errors import RunnerError
+from runner.topology.apply import Broker
+from runner.topology.live import Live
+from runner.topology.model import Objects, Policy, Queue
+from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
+
+#: Above the generated policies while a queue is drained.
+DRAIN_PRIORITY = 2000
+#: More than a drain can ever be interrupted.
+NO_LIMIT = 1_000_000_000
+#: Seconds between two words about the progress.
+PROGRESS = 1.0
+
+
+class Replacement:
+    """One queue's way from what it is to what it shall be."""
+
+    def __init__(
+        self,
+        url: str,
+        management: Management,
+        admin: Broker,
+        queue: Queue,
+        objects: Objects,
+        say: Callable[[str], None],
+    ) -> None:
+        self._url, self._management, self._admin = url, management, admin
+        self._queue, self._objects, self._say = queue, objects, say
+        self._old, self._new = (f"{queue.name}{suffix}" for suffix in DRAIN_SUFFIXES)
+        self._policy = f"{GENERATED}drain.{queue.name}"
+
+    def run(self, live: Live) -> None:
+        """Do what is left to do. Raises RunnerError where it cannot be done safely."""
+        name = self._queue.name
+        there = live.queues.get(name)
+        is_old = there is not None and bool(queue_differences(self._queue, there.queue, self._objects, live))
+        if there is not None:
+            self._check(there.queue)
+        before = self._count(live)
+        if is_old and there is not None:
+            self._set_aside(there.queue, live)
+        self._admin.declare(Objects(queues=(self._queue,)))
+        moved = self._fill()
+        self._management.delete_policy(self._policy)
+        self._say(f"queue {name}: {moved} messages are in the new queue; {before} were there before")
+
+    def _check(self, there: Queue) -> None:
+        name = self._queue.name
+        if STREAM in (there.type, self._queue.type):
+            raise RunnerError(f"queue {name!r}: a stream cannot be drained; retire it, or use another name")
+        consumers = counts_of(self._url, name).consumers
+        if consumers:
+            raise RunnerError(
+                f"queue {name!r}: {consumers} consumers read it; stop the services that do, and try again"
+            )
+        ladder = self._objects.ladders.get(name)
+        for _, wait_queue in ladder.steps if ladder is not None and there.type == CLASSIC else ():
+            # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
+            waiting = self._management.counts(wait_queue)[0]
+            if waiting:
+                raise RunnerError(f"queue {wait_queue!r}: {waiting} messages wait for a retry; try again after that")
+
+    def _count(self, live: Live) -> int:
+        names = (self._queue.name, self._old, self._new)
+        return sum(counts_of(self._url, name).messages for name in names if name in live.queues)
+
+    def _set_aside(self, there: Queue, live: Live) -> None:
+        """From the queue as it was to two others: its messages to one, what is published meanwhile to the other."""
+        if there.type == QUORUM:
+            # An interrupted drain counts as a delivery in vain, and the limit would park good messages.
+            pattern, definition = f"^{re.escape(there.name)}$", {"delivery-limit": NO_LIMIT}
+            self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
+        self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
+        bound = [one for one in live.bindings.values() if one.binding.destination == there.name]
+        bound = [one for one in bound if one.binding.destination_type == "queue"]
+        # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
+        for one in bound:
+            self._management.put_binding(replace(one.binding, destination=self._new))
+        for one in bound:
+            self._management.delete_binding(one)
+        self._move(there.name, self._old, delete=True)
+
+    def _fill(self) -> int:
+        """From the two others to the queue as it shall be."""
+        live = self._management.live()
+        moved = self._move(self._old, self._queue.name, delete=True) if self._old in live.queues else 0
+        if self._new not in live.queues:
+            return moved
+        moved += self._move(self._new, self._queue.name, delete=False)
+        ours = {one.key for one in self._objects.bindings}
+        for one in live.bindings.values():
+            if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
+                continue
+            binding = replace(one.binding, destination=self._queue.name)
+            # What we had bound and topology.yaml no longer says is not bound again.
+            if binding.key in ours or binding.key not in live.owned.bindings:
+                self._management.put_binding(binding)
+            self._management.delete_binding(one)
+        return moved + self._move(self._new, self._queue.name, delete=True)
+
+    def _beside(self, name: str) -> Queue:
+        kind = self._queue.type
+        limit = {"x-delivery-limit": NO_LIMIT} if kind == QUORUM else {}
+        return Queue(name, True, {QUEUE_TYPE: kind, **limit})
+
+    def _move(self, source: str, target: str, *, delete: bool) -> int:
+        total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
+
+        def progress(moved: int) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due += PROGRESS
+                self._say(f"queue {self._queue.name}: {moved} of {max(moved, total)} moved to {target}")
+
+        return Drain(self._url, source, target, progress).run(delete=delete)

@@ -1,0 +1,72 @@
+"""One connection for one job that a caller waits for: open it, do the job, close it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
+
+from runner.amqp.link import parameters_of, reason_of
+from runner.errors import BrokerAway
+
+
+class Session:
+    """Runs an event loop on the caller's thread until ``finish`` or ``fail``.
+
+    ``on_channel`` gets the first channel, and each further one that ``open_channel`` asks for.
+    """
+
+    def __init__(self, url: str, name: str, on_channel: Callable[[Channel], None]) -> None:
+        self._url, self._name, self._on_channel = url, name, on_channel
+        self.loop: Any = IOLoop()
+        self._connection: Any = None
+        self._is_finished = False
+        self._error: Exception | None = None
+
+    def run(self, timeout: float | None = None) -> None:
+        """Do the job. Raises what ``fail`` was given, and BrokerAway where the connection fails or time is over."""
+        self._connection = pika.SelectConnection(
+            parameters_of(self._url, self._name),
+            on_open_callback=lambda _: self.open_channel(),
+            on_open_error_callback=lambda _, error: self._end(BrokerAway(reason_of(error, self._url))),
+            on_close_callback=self._closed,
+            custom_ioloop=self.loop,
+        )
+        if timeout is not None:
+            self.loop.call_later(timeout, lambda: self._end(BrokerAway(f"no end after {timeout:g} s")))
+        self.loop.start()
+        if self._connection.is_open:
+            self._connection.close()
+        self.loop.close()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job is done, well or not."""
+        return self._is_finished
+
+    def open_channel(self) -> None:
+        """Ask for a channel, as after the broker has closed one."""
+        self._connection.channel(on_open_callback=self._on_channel)
+
+    def finish(self) -> None:
+        """The job is done: close the connection in good order."""
+        if not self._is_finished:
+            self._is_finished = True
+            self._connection.close()
+
+    def fail(self, error: Exception) -> None:
+        """The job cannot be done."""
+        self._error = self._error or error
+        self.finish()
+
+    def _closed(self, _: Any, error: Exception) -> None:
+        self._end(None if self._is_finished else BrokerAway(reason_of(error, self._url)))
+
+    def _end(self, error: Exception | None) -> None:
+        self._error = self._error or error
+        self.loop.stop()

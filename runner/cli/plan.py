@@ -1,0 +1,151 @@
+"""``plan`` and ``apply``: what differs between topology.yaml and the broker, and doing it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.address import Address
+from runner.broker.folder import Folder
+from runner.config.project import Project, load_project
+from runner.errors import EXIT_CONFIG
+from runner.reconcile import Examination, bring, examine
+from runner.topology.apply import Consent
+from runner.topology.change import Change, Mark, Plan
+
+#: How many things that are not ours are listed for people.
+MOST_UNMANAGED = 20
+
+_COLOURS = {Mark.CREATE: "green", Mark.CHANGE: "yellow", Mark.REPLACE: "red", Mark.RETIRE: "magenta"}
+_WORDS = {
+    Mark.CREATE: "to create",
+    Mark.CHANGE: "to change in place",
+    Mark.REPLACE: "to replace",
+    Mark.RETIRE: "to retire",
+    Mark.UNMANAGED: "not in topology.yaml",
+}
+
+
+def known_management(project: Project) -> str | None:
+    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
+    folder = Folder(project.var / "broker")
+    for url in project.config.broker.url:
+        address = Address.of(url)
+        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
+            return found
+    return None
+
+
+def change_line(change: Change) -> str:
+    """One change, for people."""
+    risk = []
+    if change.messages or change.consumers:
+        risk = [f"{_count(change.messages, 'message')}, {_count(change.consumers, 'consumer')}"]
+    words = "; ".join([*([change.why] if change.why else []), *risk])
+    return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
+@click.pass_obj
+def plan(folder: Path, as_json: bool) -> None:
+    """Show what differs between topology.yaml and the broker; changes nothing.
+
+    \b
+    + create   ~ change in place   ! replace   - retire   ? there, but not in topology.yaml: never touched
+
+    Exits with 0 when nothing is to do, 2 for changes, 3 when something must be replaced.
+    """  # noqa: D301 - click takes the character for a paragraph to be left as it is
+    project = load_project(folder)
+    examination = examine(project, known_management(project))
+    if as_json:
+        click.echo(json.dumps(_as_json(examination), indent=2, ensure_ascii=False))
+    else:
+        _show(examination)
+    sys.exit(EXIT_CONFIG if examination.plan.problems else examination.plan.exit_code)
+
+
+@click.command()
+@click.option(
+    "--replace", metavar="NAME", multiple=True, help="Delete this queue or exchange and make it anew; may be repeated."
+)
+@click.option("--drain", is_flag=True, help="Move the messages of a replaced queue into the new one, in order.")
+@click.pass_obj
+def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
+    """Do what the plan shows.
+
+    Creates, changes in place, and deletes what stands under retire. A replacement is done only where --replace names
+    it. It is safe to interrupt at any point and to run again. Exits with 0 when all is done, 3 when something is left.
+    """
+    project = load_project(folder)
+    examination = examine(project, known_management(project))
+    names = {change.name for change in examination.plan.of(Mark.REPLACE)}
+    unknown = sorted(set(replace) - names)
+    if unknown:
+        raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
+    if not examination.plan.problems:
+        _show(examination)
+    left = bring(examination, Consent(frozenset(replace), drain=drain, retire=True), click.echo)
+    if not left:
+        click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
+        return
+    for change, needs in left:
+        click.secho(f"left: {change.kind} {change.name!r}: {needs}", err=True)
+    sys.exit(3)
+
+
+def _show(examination: Examination) -> None:
+    found = examination.plan
+    is_terminal = sys.stdout.isatty()
+    for change in (one for one in found.changes if one.mark is not Mark.UNMANAGED):
+        place = f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE) else ""
+        click.secho(change_line(change) + place, fg=_COLOURS[change.mark] if is_terminal else None)
+    unmanaged = found.of(Mark.UNMANAGED)
+    for change in unmanaged[:MOST_UNMANAGED]:
+        click.secho(change_line(change), dim=is_terminal or None)
+    if len(unmanaged) > MOST_UNMANAGED:
+        click.secho(f"? and {len(unmanaged) - MOST_UNMANAGED} more; --json lists all", dim=is_terminal or None)
+    for title, lines in (("not compared", found.uncompared), ("warning", found.warnings), ("problem", found.problems)):
+        for line in lines:
+            click.secho(f"{title}: {line}", fg="yellow" if is_terminal else None, err=True)
+    click.echo(_summary(found))
+
+
+def _summary(found: Plan) -> str:
+    counts = [(len(found.of(mark)), words) for mark, words in _WORDS.items()]
+    parts = [f"{count} {words}" for count, words in counts if count]
+    if found.exit_code == 0:
+        rest = f"; {parts[-1]}" if parts else ""
+        return f"nothing to do{rest}" if not found.uncompared else f"nothing more could be compared{rest}"
+    return ", ".join(parts)
+
+
+def _as_json(examination: Examination) -> dict[str, Any]:
+    found = examination.plan
+    return {
+        "changes": [
+            {
+                "mark": change.mark.value,
+                "action": change.mark.name.lower(),
+                "kind": change.kind,
+                "name": change.name,
+                "why": change.why,
+                "messages": change.messages,
+                "consumers": change.consumers,
+                "where": examination.place_of(change.thing) if change.mark is not Mark.UNMANAGED else None,
+            }
+            for change in found.changes
+        ],
+        "uncompared": list(found.uncompared),
+        "warnings": list(found.warnings),
+        "problems": list(found.problems),
+        "exit_code": EXIT_CONFIG if found.problems else found.exit_code,
+    }
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

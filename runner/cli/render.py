@@ -1,0 +1,131 @@
+"""``render``, ``import`` and ``graph``: topology.yaml in other forms, and from them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.address import Address
+from runner.cli.plan import known_management
+from runner.config.project import load_project
+from runner.errors import RunnerError
+from runner.topology.compile import compile_topology
+from runner.topology.definitions import from_definitions, to_definitions
+from runner.topology.graph import dot, graph_of, mermaid
+from runner.topology.model import Objects
+from runner.topology.permission import permissions_of
+from runner.topology.picture import svg
+from runner.topology.write import write_flow, write_topology
+
+
+@click.command()
+@click.option("--definitions", is_flag=True, help="Print a definitions.json for RabbitMQ's own import.")
+@click.option("--permissions", is_flag=True, help="Print the least rights that each service needs, as commands.")
+@click.option("--json", "as_json", is_flag=True, help="Print the expansion or the permissions as JSON.")
+@click.pass_obj
+def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) -> None:
+    """Print what topology.yaml comes to: the exact exchanges, queues, bindings and policies.
+
+    Needs no broker.
+    """
+    if definitions and permissions:
+        raise click.UsageError("--definitions and --permissions: choose one of them")
+    project = load_project(folder)
+    objects = compile_topology(project.topology, project.consumed)
+    vhost = Address.of(project.config.broker.url[0]).login.vhost
+    if permissions:
+        found = permissions_of(objects, project.config.services)
+        if as_json:
+            rights = [{**vars(one), "vhost": vhost} for one in found]
+            click.echo(json.dumps(rights, indent=2, ensure_ascii=False))
+            return
+        for one in found:
+            words = ["rabbitmqctl", "set_permissions", "-p", vhost, one.user, one.configure, one.write, one.read]
+            click.echo(shlex.join(words))
+        return
+    content = to_definitions(objects, vhost)
+    if definitions or as_json:
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    for section in ("exchanges", "queues", "bindings", "policies"):
+        click.echo(f"{section}:")
+        for one in content[section]:
+            click.echo(f"  - {write_flow(_brief(one), dollar='$')}")
+
+
+def _brief(one: dict[str, Any]) -> dict[str, Any]:
+    # Empty arguments and what is false say nothing.
+    return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE|live")
+@click.option("--vhost", help="The vhost to take, where the file has several.")
+@click.pass_obj
+def import_(folder: Path, source: str, vhost: str | None) -> None:
+    """Print a topology.yaml for what a definitions.json or the running broker holds.
+
+    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. Save it with
+    "> topology.yaml". What a topology.yaml does not hold, such as users, is told on standard error.
+    """
+    if source == "live":
+        objects, notes = _live(folder), list[str]()
+    else:
+        objects, notes = from_definitions(_read(source), vhost)
+    for note in notes:
+        click.echo(note, err=True)
+    click.echo(write_topology(objects), nl=False)
+
+
+def _live(folder: Path) -> Objects:
+    from runner.amqp.management import Management  # here, because a file needs no broker and its imports take time
+
+    project = load_project(folder)
+    url = known_management(project) or project.config.broker.management
+    live = Management(project.config.broker.url[0], url).live()
+    return Objects(
+        tuple(live.exchanges.values()),
+        tuple(one.queue for one in live.queues.values() if not one.is_exclusive),
+        tuple(one.binding for one in live.bindings.values() if not _is_exclusive(one.binding.destination, live.queues)),
+        tuple(live.policies.values()),
+    )
+
+
+def _is_exclusive(queue: str, queues: Any) -> bool:
+    return queue in queues and bool(queues[queue].is_exclusive)
+
+
+def _read(source: str) -> Any:
+    try:
+        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        return json.loads(raw)
+    except OSError as error:
+        raise RunnerError(f"{source}: cannot be read, {(error.strerror or str(error)).lower()}; name a file") from None
+    except ValueError as error:
+        raise RunnerError(f"{source}: not JSON, {error}; export it again") from None
+
+
+@click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "dot", "svg"]),
+    default="mermaid",
+    show_default=True,
+    help="As what.",
+)
+@click.pass_obj
+def graph(folder: Path, form: str) -> None:
+    """Print a picture of services, exchanges, queues, and the ways between them.
+
+    Dashed ways are those of messages that failed or that no binding takes.
+    """
+    project = load_project(folder)
+    objects = compile_topology(project.topology, project.consumed)
+    drawn = graph_of(objects, project.config.services)
+    click.echo({"mermaid": mermaid, "dot": dot, "svg": svg}[form](drawn), nl=False)

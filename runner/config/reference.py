@@ -1,0 +1,153 @@
+"""What topology.yaml says of one thing must fit what it says of the others: names, types, arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runner.config.argument import (
+    CLASSIC,
+    EXCHANGE_ARGUMENTS,
+    EXCHANGE_POLICY_KEYS,
+    QUEUE_ARGUMENTS,
+    QUEUE_POLICY_KEYS,
+    QUEUE_TYPE,
+    STREAM,
+    Setting,
+    argument_problem,
+)
+from runner.config.document import Document
+from runner.config.fault import Path, unknown
+from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
+from runner.config.value import check_name
+
+#: Policies of this name are made from the shorthand.
+GENERATED = "fastcommerce."
+_PLUGIN_TYPE = "x-"
+
+
+def exchange_names(document: Document) -> set[str]:
+    """The exchanges that may be referred to: those of the file, faulty ones included, and the broker's own."""
+    return {*PREDEFINED_EXCHANGES, *document.keys_of("exchanges")}
+
+
+def check_references(topology: Topology, document: Document) -> None:
+    """Note each fault of topology.yaml that no value shows by itself."""
+    exchanges = exchange_names(document)
+    queues = document.keys_of("queues")
+    for section in ("exchanges", "queues"):
+        for name in document.keys_of(section):
+            _check_declared_name(name, (section, name), document)
+    for name, exchange in topology.exchanges.items():
+        path: Path = ("exchanges", name)
+        if exchange.alternate_exchange is not None and exchange.alternate_exchange not in exchanges:
+            place: Path = (*path, "alternate_exchange")
+            document.fault(place, unknown("exchange", exchange.alternate_exchange, exchanges, document.shown(place)))
+        if not exchange.type.startswith(_PLUGIN_TYPE):
+            _check_settings(exchange.arguments, (*path, "arguments"), EXCHANGE_ARGUMENTS, None, document)
+    for name, queue in topology.queues.items():
+        for source in queue.bind:
+            if source not in exchanges:
+                document.fault(("queues", name, "bind", source), unknown("exchange", source, exchanges))
+        _check_queue(name, queue, topology, document)
+    for index, binding in enumerate(topology.bindings):
+        if binding.source not in exchanges:
+            place = ("bindings", index, "source")
+            document.fault(place, unknown("exchange", binding.source, exchanges, document.shown(place)))
+        kind = binding.destination_type
+        allowed = queues if kind == "queue" else exchanges
+        if binding.destination not in allowed:
+            place = ("bindings", index, "destination")
+            document.fault(place, unknown(kind, binding.destination, allowed, document.shown(place)))
+    for name, policy in topology.policies.items():
+        _check_policy(name, policy, document)
+    _check_retire(topology, document)
+
+
+def _check_declared_name(name: str, path: tuple[str, str], document: Document) -> None:
+    try:
+        check_name(name)
+    except ValueError as error:
+        document.fault(path, str(error))
+    if name.startswith("amq."):
+        document.fault(path, f"reserved by the broker, {name!r}; allowed: names that do not start with 'amq.'")
+
+
+def _check_queue(name: str, queue: Queue, topology: Topology, document: Document) -> None:
+    path: Path = ("queues", name)
+    kind = topology.type_of(name)
+    if queue.dead_letter == name:
+        place: Path = (*path, "dead_letter")
+        document.fault(place, f"the queue itself, {document.shown(place)}; allowed: another queue's name")
+    if kind == STREAM:
+        for key in ("retry", "dead_letter"):
+            if getattr(queue, key):
+                document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps what was read")
+    if kind != CLASSIC:
+        is_durable = topology.defaults.durable if queue.durable is None else queue.durable
+        for key, is_wrong, allowed in (
+            ("durable", not is_durable, "true"),
+            ("auto_delete", queue.auto_delete, "false"),
+        ):
+            if is_wrong:
+                document.fault((*path, key), f"not for a {kind} queue, {key!r}; allowed: {allowed}")
+    _check_retry(name, queue, document)
+    _check_settings(queue.policy, (*path, "policy"), QUEUE_POLICY_KEYS, kind, document)
+    arguments = dict(queue.arguments)
+    if QUEUE_TYPE in arguments:
+        del arguments[QUEUE_TYPE]
+        document.fault((*path, "arguments", QUEUE_TYPE), "the queue's type is no argument here; write type: TYPE")
+    _check_settings(arguments, (*path, "arguments"), QUEUE_ARGUMENTS, kind, document)
+    for key in queue.policy:
+        if f"x-{key}" in queue.arguments:
+            document.fault((*path, "policy", key), f"also among the arguments, 'x-{key}'; keep one of them")
+
+
+def _check_settings(
+    values: Mapping[str, Any], path: Path, known: Mapping[str, Setting], kind: str | None, document: Document
+) -> None:
+    for key, value in values.items():
+        problem = argument_problem(key, value, document.shown((*path, key)), known, kind)
+        if problem is not None:
+            document.fault((*path, key), problem)
+
+
+def _check_retry(name: str, queue: Queue, document: Document) -> None:
+    for index, delay in enumerate(queue.retry):
+        path = ("queues", name, "retry", index)
+        # The broker counts whole milliseconds up to an unsigned 32-bit number (RabbitMQ: "Time-To-Live").
+        if not 0.001 <= delay <= 4_294_967:
+            document.fault(path, f"out of range, {document.shown(path)}; allowed: 1ms to 49d")
+        elif delay in queue.retry[:index]:
+            document.fault(path, f"a delay given twice, {document.shown(path)}; allowed: each delay once")
+
+
+def _check_policy(name: str, policy: Policy, document: Document) -> None:
+    path: Path = ("policies", name)
+    if name.startswith(GENERATED):
+        document.fault(
+            path, f"reserved for generated policies, {name!r}; allowed: names without {GENERATED!r} in front"
+        )
+    try:
+        re.compile(policy.pattern)
+    except re.error as error:
+        place: Path = (*path, "pattern")
+        document.fault(place, f"not a regular expression, {document.shown(place)}; {error}")
+    if not policy.definition:
+        document.fault((*path, "definition"), "an empty definition; allowed: policy keys, such as max-length: 1000")
+    known: dict[str, Setting] = {}
+    if policy.apply_to in ("all", "exchanges"):
+        known |= EXCHANGE_POLICY_KEYS
+    if policy.apply_to != "exchanges":
+        known |= QUEUE_POLICY_KEYS
+    kinds = {"classic_queues": "classic", "quorum_queues": "quorum", "streams": "stream"}
+    _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), document)
+
+
+def _check_retire(topology: Topology, document: Document) -> None:
+    for section in ("queues", "exchanges", "policies"):
+        for index, name in enumerate(getattr(topology.retire, section)):
+            place: Path = ("retire", section, index)
+            if name in document.keys_of(section):
+                document.fault(place, f"also under {section}, {document.shown(place)}; keep one of them")

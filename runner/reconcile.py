@@ -1,0 +1,115 @@
+"""Bring a broker to what topology.yaml says: compare the two, and do what is safe or was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from runner.amqp.admin import Admin, refusal_line
+from runner.amqp.declare import declare
+from runner.amqp.management import Management, ManagementError
+from runner.config.project import Project
+from runner.errors import BrokerAway, DeclarationRefused
+from runner.topology.apply import Consent, apply, left_over
+from runner.topology.change import Change, Plan
+from runner.topology.compile import compile_topology
+from runner.topology.live import Live
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.place import path_of
+from runner.topology.plan import make_plan
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a broker was found to hold, beside what it shall hold."""
+
+    project: Project
+    objects: Objects
+    plan: Plan
+    #: None where the HTTP API cannot be asked; then ``plan`` says what could not be compared.
+    live: Live | None = None
+    management: Management | None = None
+
+    def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
+        """``topology.yaml:14`` for what a change is about."""
+        return self.project.topology_line(path_of(thing, self.project.topology))
+
+
+def examine(project: Project, management_url: str | None = None, patience: float = 0.0) -> Examination:
+    """Compare the project with its broker; changes nothing.
+
+    ``patience`` is for how many seconds to wait for an HTTP API that begins to listen later than AMQP. Raises
+    BrokerAway where no broker answers.
+    """
+    topology, consumed = project.topology, project.consumed
+    try:
+        management, live = _connect(project, management_url, patience)
+        with_policies = management.may_set_policies()
+    except ManagementError as error:
+        declare(project.config.broker.url, Objects())  # tells a broker without the API from none at all
+        objects = compile_topology(topology, consumed, with_policies=False)
+        what = (
+            f"arguments, bindings and policies of {len(objects.exchanges)} exchanges and {len(objects.queues)} queues"
+        )
+        return Examination(project, objects, Plan(uncompared=(f"{what}: {error}", *_no_policies(project))))
+    objects = compile_topology(topology, consumed, with_policies=with_policies)
+    plan = make_plan(objects, live, topology.retire)
+    if not with_policies:
+        plan = replace(plan, uncompared=tuple(_no_policies(project)))
+    return Examination(project, objects, plan, live, management)
+
+
+def _connect(project: Project, url: str | None, patience: float) -> tuple[Management, Live]:
+    deadline = time.monotonic() + patience
+    while True:
+        problem: ManagementError | None = None
+        for broker_url in project.config.broker.url:
+            management = Management(broker_url, url or project.config.broker.management)
+            try:
+                return management, management.live()
+            except ManagementError as error:
+                problem = problem or error
+        if problem is None or problem.status or time.monotonic() >= deadline:
+            raise problem or ManagementError("no address")
+        time.sleep(0.1)
+
+
+def _no_policies(project: Project) -> list[str]:
+    return [
+        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it takes RabbitMQ's HTTP API and a"
+        " user with the tag policymaker"
+        for name in project.topology.policies
+    ]
+
+
+def bring(examination: Examination, consent: Consent, say: Callable[[str], None]) -> list[tuple[Change, str]]:
+    """Do all that ``consent`` covers; returns what is left to do, and what each would need.
+
+    Raises DeclarationRefused where the broker refuses something, and BrokerAway.
+    """
+    plan, urls = examination.plan, examination.project.config.broker.url
+    if plan.problems:
+        raise DeclarationRefused("\n".join(plan.problems))
+    if examination.live is None or examination.management is None:
+        _declare_blindly(examination, say)
+        return []
+    admin = Admin(urls, examination.management, say)
+    try:
+        apply(plan, examination.objects, examination.live, admin, consent, say)
+    except ManagementError as error:
+        raise (DeclarationRefused if error.status else BrokerAway)(str(error)) from None
+    return left_over(plan, consent)
+
+
+def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
+    """Declare by AMQP alone, which tells of a difference only by refusing."""
+    lines = []
+    for refusal in declare(examination.project.config.broker.url, examination.objects):
+        line = f"{examination.place_of(refusal.thing)}: {refusal_line(refusal)}"
+        if refusal.may_be_policy:
+            say(f"not compared, {line}")
+        else:
+            lines.append(line)
+    if lines:
+        raise DeclarationRefused("\n".join(lines))

@@ -1,0 +1,181 @@
+"""Do what a plan says, in an order in which no message is without its place at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from runner.errors import RunnerError
+from runner.topology.change import Change, Mark, Plan
+from runner.topology.live import Live, LiveBinding, Owned
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+
+T = TypeVar("T")
+
+
+class Broker(Protocol):
+    """What is done on a broker; ``runner.amqp.admin`` does it on RabbitMQ."""
+
+    def declare(self, objects: Objects) -> None:
+        """Declare what is not there yet. Raises DeclarationRefused."""
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create or change a policy."""
+
+    def delete_policy(self, name: str) -> None:
+        """Delete a policy."""
+
+    def put_binding(self, binding: Binding) -> None:
+        """Create a binding that is not ours."""
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete a binding."""
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange, with its bindings."""
+
+    def delete_empty_queue(self, name: str) -> None:
+        """Delete a queue. Raises RunnerError where it holds a message."""
+
+    def move(self, queue: Queue, live: Live, objects: Objects, say: Callable[[str], None]) -> None:
+        """Replace a queue, with its messages moved into the new one."""
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What a person asked for beyond what is safe."""
+
+    #: Exchanges and queues that may be deleted and made anew.
+    replace: frozenset[str] = frozenset()
+    #: Whether a queue's messages are moved into the new one.
+    drain: bool = False
+    #: Whether what is under ``retire`` may be deleted.
+    retire: bool = False
+
+
+def left_over(plan: Plan, consent: Consent) -> list[tuple[Change, str]]:
+    """What of a plan is not done with this consent, and what it would need."""
+    result = []
+    for change in plan.of(Mark.REPLACE):
+        drain = " --drain" if change.kind == "queue" else ""
+        if not _is_agreed(change, consent):
+            asked = change.name in consent.replace
+            held = f"it holds {change.messages} messages: add --drain, which moves them into the new one"
+            result.append((change, held if asked else f"change it back, or: apply --replace {change.name}{drain}"))
+    for change in plan.of(Mark.RETIRE):
+        if consent.retire and (change.messages or change.consumers):
+            held = f"kept, {change.messages} messages and {change.consumers} consumers; it must have none"
+            result.append((change, held))
+        elif not consent.retire:
+            result.append((change, "python -m runner apply deletes it"))
+    return result
+
+
+def _is_agreed(change: Change, consent: Consent) -> bool:
+    return change.name in consent.replace and (consent.drain or not change.messages)
+
+
+def apply(
+    plan: Plan, objects: Objects, live: Live, broker: Broker, consent: Consent, say: Callable[[str], None]
+) -> None:
+    """Do all of ``plan`` that ``consent`` covers; safe to interrupt at any point and to do again.
+
+    Raises RunnerError where the broker refuses something; what was done before stays.
+    """
+    # A policy before its queue, so that no message is in a queue that does not yet know where to park it.
+    for policy in _things(plan, Policy, Mark.CREATE, Mark.CHANGE):
+        broker.put_policy(policy)
+    bindings = tuple(_things(plan, Binding, Mark.CREATE))
+    created = Objects(
+        tuple(_things(plan, Exchange, Mark.CREATE)),
+        tuple(_things(plan, Queue, Mark.CREATE)),
+        _possible(bindings, plan.of(Mark.REPLACE)),
+    )
+    if created.exchanges or created.queues or created.bindings:
+        broker.declare(created)
+    for change in plan.of(Mark.REPLACE):
+        if _is_agreed(change, consent):
+            say(f"replacing {change.kind} {change.name}: {change.why}")
+            _replace(change, objects, live, broker, say)
+    undone = tuple(one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
+    later = tuple(one for one in _possible(bindings, undone) if one not in created.bindings)
+    if later:
+        broker.declare(Objects(bindings=later))
+    for change in plan.of(Mark.CHANGE):
+        if change.is_removal and isinstance(change.thing, Binding):
+            broker.delete_binding(live.bindings[change.thing.key])
+        elif change.is_removal:
+            broker.delete_policy(change.name)
+    gone = _retire(plan, broker, say) if consent.retire else Owned()
+    owned = Owned.of(objects) | live.owned.still_in(live)
+    removed = frozenset(
+        one.thing.key for one in plan.of(Mark.CHANGE) if one.is_removal and isinstance(one.thing, Binding)
+    )
+    owned = Owned(
+        owned.exchanges - gone.exchanges,
+        owned.queues - gone.queues,
+        (owned.policies - gone.policies) & (live.policies.keys() | {one.name for one in objects.policies}),
+        owned.bindings - removed,
+    )
+    if owned != live.owned:
+        broker.remember(owned)
+
+
+def _things(plan: Plan, kind: type[T], *marks: Mark) -> Iterable[T]:
+    return (one.thing for one in plan.of(*marks) if isinstance(one.thing, kind) and not one.is_removal)
+
+
+def _possible(bindings: Collection[Binding], replaced_things: Collection[Change]) -> tuple[Binding, ...]:
+    """Bindings of which no end is to be replaced."""
+    replaced = {(one.kind, one.name) for one in replaced_things}
+    return tuple(
+        one
+        for one in bindings
+        if ("exchange", one.source) not in replaced and (one.destination_type, one.destination) not in replaced
+    )
+
+
+def _replace(change: Change, objects: Objects, live: Live, broker: Broker, say: Callable[[str], None]) -> None:
+    thing = change.thing
+    if isinstance(thing, Queue):
+        broker.move(thing, live, objects, say)
+        return
+    if not isinstance(thing, Exchange):
+        raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
+    broker.delete_exchange(thing.name)
+    ours = tuple(one for one in objects.bindings if _touches(one, thing.name))
+    broker.declare(Objects((thing,), (), tuple(one for one in ours if _is_there(one, live, objects))))
+    known = {one.key for one in ours} | live.owned.bindings
+    for key, other in live.bindings.items():
+        # What others had bound to it, or it to, is theirs and comes back.
+        if key not in known and _touches(other.binding, thing.name):
+            broker.put_binding(other.binding)
+
+
+def _touches(binding: Binding, exchange: str) -> bool:
+    return exchange == binding.source or (binding.destination_type, binding.destination) == ("exchange", exchange)
+
+
+def _is_there(binding: Binding, live: Live, objects: Objects) -> bool:
+    queues = live.queues.keys() | {one.name for one in objects.queues}
+    return binding.destination_type == "exchange" or binding.destination in queues
+
+
+def _retire(plan: Plan, broker: Broker, say: Callable[[str], None]) -> Owned:
+    gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}
+    for change in plan.of(Mark.RETIRE):
+        if change.messages or change.consumers:
+            continue
+        say(f"deleting {change.kind} {change.name}")
+        if isinstance(change.thing, Queue):
+            broker.delete_empty_queue(change.name)
+        elif isinstance(change.thing, Exchange):
+            broker.delete_exchange(change.name)
+        else:
+            broker.delete_policy(change.name)
+        gone[change.kind].add(change.name)
+    return Owned(frozenset(gone["exchange"]), frozenset(gone["queue"]), frozenset(gone["policy"]))

@@ -1,0 +1,76 @@
+"""The lines of a plan: what is to be created, changed, replaced or retired, and what is not ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner.topology.model import Binding, Exchange, Policy, Queue
+
+Thing = Exchange | Queue | Binding | Policy
+
+
+class Mark(StrEnum):
+    """What a change means."""
+
+    CREATE = "+"
+    #: In place, without touching a message.
+    CHANGE = "~"
+    #: Deleted and made anew.
+    REPLACE = "!"
+    RETIRE = "-"
+    #: There, but not in topology.yaml: never touched.
+    UNMANAGED = "?"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a plan."""
+
+    mark: Mark
+    thing: Thing
+    why: str = ""
+    #: What is at risk, of a queue.
+    messages: int = 0
+    consumers: int = 0
+    #: Whether a binding or policy goes away.
+    is_removal: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``exchange``, ``queue``, ``binding`` or ``policy``."""
+        return type(self.thing).__name__.lower()
+
+    @property
+    def name(self) -> str:
+        """What it is about, for people; of an exchange, queue or policy its name."""
+        if not isinstance(self.thing, Binding):
+            return self.thing.name
+        one = self.thing
+        arguments = f" {dict(one.arguments)}" if one.arguments else ""
+        arrow = "->" if one.destination_type == "queue" else "-> exchange"
+        return f"{one.source} -({one.routing_key}{arguments}){arrow} {one.destination}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that differs, in the order in which it would be changed."""
+
+    changes: tuple[Change, ...] = ()
+    #: Each thing that could not be compared, and why.
+    uncompared: tuple[str, ...] = ()
+    #: Each thing that needs a look, such as a policy that hides ours.
+    warnings: tuple[str, ...] = ()
+    #: Each thing that this broker cannot do; nothing is changed while there is one.
+    problems: tuple[str, ...] = ()
+
+    def of(self, *marks: Mark) -> tuple[Change, ...]:
+        """The changes with these marks."""
+        return tuple(one for one in self.changes if one.mark in marks)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing is to do, 2 for changes, 3 where something must be replaced."""
+        if self.of(Mark.REPLACE):
+            return 3
+        return 2 if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE) else 0

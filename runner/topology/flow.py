@@ -1,0 +1,149 @@
+"""Which keys can come where: from what services publish, through exchanges and dead letters, to queues."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.config.settings import Service, template_words
+from runner.config.topology import PREDEFINED_EXCHANGES
+from runner.topology.effect import Policies
+from runner.topology.match import alternates_of, matches_topic
+from runner.topology.model import Binding, Objects
+
+#: The words of a routing key; None is any one word.
+Words = tuple[str | None, ...]
+#: Any key at all: what dead letters and alternate exchanges bring.
+ANY: Words = ("#",)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which queues a message may come to."""
+
+    #: Through bindings alone.
+    bound: frozenset[str] = frozenset()
+    #: Because no binding of some exchange took it.
+    alternate: frozenset[str] = frozenset()
+
+    @property
+    def queues(self) -> frozenset[str]:
+        """All of them."""
+        return self.bound | self.alternate
+
+
+@dataclass(frozen=True)
+class DeadLetterRoute:
+    """Where a queue's dead letters go."""
+
+    said: str
+    queues: frozenset[str]
+
+
+class Flow:
+    """Follows every key that a service publishes, as far as a key with unknown words can be followed."""
+
+    def __init__(self, objects: Objects, services: Mapping[str, Service]) -> None:
+        policies = Policies(objects.policies)
+        self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
+        self._queues = {one.name for one in objects.queues}
+        self._settings = {one.name: policies.settings_of(one) for one in objects.queues}
+        self._alternates = alternates_of(objects)
+        self._from: dict[str, list[Binding]] = defaultdict(list)
+        for binding in objects.bindings:
+            self._from[binding.source].append(binding)
+        #: The keys of bindings that something may pass, and exchanges that something may come to.
+        self.used: set[object] = set()
+        self.fed: set[str] = set()
+        bound: set[str] = set()
+        for service in services.values():
+            for exchange, templates in service.publishes.items():
+                for template in templates:
+                    bound |= self._note(exchange, template_words(template)).bound
+        parked: set[str] = set()
+        for name in self._alternates.values():
+            parked |= self._note(name, ANY).queues
+        for name in sorted(self._queues):
+            route = self._dead_letters(name)
+            if route is not None and route[0]:
+                parked |= self._note(*route).queues
+        #: Queues that get only what others could not: people read them.
+        self.only_parked = parked - bound
+
+    def _note(self, exchange: str, words: Words) -> Reach:
+        return self.reach(exchange, words, note=True)
+
+    def reach(self, exchange: str, words: Words, *, note: bool = False) -> Reach:
+        """The queues that a key of these words may come to when it is published to ``exchange``."""
+        queues: set[str] = set()
+        by_alternate: set[str] = set()
+        seen: set[str] = set()
+        waiting = [(exchange, words, False)]
+        while waiting:
+            name, key, is_alternate = waiting.pop()
+            if name in seen or name not in self._types:
+                continue
+            seen.add(name)
+            matching = [one for one in self._from[name] if self._may_match(one, self._types[name], key)]
+            if note:
+                self.fed.add(name)
+                self.used.update(one.key for one in matching)
+            for one in matching:
+                if one.destination_type == "exchange":
+                    waiting.append((one.destination, key, is_alternate))
+                elif one.destination in self._queues:
+                    (by_alternate if is_alternate else queues).add(one.destination)
+            if not matching and name in self._alternates:
+                waiting.append((self._alternates[name], key, True))
+        return Reach(frozenset(queues), frozenset(by_alternate))
+
+    def _may_match(self, binding: Binding, kind: str, words: Words) -> bool:
+        if words == ANY:
+            return True
+        if kind == "topic":
+            return matches_topic(binding.routing_key, words)
+        if kind == "direct":
+            key = binding.routing_key.split(".")
+            return len(key) == len(words) and all(one in (None, other) for one, other in zip(words, key, strict=True))
+        return True  # fanout, headers whose values are not known, and what a plugin decides
+
+    def _dead_letters(self, queue: str) -> tuple[str, Words] | None:
+        settings = self._settings[queue]
+        exchange = settings.get("dead-letter-exchange")
+        if not isinstance(exchange, str):
+            return None
+        key = settings.get("dead-letter-routing-key")
+        return exchange, tuple(key.split(".")) if isinstance(key, str) else ANY
+
+    def dead_letter_route(self, queue: str) -> DeadLetterRoute | None:
+        """Where the dead letters of a queue go; None where it has no dead-letter exchange."""
+        route = self._dead_letters(queue)
+        if route is None:
+            return None
+        exchange, words = route
+        if exchange:
+            return DeadLetterRoute(f"exchange {exchange!r}", self.reach(exchange, words).queues)
+        if words == ANY:
+            # The default exchange takes the key for a queue's name, and a key that was published is none.
+            return DeadLetterRoute("the default exchange with the key it was published with", frozenset())
+        key = ".".join(str(one) for one in words)
+        return DeadLetterRoute(f"queue {key!r}", frozenset({key} & self._queues))
+
+    def dead_letter_cycle(self, queue: str) -> list[str]:
+        """The queues through which a dead letter of ``queue`` comes back to it; none where it does not."""
+        came_from: dict[str, str | None] = {queue: None}
+        waiting = [queue]
+        while waiting:
+            name = waiting.pop(0)
+            route = self.dead_letter_route(name)
+            for target in sorted(route.queues if route is not None else ()):
+                if target == queue:
+                    way = [name]
+                    while (before := came_from[way[0]]) is not None:
+                        way.insert(0, before)
+                    return way
+                if target not in came_from:
+                    came_from[target] = name
+                    waiting.append(target)
+        return []

@@ -1,0 +1,167 @@
+"""The topology as a graph: services, exchanges, queues, and the ways between them; as Mermaid or as Graphviz's DOT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from runner.config.settings import Service
+from runner.config.value import format_duration
+from runner.topology.effect import Policies
+from runner.topology.match import alternates_of
+from runner.topology.model import Binding, Objects
+
+
+class Shape(StrEnum):
+    """What a node stands for."""
+
+    SERVICE = "service"
+    EXCHANGE = "exchange"
+    QUEUE = "queue"
+    #: A queue for what could not be handled.
+    PARKED = "parked"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing; ``note`` is a second line."""
+
+    id: str
+    shape: Shape
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One way; dashed where a message goes it only when something went wrong."""
+
+    source: str
+    target: str
+    label: str = ""
+    is_dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and the ways between them."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+
+
+def graph_of(objects: Objects, services: Mapping[str, Service]) -> Graph:
+    """The whole topology; a queue's wait queues are one line of its node."""
+    waiting = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
+    parked = {ladder.dead_letter for ladder in objects.ladders.values()}
+    nodes = [Node(f"service {name}", Shape.SERVICE, name) for name in services]
+    nodes += [Node(f"exchange {one.name}", Shape.EXCHANGE, one.name, one.type) for one in objects.exchanges]
+    nodes += [
+        Node(
+            f"queue {one.name}", Shape.PARKED if one.name in parked else Shape.QUEUE, one.name, _note(one.name, objects)
+        )
+        for one in objects.queues
+        if one.name not in waiting
+    ]
+    known = {node.id for node in nodes}
+    edges = {(edge.source, edge.target, edge.label): edge for edge in _edges(objects, services)}
+    # The broker's own exchanges are drawn where something is bound to them.
+    for edge in edges.values():
+        for end in (edge.source, edge.target):
+            if end not in known and end.startswith("exchange "):
+                known.add(end)
+                nodes.append(Node(end, Shape.EXCHANGE, end.removeprefix("exchange ")))
+    return Graph(tuple(nodes), tuple(one for one in edges.values() if {one.source, one.target} <= known))
+
+
+def _note(queue: str, objects: Objects) -> str:
+    ladder = objects.ladders.get(queue)
+    delays = [format_duration(delay) for delay, _ in ladder.steps] if ladder is not None else []
+    return f"retry {' '.join(delays)}" if delays else ""
+
+
+def _edges(objects: Objects, services: Mapping[str, Service]) -> Iterator[Edge]:
+    for name, service in services.items():
+        for exchange, templates in service.publishes.items():
+            yield Edge(f"service {name}", f"exchange {exchange}", ", ".join(templates))
+        for queue in service.consumes:
+            yield Edge(f"queue {queue}", f"service {name}")
+    for binding in objects.bindings:
+        yield Edge(f"exchange {binding.source}", f"{binding.destination_type} {binding.destination}", _label(binding))
+    for source, target in alternates_of(objects).items():
+        yield Edge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
+    for queue, ladder in objects.ladders.items():
+        yield Edge(f"queue {queue}", f"queue {ladder.dead_letter}", "failed", is_dashed=True)
+    policies = Policies(objects.policies)
+    wait_queues = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
+    for one in objects.queues:
+        settings = policies.settings_of(one)
+        dead_letters = settings.get("dead-letter-exchange")
+        if dead_letters is None or one.name in objects.ladders or one.name in wait_queues:
+            continue
+        key = str(settings.get("dead-letter-routing-key", ""))
+        yield Edge(
+            f"queue {one.name}", f"exchange {dead_letters}" if dead_letters else f"queue {key}", "dead letters", True
+        )
+
+
+def _label(binding: Binding) -> str:
+    if binding.arguments:
+        return ", ".join(f"{name}={json.dumps(value)}" for name, value in binding.arguments.items())
+    return binding.routing_key
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph for Mermaid, which GitHub and many editors draw."""
+    brackets = {
+        Shape.SERVICE: ("([", "])"),
+        Shape.EXCHANGE: ("{{", "}}"),
+        Shape.QUEUE: ("[(", ")]"),
+        Shape.PARKED: ("[(", ")]"),
+    }
+    ids = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
+    lines = ["flowchart LR"]
+    for node in graph.nodes:
+        before, after = brackets[node.shape]
+        note = f"<br/><small>{_entities(node.note)}</small>" if node.note else ""
+        lines.append(f'  {ids[node.id]}{before}"{_entities(node.name)}{note}"{after}:::{node.shape.value}')
+    for edge in graph.edges:
+        arrow = "-.->" if edge.is_dashed else "-->"
+        label = f'|"{_entities(edge.label)}"|' if edge.label else ""
+        lines.append(f"  {ids[edge.source]} {arrow}{label} {ids[edge.target]}")
+    for shape, (fill, stroke) in FILLS.items():
+        lines.append(f"  classDef {shape.value} fill:{fill},stroke:{stroke},color:#1f2328")
+    return "\n".join(lines) + "\n"
+
+
+def dot(graph: Graph) -> str:
+    """The graph for Graphviz."""
+    shapes = {Shape.SERVICE: "box", Shape.EXCHANGE: "hexagon", Shape.QUEUE: "cylinder", Shape.PARKED: "cylinder"}
+    lines = ["digraph topology {", "  rankdir=LR;", '  node [style="filled,rounded", fontname="sans-serif"];']
+    lines.append('  edge [fontname="sans-serif", fontsize=10];')
+    for node in graph.nodes:
+        fill, stroke = FILLS[node.shape]
+        style = f'shape={shapes[node.shape]}, fillcolor="{fill}", color="{stroke}"'
+        note = f"\n{node.note}" if node.note else ""
+        lines.append(f"  {json.dumps(node.id)} [label={json.dumps(node.name + note)}, {style}];")
+    for edge in graph.edges:
+        style = ", style=dashed" if edge.is_dashed else ""
+        ends = f"{json.dumps(edge.source)} -> {json.dumps(edge.target)}"
+        lines.append(f"  {ends} [label={json.dumps(edge.label)}{style}];")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+#: Fill and border of each shape; black text on them is easy to read.
+FILLS = {
+    Shape.SERVICE: ("#dbeafe", "#2563eb"),
+    Shape.EXCHANGE: ("#fef3c7", "#d97706"),
+    Shape.QUEUE: ("#dcfce7", "#16a34a"),
+    Shape.PARKED: ("#fee2e2", "#dc2626"),
+}
+
+
+def _entities(text: str) -> str:
+    # Mermaid ends a label at a quote and knows numbered entities, with # in the place of &#.
+    return "".join(one if one.isalnum() or one in " ._-*,=:" else f"#{ord(one)};" for one in text)

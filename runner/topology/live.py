@@ -1,0 +1,99 @@
+"""What a broker holds now, and what of it is remembered there as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+
+BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True)
+class LiveQueue:
+    """A queue on the broker; the counts may be some seconds old, as RabbitMQ's statistics are."""
+
+    queue: Queue
+    messages: int = 0
+    consumers: int = 0
+    is_exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class LiveBinding:
+    """A binding on the broker, and the name that its HTTP API has for it."""
+
+    binding: Binding
+    properties_key: str = "~"
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The names of what a topology.yaml made; a binding by its key."""
+
+    exchanges: frozenset[str] = frozenset()
+    queues: frozenset[str] = frozenset()
+    policies: frozenset[str] = frozenset()
+    bindings: frozenset[BindingKey] = frozenset()
+
+    @classmethod
+    def of(cls, objects: Objects) -> Owned:
+        """All names of some objects."""
+        return cls(
+            frozenset(one.name for one in objects.exchanges),
+            frozenset(one.name for one in objects.queues),
+            frozenset(one.name for one in objects.policies),
+            frozenset(one.key for one in objects.bindings),
+        )
+
+    def __or__(self, other: Owned) -> Owned:
+        return Owned(
+            self.exchanges | other.exchanges,
+            self.queues | other.queues,
+            self.policies | other.policies,
+            self.bindings | other.bindings,
+        )
+
+    def still_in(self, live: Live) -> Owned:
+        """What of it the broker still holds."""
+        return Owned(
+            self.exchanges & live.exchanges.keys(),
+            self.queues & live.queues.keys(),
+            self.policies & live.policies.keys(),
+            self.bindings & live.bindings.keys(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is kept on the broker."""
+        return {
+            "exchanges": sorted(self.exchanges),
+            "queues": sorted(self.queues),
+            "policies": sorted(self.policies),
+            "bindings": [[*key[:4], [list(pair) for pair in key[4]]] for key in sorted(self.bindings)],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Owned:
+        """Read what ``to_json`` wrote; what it does not know it passes over."""
+        bindings: Iterable[Any] = data.get("bindings", ())
+        return cls(
+            frozenset(data.get("exchanges", ())),
+            frozenset(data.get("queues", ())),
+            frozenset(data.get("policies", ())),
+            frozenset((a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings),
+        )
+
+
+@dataclass(frozen=True)
+class Live:
+    """One vhost of a broker, without what every vhost has."""
+
+    #: Such as (3, 10, 8).
+    version: tuple[int, ...] = ()
+    exchanges: Mapping[str, Exchange] = field(default_factory=dict)
+    queues: Mapping[str, LiveQueue] = field(default_factory=dict)
+    bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    owned: Owned = Owned()

@@ -1,0 +1,143 @@
+"""Where a message goes: RabbitMQ's routing, offline.
+
+The rules are those of the AMQP 0-9-1 specification (3.1.3) and of RabbitMQ's guides "Exchange to Exchange Bindings"
+and "Alternate Exchanges"; a test compares them with a real broker.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runner.config.topology import PREDEFINED_EXCHANGES
+from runner.topology.effect import Policies
+from runner.topology.model import Binding, Objects
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One exchange on a message's way, and the bindings that let it through."""
+
+    exchange: str
+    type: str
+    bindings: tuple[Binding, ...]
+    #: Where it goes because no binding matched.
+    alternate: str | None = None
+
+
+@dataclass(frozen=True)
+class Route:
+    """A message's whole way."""
+
+    hops: tuple[Hop, ...]
+    #: Queues in the order in which they are met; each gets one copy.
+    queues: tuple[str, ...]
+
+
+def words_of(key: str) -> list[str]:
+    """The words of a topic's routing key or pattern; an empty one has none."""
+    return key.split(".") if key else []
+
+
+def matches_topic(pattern: str, words: Sequence[str | None]) -> bool:
+    """Whether a topic exchange's binding takes a key of these words: ``*`` is one word, ``#`` any number of them.
+
+    None among the words is a word that is not known yet; the answer is then whether the binding may take it.
+    """
+    # The positions in the key that the pattern, as far as it was read, can have reached.
+    reached = {0}
+    for part in words_of(pattern):
+        if part == "#":
+            reached = set(range(min(reached), len(words) + 1))
+        else:
+            reached = {at + 1 for at in reached if at < len(words) and (part == "*" or words[at] in (part, None))}
+        if not reached:
+            return False
+    return len(words) in reached
+
+
+def matches_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) -> bool:
+    """Whether a headers exchange's binding takes these headers.
+
+    ``x-match`` is ``all`` (where not given), ``any``, ``all-with-x`` or ``any-with-x``; without ``with-x``, names that
+    begin with ``x-`` are left out. A value of nothing only asks for the header to be there.
+    """
+    mode = arguments.get("x-match", "all")
+    with_x = str(mode).endswith("-with-x")
+    wanted = [
+        (name, value)
+        for name, value in arguments.items()
+        if name != "x-match" and (with_x or not name.startswith("x-"))
+    ]
+    found = (name in headers and (value is None or _is_same(value, headers[name])) for name, value in wanted)
+    return any(found) if str(mode).startswith("any") else all(found)
+
+
+def _is_same(wanted: Any, value: Any) -> bool:
+    # Values of another type never match, and True and 1 are of another type.
+    return type(wanted) is type(value) and bool(wanted == value)
+
+
+def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str, Any]) -> bool:
+    """Whether a binding of an exchange of this type takes a message."""
+    match exchange_type:
+        case "direct":
+            return binding.routing_key == key
+        case "topic":
+            return matches_topic(binding.routing_key, words_of(key))
+        case "headers":
+            return matches_headers(binding.arguments, headers)
+        case _:
+            # A fanout exchange; and those whose choice depends on chance, a hash or a plugin, which may take any.
+            return True
+
+
+class Router:
+    """Routes messages through the exchanges and bindings of a topology."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
+        self._queues = {one.name for one in objects.queues}
+        self._bindings: dict[str, list[Binding]] = defaultdict(list)
+        for binding in objects.bindings:
+            self._bindings[binding.source].append(binding)
+        self._alternates = alternates_of(objects)
+
+    def route(self, exchange: str, key: str, headers: Mapping[str, Any] | None = None) -> Route:
+        """The way of a message that is published to ``exchange``; "" is the default exchange."""
+        if exchange == "":
+            return Route((), (key,) if key in self._queues else ())
+        hops: list[Hop] = []
+        queues: dict[str, None] = {}
+        seen, waiting = {exchange}, [exchange]
+        while waiting:
+            name = waiting.pop(0)
+            if name not in self._types:
+                continue  # what does not exist takes nothing, also as an alternate exchange
+            hop = self._hop(name, key, headers or {})
+            hops.append(hop)
+            following = [one.destination for one in hop.bindings if one.destination_type == "exchange"]
+            for one in hop.bindings:
+                if one.destination_type == "queue" and one.destination in self._queues:
+                    queues[one.destination] = None
+            for name in [*following, *([hop.alternate] if hop.alternate is not None else [])]:
+                # Each exchange is passed once, so a cycle of bindings ends.
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+        return Route(tuple(hops), tuple(queues))
+
+    def _hop(self, name: str, key: str, headers: Mapping[str, Any]) -> Hop:
+        kind = self._types[name]
+        matching = tuple(one for one in self._bindings[name] if matches(one, kind, key, headers))
+        # The alternate exchange comes in where this exchange itself finds nothing, whatever happens further on.
+        return Hop(name, kind, matching, None if matching else self._alternates.get(name))
+
+
+def alternates_of(objects: Objects) -> dict[str, str]:
+    """The alternate exchange of each exchange that has one, by argument or by policy."""
+    policies = Policies(objects.policies)
+    found = ((one.name, policies.settings_of(one).get("alternate-exchange")) for one in objects.exchanges)
+    return {name: alternate for name, alternate in found if isinstance(alternate, str)}

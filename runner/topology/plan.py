@@ -1,0 +1,208 @@
+"""What would have to change on a broker so that it holds what topology.yaml says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE, version_problem
+from runner.config.reference import GENERATED
+from runner.config.topology import Retire
+from runner.topology.change import Change, Mark, Plan
+from runner.topology.effect import Policies
+from runner.topology.live import Live
+from runner.topology.model import Exchange, Objects, Policy, Queue
+
+#: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
+DRAIN_SUFFIXES = (".drain.old", ".drain.new")
+
+
+def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
+    """Compare ``objects`` with a broker."""
+    policies = Policies(objects.policies)
+    changes = [
+        *_policies(objects, live),
+        *_exchanges(objects, live, policies),
+        *_queues(objects, live, policies),
+        *_bindings(objects, live),
+        *_stale(objects, live),
+        *_retired(live, retire),
+        *_unmanaged(objects, live, retire),
+    ]
+    return Plan(tuple(changes), (), tuple(_warnings(objects, live, policies)), tuple(_problems(objects, live)))
+
+
+def _policies(objects: Objects, live: Live) -> Iterator[Change]:
+    for one in objects.policies:
+        there = live.policies.get(one.name)
+        if there is None:
+            yield Change(Mark.CREATE, one, _settings(one.definition))
+        elif there != one:
+            yield Change(Mark.CHANGE, one, ", ".join(_policy_differences(one, there)))
+
+
+def _policy_differences(ours: Policy, theirs: Policy) -> Iterator[str]:
+    for name in ("pattern", "apply_to", "priority"):
+        if getattr(ours, name) != getattr(theirs, name):
+            yield f"{name} {getattr(theirs, name)!r} becomes {getattr(ours, name)!r}"
+    for key in sorted({*ours.definition, *theirs.definition}):
+        old, new = theirs.definition.get(key), ours.definition.get(key)
+        if old != new:
+            yield f"{key} {_said(old)} becomes {_said(new)}"
+
+
+def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
+    theirs = Policies(live.policies.values())
+    for one in objects.exchanges:
+        there = live.exchanges.get(one.name)
+        if there is None:
+            yield Change(Mark.CREATE, one, one.type)
+            continue
+        differences = list(_fixed_differences(one, there, ("type", "durable", "auto_delete", "internal")))
+        differences += _argument_differences(one, there, policies, theirs)
+        if differences:
+            yield Change(Mark.REPLACE, one, ", ".join(differences))
+
+
+def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
+    theirs = Policies(live.policies.values())
+    for one in objects.queues:
+        there = live.queues.get(one.name)
+        aside = [live.queues[name] for suffix in DRAIN_SUFFIXES if (name := f"{one.name}{suffix}") in live.queues]
+        if aside:
+            why = "its replacement was interrupted; the same command goes on with it"
+            messages = sum(part.messages for part in (*aside, *([there] if there is not None else [])))
+            yield Change(Mark.REPLACE, one, why, messages)
+        elif there is None:
+            yield Change(Mark.CREATE, one, one.type)
+        else:
+            differences = _queue_differences(one, there.queue, policies, theirs)
+            if differences:
+                yield Change(Mark.REPLACE, one, ", ".join(differences), there.messages, there.consumers)
+
+
+def queue_differences(ours: Queue, theirs: Queue, objects: Objects, live: Live) -> list[str]:
+    """What of a queue on the broker could only be changed by making it anew."""
+    return _queue_differences(ours, theirs, Policies(objects.policies), Policies(live.policies.values()))
+
+
+def _queue_differences(ours: Queue, theirs: Queue, policies: Policies, live_policies: Policies) -> list[str]:
+    differences = list(_fixed_differences(ours, theirs, ("type",)))
+    if differences:
+        return differences  # another type brings other arguments with it; they are no differences of their own
+    differences = list(_fixed_differences(ours, theirs, ("durable", "auto_delete")))
+    return differences + list(_argument_differences(ours, theirs, policies, live_policies))
+
+
+def _fixed_differences(ours: Exchange | Queue, theirs: Exchange | Queue, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        old, new = getattr(theirs, name), getattr(ours, name)
+        if old != new:
+            yield f"{name} is {_said(new)} here, but {_said(old)} on the broker"
+
+
+def _argument_differences(
+    ours: Exchange | Queue, theirs: Exchange | Queue, policies: Policies, live_policies: Policies
+) -> Iterator[str]:
+    """Arguments are fixed for good; what one side says by an argument and the other by a policy is the same."""
+    wanted, there = policies.settings_of(ours), live_policies.settings_of(theirs)
+    known = EXCHANGE_ARGUMENTS if isinstance(ours, Exchange) else QUEUE_ARGUMENTS
+    for key in sorted({*ours.arguments, *theirs.arguments} - {QUEUE_TYPE}):
+        setting = known[key].key if key in known else None
+        mine = wanted.get(setting) if setting is not None else ours.arguments.get(key)
+        other = there.get(setting) if setting is not None else theirs.arguments.get(key)
+        if type(mine) is not type(other) or mine != other:
+            yield f"{key} is {_said(mine)} here, but {_said(other)} on the broker"
+
+
+def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
+    for one in objects.bindings:
+        if one.key not in live.bindings:
+            yield Change(Mark.CREATE, one)
+
+
+def _stale(objects: Objects, live: Live) -> Iterator[Change]:
+    """What we made and topology.yaml no longer says, of things that it still says."""
+    ours = {one.key for one in objects.bindings}
+    queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
+    for key in sorted(live.owned.bindings - ours):
+        there = live.bindings.get(key)
+        # Of a queue that is not in this topology.yaml, another one may say what is bound to it.
+        if there is not None and there.binding.destination in (queues if key[1] == "queue" else exchanges):
+            yield Change(Mark.CHANGE, there.binding, "no longer in topology.yaml: removed", is_removal=True)
+    generated = {one.name for one in objects.policies}
+    for kind, names in (("queue", queues), ("exchange", exchanges)):
+        for policy in sorted(live.policies.keys() - generated):
+            if policy.startswith(f"{GENERATED}{kind}.") and policy.removeprefix(f"{GENERATED}{kind}.") in names:
+                yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+
+
+def _retired(live: Live, retire: Retire) -> Iterator[Change]:
+    for name in retire.queues:
+        there = live.queues.get(name)
+        if there is not None:
+            yield Change(Mark.RETIRE, there.queue, "", there.messages, there.consumers)
+    for name in retire.exchanges:
+        if name in live.exchanges:
+            yield Change(Mark.RETIRE, live.exchanges[name])
+    for name in retire.policies:
+        if name in live.policies:
+            yield Change(Mark.RETIRE, live.policies[name])
+
+
+def _unmanaged(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
+    ours, was_ours = {one.key for one in objects.bindings}, "no longer in topology.yaml; under retire it is deleted"
+    exchanges = {one.name for one in objects.exchanges} | set(retire.exchanges)
+    queues = {one.name for one in objects.queues} | set(retire.queues)
+    moving = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
+    for name in sorted(live.exchanges.keys() - exchanges):
+        yield Change(Mark.UNMANAGED, live.exchanges[name], was_ours if name in live.owned.exchanges else "")
+    for name in sorted(live.queues.keys() - queues - moving):
+        there = live.queues[name]
+        if not there.is_exclusive:
+            why = was_ours if name in live.owned.queues else ""
+            yield Change(Mark.UNMANAGED, there.queue, why, there.messages, there.consumers)
+    for key in sorted(live.bindings.keys() - ours - live.owned.bindings):
+        binding = live.bindings[key].binding
+        destination = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
+        if (binding.source in exchanges or destination) and binding.destination not in moving:
+            yield Change(Mark.UNMANAGED, binding)
+    for name in sorted(live.policies.keys() - {one.name for one in objects.policies} - set(retire.policies)):
+        kind, _, rest = name.removeprefix(GENERATED).partition(".")
+        if not name.startswith(GENERATED) or rest not in (exchanges if kind == "exchange" else queues):
+            yield Change(Mark.UNMANAGED, live.policies[name], was_ours if name in live.owned.policies else "")
+
+
+def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    ours = {one.name for one in objects.policies}
+    # A policy of our own that is not wanted now is about to go, or belongs to a replacement that was interrupted.
+    others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
+    foreign = Policies(others)
+    things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
+    for thing in things:
+        wanted, other = policies.applying(thing), foreign.applying(thing)
+        if wanted is not None and other is not None and other.priority >= wanted.priority:
+            yield (
+                f"{type(thing).__name__.lower()} {thing.name!r}: the broker's own policy {other.name!r} hides"
+                f" {wanted.name!r}, since only one applies; give it a priority below {wanted.priority}, or move it to"
+                " topology.yaml under policies"
+            )
+
+
+def _problems(objects: Objects, live: Live) -> Iterator[str]:
+    things: tuple[Exchange | Queue | Policy, ...] = (*objects.exchanges, *objects.queues, *objects.policies)
+    for thing in things:
+        settings = thing.definition if isinstance(thing, Policy) else thing.arguments
+        for key, reason in version_problem(settings, live.version).items():
+            kind = type(thing).__name__.lower()
+            yield f"{kind} {thing.name!r}: {key} {reason}; take it out, or use another broker"
+
+
+def _settings(definition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_said(value)}" for key, value in definition.items())
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,0 +1,166 @@
+"""Exact objects back to a topology.yaml that a person can read: the way from a broker to the shorthand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runner.config.argument import QUEUE_TYPE
+from runner.config.reference import GENERATED
+from runner.config.value import format_duration
+from runner.topology.compile import parking, policy_name, wait_queue, wait_queue_name
+from runner.topology.effect import Policies
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+#: A longer mapping is written with a line for each key.
+_LINE = 100
+
+
+def write_topology(objects: Objects) -> str:
+    """The text of a topology.yaml that compiles to these objects again."""
+    writer = _Writer(objects)
+    sections: dict[str, Any] = {
+        "exchanges": {one.name: writer.exchange(one) for one in objects.exchanges},
+        "queues": {one.name: writer.queue(one) for one in objects.queues if one.name not in writer.implied},
+        "bindings": [_binding(one) for one in objects.bindings if one.key not in writer.shorthand],
+        "policies": {one.name: _policy(one) for one in objects.policies if not one.name.startswith(GENERATED)},
+    }
+    lines = ["# yaml-language-server: $schema=docs/schema/topology.json"]
+    lines.append(f"defaults: {write_flow({'durable': True, 'queue_type': writer.queue_type})}")
+    for section, content in sections.items():
+        if content:
+            lines += ["", f"{section}:", *_block(content, 1)]
+    return "\n".join(lines) + "\n"
+
+
+class _Writer:
+    def __init__(self, objects: Objects) -> None:
+        self._generated = {one.name: one for one in objects.policies if one.name.startswith(GENERATED)}
+        self._own = Policies(one for one in objects.policies if not one.name.startswith(GENERATED))
+        self._queues = {one.name: one for one in objects.queues}
+        counted = Counter(one.type for one in objects.queues)
+        self.queue_type = counted.most_common(1)[0][0] if counted else "quorum"
+        #: The keys of bindings that stand under ``bind``.
+        self.shorthand: set[object] = set()
+        self._bind: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for one in objects.bindings:
+            if one.destination_type == "queue" and not one.arguments:
+                self._bind[one.destination][one.source].append(one.routing_key)
+                self.shorthand.add(one.key)
+        self._ladders = {one.name: ladder for one in objects.queues if (ladder := self._ladder(one)) is not None}
+        #: Queues that ``retry`` and ``dead_letter`` of others make.
+        self.implied: set[str] = set()
+        for name, (delays, parked) in self._ladders.items():
+            self.implied |= {wait_queue_name(name, delay) for delay in delays}
+            there = self._queues.get(parked)
+            if there is not None and there.durable and there.arguments == {QUEUE_TYPE: "classic"}:
+                self.implied |= set() if parked in self._bind or parked in self._ladders else {parked}
+
+    def exchange(self, one: Exchange) -> dict[str, Any]:
+        generated = self._settings("exchange", one)
+        return _without_defaults(
+            type=one.type,
+            durable=None if one.durable else False,
+            auto_delete=one.auto_delete,
+            internal=one.internal,
+            alternate_exchange=generated.get("alternate-exchange"),
+            arguments=dict(one.arguments),
+        )
+
+    def queue(self, one: Queue) -> dict[str, Any]:
+        settings = self._settings("queue", one)
+        delays, parked = self._ladders.get(one.name, ([], None))
+        if parked is not None:
+            settings = {key: value for key, value in settings.items() if key not in parking(one.type, parked)}
+        return _without_defaults(
+            type=None if one.type == self.queue_type else one.type,
+            durable=None if one.durable else False,
+            auto_delete=one.auto_delete,
+            bind={source: list(keys) for source, keys in self._bind[one.name].items()},
+            retry=[format_duration(delay) for delay in delays],
+            dead_letter=parked,
+            policy=settings,
+            arguments={key: value for key, value in one.arguments.items() if key != QUEUE_TYPE},
+        )
+
+    def _settings(self, kind: str, one: Exchange | Queue) -> dict[str, Any]:
+        """What the generated policy says that the person's own does not."""
+        policy = self._generated.get(policy_name(kind, one.name))
+        if policy is None:
+            return {}
+        own = self._own.applying(one)
+        said = own.definition if own is not None else {}
+        return {key: value for key, value in policy.definition.items() if key not in said or said[key] != value}
+
+    def _ladder(self, one: Queue) -> tuple[list[float], str] | None:
+        policy = self._generated.get(policy_name("queue", one.name))
+        parked = policy.definition.get("dead-letter-routing-key") if policy is not None else None
+        if policy is None or not isinstance(parked, str) or parked not in self._queues:
+            return None
+        if not parking(one.type, parked).items() <= policy.definition.items():
+            return None
+        delays = sorted(
+            there.arguments["x-message-ttl"] / 1000
+            for name, there in self._queues.items()
+            if name.startswith(f"{one.name}.retry.") and isinstance(there.arguments.get("x-message-ttl"), int)
+        )
+        exact = [d for d in delays if self._queues.get(wait_queue_name(one.name, d)) == wait_queue(one, d)]
+        return exact, parked
+
+
+def _binding(one: Binding) -> dict[str, Any]:
+    return _without_defaults(
+        source=one.source,
+        destination=one.destination,
+        destination_type=None if one.destination_type == "queue" else one.destination_type,
+        routing_key=one.routing_key,
+        arguments=dict(one.arguments),
+    )
+
+
+def _policy(one: Policy) -> dict[str, Any]:
+    return {
+        "pattern": one.pattern,
+        **({} if one.apply_to == "queues" else {"apply_to": one.apply_to}),
+        **({} if one.priority == 0 else {"priority": one.priority}),
+        "definition": dict(one.definition),
+    }
+
+
+def _without_defaults(**values: Any) -> dict[str, Any]:
+    # None, "", [], {} and False are what is meant where nothing is written, but for durable: false.
+    return {key: value for key, value in values.items() if value or (key == "durable" and value is False)}
+
+
+def _block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
+    indent = "  " * depth
+    if isinstance(content, list):
+        yield from (f"{indent}- {write_flow(item)}" for item in content)
+        return
+    for key, value in content.items():
+        line = f"{indent}{write_flow(key)}: {write_flow(value)}"
+        if len(line) <= _LINE or not isinstance(value, dict):
+            yield line
+        else:
+            yield f"{indent}{write_flow(key)}:"
+            yield from _block(value, depth + 1)
+
+
+def write_flow(value: Any, dollar: str = "$$") -> str:
+    """One value as YAML on one line; in a topology.yaml, a dollar sign is written twice, or it begins a variable."""
+    if isinstance(value, dict):
+        pairs = (f"{write_flow(key, dollar)}: {write_flow(one, dollar)}" for key, one in value.items())
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(write_flow(one, dollar) for one in value) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    # JSON's text is YAML's double-quoted text.
+    return json.dumps(value, ensure_ascii=False).replace("$", dollar)
