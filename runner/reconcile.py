@@ -99,7 +99,7 @@ def bring(examination: Examination, consent: Consent, say: Callable[[str], None]
         apply(plan, examination.objects, examination.live, admin, consent, say)
     except ManagementError as error:
         raise (DeclarationRefused if error.status else BrokerAway)(str(error)) from None
-    return left_over(plan, consent)
+    return left_over(plan, consent, examination.objects)
 
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:

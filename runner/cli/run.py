@@ -83,7 +83,7 @@ def _declare(project: Project, broker: Answering | PrivateNode | Container | Bro
     # Here and not above: pika takes its time to import, and is not needed before the broker answers.
     from runner.cli.plan import change_line, known_management
     from runner.reconcile import bring, examine
-    from runner.topology.apply import Consent
+    from runner.topology.apply import Consent, in_place
     from runner.topology.change import Mark
 
     is_ours = isinstance(broker, PrivateNode | Container)
@@ -92,7 +92,7 @@ def _declare(project: Project, broker: Answering | PrivateNode | Container | Bro
     examination = examine(project, url, patience=5.0 if is_ours else 0.0)
     for line in (*examination.plan.uncompared, *examination.plan.warnings):
         console.say(line, "warning")
-    for change in examination.plan.of(Mark.CHANGE):
+    for change in in_place(examination.plan, Consent(), examination.objects):
         console.say(f"topology: {change_line(change)}")
     left = bring(examination, Consent(), lambda line: console.say(f"topology: {line}"))
     for change, needs in left:

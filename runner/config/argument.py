@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config.fault import one_of, shown
+from runner.config.fault import one_of
 
 Version = tuple[int, ...]
 CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
@@ -146,7 +146,7 @@ def argument_problem(
     if queue_type is not None and queue_type not in setting.types:
         return f"not for a {queue_type} queue, {key!r}; allowed for: {', '.join(setting.types)}"
     if key.endswith("overflow") and queue_type == QUORUM and value == "reject-publish-dlx":
-        return f"not for a quorum queue, {shown(value)}; allowed: drop-head, reject-publish"
+        return f"not for a quorum queue, {shown_value}; allowed: drop-head, reject-publish"
     return setting.problem(value, shown_value)
 
 

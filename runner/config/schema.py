@@ -6,6 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from runner.config.argument import (
+    EXCHANGE_ARGUMENTS,
+    EXCHANGE_POLICY_KEYS,
+    QUEUE_ARGUMENTS,
+    QUEUE_POLICY_KEYS,
+    Setting,
+)
 from runner.config.settings import Config
 from runner.config.topology import Topology
 
@@ -26,7 +33,13 @@ def json_schema(name: str) -> dict[str, Any]:
             return [widened(item) for item in node]
         if not isinstance(node, dict):
             return node
-        node = {key: widened(value) for key, value in node.items()}
+        node = {
+            # Under these stand names of the file, which may be words of JSON Schema too.
+            key: {name: widened(one) for name, one in value.items()}
+            if key in ("properties", "$defs")
+            else widened(value)
+            for key, value in node.items()
+        }
         if node.get("type") in ("integer", "number", "boolean"):
             outer = {key: node.pop(key) for key in ("description", "default", "title") if key in node}
             return {**outer, "anyOf": [node, variable]}
@@ -35,9 +48,38 @@ def json_schema(name: str) -> dict[str, Any]:
             return {**outer, "anyOf": [node, variable]}
         return node
 
+    if name == "topology":
+        _name_settings(schema["$defs"])
     result = widened(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **result,
         "title": f"FastCommerce {name}.yaml",
     }
+
+
+def _name_settings(definitions: dict[str, Any]) -> None:
+    """The arguments and policy keys that there are, so that an editor offers them."""
+    policy_keys = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
+    for part, key, known in (
+        ("Queue", "policy", QUEUE_POLICY_KEYS),
+        ("Queue", "arguments", QUEUE_ARGUMENTS),
+        ("Policy", "definition", policy_keys),
+    ):
+        place = definitions[part]["properties"][key]
+        place["properties"] = {name: _setting_schema(setting) for name, setting in known.items()}
+        place["additionalProperties"] = False
+    # An exchange of a plugin's type takes that plugin's own arguments besides.
+    place = definitions["Exchange"]["properties"]["arguments"]
+    place["properties"] = {name: _setting_schema(setting) for name, setting in EXCHANGE_ARGUMENTS.items()}
+
+
+def _setting_schema(setting: Setting) -> dict[str, Any]:
+    types = {"integer": "integer", "boolean": "boolean", "text": "string", "age": "string"}
+    schema: dict[str, Any] = {"type": types[setting.kind]} if setting.kind in types else {}
+    if setting.words:
+        schema["enum"] = list(setting.words)
+    if setting.kind == "integer":
+        limits = {"minimum": setting.minimum, "maximum": setting.maximum}
+        schema |= {name: value for name, value in limits.items() if value is not None}
+    return schema

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from runner.errors import RunnerError
 from runner.topology.change import Change, Mark, Plan
+from runner.topology.compile import policy_name
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
@@ -57,10 +58,14 @@ class Consent:
     retire: bool = False
 
 
-def left_over(plan: Plan, consent: Consent) -> list[tuple[Change, str]]:
+def left_over(plan: Plan, consent: Consent, objects: Objects) -> list[tuple[Change, str]]:
     """What of a plan is not done with this consent, and what it would need."""
     result = []
+    consent = _widened(consent, objects)
+    undone = {change.name for change in plan.of(Mark.REPLACE) if not _is_agreed(change, consent)}
     for change in plan.of(Mark.REPLACE):
+        if any(change.name in _wait_queues(name, objects) for name in undone):
+            continue  # it comes with its queue
         drain = " --drain" if change.kind == "queue" else ""
         if not _is_agreed(change, consent):
             asked = change.name in consent.replace
@@ -75,6 +80,29 @@ def left_over(plan: Plan, consent: Consent) -> list[tuple[Change, str]]:
     return result
 
 
+def in_place(plan: Plan, consent: Consent, objects: Objects) -> list[Change]:
+    """The changes in place that are done with this consent.
+
+    Not those of the policy of something that would have to be replaced and is not: what it is now has the policy that
+    fits it.
+    """
+    consent = _widened(consent, objects)
+    undone = (one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
+    kept = {policy_name(one.kind, one.name) for one in undone}
+    return [one for one in plan.of(Mark.CHANGE) if one.name not in kept]
+
+
+def _widened(consent: Consent, objects: Objects) -> Consent:
+    """With the wait queues of each queue that may be replaced: nobody wrote them, so nobody need name them."""
+    waiting = {name for one in consent.replace for name in _wait_queues(one, objects)}
+    return replace(consent, replace=consent.replace | waiting)
+
+
+def _wait_queues(queue: str, objects: Objects) -> frozenset[str]:
+    ladder = objects.ladders.get(queue)
+    return frozenset(name for _, name in ladder.steps) if ladder is not None else frozenset()
+
+
 def _is_agreed(change: Change, consent: Consent) -> bool:
     return change.name in consent.replace and (consent.drain or not change.messages)
 
@@ -86,9 +114,13 @@ def apply(
 
     Raises RunnerError where the broker refuses something; what was done before stays.
     """
+    consent = _widened(consent, objects)
+    undone = tuple(one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
+    changes = in_place(plan, consent, objects)
     # A policy before its queue, so that no message is in a queue that does not yet know where to park it.
-    for policy in _things(plan, Policy, Mark.CREATE, Mark.CHANGE):
-        broker.put_policy(policy)
+    for change in (*plan.of(Mark.CREATE), *changes):
+        if isinstance(change.thing, Policy) and not change.is_removal:
+            broker.put_policy(change.thing)
     bindings = tuple(_things(plan, Binding, Mark.CREATE))
     created = Objects(
         tuple(_things(plan, Exchange, Mark.CREATE)),
@@ -101,11 +133,10 @@ def apply(
         if _is_agreed(change, consent):
             say(f"replacing {change.kind} {change.name}: {change.why}")
             _replace(change, objects, live, broker, say)
-    undone = tuple(one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
     later = tuple(one for one in _possible(bindings, undone) if one not in created.bindings)
     if later:
         broker.declare(Objects(bindings=later))
-    for change in plan.of(Mark.CHANGE):
+    for change in changes:
         if change.is_removal and isinstance(change.thing, Binding):
             broker.delete_binding(live.bindings[change.thing.key])
         elif change.is_removal:

@@ -157,7 +157,7 @@ def test_a_topology_that_the_broker_refuses_stops_with_the_line_and_both_values(
     runner = project.run(url=vhost.url)
     assert runner.process.wait(15) == 78
     runner.wait_for(
-        f"topology.yaml:{line}: queue 'notification.order.events': x-queue-type is 'classic' here, but 'quorum' on the"
-        " broker; change it back here, or delete the queue"
+        f"topology.yaml:{line}: queue 'notification.order.events': type is 'classic' here, but 'quorum' on the broker;"
+        " change it back, or: apply --replace notification.order.events --drain"
     )
     assert "RUNNING" not in runner.output

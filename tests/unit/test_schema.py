@@ -91,7 +91,10 @@ def test_a_broken_file_is_not_valid(folder: str, name: str) -> None:
         ("config", 'broker: {start: "${START:-auto}", url: ["amqp://a/", "${B}"]}'),
         ("config", "services: {a: {options: {anything: {goes: [1, null]}}}}"),
         ("topology", 'queues: {a: {durable: "${D}", retry: ["${DELAY:-5s}", 1.5s], type: "${T}"}}'),
-        ("topology", "queues: {a: {arguments: {x-max-length: 5, x-on: true, x-list: [a, 1]}}}"),
+        (
+            "topology",
+            "queues: {a: {arguments: {x-max-length: 5, x-max-priority: 3}, policy: {overflow: drop-head}}}",
+        ),
         ("topology", "bindings: [{source: a, destination: b, destination_type: exchange}]"),
     ],
 )

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runner.config.topology import Topology
-from runner.topology.compile import DELIVERY_LIMIT, compile_topology
-from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
+from runner.topology.compile import DELIVERY_LIMIT, PRIORITY, compile_topology
+from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
 
 
 def compiled(*consumed: str, **topology: Any) -> Objects:
@@ -20,16 +20,31 @@ def queues(objects: Objects) -> dict[str, Queue]:
     return {queue.name: queue for queue in objects.queues}
 
 
+def policies(objects: Objects) -> dict[str, dict[str, Any]]:
+    return {one.name: dict(one.definition) for one in objects.policies}
+
+
 def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
     found = compiled(
         exchanges={
             "orders.topic": {"alternate_exchange": "unrouted"},
-            "unrouted": {"type": "fanout", "durable": False, "internal": True, "arguments": {"x-a": 1}},
+            "unrouted": {"type": "fanout", "durable": False, "internal": True, "auto_delete": True},
+            "hashed": {"type": "x-consistent-hash", "arguments": {"hash-header": "id"}},
         }
     )
     assert found.exchanges == (
-        Exchange("orders.topic", "topic", True, False, {"alternate-exchange": "unrouted"}),
-        Exchange("unrouted", "fanout", False, True, {"x-a": 1}),
+        Exchange("orders.topic", "topic"),
+        Exchange("unrouted", "fanout", False, True, {}, True),
+        Exchange("hashed", "x-consistent-hash", True, False, {"hash-header": "id"}),
+    )
+    assert found.policies == (
+        Policy(
+            "fastcommerce.exchange.orders.topic",
+            r"^orders\.topic$",
+            "exchanges",
+            {"alternate-exchange": "unrouted"},
+            PRIORITY,
+        ),
     )
 
 
@@ -57,13 +72,13 @@ def test_a_consumed_queue_gets_a_place_for_what_cannot_be_handled() -> None:
     found = compiled("payment", queues={"payment": {}})
     by_name = queues(found)
     assert list(by_name) == ["payment", "payment.dlq"]
-    assert by_name["payment"].arguments == {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": "payment.dlq",
-        "x-delivery-limit": DELIVERY_LIMIT,
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
+    assert by_name["payment"].arguments == {"x-queue-type": "quorum"}
+    assert policies(found)["fastcommerce.queue.payment"] == {
+        "dead-letter-exchange": "",
+        "dead-letter-routing-key": "payment.dlq",
+        "delivery-limit": DELIVERY_LIMIT,
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
     }
     assert found.ladders["payment"].steps == ()
     assert found.ladders["payment"].dead_letter == "payment.dlq"
@@ -92,12 +107,13 @@ def test_each_retry_waits_in_a_queue_of_its_own_and_returns_to_its_origin_alone(
 def test_the_broker_s_own_parking_never_leads_to_a_wait_queue() -> None:
     found = compiled("a", queues={"a": {"retry": ["1s"]}})
     wait_queues = {name for ladder in found.ladders.values() for _, name in ladder.steps}
-    by_name = queues(found)
-    assert by_name["a"].arguments["x-dead-letter-routing-key"] not in wait_queues
+    assert policies(found)["fastcommerce.queue.a"]["dead-letter-routing-key"] not in wait_queues
 
 
 def test_a_classic_queue_gets_no_arguments_of_quorum_queues() -> None:
-    by_name = queues(compiled("a", queues={"a": {"type": "classic", "retry": ["1s"]}}))
+    found = compiled("a", queues={"a": {"type": "classic", "retry": ["1s"]}})
+    by_name = queues(found)
+    assert set(policies(found)["fastcommerce.queue.a"]) == {"dead-letter-exchange", "dead-letter-routing-key"}
     for name in ("a", "a.retry.1s"):
         assert not {"x-delivery-limit", "x-dead-letter-strategy", "x-overflow"} & set(by_name[name].arguments)
         assert by_name[name].arguments["x-queue-type"] == "classic"
@@ -119,10 +135,63 @@ def test_a_consumed_dead_letter_queue_is_parked_in_turn_once() -> None:
     assert found.ladders["a.dlq"] == Ladder((), "a.dlq.dlq")
 
 
-def test_written_arguments_win_over_ours() -> None:
-    by_name = queues(compiled("a", queues={"a": {"arguments": {"x-delivery-limit": 3, "x-max-length": 10}}}))
-    assert by_name["a"].arguments["x-delivery-limit"] == 3
-    assert by_name["a"].arguments["x-max-length"] == 10
+def test_written_arguments_and_policy_keys_win_over_ours() -> None:
+    settings = {"arguments": {"x-delivery-limit": 7}, "policy": {"max-length": 10, "overflow": "drop-head"}}
+    found = compiled("a", queues={"a": settings})
+    assert queues(found)["a"].arguments["x-delivery-limit"] == 7
+    policy = policies(found)["fastcommerce.queue.a"]
+    assert "delivery-limit" not in policy
+    assert (policy["max-length"], policy["overflow"]) == (10, "drop-head")
+
+
+def test_a_generated_policy_contains_the_written_one_that_it_hides_and_no_other() -> None:
+    found = compiled(
+        "a",
+        queues={"a": {}, "b": {}},
+        policies={
+            "cap": {"pattern": "^a", "definition": {"max-length": 5, "overflow": "drop-head"}, "priority": 2},
+            "lower": {"pattern": "", "definition": {"expires": 1000}, "priority": 1},
+            "lazy": {"pattern": "", "definition": {"queue-mode": "lazy"}, "priority": 3},
+            "elsewhere": {"pattern": "", "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}},
+        },
+    )
+    policy = policies(found)["fastcommerce.queue.a"]
+    # "lazy" is not for quorum queues, so the broker passes it over; the retry ladder's own words win.
+    assert (policy["max-length"], policy["overflow"]) == (5, "reject-publish")
+    assert not {"expires", "queue-mode", "alternate-exchange"} & set(policy)
+    assert "fastcommerce.queue.b" not in policies(found)
+    assert max(found.policies, key=lambda one: one.priority).name == "fastcommerce.queue.a"
+
+
+def test_where_policies_cannot_be_set_their_words_become_arguments() -> None:
+    topology = Topology.model_validate(
+        {
+            "exchanges": {"e": {"alternate_exchange": "u"}, "u": {"type": "fanout"}},
+            "queues": {"a": {"policy": {"max-length": 5}}},
+            "policies": {"cap": {"pattern": "", "definition": {"max-length": 9}}},
+        }
+    )
+    found = compile_topology(topology, {"a"}, with_policies=False)
+    assert found.policies == ()
+    assert found.exchanges[0].arguments == {"alternate-exchange": "u"}
+    assert queues(found)["a"].arguments == {
+        "x-queue-type": "quorum",
+        "x-max-length": 5,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "a.dlq",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def test_a_binding_that_is_written_twice_is_one() -> None:
+    found = compiled(
+        exchanges={"e": {}},
+        queues={"a": {"bind": {"e": ["k"]}}},
+        bindings=[{"source": "e", "destination": "a", "routing_key": "k"}],
+    )
+    assert found.bindings == (Binding("e", "a", "queue", "k"),)
 
 
 @pytest.mark.parametrize(
