@@ -39,7 +39,7 @@ def counts_of(url: str, queue: str) -> Counts:
             found.append(Counts(frame.method.message_count, frame.method.consumer_count))
             session.finish()
 
-        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {error}")))
+        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {reason(error)}")))
         channel.queue_declare(queue, passive=True, callback=answered)
 
     session = Session(url, "runner counts", ask)
@@ -159,11 +159,15 @@ class Drain:
             self._session.finish()
 
     def _channel_closed(self, _: Channel, error: Exception) -> None:
-        if not self._session.is_finished:
-            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {error}"))
+        self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {reason(error)}"))
 
     def _fail(self, reason: str) -> None:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {reason}"))
+
+
+def reason(error: Exception) -> str:
+    """Why a channel is closed, in the broker's words."""
+    return str(getattr(error, "reply_text", error))
 
 
 def moved_properties(method: Any, properties: pika.BasicProperties) -> pika.BasicProperties:

@@ -152,11 +152,6 @@ class Management:
         """Delete a binding; one that is gone already is no error."""
         self._delete(*self._ends(one.binding), one.properties_key)
 
-    def counts(self, queue: str) -> tuple[int, int]:
-        """Messages and consumers of a queue by the broker's statistics, which may be some seconds old."""
-        one = self.request("GET", "queues", self.vhost, queue, query="?columns=messages,consumers")
-        return int(one.get("messages", 0)), int(one.get("consumers", 0))
-
     def _ends(self, binding: Binding) -> tuple[str, ...]:
         kind = "q" if binding.destination_type == "queue" else "e"
         return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)

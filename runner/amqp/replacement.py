@@ -48,7 +48,7 @@ class Replacement:
         there = live.queues.get(name)
         is_old = there is not None and bool(queue_differences(self._queue, there.queue, self._objects, live))
         if there is not None:
-            self._check(there.queue)
+            self._check(there.queue, live)
         before = self._count(live)
         if is_old and there is not None:
             self._set_aside(there.queue, live)
@@ -57,7 +57,7 @@ class Replacement:
         self._management.delete_policy(self._policy)
         self._say(f"queue {name}: {moved} messages are in the new queue; {before} were there before")
 
-    def _check(self, there: Queue) -> None:
+    def _check(self, there: Queue, live: Live) -> None:
         name = self._queue.name
         if STREAM in (there.type, self._queue.type):
             raise RunnerError(f"queue {name!r}: a stream cannot be drained; retire it, or use another name")
@@ -69,7 +69,7 @@ class Replacement:
         ladder = self._objects.ladders.get(name)
         for _, wait_queue in ladder.steps if ladder is not None and there.type == CLASSIC else ():
             # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
-            waiting = self._management.counts(wait_queue)[0]
+            waiting = counts_of(self._url, wait_queue).messages if wait_queue in live.queues else 0
             if waiting:
                 raise RunnerError(f"queue {wait_queue!r}: {waiting} messages wait for a retry; try again after that")
 

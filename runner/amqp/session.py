@@ -60,9 +60,10 @@ class Session:
             self._connection.close()
 
     def fail(self, error: Exception) -> None:
-        """The job cannot be done."""
-        self._error = self._error or error
-        self.finish()
+        """The job cannot be done; once it is done, that its channel closes is no failure."""
+        if not self._is_finished:
+            self._error = error
+            self.finish()
 
     def _closed(self, _: Any, error: Exception) -> None:
         self._end(None if self._is_finished else BrokerAway(reason_of(error, self._url)))

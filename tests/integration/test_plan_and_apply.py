@@ -1,0 +1,280 @@
+"""Each kind of change on a real broker: the plan says so, ``apply`` does so or refuses, and then nothing is left to do."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from tests.rabbit import Vhost, wait_until
+from tests.topologies import Shop
+
+BASE: dict[str, Any] = {
+    "defaults": {"queue_type": "classic"},
+    "exchanges": {"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
+    "queues": {
+        "work": {"bind": {"orders": ["a", "b"]}, "retry": ["1s"], "policy": {"message-ttl": 60000, "max-length": 100}},
+        "fixed": {"arguments": {"x-message-ttl": 60000, "x-max-length": 100}},
+        "lost.all": {"bind": {"lost": [""]}},
+    },
+    "policies": {"cap": {"pattern": "^lost", "definition": {"max-length": 50}}},
+}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(BASE)
+    assert one.run("apply")[0] == 0
+    return one
+
+
+def changed(*keys: str, to: Any) -> dict[str, Any]:
+    topology = copy.deepcopy(BASE)
+    here = topology
+    for key in keys[:-1]:
+        here = here.setdefault(key, {})
+    here[keys[-1]] = to
+    return topology
+
+
+def publish(vhost: Vhost, queue: str, count: int) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    for number in range(count):
+        properties = pika.BasicProperties(message_id=str(number), delivery_mode=2, priority=3, headers={"n": number})
+        channel.basic_publish("", queue, str(number).encode(), properties)
+    connection.close()
+
+
+def count(vhost: Vhost, queue: str) -> int:
+    return len(vhost.messages(queue))
+
+
+def policy(vhost: Vhost, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = vhost.rabbit.api("GET", f"/policies/{vhost.name}/{name}")["definition"]
+    return found
+
+
+def test_from_an_empty_broker_everything_is_created_and_then_nothing_is_to_do(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    shop.write(BASE)
+    plan = shop.plan()
+    assert plan["exit_code"] == 2
+    assert {one["mark"] for one in plan["changes"]} == {"+"}
+    code, output = shop.run("apply")
+    assert (code, output.splitlines()[-1]) == (0, "done: the broker holds what topology.yaml says")
+    assert shop.plan()["changes"] == []
+    assert shop.run("plan") == (0, "nothing to do\n")
+    assert set(vhost.queues()) == {"work", "work.retry.1s", "work.dlq", "fixed", "lost.all"}
+
+
+IN_PLACE = [
+    ("ttl", changed("queues", "work", "policy", "message-ttl", to=5000), ("~", "policy", "fastcommerce.queue.work")),
+    ("max length", changed("queues", "work", "policy", "max-length", to=7), ("~", "policy", "fastcommerce.queue.work")),
+    ("dead letter", changed("queues", "work", "dead_letter", to="parked"), ("~", "policy", "fastcommerce.queue.work")),
+    ("alternate", changed("exchanges", "orders", "alternate_exchange", to="amq.fanout"),
+     ("~", "policy", "fastcommerce.exchange.orders")),
+    ("no alternate", changed("exchanges", "orders", "alternate_exchange", to=None),
+     ("~", "policy", "fastcommerce.exchange.orders")),
+    ("policy", changed("policies", "cap", "definition", to={"expires": 1000_000}), ("~", "policy", "cap")),
+    ("binding added", changed("queues", "work", "bind", to={"orders": ["a", "b", "c"]}),
+     ("+", "binding", "orders -(c)-> work")),
+    ("binding removed", changed("queues", "work", "bind", to={"orders": ["a"]}), ("~", "binding", "orders -(b)-> work")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("topology", "line"), [case[1:] for case in IN_PLACE], ids=[case[0] for case in IN_PLACE])
+def test_what_can_change_in_place_does_so_and_no_message_is_touched(
+    shop: Shop, topology: dict[str, Any], line: tuple[str, str, str]
+) -> None:
+    publish(shop.vhost, "work", 3)
+    shop.write(topology)
+    plan = shop.plan()
+    assert plan["exit_code"] == 2
+    assert line in shop.marks()
+    left = [one["name"] for one in plan["changes"] if one["mark"] in "!-?"]
+    assert left == (["work.dlq"] if "dead_letter" in topology["queues"]["work"] else [])
+    assert shop.run("apply")[0] == 0
+    assert [one["name"] for one in shop.plan()["changes"]] == left
+    assert count(shop.vhost, "work") == 3
+
+
+TO_REPLACE = [
+    ("queue type", changed("queues", "work", "type", to="quorum"), "work", "queue",
+     "type is 'quorum' here, but 'classic' on the broker"),
+    ("ttl argument", changed("queues", "fixed", "arguments", "x-message-ttl", to=5000), "fixed", "queue",
+     "x-message-ttl is 5000 here, but 60000 on the broker"),
+    ("argument gone", changed("queues", "fixed", "arguments", to={"x-max-length": 100}), "fixed", "queue",
+     "x-message-ttl is not set here, but 60000 on the broker"),
+    ("max length argument", changed("queues", "fixed", "arguments", "x-max-length", to=7), "fixed", "queue",
+     "x-max-length is 7 here, but 100 on the broker"),
+    ("durable", changed("queues", "fixed", "durable", to=False), "fixed", "queue",
+     "durable is false here, but true on the broker"),
+    ("exchange type", changed("exchanges", "orders", "type", to="direct"), "orders", "exchange",
+     "type is 'direct' here, but 'topic' on the broker"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("topology", "name", "kind", "why"), [case[1:] for case in TO_REPLACE], ids=[case[0] for case in TO_REPLACE]
+)
+def test_what_cannot_change_is_only_replaced_where_a_person_names_it(
+    shop: Shop, topology: dict[str, Any], name: str, kind: str, why: str
+) -> None:
+    shop.vhost.rabbit.api("PUT", f"/queues/{shop.vhost.name}/foreign", {"durable": True})
+    shop.vhost.rabbit.api("POST", f"/bindings/{shop.vhost.name}/e/orders/q/foreign", {"routing_key": "their.#"})
+    shop.write(topology)
+    plan = shop.plan()
+    assert plan["exit_code"] == 3
+    (line,) = [one for one in plan["changes"] if (one["mark"], one["name"]) == ("!", name)]
+    assert (line["kind"], line["why"]) == (kind, why)
+    assert line["where"].startswith("topology.yaml:")
+    before = shop.vhost.queues()["fixed"], shop.vhost.exchanges()["orders"]["type"]
+    code, output = shop.run("apply")
+    assert code == 3
+    assert f"left: {kind} {name!r}: change it back, or: apply --replace {name}" in output
+    assert (shop.vhost.queues()["fixed"]["arguments"], shop.vhost.exchanges()["orders"]["type"]) == (
+        before[0]["arguments"],
+        before[1],
+    )
+    assert shop.run("apply", "--replace", name)[0] == 0
+    assert [one["mark"] for one in shop.plan()["changes"] if one["mark"] != "?"] == []
+    assert ("orders", "foreign", "their.#") in {
+        (one["source"], one["destination"], one["routing_key"]) for one in shop.vhost.bindings()
+    }
+    bound = {one["routing_key"] for one in shop.vhost.bindings() if one["destination"] == "work"}
+    assert bound == {"a", "b"}
+
+
+def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order_and_properties(shop: Shop) -> None:
+    publish(shop.vhost, "fixed", 50)
+    shop.write(changed("queues", "fixed", "type", to="quorum"))
+    wait_until(lambda: any(one["messages"] == 50 for one in shop.plan()["changes"]), 15, "the count is known")
+    code, output = shop.run("apply", "--replace", "fixed")
+    assert code == 3
+    assert "left: queue 'fixed': it holds 50 messages: add --drain, which moves them into the new one" in output
+    assert shop.vhost.queues()["fixed"]["type"] == "classic"
+    code, output = shop.run("apply", "--replace", "fixed", "--drain")
+    assert code == 0
+    assert "queue fixed: 50 messages are in the new queue; 50 were there before" in output
+    assert shop.vhost.queues()["fixed"]["type"] == "quorum"
+    messages = shop.vhost.messages("fixed")
+    assert [one["payload"] for one in messages] == [str(number) for number in range(50)]
+    assert messages[7]["properties"] == {
+        "message_id": "7", "delivery_mode": 2, "priority": 3, "headers": {"n": 7, "x-delivery-count": 0},
+    }  # fmt: skip
+    assert not [name for name in shop.vhost.queues() if ".drain." in name]
+    assert shop.plan()["changes"] == []
+
+
+def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
+    connection.channel().basic_consume("fixed", lambda *_: None)
+    shop.write(changed("queues", "fixed", "type", to="quorum"))
+    code, output = shop.run("apply", "--replace", "fixed", "--drain")
+    assert code == 1
+    assert "queue 'fixed': 1 consumers read it; stop the services that do, and try again" in output
+    assert shop.vhost.queues()["fixed"]["type"] == "classic"
+    connection.close()
+
+
+def test_a_replaced_queue_takes_its_wait_queues_along(shop: Shop) -> None:
+    shop.write(changed("queues", "work", "type", to="quorum"))
+    assert {("!", "queue", "work"), ("!", "queue", "work.retry.1s")} <= shop.marks()
+    code, output = shop.run("apply")
+    assert code == 3
+    assert "work.retry.1s" not in "".join(line for line in output.splitlines() if line.startswith("left:"))
+    # The classic queue that is still there keeps the policy that fits it.
+    assert "delivery-limit" not in policy(shop.vhost, "fastcommerce.queue.work")
+    assert shop.run("apply", "--replace", "work")[0] == 0
+    assert shop.vhost.queues()["work.retry.1s"]["type"] == "quorum"
+    assert policy(shop.vhost, "fastcommerce.queue.work")["delivery-limit"] == 3
+
+
+def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Shop) -> None:
+    publish(shop.vhost, "fixed", 1)
+    topology = copy.deepcopy(BASE)
+    del topology["queues"]["fixed"], topology["queues"]["lost.all"], topology["policies"]
+    shop.write(topology)
+    plan = shop.plan()
+    assert plan["exit_code"] == 0
+    assert {one["name"] for one in plan["changes"]} == {"fixed", "lost.all", "cap"}
+    assert all(
+        (one["mark"], one["why"]) == ("?", "no longer in topology.yaml; under retire it is deleted")
+        for one in plan["changes"]
+    )
+    topology["retire"] = {"queues": ["fixed", "lost.all"], "policies": ["cap"]}
+    shop.write(topology)
+    wait_until(lambda: any(one["messages"] for one in shop.plan()["changes"]), 15, "the count is known")
+    assert {("-", "queue", "fixed"), ("-", "queue", "lost.all"), ("-", "policy", "cap")} <= shop.marks()
+    code, output = shop.run("apply")
+    assert code == 3
+    assert "left: queue 'fixed': kept, 1 messages and 0 consumers; it must have none" in output
+    assert "fixed" in shop.vhost.queues()
+    assert "lost.all" not in shop.vhost.queues()
+    assert {("-", "queue", "fixed")} == {one for one in shop.marks() if one[0] != "?"}
+    shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/fixed/contents")
+    wait_until(lambda: shop.run("apply")[0] == 0, 15, "the empty queue is deleted")
+    assert shop.plan()["changes"] == []
+
+
+def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
+    api, name = shop.vhost.rabbit.api, shop.vhost.name
+    api("PUT", f"/queues/{name}/theirs", {"durable": True})
+    api("PUT", f"/exchanges/{name}/their.exchange", {"type": "fanout"})
+    api("POST", f"/bindings/{name}/e/orders/q/work", {"routing_key": "theirs", "arguments": {"a": 1}})
+    api("PUT", f"/policies/{name}/theirs", {"pattern": "^their", "definition": {"max-length": 1}, "apply-to": "queues"})
+    assert shop.marks() == {
+        ("?", "queue", "theirs"),
+        ("?", "exchange", "their.exchange"),
+        ("?", "binding", "orders -(theirs {'a': 1})-> work"),
+        ("?", "policy", "theirs"),
+    }
+    assert shop.run("plan")[0] == 0
+    topology = copy.deepcopy(BASE)
+    topology["queues"]["work"]["bind"] = {}
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    bound = [one["routing_key"] for one in shop.vhost.bindings() if one["destination"] == "work"]
+    assert bound == ["theirs"]
+
+
+def test_a_policy_on_the_broker_that_hides_ours_is_told_of(shop: Shop) -> None:
+    body = {"pattern": "^work$", "definition": {"max-length": 1}, "apply-to": "queues", "priority": 5000}
+    shop.vhost.rabbit.api("PUT", f"/policies/{shop.vhost.name}/theirs", body)
+    (warning,) = shop.plan()["warnings"]
+    assert warning.startswith("queue 'work': the broker's own policy 'theirs' hides 'fastcommerce.queue.work'")
+
+
+def test_what_this_broker_is_too_old_for_stops_before_anything_is_changed(shop: Shop) -> None:
+    topology = changed("queues", "new", to={"type": "quorum", "policy": {"delayed-retry-type": "all"}})
+    shop.write(topology)
+    plan = shop.plan()
+    assert plan["exit_code"] == 78
+    assert plan["problems"] == [
+        "policy 'fastcommerce.queue.new': delayed-retry-type needs RabbitMQ 4.3, this is 3.10.8; take it out, or use"
+        " another broker"
+    ] or not plan["problems"][0].endswith("3.10.8")
+    code, output = shop.run("apply")
+    assert code == 78
+    assert "delayed-retry-type needs RabbitMQ 4.3" in output
+    assert "new" not in shop.vhost.queues()
+
+
+def test_an_unknown_name_to_replace_is_a_wrong_command_line(shop: Shop) -> None:
+    code, output = shop.run("apply", "--replace", "work")
+    assert code == 2
+    assert "nothing named 'work' is to be replaced" in output
+
+
+def test_no_broker_is_worth_another_try(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    shop.config["broker"] |= {"url": "amqp://127.0.0.1:1/", "management": "http://127.0.0.1:1"}
+    shop.write(BASE)
+    code, output = shop.run("plan")
+    assert (code, output) == (75, "127.0.0.1:1: connection refused\n")
