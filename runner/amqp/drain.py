@@ -18,6 +18,9 @@ from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
 WINDOW = 500
 #: How many moved messages are acknowledged with one ``basic.ack``.
 ACK_BATCH = 100
+#: How often in a row a queue must call itself empty. The channel answers before it passes on what the queue had sent
+#: it by then; so only when nothing came until the next answer is nothing on its way.
+SURE = 2
 #: Seconds without any progress after which it is given up.
 STALLED = 60.0
 
@@ -63,17 +66,20 @@ class Drain:
         self._published = 0
         self._delete = False
         self._asked = False
+        self._zeros = 0
         self._consumer_tag: str | None = None
         self._progress_before = -1
         #: How many messages were moved.
         self.moved = 0
 
-    def run(self, *, delete: bool = False) -> int:
-        """Move all; with ``delete``, delete the empty source. Returns how many were moved.
+    def run(self, *, delete: bool = False, is_classic: bool = False) -> int:
+        """Move all; with ``delete``, delete the empty source, which a classic queue only lets be done when it is.
+
+        Returns how many were moved.
 
         Raises BrokerAway, and PublishRefused where the target does not take a message.
         """
-        self._delete = delete
+        self._delete, self._is_classic = delete, is_classic
         self._session.run()
         return self.moved
 
@@ -89,6 +95,7 @@ class Drain:
         self._session.loop.call_later(STALLED, self._look)
 
     def _subscribe(self) -> None:
+        self._zeros = 0
         self._consumer_tag = self._channel.basic_consume(
             self._source, self._on_delivery, callback=lambda _: self._ask()
         )
@@ -102,6 +109,7 @@ class Drain:
         self._session.loop.call_later(STALLED, self._look)
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        self._zeros = 0
         self._published += 1
         self._unconfirmed[self._published] = method.delivery_tag
         channel.basic_publish("", self._target, body, moved_properties(method, properties), mandatory=True)
@@ -134,24 +142,26 @@ class Drain:
 
     def _counted(self, frame: Any) -> None:
         self._asked = False
-        is_empty = frame.method.message_count == 0
+        self._zeros = 0 if frame.method.message_count else self._zeros + 1
         if self._unconfirmed:
             return  # meanwhile some came, whose confirms ask again
-        if self._consumer_tag is not None and not is_empty:
-            self._session.loop.call_later(0.05, self._ask)
-        elif self._consumer_tag is None and not is_empty:
+        if self._zeros == 0 and self._consumer_tag is None:
             self._subscribe()
+        elif self._zeros == 0:
+            self._session.loop.call_later(0.05, self._ask)
+        elif self._zeros < SURE:
+            self._ask()
         elif not self._delete:
             self._session.finish()
         elif self._consumer_tag is not None:
-            # Without a consumer none can be on its way to us, so that what the queue then says of itself is all.
-            tag, self._consumer_tag = self._consumer_tag, None
+            # What now comes to it stays in it, where the deletion meets it.
+            tag, self._consumer_tag, self._zeros = self._consumer_tag, None, 0
             self._channel.basic_cancel(tag, callback=lambda _: self._ask())
         else:
-            self._channel.queue_delete(self._source, callback=self._deleted)
+            # On condition that it is empty, which RabbitMQ does not know of quorum queues.
+            self._channel.queue_delete(self._source, if_empty=self._is_classic, callback=self._deleted)
 
     def _deleted(self, frame: Any) -> None:
-        # A quorum queue cannot be deleted on condition that it is empty, so what it held is asked of the answer.
         lost = frame.method.message_count
         if lost:
             self._fail(f"{lost} messages came to {self._source!r} in the moment of its deletion and went with it")
@@ -161,8 +171,8 @@ class Drain:
     def _channel_closed(self, _: Channel, error: Exception) -> None:
         self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {reason(error)}"))
 
-    def _fail(self, reason: str) -> None:
-        self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {reason}"))
+    def _fail(self, why: str) -> None:
+        self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
 
 
 def reason(error: Exception) -> str:

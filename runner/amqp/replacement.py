@@ -52,10 +52,11 @@ class Replacement:
         before = self._count(live)
         if is_old and there is not None:
             self._set_aside(there.queue, live)
-        self._admin.declare(Objects(queues=(self._queue,)))
-        moved = self._fill()
         self._management.delete_policy(self._policy)
-        self._say(f"queue {name}: {moved} messages are in the new queue; {before} were there before")
+        self._admin.declare(Objects(queues=(self._queue,)))
+        self._fill()
+        after = counts_of(self._url, name).messages
+        self._say(f"queue {name}: {after} messages are in the new queue; {before} were there before")
 
     def _check(self, there: Queue, live: Live) -> None:
         name = self._queue.name
@@ -91,15 +92,16 @@ class Replacement:
             self._management.put_binding(replace(one.binding, destination=self._new))
         for one in bound:
             self._management.delete_binding(one)
-        self._move(there.name, self._old, delete=True)
+        self._move(there.name, self._old, there.type)
 
-    def _fill(self) -> int:
+    def _fill(self) -> None:
         """From the two others to the queue as it shall be."""
         live = self._management.live()
-        moved = self._move(self._old, self._queue.name, delete=True) if self._old in live.queues else 0
+        if self._old in live.queues:
+            self._move(self._old, self._queue.name, self._queue.type)
         if self._new not in live.queues:
-            return moved
-        moved += self._move(self._new, self._queue.name, delete=False)
+            return
+        self._move(self._new, self._queue.name, None)
         ours = {one.key for one in self._objects.bindings}
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
@@ -109,14 +111,15 @@ class Replacement:
             if binding.key in ours or binding.key not in live.owned.bindings:
                 self._management.put_binding(binding)
             self._management.delete_binding(one)
-        return moved + self._move(self._new, self._queue.name, delete=True)
+        self._move(self._new, self._queue.name, self._queue.type)
 
     def _beside(self, name: str) -> Queue:
         kind = self._queue.type
         limit = {"x-delivery-limit": NO_LIMIT} if kind == QUORUM else {}
         return Queue(name, True, {QUEUE_TYPE: kind, **limit})
 
-    def _move(self, source: str, target: str, *, delete: bool) -> int:
+    def _move(self, source: str, target: str, delete: str | None) -> None:
+        """Move all messages; ``delete`` is the type of a source to delete then, None for one that stays."""
         total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
 
         def progress(moved: int) -> None:
@@ -125,4 +128,5 @@ class Replacement:
                 due += PROGRESS
                 self._say(f"queue {self._queue.name}: {moved} of {max(moved, total)} moved to {target}")
 
-        return Drain(self._url, source, target, progress).run(delete=delete)
+        drain = Drain(self._url, source, target, progress)
+        drain.run(delete=delete is not None, is_classic=delete == CLASSIC)

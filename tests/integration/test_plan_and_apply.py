@@ -1,4 +1,4 @@
-"""Each kind of change on a real broker: the plan says so, ``apply`` does so or refuses, and then nothing is left to do."""
+"""Each kind of change on a real broker: the plan says so, ``apply`` does so or refuses, and then nothing is left."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ IN_PLACE = [
     ("policy", changed("policies", "cap", "definition", to={"expires": 1000_000}), ("~", "policy", "cap")),
     ("binding added", changed("queues", "work", "bind", to={"orders": ["a", "b", "c"]}),
      ("+", "binding", "orders -(c)-> work")),
-    ("binding removed", changed("queues", "work", "bind", to={"orders": ["a"]}), ("~", "binding", "orders -(b)-> work")),
+    ("binding removed", changed("queues", "work", "bind", to={"orders": ["a"]}),
+     ("~", "binding", "orders -(b)-> work")),
 ]  # fmt: skip
 
 
