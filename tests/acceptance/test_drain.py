@@ -15,8 +15,8 @@ from typing import Any
 
 import pika
 import pytest
-from pika.adapters.select_connection import IOLoop
 
+from runner.amqp.session import Session
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -25,14 +25,13 @@ MESSAGES = 100_000
 
 def publish_all(url: str, count: int) -> None:
     """Publish numbered messages, pipelined and confirmed."""
-    loop: Any = IOLoop()
     confirmed = 0
 
     def on_confirm(frame: Any) -> None:
         nonlocal confirmed
         confirmed = max(confirmed, frame.method.delivery_tag)
         if confirmed == count:
-            connection.close()
+            session.finish()
 
     def on_channel(channel: Any) -> None:
         channel.confirm_delivery(on_confirm)
@@ -40,13 +39,8 @@ def publish_all(url: str, count: int) -> None:
             properties = pika.BasicProperties(message_id=str(number), delivery_mode=2)
             channel.basic_publish("shop", "work", b"x" * 100, properties)
 
-    connection: Any = pika.SelectConnection(
-        pika.URLParameters(url),
-        on_open_callback=lambda _: connection.channel(on_open_callback=on_channel),
-        on_close_callback=lambda *_: loop.stop(),
-        custom_ioloop=loop,
-    )
-    loop.start()
+    session = Session(url, "test publisher", on_channel)
+    session.run(60)
 
 
 def take_all(url: str, queue: str) -> list[tuple[int, bool]]:
