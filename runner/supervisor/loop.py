@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
+from runner.supervisor.child import Child
 from runner.supervisor.console import Console
 from runner.supervisor.gate import Gate
 from runner.supervisor.guard import Guard
-from runner.supervisor.lines import LineReader
-from runner.supervisor.process import Process
 from runner.supervisor.program import Program
+from runner.supervisor.report import report
 from runner.supervisor.state import (
     Action,
     Event,
@@ -32,8 +32,6 @@ from runner.supervisor.state import (
     step,
 )
 
-#: Seconds for the rest of a dead child's output; a grandchild that escaped may hold the pipe open for ever.
-DRAIN_TIME = 0.5
 #: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
 SAME_KEY_PRESS = 0.3
 
@@ -42,14 +40,17 @@ class Supervisor:
     """Runs programs in slots until SIGTERM or SIGINT; a second signal kills instead of asking."""
 
     def __init__(self, programs: Sequence[Program], prepare: Callable[[], None], console: Console) -> None:
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
         self._programs = {program.slot: program for program in programs}
         self._slots = {program.slot: Slot(program.slot, program.policy) for program in programs}
-        self._processes: dict[str, Process] = {}
+        self._children: dict[str, Child] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._readers: dict[str, tuple[LineReader, LineReader]] = {}
         #: What was last said of the gate; it is not said again.
         self._said_waiting = self._said_refused = ""
         self._announced: set[str] = set()
+        #: Slots that are to be forgotten once they have stopped.
+        self._leaving: set[str] = set()
         self._prepare, self._console = prepare, console
         self._was_complete = False
         self._stopping = False
@@ -57,10 +58,19 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until all is stopped; returns the exit code: 0, or 1 when a service had given up."""
-        return asyncio.run(self._main())
+        with self._runner:
+            return self._runner.run(self._main())
+
+    def update(self, programs: Sequence[Program]) -> None:
+        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread.
+
+        Only slots whose program differs are restarted, only those that are new are started, and only those that are
+        gone are stopped.
+        """
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._update, programs)
 
     async def _main(self) -> int:
-        self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._loop.add_signal_handler(number, self._on_signal, number)
@@ -81,19 +91,20 @@ class Supervisor:
         slot, actions = step(before, event, time.monotonic())
         self._slots[name] = slot
         self._set_timer(slot)
-        if slot.state is not before.state:
-            self._report(before, slot)
+        told = report(before, slot, time.monotonic()) if slot.state is not before.state else None
+        if told is not None:
+            self._console.say(*told)
         for action in actions:
             self._perform(name, action)
 
     def _perform(self, name: str, action: Action) -> None:
         if action is Action.SPAWN:
             self._spawn(name)
-        elif name in self._processes and action is Action.TERMINATE:
-            self._processes[name].terminate()
-        elif name in self._processes:
+        elif name in self._children and action is Action.TERMINATE:
+            self._children[name].terminate()
+        elif name in self._children:
             self._console.say(f"{name} {self._slots[name].why}: killed", "warning")
-            self._processes[name].kill()
+            self._children[name].kill()
 
     def _set_timer(self, slot: Slot) -> None:
         timer = self._timers.pop(slot.name, None)
@@ -126,6 +137,37 @@ class Supervisor:
         elif any(slot.state is State.FATAL for slot in before_gate):
             self._stop_all("what the services need could not be started", EXIT_FAILURE)
 
+    # Changing what runs.
+
+    def _update(self, programs: Sequence[Program]) -> None:
+        if self._stopping:
+            return
+        new = {program.slot: program for program in programs}
+        old = {name: program for name, program in self._programs.items() if program.after_prepare}
+        for name in old.keys() - new.keys():
+            self._leaving.add(name)
+            self._feed(name, Stop())
+        for name, program in new.items():
+            is_back = name in self._leaving
+            self._leaving.discard(name)
+            self._programs[name] = program
+            if name not in self._slots:
+                self._slots[name] = Slot(name, program.policy)
+                self._feed(name, Start())
+            elif is_back or program != old.get(name):
+                self._console.say(f"{name}: restarting with what changed")
+                # In place of what stops now, or at once where nothing runs.
+                self._feed(name, Stop())
+                self._feed(name, Start())
+        self._forget_gone()
+        self._advance()
+
+    def _forget_gone(self) -> None:
+        for name in [one for one in self._leaving if self._slots[one].state is State.STOPPED]:
+            self._leaving.discard(name)
+            self._announced.discard(name)
+            del self._slots[name], self._programs[name]
+
     # Stopping: first the services, then what they needed.
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -133,8 +175,8 @@ class Supervisor:
             if time.monotonic() - self._stopping_since < SAME_KEY_PRESS:
                 return
             self._console.say("stopping at once")
-            for process in self._processes.values():
-                process.kill()
+            for child in self._children.values():
+                child.kill()
             return
         given_up = [slot for slot in self._slots.values() if slot.state is State.FATAL]
         self._stop_all(f"{signal.Signals(number).name} received", EXIT_FAILURE if given_up else EXIT_OK)
@@ -190,32 +232,24 @@ class Supervisor:
     # Processes.
 
     def _spawn(self, name: str) -> None:
-        program = self._programs[name]
+        program, has_crashed = self._programs[name], self._slots[name].has_crashed
+        on_word, on_line = partial(self._on_word, name), partial(self._console.child, name)
+        on_exit = partial(self._on_exit, name, program)
         try:
-            process = Process(program, after_crash=self._slots[name].has_crashed)
+            child = Child(self._loop, program, on_word, on_line, on_exit, after_crash=has_crashed)
         except OSError as error:
             self._feed(name, SpawnFailed(f"{program.command[0]}: {error.strerror}", random.random()))
             return
-        self._processes[name] = process
+        self._children[name] = child
         self._announced.discard(name)
-        self._readers[name] = (
-            LineReader(self._loop, process.lifeline, partial(self._on_word, name)),
-            LineReader(self._loop, process.output, partial(self._console.child, name)),
-        )
-        self._loop.add_reader(process.exit_descriptor, self._on_exit, name, process)
-        self._guard.add(process.pid)
-        self._feed(name, Spawned(process.pid))
+        self._guard.add(child.pid)
+        self._feed(name, Spawned(child.pid))
 
-    def _on_exit(self, name: str, process: Process) -> None:
-        self._loop.remove_reader(process.exit_descriptor)
-        words, output = self._readers.pop(name)
-        words.finish(0)  # at once, so that no late word is taken for one of the next process
-        output.finish(DRAIN_TIME)
-        code = process.reap()
-        self._guard.remove(process.pid)
-        del self._processes[name]
+    def _on_exit(self, name: str, program: Program, code: int) -> None:
+        self._guard.remove(self._children.pop(name).pid)
         self._feed(name, Exited(code, random.random()))
-        if not self._stopping and not self._programs[name].after_prepare:
+        self._forget_gone()
+        if not self._stopping and not program.after_prepare:
             self._gate.shut(f"{name}")
         elif not self._stopping and code == EXIT_BROKER:
             self._gate.invalidate(f"{name} found the broker away or without its topology")
@@ -232,17 +266,3 @@ class Supervisor:
             if not self._was_complete and self._announced == self._slots.keys():
                 self._was_complete = True
                 self._console.say("everything is RUNNING; Ctrl-C stops it")
-
-    # Telling people.
-
-    def _report(self, before: Slot, slot: Slot) -> None:
-        name = slot.name
-        if slot.state is State.BACKOFF and slot.deadline is not None:
-            delay = max(0.0, slot.deadline - time.monotonic())
-            when = f"in {delay:.1f} s" if delay >= 0.05 else "now"
-            counted = f" ({len(slot.failures)}/{slot.policy.limit})" if slot.failures else ""
-            self._console.say(f"{name} {slot.why}: restarting {when}{counted}", "warning")
-        elif slot.state is State.FATAL:
-            self._console.say(f"{name} FATAL, {slot.why}: given up; mend it and start the runner again", "error")
-        elif slot.state is State.STOPPED and before.pid is not None:
-            self._console.say(f"{name} stopped")

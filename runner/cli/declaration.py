@@ -1,0 +1,74 @@
+"""Keep the topology on the broker what the files say, and tell of it on the console."""
+
+from __future__ import annotations
+
+import threading
+
+from runner.broker.find import Answering, Container, PrivateNode
+from runner.config.project import Project
+from runner.errors import BrokerAway, DeclarationRefused
+from runner.supervisor.console import Console
+
+#: What the services will use: a broker that is there, one that is started, or one that may come.
+FoundBroker = Answering | PrivateNode | Container | BrokerAway
+#: Seconds that a broker of ours may take to listen for HTTP after it answers AMQP.
+PATIENCE = 5.0
+
+
+class Declaration:
+    """The project as it runs; ``prepare`` is what its services wait for."""
+
+    def __init__(self, project: Project, broker: FoundBroker, console: Console) -> None:
+        #: The project of the moment.
+        self.project = project
+        # What is prepared for one project must not undo what is taken over from the next.
+        self._lock = threading.Lock()
+        self._broker, self._console = broker, console
+
+    def prepare(self) -> None:
+        """Do the safe part of the plan.
+
+        Raises BrokerError when the broker is away, DeclarationRefused where something would have to be replaced.
+        """
+        with self._lock:
+            lines = self._reconcile(self.project, show_created=False)
+        if lines and isinstance(self._broker, PrivateNode | Container):
+            lines.append("this broker is the project's own: 'make reset' starts it afresh, without any of its messages")
+        if lines:
+            raise DeclarationRefused("\n".join(lines))
+
+    def take_over(self, project: Project) -> list[str]:
+        """Do the safe part of another project's plan; returns a line for each thing that would have to be replaced.
+
+        Raises BrokerError, and DeclarationRefused where the broker refuses it; the project then stays what it was.
+        """
+        with self._lock:
+            lines = self._reconcile(project, show_created=True)
+            self.project = project
+            return lines
+
+    def _reconcile(self, project: Project, *, show_created: bool) -> list[str]:
+        # Here and not above: pika takes its time to import, and is not needed before the broker answers.
+        from runner.cli.plan import change_line, known_management
+        from runner.reconcile import bring, examine
+        from runner.topology.apply import Consent, in_place
+        from runner.topology.change import Mark
+
+        say, is_ours = self._console.say, isinstance(self._broker, PrivateNode | Container)
+        url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
+        examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
+        plan = examination.plan
+        for line in (*plan.uncompared, *plan.warnings):
+            say(line, "warning")
+        shown = plan.of(Mark.CREATE) if show_created else ()
+        for change in (*shown, *in_place(plan, Consent(), examination.objects)):
+            say(f"topology: {change_line(change)}")
+        left = bring(examination, Consent(), lambda line: say(f"topology: {line}"))
+        for change, needs in left:
+            if change.mark is Mark.RETIRE:
+                say(f"topology: {change_line(change)}; {needs}")
+        return [
+            f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
+            for change, needs in left
+            if change.mark is Mark.REPLACE
+        ]
