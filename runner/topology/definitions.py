@@ -10,6 +10,7 @@ from runner.errors import RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _RESERVED = "amq."
+_SECTIONS = ("exchanges", "queues", "bindings", "policies")
 
 
 def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
@@ -68,7 +69,10 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
 
     ``vhost`` may be left out where there is only one. Raises RunnerError where this is no such export.
     """
-    if not isinstance(data, dict) or not any(isinstance(data.get(key), list) for key in ("queues", "exchanges")):
+    sections = [data.get(key) or [] for key in _SECTIONS] if isinstance(data, dict) else []
+    if not any(sections) or not all(
+        isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in sections
+    ):
         raise RunnerError("not an export of RabbitMQ; allowed: the JSON of rabbitmqctl export_definitions")
     chosen = _vhost(data, vhost)
 

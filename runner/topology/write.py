@@ -16,6 +16,7 @@ from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 #: A longer mapping is written with a line for each key.
 _LINE = 100
@@ -143,18 +144,18 @@ def _block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
         yield from (f"{indent}- {write_flow(item)}" for item in content)
         return
     for key, value in content.items():
-        line = f"{indent}{write_flow(key)}: {write_flow(value)}"
+        line = f"{indent}{_key(key)}: {write_flow(value)}"
         if len(line) <= _LINE or not isinstance(value, dict):
             yield line
         else:
-            yield f"{indent}{write_flow(key)}:"
+            yield f"{indent}{_key(key)}:"
             yield from _block(value, depth + 1)
 
 
 def write_flow(value: Any, dollar: str = "$$") -> str:
     """One value as YAML on one line; in a topology.yaml, a dollar sign is written twice, or it begins a variable."""
     if isinstance(value, dict):
-        pairs = (f"{write_flow(key, dollar)}: {write_flow(one, dollar)}" for key, one in value.items())
+        pairs = (f"{_key(key)}: {write_flow(one, dollar)}" for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write_flow(one, dollar) for one in value) + "]"
@@ -162,5 +163,11 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # JSON's text is YAML's double-quoted text.
-    return json.dumps(value, ensure_ascii=False).replace("$", dollar)
+    # JSON's text is YAML's double-quoted text, but for characters that YAML takes for line breaks or not at all.
+    text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return text.replace("$", dollar)
+
+
+def _key(name: str) -> str:
+    # Variables are only known in values.
+    return write_flow(name, "$")

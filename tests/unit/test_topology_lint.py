@@ -1,0 +1,186 @@
+"""What lint finds, what it leaves alone, and how a finding is silenced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.config.settings import Config
+from runner.config.topology import Topology
+from runner.topology.lint import RULES, Finding, lint
+
+SERVICES: dict[str, Any] = {
+    "shop": {"publishes": {"orders": ["order.created"]}},
+    "worker": {"consumes": ["work"]},
+}
+
+
+def found(topology: dict[str, Any], services: dict[str, Any] | None = None) -> list[Finding]:
+    config = Config.model_validate({"services": SERVICES if services is None else services})
+    return lint(Topology.model_validate(topology), config.services)
+
+
+def codes(topology: dict[str, Any], services: dict[str, Any] | None = None) -> list[tuple[str, str]]:
+    return [(one.code, one.name) for one in found(topology, services)]
+
+
+def shop(**more: Any) -> dict[str, Any]:
+    topology: dict[str, Any] = {
+        "exchanges": {"orders": {"type": "topic"}},
+        "queues": {"work": {"bind": {"orders": ["order.#"]}}},
+    }
+    for section, content in more.items():
+        topology.setdefault(section, {}).update(content)
+    return topology
+
+
+def test_a_topology_in_order_has_no_findings() -> None:
+    assert codes(shop()) == []
+
+
+def test_a_key_that_no_queue_gets_is_found_where_it_is_published() -> None:
+    (one,) = found(shop(queues={"work": {"bind": {"orders": ["invoice.#"]}}}))[:1]
+    assert (one.code, one.name, one.file) == ("unroutable-key", "order.created", "config.yaml")
+    assert one.path == ("services", "shop", "publishes", "orders", 0)
+    assert one.reason == (
+        "shop publishes 'order.created' to 'orders', and no queue gets it: it is returned as unroutable"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "binding", "is_found"),
+    [
+        ("order.created.{currency}", "order.created.*", False),
+        ("order.created.{currency}", "order.created.usd", False),
+        ("order.created.{currency}", "order.created", True),
+        ("order.created.{currency}.{region}", "#.eu", False),
+        ("order.created.{currency}", "order.*.*.#", False),
+        ("order.created.{currency}", "invoice.#", True),
+    ],
+)
+def test_a_field_of_a_routing_key_may_be_any_one_word(template: str, binding: str, is_found: bool) -> None:
+    services = SERVICES | {"shop": {"publishes": {"orders": [template]}}}
+    result = codes(shop(queues={"work": {"bind": {"orders": [binding]}}}), services)
+    assert (("unroutable-key", template) in result) is is_found
+
+
+def test_a_key_that_only_the_alternate_exchange_takes_is_found_as_that() -> None:
+    topology = shop(
+        exchanges={"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
+        queues={"work": {"bind": {"orders": ["invoice"]}}, "lost.all": {"bind": {"lost": [""]}}},
+    )
+    result = found(topology)
+    assert [(one.code, one.name) for one in result] == [
+        ("only-alternate", "order.created"),
+        ("unmatched-binding", "orders invoice"),
+    ]
+    assert "only the alternate exchange takes it, to lost.all" in result[0].reason
+
+
+def test_a_binding_that_nothing_published_matches_is_found_at_its_line() -> None:
+    (one,) = found(shop(queues={"work": {"bind": {"orders": ["order.#", "ordr.#"]}}}))
+    assert (one.code, one.path) == ("unmatched-binding", ("queues", "work", "bind", "orders", 1))
+
+
+def test_bindings_between_exchanges_are_followed() -> None:
+    topology = shop(
+        exchanges={"audit": {"type": "fanout"}, "by.region": {"type": "direct"}},
+        queues={"all": {"bind": {"audit": [""]}}, "eu": {"bind": {"by.region": ["order.created"]}}},
+        bindings={},
+    )
+    topology["bindings"] = [
+        {"source": "orders", "destination": "audit", "destination_type": "exchange", "routing_key": "#"},
+        {"source": "audit", "destination": "by.region", "destination_type": "exchange"},
+        {
+            "source": "by.region",
+            "destination": "orders",
+            "destination_type": "exchange",
+            "routing_key": "order.created",
+        },
+    ]
+    assert codes(topology) == [("unread-queue", "all"), ("unread-queue", "eu")]
+
+
+def test_a_queue_that_nobody_reads_is_found_but_not_one_for_what_others_could_not_handle() -> None:
+    topology = shop(
+        exchanges={"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
+        queues={
+            "forgotten": {"bind": {"orders": ["order.#"]}},
+            "lost.all": {"bind": {"lost": [""]}},
+            "log": {"type": "stream", "bind": {"orders": ["order.#"]}},
+            "work": {"bind": {"orders": ["order.#"]}, "dead_letter": "parked"},
+            "parked": {},
+        },
+    )
+    assert codes(topology) == [("unread-queue", "forgotten")]
+
+
+def test_dead_letters_that_no_queue_gets_are_found() -> None:
+    topology = shop(
+        exchanges={"dead": {"type": "direct"}},
+        queues={
+            "work": {"bind": {"orders": ["order.#"]}},
+            "a": {"arguments": {"x-dead-letter-exchange": "dead", "x-dead-letter-routing-key": "a"}},
+            "b": {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "missing"}},
+            "c": {"arguments": {"x-dead-letter-exchange": ""}},
+            "d": {"policy": {"dead-letter-exchange": "nowhere"}},
+        },
+    )
+    services = SERVICES | {"worker": {"consumes": ["work"]}}
+    assert [one for one in codes(topology, services) if one[0] == "dead-letter-nowhere"] == [
+        ("dead-letter-nowhere", name) for name in "abcd"
+    ]
+
+
+def test_a_message_that_waits_and_returns_to_nowhere_is_found() -> None:
+    wait = {"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wrok"}
+    assert codes(shop(queues={"wait": {"arguments": wait}})) == [("retry-nowhere", "wait")]
+    wait["x-dead-letter-routing-key"] = "work"
+    assert codes(shop(queues={"wait": {"arguments": wait}})) == []
+
+
+def test_dead_letters_that_go_round_are_found_once() -> None:
+    topology = shop(
+        queues={
+            "work": {"bind": {"orders": ["order.#"]}, "dead_letter": "b"},
+            "b": {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "c"}},
+            "c": {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work"}},
+        }
+    )
+    (one,) = [one for one in found(topology) if one.code == "dead-letter-cycle"]
+    assert "dead letters go round: work -> b -> c -> work" in one.reason
+
+
+def test_a_policy_that_another_one_hides_is_found() -> None:
+    policies = {
+        "cap": {"pattern": "^work$", "definition": {"max-length": 5}, "priority": 1},
+        "all": {"pattern": "", "definition": {"expires": 5000}, "priority": 2},
+        "exchanges": {"pattern": "", "apply_to": "exchanges", "definition": {"alternate-exchange": "orders"}},
+    }
+    (one,) = [one for one in found(shop(policies=policies)) if one.code == "hidden-policy"]
+    assert (one.name, one.path) == ("cap", ("policies", "cap"))
+    assert one.reason == "for 'work' the policy 'all' hides 'cap': only one applies"
+
+
+def test_an_exchange_that_nothing_uses_is_found() -> None:
+    assert codes(shop(exchanges={"old": {}})) == [("unused-exchange", "old")]
+
+
+def test_a_finding_is_silenced_by_its_code_and_name_and_a_silence_for_nothing_is_a_finding() -> None:
+    topology = shop(exchanges={"old": {}, "older": {}})
+    topology["silence"] = {"unused-exchange": ["old"]}
+    assert codes(topology) == [("unused-exchange", "older")]
+    topology["silence"] = {"unused-exchange": ["*"]}
+    assert codes(topology) == []
+    topology["silence"] = {"unused-exchange": ["*", "orders"], "no-such-code": ["x"]}
+    result = found(topology)
+    assert [(one.code, one.name) for one in result] == [("unused-silence", "x"), ("unused-silence", "orders")]
+    assert result[0].reason == "there is no code 'no-such-code'"
+    assert result[1].path == ("silence", "unused-exchange", 1)
+
+
+def test_every_rule_has_a_remedy_and_a_page_of_rabbitmq_s_documentation() -> None:
+    for rule in RULES.values():
+        assert rule.remedy
+        assert rule.link.startswith("https://www.rabbitmq.com/docs/")

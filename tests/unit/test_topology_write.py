@@ -1,0 +1,162 @@
+"""From exact objects to a topology.yaml and back: nothing is lost, and a second time nothing changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.config.document import Document
+from runner.config.reference import check_references
+from runner.config.topology import Topology
+from runner.config.validation import validate_document
+from runner.errors import RunnerError
+from runner.topology.compile import compile_topology
+from runner.topology.definitions import from_definitions, to_definitions
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.write import write_flow, write_topology
+
+EXAMPLES = Path(__file__).parent.parent / "definitions"
+
+
+def read(text: str) -> Topology:
+    """A topology.yaml's text as ``check`` reads it; it has no faults."""
+    document = Document("topology.yaml", text, {})
+    topology = validate_document(Topology, document)
+    check_references(topology, document)
+    assert document.faults == []
+    return topology
+
+
+def as_sets(objects: Objects) -> dict[str, Any]:
+    return {
+        "exchanges": {one.name: one for one in objects.exchanges},
+        "queues": {one.name: one for one in objects.queues},
+        "bindings": {one.key for one in objects.bindings},
+        "policies": {one.name: one for one in objects.policies},
+    }
+
+
+def example(name: str) -> Any:
+    return json.loads((EXAMPLES / name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "vhost"), [("alternate-exchange.json", None), ("openstack.json", "/openstack"), ("render-farm.json", None)]
+)
+def test_a_public_system_is_imported_rendered_and_imported_again_to_the_same(name: str, vhost: str | None) -> None:
+    objects, _ = from_definitions(example(name), vhost)
+    text = write_topology(objects)
+    rendered = compile_topology(read(text))
+    assert as_sets(rendered) == as_sets(objects)
+    again, notes = from_definitions(json.loads(json.dumps(to_definitions(rendered, vhost or "/"))))
+    assert as_sets(again) == as_sets(objects)
+    assert notes == []
+    assert write_topology(again) == text
+
+
+def test_an_import_reads_as_a_person_would_write_it() -> None:
+    objects, notes = from_definitions(example("render-farm.json"))
+    assert write_topology(objects) == (
+        "# yaml-language-server: $schema=docs/schema/topology.json\n"
+        "defaults: {durable: true, queue_type: classic}\n"
+        "\n"
+        "exchanges:\n"
+        "  render: {type: topic}\n"
+        "  delay: {type: topic}\n"
+        "\n"
+        "queues:\n"
+        "  delay:\n"
+        '    bind: {delay: ["#"]}\n'
+        "    arguments:\n"
+        "      x-message-ttl: 2000\n"
+        "      x-dead-letter-exchange: render\n"
+        "      x-dead-letter-routing-key: delayed.render\n"
+        '  me-render: {bind: {render: ["#.me-render"]}}\n'
+        '  render: {bind: {render: ["#.render"]}}\n'
+    )
+    assert notes == ["not taken, 2 users: topology.yaml has none"]
+
+
+def test_several_vhosts_want_one_to_be_named() -> None:
+    with pytest.raises(RunnerError, match=r"several vhosts, /, /openstack; name one with --vhost"):
+        from_definitions(example("openstack.json"))
+    with pytest.raises(RunnerError, match=r"vhost 'x' is not there; allowed: /, /openstack"):
+        from_definitions(example("openstack.json"), "x")
+    _, notes = from_definitions(example("openstack.json"), "/openstack")
+    assert "not taken, 1 exchanges and queues of other vhosts; name one with --vhost" in notes
+
+
+@pytest.mark.parametrize("data", [[], {}, {"queues": 5}, {"queues": [{"nam": "a"}]}, {"queues": [5]}])
+def test_what_is_no_export_is_told_as_that(data: Any) -> None:
+    with pytest.raises(RunnerError, match="not an export of RabbitMQ"):
+        from_definitions(data)
+
+
+def test_the_shorthand_comes_back_from_its_expansion() -> None:
+    text = """\
+exchanges:
+  orders: {type: topic, alternate_exchange: lost}
+  lost: {type: fanout}
+queues:
+  work: {bind: {orders: [a, b]}, retry: [500ms, 1m], dead_letter: parked, policy: {max-length: 5}}
+  lost.all: {bind: {lost: [""]}}
+policies:
+  cap: {pattern: "^work$$", definition: {max-length-bytes: 1000}}
+"""
+    objects = compile_topology(read(text))
+    written = read(write_topology(objects))
+    assert written.queues["work"].retry == [0.5, 60.0]
+    assert written.queues["work"].dead_letter == "parked"
+    assert written.queues["work"].policy == {"max-length": 5}
+    assert written.exchanges["orders"].alternate_exchange == "lost"
+    assert set(written.queues) == {"work", "lost.all"}
+    assert as_sets(compile_topology(written)) == as_sets(objects)
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
+    lambda text: not text.startswith("amq.")
+)
+VALUES = st.sampled_from(["", "eu", "1e3", "0o17", "null", "yes", "${HOME}", "$$"]) | st.integers(0, 9) | st.booleans()
+
+
+@given(st.recursive(NAMES | VALUES | st.none(), lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner)))
+def test_whatever_is_written_is_read_as_the_same_value(value: Any) -> None:
+    assert Document("x.yaml", f"value: {write_flow(value)}\n", {"HOME": "/"}).data == {"value": value}
+
+
+@st.composite
+def some_objects(draw: st.DrawFn) -> Objects:
+    exchanges = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
+    queues = draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
+    kinds = ("direct", "topic", "fanout", "headers")
+    settings = st.dictionaries(st.sampled_from(["x-max-length", "x-expires"]), st.integers(1, 9))
+    return Objects(
+        tuple(
+            Exchange(name, draw(st.sampled_from(kinds)), draw(st.booleans()), draw(st.booleans())) for name in exchanges
+        ),
+        tuple(Queue(name, True, {"x-queue-type": "classic", **draw(settings)}, draw(st.booleans())) for name in queues),
+        tuple(
+            Binding(draw(st.sampled_from(exchanges)), draw(st.sampled_from(queues)), "queue", key, arguments)
+            for key, arguments in draw(
+                st.lists(st.tuples(NAMES, st.dictionaries(NAMES, VALUES | st.none(), max_size=2)), max_size=3)
+            )
+        ),
+        tuple(
+            Policy(name, "^a", "queues", {"max-length": draw(st.integers(1, 9))}, draw(st.integers(0, 1000)))
+            for name in draw(st.lists(NAMES, max_size=2, unique=True))
+            if not name.startswith("fastcommerce.")
+        ),
+    )
+
+
+@given(some_objects())
+def test_any_topology_survives_being_written_and_read(objects: Objects) -> None:
+    unique = Objects(
+        objects.exchanges, objects.queues, tuple({one.key: one for one in objects.bindings}.values()), objects.policies
+    )
+    assert as_sets(compile_topology(read(write_topology(unique)))) == as_sets(unique)
