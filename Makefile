@@ -33,9 +33,10 @@ lock: ## renew the locked packages from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o requirements-test.txt
 
-schema: ## write the JSON Schemas that editors use
+schema: ## write the JSON Schemas that editors use, and the picture of the topology
 	@.venv/bin/python -m runner schema config > docs/schema/config.json
 	@.venv/bin/python -m runner schema topology > docs/schema/topology.json
+	@.venv/bin/python -m runner graph --format svg > docs/topology.svg
 
 reset: ## forget what ran: remove var/ with the private broker, its queues and messages
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi

@@ -95,7 +95,7 @@ class Rabbit:
             env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/lib/rabbitmq/bin"},
         )
 
-    def api(self, method: str, path: str, body: Any = None) -> Any:
+    def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
         """Ask the management API."""
         request = urllib.request.Request(
             f"{self.management.rstrip('/')}/api{path}",
@@ -106,7 +106,7 @@ class Rabbit:
                 "Content-Type": "application/json",
             },
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
             raw = response.read()
         return json.loads(raw) if raw else None
 

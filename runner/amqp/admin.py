@@ -38,7 +38,7 @@ class Admin:
 
     def put_binding(self, binding: Binding) -> None:
         """Create a binding that is not ours."""
-        self._management.put_binding(binding)
+        self.declare(Objects(bindings=(binding,)))
 
     def delete_binding(self, one: LiveBinding) -> None:
         """Delete a binding."""

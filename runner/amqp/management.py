@@ -11,6 +11,7 @@ import urllib3
 
 from runner.address import Address, authority
 from runner.errors import RunnerError
+from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
@@ -143,11 +144,6 @@ class Management:
         """Delete an exchange with its bindings; one that is gone already is no error."""
         self._delete("exchanges", self.vhost, name)
 
-    def put_binding(self, binding: Binding) -> None:
-        """Create a binding that another client made, with the types of its arguments as JSON has them."""
-        body = {"routing_key": binding.routing_key, "arguments": dict(binding.arguments)}
-        self.request("POST", *self._ends(binding), body=body)
-
     def delete_binding(self, one: LiveBinding) -> None:
         """Delete a binding; one that is gone already is no error."""
         self._delete(*self._ends(one.binding), one.properties_key)
@@ -194,9 +190,9 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
 
 
 def _binding(one: dict[str, Any]) -> LiveBinding:
-    binding = Binding(
-        one["source"], one["destination"], one["destination_type"], one["routing_key"], one.get("arguments") or {}
-    )
+    # A header's value of nothing has this word in the API, which itself takes no such value.
+    arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
+    binding = Binding(one["source"], one["destination"], one["destination_type"], one["routing_key"], arguments)
     return LiveBinding(binding, one.get("properties_key", "~"))
 
 

@@ -89,7 +89,7 @@ class Replacement:
         bound = [one for one in bound if one.binding.destination_type == "queue"]
         # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
         for one in bound:
-            self._management.put_binding(replace(one.binding, destination=self._new))
+            self._admin.put_binding(replace(one.binding, destination=self._new))
         for one in bound:
             self._management.delete_binding(one)
         self._move(there.name, self._old, there.type)
@@ -109,7 +109,7 @@ class Replacement:
             binding = replace(one.binding, destination=self._queue.name)
             # What we had bound and topology.yaml no longer says is not bound again.
             if binding.key in ours or binding.key not in live.owned.bindings:
-                self._management.put_binding(binding)
+                self._admin.put_binding(binding)
             self._management.delete_binding(one)
         self._move(self._new, self._queue.name, self._queue.type)
 

@@ -49,6 +49,10 @@ def render(folder: Path, definitions: bool, permissions: bool, as_json: bool) ->
             click.echo(shlex.join(words))
         return
     content = to_definitions(objects, vhost)
+    if definitions and any(None in one.arguments.values() for one in objects.bindings):
+        click.echo(
+            "a header's value of nothing is written as RabbitMQ exports it; its import takes that for text", err=True
+        )
     if definitions or as_json:
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return

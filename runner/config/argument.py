@@ -90,7 +90,7 @@ QUEUE_SETTINGS = (
     Setting("queue-mode", "text", (CLASSIC,), words=("default", "lazy")),
     Setting("queue-version", "integer", (CLASSIC,), minimum=1, maximum=2),
     Setting("queue-master-locator", "text", (CLASSIC,), words=("min-masters", "client-local", "random")),
-    Setting("queue-leader-locator", "text", (*_BOTH, STREAM), words=_LOCATORS),
+    Setting("queue-leader-locator", "text", (QUORUM, STREAM), words=_LOCATORS),
     Setting("delivery-limit", "integer", (QUORUM,), minimum=-1),
     Setting("max-in-memory-length", "integer", (QUORUM,), minimum=0),
     Setting("max-in-memory-bytes", "integer", (QUORUM,), minimum=0),

@@ -9,6 +9,8 @@ from runner.config.argument import QUEUE_TYPE
 from runner.errors import RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
+#: RabbitMQ's word, in its API and its exports, for a header's value of nothing. Its import takes it for text.
+UNDEFINED = "undefined"
 _RESERVED = "amq."
 _SECTIONS = ("exchanges", "queues", "bindings", "policies")
 
@@ -46,7 +48,7 @@ def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
                 "destination": one.destination,
                 "destination_type": one.destination_type,
                 "routing_key": one.routing_key,
-                "arguments": dict(one.arguments),
+                "arguments": {name: UNDEFINED if value is None else value for name, value in one.arguments.items()},
             }
             for one in objects.bindings
         ],
@@ -124,8 +126,7 @@ def _queue(one: Mapping[str, Any]) -> Queue:
 
 def _binding(one: Mapping[str, Any]) -> Binding:
     ends = (one["source"], one["destination"], one.get("destination_type", "queue"))
-    # RabbitMQ's API has this word for a header's value of nothing.
-    arguments = {name: None if value == "undefined" else value for name, value in (one.get("arguments") or {}).items()}
+    arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
     return Binding(*ends, one.get("routing_key", ""), arguments)
 
 

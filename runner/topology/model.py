@@ -55,9 +55,8 @@ class Binding:
 
 
 def _typed(value: object) -> str:
-    # True and 1 are equal to Python and not to the broker. Nothing, which asks for a header whatever it holds, is
-    # called "undefined" by RabbitMQ's HTTP API.
-    return "str undefined" if value is None else f"{type(value).__name__} {value}"
+    # True and 1 are equal to Python and not to the broker.
+    return f"{type(value).__name__} {value}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,216 @@
+"""The other forms of a topology on a real broker: definitions, permissions, an import, and the known arguments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from pika.exceptions import ChannelClosedByBroker
+
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS, Setting
+from tests.rabbit import Vhost
+from tests.running import ROOT
+from tests.topologies import Shop
+
+TOPOLOGY: dict[str, Any] = {
+    "exchanges": {
+        "orders": {"type": "topic", "alternate_exchange": "lost"},
+        "lost": {"type": "fanout"},
+        "by.header": {"type": "headers"},
+    },
+    "queues": {
+        "work": {"bind": {"orders": ["a.#"]}, "retry": ["1s", "5s"]},
+        "lost.all": {"bind": {"lost": [""]}, "type": "classic", "arguments": {"x-max-priority": 5}},
+        "eu": {"policy": {"max-length": 100}},
+    },
+    "bindings": [
+        {"source": "orders", "destination": "by.header", "destination_type": "exchange", "routing_key": "#"},
+        {"source": "by.header", "destination": "eu", "arguments": {"x-match": "any", "region": "eu", "seen": None}},
+    ],
+    "policies": {"cap": {"pattern": "^lost", "definition": {"expires": 1_000_000}, "priority": 3}},
+}
+SERVICES: dict[str, Any] = {
+    "payment": {"consumes": ["work"], "publishes": {"orders": ["a.done"]}},
+    "shop": {"publishes": {"orders": ["a.new"]}},
+}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY, SERVICES)
+    return one
+
+
+def test_rabbitmq_s_own_import_takes_the_definitions_and_then_nothing_is_to_do(shop: Shop) -> None:
+    # A header's value of nothing is no value to RabbitMQ's own import.
+    bindings = [TOPOLOGY["bindings"][0], TOPOLOGY["bindings"][1] | {"arguments": {"x-match": "any", "region": "eu"}}]
+    shop.write(TOPOLOGY | {"bindings": bindings}, SERVICES)
+    code, output = shop.run("render", "--definitions")
+    assert code == 0
+    definitions = json.loads(output)
+    assert definitions["vhosts"] == [{"name": shop.vhost.name}]
+    shop.vhost.rabbit.api("POST", "/definitions", definitions)
+    assert shop.run("plan") == (0, "nothing to do\n")
+
+
+def test_what_is_on_a_broker_is_imported_to_a_topology_that_leaves_nothing_to_do(shop: Shop) -> None:
+    assert shop.run("apply")[0] == 0
+    code, text = shop.run("import", "live")
+    assert code == 0
+    assert "retry: [1s, 5s]" in text
+    assert "seen: null" in text
+    (shop.folder / "topology.yaml").write_text(text)
+    assert shop.plan()["changes"] == []
+
+
+def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_else(shop: Shop) -> None:
+    assert shop.run("apply")[0] == 0
+    code, output = shop.run("render", "--permissions", "--json")
+    assert code == 0
+    rights = {one["user"]: one for one in json.loads(output)}
+    assert set(rights) == {"payment", "shop"}
+    api, vhost = shop.vhost.rabbit.api, shop.vhost.name
+    for name, one in rights.items():
+        api("PUT", f"/users/{vhost}.{name}", {"password": "pw", "tags": ""})
+        body = {key: one[key] for key in ("configure", "write", "read")}
+        api("PUT", f"/permissions/{vhost}/{vhost}.{name}", body)
+
+    def attempt(name: str, what: Any) -> int:
+        url = shop.vhost.url.replace("guest:guest", f"{vhost}.{name}:pw")
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        try:
+            what(channel)
+        except ChannelClosedByBroker as error:
+            return int(error.reply_code)
+        finally:
+            connection.close()
+        return 0
+
+    assert attempt("shop", lambda channel: channel.basic_publish("orders", "a.new", b"")) == 0
+    assert attempt("shop", lambda channel: channel.basic_publish("lost", "", b"")) == 403
+    assert attempt("shop", lambda channel: channel.basic_get("work")) == 403
+    assert attempt("payment", lambda channel: channel.basic_get("work")) == 0
+    assert attempt("payment", lambda channel: channel.basic_publish("", "work.retry.1s", b"")) == 0
+    assert attempt("payment", lambda channel: channel.queue_delete("work")) == 403
+    for name in rights:
+        api("DELETE", f"/users/{vhost}.{name}")
+    code, output = shop.run("render", "--permissions")
+    assert f"rabbitmqctl set_permissions -p {vhost} shop '^$' '^(orders)$' '^$'" in output
+
+
+def sample(setting: Setting) -> Any:
+    if setting.words:
+        return setting.words[0]
+    return {"integer": max(setting.minimum or 0, 1), "boolean": True, "age": "1D", "text": "x", "any": 1}[setting.kind]
+
+
+def test_each_known_policy_key_is_one_to_the_broker_and_a_typo_is_none(vhost: Vhost) -> None:
+    version = tuple(int(part) for part in vhost.rabbit.api("GET", "/overview")["rabbitmq_version"].split(".")[:2])
+    together: dict[str, dict[str, Any]] = {
+        "ha-mode": {"ha-mode": "exactly"},
+        "ha-params": {"ha-mode": "exactly", "ha-params": 1},
+    }
+    for key, setting in {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}.items():
+        if key.startswith("federation-") or version < setting.since or (setting.until and version >= setting.until):
+            continue  # of a plugin that is not enabled here, or of another version
+        definition: dict[str, Any] = together.get(key, {key: sample(setting)})
+        if key.startswith("ha-"):
+            definition = {"ha-mode": "exactly", "ha-params": 1, **definition}
+        vhost.rabbit.api("PUT", f"/policies/{vhost.name}/{key}", {"pattern": "^none$", "definition": definition})
+    with pytest.raises(OSError, match="400"):
+        vhost.rabbit.api("PUT", f"/policies/{vhost.name}/typo", {"pattern": "", "definition": {"max-lenght": 1}})
+
+
+def test_each_known_argument_is_taken_for_its_queue_types_and_a_wrong_value_is_refused(vhost: Vhost) -> None:
+    version = tuple(int(part) for part in vhost.rabbit.api("GET", "/overview")["rabbitmq_version"].split(".")[:2])
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+
+    def declares(name: str, arguments: dict[str, Any]) -> bool:
+        channel = connection.channel()
+        try:
+            channel.queue_declare(name, durable=True, arguments=arguments)
+        except ChannelClosedByBroker:
+            return False
+        channel.queue_delete(name)
+        channel.close()
+        return True
+
+    for key, setting in QUEUE_ARGUMENTS.items():
+        for kind in setting.types:
+            arguments = {"x-queue-type": kind, key: sample(setting)}
+            if key == "x-dead-letter-routing-key":
+                arguments["x-dead-letter-exchange"] = ""
+            if key == "x-dead-letter-strategy":
+                arguments |= {"x-dead-letter-exchange": "", "x-overflow": "reject-publish"}
+            assert declares("probe", arguments), arguments
+            if version >= setting.since and setting.kind == "integer" and setting.minimum == 1:
+                wrong = arguments | {key: "many"}
+                assert not declares("probe", wrong), wrong
+    connection.close()
+
+
+def test_the_pictures_name_every_service_exchange_and_queue(shop: Shop) -> None:
+    for form in ("mermaid", "dot", "svg"):
+        code, output = shop.run("graph", "--format", form)
+        assert code == 0
+        for name in ("payment", "shop", "orders", "lost", "by.header", "work", "work.dlq", "lost.all", "eu"):
+            assert name in output, (form, name)
+        assert "retry 1s 5s" in output
+
+
+def test_the_picture_in_the_documentation_is_that_of_the_shipped_topology(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(ROOT, vhost)
+    code, output = shop.run("graph", "--format", "svg")
+    assert code == 0
+    assert (ROOT / "docs" / "topology.svg").read_text() == output, "make schema writes it anew"
+
+
+def test_route_follows_a_message_and_says_who_reads_it_and_what_becomes_of_it(shop: Shop) -> None:
+    code, output = shop.run("route", "orders", "a.new", "--header", "region=eu")
+    assert code == 0
+    assert output.splitlines() == [
+        "published to orders with key 'a.new'",
+        "  orders (topic)",
+        "    'a.#' -> queue work",
+        "    '#' -> exchange by.header",
+        "  by.header (headers)",
+        "    headers {'x-match': 'any', 'region': 'eu', 'seen': None} -> queue eu",
+        "queue work: read by payment; when it fails, tried again after 1s, 5s; then, or when it is rejected, parked in"
+        " work.dlq",
+        "queue eu: read by no service",
+    ]
+    code, output = shop.run("route", "by.header", "x")
+    assert code == 1
+    assert "no queue gets it: it is returned to its publisher as unroutable" in output
+    code, output = shop.run("route", "--json", "", "work")
+    assert code == 0
+    assert json.loads(output)["queues"] == [
+        {"name": "work", "services": ["payment"], "retries": [1.0, 5.0], "dead_letter": "work.dlq"}
+    ]
+    assert shop.run("route", "order", "x")[0] == 2
+    assert shop.run("route", "orders", "x", "--header", "region")[0] == 2
+
+
+def test_lint_names_the_line_the_remedy_and_the_page(shop: Shop) -> None:
+    code, output = shop.run("lint")
+    assert code == 1
+    assert output.splitlines() == [
+        "topology.yaml:24: unread-queue: no service consumes 'eu': it only grows; let a service consume it, or take it"
+        " out",
+        "    https://www.rabbitmq.com/docs/queues",
+        "1 finding",
+    ]
+    (finding,) = json.loads(shop.run("lint", "--json")[1])
+    assert (finding["code"], finding["where"]) == ("unread-queue", "topology.yaml:24")
+    shop.write(TOPOLOGY | {"silence": {"unread-queue": ["eu"]}}, SERVICES)
+    assert shop.run("lint") == (0, "no findings\n")
+
+
+def test_the_shipped_project_has_no_findings(vhost: Vhost) -> None:
+    assert Shop(ROOT, vhost).run("lint") == (0, "no findings\n")

@@ -1,0 +1,127 @@
+"""Where RabbitMQ's HTTP API cannot be used, the runner still declares and says what it could not compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.config.project import load_project
+from runner.reconcile import bring, examine
+from runner.topology.apply import Consent
+from tests.rabbit import Vhost
+from tests.running import Project
+from tests.topologies import Shop
+
+TOPOLOGY: dict[str, Any] = {
+    "exchanges": {"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
+    "queues": {"work": {"bind": {"orders": ["a"]}, "retry": ["1s"], "policy": {"max-length": 9}}},
+    "policies": {"cap": {"pattern": "^lost", "definition": {"max-length": 9}}},
+}
+#: Nothing listens there.
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY)
+    return one
+
+
+@pytest.fixture
+def user(vhost: Vhost) -> Iterator[str]:
+    """A user with all rights on this vhost and no tag; the URL of the vhost for it."""
+    api = vhost.rabbit.api
+    api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
+    api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
+    yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")
+    api("DELETE", f"/users/{vhost.name}")
+
+
+def declared(shop: Shop) -> list[str]:
+    """Bring the broker to the topology; returns what was said."""
+    said: list[str] = []
+    examination = examine(load_project(shop.folder))
+    said += examination.plan.uncompared
+    assert bring(examination, Consent(), said.append) == []
+    return said
+
+
+def test_without_the_http_api_everything_is_declared_with_arguments_in_the_place_of_policies(shop: Shop) -> None:
+    shop.config["broker"]["management"] = NOWHERE
+    shop.write(TOPOLOGY)
+    said = declared(shop)
+    assert said[0].startswith(
+        "arguments, bindings and policies of 2 exchanges and 3 queues: RabbitMQ's HTTP API at http://127.0.0.1:1: no"
+        " connection"
+    )
+    assert said[1].startswith("topology.yaml:17: policy 'cap': not set; it takes RabbitMQ's HTTP API")
+    arguments = shop.vhost.queues()["work"]["arguments"]
+    assert arguments["x-dead-letter-routing-key"] == "work.dlq"
+    assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (3, 9)
+    assert shop.vhost.exchanges()["orders"]["arguments"] == {"alternate-exchange": "lost"}
+    assert shop.run("plan")[0] == 0
+    # With the API again, what the arguments say already is no difference.
+    shop.config["broker"]["management"] = shop.vhost.rabbit.management
+    shop.write(TOPOLOGY)
+    assert {one["kind"] for one in shop.plan()["changes"]} == {"policy"}
+    assert shop.run("apply")[0] == 0
+    assert shop.plan()["changes"] == []
+
+
+def test_a_queue_whose_policy_cannot_be_seen_is_told_of_and_left(shop: Shop) -> None:
+    assert shop.run("apply")[0] == 0
+    shop.config["broker"]["management"] = NOWHERE
+    shop.write(TOPOLOGY)
+    said = declared(shop)
+    (line,) = [one for one in said if "queue 'work'" in one]
+    assert line.startswith(
+        "not compared, topology.yaml:8: queue 'work': x-dead-letter-exchange is '' here, but not set"
+    )
+
+
+def test_a_real_difference_still_stops_by_amqp_alone(shop: Shop) -> None:
+    assert shop.run("apply")[0] == 0
+    shop.config["broker"]["management"] = NOWHERE
+    topology = TOPOLOGY | {"queues": {"work": {"type": "classic"}}}
+    shop.write(topology)
+    code, output = shop.run("apply")
+    assert code == 78
+    assert "queue 'work': x-queue-type is 'classic' here, but 'quorum' on the broker" in output
+
+
+def test_a_user_without_the_tag_is_told_which_it_needs(shop: Shop, user: str) -> None:
+    shop.config["broker"]["url"] = user
+    shop.write(TOPOLOGY)
+    said = declared(shop)
+    assert f"user {shop.vhost.name!r} may not GET" in said[0]
+    assert "give it the tag" in said[0]
+    assert "work.dlq" in shop.vhost.queues()
+
+
+def test_a_user_that_may_look_but_not_set_policies_gets_arguments_and_a_comparison(shop: Shop, user: str) -> None:
+    shop.vhost.rabbit.api("PUT", f"/users/{shop.vhost.name}", {"password": "pw", "tags": "management"})
+    shop.config["broker"]["url"] = user
+    shop.write(TOPOLOGY)
+    code, output = shop.run("apply")
+    assert code == 0
+    assert "not remembered what is ours" in output
+    assert shop.vhost.queues()["work"]["arguments"]["x-dead-letter-routing-key"] == "work.dlq"
+    plan = shop.plan()
+    assert plan["changes"] == []
+    assert "policy 'cap': not set" in plan["uncompared"][0]
+
+
+def test_the_whole_system_runs_on_a_broker_without_the_http_api(project: Project, vhost: Vhost) -> None:
+    config = project.config()
+    config["broker"]["management"] = NOWHERE
+    project.set_config(config)
+    project.options("payment", failure_rate=0.0)
+    runner = project.run(url=vhost.url)
+    runner.wait_for("WARNING: arguments, bindings and policies of 3 exchanges and 16 queues: RabbitMQ's HTTP API")
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    assert runner.stop() == 0
