@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +25,9 @@ _INEQUIVALENT = re.compile(
 )
 #: A queue's differences are asked for one by one; it cannot have more than this.
 _MOST_DIFFERENCES = 20
+#: More things than this are shared out over several connections.
+MOST_AT_ONCE = 500
+CONNECTIONS = 4
 
 Declarable = Exchange | Queue | Binding
 
@@ -44,9 +48,23 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     Returns what the broker refuses; the rest is declared nevertheless. Raises BrokerAway when no broker answers,
     or it goes away meanwhile, or takes longer than ``timeout`` seconds.
     """
+    things = [*objects.exchanges, *objects.queues, *objects.bindings]
+    if len(things) <= MOST_AT_ONCE:
+        return _declare(urls, things, timeout)
+    # The broker does the work of several connections at the same time; what a binding joins must be there before.
+    refusals: list[Refusal] = []
+    with ThreadPoolExecutor(CONNECTIONS, "declare") as pool:
+        for part in (objects.exchanges, objects.queues, objects.bindings):
+            shares = [list(part[number::CONNECTIONS]) for number in range(min(CONNECTIONS, len(part)))]
+            for one in pool.map(lambda share: _declare(urls, share, timeout), shares):
+                refusals += one
+    return refusals
+
+
+def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> list[Refusal]:
     problem = BrokerAway("no address")
     for url in random.sample(list(urls), len(urls)):
-        declaration = _Declaration(url, [*objects.exchanges, *objects.queues, *objects.bindings])
+        declaration = _Declaration(url, things)
         try:
             declaration.run(timeout)
         except BrokerAway as error:
