@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test check format lock schema reset clean
+.PHONY: help run test check format bench lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -26,6 +26,11 @@ format: ## format the code
 	@deploy/setup.sh tools
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
+
+bench: ## measure what docs say of speed; takes some minutes
+	@deploy/setup.sh test
+	@.venv/bin/python -m bench.topology
+	@.venv/bin/python -m bench.topology --type quorum
 
 lock: ## renew the locked packages from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \

@@ -54,7 +54,8 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     # The broker does the work of several connections at the same time; what a binding joins must be there before.
     refusals: list[Refusal] = []
     with ThreadPoolExecutor(CONNECTIONS, "declare") as pool:
-        for part in (objects.exchanges, objects.queues, objects.bindings):
+        parts: tuple[Sequence[Declarable], ...] = (objects.exchanges, objects.queues, objects.bindings)
+        for part in parts:
             shares = [list(part[number::CONNECTIONS]) for number in range(min(CONNECTIONS, len(part)))]
             for one in pool.map(lambda share: _declare(urls, share, timeout), shares):
                 refusals += one
