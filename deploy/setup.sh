@@ -115,6 +115,9 @@ install_rabbitmq() {
         printf '#!/bin/sh\nexit 101\n' | $as_root sh -c "cat > $guard && chmod 755 $guard"
         # shellcheck disable=SC2064 # expanded now on purpose
         trap "$as_root rm -f $guard" EXIT
+        # Not every shell runs that one at a signal.
+        trap 'exit 130' INT
+        trap 'exit 143' TERM HUP
     fi
     apt_install rabbitmq-server
     if [ -d /run/systemd/system ]; then

@@ -64,6 +64,13 @@ class Address:
             raise ValueError("what follows the '?' is not known; allowed: ?heartbeat=SECONDS, or nothing")
         if not parts.hostname or port == 0:
             raise ValueError("the host or port is missing; allowed: amqp://user:password@host:port/vhost")
+        if "/" in parts.path[1:]:
+            raise ValueError("a '/' in the vhost's name is written %2F; allowed: amqp://user:password@host:port/vhost")
+        try:
+            # What asks for an address of the host's name encodes it so, and fails otherwise.
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError("not a host's name; allowed: amqp://user:password@host:port/vhost") from None
         login = Login(
             unquote(parts.username) if parts.username else "guest",
             unquote(parts.password) if parts.password is not None else "guest",

@@ -15,8 +15,6 @@ import time
 
 #: Names the inherited file descriptor; absent when a person started the process by hand.
 VARIABLE = "FASTCOMMERCE_LIFELINE"
-#: Set to 1 for a process that takes the place of one that crashed.
-AFTER_CRASH = "FASTCOMMERCE_AFTER_CRASH"
 
 
 class Lifeline:

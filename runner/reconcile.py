@@ -65,7 +65,7 @@ def _connect(project: Project, url: str | None, patience: float) -> tuple[Manage
     while True:
         problem: ManagementError | None = None
         for broker_url in project.config.broker.url:
-            management = Management(broker_url, url or project.config.broker.management)
+            management = Management(broker_url, project.config.broker.management or url)
             try:
                 return management, management.live()
             except ManagementError as error:

@@ -198,6 +198,8 @@ def _bind(options: Options, context: Context) -> socket.socket:
         found: list[Any] = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
         return socket.create_server(address[:2], family=family, backlog=1024)
+    except UnicodeError:
+        raise PluginError(f"{where}.host: not a host's name, {options.host!r}; allowed: such as 127.0.0.1") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise RunnerError(

@@ -25,6 +25,10 @@ class AckLedger:
         """Note that a delivery may be acknowledged."""
         self._done.add(tag)
 
+    def settled(self, tag: int) -> None:
+        """Note that a delivery is settled by other means than an ack."""
+        self._settled.add(tag)
+
     def take(self) -> list[tuple[int, bool]]:
         """The acks to send now, as pairs of tag and ``multiple``; each delivery is acknowledged once."""
         acks = []

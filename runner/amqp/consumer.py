@@ -16,7 +16,7 @@ from runner.messages import Message
 
 
 class Delivery:
-    """One delivery that waits for its ``ack``, from any thread, once; without one it is delivered again."""
+    """One delivery that waits for ``ack`` or ``reject``, from any thread, once; without one it is delivered again."""
 
     __slots__ = ("_body", "_channel", "_consumer", "_method", "_properties", "queue")
 
@@ -44,7 +44,11 @@ class Delivery:
 
     def ack(self) -> None:
         """Tell the broker that this message is done."""
-        self._consumer.ack(self._channel, self._method.delivery_tag)
+        self._consumer.answer(self._channel, self._method.delivery_tag, is_ack=True)
+
+    def reject(self) -> None:
+        """Tell the broker to dead-letter this message itself."""
+        self._consumer.answer(self._channel, self._method.delivery_tag, is_ack=False)
 
 
 class Consumer:
@@ -52,7 +56,8 @@ class Consumer:
 
     ``on_delivery``, ``on_state`` and ``on_missing`` are called on the I/O thread. ``on_state`` gets None once all
     queues are subscribed, and the reason when they no longer are. ``on_missing`` tells that a queue is gone: the
-    broker cancelled its consumer, or knows no such queue.
+    broker cancelled its consumer, or knows no such queue. ``at_first`` is how many messages of each queue are taken at
+    once until as many as can be in hand have been answered.
     """
 
     def __init__(
@@ -65,16 +70,15 @@ class Consumer:
         on_delivery: Callable[[Delivery], None],
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
-        *,
-        careful: bool = False,
+        at_first: int = 1,
     ) -> None:
         self._io = io
-        self._careful = careful
+        self._at_first = min(at_first, prefetch)
         self._careful_left = 0
         self._queues = list(queues)
         self._prefetch = prefetch
         self._on_delivery, self._on_state, self._on_missing = on_delivery, on_state, on_missing
-        self._waiting: deque[tuple[Channel, int]] = deque()
+        self._waiting: deque[tuple[Channel, int, bool]] = deque()
         self._scheduled = False
         self._acks = AckLedger()
         self._subscribed = 0
@@ -112,9 +116,9 @@ class Consumer:
         self.channel = None
         self._link.close(on_closed)
 
-    def ack(self, channel: Channel, tag: int) -> None:
-        """Note an ack; all that come together are sent together. From any thread."""
-        self._waiting.append((channel, tag))
+    def answer(self, channel: Channel, tag: int, *, is_ack: bool) -> None:
+        """Note an ack or a rejection; all that come together are sent together. From any thread."""
+        self._waiting.append((channel, tag, is_ack))
         if not self._scheduled:
             self._scheduled = True
             self._io.call(self._send_acks)
@@ -124,10 +128,14 @@ class Consumer:
         self._scheduled = False
         current = self.channel
         while self._waiting:
-            channel, tag = self._waiting.popleft()
+            channel, tag, is_ack = self._waiting.popleft()
             # Tags of a lost channel mean nothing; its messages are delivered again.
-            if channel is current:
-                self._acks.done(tag)
+            if current is not None and channel is current and current.is_open:
+                if is_ack:
+                    self._acks.done(tag)
+                else:
+                    current.basic_reject(tag, requeue=False)
+                    self._acks.settled(tag)
                 if self._careful_left:
                     self._careful_left -= 1
                     if not self._careful_left:
@@ -143,14 +151,11 @@ class Consumer:
         if self._cancelled:
             return
         channel.add_on_cancel_callback(lambda frame: self._on_missing("the broker cancelled the consumer"))
-        if self._prefetch > 1 and (self._careful or self._link.is_shaky):
-            # One of the messages that were in our hands may be the reason. They come first again; taken one by
-            # one, only that one is counted as delivered in vain.
-            self._careful_left = self._prefetch * len(self._queues)
-            self._set_prefetch(channel, 1)
-        else:
-            self._careful_left = 0
-            self._set_prefetch(channel, self._prefetch)
+        # Whatever was in somebody's hands when it stopped, crashed or lost its connection was delivered in vain, and
+        # the broker counts that. Those messages come first again: taken only as handlers are free, until that many are
+        # done, they are not counted again, but for those that a handler has begun and that may be the reason.
+        self._careful_left = self._prefetch * len(self._queues) if self._prefetch > self._at_first else 0
+        self._set_prefetch(channel, self._at_first)
 
     def _set_prefetch(self, channel: Channel, prefetch: int) -> None:
         channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
@@ -160,9 +165,8 @@ class Consumer:
 
         By a second subscription for the rest, because a subscription keeps the prefetch it began with.
         """
-        self._careful = False
         if channel.is_open and not self._cancelled:
-            self._set_prefetch(channel, self._prefetch - 1)
+            self._set_prefetch(channel, self._prefetch - self._at_first)
 
     def _subscribe(self, channel: Channel) -> None:
         if self._cancelled:

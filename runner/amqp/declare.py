@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pika import exceptions
@@ -48,18 +49,21 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     Returns what the broker refuses; the rest is declared nevertheless. Raises BrokerAway when no broker answers,
     or it goes away meanwhile, or takes longer than ``timeout`` seconds.
     """
-    things = [*objects.exchanges, *objects.queues, *objects.bindings]
+    parts: list[Sequence[Declarable]] = [objects.exchanges, objects.queues, objects.bindings]
+    things = [thing for part in parts for thing in part]
     if len(things) <= MOST_AT_ONCE:
         return _declare(urls, things, timeout)
     # The broker does the work of several connections at the same time; what a binding joins must be there before.
     refusals: list[Refusal] = []
     with ThreadPoolExecutor(CONNECTIONS, "declare") as pool:
-        parts: tuple[Sequence[Declarable], ...] = (objects.exchanges, objects.queues, objects.bindings)
-        for part in parts:
-            shares = [list(part[number::CONNECTIONS]) for number in range(min(CONNECTIONS, len(part)))]
-            for one in pool.map(lambda share: _declare(urls, share, timeout), shares):
+        for shares in map(_shares, parts):
+            for one in pool.map(partial(_declare, urls, timeout=timeout), shares):
                 refusals += one
     return refusals
+
+
+def _shares(things: Sequence[Declarable]) -> list[list[Declarable]]:
+    return [list(things[number::CONNECTIONS]) for number in range(min(CONNECTIONS, len(things)))]
 
 
 def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> list[Refusal]:

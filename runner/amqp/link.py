@@ -16,6 +16,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
 from runner.address import Address
+from runner.amqp import field
 
 #: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
@@ -29,6 +30,7 @@ STABLE_AFTER = 10.0
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")
+field.install()
 # What pika would log is said by the link that it happened to, once and in our words.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
@@ -179,11 +181,6 @@ class Link:
     def is_hopeless(self) -> bool:
         """Whether so many channels were lost soon after they were opened that another process should try."""
         return self._losses >= MOST_LOSSES
-
-    @property
-    def is_shaky(self) -> bool:
-        """Whether the last channel was lost soon after it was opened."""
-        return self._losses > 0
 
     def _opened(self, channel: Channel) -> None:
         self._opened_at = time.monotonic()

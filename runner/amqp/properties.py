@@ -31,6 +31,9 @@ PERSISTENT = 2
 #: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
+#: Bytes; RabbitMQ closes the connection on a larger frame (its ``frame_max``), and all headers are in one.
+MAX_FRAME = 131_072
+
 
 def properties_of(event: Event) -> pika.BasicProperties:
     """The AMQP properties of an event; always persistent."""
@@ -63,18 +66,23 @@ class Encoded:
         return (self.event.id, self.event.exchange or "", self.event.routing_key or "")
 
 
-def encode(event: Event) -> Encoded:
-    """Encode an event. Raises ValueError or TypeError, saying what does not fit AMQP or JSON."""
+def encode(event: Event, *, is_copy: bool = False) -> Encoded:
+    """Encode an event, or the copy of a message that the broker has taken already, whatever its size.
+
+    Raises ValueError or TypeError, saying what does not fit AMQP or JSON.
+    """
     body, properties = event.encoded(), properties_of(event)
-    if len(body) > MAX_BODY:
+    if len(body) > MAX_BODY and not is_copy:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
     for name in ("exchange", "routing_key"):
         check_short(getattr(event, name) or "")
     try:
-        pika.frame.Header(1, len(body), properties).marshal()
+        frame = pika.frame.Header(1, len(body), properties).marshal()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {reason}") from error
+    if len(frame) > MAX_FRAME:
+        raise ValueError(f"event {event.type!r}: its headers are too large, {len(frame)} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 
 

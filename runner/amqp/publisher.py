@@ -35,6 +35,7 @@ class _Outgoing(NamedTuple):
     encoded: Encoded
     future: Future[None]
     deadline: float
+    timeout: float
 
 
 class Publisher:
@@ -104,23 +105,24 @@ class Publisher:
         """
         return self.send(encode(event))
 
-    def send(self, encoded: Encoded) -> Future[None]:
+    def send(self, encoded: Encoded, timeout: float | None = None) -> Future[None]:
         """Send an encoded event; done once the broker has confirmed it, or failed within the confirm timeout.
 
-        May wait for room in the window meanwhile. The future fails with BrokerAway, BrokerBlocked, Unroutable,
-        PublishRefused or ConfirmTimeout.
+        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile. The future fails with
+        BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
         """
-        deadline = time.monotonic() + self._confirm_timeout
+        timeout = self._confirm_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         future: Future[None] = Future()
         # Running from the start: a caller that gives up must not cancel what may be on its way.
         future.set_running_or_notify_cancel()
         problem = self.problem()
-        if problem is None and not self._room.acquire(timeout=self._confirm_timeout):
+        if problem is None and not self._room.acquire(timeout=timeout):
             problem = BrokerBlocked(f"{self._window} events wait for the broker's confirm; it is slow or stuck")
         if problem is not None:
             future.set_exception(problem)
             return future
-        self._waiting.append(_Outgoing(encoded, future, deadline))
+        self._waiting.append(_Outgoing(encoded, future, deadline, timeout))
         if self._is_closed:
             self._fail_waiting(BrokerAway("the connection is closed"))
         elif not self._scheduled:
@@ -152,9 +154,9 @@ class Publisher:
         now = time.monotonic()
         late = [tag for tag, outgoing in self._unconfirmed.items() if outgoing.deadline <= now]
         for tag in late:
-            error = ConfirmTimeout(f"the broker did not confirm within {self._confirm_timeout:g} s")
-            self._late[tag] = self._unconfirmed.pop(tag)
-            self._finish(self._late[tag], error)
+            self._late[tag] = late_one = self._unconfirmed.pop(tag)
+            error = ConfirmTimeout(f"the broker did not confirm within {late_one.timeout:g} s")
+            self._finish(late_one, error)
         if self._unconfirmed:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)

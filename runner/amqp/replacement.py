@@ -68,9 +68,10 @@ class Replacement:
                 f"queue {name!r}: {consumers} consumers read it; stop the services that do, and try again"
             )
         ladder = self._objects.ladders.get(name)
-        for _, wait_queue in ladder.steps if ladder is not None and there.type == CLASSIC else ():
+        for _, wait_queue in ladder.steps if ladder is not None else ():
             # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
-            waiting = counts_of(self._url, wait_queue).messages if wait_queue in live.queues else 0
+            is_classic = wait_queue in live.queues and live.queues[wait_queue].queue.type == CLASSIC
+            waiting = counts_of(self._url, wait_queue).messages if is_classic else 0
             if waiting:
                 raise RunnerError(f"queue {wait_queue!r}: {waiting} messages wait for a retry; try again after that")
 

@@ -188,7 +188,8 @@ def main(arguments: list[str] | None = None) -> int:
         login = Login.from_environment(os.environ)
         node = Node(Folder(options.folder), host, ports, login, lifeline)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: node.stop())
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: node.stop())
         lifeline.watch(grace=_GRACE_SECONDS)
         return node.run(server, options.stop_seconds)
     except RunnerError as error:

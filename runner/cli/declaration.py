@@ -60,10 +60,10 @@ class Declaration:
         plan = examination.plan
         for line in (*plan.uncompared, *plan.warnings):
             say(line, "warning")
+        left = bring(examination, Consent(), lambda line: say(f"topology: {line}"))
         shown = plan.of(Mark.CREATE) if show_created else ()
         for change in (*shown, *in_place(plan, Consent(), examination.objects)):
             say(f"topology: {change_line(change)}")
-        left = bring(examination, Consent(), lambda line: say(f"topology: {line}"))
         for change, needs in left:
             if change.mark is Mark.RETIRE:
                 say(f"topology: {change_line(change)}; {needs}")

@@ -11,6 +11,7 @@ import click
 
 from runner.address import Address
 from runner.broker.folder import Folder
+from runner.broker.leftover import find_leftover
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_CONFIG
 from runner.reconcile import Examination, bring, examine
@@ -33,6 +34,8 @@ _WORDS = {
 def known_management(project: Project) -> str | None:
     """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
     folder = Folder(project.var / "broker")
+    if find_leftover(folder) is None:
+        return None  # what its configuration says is of a node that is gone
     for url in project.config.broker.url:
         address = Address.of(url)
         if address.loopback is not None and (found := folder.management_url(address.port)) is not None:

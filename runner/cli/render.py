@@ -90,7 +90,7 @@ def _live(folder: Path) -> Objects:
     from runner.amqp.management import Management  # here, because a file needs no broker and its imports take time
 
     project = load_project(folder)
-    url = known_management(project) or project.config.broker.management
+    url = project.config.broker.management or known_management(project)
     live = Management(project.config.broker.url[0], url).live()
     return Objects(
         tuple(live.exchanges.values()),

@@ -19,7 +19,14 @@ def take_foreground() -> None:
     """
     if "MAKELEVEL" not in os.environ or not sys.stdin.isatty() or os.getpgrp() == os.getpid():
         return
+    try:
+        if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+            return  # in the background the terminal is the shell's
+    except OSError:
+        return  # not the terminal that signals come from
     # A background process that takes the terminal gets SIGTTOU (POSIX, tcsetpgrp).
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.setpgid(0, 0)
     os.tcsetpgrp(sys.stdin.fileno(), os.getpgrp())
+    # Ctrl-Z would stop this group alone, and leave make waiting with a terminal that nobody reads.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)

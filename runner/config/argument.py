@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.fault import one_of
+from runner.config.value import LONGEST_INTEGER
 
 Version = tuple[int, ...]
 CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
@@ -56,7 +57,8 @@ class Setting:
             case "integer" if isinstance(value, bool) or not isinstance(value, int):
                 wrong = f"not a whole number, {shown_value}; allowed: a whole number"
             case "integer" if not self._is_in_range(int(str(value))):
-                end = f"to {self.maximum}" if self.maximum is not None else "or more"
+                is_low = self.minimum is not None and int(str(value)) < self.minimum
+                end = "or more" if self.maximum is None and is_low else f"to {self.maximum or LONGEST_INTEGER}"
                 wrong = f"out of range, {shown_value}; allowed: {self.minimum} {end}"
             case "boolean" if not isinstance(value, bool):
                 wrong = f"not true or false, {shown_value}; allowed: true, false"
@@ -69,7 +71,8 @@ class Setting:
         return wrong or None
 
     def _is_in_range(self, value: int) -> bool:
-        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+        most = LONGEST_INTEGER if self.maximum is None else self.maximum
+        return (self.minimum is None or value >= self.minimum) and value <= most
 
 
 _BOTH = (CLASSIC, QUORUM)

@@ -170,7 +170,7 @@ class Document:
             if expanded != text:
                 self._unexpanded[path] = text
             text = expanded
-        if quoted and not (path in self._unexpanded and node.style == '"'):
+        if quoted and not (path in self._unexpanded and node.style == '"' and not _is_option(path)):
             return text
         # A variable is mostly written in quotes, because a brace starts a mapping; its value still has a type.
         value = _plain(text)
@@ -187,6 +187,11 @@ class Document:
         self._unknown.add(path)
         self.fault(path, f"environment variable {name!r} is not set; set it, or give a default: ${{{name}:-value}}")
         return ""
+
+
+def _is_option(path: Path) -> bool:
+    # A plugin's own model reads a number from text where it wants one; a password of digits must stay text.
+    return len(path) > 3 and path[0] == "services" and path[2] == "options"
 
 
 def value_at(data: Any, path: Path) -> Any:

@@ -14,6 +14,7 @@ from runner.config.reference import check_references, exchange_names
 from runner.config.settings import Config, event_type, is_service_name
 from runner.config.topology import Topology
 from runner.config.validation import validate_document
+from runner.config.value import MAX_NAME_BYTES
 from runner.errors import ConfigError
 
 TOPOLOGY_FILE = "topology.yaml"
@@ -108,6 +109,9 @@ def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: 
         elif queue in topology.queues and topology.type_of(queue) == STREAM:
             # It keeps no place for a reader, so a worker that restarts would miss what came meanwhile.
             text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"
+            document.fault(place, text)
+        elif queue in topology.queues and len(topology.dead_letter_of(queue).encode()) > MAX_NAME_BYTES:
+            text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
             document.fault(place, text)
         elif queue in consumes[:index]:
             document.fault(place, f"queue {document.shown(place)} given twice; keep one of them")

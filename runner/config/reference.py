@@ -20,7 +20,7 @@ from runner.config.argument import (
 from runner.config.document import Document
 from runner.config.fault import Path, unknown
 from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
-from runner.config.value import check_name
+from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
 
 #: Policies of this name are made from the shorthand.
 GENERATED = "fastcommerce."
@@ -93,6 +93,7 @@ def _check_queue(name: str, queue: Queue, topology: Topology, document: Document
             if is_wrong:
                 document.fault((*path, key), f"not for a {kind} queue, {key!r}; allowed: {allowed}")
     _check_retry(name, queue, document)
+    _check_generated(name, queue, topology, document)
     _check_settings(queue.policy, (*path, "policy"), QUEUE_POLICY_KEYS, kind, document)
     arguments = dict(queue.arguments)
     if QUEUE_TYPE in arguments:
@@ -121,6 +122,23 @@ def _check_retry(name: str, queue: Queue, document: Document) -> None:
             document.fault(path, f"out of range, {document.shown(path)}; allowed: 1ms to 49d")
         elif delay in queue.retry[:index]:
             document.fault(path, f"a delay given twice, {document.shown(path)}; allowed: each delay once")
+
+
+def _check_generated(name: str, queue: Queue, topology: Topology, document: Document) -> None:
+    """The queues that ``retry`` and ``dead_letter`` make need names of their own, and short enough."""
+    for index, delay in enumerate(queue.retry):
+        waiting = wait_queue_name(name, delay)
+        if waiting in document.keys_of("queues"):
+            document.fault(
+                ("queues", waiting), f"the name of a wait queue of {name!r}, {waiting!r}; allowed: another name"
+            )
+        elif len(waiting.encode()) > MAX_NAME_BYTES:
+            text = f"its wait queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
+            document.fault(("queues", name, "retry", index), text)
+    parked = topology.dead_letter_of(name)
+    if (queue.retry or queue.dead_letter) and len(parked.encode()) > MAX_NAME_BYTES:
+        text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
+        document.fault(("queues", name), text)
 
 
 def _check_policy(name: str, policy: Policy, document: Document) -> None:

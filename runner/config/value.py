@@ -31,6 +31,11 @@ def format_duration(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
+def wait_queue_name(origin: str, delay: float) -> str:
+    """The name of the queue in which failed messages of ``origin`` wait ``delay`` seconds."""
+    return f"{origin}.retry.{format_duration(delay)}"
+
+
 #: Seconds, written as ``500ms``, ``5s``, ``2m``.
 Duration = Annotated[
     float,
@@ -38,6 +43,8 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["500ms", "5s", "2m"]}),
 ]
 
+#: What AMQP 0-9-1 has room for in a number.
+LONGEST_INTEGER = 2**63 - 1
 #: AMQP 0-9-1 short strings: exchange and queue names and routing keys have at most 255 bytes.
 MAX_NAME_BYTES = 255
 
@@ -89,6 +96,8 @@ def _check_argument(value: object) -> object:
     items = value if isinstance(value, list) else [value]
     if any(not isinstance(item, str | bool | int | float) for item in items):
         raise ValueError("not an argument's value; allowed: text, a number, true, false, or a list of these")
+    if any(isinstance(item, int) and not -LONGEST_INTEGER - 1 <= item <= LONGEST_INTEGER for item in items):
+        raise ValueError("too large for AMQP; allowed: whole numbers of 64 bits")
     return value
 
 
@@ -113,6 +122,7 @@ BindingArgument = Annotated[
 ]
 
 #: AMQP's own, and those that RabbitMQ and its plugins add.
+
 ExchangeType = Literal[
     "direct",
     "fanout",

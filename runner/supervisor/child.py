@@ -23,12 +23,10 @@ class Child:
         on_word: Callable[[bytes], None],
         on_line: Callable[[bytes], None],
         on_exit: Callable[[int], None],
-        *,
-        after_crash: bool,
     ) -> None:
         """Spawn it. Raises OSError where that fails."""
         self._loop, self._on_exit = loop, on_exit
-        self._process = Process(program, after_crash=after_crash)
+        self._process = Process(program)
         self._words = LineReader(loop, self._process.lifeline, on_word)
         self._output = LineReader(loop, self._process.output, on_line)
         loop.add_reader(self._process.exit_descriptor, self._ended)

@@ -73,7 +73,9 @@ class Supervisor:
     async def _main(self) -> int:
         self._done = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self._on_signal, number)
+            # What was ignored when we were started, as by nohup, stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._on_signal, number)
         self._guard = Guard(self._loop, lambda: self._console.say("the guardian had ended: started again", "warning"))
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
         for name in self._slots:
@@ -232,11 +234,11 @@ class Supervisor:
     # Processes.
 
     def _spawn(self, name: str) -> None:
-        program, has_crashed = self._programs[name], self._slots[name].has_crashed
+        program = self._programs[name]
         on_word, on_line = partial(self._on_word, name), partial(self._console.child, name)
         on_exit = partial(self._on_exit, name, program)
         try:
-            child = Child(self._loop, program, on_word, on_line, on_exit, after_crash=has_crashed)
+            child = Child(self._loop, program, on_word, on_line, on_exit)
         except OSError as error:
             self._feed(name, SpawnFailed(f"{program.command[0]}: {error.strerror}", random.random()))
             return

@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 
-from runner.lifeline import AFTER_CRASH, VARIABLE
+from runner.lifeline import VARIABLE
 from runner.supervisor.program import Program
 
 
 class Process:
     """A running child; its lifeline, output and exit are descriptors for an event loop to watch."""
 
-    def __init__(self, program: Program, *, after_crash: bool = False) -> None:
+    def __init__(self, program: Program) -> None:
         """Spawn it. Raises OSError where that fails."""
         self.program = program
         ours, theirs = socket.socketpair()
@@ -27,7 +27,6 @@ class Process:
                 **os.environ,
                 **program.environment,
                 VARIABLE: str(theirs.fileno()),
-                AFTER_CRASH: "1" if after_crash else "0",
                 "PYTHONUNBUFFERED": "1",
             }
             try:

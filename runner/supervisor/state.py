@@ -62,8 +62,6 @@ class Slot:
     attempt: int = 0
     failures: tuple[float, ...] = ()
     restarts: int = 0
-    #: Whether the last process ended without having been told to; the next one had better be careful.
-    has_crashed: bool = False
     #: Why it is in this state, for people.
     why: str = ""
 
@@ -181,7 +179,7 @@ def _expired(slot: Slot, now: float) -> tuple[Slot, tuple[Action, ...]]:
 
 
 def _exited(slot: Slot, code: int, draw: float, now: float) -> Slot:
-    slot = replace(slot, pid=None, has_crashed=slot.state is not State.STOPPING)
+    slot = replace(slot, pid=None)
     if slot.state is State.STOPPING:
         state = State.WAITING if slot.wanted else State.STOPPED
         return replace(slot, state=state, deadline=None, ready_at=None, why="")

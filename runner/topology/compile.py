@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from runner.config.argument import QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
+from runner.config.argument import CLASSIC, QUEUE_POLICY_KEYS, QUEUE_TYPE, QUORUM, as_arguments
 from runner.config.reference import GENERATED
 from runner.config.topology import Topology
-from runner.config.value import format_duration
+from runner.config.value import wait_queue_name
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
 
@@ -144,7 +144,7 @@ def parking(kind: str, dead_letter: str) -> dict[str, Any]:
     Never to a wait queue, which leads back: RabbitMQ drops or holds a message that goes round such a cycle.
     """
     settings: dict[str, Any] = {"dead-letter-exchange": "", "dead-letter-routing-key": dead_letter}
-    if kind == "quorum":
+    if kind == QUORUM:
         # At-least-once needs reject-publish (RabbitMQ: "Quorum Queues", dead letter strategy).
         settings |= {
             "delivery-limit": DELIVERY_LIMIT,
@@ -154,22 +154,20 @@ def parking(kind: str, dead_letter: str) -> dict[str, Any]:
     return settings
 
 
-def wait_queue_name(origin: str, delay: float) -> str:
-    """The name of the queue in which failed messages of ``origin`` wait ``delay`` seconds."""
-    return f"{origin}.retry.{format_duration(delay)}"
-
-
 def wait_queue(origin: Queue, delay: float) -> Queue:
     """A queue in which a message waits ``delay`` seconds and then returns to ``origin`` alone.
 
     One queue for each delay, because a message only expires at the head of its queue.
     """
+    # A classic queue forgets a message that comes due while its origin takes none; a quorum queue tries again. Only
+    # what does not survive a restart of the broker anyway is kept in a classic one.
+    kind = QUORUM if origin.durable else CLASSIC
     arguments: dict[str, Any] = {
-        QUEUE_TYPE: origin.type,
+        QUEUE_TYPE: kind,
         "x-message-ttl": round(delay * 1000),
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": origin.name,
     }
-    if origin.type == "quorum":
+    if kind == QUORUM:
         arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     return Queue(wait_queue_name(origin.name, delay), origin.durable, arguments)

@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.config.argument import QUEUE_TYPE
 from runner.config.reference import GENERATED
-from runner.config.value import format_duration
-from runner.topology.compile import parking, policy_name, wait_queue, wait_queue_name
+from runner.config.value import format_duration, wait_queue_name
+from runner.topology.compile import parking, policy_name, wait_queue
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode
@@ -19,8 +21,10 @@ from runner.topology.model import Ladder
 from runner.worker.recovery import delay_before, recovered, shortened
 from runner.worker.routing import Router
 
-#: Seconds until events that the broker did not take are published again.
-REPUBLISH_DELAY = 0.5
+#: Seconds until events that the broker did not take are published again; doubled each time up to the second number.
+REPUBLISH_DELAY, LONGEST_DELAY = 0.5, 10.0
+#: Seconds before it is said again that events are not published.
+SAY_AGAIN = 10.0
 
 
 @dataclass
@@ -33,6 +37,10 @@ class _Work:
     #: What an event of its handler met with; the message takes its ladder.
     failure: BaseException | None = None
     is_recovery: bool = False
+    #: What is said of the message once all is confirmed.
+    told: Callable[[], None] | None = None
+    #: How often its events were published in vain.
+    tries: int = 0
 
 
 class Pipeline:
@@ -59,6 +67,7 @@ class Pipeline:
         self._on_missing, self._on_crash = on_missing, on_crash
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._stopping = False
+        self._say_again = 0.0
         self._open = 0
         self._idle = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -125,18 +134,28 @@ class Pipeline:
         delay = delay_before(message, ladder, error)
         attempt = f"attempt {message.attempt} of {len(ladder.steps) + 1}"
         is_expected = isinstance(error, Retry | Reject | BrokerError | PluginError)
-        extra = {"order": message.correlation_id or None}
-        if delay is None:
+        about: dict[str, Any] = {"extra": {"order": message.correlation_id or None}}
+        if not is_expected:
+            about["exc_info"] = error
+        words = shortened(error)
+        try:
+            work.events = [encode(recovered(message, ladder, error, self._service), is_copy=True)]
+        except Exception as unfit:  # noqa: BLE001 - whatever a sender wrote that no client can write again
+            # The broker parks the original, as it is, without our reason among its headers.
             self._log.error(
-                "%s failed, %s: parked in %s", attempt, shortened(error), ladder.dead_letter,
-                extra=extra, exc_info=None if is_expected else error,
+                "%s failed, %s: parked in %s by the broker, since no copy can be made: %s",
+                attempt, words, ladder.dead_letter, shortened(unfit), **about,
             )  # fmt: skip
+            work.delivery.reject()
+            self._close()
+            return
+        if delay is None:
+            work.told = partial(
+                self._log.error, "%s failed, %s: parked in %s", attempt, words, ladder.dead_letter, **about
+            )
         else:
-            self._log.warning(
-                "%s failed, %s: again in %s", attempt, shortened(error), format_duration(delay),
-                extra=extra, exc_info=None if is_expected else error,
-            )  # fmt: skip
-        work.events = [encode(recovered(message, ladder, error, self._service))]
+            when = format_duration(delay)
+            work.told = partial(self._log.warning, "%s failed, %s: again in %s", attempt, words, when, **about)
         work.is_recovery = True
         self._publish_all(work, work.events)
 
@@ -179,10 +198,18 @@ class Pipeline:
             return
         # The same events with the same ids, until the broker takes them or takes the delivery back.
         work.events = [event for event, _ in failed]
-        self._log.warning("not published, %s: again in %s", failed[0][1], format_duration(REPUBLISH_DELAY))
-        self._call_later(REPUBLISH_DELAY, lambda: self._queue.put(work))
+        delay = min(REPUBLISH_DELAY * 2.0 ** min(work.tries, 10), LONGEST_DELAY)
+        work.tries += 1
+        now = time.monotonic()
+        if now >= self._say_again:
+            # One line for all that are in hand, or a broker that is away for long would fill the log.
+            self._say_again = now + SAY_AGAIN
+            self._log.warning("not published, %s: tried again until it is", failed[0][1])
+        self._call_later(delay, lambda: self._queue.put(work))
 
     def _ack(self, work: _Work) -> None:
+        if work.told is not None:
+            work.told()
         work.delivery.ack()
         self._close()
 

@@ -29,7 +29,7 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
     """The copy of ``message`` to publish, with the same id, to its next wait queue or its dead-letter queue."""
     text = shortened(error)
     headers: dict[str, Any] = {
-        name: value for name, value in message.headers.items() if not name.startswith(_BROKER_HEADERS)
+        name: value for name, value in message.headers.items() if not str(name).startswith(_BROKER_HEADERS)
     }
     headers.setdefault("x-first-error", text)
     headers |= {

@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from runner.amqp.consumer import Consumer
 from runner.amqp.link import IoThread
 from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
-from runner.lifeline import AFTER_CRASH, Lifeline
+from runner.lifeline import Lifeline
 from runner.messages import Message
 from runner.plugins import Plugin
 from runner.worker.context import WorkerContext
@@ -25,6 +26,11 @@ from runner.worker.spec import WorkerSpec
 DRAIN_TIMEOUT = 4.5
 #: Seconds for all of a stop together.
 STOP_TIMEOUT = 5.5
+#: Seconds of it that are kept for closing the connections.
+CLOSE_TIME = 0.5
+#: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
+#: was only slow goes on; nobody waits for the answer, as the clients of an API do.
+CONFIRM_PATIENCE = 60.0
 #: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
 CONNECT_TIMEOUT = 10.0
 #: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
@@ -53,8 +59,9 @@ class Worker:
         )
         router = Router(spec.service, spec.publishes)
         self._context = WorkerContext(spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping)
+        send = partial(self._publisher.send, timeout=CONFIRM_PATIENCE)
         self._pipeline = Pipeline(
-            spec.service, self._handle, self._publisher.send, self._call_later, router, dict(spec.ladders), log,
+            spec.service, self._handle, send, self._call_later, router, dict(spec.ladders), log,
             on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE),
         )  # fmt: skip
         self._consumer: Consumer | None = None
@@ -63,7 +70,7 @@ class Worker:
             self._consumer = Consumer(
                 self._io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
                 self._pipeline.submit, lambda reason: self._state("consumer", reason), self._missing,
-                careful=os.environ.get(AFTER_CRASH) == "1",
+                at_first=spec.concurrency,
             )  # fmt: skip
 
     def stop(self, exit_code: int = EXIT_OK) -> None:
@@ -78,10 +85,12 @@ class Worker:
 
     def run(self) -> int:
         """Work until ``stop``; returns the exit code."""
-        if "start" in self._plugin.implements:
-            self._resources = self._plugin.hook.start(options=self._options, context=self._context)
         self._io.start()
         self._publisher.start()
+        if "start" in self._plugin.implements:
+            # So that the hook can publish; without a broker the service begins all the same.
+            self._connected.wait(FIRST_CONNECTION)
+            self._resources = self._plugin.hook.start(options=self._options, context=self._context)
         if self._consumer is not None:
             self._pipeline.start(self._spec.concurrency)
             self._consumer.start()
@@ -105,7 +114,9 @@ class Worker:
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
-            is_idle = not self._io.is_stopped and self._pipeline.stop(DRAIN_TIMEOUT)
+            is_idle = not self._io.is_stopped and self._pipeline.stop(
+                min(DRAIN_TIMEOUT, self._deadline - time.monotonic() - CLOSE_TIME)
+            )
             if not is_idle:
                 self._log.warning("stopped with messages unfinished; the broker will deliver them again")
             self._on_io(self._consumer.close, 2.0)
@@ -167,7 +178,8 @@ class Worker:
             self.stop(EXIT_BROKER)
 
     def _give_up(self) -> None:
-        reason = self._problems.get("consumer") or self._problems["publisher"]
+        consumer = self._consumer
+        reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
             self._log.error("no broker within %g s, %s", CONNECT_TIMEOUT, reason)
             self.stop(EXIT_BROKER)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import pika
 import pytest
 
+from runner.amqp import field
+from runner.amqp.field import Timestamp
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
+
+field.install()
 
 TOPOLOGY = {
     "exchanges": {"work": {"type": "topic"}},
@@ -361,24 +364,67 @@ def test_a_project_without_services_is_told_of(jobs: Project, vhost: Vhost) -> N
     runner.wait_for("config.yaml:1: services: none is defined; add one")
 
 
-def test_a_message_that_breaks_the_connection_is_parked_and_the_good_one_behind_it_is_handled(
-    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def publish_with_header(url: str, header: Any, body: bytes = b"{}", **properties: Any) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.basic_publish("", "jobs", body, pika.BasicProperties(headers={"at": header}, delivery_mode=2, **properties))
+    connection.close()
+
+
+def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(jobs: Project, vhost: Vhost) -> None:
     jobs.plugin("jobs", PECULIAR)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
+    # A timestamp in milliseconds, as other languages' clients send it.
+    publish_with_header(vhost.url, Timestamp(1_700_000_000_000), message_id="foreign")
+    publish_with_header(vhost.url, 1.5, b'{"do": "work"}', message_id="good")
+    wait_until(lambda: len(vhost.messages("done")) == 1, 30, "the good one is handled")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "the foreign one is parked")
+    assert parked["properties"]["headers"]["at"] == 1_700_000_000_000
+    assert runner.output.count("jobs.1 RUNNING") == 1
     assert runner.stop() == 0
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    channel = connection.channel()
-    # A header's timestamp in milliseconds, as other languages' clients can send it, is no date in Python.
-    monkeypatch.setattr("pika.data.calendar.timegm", lambda _: 1_700_000_000_000)
-    headers = {"at": datetime.now(UTC)}
-    channel.basic_publish(
-        "", "jobs", b"{}", pika.BasicProperties(headers=headers, message_id="foreign", delivery_mode=2)
-    )
-    channel.basic_publish("", "jobs", b'{"do": "work"}', pika.BasicProperties(message_id="good", delivery_mode=2))
-    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_message_of_which_no_copy_can_be_made_is_parked_by_the_broker_itself(
+    jobs: Project, vhost: Vhost, kind: str
+) -> None:
+    topology = jobs.topology()
+    topology["queues"]["jobs"]["type"] = kind
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", PECULIAR)
     runner = jobs.run(url=vhost.url)
-    wait_until(lambda: len(vhost.messages("done")) == 1, 60, "the good one is handled")
-    wait_until(lambda: vhost.queues()["jobs.dlq"].get("messages") == 1, 30, "the foreign one is parked")
+    runner.pid_of("jobs.1")
+    # As large as the broker takes, so that our own headers no longer fit.
+    publish_with_header(vhost.url, "x" * 131_000, message_id="foreign")
+    publish(vhost, '{"do": "work"}', message_id="good")
+    wait_until(lambda: len(vhost.messages("done")) == 1, 30, "the good one is handled")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "the foreign one is parked")
+    assert parked["properties"]["message_id"] == "foreign"
+    runner.wait_for("parked in jobs.dlq by the broker, since no copy can be made")
+    assert runner.output.count("jobs.1 RUNNING") == 1
+    assert runner.stop() == 0
+
+
+def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runner_is_stopped(
+    jobs: Project, vhost: Vhost
+) -> None:
+    jobs.plugin("jobs", PECULIAR.replace("what = ", "import time; time.sleep(0.1); what = "))
+    for turn in range(6):
+        runner = jobs.run(url=vhost.url)
+        runner.pid_of("jobs.1")
+        if turn == 0:
+            for number in range(40):
+                publish(vhost, '{"do": "work"}', message_id=f"m-{number}")
+        before = len(vhost.messages("done"))
+        wait_until(lambda before=before: len(vhost.messages("done")) >= before + 2, 20)  # type: ignore[misc]
+        # In good order, and as nobody can prevent.
+        if turn % 2:
+            runner.process.kill()
+            wait_until(lambda: not vhost.queues()["jobs"].get("consumers"), 20, "the broker knows")
+        else:
+            assert runner.stop() == 0
+    runner = jobs.run(url=vhost.url)
+    wait_until(lambda: len({one["properties"]["message_id"] for one in vhost.messages("done")}) >= 40, 30)
+    assert vhost.messages("jobs.dlq") == []
     assert runner.stop() == 0

@@ -19,13 +19,14 @@ from tests.rabbit import Vhost, wait_until
 class Subscription:
     """A consumer and what it was told."""
 
-    def __init__(self, io: IoThread, vhost: Vhost, queues: list[str], prefetch: int) -> None:
+    def __init__(self, io: IoThread, vhost: Vhost, queues: list[str], prefetch: int, at_first: int = 1) -> None:
         self.deliveries: list[Delivery] = []
         self.states: list[str | None] = []
         self.missing: list[str] = []
         self.consumer = Consumer(
-            io, [vhost.url], "test", queues, prefetch, self.deliveries.append, self.states.append, self.missing.append
-        )
+            io, [vhost.url], "test", queues, prefetch, self.deliveries.append, self.states.append, self.missing.append,
+            at_first,
+        )  # fmt: skip
         self.consumer.start()
 
 
@@ -36,8 +37,8 @@ def subscribe(vhost: Vhost) -> Iterator[Callable[..., Subscription]]:
     io.start()
     made: list[Subscription] = []
 
-    def make(*queues: str, prefetch: int = 10) -> Subscription:
-        one = Subscription(io, vhost, list(queues), prefetch)
+    def make(*queues: str, prefetch: int = 10, at_first: int = 1) -> Subscription:
+        one = Subscription(io, vhost, list(queues), prefetch, at_first)
         made.append(one)
         wait_until(lambda: None in one.states, 10, "subscribed")
         return one
@@ -70,10 +71,23 @@ def settle(deliveries: list[Delivery]) -> None:
         delivery.ack()
 
 
-def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
+def test_messages_come_one_by_one_until_as_many_as_can_be_in_hand_have_been_answered(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     one = subscribe("a", prefetch=5)
+    publish(vhost, "a", 30)
+    for count in range(1, 6):
+        wait_until(lambda count=count: len(one.deliveries) == count, 10)  # type: ignore[misc]
+        assert ready(vhost, "a") == 30 - count
+        one.deliveries[-1].ack()
+    wait_until(lambda: len(one.deliveries) == 10, 10)
+    wait_until(lambda: ready(vhost, "a") == 20, 5)
+
+
+def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    one = subscribe("a", prefetch=5, at_first=5)
     publish(vhost, "a", 30)
     wait_until(lambda: len(one.deliveries) == 5, 10)
     assert ready(vhost, "a") == 25
@@ -85,7 +99,7 @@ def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
 def test_messages_answered_in_any_order_and_from_many_threads_are_each_settled_once(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
-    one = subscribe("a", "b", prefetch=500)
+    one = subscribe("a", "b", prefetch=500, at_first=500)
     publish(vhost, "a", 200)
     publish(vhost, "b", 200)
     wait_until(lambda: len(one.deliveries) == 400, 10)
@@ -114,16 +128,14 @@ def test_a_message_says_what_it_is(subscribe: Callable[..., Subscription], vhost
 def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
-    one = subscribe("a")
+    one = subscribe("a", prefetch=3, at_first=3)
     publish(vhost, "a", 3)
     wait_until(lambda: len(one.deliveries) == 3, 10)
     wait_until(vhost.connections, 20, "the statistics know the connection")
     vhost.close_connections()
-    # One by one, because the connection was lost soon after it was opened.
-    for count in (4, 5, 6):
-        wait_until(lambda count=count: len(one.deliveries) == count, 15, "delivered again")  # type: ignore[misc]
-        assert not one.deliveries[0].is_alive
-        settle(one.deliveries)
+    wait_until(lambda: len(one.deliveries) == 6, 15, "delivered again")
+    assert not one.deliveries[0].is_alive
+    settle(one.deliveries)
     wait_until(lambda: ready(vhost, "a") == 0, 5)
     publish(vhost, "a", 1)
     wait_until(lambda: len(one.deliveries) == 7, 5, "the old answers did no harm")

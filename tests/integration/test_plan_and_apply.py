@@ -185,16 +185,16 @@ def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
 
 
 def test_a_replaced_queue_takes_its_wait_queues_along(shop: Shop) -> None:
-    shop.write(changed("queues", "work", "type", to="quorum"))
+    shop.write(changed("queues", "work", to=BASE["queues"]["work"] | {"durable": False, "policy": {"max-length": 3}}))
     assert {("!", "queue", "work"), ("!", "queue", "work.retry.1s")} <= shop.marks()
     code, output = shop.run("apply")
     assert code == 3
     assert "work.retry.1s" not in "".join(line for line in output.splitlines() if line.startswith("left:"))
-    # The classic queue that is still there keeps the policy that fits it.
-    assert "delivery-limit" not in policy(shop.vhost, "fastcommerce.queue.work")
+    # The queue that is still there keeps the policy that fits it.
+    assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 100
     assert shop.run("apply", "--replace", "work")[0] == 0
-    assert shop.vhost.queues()["work.retry.1s"]["type"] == "quorum"
-    assert policy(shop.vhost, "fastcommerce.queue.work")["delivery-limit"] == 3
+    assert shop.vhost.queues()["work.retry.1s"]["type"] == "classic"
+    assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 3
 
 
 def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Shop) -> None:

@@ -110,13 +110,13 @@ def test_the_broker_s_own_parking_never_leads_to_a_wait_queue() -> None:
     assert policies(found)["fastcommerce.queue.a"]["dead-letter-routing-key"] not in wait_queues
 
 
-def test_a_classic_queue_gets_no_arguments_of_quorum_queues() -> None:
+def test_a_classic_queue_gets_no_settings_of_quorum_queues_but_waits_in_one_that_loses_nothing() -> None:
     found = compiled("a", queues={"a": {"type": "classic", "retry": ["1s"]}})
     by_name = queues(found)
     assert set(policies(found)["fastcommerce.queue.a"]) == {"dead-letter-exchange", "dead-letter-routing-key"}
-    for name in ("a", "a.retry.1s"):
-        assert not {"x-delivery-limit", "x-dead-letter-strategy", "x-overflow"} & set(by_name[name].arguments)
-        assert by_name[name].arguments["x-queue-type"] == "classic"
+    assert by_name["a"].arguments == {"x-queue-type": "classic"}
+    assert by_name["a.retry.1s"].arguments["x-queue-type"] == "quorum"
+    assert by_name["a.retry.1s"].arguments["x-dead-letter-strategy"] == "at-least-once"
 
 
 def test_two_queues_may_share_a_dead_letter_queue() -> None:
