@@ -256,6 +256,17 @@ def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise:
     wait_until(lambda: is_gone(first) and is_gone(second), 4)
 
 
+def test_what_was_ignored_at_the_start_stays_ignored(supervise: Callable[..., Runner], tmp_path: Path) -> None:
+    host = [sys.executable, "-c", HOST, textwrap.dedent(SLEEPS)]
+    runner = Runner(["nohup", *host], tmp_path)
+    runner.pid_of("child1.1")
+    runner.process.send_signal(signal.SIGHUP)
+    os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
+    runner.pid_of("child1.1", count=2)
+    assert "stopping" not in runner.output
+    assert runner.stop() == 0
+
+
 def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Callable[..., Runner]) -> None:
     runner = supervise("ready()\nprint('up', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)", SLEEPS)
     runner.pid_of("child2.1")
