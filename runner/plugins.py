@@ -26,6 +26,14 @@ FOLDER = "plugins"
 _PACKAGE = "fastcommerce_plugins"
 
 
+def revision_of(name: str, folder: Path) -> str:
+    """Changes with the files of a plugin in the project's folder; empty for one of an installed package."""
+    root = folder / FOLDER
+    files = [root / f"{name}.py", *sorted((root / name).rglob("*"))]
+    stats = [(path, path.stat()) for path in files if path.is_file() and "__pycache__" not in path.parts]
+    return " ".join(f"{path.relative_to(root)}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats)
+
+
 class NoOptions(BaseModel):
     """The options of a plugin that defines none."""
 

@@ -11,7 +11,7 @@ from runner.amqp.declare import declare
 from runner.amqp.management import Management, ManagementError
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused
-from runner.topology.apply import Consent, apply, left_over
+from runner.topology.apply import Consent, apply
 from runner.topology.change import Change, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.live import Live
@@ -96,10 +96,9 @@ def bring(examination: Examination, consent: Consent, say: Callable[[str], None]
         return []
     admin = Admin(urls, examination.management, say)
     try:
-        apply(plan, examination.objects, examination.live, admin, consent, say)
+        return apply(plan, examination.objects, examination.live, admin, consent, say)
     except ManagementError as error:
         raise (DeclarationRefused if error.status else BrokerAway)(str(error)) from None
-    return left_over(plan, consent, examination.objects)
 
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:

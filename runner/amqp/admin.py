@@ -8,7 +8,8 @@ from runner.amqp.declare import Refusal, declare
 from runner.amqp.drain import counts_of
 from runner.amqp.management import Management, ManagementError
 from runner.amqp.replacement import Replacement
-from runner.errors import DeclarationRefused, RunnerError
+from runner.errors import DeclarationRefused
+from runner.topology.change import counted
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
 
@@ -48,14 +49,14 @@ class Admin:
         """Delete an exchange, with its bindings."""
         self._management.delete_exchange(name)
 
-    def delete_empty_queue(self, name: str) -> None:
-        """Delete a queue. Raises RunnerError where it holds a message or has a consumer."""
+    def delete_empty_queue(self, name: str) -> str | None:
+        """Delete a queue that holds no message and has no consumer; returns why another one is kept."""
         counts = counts_of(self._urls[0], name)
         if counts.messages or counts.consumers:
-            raise RunnerError(
-                f"queue {name!r}: kept, {counts.messages} messages and {counts.consumers} consumers; it must have none"
-            )
+            held = f"{counted(counts.messages, 'message')} and {counted(counts.consumers, 'consumer')}"
+            return f"kept, it has {held}; read or purge them, and apply again"
         self._management.delete_queue(name)
+        return None
 
     def remember(self, owned: Owned) -> None:
         """Remember what is ours; where that may not be, it is said and nothing is lost."""

@@ -221,6 +221,8 @@ class Publisher:
         if self._returned and self._returned[key] > 0:
             self._returned[key] -= 1
             self._returned += Counter()  # forgets what is at zero
+            if not exchange:
+                return Unroutable(f"queue {routing_key!r} is not there")
             return Unroutable(f"{where}: no queue is bound for it; add a binding, or an alternate_exchange")
         return None
 

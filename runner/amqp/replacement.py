@@ -13,6 +13,7 @@ from runner.config.argument import CLASSIC, QUEUE_TYPE, QUORUM, STREAM
 from runner.config.reference import GENERATED
 from runner.errors import RunnerError
 from runner.topology.apply import Broker
+from runner.topology.change import counted
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy, Queue
 from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
@@ -56,7 +57,8 @@ class Replacement:
         self._admin.declare(Objects(queues=(self._queue,)))
         self._fill()
         after = counts_of(self._url, name).messages
-        self._say(f"queue {name}: {after} messages are in the new queue; {before} were there before")
+        doubled = "" if is_old else "; those at hand when it was interrupted are there twice, and say x-redelivered"
+        self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
 
     def _check(self, there: Queue, live: Live) -> None:
         name = self._queue.name
@@ -64,9 +66,8 @@ class Replacement:
             raise RunnerError(f"queue {name!r}: a stream cannot be drained; retire it, or use another name")
         consumers = counts_of(self._url, name).consumers
         if consumers:
-            raise RunnerError(
-                f"queue {name!r}: {consumers} consumers read it; stop the services that do, and try again"
-            )
+            read = counted(consumers, "consumer")
+            raise RunnerError(f"queue {name!r}: it has {read}; stop the runner, or whoever reads it, and try again")
         ladder = self._objects.ladders.get(name)
         for _, wait_queue in ladder.steps if ladder is not None else ():
             # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.

@@ -14,8 +14,9 @@ from runner.cli import check, run
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 
 EPILOG = """
-Exit codes: 0 stopped as asked; 1 a service gave up; 2 wrong command line; 75 the broker is away; 78 wrong
-configuration, plugin or topology.
+Exit codes: 0 done, or stopped as asked; 1 it could not be done, a service gave up, or lint found something; 2 wrong
+command line, or changes of plan; 3 something is left to replace or retire; 75 the broker is away; 78 wrong
+configuration, plugin or topology. --project stands before the command.
 """
 
 #: Commands that need more than ``run`` does, whose start is not to wait for their imports.

@@ -49,7 +49,8 @@ class Declaration:
 
     def _reconcile(self, project: Project, *, show_created: bool) -> list[str]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
-        from runner.cli.plan import change_line, known_management
+        from runner.cli.broker import known_management
+        from runner.cli.plan import change_line
         from runner.reconcile import bring, examine
         from runner.topology.apply import Consent, in_place
         from runner.topology.change import Mark
@@ -67,6 +68,9 @@ class Declaration:
         for change, needs in left:
             if change.mark is Mark.RETIRE:
                 say(f"topology: {change_line(change)}; {needs}")
+        for change in plan.of(Mark.UNMANAGED):
+            if change.why:  # what was ours, and still takes messages
+                say(f"topology: {change_line(change)}")
         return [
             f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
             for change, needs in left

@@ -30,7 +30,8 @@ def lint(folder: Path, as_json: bool) -> None:
         for one in findings:
             code = click.style(one.code, fg="yellow") if sys.stdout.isatty() else one.code
             click.echo(f"{_place(one, project)}: {code}: {one.reason}; {one.rule.remedy}")
-            click.secho(f"    {one.rule.link}", dim=sys.stdout.isatty() or None)
+            if one.rule.link:
+                click.secho(f"    {one.rule.link}", dim=sys.stdout.isatty() or None)
         click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else "no findings")
     sys.exit(1 if findings else 0)
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from runner.address import Address
-from runner.broker.folder import Folder
-from runner.broker.leftover import find_leftover
-from runner.config.project import Project, load_project
+from runner.cli.broker import broker_for
+from runner.config.project import load_project
 from runner.errors import EXIT_CONFIG
 from runner.reconcile import Examination, bring, examine
 from runner.topology.apply import Consent
-from runner.topology.change import Change, Mark, Plan
+from runner.topology.change import Change, Mark, Plan, counted
 
+#: Seconds that a broker may take to listen for HTTP after it answers AMQP.
+PATIENCE = 2.0
 #: How many things that are not ours are listed for people.
 MOST_UNMANAGED = 20
 
@@ -31,23 +31,11 @@ _WORDS = {
 }
 
 
-def known_management(project: Project) -> str | None:
-    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
-    folder = Folder(project.var / "broker")
-    if find_leftover(folder) is None:
-        return None  # what its configuration says is of a node that is gone
-    for url in project.config.broker.url:
-        address = Address.of(url)
-        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
-            return found
-    return None
-
-
 def change_line(change: Change) -> str:
     """One change, for people."""
     risk = []
     if change.messages or change.consumers:
-        risk = [f"{_count(change.messages, 'message')}, {_count(change.consumers, 'consumer')}"]
+        risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
     words = "; ".join([*([change.why] if change.why else []), *risk])
     return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"
 
@@ -64,7 +52,8 @@ def plan(folder: Path, as_json: bool) -> None:
     Exits with 0 when nothing is to do, 2 for changes, 3 when something must be replaced.
     """  # noqa: D301 - click takes the character for a paragraph to be left as it is
     project = load_project(folder)
-    examination = examine(project, known_management(project))
+    with broker_for(project) as management_url:
+        examination = examine(project, management_url, PATIENCE)
     if as_json:
         click.echo(json.dumps(_as_json(examination), indent=2, ensure_ascii=False))
     else:
@@ -85,14 +74,15 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
     it. It is safe to interrupt at any point and to run again. Exits with 0 when all is done, 3 when something is left.
     """
     project = load_project(folder)
-    examination = examine(project, known_management(project))
-    names = {change.name for change in examination.plan.of(Mark.REPLACE)}
-    unknown = sorted(set(replace) - names)
-    if unknown:
-        raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
-    if not examination.plan.problems:
-        _show(examination)
-    left = bring(examination, Consent(frozenset(replace), drain=drain, retire=True), click.echo)
+    with broker_for(project) as management_url:
+        examination = examine(project, management_url, PATIENCE)
+        names = {change.name for change in examination.plan.of(Mark.REPLACE)}
+        unknown = sorted(set(replace) - names)
+        if unknown:
+            raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
+        if not examination.plan.problems:
+            _show(examination, unmanaged=0)
+        left = bring(examination, Consent(frozenset(replace), drain=drain, retire=True), click.echo)
     if not left:
         click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
         return
@@ -101,17 +91,17 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
     sys.exit(3)
 
 
-def _show(examination: Examination) -> None:
+def _show(examination: Examination, unmanaged: int = MOST_UNMANAGED) -> None:
     found = examination.plan
     is_terminal = sys.stdout.isatty()
     for change in (one for one in found.changes if one.mark is not Mark.UNMANAGED):
         place = f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE) else ""
         click.secho(change_line(change) + place, fg=_COLOURS[change.mark] if is_terminal else None)
-    unmanaged = found.of(Mark.UNMANAGED)
-    for change in unmanaged[:MOST_UNMANAGED]:
+    others = found.of(Mark.UNMANAGED)
+    for change in others[:unmanaged]:
         click.secho(change_line(change), dim=is_terminal or None)
-    if len(unmanaged) > MOST_UNMANAGED:
-        click.secho(f"? and {len(unmanaged) - MOST_UNMANAGED} more; --json lists all", dim=is_terminal or None)
+    if len(others) > unmanaged > 0:
+        click.secho(f"? and {len(others) - unmanaged} more; --json lists all", dim=is_terminal or None)
     for title, lines in (("not compared", found.uncompared), ("warning", found.warnings), ("problem", found.problems)):
         for line in lines:
             click.secho(f"{title}: {line}", fg="yellow" if is_terminal else None, err=True)
@@ -148,7 +138,3 @@ def _as_json(examination: Examination) -> dict[str, Any]:
         "problems": list(found.problems),
         "exit_code": EXIT_CONFIG if found.problems else found.exit_code,
     }
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from runner.address import Address
-from runner.cli.plan import known_management
-from runner.config.project import load_project
+from runner.config.project import load_project, read_project
 from runner.errors import RunnerError
 from runner.topology.compile import compile_topology
 from runner.topology.definitions import from_definitions, to_definitions
@@ -74,8 +73,8 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
 def import_(folder: Path, source: str, vhost: str | None) -> None:
     """Print a topology.yaml for what a definitions.json or the running broker holds.
 
-    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. Save it with
-    "> topology.yaml". What a topology.yaml does not hold, such as users, is told on standard error.
+    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. What a topology.yaml
+    does not hold, such as users, is told on standard error.
     """
     if source == "live":
         objects, notes = _live(folder), list[str]()
@@ -87,11 +86,16 @@ def import_(folder: Path, source: str, vhost: str | None) -> None:
 
 
 def _live(folder: Path) -> Objects:
-    from runner.amqp.management import Management  # here, because a file needs no broker and its imports take time
+    # Here, because a file needs no broker and these imports take time.
+    from runner.amqp.management import Management
+    from runner.cli.broker import broker_for
 
-    project = load_project(folder)
-    url = project.config.broker.management or known_management(project)
-    live = Management(project.config.broker.url[0], url).live()
+    # The rest of both files may be what is to be made anew.
+    project = read_project(folder)
+    if project.config_document.is_unusable or project.config_document.is_faulty(("broker",)):
+        project.raise_faults()
+    with broker_for(project) as url:
+        live = Management(project.config.broker.url[0], project.config.broker.management or url).live()
     return Objects(
         tuple(live.exchanges.values()),
         tuple(one.queue for one in live.queues.values() if not one.is_exclusive),

@@ -78,7 +78,7 @@ def _condition(binding: Binding, hop: Hop) -> str:
         case "fanout":
             return "every message"
         case "headers":
-            return f"headers {dict(binding.arguments)}"
+            return f"headers {json.dumps(dict(binding.arguments), ensure_ascii=False)}"
         case "direct" | "topic":
             return f"{binding.routing_key!r}"
         case _:

@@ -15,6 +15,7 @@ from runner.cli.terminal import has_colour, take_foreground
 from runner.cli.watch import Watch
 from runner.config.project import Project, choose_services
 from runner.errors import BrokerAway
+from runner.plugins import revision_of
 from runner.supervisor.console import Console
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
@@ -29,7 +30,7 @@ BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--watch", is_flag=True, help="Take over what is saved in topology.yaml or config.yaml while running.")
+@click.option("--watch", is_flag=True, help="Take over what is saved in either file or in a plugin while running.")
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How lines look."
 )
@@ -82,6 +83,7 @@ def _programs(project: Project, objects: Objects, chosen: dict[str, int], log_fo
             slot=f"{service}.{number}",
             command=(sys.executable, "-m", "runner.worker", f"{service}.{number}"),
             stdin=spec_of(project, objects, service, log_format).to_json(),
+            revision=revision_of(project.config.services[service].plugin or service, project.folder),
         )
         for service, instances in chosen.items()
         for number in range(1, instances + 1)

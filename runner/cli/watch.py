@@ -1,4 +1,4 @@
-"""``run --watch``: what is saved in topology.yaml or config.yaml takes effect while everything else runs on."""
+"""``run --watch``: what is saved in either file or in a plugin takes effect while everything else runs on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from runner.cli.check import checked_project
 from runner.cli.declaration import Declaration
 from runner.config.project import CONFIG_FILE, TOPOLOGY_FILE, Project
 from runner.errors import BrokerError, RunnerError
+from runner.plugins import FOLDER
 from runner.supervisor.console import Console
 from runner.supervisor.program import Program
 from runner.topology.model import Objects
@@ -54,7 +55,10 @@ class Watch:
             before = now
 
     def _signature(self) -> Signature:
-        return tuple(_signature_of(self._folder / name) for name in (TOPOLOGY_FILE, CONFIG_FILE))
+        files = [self._folder / TOPOLOGY_FILE, self._folder / CONFIG_FILE]
+        plugins = sorted((self._folder / FOLDER).rglob("*"))
+        files += [path for path in plugins if path.is_file() and "__pycache__" not in path.parts]
+        return tuple(_signature_of(path) for path in files)
 
     def _take(self) -> None:
         """Take over what is saved; whatever is wrong with it, all stays as it was."""

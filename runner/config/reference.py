@@ -167,5 +167,20 @@ def _check_retire(topology: Topology, document: Document) -> None:
     for section in ("queues", "exchanges", "policies"):
         for index, name in enumerate(getattr(topology.retire, section)):
             place: Path = ("retire", section, index)
+            maker = _maker_of(name, topology) if section == "queues" else None
+            if maker is not None and name not in document.keys_of(section):
+                document.fault(
+                    place, f"a queue that {maker!r} needs, {document.shown(place)}; take it out here or there"
+                )
             if name in document.keys_of(section):
                 document.fault(place, f"also under {section}, {document.shown(place)}; keep one of them")
+
+
+def _maker_of(name: str, topology: Topology) -> str | None:
+    """The queue whose retries or dead letters need a queue of this name."""
+    for origin, queue in topology.queues.items():
+        if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
+            return origin
+        if name == topology.dead_letter_of(origin) and (queue.retry or queue.dead_letter):
+            return origin
+    return None

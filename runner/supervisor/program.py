@@ -20,6 +20,8 @@ class Program:
     #: Added to the supervisor's own environment.
     environment: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    #: What else its process depends on; another one is another program.
+    revision: str = ""
     #: Whether it waits until the supervisor's ``prepare`` has succeeded; what ``prepare`` itself needs does not.
     after_prepare: bool = True
 

@@ -235,7 +235,7 @@ def describe_exit(code: int) -> str:
             return f"killed by signal {-code}"
     words = {
         0: " without having been told to",
-        EXIT_BROKER: ", the broker is away",
+        EXIT_BROKER: ", the broker is away or not as declared",
         EXIT_CONFIG: ", wrong configuration",
     }
     return f"exit {code}{words.get(code, '')}"

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from runner.errors import RunnerError
-from runner.topology.change import Change, Mark, Plan
+from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
 from runner.topology.compile import policy_name
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.retire import delete
 
 T = TypeVar("T")
 
@@ -36,8 +37,8 @@ class Broker(Protocol):
     def delete_exchange(self, name: str) -> None:
         """Delete an exchange, with its bindings."""
 
-    def delete_empty_queue(self, name: str) -> None:
-        """Delete a queue. Raises RunnerError where it holds a message."""
+    def delete_empty_queue(self, name: str) -> str | None:
+        """Delete a queue that holds no message and has no consumer; returns why another one is kept."""
 
     def move(self, queue: Queue, live: Live, objects: Objects, say: Callable[[str], None]) -> None:
         """Replace a queue, with its messages moved into the new one."""
@@ -68,15 +69,15 @@ def left_over(plan: Plan, consent: Consent, objects: Objects) -> list[tuple[Chan
             continue  # it comes with its queue
         drain = " --drain" if change.kind == "queue" else ""
         if not _is_agreed(change, consent):
-            asked = change.name in consent.replace
-            held = f"it holds {change.messages} messages: add --drain, which moves them into the new one"
-            result.append((change, held if asked else f"change it back, or: apply --replace {change.name}{drain}"))
-    for change in plan.of(Mark.RETIRE):
-        if consent.retire and (change.messages or change.consumers):
-            held = f"kept, {change.messages} messages and {change.consumers} consumers; it must have none"
-            result.append((change, held))
-        elif not consent.retire:
-            result.append((change, "python -m runner apply deletes it"))
+            needs = f"change it back, or: python -m runner apply --replace {change.name}{drain}"
+            if change.name in consent.replace:
+                held = counted(change.messages, "message")
+                needs = f"it holds {held}: add --drain, which moves them into the new one"
+            elif change.why == INTERRUPTED:
+                needs = f"python -m runner apply --replace {change.name}{drain}"
+            result.append((change, needs))
+    if not consent.retire:
+        result += [(change, "python -m runner apply deletes it") for change in plan.of(Mark.RETIRE)]
     return result
 
 
@@ -109,10 +110,11 @@ def _is_agreed(change: Change, consent: Consent) -> bool:
 
 def apply(
     plan: Plan, objects: Objects, live: Live, broker: Broker, consent: Consent, say: Callable[[str], None]
-) -> None:
+) -> list[tuple[Change, str]]:
     """Do all of ``plan`` that ``consent`` covers; safe to interrupt at any point and to do again.
 
-    Raises RunnerError where the broker refuses something; what was done before stays.
+    Returns what is left, and what it would need. Raises RunnerError where the broker refuses something; what was done
+    before stays.
     """
     consent = _widened(consent, objects)
     undone = tuple(one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
@@ -141,7 +143,9 @@ def apply(
             broker.delete_binding(live.bindings[change.thing.key])
         elif change.is_removal:
             broker.delete_policy(change.name)
-    gone = _retire(plan, broker, say) if consent.retire else Owned()
+    gone, kept = Owned(), list[tuple[Change, str]]()
+    if consent.retire:
+        gone, kept = delete(plan, live, lambda change: _delete_one(change, live, broker), say)
     owned = Owned.of(objects) | live.owned.still_in(live)
     removed = frozenset(
         one.thing.key for one in plan.of(Mark.CHANGE) if one.is_removal and isinstance(one.thing, Binding)
@@ -150,10 +154,24 @@ def apply(
         owned.exchanges - gone.exchanges,
         owned.queues - gone.queues,
         (owned.policies - gone.policies) & (live.policies.keys() | {one.name for one in objects.policies}),
-        owned.bindings - removed,
+        owned.bindings - removed - gone.bindings,
     )
     if owned != live.owned:
         broker.remember(owned)
+    return [*left_over(plan, consent, objects), *kept]
+
+
+def _delete_one(change: Change, live: Live, broker: Broker) -> str | None:
+    thing = change.thing
+    if isinstance(thing, Queue):
+        return broker.delete_empty_queue(thing.name)
+    if isinstance(thing, Binding):
+        broker.delete_binding(live.bindings[thing.key])
+    elif isinstance(thing, Exchange):
+        broker.delete_exchange(thing.name)
+    else:
+        broker.delete_policy(thing.name)
+    return None
 
 
 def _things(plan: Plan, kind: type[T], *marks: Mark) -> Iterable[T]:
@@ -194,19 +212,3 @@ def _touches(binding: Binding, exchange: str) -> bool:
 def _is_there(binding: Binding, live: Live, objects: Objects) -> bool:
     queues = live.queues.keys() | {one.name for one in objects.queues}
     return binding.destination_type == "exchange" or binding.destination in queues
-
-
-def _retire(plan: Plan, broker: Broker, say: Callable[[str], None]) -> Owned:
-    gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}
-    for change in plan.of(Mark.RETIRE):
-        if change.messages or change.consumers:
-            continue
-        say(f"deleting {change.kind} {change.name}")
-        if isinstance(change.thing, Queue):
-            broker.delete_empty_queue(change.name)
-        elif isinstance(change.thing, Exchange):
-            broker.delete_exchange(change.name)
-        else:
-            broker.delete_policy(change.name)
-        gone[change.kind].add(change.name)
-    return Owned(frozenset(gone["exchange"]), frozenset(gone["queue"]), frozenset(gone["policy"]))

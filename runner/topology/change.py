@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
 Thing = Exchange | Queue | Binding | Policy
+
+#: Why a queue must be replaced whose replacement did not come to its end.
+INTERRUPTED = "its replacement was interrupted; the same command goes on with it"
 
 
 class Mark(StrEnum):
@@ -47,9 +51,10 @@ class Change:
         if not isinstance(self.thing, Binding):
             return self.thing.name
         one = self.thing
-        arguments = f" {dict(one.arguments)}" if one.arguments else ""
-        arrow = "->" if one.destination_type == "queue" else "-> exchange"
-        return f"{one.source} -({one.routing_key}{arguments}){arrow} {one.destination}"
+        arguments = json.dumps(dict(one.arguments), ensure_ascii=False) if one.arguments else ""
+        condition = " ".join(part for part in (one.routing_key, arguments) if part)
+        line = f"-({condition})->" if condition else "->"
+        return f"{one.source} {line} {'' if one.destination_type == 'queue' else 'exchange '}{one.destination}"
 
 
 @dataclass(frozen=True)
@@ -74,3 +79,8 @@ class Plan:
         if self.of(Mark.REPLACE):
             return 3
         return 2 if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE) else 0
+
+
+def counted(number: int, word: str) -> str:
+    """``1 message``, ``2 messages``."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config.fault import Path
+from runner.config.fault import Path, one_of
 from runner.config.settings import Service, template_words
 from runner.config.topology import PREDEFINED_EXCHANGES, Topology
 from runner.topology.compile import compile_topology
@@ -38,7 +38,7 @@ RULES = {
     ),
     "hidden-policy": Rule("put all keys into one policy, or let them match different names", f"{_DOCS}policies"),
     "unused-exchange": Rule("publish to it or bind something, or take it out", f"{_DOCS}exchanges"),
-    "unused-silence": Rule("take it out", f"{_DOCS}queues"),
+    "unused-silence": Rule("mend it or take it out", ""),
 }
 
 
@@ -68,7 +68,8 @@ def lint(topology: Topology, services: Mapping[str, Service]) -> list[Finding]:
     kept = [one for one in found if not {(one.code, one.name), (one.code, "*")} & silenced]
     for code, name in sorted(silenced - hit):
         path = ("silence", code, topology.silence[code].index(name))
-        reason = f"there is no finding {code!r} about {name!r}" if code in RULES else f"there is no code {code!r}"
+        known = f"there is no finding {code!r} about {name!r}"
+        reason = known if code in RULES else f"there is no code {code!r}: {one_of(code, RULES)}"
         kept.append(Finding("unused-silence", name, "topology.yaml", path, reason))
     return kept
 

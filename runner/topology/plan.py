@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE, version_problem
 from runner.config.reference import GENERATED
 from runner.config.topology import Retire
-from runner.topology.change import Change, Mark, Plan
+from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.effect import Policies
 from runner.topology.live import Live
-from runner.topology.model import Exchange, Objects, Policy, Queue
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.retire import retired
 
 #: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
@@ -20,14 +21,15 @@ DRAIN_SUFFIXES = (".drain.old", ".drain.new")
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     """Compare ``objects`` with a broker."""
     policies = Policies(objects.policies)
+    going = list(retired(objects, live, retire))
     changes = [
         *_policies(objects, live),
         *_exchanges(objects, live, policies),
         *_queues(objects, live, policies),
         *_bindings(objects, live),
         *_stale(objects, live),
-        *_retired(live, retire),
-        *_unmanaged(objects, live, retire),
+        *going,
+        *_unmanaged(objects, live, going),
     ]
     return Plan(tuple(changes), (), tuple(_warnings(objects, live, policies)), tuple(_problems(objects, live)))
 
@@ -70,7 +72,7 @@ def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change
         there = live.queues.get(one.name)
         aside = [live.queues[name] for suffix in DRAIN_SUFFIXES if (name := f"{one.name}{suffix}") in live.queues]
         if aside:
-            why = "its replacement was interrupted; the same command goes on with it"
+            why = INTERRUPTED
             messages = sum(part.messages for part in (*aside, *([there] if there is not None else [])))
             yield Change(Mark.REPLACE, one, why, messages)
         elif there is None:
@@ -137,23 +139,12 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
 
 
-def _retired(live: Live, retire: Retire) -> Iterator[Change]:
-    for name in retire.queues:
-        there = live.queues.get(name)
-        if there is not None:
-            yield Change(Mark.RETIRE, there.queue, "", there.messages, there.consumers)
-    for name in retire.exchanges:
-        if name in live.exchanges:
-            yield Change(Mark.RETIRE, live.exchanges[name])
-    for name in retire.policies:
-        if name in live.policies:
-            yield Change(Mark.RETIRE, live.policies[name])
-
-
-def _unmanaged(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
-    ours, was_ours = {one.key for one in objects.bindings}, "no longer in topology.yaml; under retire it is deleted"
-    exchanges = {one.name for one in objects.exchanges} | set(retire.exchanges)
-    queues = {one.name for one in objects.queues} | set(retire.queues)
+def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterator[Change]:
+    was_ours = "no longer in topology.yaml; under retire it is deleted"
+    known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}
+    exchanges = {one.name for one in objects.exchanges} | {one.name for one in going if one.kind == "exchange"}
+    queues = {one.name for one in objects.queues} | {one.name for one in going if one.kind == "queue"}
+    policies = {one.name for one in objects.policies} | {one.name for one in going if one.kind == "policy"}
     moving = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
     for name in sorted(live.exchanges.keys() - exchanges):
         yield Change(Mark.UNMANAGED, live.exchanges[name], was_ours if name in live.owned.exchanges else "")
@@ -162,12 +153,15 @@ def _unmanaged(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]
         if not there.is_exclusive:
             why = was_ours if name in live.owned.queues else ""
             yield Change(Mark.UNMANAGED, there.queue, why, there.messages, there.consumers)
-    for key in sorted(live.bindings.keys() - ours - live.owned.bindings):
-        binding = live.bindings[key].binding
-        destination = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
-        if (binding.source in exchanges or destination) and binding.destination not in moving:
-            yield Change(Mark.UNMANAGED, binding)
-    for name in sorted(live.policies.keys() - {one.name for one in objects.policies} - set(retire.policies)):
+    for key in sorted(live.bindings.keys() - known):
+        binding, is_owned = live.bindings[key].binding, key in live.owned.bindings
+        is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
+        if is_owned and is_for_ours:
+            continue  # a change in place removes it
+        if (binding.source in exchanges or is_for_ours) and binding.destination not in moving:
+            why = "no longer in topology.yaml; goes with what it leads to" if is_owned else ""
+            yield Change(Mark.UNMANAGED, binding, why)
+    for name in sorted(live.policies.keys() - policies):
         kind, _, rest = name.removeprefix(GENERATED).partition(".")
         if not name.startswith(GENERATED) or rest not in (exchanges if kind == "exchange" else queues):
             yield Change(Mark.UNMANAGED, live.policies[name], was_ours if name in live.owned.policies else "")

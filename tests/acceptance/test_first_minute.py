@@ -158,6 +158,6 @@ def test_a_topology_that_the_broker_refuses_stops_with_the_line_and_both_values(
     assert runner.process.wait(15) == 78
     runner.wait_for(
         f"topology.yaml:{line}: queue 'notification.order.events': type is 'classic' here, but 'quorum' on the broker;"
-        " change it back, or: apply --replace notification.order.events --drain"
+        " change it back, or: python -m runner apply --replace notification.order.events --drain"
     )
     assert "RUNNING" not in runner.output

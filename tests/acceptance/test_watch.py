@@ -87,11 +87,22 @@ def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
     project.set_topology(topology)
     watched.wait_for(
         r"ERROR: topology.yaml:\d+: queue 'unrouted.all': type is 'classic' here, but 'quorum' on the broker;"
-        " change it back, or: apply --replace unrouted.all --drain"
+        " change it back, or: python -m runner apply --replace unrouted.all --drain"
     )
     watched.wait_for("files changed: taken over, but for what would have to be replaced")
     assert vhost.queues()["unrouted.all"]["type"] == "quorum"
     assert "new" in vhost.queues()
+
+
+def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Runner, project: Project) -> None:
+    pids = {slot: watched.pid_of(slot) for slot in ("order_api.1", "payment.1", "notification.1")}
+    path = project.folder / "plugins" / "payment.py"
+    path.write_text(path.read_text() + "\n# another line\n")
+    watched.pid_of("payment.1", count=2)
+    assert {pids["order_api.1"], pids["notification.1"]} <= set(watched.children())
+    path.write_text("def broken(:\n")
+    watched.wait_for("files changed, but not taken over")
+    path.unlink()
 
 
 def test_another_broker_is_not_taken_over(watched: Runner, project: Project) -> None:

@@ -138,7 +138,7 @@ def test_what_cannot_change_is_only_replaced_where_a_person_names_it(
     before = shop.vhost.queues()["fixed"], shop.vhost.exchanges()["orders"]["type"]
     code, output = shop.run("apply")
     assert code == 3
-    assert f"left: {kind} {name!r}: change it back, or: apply --replace {name}" in output
+    assert f"left: {kind} {name!r}: change it back, or: python -m runner apply --replace {name}" in output
     assert (shop.vhost.queues()["fixed"]["arguments"], shop.vhost.exchanges()["orders"]["type"]) == (
         before[0]["arguments"],
         before[1],
@@ -162,7 +162,7 @@ def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order
     assert shop.vhost.queues()["fixed"]["type"] == "classic"
     code, output = shop.run("apply", "--replace", "fixed", "--drain")
     assert code == 0
-    assert "queue fixed: 50 messages are in the new queue; 50 were there before" in output
+    assert "queue fixed: 50 messages in the new queue, 50 before" in output
     assert shop.vhost.queues()["fixed"]["type"] == "quorum"
     messages = shop.vhost.messages("fixed")
     assert [one["payload"] for one in messages] == [str(number) for number in range(50)]
@@ -179,7 +179,7 @@ def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
     shop.write(changed("queues", "fixed", "type", to="quorum"))
     code, output = shop.run("apply", "--replace", "fixed", "--drain")
     assert code == 1
-    assert "queue 'fixed': 1 consumers read it; stop the services that do, and try again" in output
+    assert "queue 'fixed': it has 1 consumer; stop the runner, or whoever reads it, and try again" in output
     assert shop.vhost.queues()["fixed"]["type"] == "classic"
     connection.close()
 
@@ -204,24 +204,49 @@ def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Sh
     shop.write(topology)
     plan = shop.plan()
     assert plan["exit_code"] == 0
-    assert {one["name"] for one in plan["changes"]} == {"fixed", "lost.all", "cap"}
-    assert all(
-        (one["mark"], one["why"]) == ("?", "no longer in topology.yaml; under retire it is deleted")
-        for one in plan["changes"]
-    )
+    assert {one["name"] for one in plan["changes"]} == {"fixed", "lost.all", "cap", "lost -> lost.all"}
+    assert {one["mark"] for one in plan["changes"]} == {"?"}
+    assert all(one["why"].startswith("no longer in topology.yaml; ") for one in plan["changes"])
     topology["retire"] = {"queues": ["fixed", "lost.all"], "policies": ["cap"]}
     shop.write(topology)
     wait_until(lambda: any(one["messages"] for one in shop.plan()["changes"]), 15, "the count is known")
     assert {("-", "queue", "fixed"), ("-", "queue", "lost.all"), ("-", "policy", "cap")} <= shop.marks()
     code, output = shop.run("apply")
     assert code == 3
-    assert "left: queue 'fixed': kept, 1 messages and 0 consumers; it must have none" in output
+    assert "left: queue 'fixed': kept, it has 1 message and 0 consumers; read or purge them, and apply again" in output
     assert "fixed" in shop.vhost.queues()
     assert "lost.all" not in shop.vhost.queues()
     assert {("-", "queue", "fixed")} == {one for one in shop.marks() if one[0] != "?"}
     shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/fixed/contents")
     wait_until(lambda: shop.run("apply")[0] == 0, 15, "the empty queue is deleted")
     assert shop.plan()["changes"] == []
+
+
+def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop: Shop) -> None:
+    publish(shop.vhost, "work", 2)
+    topology = copy.deepcopy(BASE)
+    del topology["queues"]["work"]
+    topology["retire"] = {"queues": ["work"]}
+    shop.write(topology)
+    assert {one for one in shop.marks() if one[0] == "-"} == {
+        ("-", "binding", "orders -(a)-> work"),
+        ("-", "binding", "orders -(b)-> work"),
+        ("-", "queue", "work"),
+        ("-", "queue", "work.retry.1s"),
+        ("-", "policy", "fastcommerce.queue.work"),
+    }
+    code, output = shop.run("apply")
+    assert code == 3
+    assert "left: queue 'work': kept, it has 2 messages and 0 consumers" in output
+    # Nothing more comes to it, but what it needs for what it holds is there.
+    assert [one["destination"] for one in shop.vhost.bindings() if one["destination"] == "work"] == []
+    assert "work.retry.1s" in shop.vhost.queues()
+    assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 100
+    shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/work/contents")
+    assert shop.run("apply")[0] == 0
+    assert {"work", "work.retry.1s"} & set(shop.vhost.queues()) == set()
+    # Its dead letters may be of use to somebody.
+    assert shop.marks() == {("?", "queue", "work.dlq")}
 
 
 def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
@@ -233,7 +258,7 @@ def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
     assert shop.marks() == {
         ("?", "queue", "theirs"),
         ("?", "exchange", "their.exchange"),
-        ("?", "binding", "orders -(theirs {'a': 1})-> work"),
+        ("?", "binding", 'orders -(theirs {"a": 1})-> work'),
         ("?", "policy", "theirs"),
     }
     assert shop.run("plan")[0] == 0
@@ -278,4 +303,7 @@ def test_no_broker_is_worth_another_try(tmp_path: Path, vhost: Vhost) -> None:
     shop.config["broker"] |= {"url": "amqp://127.0.0.1:1/", "management": "http://127.0.0.1:1"}
     shop.write(BASE)
     code, output = shop.run("plan")
-    assert (code, output) == (75, "127.0.0.1:1: connection refused\n")
+    assert (code, output) == (
+        75,
+        "broker.url: no broker answers at 127.0.0.1:1 (connection refused); start it, or set broker.start to 'auto'\n",
+    )

@@ -180,7 +180,7 @@ def test_route_follows_a_message_and_says_who_reads_it_and_what_becomes_of_it(sh
         "    'a.#' -> queue work",
         "    '#' -> exchange by.header",
         "  by.header (headers)",
-        "    headers {'x-match': 'any', 'region': 'eu', 'seen': None} -> queue eu",
+        '    headers {"x-match": "any", "region": "eu", "seen": null} -> queue eu',
         "queue work: read by payment; when it fails, tried again after 1s, 5s; then, or when it is rejected, parked in"
         " work.dlq",
         "queue eu: read by no service",

@@ -140,7 +140,7 @@ def test_a_broker_that_stays_away_is_asked_ever_less_often() -> None:
     life = Life().running().feed(Exited(75, DRAW))
     delays = [life.again().feed(Exited(75, DRAW)).delay for _ in range(8)]
     assert delays[-1] == 30
-    assert life.slot.why == "exit 75, the broker is away"
+    assert life.slot.why == "exit 75, the broker is away or not as declared"
 
 
 def test_a_worker_killed_from_outside_restarts_at_once() -> None:
@@ -258,7 +258,7 @@ def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
     [
         (0, "exit 0 without having been told to"),
         (1, "exit 1"),
-        (75, "exit 75, the broker is away"),
+        (75, "exit 75, the broker is away or not as declared"),
         (78, "exit 78, wrong configuration"),
         (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),

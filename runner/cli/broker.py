@@ -1,0 +1,94 @@
+"""A broker for one command: the one that answers, or the project's own private one, started for as long as it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import click
+
+from runner.address import Address
+from runner.broker.find import Answering, Startable, find_broker
+from runner.broker.folder import Folder
+from runner.broker.leftover import find_leftover
+from runner.config.project import Project
+from runner.errors import BrokerAway
+from runner.supervisor.lock import take_lock
+from runner.supervisor.process import Process
+from runner.supervisor.program import Program
+
+#: Seconds for a broker to start, and to stop.
+START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
+
+
+def known_management(project: Project) -> str | None:
+    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
+    folder = Folder(project.var / "broker")
+    if find_leftover(folder) is None:
+        return None  # what its configuration says is of a node that is gone
+    for url in project.config.broker.url:
+        address = Address.of(url)
+        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
+            return found
+    return None
+
+
+@contextlib.contextmanager
+def broker_for(project: Project) -> Iterator[str | None]:
+    """The address of the HTTP API of a broker that answers meanwhile, or None where it is the usual one.
+
+    Raises BrokerAway where none answers and none can be started.
+    """
+    settings = project.config.broker
+    found = find_broker(settings.url, settings.start, project.var / "broker")
+    if isinstance(found, Answering):
+        yield known_management(project)
+        return
+    with take_lock(project.var):
+        click.echo(
+            f"no broker answers: starting the project's own on {Address.of(found.url)} for this command", err=True
+        )
+        process = _started(found)
+        try:
+            yield found.management_url
+        finally:
+            _stop(process)
+
+
+def _started(found: Startable) -> Process:
+    process = Process(Program("broker.1", tuple(found.command), b"", found.environment))
+    # Nobody reads what it prints, but it must never wait for that.
+    output = os.fdopen(process.output, "rb", buffering=0)
+    threading.Thread(target=_drain, args=(output,), daemon=True).start()
+    with socket.socket(fileno=os.dup(process.lifeline)) as lifeline:
+        said, deadline = b"", time.monotonic() + START_TIMEOUT
+        while b"READY=1" not in said:
+            readable, _, _ = select.select([lifeline], [], [], max(0.0, deadline - time.monotonic()))
+            data = lifeline.recv(4096) if readable else b""
+            if not data:
+                _stop(process)
+                *_, last = [b"", *said.splitlines()]
+                words = last.decode("utf-8", "replace").removeprefix("STATUS=")
+                raise BrokerAway(f"the project's own broker does not start, {words or 'without a word'}")
+            said += data
+    return process
+
+
+def _drain(output: object) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while output.read(65536):  # type: ignore[attr-defined]
+            pass
+
+
+def _stop(process: Process) -> None:
+    process.terminate()
+    readable, _, _ = select.select([process.exit_descriptor], [], [], STOP_TIMEOUT)
+    if not readable:
+        process.kill()
+    process.reap()
+    os.close(process.lifeline)

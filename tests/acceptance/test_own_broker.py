@@ -1,0 +1,74 @@
+"""Commands on a project whose private broker is not running: they start it for as long as they take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.broker.port import free_port
+from tests.rabbit import wait_until
+from tests.running import Project
+
+
+def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        cwd=project.folder, capture_output=True, text=True, timeout=120, check=False,
+        env={"PATH": "/usr/bin:/bin", "RABBITMQ_URL": url, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_queue_of_the_private_broker_is_replaced_while_the_runner_is_stopped(project: Project) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    project.options("payment", failure_rate=0.0)
+    config = project.config()
+    payment = config["services"].pop("payment")
+    project.set_config(config)
+    runner = project.run(url=url)
+    orders = {project.first_order() for _ in range(3)}
+    assert runner.stop() == 0
+    config["services"]["payment"] = payment
+    project.set_config(config)
+    topology = project.topology()
+    topology["queues"]["payment.order.created"]["type"] = "classic"
+    project.set_topology(topology)
+    runner = project.run(url=url)
+    assert runner.process.wait(60) == 78
+    runner.wait_for("or: python -m runner apply --replace payment.order.created --drain")
+    code, output = command(project, url, "apply", "--replace", "payment.order.created", "--drain")
+    assert code == 0, output
+    assert "no broker answers: starting the project's own on" in output
+    assert "queue payment.order.created: 3 messages in the new queue, 3 before" in output
+    code, output = command(project, url, "plan")
+    assert code == 0
+    assert output.startswith("nothing to do\n")
+    runner = project.run(url=url)
+    for order in orders:
+        runner.wait_for(f"Your order {order} is paid")
+    # The broker that answers is used, and its HTTP API found.
+    assert command(project, url, "plan") == (0, "nothing to do\n")
+    assert runner.stop() == 0
+    wait_until(lambda: not (project.folder / "var" / "broker" / "node.pid").exists(), 10)
+
+
+def test_the_running_broker_is_imported_although_topology_yaml_was_just_emptied_for_it(project: Project) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    assert command(project, url, "apply")[0] == 0
+    (project.folder / "topology.yaml").write_text("")
+    code, output = command(project, url, "import", "live")
+    assert code == 0
+    assert "  payment.order.created:" in output
+
+
+def test_where_none_may_be_started_it_is_said_what_to_do(project: Project) -> None:
+    config = project.config()
+    config["broker"] = {"url": "amqp://127.0.0.1:1/", "start": "never"}
+    project.set_config(config)
+    code, output = command(project, "", "plan")
+    assert code == 75
+    assert "broker.url: no broker answers at 127.0.0.1:1 (connection refused); start it" in output
