@@ -103,12 +103,19 @@ def bring(examination: Examination, consent: Consent, say: Callable[[str], None]
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
     """Declare by AMQP alone, which tells of a difference only by refusing."""
-    lines = []
+    lines, denied = [], []
     for refusal in declare(examination.project.config.broker.url, examination.objects):
         line = f"{examination.place_of(refusal.thing)}: {refusal_line(refusal)}"
-        if refusal.may_be_policy:
+        if refusal.is_denied:
+            denied.append(refusal.thing)
+        elif refusal.may_be_policy:
             say(f"not compared, {line}")
         else:
             lines.append(line)
+    if denied:
+        # Least rights are rights to use what somebody else has declared.
+        say(
+            f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must be there already"
+        )
     if lines:
         raise DeclarationRefused("\n".join(lines))

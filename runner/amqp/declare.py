@@ -26,6 +26,8 @@ _INEQUIVALENT = re.compile(
 )
 #: A queue's differences are asked for one by one; it cannot have more than this.
 _MOST_DIFFERENCES = 20
+#: AMQP's code for a right that is missing.
+ACCESS_REFUSED = 403
 #: More things than this are shared out over several connections.
 MOST_AT_ONCE = 500
 CONNECTIONS = 4
@@ -41,6 +43,8 @@ class Refusal:
     text: str
     #: Whether all that differs are arguments that the broker does not have, and may have as a policy instead.
     may_be_policy: bool = False
+    #: Whether this user may not declare it, whatever it is.
+    is_denied: bool = False
 
 
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[Refusal]:
@@ -123,16 +127,16 @@ class _Declaration:
             # queue shows the next one, or that there is none; nothing changes on the broker.
             self._things[self._answered] = agreed
         else:
-            self._refuse(thing, error.reply_text)
+            self._refuse(thing, error.reply_text, is_denied=error.reply_code == ACCESS_REFUSED)
         self._session.open_channel()
 
-    def _refuse(self, thing: Declarable, reply: str) -> None:
+    def _refuse(self, thing: Declarable, reply: str, *, is_denied: bool = False) -> None:
         text = difference_text(self._differences) if self._differences else f"the broker refuses it: {reply}"
         may_be_policy = bool(self._differences) and all(
             one["theirs"] == "none" and one["key"].removeprefix("x-") in (*QUEUE_POLICY_KEYS, *EXCHANGE_POLICY_KEYS)
             for one in self._differences
         )
-        self.refusals.append(Refusal(thing, text, may_be_policy))
+        self.refusals.append(Refusal(thing, text, may_be_policy, is_denied))
         self._differences.clear()
         self._answered += 1
 

@@ -75,7 +75,7 @@ SLEEPS = "ready()\ntime.sleep(600)"
         ("sys.exit(0)", "exit 0 without having been told to: restarting"),
         ("sys.exit(1)", "exit 1: restarting"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by SIGSEGV: restarting"),
-        ("sys.exit(75)", "exit 75, the broker is away: restarting"),
+        ("sys.exit(75)", "exit 75, the broker is away or not as declared: restarting"),
     ],
 )
 def test_whatever_ends_without_having_been_told_to_is_restarted(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,4 +128,31 @@ def test_the_whole_system_runs_on_a_broker_without_the_http_api(project: Project
     runner.wait_for("WARNING: arguments, bindings and policies of 3 exchanges and 16 queues: RabbitMQ's HTTP API")
     order = project.first_order()
     runner.wait_for(f"Your order {order} is paid")
+    assert runner.stop() == 0
+
+
+def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Project, vhost: Vhost, user: str) -> None:
+    config = project.config()
+    config["broker"]["management"] = vhost.rabbit.management
+    project.set_config(config)
+    project.options("payment", failure_rate=0.0)
+    runner = project.run(url=vhost.url)
+    project.first_order()
+    runner.wait_for("Your order .* is paid")
+    assert runner.stop() == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "render", "--permissions", "--json"],
+        cwd=project.folder, env={**os.environ, "RABBITMQ_URL": vhost.url}, capture_output=True, check=True,
+    )  # fmt: skip
+    (rights,) = [one for one in json.loads(done.stdout) if one["user"] == "payment"]
+    body = {key: rights[key] for key in ("configure", "write", "read")}
+    vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
+    runner = project.run("run", "payment", url=user)
+    runner.wait_for("not declared, .* this user may not; they must be there already")
+    runner.pid_of("payment.1")
+    order = {"order_id": "5", "amount": "1.00", "currency": "EUR", "customer_email": "a@example.com"}
+    message = {"routing_key": "order.created", "payload": json.dumps(order), "payload_encoding": "string"}
+    properties = {"properties": {"message_id": "m", "correlation_id": "5", "type": "order.created"}}
+    vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/orders.topic/publish", message | properties)
+    runner.wait_for("order 5: approved")
     assert runner.stop() == 0
