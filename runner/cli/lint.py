@@ -13,7 +13,7 @@ from runner.topology.lint import Finding
 from runner.topology.lint import lint as find
 
 
-@click.command()
+@click.command(short_help="Look for what is most likely a mistake.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def lint(folder: Path, as_json: bool) -> None:

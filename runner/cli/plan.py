@@ -40,7 +40,7 @@ def change_line(change: Change) -> str:
     return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"
 
 
-@click.command()
+@click.command(short_help="Show what differs between topology.yaml and the broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 @click.pass_obj
 def plan(folder: Path, as_json: bool) -> None:

@@ -22,7 +22,7 @@ from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
 
 
-@click.command()
+@click.command(short_help="Print what topology.yaml comes to.")
 @click.option("--definitions", is_flag=True, help="Print a definitions.json for RabbitMQ's own import.")
 @click.option("--permissions", is_flag=True, help="Print the least rights that each service needs, as commands.")
 @click.option("--json", "as_json", is_flag=True, help="Print the expansion or the permissions as JSON.")
@@ -66,7 +66,7 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in one.items() if key != "vhost" and value is not False and value != {}}
 
 
-@click.command("import")
+@click.command("import", short_help="Print a topology.yaml of an export, or of the broker.")
 @click.argument("source", metavar="FILE|live")
 @click.option("--vhost", help="The vhost to take, where the file has several.")
 @click.pass_obj
@@ -118,7 +118,7 @@ def _read(source: str) -> Any:
         raise RunnerError(f"{source}: not JSON, {error}; export it again") from None
 
 
-@click.command()
+@click.command(short_help="Print a picture of the topology.")
 @click.option(
     "--format",
     "form",

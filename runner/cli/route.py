@@ -20,7 +20,7 @@ from runner.topology.match import Hop, Route, Router
 from runner.topology.model import Binding, Objects
 
 
-@click.command()
+@click.command(short_help="Show where a message would go.")
 @click.argument("exchange")
 @click.argument("key")
 @click.option("--header", "headers", metavar="NAME=VALUE", multiple=True, help="A header; may be repeated.")
