@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         login = Login.from_environment(os.environ)
         node = Node(Folder(options.folder), host, ports, login, lifeline)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda *_: node.stop())
         lifeline.watch(grace=_GRACE_SECONDS)
         return node.run(server, options.stop_seconds)

@@ -73,8 +73,9 @@ class Supervisor:
     async def _main(self) -> int:
         self._done = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # What was ignored when we were started, as by nohup, stays ignored.
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and
+            # whoever sends that one to us means it.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 self._loop.add_signal_handler(number, self._on_signal, number)
         self._guard = Guard(self._loop, lambda: self._console.say("the guardian had ended: started again", "warning"))
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
