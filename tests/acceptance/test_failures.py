@@ -381,6 +381,8 @@ def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(j
     wait_until(lambda: len(vhost.messages("done")) == 1, 30, "the good one is handled")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "the foreign one is parked")
     assert parked["properties"]["headers"]["at"] == 1_700_000_000_000
+    assert parked["properties"]["headers"]["x-attempt"] == 3
+    assert "no broker" not in runner.output
     assert runner.output.count("jobs.1 RUNNING") == 1
     assert runner.stop() == 0
 
