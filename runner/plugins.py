@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 import re
@@ -30,7 +31,12 @@ def revision_of(name: str, folder: Path) -> str:
     """Changes with the files of a plugin in the project's folder; empty for one of an installed package."""
     root = folder / FOLDER
     files = [root / f"{name}.py", *sorted((root / name).rglob("*"))]
-    stats = [(path, path.stat()) for path in files if path.is_file() and "__pycache__" not in path.parts]
+    stats = []
+    for path in files:
+        # One that an editor is just replacing changes again in a moment.
+        with contextlib.suppress(OSError):
+            if path.is_file() and "__pycache__" not in path.parts:
+                stats.append((path, path.stat()))
     return " ".join(f"{path.relative_to(root)}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats)
 
 

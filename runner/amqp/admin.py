@@ -49,14 +49,18 @@ class Admin:
         """Delete an exchange, with its bindings."""
         self._management.delete_exchange(name)
 
-    def delete_empty_queue(self, name: str) -> str | None:
-        """Delete a queue that holds no message and has no consumer; returns why another one is kept."""
-        counts = counts_of(self._urls[0], name)
-        if counts.messages or counts.consumers:
-            held = f"{counted(counts.messages, 'message')} and {counted(counts.consumers, 'consumer')}"
-            return f"kept, it has {held}; read or purge them, and apply again"
-        self._management.delete_queue(name)
+    def in_use(self, name: str) -> str | None:
+        """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
+        counts, total = counts_of(self._urls[0], name), self._management.messages_of(name)
+        messages = max(counts.messages, total)
+        if messages or counts.consumers:
+            held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
+            return f"kept, it has {held}; read or purge them, and apply again some seconds later"
         return None
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue that is not in use."""
+        self._management.delete_queue(queue)
 
     def remember(self, owned: Owned) -> None:
         """Remember what is ours; where that may not be, it is said and nothing is lost."""
@@ -67,13 +71,15 @@ class Admin:
                 raise
             self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
 
-    def move(self, queue: Queue, live: Live, objects: Objects, say: Callable[[str], None]) -> None:
+    def move(
+        self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
+    ) -> None:
         """Replace a queue, with its messages moved into the new one, in order.
 
         The messages wait in a queue of their own meanwhile, and what is published in another one. Interrupted at any
         point nothing is lost, and another call goes on where this one stopped.
         """
-        Replacement(self._urls[0], self._management, self, queue, objects, say).run(live)
+        Replacement(self._urls[0], self._management, self, queue, policy, objects, say).run(live)
 
 
 def refusal_line(refusal: Refusal) -> str:

@@ -14,6 +14,8 @@ from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
 
+#: Keeps a message's own time to live while it only waits.
+EXPIRATION = "x-drain-expiration"
 #: How many messages may be on their way at once.
 WINDOW = 500
 #: How many moved messages are acknowledged with one ``basic.ack``.
@@ -57,7 +59,17 @@ class Drain:
     already. When such a message is moved after all, its copy says in a header that it was delivered before.
     """
 
-    def __init__(self, url: str, source: str, target: str, on_progress: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        source: str,
+        target: str,
+        on_progress: Callable[[int], None] = lambda _: None,
+        *,
+        is_aside: bool = False,
+    ) -> None:
+        """``is_aside`` is for a target in which messages only wait: they do not expire there."""
+        self._is_aside = is_aside
         self._source, self._target, self._on_progress = source, target, on_progress
         self._session = Session(url, "runner drain", self._opened)
         self._acks = AckLedger()
@@ -112,7 +124,9 @@ class Drain:
         self._zeros = 0
         self._published += 1
         self._unconfirmed[self._published] = method.delivery_tag
-        channel.basic_publish("", self._target, body, moved_properties(method, properties), mandatory=True)
+        channel.basic_publish(
+            "", self._target, body, moved_properties(method, properties, is_aside=self._is_aside), mandatory=True
+        )
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -157,6 +171,8 @@ class Drain:
             # What now comes to it stays in it, where the deletion meets it.
             tag, self._consumer_tag, self._zeros = self._consumer_tag, None, 0
             self._channel.basic_cancel(tag, callback=lambda _: self._ask())
+        elif frame.method.consumer_count:
+            self._fail("somebody else reads it; stop who does, and try again")
         else:
             # On condition that it is empty, which RabbitMQ does not know of quorum queues.
             self._channel.queue_delete(self._source, if_empty=self._is_classic, callback=self._deleted)
@@ -180,7 +196,7 @@ def reason(error: Exception) -> str:
     return str(getattr(error, "reply_text", error))
 
 
-def moved_properties(method: Any, properties: pika.BasicProperties) -> pika.BasicProperties:
+def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> pika.BasicProperties:
     """The properties of a moved copy: all of the original's, and where it was first published."""
     headers: dict[str, Any] = dict(properties.headers or {})
     if method.exchange:
@@ -189,6 +205,10 @@ def moved_properties(method: Any, properties: pika.BasicProperties) -> pika.Basi
     if method.redelivered:
         headers[REDELIVERED] = True
     copy = pika.BasicProperties(**_fields(properties))
+    if is_aside and properties.expiration is not None:
+        headers[EXPIRATION], copy.expiration = properties.expiration, None
+    elif not is_aside and EXPIRATION in headers:
+        copy.expiration = str(headers.pop(EXPIRATION))
     copy.headers = headers or None
     # The broker takes a user id only from that user (RabbitMQ: "Validated User-ID").
     copy.user_id = None

@@ -136,9 +136,22 @@ class Management:
         tags = self.request("GET", "whoami").get("tags") or []
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
-    def delete_queue(self, name: str) -> None:
-        """Delete a queue with all in it; one that is gone already is no error."""
-        self._delete("queues", self.vhost, name)
+    def messages_of(self, queue: str) -> int:
+        """All messages of a queue, also those in somebody's hands, as its statistics of the last seconds say."""
+        return int(self._queue(queue).get("messages") or 0)
+
+    def unacknowledged_of(self, queue: str) -> int:
+        """The messages in somebody's hands, as the statistics of the last seconds say."""
+        return int(self._queue(queue).get("messages_unacknowledged") or 0)
+
+    def _queue(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
+        return found
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue; a classic one only where it is empty and unused, which RabbitMQ does not know of others."""
+        query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
+        self.request("DELETE", "queues", self.vhost, queue.name, query=query)
 
     def delete_exchange(self, name: str) -> None:
         """Delete an exchange with its bindings; one that is gone already is no error."""

@@ -22,6 +22,8 @@ from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
 DRAIN_PRIORITY = 2000
 #: More than a drain can ever be interrupted.
 NO_LIMIT = 1_000_000_000
+#: Seconds after which RabbitMQ's statistics know what has ended.
+STATISTICS = 7.0
 #: Seconds between two words about the progress.
 PROGRESS = 1.0
 
@@ -35,11 +37,12 @@ class Replacement:
         management: Management,
         admin: Broker,
         queue: Queue,
+        policy: Policy | None,
         objects: Objects,
         say: Callable[[str], None],
     ) -> None:
         self._url, self._management, self._admin = url, management, admin
-        self._queue, self._objects, self._say = queue, objects, say
+        self._queue, self._new_policy, self._objects, self._say = queue, policy, objects, say
         self._old, self._new = (f"{queue.name}{suffix}" for suffix in DRAIN_SUFFIXES)
         self._policy = f"{GENERATED}drain.{queue.name}"
 
@@ -54,10 +57,16 @@ class Replacement:
         if is_old and there is not None:
             self._set_aside(there.queue, live)
         self._management.delete_policy(self._policy)
+        if self._new_policy is not None:
+            self._admin.put_policy(self._new_policy)
         self._admin.declare(Objects(queues=(self._queue,)))
         self._fill()
         after = counts_of(self._url, name).messages
         doubled = "" if is_old else "; those at hand when it was interrupted are there twice, and say x-redelivered"
+        if after < before:
+            raise RunnerError(
+                f"queue {name!r}: {counted(after, 'message')}, but {before} before; somebody took the others"
+            )
         self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
 
     def _check(self, there: Queue, live: Live) -> None:
@@ -68,6 +77,13 @@ class Replacement:
         if consumers:
             read = counted(consumers, "consumer")
             raise RunnerError(f"queue {name!r}: it has {read}; stop the runner, or whoever reads it, and try again")
+        deadline = time.monotonic() + STATISTICS
+        while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if held:
+            raise RunnerError(
+                f"queue {name!r}: {counted(held, 'message')} in somebody's hands; stop who reads it, and try again"
+            )
         ladder = self._objects.ladders.get(name)
         for _, wait_queue in ladder.steps if ladder is not None else ():
             # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
@@ -130,5 +146,5 @@ class Replacement:
                 due += PROGRESS
                 self._say(f"queue {self._queue.name}: {moved} of {max(moved, total)} moved to {target}")
 
-        drain = Drain(self._url, source, target, progress)
+        drain = Drain(self._url, source, target, progress, is_aside=target != self._queue.name)
         drain.run(delete=delete is not None, is_classic=delete == CLASSIC)

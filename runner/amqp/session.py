@@ -57,7 +57,9 @@ class Session:
         """The job is done: close the connection in good order."""
         if not self._is_finished:
             self._is_finished = True
-            self._connection.close()
+            # Where it is lost already, its own callback ends the loop.
+            if self._connection.is_open:
+                self._connection.close()
 
     def fail(self, error: Exception) -> None:
         """The job cannot be done; once it is done, that its channel closes is no failure."""

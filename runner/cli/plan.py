@@ -83,6 +83,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         if not examination.plan.problems:
             _show(examination, unmanaged=0)
         left = bring(examination, Consent(frozenset(replace), drain=drain, retire=True), click.echo)
+    if not left and examination.plan.uncompared:
+        click.echo("done, as far as it could be compared")
+        return
     if not left:
         click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
         return

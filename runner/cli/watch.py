@@ -47,7 +47,10 @@ class Watch:
         before = self._seen
         while True:
             time.sleep(INTERVAL)
-            now = self._signature()
+            try:
+                now = self._signature()
+            except OSError:
+                continue  # something is just being replaced
             # Twice the same, so that no half-written file is read.
             if now == before and now != self._seen:
                 self._seen = now
@@ -81,6 +84,9 @@ class Watch:
             for line in str(error).splitlines():
                 say(line, "error")
             say("files changed, but not taken over: everything runs on as it was", "warning")
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next change is looked at all the same
+            say(f"files changed, but not taken over: {type(error).__name__}: {error}", "error")
             return
         for line in left:
             say(line, "error")

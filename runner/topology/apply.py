@@ -37,11 +37,16 @@ class Broker(Protocol):
     def delete_exchange(self, name: str) -> None:
         """Delete an exchange, with its bindings."""
 
-    def delete_empty_queue(self, name: str) -> str | None:
-        """Delete a queue that holds no message and has no consumer; returns why another one is kept."""
+    def in_use(self, name: str) -> str | None:
+        """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
 
-    def move(self, queue: Queue, live: Live, objects: Objects, say: Callable[[str], None]) -> None:
-        """Replace a queue, with its messages moved into the new one."""
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue that is not in use."""
+
+    def move(
+        self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
+    ) -> None:
+        """Replace a queue, with its messages moved into the new one, which has ``policy``."""
 
     def remember(self, owned: Owned) -> None:
         """Remember what is ours."""
@@ -120,8 +125,10 @@ def apply(
     undone = tuple(one for one in plan.of(Mark.REPLACE) if not _is_agreed(one, consent))
     changes = in_place(plan, consent, objects)
     # A policy before its queue, so that no message is in a queue that does not yet know where to park it.
+    # But that of something that is made anew comes with the new one: it might drop what the old one holds.
+    later_policies = {policy_name(one.kind, one.name) for one in plan.of(Mark.REPLACE)}
     for change in (*plan.of(Mark.CREATE), *changes):
-        if isinstance(change.thing, Policy) and not change.is_removal:
+        if isinstance(change.thing, Policy) and not change.is_removal and change.name not in later_policies:
             broker.put_policy(change.thing)
     bindings = tuple(_things(plan, Binding, Mark.CREATE))
     created = Objects(
@@ -131,6 +138,7 @@ def apply(
     )
     if created.exchanges or created.queues or created.bindings:
         broker.declare(created)
+        broker.remember(live.owned.still_in(live) | Owned.of(created))
     for change in plan.of(Mark.REPLACE):
         if _is_agreed(change, consent):
             say(f"replacing {change.kind} {change.name}: {change.why}")
@@ -145,8 +153,11 @@ def apply(
             broker.delete_policy(change.name)
     gone, kept = Owned(), list[tuple[Change, str]]()
     if consent.retire:
-        gone, kept = delete(plan, live, lambda change: _delete_one(change, live, broker), say)
-    owned = Owned.of(objects) | live.owned.still_in(live)
+        gone, kept = delete(plan, broker.in_use, lambda change: _delete_one(change, live, broker), say)
+    held_back = {one.key for one in bindings} - {one.key for one in (*created.bindings, *later)}
+    made = Owned.of(objects)
+    made = Owned(made.exchanges, made.queues, made.policies, made.bindings - held_back)
+    owned = made | live.owned.still_in(live)
     removed = frozenset(
         one.thing.key for one in plan.of(Mark.CHANGE) if one.is_removal and isinstance(one.thing, Binding)
     )
@@ -161,17 +172,16 @@ def apply(
     return [*left_over(plan, consent, objects), *kept]
 
 
-def _delete_one(change: Change, live: Live, broker: Broker) -> str | None:
+def _delete_one(change: Change, live: Live, broker: Broker) -> None:
     thing = change.thing
     if isinstance(thing, Queue):
-        return broker.delete_empty_queue(thing.name)
-    if isinstance(thing, Binding):
+        broker.delete_queue(thing)
+    elif isinstance(thing, Binding):
         broker.delete_binding(live.bindings[thing.key])
     elif isinstance(thing, Exchange):
         broker.delete_exchange(thing.name)
     else:
         broker.delete_policy(thing.name)
-    return None
 
 
 def _things(plan: Plan, kind: type[T], *marks: Mark) -> Iterable[T]:
@@ -190,15 +200,25 @@ def _possible(bindings: Collection[Binding], replaced_things: Collection[Change]
 
 def _replace(change: Change, objects: Objects, live: Live, broker: Broker, say: Callable[[str], None]) -> None:
     thing = change.thing
+    policy = next((one for one in objects.policies if one.name == policy_name(change.kind, change.name)), None)
     if isinstance(thing, Queue):
-        broker.move(thing, live, objects, say)
+        broker.move(thing, policy, live, objects, say)
         return
     if not isinstance(thing, Exchange):
         raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
+    # What the broker does not take it refuses now, while the old one is still there.
+    probe = replace(thing, name=f"{thing.name}.replace.new")
+    broker.declare(Objects((probe,)))
+    broker.delete_exchange(probe.name)
+    if policy is not None:
+        broker.put_policy(policy)
     broker.delete_exchange(thing.name)
     ours = tuple(one for one in objects.bindings if _touches(one, thing.name))
     broker.declare(Objects((thing,), (), tuple(one for one in ours if _is_there(one, live, objects))))
-    known = {one.key for one in ours} | live.owned.bindings
+    # Ours that topology.yaml no longer says, of things that it still says, are not made again.
+    mine = {one.name for one in objects.queues} | {one.name for one in objects.exchanges}
+    stale = {key for key in live.owned.bindings if key[2] in mine}
+    known = {one.key for one in ours} | stale
     for key, other in live.bindings.items():
         # What others had bound to it, or it to, is theirs and comes back.
         if key not in known and _touches(other.binding, thing.name):

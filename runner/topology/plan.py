@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE, version_problem
+from runner.config.argument import CLASSIC, EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE, QUORUM, version_problem
 from runner.config.reference import GENERATED
 from runner.config.topology import Retire
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
+from runner.topology.compile import parking
 from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
@@ -31,7 +32,12 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
         *going,
         *_unmanaged(objects, live, going),
     ]
-    return Plan(tuple(changes), (), tuple(_warnings(objects, live, policies)), tuple(_problems(objects, live)))
+    return Plan(
+        tuple(changes),
+        (),
+        (*_warnings(objects, live, policies), *_limits(objects, live, policies)),
+        tuple(_problems(objects, live)),
+    )
 
 
 def _policies(objects: Objects, live: Live) -> Iterator[Change]:
@@ -135,8 +141,16 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
     generated = {one.name for one in objects.policies}
     for kind, names in (("queue", queues), ("exchange", exchanges)):
         for policy in sorted(live.policies.keys() - generated):
-            if policy.startswith(f"{GENERATED}{kind}.") and policy.removeprefix(f"{GENERATED}{kind}.") in names:
+            start = f"{GENERATED}{kind}."
+            is_ours = policy.startswith(start) and policy.removeprefix(start) in names
+            if is_ours and not _is_parking(live.policies[policy]):
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+
+
+def _is_parking(policy: Policy) -> bool:
+    """Whether a policy says nothing but where dead letters go: it does no harm, and another config.yaml may need it."""
+    parked = policy.definition.get("dead-letter-routing-key")
+    return any(policy.definition == parking(kind, str(parked)) for kind in (CLASSIC, QUORUM))
 
 
 def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterator[Change]:
@@ -180,6 +194,21 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
                 f"{type(thing).__name__.lower()} {thing.name!r}: the broker's own policy {other.name!r} hides"
                 f" {wanted.name!r}, since only one applies; give it a priority below {wanted.priority}, or move it to"
                 " topology.yaml under policies"
+            )
+
+
+def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    """Limits that a policy puts below what a queue holds: a classic queue then drops what is over."""
+    before = Policies(live.policies.values())
+    for queue in objects.queues:
+        there = live.queues.get(queue.name)
+        limit = policies.settings_of(queue).get("max-length")
+        if there is None or not isinstance(limit, int) or before.settings_of(there.queue).get("max-length") == limit:
+            continue
+        if there.messages > limit and there.queue.type == CLASSIC:
+            yield (
+                f"queue {queue.name!r}: max-length {limit} is below its {there.messages} messages; a classic queue"
+                " drops what is over at once"
             )
 
 

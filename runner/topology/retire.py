@@ -8,7 +8,7 @@ from runner.config.topology import Retire
 from runner.topology.change import Change, Mark, Plan
 from runner.topology.compile import policy_name
 from runner.topology.live import Live, Owned
-from runner.topology.model import Binding, Exchange, Objects, Queue
+from runner.topology.model import Binding, Objects, Queue
 
 _WITH_QUEUE = "goes with its queue"
 
@@ -25,16 +25,16 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
             yield Change(Mark.RETIRE, live.bindings[key].binding, _WITH_QUEUE)
     waiting = [
         name
-        for queue in queues
+        for queue in retire.queues
         for name in sorted(live.owned.queues & live.queues.keys())
         if name.startswith(f"{queue}.retry.") and name not in needed and name not in queues
     ]
-    for name in queues:
-        there = live.queues[name]
-        yield Change(Mark.RETIRE, there.queue, "", there.messages, there.consumers)
     for name in waiting:
         there = live.queues[name]
         yield Change(Mark.RETIRE, there.queue, _WITH_QUEUE, there.messages, there.consumers)
+    for name in queues:
+        there = live.queues[name]
+        yield Change(Mark.RETIRE, there.queue, "", there.messages, there.consumers)
     exchanges = [name for name in retire.exchanges if name in live.exchanges and name not in needed]
     for name in exchanges:
         yield Change(Mark.RETIRE, live.exchanges[name])
@@ -47,33 +47,36 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
 
 
 def delete(
-    plan: Plan, live: Live, delete_one: Callable[[Change], str | None], say: Callable[[str], None]
+    plan: Plan,
+    in_use: Callable[[str], str | None],
+    delete_one: Callable[[Change], None],
+    say: Callable[[str], None],
 ) -> tuple[Owned, list[tuple[Change, str]]]:
     """Delete all that can be; returns what is gone, and what was kept with the reason.
 
-    ``delete_one`` deletes one thing, or says why it is kept.
+    ``in_use`` says why a queue is kept. A queue, its wait queues and its policy go together or not at all.
     """
+    changes = plan.of(Mark.RETIRE)
+    # First what brings messages.
+    keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))
+    for change in changes:
+        if isinstance(change.thing, Binding):
+            delete_one(change)
+            say(f"deleted {change.kind} {change.name}")
+    queues = [one for one in changes if isinstance(one.thing, Queue)]
+    reasons = [(one, reason) for one in queues if (reason := in_use(one.name)) is not None]
+    used = [one.name for one, _ in reasons]
+    stay = {one.name for one in queues if any(_are_one(one.name, other) for other in used)}
+    stay |= {policy_name("queue", name) for name in stay}
     gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}
-    keys = set()
-    kept: list[tuple[Change, str]] = []
-    stay: set[str] = set()
-    for change in plan.of(Mark.RETIRE):
-        thing = change.thing
-        if isinstance(thing, Queue) and any(change.name.startswith(f"{name}.retry.") for name in stay):
-            continue  # its queue still needs it
-        if not isinstance(thing, Binding | Queue | Exchange) and any(
-            change.name == policy_name("queue", name) for name in stay
-        ):
-            continue
-        reason = delete_one(change)
-        if reason is not None:
-            kept.append((change, reason))
-            stay.add(change.name)
-            continue
-        say(f"deleted {change.kind} {change.name}")
-        if isinstance(thing, Binding):
-            keys.add(thing.key)
-        else:
+    for change in changes:
+        if not isinstance(change.thing, Binding) and change.name not in stay:
+            delete_one(change)
+            say(f"deleted {change.kind} {change.name}")
             gone[change.kind].add(change.name)
     names = {kind: frozenset(some) for kind, some in gone.items()}
-    return Owned(names["exchange"], names["queue"], names["policy"], frozenset(keys)), kept
+    return Owned(names["exchange"], names["queue"], names["policy"], keys), reasons
+
+
+def _are_one(name: str, other: str) -> bool:
+    return name.partition(".retry.")[0] == other.partition(".retry.")[0]
