@@ -14,6 +14,7 @@ from runner.config.reference import GENERATED
 from runner.errors import RunnerError
 from runner.topology.apply import Broker
 from runner.topology.change import counted
+from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy, Queue
 from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
@@ -54,6 +55,12 @@ class Replacement:
         if there is not None:
             self._check(there.queue, live)
         before = self._count(live)
+        limit = Policies(self._objects.policies).settings_of(self._queue).get("max-length")
+        if isinstance(limit, int) and before > limit:
+            held = counted(before, "message")
+            raise RunnerError(
+                f"queue {name!r}: its max-length {limit} has no room for {held}; raise it, or read some first"
+            )
         if is_old and there is not None:
             self._set_aside(there.queue, live)
         self._management.delete_policy(self._policy)

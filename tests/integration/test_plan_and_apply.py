@@ -249,6 +249,65 @@ def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop
     assert shop.marks() == {("?", "queue", "work.dlq")}
 
 
+def test_the_policy_of_a_new_queue_takes_no_message_from_the_old_one(shop: Shop) -> None:
+    publish(shop.vhost, "fixed", 50)
+    shop.write(changed("queues", "fixed", to={"type": "quorum", "policy": {"max-length": 10}}))
+    wait_until(lambda: any(one["messages"] == 50 for one in shop.plan()["changes"]), 15, "the count is known")
+    assert shop.run("apply")[0] == 3
+    assert count(shop.vhost, "fixed") == 50
+    code, output = shop.run("apply", "--replace", "fixed", "--drain")
+    assert code == 1
+    assert "queue 'fixed': its max-length 10 has no room for 50 messages; raise it, or read some first" in output
+    assert count(shop.vhost, "fixed") == 50
+    assert shop.vhost.queues()["fixed"]["type"] == "classic"
+
+
+def test_a_limit_below_what_a_classic_queue_holds_is_warned_of(shop: Shop) -> None:
+    publish(shop.vhost, "work", 50)
+    shop.write(changed("queues", "work", "policy", to={"max-length": 7}))
+    wait_until(lambda: shop.plan()["warnings"], 15, "the count is known")
+    assert "queue 'work': max-length 7 is below its 50 messages" in shop.plan()["warnings"][0]
+
+
+def test_a_message_in_somebody_s_hands_keeps_a_retired_queue(shop: Shop) -> None:
+    publish(shop.vhost, "fixed", 1)
+    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
+    connection.channel().basic_get("fixed")
+    topology = copy.deepcopy(BASE)
+    del topology["queues"]["fixed"]
+    topology["retire"] = {"queues": ["fixed"]}
+    shop.write(topology)
+    wait_until(lambda: any(one["messages"] for one in shop.plan()["changes"]), 15, "the count is known")
+    assert shop.run("apply")[0] == 3
+    connection.close()
+    assert count(shop.vhost, "fixed") == 1
+
+
+def test_a_message_that_waits_for_a_retry_keeps_its_retired_queue(shop: Shop) -> None:
+    topology = copy.deepcopy(BASE)
+    topology["queues"]["work"]["retry"] = ["1h"]
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    publish(shop.vhost, "work.retry.1h", 1)
+    del topology["queues"]["work"]
+    topology["retire"] = {"queues": ["work"]}
+    shop.write(topology)
+    for _ in range(2):
+        code, output = shop.run("apply")
+        assert code == 3
+        assert "left: queue 'work.retry.1h': kept, it has 1 message" in output
+    assert {"work", "work.retry.1h"} <= set(shop.vhost.queues())
+
+
+def test_an_exchange_that_the_broker_does_not_take_is_refused_before_the_old_one_is_gone(shop: Shop) -> None:
+    shop.vhost.rabbit.api("PUT", f"/queues/{shop.vhost.name}/foreign", {"durable": True})
+    shop.vhost.rabbit.api("POST", f"/bindings/{shop.vhost.name}/e/orders/q/foreign", {"routing_key": "their.#"})
+    shop.write(changed("exchanges", "orders", to={"type": "x-delayed-message"}))
+    assert shop.run("apply", "--replace", "orders")[0] != 0
+    assert shop.vhost.exchanges()["orders"]["type"] == "topic"
+    assert "foreign" in {one["destination"] for one in shop.vhost.bindings()}
+
+
 def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
     api, name = shop.vhost.rabbit.api, shop.vhost.name
     api("PUT", f"/queues/{name}/theirs", {"durable": True})
