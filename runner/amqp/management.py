@@ -57,7 +57,9 @@ class Management:
         self._pool = urllib3.PoolManager(
             headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
             timeout=TIMEOUT,
-            retries=False,
+            # Once more where a connection that was kept open had been closed by the broker, as it does after a
+            # refusal; whatever is asked here may be asked twice.
+            retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
             maxsize=4,
         )
 
@@ -69,7 +71,8 @@ class Management:
                 method, f"{self.url}/api/{path}{query}", body=None if body is None else json.dumps(body).encode()
             )
         except urllib3.exceptions.HTTPError as error:
-            reason = "no connection" if isinstance(error, urllib3.exceptions.NewConnectionError) else str(error)
+            cause = getattr(error, "reason", None) or error
+            reason = "no connection" if isinstance(cause, urllib3.exceptions.NewConnectionError) else str(cause)
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {reason}; enable rabbitmq_management") from None
         if answer.status in _DENIED:
             text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag administrator"
