@@ -22,6 +22,7 @@ class Admin:
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note
+        self._may_remember = True
 
     def declare(self, objects: Objects) -> None:
         """Declare what is not there yet. Raises DeclarationRefused."""
@@ -64,11 +65,14 @@ class Admin:
 
     def remember(self, owned: Owned) -> None:
         """Remember what is ours; where that may not be, it is said and nothing is lost."""
+        if not self._may_remember:
+            return
         try:
             self._management.remember(owned)
         except ManagementError as error:
             if not error.is_denied:
                 raise
+            self._may_remember = False
             self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
 
     def move(
