@@ -8,6 +8,7 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
+from pika.exceptions import ChannelClosedByBroker
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.session import Session
@@ -185,7 +186,10 @@ class Drain:
             self._session.finish()
 
     def _channel_closed(self, _: Channel, error: Exception) -> None:
-        self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {reason(error)}"))
+        if isinstance(error, ChannelClosedByBroker):
+            self._fail(reason(error))  # such as a source that is not empty any more; the same command goes on
+        else:
+            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {reason(error)}"))
 
     def _fail(self, why: str) -> None:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
