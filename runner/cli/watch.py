@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,7 +87,9 @@ class Watch:
             say("files changed, but not taken over: everything runs on as it was", "warning")
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the next change is looked at all the same
-            say(f"files changed, but not taken over: {type(error).__name__}: {error}", "error")
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                say(line, "error")
+            say("files changed, but not taken over: everything runs on as it was", "warning")
             return
         for line in left:
             say(line, "error")
