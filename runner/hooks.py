@@ -7,6 +7,7 @@ An implementation names only the arguments it wants. ``options`` is an instance 
 from __future__ import annotations
 
 import logging
+import socket
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ class Context(Protocol):
     #: The service's name in config.yaml, and the slot it runs in, such as ``payment.2``.
     service: str
     slot: str
+    #: Seconds from the order to stop until what is not done is killed.
+    stop_timeout: float
     #: Logs with the slot; pass ``extra={"order": id}`` to name the order a line is about.
     log: logging.Logger
 
@@ -39,11 +42,22 @@ class Context(Protocol):
     def ready(self, status: str = "") -> None:
         """Tell the supervisor that this service now does its work, with a few words for people."""
 
+    def listen(self, host: str, port: int) -> socket.socket:
+        """A socket that listens there, for a server to accept on; it does not block.
+
+        The supervisor holds it for all instances of the service and beyond the end of each, so that a restart refuses
+        no connection. Close it to accept no more. Raises OSError where the address cannot be had.
+        """
+
     def broker_problem(self) -> str | None:
         """Why nothing can be published now, or None when the broker takes messages."""
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait until the service is to stop, at most ``timeout`` seconds; True when it is."""
+        """Wait until the service is to stop, at most ``timeout`` seconds; True when it is.
+
+        A ``run`` that has called it with a timeout must go on doing so: one that does not within the service's
+        ``watchdog`` counts as hung.
+        """
 
 
 class Hooks:
@@ -73,7 +87,8 @@ class Hooks:
     def run(self, options: Any, resources: Any, context: Context) -> None:
         """Run the service's own loop, such as an HTTP server, until ``context.wait_stop()`` says so.
 
-        Called on the main thread, after ``start``. The loop calls ``context.ready()`` when it serves.
+        Called on the main thread, after ``start``. The loop calls ``context.ready()`` when it serves. A ``run`` that
+        returns has done its work: the process ends with 0, and ``restart`` says what follows.
         """
 
     @hookspec(firstresult=True)

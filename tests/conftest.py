@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.rabbit import Rabbit, Vhost
 from tests.running import Project
+from tests.supervised import Supervise
 
 # How long one example takes says more of what else the machine does than of the code.
 settings.register_profile("shared-machine", deadline=None)
@@ -41,6 +42,14 @@ def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
     one = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     yield one
     one.delete()
+
+
+@pytest.fixture
+def supervise(tmp_path: Path) -> Iterator[Supervise]:
+    """Supervisors of children that misbehave as a test wants."""
+    one = Supervise(tmp_path)
+    yield one
+    one.close()
 
 
 @pytest.fixture

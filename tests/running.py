@@ -29,7 +29,9 @@ ALICE = {"customer_email": "alice@example.com", "amount": 149.99, "currency": "U
 class Runner:
     """``python -m runner`` and what it prints."""
 
-    def __init__(self, command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], cwd: Path, env: dict[str, str] | None = None, stdin: str | None = None
+    ) -> None:
         self.started = time.monotonic()
         self.command = command
         self.process = subprocess.Popen(
@@ -37,12 +39,16 @@ class Runner:
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             text=True,
             errors="replace",
             start_new_session=True,
             env={**os.environ, **(env or {})},
         )
+        if stdin is not None:
+            assert self.process.stdin is not None
+            with self.process.stdin as stream:
+                stream.write(stdin)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -33,8 +33,10 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_CONNECTIONS = 512
 #: A connection may be silent, and one request may take to arrive, this long.
 REQUEST_SECONDS = 20
-#: Requests in hand may take this long to finish once the service is to stop; the supervisor kills after 6 s.
-DRAIN_SECONDS = 4.0
+#: So much of the time to stop is kept from the requests in hand.
+STOP_RESERVE = 2.0
+#: A connection that has just been opened may take this long to send its first request although the service stops.
+FIRST_REQUEST_SECONDS = 0.5
 #: How soon a stop is noticed.
 POLL_SECONDS = 0.2
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -101,9 +103,15 @@ class StrictChannel(HTTPChannel):  # type: ignore[misc]
     parser_class = StrictParser
     error_task_class = ProblemTask
 
+    has_asked = False
+
     def is_idle(self) -> bool:
         """No whole request of it is in hand, and no answer is on its way."""
         return not self.requests and not self.total_outbufs_len
+
+    def is_done(self, stopping_for: float) -> bool:
+        """Whether it can be closed, as the service stops since so many seconds: a new one still gets its answer."""
+        return self.is_idle() and (self.has_asked or stopping_for > FIRST_REQUEST_SECONDS)
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -119,6 +127,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
 
     def add_task(self, channel: StrictChannel) -> None:
         """Queue a request; probes have a thread of their own, since orders wait for the broker."""
+        channel.has_asked = True
         path = getattr(channel.requests[0], "path", "")
         (self.probes if path in PROBES else self.task_dispatcher).add_task(channel)
 
@@ -162,6 +171,8 @@ class Server:
             log_socket_errors=False,
         )
         self._listener = Listener(app, sock, adjustments)
+        # What is left of the time to stop is for closing down.
+        self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
         self.port: int = port
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -182,10 +193,10 @@ class Server:
             self._turn()
         # Only the listening socket: the threads still need the trigger that wakes this loop.
         wasyncore.dispatcher.close(self._listener)
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._listener.active_channels and time.monotonic() < deadline:
+        started = time.monotonic()
+        while self._listener.active_channels and time.monotonic() < started + self._drain_seconds:
             for channel in self._listener.active_channels.values():
-                channel.will_close = channel.will_close or channel.is_idle()
+                channel.will_close = channel.will_close or channel.is_done(time.monotonic() - started)
             self._turn()
 
     def _turn(self) -> None:
@@ -196,8 +207,8 @@ def _bind(options: Options, context: Context) -> socket.socket:
     where = f"services.{context.service}.options"
     try:
         found: list[Any] = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        *_, address = found[0]
+        return context.listen(address[0], options.port)
     except UnicodeError:
         raise PluginError(f"{where}.host: not a host's name, {options.host!r}; allowed: such as 127.0.0.1") from None
     except OSError as error:

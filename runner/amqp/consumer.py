@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from runner.amqp.acks import AckLedger
 from runner.amqp.link import IoThread, Link
 from runner.amqp.properties import message_of
 from runner.messages import Message
+
+#: Seconds that the broker may take to confirm all subscriptions on a new channel.
+SUBSCRIBE_TIMEOUT = 30.0
 
 
 class Delivery:
@@ -82,6 +86,9 @@ class Consumer:
         self._scheduled = False
         self._acks = AckLedger()
         self._subscribed = 0
+        self._opened_at = 0.0
+        #: The subscriptions that the broker has confirmed on the channel of the moment.
+        self._tags: set[str] = set()
         self._cancelled = False
         #: The channel that deliveries of the moment belong to.
         self.channel: Channel | None = None
@@ -147,6 +154,8 @@ class Consumer:
     def _opened(self, channel: Channel) -> None:
         self._acks = AckLedger()
         self._subscribed = 0
+        self._tags = set()
+        self._opened_at = time.monotonic()
         self.channel = channel
         if self._cancelled:
             return
@@ -172,7 +181,7 @@ class Consumer:
         if self._cancelled:
             return
         for queue in self._queues:
-            channel.basic_consume(queue, self._receiver(channel, queue), callback=lambda _: self._count())
+            channel.basic_consume(queue, self._receiver(channel, queue), callback=self._count)
 
     def _receiver(self, channel: Channel, queue: str) -> Callable[..., None]:
         on_delivery = self._on_delivery
@@ -182,8 +191,9 @@ class Consumer:
 
         return receive
 
-    def _count(self) -> None:
+    def _count(self, frame: Any) -> None:
         self._subscribed += 1
+        self._tags.add(frame.method.consumer_tag)
         if self._subscribed == len(self._queues):
             self._on_state(None)
 
@@ -192,6 +202,16 @@ class Consumer:
         self._on_state(reason)
         if code == 404 or self._link.is_hopeless:
             self._on_missing(reason)
+
+    def lost(self, now: float) -> str | None:
+        """Why nothing comes although the broker is there; None where it is away, or all is well. On the I/O thread."""
+        channel = self.channel
+        if self._cancelled or channel is None or not channel.is_open:
+            return None  # the link says why, and comes back by itself
+        if self._subscribed < len(self._queues):
+            is_late = now - self._opened_at > SUBSCRIBE_TIMEOUT
+            return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
+        return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
 
     def problem(self) -> str | None:
         """Why nothing is consumed now, or None."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -61,21 +60,20 @@ def broker_for(project: Project) -> Iterator[str | None]:
 
 
 def _started(found: Startable) -> Process:
-    process = Process(Program("broker.1", tuple(found.command), b"", found.environment))
+    process = Process(Program("broker", tuple(found.command), environment=found.environment), "broker.1")
     # Nobody reads what it prints, but it must never wait for that.
     output = os.fdopen(process.output, "rb", buffering=0)
     threading.Thread(target=_drain, args=(output,), daemon=True).start()
-    with socket.socket(fileno=os.dup(process.lifeline)) as lifeline:
-        said, deadline = b"", time.monotonic() + START_TIMEOUT
-        while b"READY=1" not in said:
-            readable, _, _ = select.select([lifeline], [], [], max(0.0, deadline - time.monotonic()))
-            data = lifeline.recv(4096) if readable else b""
-            if not data:
-                _stop(process)
-                *_, last = [b"", *said.splitlines()]
-                words = last.decode("utf-8", "replace").removeprefix("STATUS=")
-                raise BrokerAway(f"the project's own broker does not start, {words or 'without a word'}")
-            said += data
+    said, deadline = b"", time.monotonic() + START_TIMEOUT
+    while b"READY=1" not in said:
+        readable, _, _ = select.select([process.lifeline], [], [], max(0.0, deadline - time.monotonic()))
+        data = process.lifeline.recv(4096) if readable else b""
+        if not data:
+            _stop(process)
+            *_, last = [b"", *said.splitlines()]
+            words = last.decode("utf-8", "replace").removeprefix("STATUS=")
+            raise BrokerAway(f"the project's own broker does not start, {words or 'without a word'}")
+        said += data
     return process
 
 
@@ -91,4 +89,3 @@ def _stop(process: Process) -> None:
     if not readable:
         process.kill()
     process.reap()
-    os.close(process.lifeline)

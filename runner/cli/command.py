@@ -22,12 +22,20 @@ configuration, plugin or topology. --project stands before the command.
 #: Commands that need more than ``run`` does, whose start is not to wait for their imports.
 LAZY = {
     "apply": "runner.cli.plan:apply",
+    "down": "runner.cli.control:down",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
     "lint": "runner.cli.lint:lint",
+    "logs": "runner.cli.control:logs",
     "plan": "runner.cli.plan:plan",
+    "reload": "runner.cli.control:reload",
     "render": "runner.cli.render:render",
+    "restart": "runner.cli.control:restart",
     "route": "runner.cli.route:route",
+    "scale": "runner.cli.control:scale",
+    "start": "runner.cli.control:start",
+    "status": "runner.cli.status:status",
+    "stop": "runner.cli.control:stop",
 }
 
 

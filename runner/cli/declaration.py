@@ -1,13 +1,17 @@
-"""Keep the topology on the broker what the files say, and tell of it on the console."""
+"""Keep the topology on the broker what the files say, and tell of it in the journal."""
 
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from runner.broker.find import Answering, Container, PrivateNode
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused
-from runner.supervisor.console import Console
+from runner.supervisor.journal import Journal
+
+if TYPE_CHECKING:
+    from runner.amqp.depth import Depths
 
 #: What the services will use: a broker that is there, one that is started, or one that may come.
 FoundBroker = Answering | PrivateNode | Container | BrokerAway
@@ -18,12 +22,13 @@ PATIENCE = 5.0
 class Declaration:
     """The project as it runs; ``prepare`` is what its services wait for."""
 
-    def __init__(self, project: Project, broker: FoundBroker, console: Console) -> None:
+    def __init__(self, project: Project, broker: FoundBroker, journal: Journal) -> None:
         #: The project of the moment.
         self.project = project
         # What is prepared for one project must not undo what is taken over from the next.
         self._lock = threading.Lock()
-        self._broker, self._console = broker, console
+        self._broker, self._journal = broker, journal
+        self._depths: dict[tuple[str, ...], Depths] = {}
 
     def prepare(self) -> None:
         """Do the safe part of the plan.
@@ -47,6 +52,17 @@ class Declaration:
             self.project = project
             return lines
 
+    def ready_messages(self, service: str) -> int:
+        """The messages that wait in a service's queues. Raises BrokerError where the broker does not tell."""
+        # Here, because only a service with autoscale asks.
+        from runner.amqp.depth import Depths
+
+        config = self.project.config
+        urls = config.broker.url
+        if urls not in self._depths:
+            self._depths[urls] = Depths(urls, "runner autoscale")
+        return self._depths[urls].ready(config.services[service].consumes)
+
     def _reconcile(self, project: Project, *, show_created: bool) -> list[str]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
         from runner.cli.broker import known_management
@@ -55,7 +71,7 @@ class Declaration:
         from runner.topology.apply import Consent, in_place
         from runner.topology.change import Mark
 
-        say, is_ours = self._console.say, isinstance(self._broker, PrivateNode | Container)
+        say, is_ours = self._journal.say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
         examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
         plan = examination.plan

@@ -8,24 +8,25 @@ from pathlib import Path
 import click
 
 from runner.address import Address
-from runner.broker.find import Answering, Container, PrivateNode, find_broker
+from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.cli.check import checked_project
+from runner.cli.controls import attach_controls
 from runner.cli.declaration import Declaration, FoundBroker
+from runner.cli.programs import broker_program, programs_of
+from runner.cli.reload import Reload
 from runner.cli.terminal import has_colour, take_foreground
 from runner.cli.watch import Watch
-from runner.config.project import Project, choose_services
+from runner.config.project import Project
 from runner.errors import BrokerAway
-from runner.plugins import revision_of
 from runner.supervisor.console import Console
+from runner.supervisor.journal import Journal
 from runner.supervisor.lock import take_lock
+from runner.supervisor.logfile import LogFiles
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Program
-from runner.supervisor.state import Policy
+from runner.supervisor.transition import Listener, history
+from runner.supervisor.writer import Writer
 from runner.topology.model import Objects
-from runner.worker.spec import spec_of
-
-#: The broker may take its time to start; it stops after the services, and all together within 10 s.
-BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)
 
 
 @click.command()
@@ -44,29 +45,32 @@ def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str) -
     take_foreground()
     project, objects = checked_project(folder)
 
-    def programs_of(project: Project, objects: Objects) -> list[Program]:
-        return _programs(project, objects, choose_services(project.config, services), log_format)
+    def programs(project: Project, objects: Objects) -> list[Program]:
+        return programs_of(project, objects, services, log_format)
 
-    programs = programs_of(project, objects)
+    chosen = programs(project, objects)
     with take_lock(project.var):
         broker = _find_broker(project)
-        width = max((len(one.slot) for one in programs), default=8)
-        console = Console(log_format=log_format, colour=has_colour(), width=width)
-        console.say(_broker_words(broker, project))
-        declaration = Declaration(project, broker, console)
-        supervisor = Supervisor([*_broker_program(broker), *programs], declaration.prepare, console)
+        width = max(len(f"{one.service}.{one.instances}") for one in (*chosen, *broker_program(broker)))
+        writers: list[Writer] = [Console(log_format=log_format, colour=has_colour(), width=max(width, 8))]
+        listeners: list[Listener] = []
+        if (logs := project.config.runner.logs) is not None:
+            files = LogFiles(project.var / "log", logs.max_size, logs.keep, log_format)
+            writers.append(files)
+            listeners.append(history(files))
+        journal = Journal(*writers)
+        journal.say(_broker_words(broker, project))
+        declaration = Declaration(project, broker, journal)
+        exits = project.config.runner.on_fatal == "exit"
+        all_programs = [*broker_program(broker), *chosen]
+        supervisor = Supervisor(all_programs, declaration.prepare, journal, listeners, exits_on_fatal=exits)
+        reload = Reload(folder, declaration, programs, supervisor.update, journal)
+        attach_controls(supervisor, project.var, reload, declaration)
         if watch:
-            Watch(folder, declaration, programs_of, supervisor.update, console).start()
+            Watch(folder, reload).start()
         code = supervisor.run()
-        console.close()
+        journal.close()
     sys.exit(code)
-
-
-def _broker_program(broker: FoundBroker) -> list[Program]:
-    if not isinstance(broker, PrivateNode | Container):
-        return []
-    command = tuple(broker.command)
-    return [Program("broker.1", command, b"", broker.environment, BROKER_POLICY, after_prepare=False)]
 
 
 def _find_broker(project: Project) -> FoundBroker:
@@ -75,19 +79,6 @@ def _find_broker(project: Project) -> FoundBroker:
         return find_broker(settings.url, settings.start, project.var / "broker")
     except BrokerAway as error:
         return error  # it may come yet: the services wait for it
-
-
-def _programs(project: Project, objects: Objects, chosen: dict[str, int], log_format: str) -> list[Program]:
-    return [
-        Program(
-            slot=f"{service}.{number}",
-            command=(sys.executable, "-m", "runner.worker", f"{service}.{number}"),
-            stdin=spec_of(project, objects, service, log_format).to_json(),
-            revision=revision_of(project.config.services[service].plugin or service, project.folder),
-        )
-        for service, instances in chosen.items()
-        for number in range(1, instances + 1)
-    ]
 
 
 def _broker_words(broker: FoundBroker, project: Project) -> str:

@@ -92,12 +92,45 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
         if not is_service_name(name):
             text = f"not a service name, {name!r}; allowed: lower-case letters, digits, _ and -"
             document.fault(("services", name), text)
+    _check_dependencies(config, document)
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own
     queues = declared.keys_of("queues")
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
         _check_published(name, service.publishes, exchange_names(declared), topology, document)
+
+
+def _check_dependencies(config: Config, document: Document) -> None:
+    services = document.keys_of("services")
+    for name, service in config.services.items():
+        for index, other in enumerate(service.depends_on):
+            place: KeyPath = ("services", name, "depends_on", index)
+            if other not in services:
+                document.fault(place, unknown("service", other, services, document.shown(place)))
+            elif (way := _way_back(config, name, other)) is not None:
+                text = f"a circle, {' -> '.join([name, *way])}; allowed: services that do not wait for this one"
+                document.fault(place, text)
+        scale, place = service.autoscale, ("services", name, "autoscale")
+        if scale is not None and not service.consumes:
+            document.fault(place, "the service consumes no queue whose messages it could follow; remove it")
+        elif (
+            scale is not None
+            and "instances" in service.model_fields_set
+            and not (scale.min <= service.instances <= scale.max)
+        ):
+            text = f"out of range, {service.instances}; allowed: {scale.min} to {scale.max}, as autoscale says"
+            document.fault(("services", name, "instances"), text)
+
+
+def _way_back(config: Config, start: str, here: str, seen: tuple[str, ...] = ()) -> list[str] | None:
+    """The services from ``here`` to ``start``, each depending on the next; None where there is no such way."""
+    if here == start:
+        return [here]
+    for other in config.services[here].depends_on if here in config.services and here not in seen else ():
+        if (way := _way_back(config, start, other, (*seen, here))) is not None:
+            return [here, *way]
+    return None
 
 
 def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: Topology, document: Document) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
+from runner.config.supervision import Runner, Supervision
 from runner.config.topology import Part, Short
 from runner.config.value import BrokerUrls, Unshown
 
@@ -56,8 +57,8 @@ class Broker(Part):
     )
 
 
-class Service(Part):
-    """One service: a plugin, what it consumes and publishes, and how many run."""
+class Service(Supervision):
+    """One service: a plugin, what it consumes and publishes, how many run, and how they are kept running."""
 
     plugin: StrictStr | None = Field(None, description="The plugin; the service's own name where not given.")
     consumes: list[StrictStr] = Field([], description="The queues it consumes.")
@@ -76,6 +77,7 @@ class Config(Part):
     """The whole of config.yaml."""
 
     broker: Broker = Field(Broker(), description="Which broker to use.")
+    runner: Runner = Field(Runner(), description="The supervisor itself.")
     services: dict[str, Service] = Field({}, description="The services, by name.")
 
 

@@ -43,6 +43,27 @@ Duration = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$", "examples": ["500ms", "5s", "2m"]}),
 ]
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|kB|KB|MB|GB|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def parse_size(value: object) -> int:
+    """``64KiB``, ``10MB`` to bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("not a size; allowed: a number and its unit, such as 64KiB, 10MB, 1.5GiB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+#: Bytes, written as ``64KiB``, ``10MB``.
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\d+(\.\d+)?(B|[kK]B|[MG]B|[KMG]iB)$", "examples": ["64KiB", "10MB", "1.5GiB"]}
+    ),
+]
+
 #: What AMQP 0-9-1 has room for in a number.
 LONGEST_INTEGER = 2**63 - 1
 #: AMQP 0-9-1 short strings: exchange and queue names and routing keys have at most 255 bytes.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
 
+from runner.record import Counts
 from runner.supervisor.lines import LineReader
 from runner.supervisor.process import Process
 from runner.supervisor.program import Program
@@ -20,15 +24,19 @@ class Child:
         self,
         loop: asyncio.AbstractEventLoop,
         program: Program,
-        on_word: Callable[[bytes], None],
-        on_line: Callable[[bytes], None],
+        slot: str,
+        instance: str,
+        on_words: Callable[[Sequence[bytes]], None],
+        on_lines: Callable[[Sequence[bytes]], None],
         on_exit: Callable[[int], None],
     ) -> None:
         """Spawn it. Raises OSError where that fails."""
         self._loop, self._on_exit = loop, on_exit
-        self._process = Process(program)
-        self._words = LineReader(loop, self._process.lifeline, on_word)
-        self._output = LineReader(loop, self._process.output, on_line)
+        #: What it calls itself in the environment of all that descend from it.
+        self.instance = instance
+        self._process = Process(program, slot, instance)
+        self._words = LineReader(loop, os.dup(self._process.lifeline.fileno()), on_words)
+        self._output = LineReader(loop, self._process.output, on_lines)
         loop.add_reader(self._process.exit_descriptor, self._ended)
 
     @property
@@ -36,9 +44,23 @@ class Child:
         """Its process's number, which is that of its group too."""
         return self._process.pid
 
+    def counts(self) -> Counts:
+        """What it did since it began."""
+        return self._process.record.read()
+
+    def answer(self, word: str, listener: socket.socket | None = None) -> None:
+        """Send one word down its lifeline, with a listening socket where it asked for one."""
+        descriptors = [] if listener is None else [listener.fileno()]
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            socket.send_fds(self._process.lifeline, [word.encode() + b"\n"], descriptors)
+
     def terminate(self) -> None:
         """Ask it to stop."""
         self._process.terminate()
+
+    def abort(self) -> None:
+        """Have it write down where its threads are, and end."""
+        self._process.abort()
 
     def kill(self) -> None:
         """End it with its whole group."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from runner.supervisor import guardian
+from runner.supervisor.process import INSTANCE
 
 #: Seconds before a guardian that ended is started again, so that one that cannot run does not spin.
 RESTART_DELAY = 0.2
@@ -21,21 +22,29 @@ class Guard:
     Its end is watched and not only met at the next write: a pipe takes words for a while after its reader was killed.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_restart: Callable[[], None]) -> None:
-        self._loop, self._on_restart = loop, on_restart
+    def __init__(self, loop: asyncio.AbstractEventLoop, mark: str, on_restart: Callable[[], None]) -> None:
+        """``mark`` begins the name of each instance, in the environment of all that descends from it."""
+        self._loop, self._mark, self._on_restart = loop, mark, on_restart
         self._groups: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._start()
 
     def add(self, group: int) -> None:
         """From now on this group is ended with the supervisor."""
-        self._groups.add(group)
-        self._tell(f"+{group}")
+        if group not in self._groups:
+            self._groups.add(group)
+            self._tell(f"+{group}")
 
     def remove(self, group: int) -> None:
         """Forget a group that is gone."""
-        self._groups.discard(group)
-        self._tell(f"-{group}")
+        if group in self._groups:
+            self._groups.discard(group)
+            self._tell(f"-{group}")
+
+    @property
+    def pid(self) -> int:
+        """The guardian's own process."""
+        return self._process.pid
 
     def close(self) -> None:
         """End the guardian; the groups that are left end with it."""
@@ -47,7 +56,7 @@ class Guard:
     def _start(self) -> None:
         self._timer = None
         # By path and without site packages: it needs neither, and starts in half the time.
-        command = [sys.executable, "-I", "-S", guardian.__file__]
+        command = [sys.executable, "-I", "-S", guardian.__file__, INSTANCE, self._mark]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         self._exit_descriptor = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._exit_descriptor, self._ended)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 #: A longer line is cut into pieces of this many bytes.
 MAX_LINE = 64 * 1024
@@ -38,10 +38,12 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class LineReader:
-    """Calls ``on_line`` for each line that comes from a descriptor, which it takes over and closes at the end."""
+    """Calls ``on_lines`` with what lines come from a descriptor, which it takes over and closes at the end."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, descriptor: int, on_line: Callable[[bytes], None]) -> None:
-        self._loop, self._descriptor, self._on_line = loop, descriptor, on_line
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, descriptor: int, on_lines: Callable[[Sequence[bytes]], None]
+    ) -> None:
+        self._loop, self._descriptor, self._on_lines = loop, descriptor, on_lines
         self._splitter = LineSplitter()
         self._is_open = True
         os.set_blocking(descriptor, False)
@@ -82,5 +84,5 @@ class LineReader:
                 self.close()
 
     def _deliver(self, lines: list[bytes]) -> None:
-        for line in lines:
-            self._on_line(line)
+        if lines:
+            self._on_lines(lines)

@@ -30,7 +30,7 @@ def take_lock(var: Path) -> IO[str]:
         holder = file.read().strip() or "unknown"
         file.close()
         raise AlreadyRunning(
-            f"{var.parent.resolve()}: a runner is already running here, pid {holder}; stop it with: kill {holder}"
+            f"{var.parent.resolve()}: a runner is already running here, pid {holder}; end it: python -m runner down"
         ) from None
     file.seek(0)
     file.truncate()

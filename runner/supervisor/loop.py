@@ -1,271 +1,264 @@
-"""The supervisor's loop: performs what ``step`` decides, and turns what happens into its events."""
+"""The supervisor: starts services in their order, keeps them, changes them, and stops them in the reverse order."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import itertools
 import signal
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
-from runner.supervisor.child import Child
-from runner.supervisor.console import Console
 from runner.supervisor.gate import Gate
 from runner.supervisor.guard import Guard
+from runner.supervisor.journal import Journal
+from runner.supervisor.keeper import Keeper, Means
+from runner.supervisor.listener import Listeners
+from runner.supervisor.order import may_stop, verdict, waits_for
+from runner.supervisor.orphan import Orphans
 from runner.supervisor.program import Program
-from runner.supervisor.report import report
-from runner.supervisor.state import (
-    Action,
-    Event,
-    Exited,
-    Go,
-    Ready,
-    Slot,
-    Spawned,
-    SpawnFailed,
-    Start,
-    State,
-    Stop,
-    Tick,
-    step,
-)
+from runner.supervisor.service import Service
+from runner.supervisor.state import State
+from runner.supervisor.terminal import Terminal
+from runner.supervisor.transition import Listener, Transition, words
 
 #: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
 SAME_KEY_PRESS = 0.3
 
 
 class Supervisor:
-    """Runs programs in slots until SIGTERM or SIGINT; a second signal kills instead of asking."""
+    """Runs programs until SIGTERM or SIGINT; a second signal kills instead of asking."""
 
-    def __init__(self, programs: Sequence[Program], prepare: Callable[[], None], console: Console) -> None:
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        prepare: Callable[[], None],
+        journal: Journal,
+        listeners: Sequence[Listener] = (),
+        *,
+        exits_on_fatal: bool = False,
+    ) -> None:
         self._runner = asyncio.Runner()
-        self._loop = self._runner.get_loop()
-        self._programs = {program.slot: program for program in programs}
-        self._slots = {program.slot: Slot(program.slot, program.policy) for program in programs}
-        self._children: dict[str, Child] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.loop = self._runner.get_loop()
+        self.journal = journal
+        self._programs, self._prepare = programs, prepare
+        self._listeners = [self._tell, *listeners]
+        self._exits_on_fatal = exits_on_fatal
+        self.services: dict[str, Service] = {}
+        #: Those that are to be forgotten once nothing of them runs.
+        self._leaving: set[str] = set()
+        self._extras: list[Callable[[], Callable[[], None]]] = []
+        self._changed: asyncio.Future[None] | None = None
         #: What was last said of the gate; it is not said again.
         self._said_waiting = self._said_refused = ""
-        self._announced: set[str] = set()
-        #: Slots that are to be forgotten once they have stopped.
-        self._leaving: set[str] = set()
-        self._prepare, self._console = prepare, console
         self._was_complete = False
-        self._stopping = False
+        self.is_stopping = False
         self._exit_code = EXIT_OK
+        #: What SIGHUP asks for, where something can be read again.
+        self.on_hangup: Callable[[], None] | None = None
+        self.started_at = time.monotonic()
 
     def run(self) -> int:
         """Run until all is stopped; returns the exit code: 0, or 1 when a service had given up."""
         with self._runner:
             return self._runner.run(self._main())
 
-    def update(self, programs: Sequence[Program]) -> None:
-        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread.
+    def attach(self, begin: Callable[[], Callable[[], None]]) -> None:
+        """Have ``begin`` called once the loop runs, and what it returns when all is stopped."""
+        self._extras.append(begin)
 
-        Only slots whose program differs are restarted, only those that are new are started, and only those that are
-        gone are stopped.
-        """
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._update, programs)
+    def update(self, programs: Sequence[Program]) -> None:
+        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._update, programs)
+
+    async def changed(self) -> None:
+        """Wait until something has happened."""
+        if self._changed is None:
+            self._changed = self.loop.create_future()
+        await self._changed
+
+    def keepers(self) -> list[Keeper]:
+        """Every slot, and what comes and goes beside them."""
+        return [keeper for service in self.services.values() for keeper in service.everyone()]
+
+    def waiting_for(self, service: Service) -> str:
+        """What a service's slots wait for, in words."""
+        if service.program.after_prepare and not self._gate.is_open:
+            return self._gate.reason
+        return waits_for(service, self.services)
 
     async def _main(self) -> int:
         self._done = asyncio.Event()
+        self._terminal = Terminal()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and
             # whoever sends that one to us means it.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self._loop.add_signal_handler(number, self._on_signal, number)
-        self._guard = Guard(self._loop, lambda: self._console.say("the guardian had ended: started again", "warning"))
+                self.loop.add_signal_handler(number, self._on_signal, number)
+        mark = f"{uuid.uuid4().hex}."
+        say = self.journal.say
+        self._guard = Guard(self.loop, mark, lambda: say("the guardian had ended: started again", "warning"))
+        self._orphans = Orphans(self.loop, self._guard, self._live)
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
-        for name in self._slots:
-            self._feed(name, Start())
-        self._advance()
+        self._sockets = Listeners()
+        self._means = Means(
+            self.loop, self.journal, self._guard, self._sockets,
+            self._on_transition, self.advance, self._on_exit, mark, itertools.count(1),
+        )  # fmt: skip
+        endings = [begin() for begin in self._extras]
+        for program in self._programs:
+            self.services[program.service] = Service(self._means, program)
+        self.advance()
         await self._done.wait()
         self._gate.close()
+        if not await self._orphans.end():
+            self.journal.say("some processes that services left behind could not be ended", "warning")
+        for end in endings:
+            end()
+        self._sockets.close()
         self._guard.close()
         return self._exit_code
 
-    # Events in.
+    # Going on: whatever happens leads here.
 
-    def _feed(self, name: str, event: Event) -> None:
-        before = self._slots[name]
-        slot, actions = step(before, event, time.monotonic())
-        self._slots[name] = slot
-        self._set_timer(slot)
-        told = report(before, slot, time.monotonic()) if slot.state is not before.state else None
-        if told is not None:
-            self._console.say(*told)
-        for action in actions:
-            self._perform(name, action)
-
-    def _perform(self, name: str, action: Action) -> None:
-        if action is Action.SPAWN:
-            self._spawn(name)
-        elif name in self._children and action is Action.TERMINATE:
-            self._children[name].terminate()
-        elif name in self._children:
-            self._console.say(f"{name} {self._slots[name].why}: killed", "warning")
-            self._children[name].kill()
-
-    def _set_timer(self, slot: Slot) -> None:
-        timer = self._timers.pop(slot.name, None)
-        if timer is not None:
-            timer.cancel()
-        if slot.deadline is not None:
-            delay = max(0.0, slot.deadline - time.monotonic())
-            self._timers[slot.name] = self._loop.call_later(delay, self._on_timer, slot.name)
-
-    def _on_timer(self, name: str) -> None:
-        self._feed(name, Tick())
-        self._advance()
-
-    def _advance(self) -> None:
-        """Let those go that have what they wait for; end when everything has ended."""
-        if self._stopping:
+    def advance(self) -> None:
+        """Do all that can be done now; end when everything has ended."""
+        for name in list(self.services):
+            service = self.services[name]
+            service.converge()
+            if name in self._leaving and not service.everyone():
+                self._leaving.discard(name)
+                del self.services[name]
+        if self.is_stopping:
             self._advance_stop()
-            return
-        services = [slot for name, slot in self._slots.items() if self._programs[name].after_prepare]
-        if services and all(slot.state is State.FATAL for slot in services):
-            self._stop_all("every service was given up", EXIT_FAILURE)
-            return
-        needs_gate = [name for name, program in self._programs.items() if program.after_prepare]
-        for name, slot in self._slots.items():
-            if slot.state is State.WAITING and (self._gate.is_open or name not in needs_gate):
-                self._feed(name, Go())
-        before_gate = [slot for name, slot in self._slots.items() if name not in needs_gate]
-        if all(slot.state is State.RUNNING for slot in before_gate):
+        else:
+            self._advance_start()
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None
+
+    def _advance_start(self) -> None:
+        for service in list(self.services.values()):
+            is_free = not service.program.after_prepare or self._gate.is_open
+            waiting = [keeper for keeper in service.everyone() if keeper.slot.state is State.WAITING]
+            if waiting and is_free and not waits_for(service, self.services):
+                for keeper in waiting:
+                    keeper.go()
+        needed = [one for one in self.services.values() if not one.program.after_prepare]
+        others = {name: one for name, one in self.services.items() if one.program.after_prepare}
+        if any(keeper.slot.state is State.FATAL for one in needed for keeper in one.everyone()):
+            self.stop("what the services need could not be started", EXIT_FAILURE)
+        elif self._exits_on_fatal and any(keeper.slot.state is State.FATAL for keeper in self.keepers()):
+            self.stop("a service was given up", EXIT_FAILURE)
+        elif (end := verdict(others, is_open=self._gate.is_open)) is not None:
+            self.stop(end[0], EXIT_FAILURE if end[1] else EXIT_OK)
+        elif all(one.is_ready for one in needed):
             self._gate.ensure()
-        elif any(slot.state is State.FATAL for slot in before_gate):
-            self._stop_all("what the services need could not be started", EXIT_FAILURE)
-
-    # Changing what runs.
-
-    def _update(self, programs: Sequence[Program]) -> None:
-        if self._stopping:
-            return
-        new = {program.slot: program for program in programs}
-        old = {name: program for name, program in self._programs.items() if program.after_prepare}
-        for name in old.keys() - new.keys():
-            self._leaving.add(name)
-            self._feed(name, Stop())
-        for name, program in new.items():
-            is_back = name in self._leaving
-            self._leaving.discard(name)
-            self._programs[name] = program
-            if name not in self._slots:
-                self._slots[name] = Slot(name, program.policy)
-                self._feed(name, Start())
-            elif is_back or program != old.get(name):
-                self._console.say(f"{name}: restarting with what changed")
-                # In place of what stops now, or at once where nothing runs.
-                self._feed(name, Stop())
-                self._feed(name, Start())
-        self._forget_gone()
-        self._advance()
-
-    def _forget_gone(self) -> None:
-        for name in [one for one in self._leaving if self._slots[one].state is State.STOPPED]:
-            self._leaving.discard(name)
-            self._announced.discard(name)
-            del self._slots[name], self._programs[name]
-
-    # Stopping: first the services, then what they needed.
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping:
-            if time.monotonic() - self._stopping_since < SAME_KEY_PRESS:
-                return
-            self._console.say("stopping at once")
-            for child in self._children.values():
-                child.kill()
-            return
-        given_up = [slot for slot in self._slots.values() if slot.state is State.FATAL]
-        self._stop_all(f"{signal.Signals(number).name} received", EXIT_FAILURE if given_up else EXIT_OK)
-
-    def _stop_all(self, why: str, exit_code: int) -> None:
-        if self._stopping:
-            return
-        self._stopping, self._exit_code = True, exit_code
-        self._stopping_since = time.monotonic()
-        self._gate.close()
-        self._console.say(f"stopping: {why}")
-        for name, program in self._programs.items():
-            if program.after_prepare:
-                self._feed(name, Stop())
-        self._advance()
+        wanted = [keeper for keeper in self.keepers() if keeper.slot.wanted]
+        is_complete = all(keeper.is_announced or keeper.slot.state is State.EXITED for keeper in wanted)
+        if wanted and is_complete and not self._was_complete and not self.is_stopping:
+            self._was_complete = True
+            self.journal.say("everything is RUNNING; Ctrl-C stops it")
 
     def _advance_stop(self) -> None:
-        services = [slot for name, slot in self._slots.items() if self._programs[name].after_prepare]
-        if any(slot.pid is not None for slot in services):
+        services = {name: one for name, one in self.services.items() if one.program.after_prepare}
+        for service in reversed(services.values()):
+            if service.is_wanted and may_stop(service, services):
+                service.stop()
+        if any(one.has_process for one in services.values()):
             return
-        for name, slot in self._slots.items():
-            if slot.state is not State.STOPPED:
-                self._feed(name, Stop())
-        if all(slot.state is State.STOPPED for slot in self._slots.values()) and not self._done.is_set():
-            self._console.say("stopped")
+        for service in self.services.values():
+            service.stop()
+        if not any(one.has_process for one in self.services.values()) and not self._done.is_set():
+            self.journal.say("stopped")
             self._done.set()
 
-    # The gate.
+    def _update(self, programs: Sequence[Program]) -> None:
+        if self.is_stopping:
+            return
+        new = {program.service: program for program in programs}
+        for name, service in self.services.items():
+            if name not in new and service.program.after_prepare:
+                self._leaving.add(name)
+                service.stop()
+                service.instances = 0
+        for name, program in new.items():
+            if name not in self.services:
+                self.services[name] = Service(self._means, program)
+            elif name in self._leaving:
+                self._leaving.discard(name)
+                self.services[name].run(program)
+                self.services[name].instances = program.instances
+                self.services[name].start()
+            else:
+                self.services[name].run(program)
+        self.advance()
+
+    def stop(self, why: str, exit_code: int) -> None:
+        """Stop everything, then end with this exit code."""
+        if self.is_stopping:
+            return
+        self.is_stopping, self._exit_code = True, exit_code
+        self._stopping_since = time.monotonic()
+        self._gate.close()
+        self.journal.say(f"stopping: {why}")
+        self.loop.call_soon(self.advance)
+
+    def stop_as_asked(self, why: str) -> None:
+        """Stop everything because a person said so."""
+        given_up = [keeper for keeper in self.keepers() if keeper.slot.state is State.FATAL]
+        self.stop(why, EXIT_FAILURE if given_up else EXIT_OK)
+
+    # What happens.
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGHUP and self.on_hangup is not None and not self._terminal.is_lost():
+            self.on_hangup()
+        elif not self.is_stopping:
+            self.stop_as_asked(f"{signal.Signals(number).name} received")
+        elif time.monotonic() - self._stopping_since >= SAME_KEY_PRESS:
+            self.journal.say("stopping at once")
+            for service in self.services.values():
+                service.kill()
+
+    def _on_transition(self, transition: Transition) -> None:
+        for listener in self._listeners:
+            listener(transition)
+
+    def _tell(self, transition: Transition) -> None:
+        if (told := words(transition)) is not None:
+            self.journal.say(*told)
+
+    def _on_exit(self, keeper: Keeper, code: int) -> None:
+        self._orphans.sweep(has_ended=True)
+        if self.is_stopping:
+            return
+        if not keeper.program.after_prepare:
+            self._gate.shut(keeper.name)
+        elif code == EXIT_BROKER:
+            self._gate.invalidate(f"{keeper.name} found the broker away or without its topology")
+
+    def _live(self) -> dict[int, str]:
+        children = [keeper.child for keeper in self.keepers() if keeper.child is not None]
+        return {child.pid: child.instance for child in children}
 
     def _on_gate(self) -> None:
-        if not self._stopping and not self._gate.is_open:
-            waiting = [name for name, slot in self._slots.items() if slot.state is State.WAITING]
+        if not self.is_stopping and not self._gate.is_open:
+            waiting = [keeper.name for keeper in self.keepers() if keeper.slot.state is State.WAITING]
             if waiting and self._said_waiting != self._gate.reason:
-                self._console.say(f"{', '.join(waiting)} WAITING for the broker: {self._gate.reason}", "warning")
+                self.journal.say(f"{', '.join(waiting)} WAITING for the broker: {self._gate.reason}", "warning")
             self._said_waiting = self._gate.reason
         else:
             self._said_waiting = self._said_refused = ""
-            self._advance()
+            self.advance()
 
     def _on_refused(self, error: RunnerError) -> None:
         if self._said_refused != str(error):
             self._said_refused = str(error)
             for line in str(error).splitlines():
-                self._console.say(line, "error")
-        never_started = all(
-            slot.restarts == 0 and slot.pid is None
-            for name, slot in self._slots.items()
-            if self._programs[name].after_prepare
-        )
-        if never_started:
-            self._stop_all("the topology cannot be declared", error.exit_code)
-
-    # Processes.
-
-    def _spawn(self, name: str) -> None:
-        program = self._programs[name]
-        on_word, on_line = partial(self._on_word, name), partial(self._console.child, name)
-        on_exit = partial(self._on_exit, name, program)
-        try:
-            child = Child(self._loop, program, on_word, on_line, on_exit)
-        except OSError as error:
-            self._feed(name, SpawnFailed(f"{program.command[0]}: {error.strerror}", random.random()))
-            return
-        self._children[name] = child
-        self._announced.discard(name)
-        self._guard.add(child.pid)
-        self._feed(name, Spawned(child.pid))
-
-    def _on_exit(self, name: str, program: Program, code: int) -> None:
-        self._guard.remove(self._children.pop(name).pid)
-        self._feed(name, Exited(code, random.random()))
-        self._forget_gone()
-        if not self._stopping and not program.after_prepare:
-            self._gate.shut(f"{name}")
-        elif not self._stopping and code == EXIT_BROKER:
-            self._gate.invalidate(f"{name} found the broker away or without its topology")
-        self._advance()
-
-    def _on_word(self, name: str, line: bytes) -> None:
-        key, _, value = line.decode("utf-8", "replace").partition("=")
-        if key == "READY" and value == "1":
-            self._feed(name, Ready())
-            self._advance()
-        elif key == "STATUS" and self._slots[name].state is State.RUNNING and name not in self._announced:
-            self._announced.add(name)
-            self._console.say(f"{name} RUNNING, pid {self._slots[name].pid}: {value}")
-            if not self._was_complete and self._announced == self._slots.keys():
-                self._was_complete = True
-                self._console.say("everything is RUNNING; Ctrl-C stops it")
+                self.journal.say(line, "error")
+        keepers = [keeper for keeper in self.keepers() if keeper.program.after_prepare]
+        if all(keeper.slot.restarts == 0 and keeper.slot.pid is None for keeper in keepers):
+            self.stop("the topology cannot be declared", error.exit_code)

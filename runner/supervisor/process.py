@@ -3,57 +3,84 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import pwd
+import resource
 import signal
 import socket
 import subprocess
+from typing import Any
 
-from runner.lifeline import VARIABLE
-from runner.supervisor.program import Program
+from runner import lifeline, record
+from runner.supervisor.program import SLOT, Limits, Program
+
+#: Names, in the environment of a process and of all that descend from it, the instance it belongs to.
+INSTANCE = "FASTCOMMERCE_INSTANCE"
 
 
 class Process:
     """A running child; its lifeline, output and exit are descriptors for an event loop to watch."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, slot: str, instance: str = "") -> None:
         """Spawn it. Raises OSError where that fails."""
-        self.program = program
-        ours, theirs = socket.socketpair()
+        self.lifeline, theirs = socket.socketpair()
+        self.record = record.RecordFile(slot)
         # A file in memory: writing it never waits for the child to read, and no password reaches a disk.
-        with theirs, os.fdopen(os.memfd_create(program.slot), "w+b") as stdin:
+        with theirs, os.fdopen(os.memfd_create(slot), "w+b") as stdin:
             stdin.write(program.stdin)
             stdin.seek(0)
+            descriptors = (theirs.fileno(), self.record.descriptor)
             environment = {
                 **os.environ,
-                **program.environment,
-                VARIABLE: str(theirs.fileno()),
                 "PYTHONUNBUFFERED": "1",
+                **_home(program.limits),
+                **program.environment,
+                lifeline.VARIABLE: str(descriptors[0]),
+                record.VARIABLE: str(descriptors[1]),
+                INSTANCE: instance,
             }
+            if program.policy.watchdog:
+                environment[lifeline.WATCHDOG_VARIABLE] = str(int(program.policy.watchdog * 1_000_000))
             try:
                 self._popen = subprocess.Popen(
-                    program.command,
+                    [part.replace(SLOT, slot) for part in program.command],
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=descriptors,
                     start_new_session=True,
+                    **_rights(program.limits),
                 )
             except BaseException:
-                ours.close()
+                self.lifeline.close()
                 raise
+            finally:
+                self.record.given()
         self.pid = self._popen.pid
-        #: Descriptors that whoever reads them takes over.
-        self.lifeline = ours.detach()
         assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+        #: Whoever reads it takes it over.
         self.output = os.dup(self._popen.stdout.fileno())
         self._popen.stdout.close()
         #: Readable once the process has ended (pidfd_open(2)).
         self.exit_descriptor = os.pidfd_open(self.pid)
+        try:
+            _limit(self.pid, program.limits)
+        except OSError:
+            os.close(self.output)
+            self.kill()
+            self.reap()
+            raise
 
     def terminate(self) -> None:
         """Ask the leader to stop; SIGCONT, because a stopped process would never see the request."""
         self._signal_leader(signal.SIGTERM)
+        self._signal_leader(signal.SIGCONT)
+
+    def abort(self) -> None:
+        """End the leader in a way that lets it write down where its threads are."""
+        self._signal_leader(signal.SIGABRT)
         self._signal_leader(signal.SIGCONT)
 
     def kill(self) -> None:
@@ -69,8 +96,42 @@ class Process:
         self.kill()
         code = self._popen.wait()
         os.close(self.exit_descriptor)
+        self.lifeline.close()
         return code
 
     def _signal_leader(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.exit_descriptor, number)
+
+
+def _rights(limits: Limits) -> dict[str, Any]:
+    if limits.user is None:
+        return {}
+    user = _entry(limits.user)
+    groups = os.getgrouplist(limits.user, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
+
+
+def _home(limits: Limits) -> dict[str, str]:
+    if limits.user is None:
+        return {}
+    return {"HOME": _entry(limits.user).pw_dir, "USER": limits.user, "LOGNAME": limits.user}
+
+
+def _entry(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise OSError(errno.ENOENT, f"no user {user!r}") from None
+
+
+def _limit(pid: int, limits: Limits) -> None:
+    # From here and not by preexec_fn, which makes spawning slower and is not safe beside threads (subprocess's docs).
+    if limits.nice:
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + limits.nice)
+    if limits.open_files is not None:
+        with contextlib.suppress(ProcessLookupError):
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            hard = limits.open_files if hard != resource.RLIM_INFINITY and hard < limits.open_files else hard
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limits.open_files, hard))

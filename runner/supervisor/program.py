@@ -1,31 +1,57 @@
-"""What to run in a slot."""
+"""What to run: one program for each service, in as many slots as it has instances."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from runner.supervisor.state import Policy
+from runner.supervisor.autoscale import Autoscale
+from runner.supervisor.policy import Policy
+
+#: In a command, stands for the slot that it is to fill.
+SLOT = "{slot}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one process may take; None leaves it as the supervisor's own."""
+
+    #: Bytes of resident memory over which an instance is replaced by a fresh one.
+    memory_max: int | None = None
+    #: Added to the scheduling priority, where less is more: -20 to 19 (setpriority(2)).
+    nice: int = 0
+    #: How many descriptors it may have open (RLIMIT_NOFILE).
+    open_files: int | None = None
+    #: Whose rights it has; only root may give others than its own.
+    user: str | None = None
 
 
 @dataclass(frozen=True)
 class Program:
     """A command that speaks sd_notify's words on its lifeline, and stops on SIGTERM."""
 
-    #: The slot it fills: ``payment.1``.
-    slot: str
+    service: str
     command: tuple[str, ...]
     #: Written to its standard input.
     stdin: bytes = b""
     #: Added to the supervisor's own environment.
     environment: Mapping[str, str] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    limits: Limits = field(default_factory=Limits)
+    instances: int = 1
+    autoscale: Autoscale | None = None
+    #: Services of which an instance must be ready before this one starts.
+    depends_on: tuple[str, ...] = ()
     #: What else its process depends on; another one is another program.
     revision: str = ""
     #: Whether it waits until the supervisor's ``prepare`` has succeeded; what ``prepare`` itself needs does not.
     after_prepare: bool = True
 
-    @property
-    def service(self) -> str:
-        """The slot's name without its number."""
-        return self.slot.partition(".")[0]
+    def is_same_process(self, other: Program) -> bool:
+        """Whether a process of this program would be no other than one of ``other``."""
+        return self._process() == other._process()
+
+    def _process(self) -> Program:
+        limits = replace(self.limits, memory_max=None)
+        policy = Policy(watchdog=self.policy.watchdog)  # the process is told of this one only
+        return replace(self, policy=policy, limits=limits, instances=1, autoscale=None, depends_on=())

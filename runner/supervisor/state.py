@@ -7,10 +7,17 @@ instances. Times are seconds of a monotonic clock.
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from runner.errors import EXIT_BROKER, EXIT_CONFIG
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK
+from runner.supervisor.event import Beat, Event, Exited, Go, Hung, Ready, Spawned, SpawnFailed, Start, Stop, Tick
+from runner.supervisor.policy import Policy, Restart
+
+#: Seconds that a hung process has to write down its stacks before it is killed.
+DUMP_TIME = 2.0
+#: The longest delay after an end that came from outside, which is no sign of a fault.
+LONGEST_OUTSIDE = 1.0
 
 
 class State(StrEnum):
@@ -22,27 +29,8 @@ class State(StrEnum):
     RUNNING = "RUNNING"
     STOPPING = "STOPPING"
     BACKOFF = "BACKOFF"
+    EXITED = "EXITED"
     FATAL = "FATAL"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """When to restart and when to give up; all times in seconds."""
-
-    start_timeout: float = 30.0
-    stop_timeout: float = 6.0
-    #: The delay before a restart: ``initial``, then times ``factor`` for each further failure, up to ``longest``;
-    #: each is multiplied by a random number from 0.5 to 1, so that not all slots start in the same instant.
-    initial: float = 0.5
-    factor: float = 2.0
-    longest: float = 30.0
-    #: The longest delay after an end that came from outside, which is no sign of a fault.
-    longest_outside: float = 1.0
-    #: Running this long after READY makes earlier failures forgotten.
-    reset_after: float = 60.0
-    #: This many failures within the window are FATAL.
-    limit: int = 5
-    window: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class Slot:
     """All that is known of one slot."""
 
     name: str
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     state: State = State.STOPPED
     #: Whether a process is to run here; a stop clears it.
     wanted: bool = False
@@ -58,63 +46,16 @@ class Slot:
     #: When the state has lasted too long, or BACKOFF is over.
     deadline: float | None = None
     ready_at: float | None = None
-    #: Failures in a row, for the delay; and the times of the counted ones, for the limit.
+    #: Failures in a row, for the delay; the times of the counted ones, for the limit; those that never got ready.
     attempt: int = 0
     failures: tuple[float, ...] = ()
+    unready: int = 0
     restarts: int = 0
-    #: Why it is in this state, for people.
+    #: Why it is in this state, for people. In STARTING and RUNNING: why its process is being killed.
     why: str = ""
-
-
-@dataclass(frozen=True)
-class Start:
-    """A process is wanted in this slot."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """No process is wanted in this slot any more."""
-
-
-@dataclass(frozen=True)
-class Go:
-    """Everything that the slot waits for is there."""
-
-
-@dataclass(frozen=True)
-class Spawned:
-    """The process exists."""
-
-    pid: int
-
-
-@dataclass(frozen=True)
-class SpawnFailed:
-    """The process could not be made; ``draw`` is a random number from 0 to 1."""
-
-    reason: str
-    draw: float
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The process said READY=1."""
-
-
-@dataclass(frozen=True)
-class Exited:
-    """The process has ended: ``code`` as of ``subprocess``, ``draw`` a random number from 0 to 1."""
-
-    code: int
-    draw: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
-
-
-Event = Start | Stop | Go | Spawned | SpawnFailed | Ready | Exited | Tick
+    #: How the last instance ended: its code as of ``subprocess``, and when.
+    last_exit: int | None = None
+    last_exit_at: float | None = None
 
 
 class Action(StrEnum):
@@ -122,14 +63,19 @@ class Action(StrEnum):
 
     SPAWN = "spawn"
     TERMINATE = "terminate"
+    #: Have it write down its stacks, and end.
+    ABORT = "abort"
     KILL = "kill"
 
 
 #: Ends that come from outside: a person, or the kernel short of memory. They are no reason to give up.
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+_ENDED = (State.STOPPED, State.EXITED, State.FATAL)
+
+Outcome = tuple[Slot, tuple[Action, ...]]
 
 
-def step(slot: Slot, event: Event, now: float) -> tuple[Slot, tuple[Action, ...]]:  # noqa: PLR0911 - one per event
+def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - one per event
     """Take ``slot`` through one event. An event that means nothing in the slot's state changes nothing."""
     match event:
         case Start():
@@ -144,21 +90,25 @@ def step(slot: Slot, event: Event, now: float) -> tuple[Slot, tuple[Action, ...]
         case SpawnFailed(reason, draw) if slot.state in (State.STARTING, State.STOPPING):
             return _failed(slot, reason, draw, now, is_counted=True), ()
         case Ready() if slot.state is State.STARTING and not slot.why:
-            return replace(slot, state=State.RUNNING, ready_at=now, deadline=None, why=""), ()
+            return _alive(replace(slot, state=State.RUNNING, ready_at=now), now), ()
+        case Beat() if slot.state is State.RUNNING and not slot.why:
+            return _alive(slot, now), ()
+        case Hung(reason) if slot.state is State.RUNNING and not slot.why:
+            return _abort(slot, reason, now)
         case Exited(code, draw) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
-            return _exited(slot, code, draw, now), ()
+            return _exited(replace(slot, pid=None, last_exit=code, last_exit_at=now), code, draw, now), ()
         case Tick() if slot.deadline is not None and now >= slot.deadline:
             return _expired(slot, now)
     return slot, ()
 
 
-def _start(slot: Slot) -> tuple[Slot, tuple[Action, ...]]:
-    if slot.state in (State.STOPPED, State.FATAL):
-        return replace(slot, state=State.WAITING, wanted=True, attempt=0, failures=(), why=""), ()
+def _start(slot: Slot) -> Outcome:
+    if slot.state in _ENDED:
+        return replace(slot, state=State.WAITING, wanted=True, attempt=0, failures=(), unready=0, why=""), ()
     return replace(slot, wanted=True), ()
 
 
-def _stop(slot: Slot, now: float) -> tuple[Slot, tuple[Action, ...]]:
+def _stop(slot: Slot, now: float) -> Outcome:
     if slot.state in (State.STARTING, State.RUNNING):
         deadline = now + slot.policy.stop_timeout
         return replace(slot, state=State.STOPPING, wanted=False, deadline=deadline, why=""), (Action.TERMINATE,)
@@ -167,63 +117,78 @@ def _stop(slot: Slot, now: float) -> tuple[Slot, tuple[Action, ...]]:
     return replace(slot, state=State.STOPPED, wanted=False, deadline=None, why=""), ()
 
 
-def _expired(slot: Slot, now: float) -> tuple[Slot, tuple[Action, ...]]:
+def _alive(slot: Slot, now: float) -> Slot:
+    watchdog = slot.policy.watchdog
+    return replace(slot, deadline=now + watchdog if watchdog else None, why="")
+
+
+def _abort(slot: Slot, reason: str, now: float) -> Outcome:
+    return replace(slot, deadline=now + DUMP_TIME, why=reason), (Action.ABORT,)
+
+
+def _expired(slot: Slot, now: float) -> Outcome:
     if slot.state is State.BACKOFF:
         return replace(slot, state=State.WAITING, deadline=None), ()
+    if slot.state is State.RUNNING and not slot.why:
+        return _abort(slot, f"gave no sign of life for {slot.policy.watchdog:g} s", now)
+    if slot.state is State.STARTING and not slot.why:
+        return _abort(slot, f"not ready within {slot.policy.start_timeout:g} s", now)
     # A killed process may take its time to go; the kill is repeated until its end is seen.
-    deadline = now + slot.policy.stop_timeout
-    why = slot.why or f"not ready within {slot.policy.start_timeout:g} s"
-    if slot.state is State.STOPPING:
-        why = f"did not stop within {slot.policy.stop_timeout:g} s"
-    return replace(slot, deadline=deadline, why=why), (Action.KILL,)
+    why = slot.why or f"did not stop within {slot.policy.stop_timeout:g} s"
+    return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (Action.KILL,)
 
 
 def _exited(slot: Slot, code: int, draw: float, now: float) -> Slot:
-    slot = replace(slot, pid=None)
     if slot.state is State.STOPPING:
-        state = State.WAITING if slot.wanted else State.STOPPED
-        return replace(slot, state=state, deadline=None, ready_at=None, why="")
+        return _stopped(slot)
     reason = describe_exit(code) + (f", {slot.why}" if slot.why else "")
     if code == EXIT_CONFIG:
-        return replace(slot, state=State.FATAL, deadline=None, ready_at=None, why=reason)
-    was_ready = slot.ready_at is not None
-    if was_ready and now - (slot.ready_at or now) >= slot.policy.reset_after:
+        return _ended(slot, State.FATAL, reason)
+    is_done = slot.policy.restart is Restart.ON_FAILURE and code == EXIT_OK
+    if is_done or slot.policy.restart is Restart.NEVER:
+        return _ended(slot, State.EXITED, reason)
+    if slot.ready_at is not None and now - slot.ready_at >= slot.policy.backoff.reset_after:
         slot = replace(slot, attempt=0, failures=())
-    # Our own kill of a process that never got ready is a failure like any other.
-    is_outside = code in _OUTSIDE and not slot.why
-    if is_outside:
-        slot = replace(slot, attempt=slot.attempt + 1, restarts=slot.restarts + 1)
-        is_first = was_ready and slot.attempt == 1
-        delay = min(backoff(slot.policy, slot.attempt, draw), slot.policy.longest_outside)
-        return _backoff(slot, reason, 0.0 if is_first else delay, now)
+    # Our own kill of a process that hung is a failure like any other.
+    if code in _OUTSIDE and not slot.why:
+        return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)
     return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER)
 
 
 def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: bool) -> Slot:
     if slot.state is State.STOPPING:
-        return replace(slot, state=State.WAITING if slot.wanted else State.STOPPED, deadline=None, why="")
-    failures = tuple(one for one in slot.failures if now - one < slot.policy.window)
+        return _stopped(slot)
+    limit = slot.policy.restart_limit
+    failures = tuple(one for one in slot.failures if now - one < limit.window)
+    unready = slot.unready if slot.ready_at is None else 0
     if is_counted:
         failures = (*failures, now)
-    slot = replace(slot, failures=failures, attempt=slot.attempt + 1)
-    if len(failures) >= slot.policy.limit:
-        why = f"{len(failures)} failures within {slot.policy.window:g} s, the last: {reason}"
-        return replace(slot, state=State.FATAL, deadline=None, ready_at=None, why=why)
+        unready += slot.ready_at is None
+    slot = replace(slot, failures=failures, unready=unready)
+    if is_counted and len(failures) >= limit.count:
+        return _ended(slot, State.FATAL, f"{len(failures)} failures within {limit.window:g} s, the last: {reason}")
+    if is_counted and unready >= limit.count:
+        return _ended(slot, State.FATAL, f"{unready} starts in a row failed, the last: {reason}")
+    return _again(slot, reason, draw, now)
+
+
+def _again(slot: Slot, reason: str, draw: float, now: float, longest: float = float("inf")) -> Slot:
+    attempt = slot.attempt + 1
     # What had been ready once deserves one immediate restart.
-    is_first = slot.ready_at is not None and slot.attempt == 1
-    delay = 0.0 if is_first else backoff(slot.policy, slot.attempt, draw)
-    return replace(_backoff(slot, reason, delay, now), restarts=slot.restarts + 1)
+    is_first = slot.ready_at is not None and attempt == 1
+    delay = 0.0 if is_first else min(slot.policy.backoff.delay(attempt, draw), longest)
+    restarts = slot.restarts + 1
+    slot = replace(slot, state=State.BACKOFF, deadline=now + delay, ready_at=None, why=reason)
+    return replace(slot, attempt=attempt, restarts=restarts)
 
 
-def _backoff(slot: Slot, reason: str, delay: float, now: float) -> Slot:
-    return replace(slot, state=State.BACKOFF, deadline=now + delay, ready_at=None, why=reason)
+def _stopped(slot: Slot) -> Slot:
+    state = State.WAITING if slot.wanted else State.STOPPED
+    return replace(slot, state=state, deadline=None, ready_at=None, why="")
 
 
-def backoff(policy: Policy, attempt: int, draw: float) -> float:
-    """Seconds to wait before restart number ``attempt``, which counts from 1."""
-    # The exponent is clamped, because a float overflows after some thousand failures.
-    delay = min(policy.initial * policy.factor ** min(attempt - 1, 64), policy.longest)
-    return delay * (0.5 + 0.5 * draw)
+def _ended(slot: Slot, state: State, why: str) -> Slot:
+    return replace(slot, state=state, deadline=None, ready_at=None, why=why)
 
 
 def describe_exit(code: int) -> str:

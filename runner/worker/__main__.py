@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from runner.config.validation import validate
 from runner.errors import EXIT_FAILURE, PluginError, RunnerError
 from runner.lifeline import Lifeline
 from runner.plugins import load_plugin
+from runner.record import Record
 from runner.worker.spec import WorkerSpec
 from runner.worker.worker import Worker
 
@@ -24,7 +26,9 @@ ORPHAN_GRACE = 2.0
 
 def main() -> int:
     """Run one worker; returns its exit code."""
-    lifeline = Lifeline.inherited()
+    # Where each thread is, should it crash or be ended because it hangs.
+    faulthandler.enable()
+    lifeline, record = Lifeline.inherited(), Record.inherited()
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
@@ -42,7 +46,7 @@ def main() -> int:
                 for path, text in faults
             ]
             raise PluginError("\n".join(lines))
-        worker = Worker(spec, slot, plugin, options, lifeline, log)
+        worker = Worker(spec, slot, plugin, options, lifeline, record, log)
         _on_stop(stop_requested, worker)
         return worker.run()
     except RunnerError as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
 from runner.amqp.publisher import Publisher
+from runner.lifeline import Lifeline
 from runner.messages import Event
+from runner.record import Record
 from runner.worker.routing import Router
 
 
@@ -26,14 +30,32 @@ class WorkerContext:
         router: Router,
         on_ready: Callable[[str], None],
         stopping: threading.Event,
+        lifeline: Lifeline,
+        record: Record,
+        stop_timeout: float,
     ) -> None:
-        self.service, self.slot, self.log = service, slot, log
+        self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
+        self._lifeline, self._record = lifeline, record
+        self._lock = threading.Lock()
+        self._open = self._published = 0
+        #: Since when nobody waits for the stop, where somebody looks for it again and again.
+        self._busy_since: float | None = None
 
     def publish(self, event: Event) -> Future[None]:
         """Publish from any thread; see ``runner.hooks.Context``."""
         complete = replace(event, id=event.id or str(uuid.uuid4()), app_id=event.app_id or self.service)
-        return self._publisher.publish(self._router.routed(complete))
+        future = self._publisher.publish(self._router.routed(complete))
+        with self._lock:
+            self._open += 1
+            self._record.in_hand(self._open)
+        future.add_done_callback(self._done)
+        return future
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        """A socket that listens and outlives this process; see ``runner.hooks.Context``."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return self._lifeline.listen(str(found[0][4][0]), port)
 
     def ready(self, status: str = "") -> None:
         """Tell the supervisor that the service does its work."""
@@ -46,4 +68,23 @@ class WorkerContext:
 
     def wait_stop(self, timeout: float | None = None) -> bool:
         """Wait for the stop; True when it has come."""
-        return self._stopping.wait(timeout)
+        self._busy_since = None
+        is_stopping = self._stopping.wait(timeout)
+        if timeout is not None:
+            self._busy_since = time.monotonic()
+        return is_stopping
+
+    def overdue(self, now: float, timeout: float) -> str | None:
+        """In words, that the service's own loop no longer looks for the stop; None where it does, or never did."""
+        since = self._busy_since
+        if since is None or now - since <= timeout:
+            return None
+        return f"its own loop has not come round for {now - since:.1f} s"
+
+    def _done(self, future: Future[None]) -> None:
+        with self._lock:
+            self._open -= 1
+            self._record.in_hand(self._open)
+            if not future.cancelled() and future.exception() is None:
+                self._published += 1
+                self._record.published(self._published)

@@ -17,6 +17,7 @@ from runner.amqp.properties import Encoded, encode
 from runner.config.value import format_duration
 from runner.errors import BrokerError, PluginError, Unroutable
 from runner.messages import Message, Reject, Retry, caused_by, events_of
+from runner.record import Record
 from runner.topology.model import Ladder
 from runner.worker.recovery import delay_before, recovered, shortened
 from runner.worker.routing import Router
@@ -61,14 +62,17 @@ class Pipeline:
         log: logging.Logger,
         on_missing: Callable[[str], None],
         on_crash: Callable[[], None],
+        record: Record,
     ) -> None:
         self._service, self._handle, self._send = service, handle, send
         self._call_later, self._router, self._ladders, self._log = call_later, router, ladders, log
-        self._on_missing, self._on_crash = on_missing, on_crash
+        self._on_missing, self._on_crash, self._record = on_missing, on_crash, record
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._stopping = False
         self._say_again = 0.0
-        self._open = 0
+        self._open = self._handled = 0
+        #: What each handler thread is at, and since when.
+        self._at_work: dict[int, tuple[float, Message]] = {}
         self._idle = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -83,6 +87,7 @@ class Pipeline:
         """Take a delivery; never blocks."""
         with self._idle:
             self._open += 1
+            self._record.in_hand(self._open)
         self._queue.put(_Work(delivery))
 
     def stop(self, timeout: float) -> bool:
@@ -96,6 +101,14 @@ class Pipeline:
         for _ in self._threads:
             self._queue.put(None)
         return is_idle
+
+    def overdue(self, now: float, timeout: float) -> str | None:
+        """In words, a message that a handler has been at for longer than ``timeout`` s; None where there is none."""
+        for since, message in list(self._at_work.values()):
+            if now - since > timeout:
+                what = f"message {message.id or 'without id'} of {message.queue}"
+                return f"a handler has been at {what} for {now - since:.1f} s, over its handler_timeout"
+        return None
 
     def _run(self) -> None:
         try:
@@ -123,11 +136,16 @@ class Pipeline:
             self._recover(work, work.message, error)
 
     def _outcome(self, message: Message) -> list[Encoded]:
-        # All are encoded before any is sent, so that no half of a handler's events goes out.
-        return [
-            encode(self._router.routed(caused_by(message, event, index, self._service)))
-            for index, event in enumerate(events_of(self._handle(message)))  # type: ignore[arg-type]
-        ]
+        thread = threading.get_ident()
+        self._at_work[thread] = (time.monotonic(), message)
+        try:
+            # All are encoded before any is sent, so that no half of a handler's events goes out.
+            return [
+                encode(self._router.routed(caused_by(message, event, index, self._service)))
+                for index, event in enumerate(events_of(self._handle(message)))  # type: ignore[arg-type]
+            ]
+        finally:
+            del self._at_work[thread]
 
     def _recover(self, work: _Work, message: Message, error: BaseException) -> None:
         ladder = self._ladders[message.queue]
@@ -147,7 +165,7 @@ class Pipeline:
                 attempt, words, ladder.dead_letter, shortened(unfit), **about,
             )  # fmt: skip
             work.delivery.reject()
-            self._close()
+            self._close(is_handled=True)
             return
         if delay is None:
             work.told = partial(
@@ -211,10 +229,14 @@ class Pipeline:
         if work.told is not None:
             work.told()
         work.delivery.ack()
-        self._close()
+        self._close(is_handled=True)
 
-    def _close(self) -> None:
+    def _close(self, *, is_handled: bool = False) -> None:
         with self._idle:
             self._open -= 1
+            self._record.in_hand(self._open)
+            if is_handled:
+                self._handled += 1
+                self._record.handled(self._handled)
             if self._open == 0:
                 self._idle.notify_all()

@@ -33,6 +33,9 @@ class WorkerSpec:
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
+    #: Seconds that a handler may take for one message, 0 for ever; and that the service has to stop.
+    handler_timeout: float = 0.0
+    stop_timeout: float = 6.0
     #: ``text`` or ``json``.
     log_format: str = "text"
 
@@ -71,5 +74,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         prefetch=settings.prefetch,
         concurrency=settings.concurrency,
         options=settings.options,
+        handler_timeout=settings.handler_timeout,
+        stop_timeout=settings.stop_timeout,
         log_format=log_format,
     )

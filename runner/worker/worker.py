@@ -17,17 +17,16 @@ from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
 from runner.lifeline import Lifeline
 from runner.messages import Message
 from runner.plugins import Plugin
+from runner.record import Record
 from runner.worker.context import WorkerContext
 from runner.worker.pipeline import Pipeline
+from runner.worker.pulse import Check, Pulse
 from runner.worker.routing import Router
 from runner.worker.spec import WorkerSpec
 
-#: Seconds for the messages in hand to be finished after the order to stop; the supervisor kills after 6.
-DRAIN_TIMEOUT = 4.5
-#: Seconds for all of a stop together.
-STOP_TIMEOUT = 5.5
-#: Seconds of it that are kept for closing the connections.
-CLOSE_TIME = 0.5
+#: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
+#: and being gone before the supervisor kills.
+CLOSE_TIME = MARGIN = 0.5
 #: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
 #: was only slow goes on; nobody waits for the answer, as the clients of an API do.
 CONFIRM_PATIENCE = 60.0
@@ -41,10 +40,18 @@ class Worker:
     """One plugin at work."""
 
     def __init__(
-        self, spec: WorkerSpec, slot: str, plugin: Plugin, options: Any, lifeline: Lifeline, log: logging.Logger
+        self,
+        spec: WorkerSpec,
+        slot: str,
+        plugin: Plugin,
+        options: Any,
+        lifeline: Lifeline,
+        record: Record,
+        log: logging.Logger,
     ) -> None:
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._log = lifeline, log
+        self._stop_time = max(MARGIN, spec.stop_timeout - MARGIN)
         self._stopping = threading.Event()
         self._exit_code = EXIT_OK
         self._resources: Any = None
@@ -58,11 +65,14 @@ class Worker:
             self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing
         )
         router = Router(spec.service, spec.publishes)
-        self._context = WorkerContext(spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping)
+        self._context = WorkerContext(
+            spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
+            lifeline, record, spec.stop_timeout,
+        )  # fmt: skip
         send = partial(self._publisher.send, timeout=CONFIRM_PATIENCE)
         self._pipeline = Pipeline(
             spec.service, self._handle, send, self._call_later, router, dict(spec.ladders), log,
-            on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE),
+            on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE), record=record,
         )  # fmt: skip
         self._consumer: Consumer | None = None
         if spec.consumes:
@@ -73,19 +83,31 @@ class Worker:
                 at_first=spec.concurrency,
             )  # fmt: skip
 
+        self._pulse = Pulse(lifeline, self._call_later, self._checks(), spec.handler_timeout, log)
+
+    def _checks(self) -> list[Check]:
+        checks: list[Check] = []
+        if self._spec.handler_timeout:
+            checks.append(lambda now: self._pipeline.overdue(now, self._spec.handler_timeout))
+        if self._lifeline.watchdog:
+            checks.append(lambda now: self._context.overdue(now, self._lifeline.watchdog))
+            checks.append(lambda now: None if self._consumer is None else self._consumer.lost(now))
+        return checks
+
     def stop(self, exit_code: int = EXIT_OK) -> None:
         """Begin to stop; may be called from any thread."""
         self._exit_code = self._exit_code or exit_code
         self._stopping.set()
         if exit_code:
             # Nobody else set a deadline for this stop, and a plugin's own loop may not hear of it.
-            timer = threading.Timer(STOP_TIMEOUT, os._exit, (exit_code,))
+            timer = threading.Timer(self._stop_time, os._exit, (exit_code,))
             timer.daemon = True
             timer.start()
 
     def run(self) -> int:
         """Work until ``stop``; returns the exit code."""
         self._io.start()
+        self._pulse.start()
         self._publisher.start()
         if "start" in self._plugin.implements:
             # So that the hook can publish; without a broker the service begins all the same.
@@ -102,20 +124,21 @@ class Worker:
             self._connected.wait(FIRST_CONNECTION)
             self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
             if not self._stopping.is_set():
-                self._log.error("the plugin's run ended although nobody asked it to")
-                self.stop(EXIT_FAILURE)
+                self._log.info("the plugin's run has ended")
+                self.stop()
         self._stopping.wait()
         self._shut_down()
         return self._exit_code
 
     def _shut_down(self) -> None:
-        self._deadline = time.monotonic() + STOP_TIMEOUT
+        self._pulse.stop()
+        self._deadline = time.monotonic() + self._stop_time
         self._lifeline.send("STOPPING=1", "STATUS=finishing the messages in hand")
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
             is_idle = not self._io.is_stopped and self._pipeline.stop(
-                min(DRAIN_TIMEOUT, self._deadline - time.monotonic() - CLOSE_TIME)
+                self._deadline - time.monotonic() - CLOSE_TIME - MARGIN
             )
             if not is_idle:
                 self._log.warning("stopped with messages unfinished; the broker will deliver them again")

@@ -116,7 +116,7 @@ def test_a_second_runner_in_the_same_folder_is_refused_with_the_pid_of_the_first
     project.first_order()
     second = project.run(url=vhost.url)
     assert second.process.wait(15) == 1
-    second.wait_for(f"a runner is already running here, pid {runner.process.pid}; stop it with: kill")
+    second.wait_for(f"a runner is already running here, pid {runner.process.pid}; end it: python -m runner down")
     assert project.post()[0] == 202
     assert runner.stop() == 0
 

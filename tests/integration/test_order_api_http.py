@@ -17,6 +17,7 @@ import pytest
 from plugins.order_api import Options, run, server
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
+from runner.lifeline import Lifeline
 
 BODY = json.dumps({"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}).encode()
 
@@ -25,6 +26,7 @@ class Context:
     """A worker's context whose broker confirms at once, or when the test says so."""
 
     service = "order_api"
+    stop_timeout = 6.0
     slot = "order_api.1"
 
     def __init__(self) -> None:
@@ -47,6 +49,9 @@ class Context:
     def ready(self, status=""):
         self.status = status
         self.is_ready.set()
+
+    def listen(self, host, port):
+        return Lifeline(None).listen(host, port)
 
     def broker_problem(self):
         return None
@@ -346,7 +351,7 @@ def test_an_order_in_hand_is_answered_before_the_service_stops(service):
 
 
 def test_a_stop_does_not_wait_for_ever(service, monkeypatch):
-    monkeypatch.setattr(server, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(server, "STOP_RESERVE", 100.0)
     service.context.hold = True
     with service.connect() as connection:
         connection.sendall(post(LENGTH))

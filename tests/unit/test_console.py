@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.supervisor import console, lines
+from runner.supervisor import lines, writer
 from runner.supervisor.console import Console
+from runner.supervisor.journal import Journal
 from runner.supervisor.lines import LineSplitter
 
 TIMEOUT = 10.0
@@ -23,7 +24,7 @@ CLOCK = r"\d\d:\d\d:\d\d "
 def printed(*calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
     """The lines that a console writes for these calls, without the time."""
     stream = io.StringIO()
-    one = Console(stream, **options)
+    one = Journal(Console(stream, **options))
     for name, arguments in calls:
         getattr(one, name)(*arguments)
     one.close(TIMEOUT)
@@ -33,8 +34,8 @@ def printed(*calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
 
 def test_each_line_has_its_time_and_slot() -> None:
     stream = io.StringIO()
-    one = Console(stream, width=10)
-    one.child("payment.1", b"hello")
+    one = Journal(Console(stream, width=10))
+    one.child("payment.1", [b"hello"])
     one.close(TIMEOUT)
     assert re.fullmatch(CLOCK + r"payment\.1  \| hello\n", stream.getvalue())
 
@@ -48,7 +49,7 @@ def test_the_supervisor_speaks_as_runner_and_names_the_level_unless_it_is_inform
 
 
 def test_lines_stay_in_order() -> None:
-    calls = [("child", ("a.1", str(number).encode())) for number in range(2000)]
+    calls = [("child", ("a.1", [str(number).encode()])) for number in range(2000)]
     assert [line.rpartition(" ")[2] for line in printed(*calls)] == [str(number) for number in range(2000)]
 
 
@@ -64,7 +65,7 @@ def test_lines_stay_in_order() -> None:
     ],
 )
 def test_what_a_child_prints_cannot_move_the_cursor(raw: bytes, shown: str) -> None:
-    assert printed(("child", ("a.1", raw))) == [f"a.1      | {shown}"]
+    assert printed(("child", ("a.1", [raw]))) == [f"a.1      | {shown}"]
 
 
 def test_what_the_supervisor_says_of_a_child_cannot_move_the_cursor_or_pose_as_another_line() -> None:
@@ -82,7 +83,7 @@ def test_for_machines_each_line_is_an_object() -> None:
 def test_for_machines_a_child_s_own_object_is_passed_on_and_other_text_is_wrapped() -> None:
     posing = '{"slot": "b.1", "message": "y"}'
     raw = [b'{"slot": "a.2", "message": "x"}', b"plain", b'{"open": ', b"[1]", b"{} {}", posing.encode()]
-    found = [json.loads(line) for line in printed(*(("child", ("a.2", one)) for one in raw), log_format="json")]
+    found = [json.loads(line) for line in printed(*(("child", ("a.2", [one])) for one in raw), log_format="json")]
     assert found[0] == {"slot": "a.2", "message": "x"}
     assert [one["message"] for one in found[1:]] == ["plain", '{"open": ', "[1]", "{} {}", posing]
     assert {(one["service"], one["slot"]) for one in found[1:]} == {("a", "a.2")}
@@ -90,28 +91,28 @@ def test_for_machines_a_child_s_own_object_is_passed_on_and_other_text_is_wrappe
 
 def test_a_child_s_object_nested_without_end_is_text_like_any_other() -> None:
     raw = b'{"a":' * 10_000
-    found = printed(("child", ("a.1", raw)), ("child", ("a.1", b"next")), log_format="json")
+    found = printed(("child", ("a.1", [raw])), ("child", ("a.1", [b"next"])), log_format="json")
     assert [json.loads(line)["message"] for line in found] == [raw.decode(), "next"]
 
 
 @settings(deadline=None)
 @given(st.binary())
 def test_whatever_a_child_prints_is_one_object_on_one_line(raw: bytes) -> None:
-    found = printed(("child", ("a.1", raw.replace(b"\n", b""))), log_format="json")
+    found = printed(("child", ("a.1", [raw.replace(b"\n", b"")])), log_format="json")
     assert len(found) == 1
     assert isinstance(json.loads(found[0]), dict)
 
 
 def test_each_service_has_its_colour_whatever_its_number() -> None:
     found = printed(
-        ("child", ("payment.1", b"x")), ("child", ("audit.1", b"x")), ("child", ("payment.2", b"x")), colour=True
+        ("child", ("payment.1", [b"x"])), ("child", ("audit.1", [b"x"])), ("child", ("payment.2", [b"x"])), colour=True
     )
     colours = [re.findall(r"\x1b\[(\d+)m(?:payment|audit)", line)[0] for line in found]
     assert colours[0] == colours[2] != colours[1]
 
 
 def test_warnings_and_errors_are_coloured() -> None:
-    warning, error = printed(("child", ("a.1", b"WARNING: x")), ("child", ("a.1", b"ERROR: x")), colour=True)
+    warning, error = printed(("child", ("a.1", [b"WARNING: x"])), ("child", ("a.1", [b"ERROR: x"])), colour=True)
     assert warning.endswith("\x1b[33mWARNING: x\x1b[0m")
     assert error.endswith("\x1b[31mERROR: x\x1b[0m")
 
@@ -133,9 +134,9 @@ class Gated(io.StringIO):
 def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
     log_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "MAX_WAITING", 5)
+    monkeypatch.setattr(writer, "MAX_WAITING", 5)
     stream = Gated()
-    one = Console(stream, log_format)
+    one = Journal(Console(stream, log_format))
     one.say("first")
     assert stream.reached.wait(TIMEOUT)
     for number in range(20):
@@ -155,7 +156,7 @@ def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
 
 def test_closing_does_not_wait_for_a_terminal_that_stays_paused() -> None:
     stream = Gated()
-    one = Console(stream)
+    one = Journal(Console(stream))
     one.say("first")
     assert stream.reached.wait(TIMEOUT)
     one.close(0.0)
@@ -168,7 +169,7 @@ class Closed(io.StringIO):
 
 
 def test_a_reader_that_went_away_stops_nobody() -> None:
-    one = Console(Closed())
+    one = Journal(Console(Closed()))
     one.say("first")
     one.close(TIMEOUT)
     one.say("second")
@@ -180,8 +181,8 @@ def test_a_terminal_that_lacks_a_character_still_gets_everything_else(encoding: 
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     for text in ("5 \u20ac paid", "next"):
-        one = Console(stream)
-        one.child("a.1", text.encode())
+        one = Journal(Console(stream))
+        one.child("a.1", [text.encode()])
         one.close(TIMEOUT)
     written = raw.getvalue().decode(encoding)
     assert " paid" in written

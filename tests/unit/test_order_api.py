@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 import uuid
 from concurrent.futures import CancelledError, Future
@@ -27,6 +28,7 @@ class Context:
     """Publishes into a list; ``outcome`` is what the broker says."""
 
     service = "order_api"
+    stop_timeout = 6.0
     slot = "order_api.1"
 
     def __init__(self) -> None:
@@ -48,6 +50,9 @@ class Context:
 
     def ready(self, status=""):
         pass
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        raise AssertionError("nothing listens here")
 
     def broker_problem(self):
         return self.problem

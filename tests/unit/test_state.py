@@ -10,21 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.supervisor.state import (
-    Action,
+from runner.supervisor.event import (
+    Beat,
     Event,
     Exited,
     Go,
-    Policy,
+    Hung,
     Ready,
-    Slot,
     Spawned,
     SpawnFailed,
     Start,
-    State,
     Stop,
     Tick,
-    backoff,
+)
+from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
+from runner.supervisor.state import (
+    Action,
+    Slot,
+    State,
     describe_exit,
     step,
 )
@@ -82,7 +85,7 @@ def test_a_crashed_worker_that_had_been_ready_restarts_at_once(code: int) -> Non
 
 
 def test_a_second_crash_waits_and_each_further_one_twice_as_long() -> None:
-    life = Life(Policy(limit=100)).running().feed(Exited(1, DRAW))
+    life = Life(Policy(restart_limit=RestartLimit(count=100))).running().feed(Exited(1, DRAW))
     delays = [life.again().feed(Exited(1, DRAW)).delay for _ in range(9)]
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30, 30]
 
@@ -103,7 +106,7 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
 
 
 def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
-    life = Life(Policy(reset_after=1e9)).running()
+    life = Life(Policy(backoff=Backoff(reset_after=1e9))).running()
     for _ in range(50):
         life.feed(Exited(1, 0.0), after=15).again()
     assert life.slot.state is State.RUNNING
@@ -153,7 +156,9 @@ def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
     life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=29.9)
     assert life.actions == [Action.SPAWN]
     life.feed(Tick(), after=0.1)
-    assert life.actions == [Action.SPAWN, Action.KILL]
+    assert life.actions == [Action.SPAWN, Action.ABORT]
+    life.feed(Tick(), after=2)
+    assert life.actions == [Action.SPAWN, Action.ABORT, Action.KILL]
     life.feed(Exited(KILLED, DRAW))
     assert life.slot.why == "killed by SIGKILL, not ready within 30 s"
     assert len(life.slot.failures) == 1
@@ -226,13 +231,18 @@ def test_a_stop_before_the_process_exists_still_ends_it() -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-@pytest.mark.parametrize("event", [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), Exited(1, 0.5), Tick()])
+@pytest.mark.parametrize(
+    "event",
+    [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), Beat(), Hung("x"), Exited(1, 0.5), Tick()],
+)
 def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: State, event: Event) -> None:
     meant = {
         Go: {State.WAITING},
         Spawned: {State.STARTING, State.STOPPING},
         SpawnFailed: {State.STARTING, State.STOPPING},
         Ready: {State.STARTING},
+        Beat: {State.RUNNING},
+        Hung: {State.RUNNING},
         Exited: {State.STARTING, State.RUNNING, State.STOPPING},
         Tick: set(),
     }
@@ -246,11 +256,12 @@ def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: State, ev
 def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
     attempt: int, draw: float, factor: float, initial: float, longest: float
 ) -> None:
-    policy = Policy(initial=initial, factor=factor, longest=longest)
-    delay = backoff(policy, attempt, draw)
+    backoff = Backoff(initial=initial, factor=factor, max=longest, jitter=0.5)
+    delay = backoff.delay(attempt, draw)
     assert initial / 2 <= delay <= longest
-    assert backoff(policy, attempt + 1, draw) >= delay
-    assert backoff(policy, attempt, 0) == pytest.approx(backoff(policy, attempt, 1) / 2)
+    assert backoff.delay(attempt + 1, draw) >= delay
+    assert backoff.delay(attempt, 0) == pytest.approx(backoff.delay(attempt, 1) / 2)
+    assert Backoff(initial=initial, jitter=0).delay(1, draw) == initial
 
 
 @pytest.mark.parametrize(
@@ -269,14 +280,99 @@ def test_an_exit_is_described_in_words(code: int, words: str) -> None:
     assert describe_exit(code) == words
 
 
+def watched(watchdog: float = 30) -> Life:
+    return Life(Policy(watchdog=watchdog)).running()
+
+
+def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_and_that_counts() -> None:
+    life = watched().feed(Tick(), after=29.9)
+    assert life.actions == [Action.SPAWN]
+    life.feed(Tick(), after=0.1)
+    assert life.actions == [Action.SPAWN, Action.ABORT]
+    assert (life.slot.state, life.slot.why, life.delay) == (State.RUNNING, "gave no sign of life for 30 s", 2)
+    life.feed(Beat(), Ready(), Hung("more"), after=1)
+    assert (life.slot.why, life.delay) == ("gave no sign of life for 30 s", 1), "it was condemned"
+    life.feed(Tick(), after=1).feed(Tick(), after=6)
+    assert life.actions[2:] == [Action.KILL, Action.KILL]
+    life.feed(Exited(KILLED, DRAW))
+    assert life.slot.why == "killed by SIGKILL, gave no sign of life for 30 s"
+    assert len(life.slot.failures) == 1
+
+
+def test_signs_of_life_keep_it_alive() -> None:
+    life = watched()
+    for _ in range(100):
+        life.feed(Tick(), Beat(), after=29)
+    assert (life.slot.state, life.actions) == (State.RUNNING, [Action.SPAWN])
+
+
+def test_without_a_watchdog_nobody_expects_any() -> None:
+    life = watched(0).feed(Tick(), after=1e6)
+    assert (life.slot.state, life.slot.deadline, life.actions) == (State.RUNNING, None, [Action.SPAWN])
+
+
+def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> None:
+    life = watched(0).feed(Hung("lost its consumer"))
+    assert life.actions[-1] is Action.ABORT
+    life.feed(Exited(-signal.SIGABRT, DRAW), after=0.1)
+    assert life.slot.why == "killed by SIGABRT, lost its consumer"
+    assert life.delay == 0, "it had been ready"
+
+
+def test_a_stop_of_a_hung_process_is_a_stop() -> None:
+    life = watched().feed(Hung("x"), Stop(), Exited(KILLED, DRAW))
+    assert life.slot.state is State.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("restart", "code", "state"),
+    [
+        (Restart.ALWAYS, 0, State.BACKOFF),
+        (Restart.ON_FAILURE, 0, State.EXITED),
+        (Restart.ON_FAILURE, 1, State.BACKOFF),
+        (Restart.ON_FAILURE, KILLED, State.BACKOFF),
+        (Restart.ON_FAILURE, 75, State.BACKOFF),
+        (Restart.NEVER, 0, State.EXITED),
+        (Restart.NEVER, 1, State.EXITED),
+        (Restart.NEVER, KILLED, State.EXITED),
+        (Restart.NEVER, 78, State.FATAL),
+    ],
+)
+def test_the_policy_says_which_ends_are_followed_by_a_restart(restart: Restart, code: int, state: State) -> None:
+    life = Life(Policy(restart=restart)).running().feed(Exited(code, DRAW))
+    assert life.slot.state is state
+    assert (life.slot.last_exit, life.slot.last_exit_at) == (code, life.now)
+    assert life.feed(Start()).slot.state is (State.BACKOFF if state is State.BACKOFF else State.WAITING)
+
+
+def test_starts_that_never_get_ready_are_given_up_after_as_many_however_long_they_take() -> None:
+    life = Life().feed(Start())
+    for _ in range(5):
+        life.feed(Tick(), after=100).feed(Go(), Spawned(7)).feed(Tick(), after=30).feed(Exited(KILLED, DRAW))
+    assert life.slot.state is State.FATAL
+    assert life.slot.why == "5 starts in a row failed, the last: killed by SIGKILL, not ready within 30 s"
+
+
+def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
+    life = Life().feed(Start())
+    for _ in range(20):
+        life.feed(Tick(), after=100).feed(Go(), Spawned(7), Exited(1, DRAW))
+        life.feed(Tick(), after=100).feed(Go(), Spawned(7), Ready()).feed(Exited(1, DRAW), after=1)
+    assert life.slot.state is State.BACKOFF
+
+
 class SlotMachine(RuleBasedStateMachine):
     """Whatever happens in whatever order, beside a plain account of what must hold."""
 
     @initialize(
-        limit=st.integers(1, 5), window=st.sampled_from([5.0, 60.0]), reset_after=st.sampled_from([1.0, 60.0, 1e9])
+        count=st.integers(1, 5),
+        window=st.sampled_from([5.0, 60.0]),
+        reset_after=st.sampled_from([1.0, 60.0, 1e9]),
+        restart=st.sampled_from(Restart),
+        watchdog=st.sampled_from([0.0, 10.0]),
     )
-    def begin(self, limit: int, window: float, reset_after: float) -> None:
-        self.policy = Policy(limit=limit, window=window, reset_after=reset_after)
+    def begin(self, count: int, window: float, reset_after: float, restart: Restart, watchdog: float) -> None:
+        self.policy = Policy(restart, Backoff(reset_after=reset_after), RestartLimit(count, window), watchdog=watchdog)
         self.slot = Slot("payment.1", self.policy)
         self.now = 1000.0
         self.pids = 100
@@ -285,6 +381,9 @@ class SlotMachine(RuleBasedStateMachine):
         self.ready_at: float | None = None
         self.killed_at: float | None = None
         self.counted: list[float] = []
+        self.unready = 0
+        self.spawned: set[int] = set()
+        self.reaped: set[int] = set()
 
     def feed(self, event: Event) -> tuple[Action, ...]:
         self.slot, actions = step(self.slot, event, self.now)
@@ -294,14 +393,15 @@ class SlotMachine(RuleBasedStateMachine):
                 assert self.is_wanted, "started after a stop"
             else:
                 assert self.live is not None
-            if action is Action.KILL:
+            if action in (Action.KILL, Action.ABORT):
                 self.killed_at = self.now
         return actions
 
     @rule()
     def start(self) -> None:
-        if self.slot.state in (State.STOPPED, State.FATAL):
+        if self.slot.state in (State.STOPPED, State.FATAL, State.EXITED):
             self.counted.clear()
+            self.unready = 0
         self.is_wanted = True
         assert self.feed(Start()) == ()
 
@@ -319,6 +419,7 @@ class SlotMachine(RuleBasedStateMachine):
         if is_made:
             self.pids += 1
             self.live = self.pids
+            self.spawned.add(self.live)
             assert self.feed(Spawned(self.live)) == ()
             assert self.slot.state is State.STARTING
         else:
@@ -333,33 +434,50 @@ class SlotMachine(RuleBasedStateMachine):
         self.feed(Ready())
 
     @precondition(lambda self: self.live is not None)
+    @rule(is_well=st.booleans())
+    def give_a_sign(self, is_well: bool) -> None:
+        was_well = self.slot.state is State.RUNNING and self.killed_at is None
+        actions = self.feed(Beat() if is_well else Hung("its work does not go on"))
+        assert actions == ((Action.ABORT,) if was_well and not is_well else ())
+
+    @precondition(lambda self: self.live is not None)
     @rule(code=st.sampled_from([0, 1, 1, 1, 75, 78, KILLED, TERMINATED, SEGFAULT]), draw=st.floats(0, 1))
     def exit(self, code: int, draw: float) -> None:
         was_stopping = self.slot.state is State.STOPPING
+        assert self.live is not None
+        assert self.live not in self.reaped
+        self.reaped.add(self.live)
         self.live = None
         assert self.feed(Exited(code, draw)) == ()
         if was_stopping:
             assert self.slot.state is (State.WAITING if self.is_wanted else State.STOPPED)
         elif code == 78:
             assert self.slot.state is State.FATAL
+        elif self.policy.restart is Restart.NEVER or (self.policy.restart is Restart.ON_FAILURE and code == 0):
+            assert self.slot.state is State.EXITED
+            assert self.slot.deadline is None
         else:
             is_ours = code in (KILLED, TERMINATED) and self.killed_at is not None
-            if self.ready_at is not None and self.now - self.ready_at >= self.policy.reset_after:
+            if self.ready_at is not None and self.now - self.ready_at >= self.policy.backoff.reset_after:
                 self.counted.clear()
             self.account(is_counted=is_ours or code not in (75, KILLED, TERMINATED))
 
     def account(self, *, is_counted: bool) -> None:
         """Exactly ``limit`` counted failures within the window are FATAL, everything else is a restart."""
+        limit = self.policy.restart_limit
+        if self.ready_at is not None:
+            self.unready = 0
         if is_counted:
             self.counted.append(self.now)
-        recent = [one for one in self.counted if self.now - one < self.policy.window]
+            self.unready += self.ready_at is None
+        recent = [one for one in self.counted if self.now - one < limit.window]
         if is_counted:
             assert len(self.slot.failures) == len(recent)
-        is_fatal = is_counted and len(recent) >= self.policy.limit
+        is_fatal = is_counted and (len(recent) >= limit.count or self.unready >= limit.count)
         assert self.slot.state is (State.FATAL if is_fatal else State.BACKOFF)
         if not is_fatal:
             assert self.slot.deadline is not None
-            assert 0 <= self.slot.deadline - self.now <= self.policy.longest
+            assert 0 <= self.slot.deadline - self.now <= self.policy.backoff.max
 
     @rule(seconds=st.sampled_from([0.0, 0.25, 1.0, 6.0, 30.0, 61.0]))
     def wait(self, seconds: float) -> None:
@@ -379,7 +497,8 @@ class SlotMachine(RuleBasedStateMachine):
         if before is State.BACKOFF:
             assert (self.slot.state, actions) == (State.WAITING, ())
         else:
-            assert actions == (Action.KILL,)
+            assert actions in ((Action.KILL,), (Action.ABORT,))
+            assert actions == (Action.KILL,) or before is not State.STOPPING
             assert self.slot.deadline is not None
             assert self.slot.deadline > self.now
 
@@ -389,11 +508,13 @@ class SlotMachine(RuleBasedStateMachine):
         assert has_process == (self.live is not None)
         assert self.slot.pid == self.live
         assert self.slot.wanted == self.is_wanted
+        assert self.spawned - self.reaped == ({self.live} if self.live else set())
 
     @invariant()
     def every_state_that_must_end_has_a_deadline(self) -> None:
         must_end = self.slot.state in (State.STARTING, State.STOPPING, State.BACKOFF)
-        assert must_end == (self.slot.deadline is not None)
+        is_watched = self.slot.state is State.RUNNING and (self.policy.watchdog > 0 or self.killed_at is not None)
+        assert (must_end or is_watched) == (self.slot.deadline is not None)
 
     @invariant()
     def nothing_runs_or_waits_that_is_not_wanted(self) -> None:
@@ -402,10 +523,20 @@ class SlotMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_went_wrong_has_a_reason(self) -> None:
-        if self.slot.state in (State.BACKOFF, State.FATAL):
+        if self.slot.state in (State.BACKOFF, State.FATAL, State.EXITED):
             assert self.slot.why
 
     def teardown(self) -> None:
+        ways: dict[State, Event] = {
+            State.WAITING: Go(),
+            State.BACKOFF: Tick(),
+            State.STARTING: Exited(1, 0.5),
+            State.RUNNING: Exited(1, 0.5),
+            State.STOPPING: Exited(1, 0.5),
+        }
+        event = ways.get(self.slot.state, Start())
+        after, _ = step(self.slot, event, max(self.now, self.slot.deadline or 0.0))
+        assert after.state is not self.slot.state, "every state has a way out"
         self.stop()
         if self.live is not None:
             self.exit(0, 0.5)

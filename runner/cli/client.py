@@ -1,0 +1,76 @@
+"""The command line's end of the control socket."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.errors import RunnerError
+from runner.supervisor import lock
+from runner.supervisor.protocol import VERSION, socket_path
+
+#: Seconds to connect, and for a runner that has said its last word to be gone.
+CONNECT_TIME, END_TIME = 5.0, 10.0
+
+
+class NoRunner(RunnerError):
+    """No runner works in this folder."""
+
+
+def ask(folder: Path, command: str, **request: Any) -> Iterator[dict[str, Any]]:
+    """Send one request to the folder's runner; yields each answer, the last one last.
+
+    Raises NoRunner where there is none, and RunnerError with the reason where it could not do it.
+    """
+    with _connected(folder) as connection:
+        connection.sendall(json.dumps({"version": VERSION, "command": command, **request}).encode() + b"\n")
+        with connection.makefile("rb") as stream:
+            for raw in stream:
+                answer = json.loads(raw)
+                if answer.get("ok") is False:
+                    raise RunnerError(str(answer["error"]))
+                yield answer
+
+
+def wait_gone(folder: Path) -> None:
+    """Wait until another runner can be started in the folder. Raises RunnerError where that takes too long."""
+    deadline = time.monotonic() + END_TIME
+    with (folder / "var" / lock.FILE).open() as file:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(0.02)
+    raise RunnerError(f"the runner has not ended within {END_TIME:g} s; look at its output")
+
+
+@contextlib.contextmanager
+def _connected(folder: Path) -> Iterator[socket.socket]:
+    missing = NoRunner(f"no runner is running in {folder.resolve()}; start one there with: python -m runner")
+    var = folder / "var"
+    if not var.is_dir():
+        raise missing
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CONNECT_TIME)
+        try:
+            with socket_path(var) as path:
+                connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise missing from None
+        except PermissionError:
+            raise RunnerError(f"{var}: the runner here is another user's; be that user") from None
+        except OSError as error:
+            raise RunnerError(
+                f"{var}: the runner here does not answer, {error.strerror or error}; look at it"
+            ) from None
+        connection.settimeout(None)
+        try:
+            yield connection
+        except ConnectionError:
+            return  # it ended meanwhile

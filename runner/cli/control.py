@@ -1,0 +1,120 @@
+"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: tell the runner that is running."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.client import ask, wait_gone
+from runner.cli.terminal import has_colour
+from runner.errors import RunnerError
+from runner.supervisor.line import Line, TextForm, json_form
+
+#: As wide as most slots' names are.
+WIDTH = 14
+
+_target = click.argument("target", metavar="SERVICE[.N]")
+
+
+@click.command(short_help="Start a service that was stopped or given up.")
+@_target
+@click.pass_obj
+def start(folder: Path, target: str) -> None:
+    """Start a service, or one of its slots, that was stopped, has ended or was given up.
+
+    Returns once it is ready; fails with the reason where it does not get there.
+    """
+    _tell(folder, "start", target=target)
+
+
+@click.command(short_help="Stop a service; the others run on.")
+@_target
+@click.pass_obj
+def stop(folder: Path, target: str) -> None:
+    """Stop a service, or one of its slots, after the messages in hand; the others run on.
+
+    It stays stopped until "start". The whole runner is stopped by "down".
+    """
+    _tell(folder, "stop", target=target)
+
+
+@click.command(short_help="Replace a service's processes by fresh ones.")
+@_target
+@click.pass_obj
+def restart(folder: Path, target: str) -> None:
+    """Replace a service's processes, or one of them, by fresh ones.
+
+    One at a time: each new one is ready before the old one finishes what it has in hand and ends. Where the new one
+    does not get ready, the old one runs on. What does not run is started.
+    """
+    _tell(folder, "restart", target=target)
+
+
+@click.command(short_help="Change how many instances of a service run.")
+@click.argument("service")
+@click.argument("instances", type=click.IntRange(0, 64))
+@click.pass_obj
+def scale(folder: Path, service: str, instances: int) -> None:
+    """Change how many instances of a service run; those that stay are not touched.
+
+    It holds until the runner ends, or until instances in config.yaml is changed and taken over.
+    """
+    _tell(folder, "scale", target=service, instances=instances)
+
+
+@click.command(short_help="Take over what the files say now.")
+@click.pass_obj
+def reload(folder: Path) -> None:
+    """Take over what topology.yaml, config.yaml and the plugins say now.
+
+    All is checked first; whatever is wrong, everything runs on as it was. Only services that changed are replaced, one
+    instance at a time, the new one before the old one. SIGHUP does the same.
+    """
+    _tell(folder, "reload")
+
+
+@click.command(short_help="Stop the runner and all its services.")
+@click.pass_obj
+def down(folder: Path) -> None:
+    """Stop the runner that runs here, with all its services, and wait until it has ended."""
+    _tell(folder, "down")
+    wait_gone(folder)
+
+
+@click.command(short_help="Show what services printed.")
+@click.argument("target", metavar="[SERVICE[.N]]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what they print from now on, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="How many of the latest lines."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
+@click.pass_obj
+def logs(folder: Path, target: str | None, follow: bool, lines: int, as_json: bool) -> None:
+    """Show the latest lines of all services, of one of them, or of the runner itself ("runner")."""
+    form = json_form if as_json else TextForm(colour=has_colour(), width=WIDTH)
+    for answer in ask(folder, "logs", target=target, follow=follow, lines=lines):
+        _show(answer, form)
+
+
+def _tell(folder: Path, command: str, **request: Any) -> None:
+    form = TextForm(colour=has_colour(), width=8)
+    answer: dict[str, Any] = {}
+    for answer in ask(folder, command, **request):
+        _show(answer, form)
+    if command == "down":
+        return
+    if "ok" not in answer:
+        raise RunnerError("the runner ended meanwhile; look at its output")
+    click.secho(answer["done"], fg="green" if has_colour() else None)
+
+
+def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
+    if "dropped" in answer:
+        click.echo(f"{answer['dropped']} lines dropped: they came faster than they were read", err=True)
+    elif "line" in answer:
+        click.echo(form(Line(**answer["line"])))
+        sys.stdout.flush()

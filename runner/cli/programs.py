@@ -1,0 +1,99 @@
+"""The services of a project as programs for the supervisor."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import sys
+
+from runner.broker.find import Container, PrivateNode
+from runner.cli.declaration import FoundBroker
+from runner.config.project import CONFIG_FILE, Project, choose_services
+from runner.config.settings import Service
+from runner.errors import ConfigError
+from runner.plugins import revision_of
+from runner.supervisor.autoscale import Autoscale
+from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
+from runner.supervisor.program import SLOT, Limits, Program
+from runner.topology.model import Objects
+from runner.worker.spec import spec_of
+
+#: The broker may take its time to start; it stops after the services.
+BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)
+
+
+def programs_of(project: Project, objects: Objects, names: tuple[str, ...], log_format: str) -> list[Program]:
+    """The programs of the services that are named, or of all. Raises ConfigError for what this user may not do."""
+    chosen = choose_services(project.config, names)
+    faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
+    if faults:
+        raise ConfigError(faults)
+    return [_program(project, objects, name, log_format) for name in chosen]
+
+
+def broker_program(broker: FoundBroker) -> list[Program]:
+    """The program of a broker of our own, if it is one."""
+    if not isinstance(broker, PrivateNode | Container):
+        return []
+    return [
+        Program(
+            "broker",
+            tuple(broker.command),
+            environment=broker.environment,
+            policy=BROKER_POLICY,
+            after_prepare=False,
+        )
+    ]
+
+
+def _program(project: Project, objects: Objects, name: str, log_format: str) -> Program:
+    service = project.config.services[name]
+    scale = None if service.autoscale is None else Autoscale(**service.autoscale.model_dump())
+    return Program(
+        service=name,
+        command=(sys.executable, "-m", "runner.worker", SLOT),
+        stdin=spec_of(project, objects, name, log_format).to_json(),
+        environment=service.env,
+        policy=_policy(service),
+        limits=Limits(service.memory_max, service.nice, service.open_files, service.user),
+        instances=service.instances if scale is None else min(max(service.instances, scale.min), scale.max),
+        autoscale=scale,
+        depends_on=tuple(service.depends_on),
+        revision=revision_of(service.plugin or name, project.folder),
+    )
+
+
+def _policy(service: Service) -> Policy:
+    return Policy(
+        Restart(service.restart),
+        Backoff(**service.backoff.model_dump()),
+        RestartLimit(**service.restart_limit.model_dump()),
+        service.start_timeout,
+        service.stop_timeout,
+        service.watchdog,
+    )
+
+
+def _rights_faults(project: Project, name: str, service: Service) -> list[str]:
+    def fault(key: str, problem: str) -> str:
+        line = project.config_document.line(("services", name, key))
+        return f"{CONFIG_FILE}:{line}: services.{name}.{key}: {problem}"
+
+    faults = []
+    if service.user is not None:
+        try:
+            is_other = pwd.getpwnam(service.user).pw_uid != os.geteuid()
+        except KeyError:
+            faults.append(fault("user", f"no such user, {service.user!r}; name one of this machine's"))
+        else:
+            if is_other and os.geteuid() != 0:
+                faults.append(fault("user", f"only root may run it as {service.user!r}; remove it, or run as root"))
+    if service.nice < 0 and os.geteuid() != 0:
+        faults.append(fault("nice", f"only root may raise a priority, {service.nice}; allowed: 0 to 19"))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_limited = hard != resource.RLIM_INFINITY and os.geteuid() != 0
+    if is_limited and service.open_files is not None and service.open_files > hard:
+        text = f"more than this user may have, {service.open_files}; allowed: up to {hard} (ulimit -Hn)"
+        faults.append(fault("open_files", text))
+    return faults

@@ -1,0 +1,110 @@
+"""``status``: how the runner and its services stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.client import NoRunner, ask
+from runner.cli.terminal import has_colour
+from runner.errors import EXIT_FAILURE, EXIT_OK
+
+#: Seconds between two looks with --watch.
+INTERVAL = 1.0
+_HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "IN HAND", "WHY")
+_RIGHT = range(2, 9)
+_COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
+_CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
+
+
+@click.command(short_help="Show how every service stands, and why.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
+@click.pass_obj
+def status(folder: Path, as_json: bool, watch: bool) -> None:
+    """Show how every service stands, and why.
+
+    CPU is in percent of one core, over the last seconds. MSG/S are messages handled, or events published. With --watch
+    and --json: one object a line. Exits with 0 when everything that is wanted runs, and with 1 when not.
+    """
+    while True:
+        try:
+            (found,) = ask(folder, "status")
+        except NoRunner as error:
+            if not watch:
+                raise
+            found = {"error": str(error)}
+        if as_json:
+            found.pop("ok", None)
+            click.echo(json.dumps(found, indent=None if watch else 2, ensure_ascii=False))
+        else:
+            text = found["error"] if "error" in found else _text(found)
+            click.echo((_CLEAR if watch and sys.stdout.isatty() else "") + text)
+        if not watch:
+            sys.exit(EXIT_OK if all(_is_well(slot) for slot in found["slots"]) else EXIT_FAILURE)
+        sys.stdout.flush()
+        time.sleep(INTERVAL)
+
+
+def _is_well(slot: dict[str, Any]) -> bool:
+    is_done = slot["state"] == "EXITED" and slot["last_exit"] and slot["last_exit"]["code"] == 0
+    return slot["state"] in ("RUNNING", "STOPPED") or is_done
+
+
+def _text(found: dict[str, Any]) -> str:
+    rows = [_HEAD, *(_row(slot) for slot in found["slots"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    runner = found["runner"]
+    is_stopping = ", stopping" if runner["stopping"] else ""
+    lines = [f"runner, pid {runner['pid']}, up {_duration(runner['uptime'])}{is_stopping}"]
+    for row, slot in zip(rows, [None, *found["slots"]], strict=True):
+        cells = [
+            text.rjust(width) if column in _RIGHT else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        if has_colour():
+            cells[1] = click.style(cells[1], fg=_COLOURS.get(row[1]), bold=slot is None or None)
+        lines.append("  ".join(cells).rstrip())
+        lines += _details(slot) if slot is not None else []
+    return "\n".join(lines)
+
+
+def _row(slot: dict[str, Any]) -> tuple[str, ...]:
+    def shown(value: Any, form: str = "{}") -> str:
+        return "-" if value is None else form.format(value)
+
+    memory = None if slot["memory"] is None else slot["memory"] / 2**20
+    return (
+        slot["slot"],
+        slot["state"],
+        shown(slot["pid"]),
+        "-" if slot["uptime"] is None else _duration(slot["uptime"]),
+        str(slot["restarts"]),
+        shown(slot["cpu_percent"], "{:.1f}%"),
+        shown(memory, "{:.0f}M"),
+        shown(slot["messages_per_second"], "{:.1f}"),
+        shown(slot["in_hand"]),
+        slot["why"],
+    )
+
+
+def _details(slot: dict[str, Any]) -> list[str]:
+    last = slot["last_exit"]
+    lines = []
+    if last is not None and (slot["restarts"] or slot["lines"]):
+        lines.append(f"    last exit {_duration(last['ago'])} ago: {last['words']}")
+    return [*lines, *(f"    | {line}" for line in slot["lines"])]
+
+
+def _duration(seconds: float) -> str:
+    """The two largest units: ``3h 20m``, ``12s``."""
+    whole = int(seconds)
+    parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        parts.pop(0)
+    return " ".join(f"{number}{unit}" for number, unit in parts[:2])

@@ -1,0 +1,100 @@
+"""The control socket: takes commands from whoever may open it, which is its own user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.supervisor.command import CommandFailed, Commands
+from runner.supervisor.follow import Answer, Send
+from runner.supervisor.journal import Journal
+from runner.supervisor.protocol import MAX_REQUEST, VERSION, socket_path
+
+#: Seconds for a client to send its request, and to read what is sent to it.
+REQUEST_TIME, READ_TIME = 5.0, 30.0
+
+
+class Control:
+    """Listens in ``folder``, which no other runner holds meanwhile."""
+
+    def __init__(self, folder: Path, commands: Commands, journal: Journal) -> None:
+        self._folder, self._commands, self._journal = folder, commands, journal
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> Callable[[], None]:
+        """Listen from now on; returns what ends it."""
+        loop = asyncio.get_running_loop()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.setblocking(False)
+        with socket_path(self._folder) as path:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # of a runner that was killed
+            listener.bind(path)
+            os.chmod(path, 0o600)  # before it listens, so that nobody else ever can connect
+        listener.listen(16)
+        loop.add_reader(listener, self._accept, listener)
+
+        def end() -> None:
+            loop.remove_reader(listener)
+            for task in self._tasks:
+                task.cancel()
+            with socket_path(self._folder) as path, contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            listener.close()
+
+        return end
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # the client has gone, or there are no descriptors left for it
+        task = asyncio.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_REQUEST)
+
+        async def send(answer: Answer) -> None:
+            writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            async with asyncio.timeout(READ_TIME):
+                await writer.drain()
+
+        try:
+            async with asyncio.timeout(REQUEST_TIME):
+                raw = await reader.readline()
+            await send(await self._answer(raw, reader, send))
+        except (OSError, TimeoutError, ValueError):
+            pass  # the client is gone, or sends what is no line
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    async def _answer(self, raw: bytes, reader: asyncio.StreamReader, send: Send) -> Answer:
+        try:
+            request = json.loads(raw)
+            if not isinstance(request, dict) or request.get("version") != VERSION:
+                version = request.get("version") if isinstance(request, dict) else None
+                raise CommandFailed(f"version {version!r} of the protocol; this runner speaks {VERSION}: restart it")
+            # Whoever goes away no longer wants to wait; what was begun goes on by itself.
+            command = asyncio.ensure_future(self._commands.run(request, send))
+            gone = asyncio.ensure_future(reader.read())
+            try:
+                await asyncio.wait((command, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not command.done():
+                    raise ConnectionResetError
+                return {"ok": True, **command.result()}
+            finally:
+                command.cancel()
+                gone.cancel()
+                await asyncio.gather(command, gone, return_exceptions=True)
+        except CommandFailed as error:
+            return {"ok": False, "error": str(error)}
+        except json.JSONDecodeError as error:
+            return {"ok": False, "error": f"not a request, {error}"}

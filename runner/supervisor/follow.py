@@ -1,0 +1,64 @@
+"""Lines on their way from any thread to one client of the control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from runner.supervisor.line import Line
+
+#: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
+MAX_WAITING = 5000
+
+Answer = dict[str, Any]
+Send = Callable[[Answer], Awaitable[None]]
+
+
+class Followed:
+    """Those of the slots that ``is_asked_for`` tells."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_asked_for: Callable[[str], bool]) -> None:
+        self._loop, self._is_asked_for = loop, is_asked_for
+        self._lines: list[Line] = []
+        self._dropped = 0
+        self._there = asyncio.Event()
+        self._is_finished = False
+
+    def take(self, lines: Sequence[Line]) -> None:
+        """Some lines, from any thread."""
+        wanted = [line for line in lines if self._is_asked_for(line.slot)]
+        if wanted and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._add, wanted)
+
+    def finish(self) -> None:
+        """No more will come."""
+        self._is_finished = True
+        self._there.set()
+
+    async def send(self, send: Send) -> None:
+        """Send them on until the last one."""
+        while True:
+            await self._there.wait()
+            self._there.clear()
+            lines, self._lines = self._lines, []
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                await send({"dropped": dropped})
+            for line in lines:
+                await send(line_object(line))
+            if self._is_finished and not self._lines:
+                return
+
+    def _add(self, lines: Sequence[Line]) -> None:
+        self._lines.extend(lines)
+        if len(self._lines) > MAX_WAITING:
+            self._dropped += len(self._lines) - MAX_WAITING
+            del self._lines[:-MAX_WAITING]
+        self._there.set()
+
+
+def line_object(line: Line) -> Answer:
+    """A line as it travels."""
+    text = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
+    return {"line": {"time": line.time, "slot": line.slot, "text": text, "level": line.level}}

@@ -1,0 +1,89 @@
+"""One line of output, and how it looks: text for people, or JSON for machines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from runner.logs import escaped, json_line
+
+_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR colour codes (ECMA-48), easy on dark and light
+
+
+class Line(NamedTuple):
+    """What a child printed, or what the supervisor itself says."""
+
+    #: Seconds since the epoch.
+    time: float
+    slot: str
+    text: str | bytes
+    #: None for what a child printed, whose own words say it.
+    level: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The text with nothing in it that could pose as another line or move a terminal's cursor."""
+        if isinstance(self.text, bytes):
+            return escaped(self.text.decode("utf-8", "backslashreplace"))
+        return escaped(self.text).replace("\n", "\\n")
+
+
+class TextForm:
+    """``12:42:18 payment.1 | text``, in the service's colour on a terminal."""
+
+    def __init__(self, *, colour: bool, width: int) -> None:
+        self._has_colour, self._width = colour, width
+        self._colours = {"runner": 1}
+        self._palette = itertools.cycle(_COLOURS)
+        self._second, self._clock = -1, ""
+
+    def __call__(self, line: Line) -> str:
+        """One line as text."""
+        mark = "" if line.level in (None, "info") else f"{(line.level or '').upper()}: "
+        text = mark + line.shown
+        if int(line.time) != self._second:
+            self._second = int(line.time)
+            self._clock = time.strftime("%H:%M:%S", time.localtime(self._second))
+        name = f"{line.slot:<{self._width}}"
+        if not self._has_colour:
+            return f"{self._clock} {name} | {text}"
+        service = line.slot.partition(".")[0]
+        if service not in self._colours:
+            self._colours[service] = next(self._palette)
+        if text.startswith(("WARNING:", "ERROR:", "CRITICAL:")):
+            text = f"\x1b[{33 if text.startswith('W') else 31}m{text}\x1b[0m"
+        return f"\x1b[2m{self._clock}\x1b[0m \x1b[{self._colours[service]}m{name} |\x1b[0m {text}"
+
+
+def json_form(line: Line) -> str:
+    """One line as a JSON object; what a worker wrote as one already stays as it is."""
+    if line.level is None:
+        raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
+        if raw.startswith("{") and _is_record_of(line.slot, raw):
+            return escaped(raw)
+        return _object(line, raw)
+    return _object(line, line.shown)
+
+
+def _object(line: Line, text: str) -> str:
+    return json_line(
+        {
+            "time": datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds"),
+            "level": line.level or "info",
+            "service": line.slot.partition(".")[0],
+            "slot": line.slot,
+            "message": text,
+        }
+    )
+
+
+def _is_record_of(slot: str, text: str) -> bool:
+    # What a plugin prints itself may be JSON too; it must not pose as a record of another service.
+    try:
+        record = json.loads(text)
+        return isinstance(record, dict) and record.get("slot") == slot
+    except (ValueError, RecursionError):
+        return False

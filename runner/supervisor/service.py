@@ -1,0 +1,160 @@
+"""One service: its slots, and how they become what is wanted of it."""
+
+from __future__ import annotations
+
+from runner.supervisor.keeper import Keeper, Means
+from runner.supervisor.program import Program
+from runner.supervisor.rollout import Move, Seat, Step, next_step
+from runner.supervisor.state import State
+
+
+class Service:
+    """Runs a program in as many slots as are wanted; what is wanted may change at any time."""
+
+    def __init__(self, means: Means, program: Program) -> None:
+        self._means = means
+        self.program = program
+        #: How many slots it is to have.
+        self.instances = program.instances
+        self.is_wanted = True
+        #: The slots, by number.
+        self.keepers: dict[int, Keeper] = {}
+        self._incoming: Keeper | None = None
+        self._leaving: list[Keeper] = []
+        #: Why the last replacement was given up; empty where it was not.
+        self.problem = ""
+        #: Whether going back failed too: all stay with what they are until something is asked for again.
+        self._is_paused = False
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.program.service
+
+    def everyone(self) -> list[Keeper]:
+        """The slots in order, and the processes that come and go beside them."""
+        seated = [self.keepers[number] for number in sorted(self.keepers)]
+        return [*seated, *([self._incoming] if self._incoming else []), *self._leaving]
+
+    @property
+    def has_process(self) -> bool:
+        """Whether anything of it still runs."""
+        return any(keeper.child is not None for keeper in self.everyone())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether others may rely on it: an instance is ready, or it did what it was to do and ended with 0."""
+        slots = [keeper.slot for keeper in self.keepers.values()]
+        return any(one.state is State.RUNNING or (one.state is State.EXITED and one.last_exit == 0) for one in slots)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether any of its slots does not get to its work."""
+        return any(keeper.slot.state in (State.BACKOFF, State.FATAL) for keeper in self.keepers.values())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is on its way: nobody comes or goes, and every slot has its place."""
+        return self._incoming is None and not self._leaving and self._next() is None
+
+    def is_current(self, keeper: Keeper) -> bool:
+        """Whether its process is what the service is to run."""
+        return not keeper.is_stale and keeper.program.is_same_process(self.program)
+
+    def run(self, program: Program) -> None:
+        """Run another program from now on."""
+        if program.instances != self.program.instances:
+            self.instances = program.instances  # one that was set by hand stays while the file says the same
+        self._resume()
+        self.program = program
+        for keeper in self.keepers.values():
+            if self.is_current(keeper):
+                keeper.run(program)
+
+    def start(self) -> None:
+        """Fill every slot."""
+        self._resume()
+        self.is_wanted = True
+        for keeper in self.keepers.values():
+            keeper.start()
+
+    def stop(self) -> None:
+        """Empty every slot, the last one first."""
+        self.is_wanted = False
+        for keeper in reversed(self.everyone()):
+            keeper.stop()
+
+    def replace(self, keeper: Keeper) -> None:
+        """Put a fresh process in the place of this one."""
+        self._resume()
+        keeper.is_stale = True
+
+    def _resume(self) -> None:
+        self.problem, self._is_paused = "", False
+
+    def kill(self) -> None:
+        """End every process at once."""
+        for keeper in self.everyone():
+            keeper.kill()
+
+    def converge(self) -> None:
+        """Do what can be done now to become what is wanted."""
+        self._leaving = [keeper for keeper in self._leaving if not keeper.is_over]
+        while (step := self._next()) is not None:
+            self._take(step)
+
+    def _next(self) -> Step | None:
+        seats = [
+            Seat(number, keeper.slot.state, self._is_paused or self.is_current(keeper), keeper.slot.wanted)
+            for number, keeper in self.keepers.items()
+        ]
+        new = self._incoming
+        incoming = None if new is None else Seat(new.number, new.slot.state, is_right=True)
+        leaving = [keeper.number for keeper in self._leaving]
+        return next_step(self.instances, seats, incoming, leaving, beside=self.program.after_prepare)
+
+    def _take(self, step: Step) -> None:
+        match step.move:
+            case Move.ADD:
+                keeper = self.keepers[step.number] = self._keeper(step.number)
+                if self.is_wanted:
+                    keeper.start()
+            case Move.REMOVE:
+                self._leave(self.keepers.pop(step.number))
+            case Move.BRING:
+                self._incoming = self._keeper(step.number)
+                self._means.journal.say(f"{self._incoming.name}: replacing it, the new one first")
+                self._incoming.start()
+            case Move.PROMOTE if self._incoming is not None:
+                self._leave(self.keepers[step.number])
+                self.keepers[step.number], self._incoming = self._incoming, None
+            case Move.ABANDON if self._incoming is not None:
+                self._abandon(self._incoming)
+            case Move.RESTART:
+                keeper = self.keepers[step.number]
+                if keeper.slot.wanted:
+                    self._means.journal.say(f"{keeper.name}: restarting with what changed")
+                keeper.run(self.program)
+                keeper.is_stale = False
+
+    def _keeper(self, number: int) -> Keeper:
+        return Keeper(self._means, self.program, f"{self.name}.{number}")
+
+    def _leave(self, keeper: Keeper) -> None:
+        keeper.stop()
+        if not keeper.is_over:
+            self._leaving.append(keeper)
+
+    def _abandon(self, incoming: Keeper) -> None:
+        self._incoming = None
+        old = self.keepers.get(incoming.number)
+        if old is not None and old.slot.wanted:
+            why = incoming.slot.why or f"it is {incoming.slot.state}"
+            problem = f"{incoming.name}: the new one did not get ready, {why}; the old one runs on"
+            self._means.journal.say(problem, "error")
+            # Those that were replaced before it go back to what the others are.
+            self._is_paused, self.problem = bool(self.problem), self.problem or problem
+            self.program = old.program
+            for keeper in self.keepers.values():
+                keeper.is_stale = False
+        self._leave(incoming)

@@ -1,0 +1,79 @@
+"""How everything stands, as one JSON object."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from runner.supervisor.keeper import Keeper
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.service import Service
+from runner.supervisor.state import State, describe_exit
+from runner.supervisor.usage import Sampler
+
+#: Lines of a slot that failed.
+LAST_LINES = 5
+
+
+def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
+    """The runner and its slots; times in seconds, memory in bytes."""
+    now = time.monotonic()
+    sampler_slots = [
+        _slot(supervisor, service, keeper, sampler, now)
+        for service in supervisor.services.values()
+        for keeper in service.everyone()
+    ]
+    return {
+        "runner": {
+            "pid": os.getpid(),
+            "uptime": round(now - supervisor.started_at, 3),
+            "stopping": supervisor.is_stopping,
+        },
+        "slots": sampler_slots,
+    }
+
+
+def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sampler, now: float) -> dict[str, Any]:
+    slot, child = keeper.slot, keeper.child
+    started_at = keeper.started_at or now
+    usage = None if child is None else sampler.usage(child.pid, child.counts(), started_at, now)
+    has_counts = usage is not None and keeper.program.after_prepare
+    last = slot.last_exit
+    has_failed = slot.state in (State.BACKOFF, State.FATAL) or (slot.state is State.EXITED and last != 0)
+    return {
+        "slot": keeper.name,
+        "service": service.name,
+        "state": str(slot.state),
+        "why": _why(supervisor, service, keeper, now),
+        "since": round(now - keeper.since, 3),
+        "pid": slot.pid,
+        "uptime": None if child is None else round(now - started_at, 3),
+        "restarts": slot.restarts,
+        "last_exit": None
+        if last is None
+        else {"code": last, "words": describe_exit(last), "ago": round(now - (slot.last_exit_at or now), 3)},
+        "cpu_percent": None if usage is None else round(usage.cpu, 1),
+        "memory": None if usage is None else usage.memory,
+        "messages_per_second": round(usage.rate, 1) if usage is not None and has_counts else None,
+        "in_hand": usage.counts.in_hand if usage is not None and has_counts else None,
+        "handled": usage.counts.handled if usage is not None and has_counts else None,
+        "lines": [line.shown for line in supervisor.journal.last(LAST_LINES, keeper.name.__eq__)] if has_failed else [],
+    }
+
+
+def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -> str:
+    slot = keeper.slot
+    match slot.state:
+        case State.RUNNING:
+            return slot.why or keeper.status
+        case State.STARTING:
+            return slot.why or f"not ready yet, after {slot.policy.start_timeout:g} s it counts as failed"
+        case State.WAITING:
+            return f"waits for {supervisor.waiting_for(service) or 'its turn'}"
+        case State.BACKOFF if slot.deadline is not None:
+            limit = f", {len(slot.failures)} of {slot.policy.restart_limit.count} failures" if slot.failures else ""
+            return f"{slot.why}; again in {max(0.0, slot.deadline - now):.1f} s{limit}"
+        case State.STOPPING:
+            return slot.why or f"finishing, killed after {slot.policy.stop_timeout:g} s"
+    return slot.why

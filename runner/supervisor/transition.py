@@ -1,0 +1,59 @@
+"""A slot's change of state, as it is told to whoever listens; the supervisor knows none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runner.supervisor.line import Line
+from runner.supervisor.state import Slot, State, describe_exit
+from runner.supervisor.writer import Writer
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One slot went from one state to another."""
+
+    before: Slot
+    after: Slot
+    #: Seconds since the epoch, and of the monotonic clock that a slot's own times are of.
+    time: float
+    now: float
+
+
+Listener = Callable[[Transition], None]
+
+
+def words(transition: Transition) -> tuple[str, str] | None:
+    """What people are told of it and the line's level; None for a change that nobody needs to be told of."""
+    before, slot = transition.before, transition.after
+    if slot.state is State.BACKOFF and slot.deadline is not None:
+        delay = max(0.0, slot.deadline - transition.now)
+        when = f"in {delay:.1f} s" if delay >= 0.05 else "now"
+        counted = f" ({len(slot.failures)}/{slot.policy.restart_limit.count})" if slot.failures else ""
+        return f"{slot.name} {slot.why}: restarting {when}{counted}", "warning"
+    if slot.state is State.FATAL:
+        again = f"mend it, then: python -m runner start {slot.name}"
+        return f"{slot.name} FATAL, {slot.why}: given up; {again}", "error"
+    if slot.state is State.EXITED:
+        is_done = slot.last_exit == 0
+        return f"{slot.name} EXITED, {'done' if is_done else slot.why}", "info" if is_done else "warning"
+    if slot.state is State.STOPPED and before.state is State.STOPPING:
+        return f"{slot.name} stopped", "info"
+    return None
+
+
+def history(file: Writer) -> Listener:
+    """A listener that writes down every transition, one line each."""
+
+    def write(transition: Transition) -> None:
+        before, after = transition.before, transition.after
+        text = f"{after.name} {before.state} -> {after.state}"
+        pid = after.pid or before.pid
+        text += f", pid {pid}" if pid else ""
+        if before.pid and not after.pid and after.last_exit is not None:
+            text += f", {describe_exit(after.last_exit)}"
+        text += f": {after.why}" if after.why else ""
+        file.put([Line(transition.time, "history", text, "info")])
+
+    return write

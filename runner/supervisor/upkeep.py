@@ -1,0 +1,103 @@
+"""What is looked at now and then: how much memory instances take, and how many are needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from runner.errors import RunnerError
+from runner.supervisor.autoscale import Trend, follow
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.service import Service
+from runner.supervisor.state import State
+from runner.supervisor.usage import Sampler, memory
+
+#: Seconds between two looks at the processes, and at the queues where a service follows them.
+LOOK, POLL = 5.0, 1.0
+#: Seconds between two replacements of the same slot for its memory.
+PAUSE = 30.0
+
+#: The ready messages of a service's queues. Raises RunnerError where the broker does not tell.
+Depth = Callable[[str], int]
+
+
+class Upkeep:
+    """Keeps instances within ``memory_max``, and their number at what ``autoscale`` asks for."""
+
+    def __init__(self, supervisor: Supervisor, sampler: Sampler, depth: Depth) -> None:
+        self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
+        self._trends: dict[str, Trend] = {}
+        self._is_asking = self._is_over = False
+
+    def begin(self) -> Callable[[], None]:
+        """Look from now on; returns what ends it."""
+        self._look()
+        self._poll()
+        return self._end
+
+    def _end(self) -> None:
+        self._is_over = True
+
+    def _look(self) -> None:
+        if self._is_over:
+            return
+        self._supervisor.loop.call_later(LOOK, self._look)
+        children = [keeper.child for keeper in self._supervisor.keepers() if keeper.child is not None]
+        self._sampler.look({child.pid: child.counts() for child in children}, time.monotonic())
+        for service in self._supervisor.services.values():
+            if service.program.limits.memory_max is not None and not self._supervisor.is_stopping:
+                self._limit(service, service.program.limits.memory_max)
+
+    def _limit(self, service: Service, most: int) -> None:
+        for keeper in list(service.keepers.values()):
+            is_ready = keeper.slot.state is State.RUNNING and time.monotonic() - keeper.since >= PAUSE
+            if is_ready and not keeper.is_stale and (taken := memory(keeper.slot.pid or 0)) > most:
+                text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"
+                self._supervisor.journal.say(f"{text}: a fresh one takes its place", "warning")
+                service.replace(keeper)
+        self._supervisor.advance()
+
+    def _poll(self) -> None:
+        if self._is_over:
+            return
+        self._supervisor.loop.call_later(POLL, self._poll)
+        names = [name for name, one in self._supervisor.services.items() if one.program.autoscale and one.is_wanted]
+        if names and not self._is_asking and not self._supervisor.is_stopping:
+            self._is_asking = True
+            threading.Thread(target=self._ask, args=(names,), name="depth", daemon=True).start()
+
+    def _ask(self, names: list[str]) -> None:
+        found: dict[str, int] = {}
+        for name in names:
+            try:
+                found[name] = self._depth(name)
+            except RunnerError:
+                continue  # while the broker is away nothing is known, and nothing changes
+        if not self._supervisor.loop.is_closed():
+            self._supervisor.loop.call_soon_threadsafe(self._answered, found)
+
+    def _answered(self, found: dict[str, int]) -> None:
+        self._is_asking = False
+        self._trends = {name: trend for name, trend in self._trends.items() if name in found}
+        for name, ready in found.items():
+            service = self._supervisor.services.get(name)
+            if service is not None and not self._supervisor.is_stopping:
+                self._scale(service, ready)
+
+    def _scale(self, service: Service, ready: int) -> None:
+        settings = service.program.autoscale
+        if settings is None or not service.is_wanted:
+            return
+        if service.is_failing or not service.is_settled:
+            self._trends.pop(service.name, None)  # more of what fails is no help; and one change at a time
+            return
+        trend, before = self._trends.get(service.name, Trend()), service.instances
+        self._trends[service.name], service.instances = follow(settings, trend, before, ready, time.monotonic())
+        if service.instances != before:
+            direction, pace = ("up", settings.up) if service.instances > before else ("down", settings.down)
+            why = f"{ready} ready messages, {settings.messages_per_instance} for each, for {pace:g} s"
+            self._supervisor.journal.say(
+                f"{service.name} scaled {direction} from {before} to {service.instances}: {why}"
+            )
+            self._supervisor.advance()

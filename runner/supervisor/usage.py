@@ -1,0 +1,76 @@
+"""What processes take and do: CPU time, memory, messages, looked at now and then."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.record import Counts
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Seconds that a rate is taken over, at least.
+SHORTEST = 1.0
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of one process."""
+
+    #: Percent of one core, and resident bytes.
+    cpu: float
+    memory: int
+    #: Messages handled, or else events published, each second.
+    rate: float
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class _Sample:
+    time: float
+    cpu: float
+    memory: int
+    counts: Counts
+
+
+class Sampler:
+    """Remembers the last looks at each process, to tell rates."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, deque[_Sample]] = {}
+
+    def look(self, processes: Mapping[int, Counts], now: float) -> None:
+        """Look at these, and forget all others."""
+        self._samples = {pid: self._samples.get(pid, deque(maxlen=3)) for pid in processes}
+        for pid, counts in processes.items():
+            if (sample := _sample(pid, counts, now)) is not None:
+                self._samples[pid].append(sample)
+
+    def usage(self, pid: int, counts: Counts, started_at: float, now: float) -> Usage | None:
+        """What a process takes now; None where it is gone."""
+        sample = _sample(pid, counts, now)
+        if sample is None:
+            return None
+        older = [one for one in self._samples.get(pid, ()) if now - one.time >= SHORTEST]
+        before = older[-1] if older else _Sample(started_at, 0.0, 0, Counts())
+        seconds = max(now - before.time, 0.01)
+        did = counts.handled - before.counts.handled or counts.published - before.counts.published
+        return Usage(100 * (sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
+
+
+def memory(pid: int) -> int:
+    """Resident bytes of a process; 0 where it is gone."""
+    sample = _sample(pid, Counts(), 0.0)
+    return 0 if sample is None else sample.memory
+
+
+def _sample(pid: int, counts: Counts, now: float) -> _Sample | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # After the last parenthesis, because a process's name may hold any character (proc(5)).
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return _Sample(now, (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * _PAGE, counts)

@@ -1,0 +1,69 @@
+"""Writes lines on a thread of its own, so that a slow reader or disk never makes the supervisor wait."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+from runner.supervisor.line import Line
+
+#: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
+MAX_WAITING = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+
+
+class Writer(ABC):
+    """Takes lines from any thread; ``write`` gets them in order, in batches."""
+
+    def __init__(self, name: str) -> None:
+        self._lines: deque[Line] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._wake = threading.Condition()
+        self._closing = self._is_over = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, lines: Sequence[Line]) -> None:
+        """Write these soon; never blocks."""
+        with self._wake:
+            if self._is_over:
+                return
+            self._lines.extend(lines)
+            self._bytes += sum(len(line.text) for line in lines)
+            while len(self._lines) > MAX_WAITING or self._bytes > MAX_BYTES:
+                self._bytes -= len(self._lines.popleft().text)
+                self._dropped += 1
+            self._wake.notify()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Write what waits, at most ``timeout`` seconds long."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout)
+
+    @abstractmethod
+    def write(self, lines: Sequence[Line], dropped: int) -> bool:
+        """Write a batch, before which ``dropped`` lines are missing; False where nothing can be written any more."""
+
+    def finish(self) -> None:  # noqa: B027 - most have nothing to do
+        """Nothing more will be written: close what was opened."""
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._lines or self._closing)
+                lines, dropped = list(self._lines), self._dropped
+                self._lines.clear()
+                self._bytes = self._dropped = 0
+            if not lines:
+                self.finish()
+                return
+            if not self.write(lines, dropped):
+                with self._wake:
+                    self._is_over = True
+                    self._lines.clear()
+                return

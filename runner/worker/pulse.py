@@ -1,0 +1,55 @@
+"""The worker's sign of life: given by its I/O loop, and only while every part of it gets on with its work."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from runner.lifeline import Lifeline
+
+#: Seconds between two looks at the parts, at most and at least.
+SLOWEST, FASTEST = 10.0, 0.1
+
+#: Given the time of the monotonic clock: why a part does not get on, or None.
+Check = Callable[[float], str | None]
+
+
+class Pulse:
+    """Looks at the parts and says ``WATCHDOG=1``, or ``WATCHDOG=trigger`` with the reason where one is stuck."""
+
+    def __init__(
+        self,
+        lifeline: Lifeline,
+        call_later: Callable[[float, Callable[[], None]], None],
+        checks: Sequence[Check],
+        shortest: float,
+        log: logging.Logger,
+    ) -> None:
+        """``shortest`` is the shortest time, in seconds, after which a check may find something; 0 for never."""
+        self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
+        times = [one for one in (lifeline.watchdog, shortest) if one]
+        # Three looks in each time, so that one that comes late costs nobody his life.
+        self._interval = max(FASTEST, min(SLOWEST, min(times) / 3)) if times else 0.0
+        self._is_stopped = False
+
+    def start(self) -> None:
+        """Begin."""
+        if self._interval:
+            self._call_later(0.0, self._beat)
+
+    def stop(self) -> None:
+        """What is told to stop has a deadline of its own."""
+        self._is_stopped = True
+
+    def _beat(self) -> None:
+        if self._is_stopped:
+            return
+        now = time.monotonic()
+        problem = next((found for check in self._checks if (found := check(now)) is not None), None)
+        if problem is None:
+            self._lifeline.send("WATCHDOG=1")
+        else:
+            self._log.error("%s", problem)
+            self._lifeline.send(f"STATUS={problem}", "WATCHDOG=trigger")
+        self._call_later(self._interval, self._beat)

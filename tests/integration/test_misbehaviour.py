@@ -1,0 +1,291 @@
+"""Children that do what children should not: each must be noticed, ended, told of, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.rabbit import wait_until
+from tests.supervised import SLEEPS, Supervise, descendants, is_gone
+
+
+def pid_in(path: Path) -> int:
+    """The pid that a child has written to a file."""
+    return int(wait_until(lambda: path.exists() and path.read_text()))
+
+
+def test_a_child_that_hangs_writes_down_where_and_is_restarted(supervise: Supervise) -> None:
+    runner = supervise(
+        """
+        ready()
+        def the_place_where_it_hangs():
+            if not os.path.exists("hung"):
+                open("hung", "w").close()
+                time.sleep(600)
+        the_place_where_it_hangs()
+        while True:
+            say("WATCHDOG=1")
+            time.sleep(0.1)
+        """,
+        watchdog=1,
+    )
+    runner.wait_for("child1.1 gave no sign of life for 1 s: killed, its stacks follow")
+    runner.wait_for(r"child1.1 .*in the_place_where_it_hangs")
+    runner.wait_for("child1.1 killed by SIGABRT, gave no sign of life for 1 s: restarting now")
+    runner.pid_of("child1.1", count=2)
+    started = time.monotonic()
+    wait_until(lambda: time.monotonic() - started > 1.5)
+    assert runner.output.count("RUNNING, pid") == 2, "signs of life keep it alive"
+    assert runner.stop() == 0
+
+
+def test_a_child_that_holds_the_interpreter_and_ignores_everything_is_killed(supervise: Supervise) -> None:
+    runner = supervise(
+        """
+        for number in (signal.SIGTERM, signal.SIGABRT):
+            signal.signal(number, signal.SIG_IGN)
+        ready()
+        import re
+        re.match("(a+)+$", "a" * 60 + "b")
+        """,
+        watchdog=1,
+    )
+    runner.wait_for("child1.1 killed by SIGKILL, gave no sign of life for 1 s: restarting", 10)
+    assert runner.stop() == 0
+
+
+def test_a_child_that_was_stopped_gives_no_sign_of_life(supervise: Supervise) -> None:
+    runner = supervise("ready()\nwhile True:\n    say('WATCHDOG=1')\n    time.sleep(0.1)", watchdog=1)
+    os.kill(runner.pid_of("child1.1"), signal.SIGSTOP)
+    runner.wait_for("child1.1 killed by SIGABRT, gave no sign of life for 1 s: restarting now")
+    assert runner.stop() == 0
+
+
+def test_a_child_that_finds_itself_hung_is_killed_with_its_own_reason(supervise: Supervise) -> None:
+    runner = supervise("ready()\nsay('STATUS=lost its consumer', 'WATCHDOG=trigger')\ntime.sleep(600)", count=2)
+    runner.wait_for("child1.1 killed by SIGABRT, lost its consumer: restarting now")
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: killed by SIGABRT, lost its consumer")
+    assert runner.process.wait(10) == 1
+
+
+@pytest.mark.parametrize("is_forked_twice", [False, True])
+@pytest.mark.parametrize("has_environment", [True, False])
+def test_what_a_child_left_in_another_session_goes_with_it(
+    supervise: Supervise, tmp_path: Path, is_forked_twice: bool, has_environment: bool
+) -> None:
+    escape = "os.setsid()\nif os.fork(): os._exit(0)" if is_forked_twice else "os.setsid()"
+    environment = "dict(os.environ)" if has_environment else "{}"
+    sleep = "import time; time.sleep(600)"
+    runner = supervise(
+        "if os.fork() == 0:\n"
+        + "".join(f"    {line}\n" for line in escape.splitlines())
+        + "    open('escaped', 'w').write(str(os.getpid()))\n"
+        + f"    os.execve(sys.executable, [sys.executable, '-c', {sleep!r}], {environment})\n"
+        + SLEEPS,
+        SLEEPS,
+    )
+    escaped, other = pid_in(tmp_path / "escaped"), runner.pid_of("child2.1")
+    os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
+    runner.pid_of("child1.1", count=2)
+    wait_until(lambda: is_gone(escaped), 5)
+    assert not is_gone(other)
+    assert runner.stop() == 0
+    assert not [pid for pid in descendants(os.getpid()) if pid == escaped]
+
+
+def test_what_a_living_child_has_detached_runs_on_and_goes_with_the_runner(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    runner = supervise(
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
+        "    open('daemon', 'w').write(str(os.getpid()))\n    time.sleep(600)\n" + SLEEPS,
+        SLEEPS,
+    )
+    daemon = pid_in(tmp_path / "daemon")
+    runner.pid_of("child1.1")
+    os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
+    runner.pid_of("child2.1", count=2)
+    assert not is_gone(daemon)
+    assert runner.stop() == 0
+    assert is_gone(daemon)
+
+
+def test_a_zombie_of_a_detached_process_is_reaped_while_its_child_lives(supervise: Supervise, tmp_path: Path) -> None:
+    runner = supervise(
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
+        "    open('daemon', 'w').write(str(os.getpid()))\n    time.sleep(0.3)\n    os._exit(3)\n" + SLEEPS
+    )
+    daemon = pid_in(tmp_path / "daemon")
+    wait_until(lambda: not Path(f"/proc/{daemon}").exists(), 5)
+    runner.pid_of("child1.1")
+    assert runner.stop() == 0
+
+
+def test_when_the_runner_is_killed_even_what_left_its_session_is_gone_within_3_s(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    runner = supervise(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n    os.setsid()\n    open('one', 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
+        "    open('two', 'w').write(str(os.getpid()))\n    time.sleep(600)\n" + SLEEPS
+    )
+    escaped = {pid_in(tmp_path / "one"), pid_in(tmp_path / "two"), runner.pid_of("child1.1")}
+    everything = escaped | descendants(runner.process.pid).keys()
+    runner.process.kill()
+    wait_until(lambda: all(is_gone(pid) for pid in everything), 3)
+
+
+def test_fifty_megabytes_a_second_hold_up_nobody(supervise: Supervise) -> None:
+    runner = supervise(
+        """
+        ready()
+        block = b"".join(b"line %06d of a flood that never ends and that nobody will ever read\\n" % n for n in range(7000))
+        started, written = time.monotonic(), 0
+        while written < 50_000_000:
+            sys.stdout.buffer.write(block)
+            written += len(block)
+        sys.stdout.flush()
+        took = time.monotonic() - started
+        say(f"STATUS=wrote {written / took / 1e6:.0f} MB/s")
+        print(f"wrote in {took:.2f} s", flush=True)
+        time.sleep(600)
+        """,
+        """
+        ready()
+        for number in range(1000):
+            print("quiet", number, time.monotonic(), flush=True)
+            time.sleep(0.05)
+        """,
+    )
+    took = float(runner.wait_for(r"wrote in ([\d.]+) s", 60)[1])
+    assert took < 15
+    runner.wait_for(r"WARNING: \d+ lines dropped: this output is read too slowly")
+    times = [float(one) for one in re.findall(r"quiet \d+ ([\d.]+)", runner.output)]
+    assert max(after - before for before, after in zip(times, times[1:], strict=False)) < 2
+    memory = int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{runner.process.pid}/status").read_text())[0])
+    assert memory < 150_000, "kilobytes at most"
+    assert runner.stop() == 0
+
+
+def test_a_line_of_ten_megabytes_comes_in_pieces(supervise: Supervise) -> None:
+    runner = supervise("ready()\nsys.stdout.write('x' * 10_000_000 + chr(10) + 'after')\nsys.stdout.flush()\n" + SLEEPS)
+    runner.wait_for("child1.1 +. after", 1) if False else runner.pid_of("child1.1")
+    assert runner.stop() == 0
+    pieces = [line for line in runner.lines if re.fullmatch(r"\S+ child1.1 +\| x+", line)]
+    dropped = sum(int(one) for one in re.findall(r"(\d+) lines dropped", runner.output))
+    assert len(pieces) + dropped >= 10_000_000 // 65536
+    assert all(len(line) < 66_000 for line in pieces)
+    assert runner.lines[-3:] and any(line.endswith("| after") for line in runner.lines)
+
+
+@pytest.mark.parametrize(
+    ("restart", "ending", "words", "code"),
+    [
+        ("on-failure", "sys.exit(0)", "child1.1 EXITED, done", 0),
+        ("on-failure", "sys.exit(1)", "child1.1 exit 1: restarting", None),
+        ("never", "sys.exit(1)", "WARNING: child1.1 EXITED, exit 1", 1),
+        ("never", "os.kill(os.getpid(), signal.SIGSEGV)", "child1.1 EXITED, killed by SIGSEGV", 1),
+    ],
+)
+def test_the_policy_says_what_follows_an_end_and_when_all_have_ended_so_does_the_runner(
+    supervise: Supervise, restart: str, ending: str, words: str, code: int | None
+) -> None:
+    runner = supervise(f"ready()\n{ending}", restart=restart)
+    runner.wait_for(words)
+    if code is None:
+        assert runner.stop() in (0, 1)
+    else:
+        runner.wait_for("stopping: every service has ended")
+        assert runner.process.wait(10) == code
+
+
+def test_where_one_that_is_given_up_is_to_end_all_it_does(supervise: Supervise) -> None:
+    runner = supervise("sys.exit(78)", SLEEPS, exits=True)
+    runner.wait_for("stopping: a service was given up")
+    assert runner.process.wait(10) == 1
+
+
+def test_a_child_starts_when_those_it_depends_on_are_ready_and_they_stop_after_it(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(0)))\n"
+    runner = supervise(
+        {"service": "last", "source": slow + SLEEPS, "depends_on": ["middle", "elsewhere"]},
+        {"service": "middle", "source": slow + "time.sleep(0.5)\n" + SLEEPS, "depends_on": ["first"]},
+        {"service": "first", "source": slow + "time.sleep(0.5)\n" + SLEEPS},
+    )
+    runner.wait_for("everything is RUNNING")
+    assert runner.stop() == 0
+    told = re.findall(r"(last|middle|first).1 (RUNNING|stopped)", runner.output)
+    assert [name for name, what in told if what == "RUNNING"] == ["first", "middle", "last"]
+    assert [name for name, what in told if what == "stopped"] == ["last", "middle", "first"]
+
+
+def test_nothing_is_left_that_runs_where_one_depends_on_what_was_given_up(supervise: Supervise) -> None:
+    runner = supervise(
+        {"service": "needs", "source": SLEEPS, "depends_on": ["broken"]}, {"service": "broken", "source": "sys.exit(78)"}
+    )
+    runner.wait_for("stopping: nothing is left that runs")
+    assert runner.process.wait(10) == 1
+
+
+def test_limits_and_environment_reach_the_child(supervise: Supervise) -> None:
+    runner = supervise(
+        {
+            "source": """
+            import resource
+            print("nice", os.nice(0), "files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.environ["COLOUR"])
+            print("instance", len(os.environ["FASTCOMMERCE_INSTANCE"]) > 20, flush=True)
+            """
+            + SLEEPS,
+            "limits": {"nice": 3, "open_files": 123},
+            "environment": {"COLOUR": "green"},
+        }
+    )
+    runner.wait_for(rf"nice {os.nice(0) + 3} files 123 green")
+    assert runner.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give others' rights")
+def test_as_root_a_child_may_be_another_user_s(supervise: Supervise) -> None:
+    runner = supervise(
+        {
+            "source": "print('uid', os.getuid(), os.getgid(), os.environ['USER'], os.getgroups(), flush=True)\n" + SLEEPS,
+            "limits": {"user": "nobody"},
+        }
+    )
+    runner.wait_for(r"uid 65534 65534 nobody \[65534\]")
+    assert runner.stop() == 0
+
+
+def test_a_user_that_is_not_there_is_said_and_given_up(supervise: Supervise) -> None:
+    runner = supervise({"source": SLEEPS, "limits": {"user": "nobody-of-this-name"}}, count=2)
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*no user 'nobody-of-this-name'")
+    assert runner.process.wait(10) == 1
+
+
+def test_a_child_that_takes_too_much_memory_is_replaced_by_a_fresh_one(supervise: Supervise, tmp_path: Path) -> None:
+    runner = supervise(
+        {
+            "source": """
+            if not os.path.exists("grown"):
+                open("grown", "w").close()
+                memory = bytearray(os.urandom(1)) * 100_000_000
+            """
+            + SLEEPS,
+            "limits": {"memory_max": 60_000_000},
+        }
+    )
+    first = runner.pid_of("child1.1")
+    runner.wait_for(r"child1.1 takes \d+ MiB, over its memory_max of 57 MiB: a fresh one takes its place")
+    runner.pid_of("child1.1", count=2)
+    runner.wait_for("child1.1 stopped")
+    assert is_gone(first)
+    assert "restarting" not in runner.output
+    assert runner.stop() == 0

@@ -1,0 +1,116 @@
+"""The supervisor with children that are given as Python source; no broker is needed for it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.running import Runner
+
+HOST = """
+import json, sys
+from pathlib import Path
+from runner.supervisor import guardian, policy, state, upkeep
+from runner.supervisor.command import Commands
+from runner.supervisor.console import Console
+from runner.supervisor.control import Control
+from runner.supervisor.journal import Journal
+from runner.supervisor.lock import take_lock
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.program import Limits, Program
+from runner.supervisor.usage import Sampler
+
+PRELUDE = '''
+import faulthandler, os, signal, socket, subprocess, sys, time
+faulthandler.enable()
+line = socket.socket(fileno=int(os.environ["FASTCOMMERCE_LIFELINE"]))
+def say(*words): line.sendall("".join(word + chr(10) for word in words).encode())
+def ready(): say("READY=1", "STATUS=at work")
+'''
+spec = json.load(sys.stdin)
+given = spec["policy"]
+if "restart" in given:
+    given["restart"] = policy.Restart(given["restart"])
+limit = policy.RestartLimit(given.pop("count", 5), 20)
+kept = policy.Policy(**{
+    "start_timeout": 2, "stop_timeout": 1, "backoff": policy.Backoff(initial=0.1), "restart_limit": limit, **given
+})
+def program(number, source, limits=(), depends_on=(), **more):
+    return Program(
+        more.pop("service", f"child{number}"), (sys.executable, "-c", PRELUDE + source), policy=kept,
+        limits=Limits(**dict(limits)), depends_on=tuple(depends_on), **more,
+    )
+programs = [program(number, **one) for number, one in enumerate(spec["programs"], 1)]
+state.LONGEST_OUTSIDE = 0.01
+upkeep.LOOK, upkeep.PAUSE = 0.1, 0.0
+journal = Journal(Console())
+supervisor = Supervisor(programs, lambda: None, journal, exits_on_fatal=spec["exits"])
+sampler = Sampler()
+var = Path("var")
+lock = take_lock(var)
+supervisor.attach(upkeep.Upkeep(supervisor, sampler, lambda _: 0).begin)
+supervisor.attach(Control(var, Commands(supervisor, sampler, lambda: True), journal).begin)
+code = supervisor.run()
+journal.close()
+sys.exit(code)
+"""
+
+#: A child that is ready and does nothing more.
+SLEEPS = "ready()\ntime.sleep(600)"
+
+
+class Supervise:
+    """Starts supervisors in a folder, and ends those that a failed test left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._made: list[Runner] = []
+
+    def __call__(
+        self, *programs: str | dict[str, Any], exits: bool = False, prefix: tuple[str, ...] = (), **policy: Any
+    ) -> Runner:
+        """Run these children; a string is one's source, a dict may say more of it, and ``policy`` is for all."""
+        described = [{"source": one} if isinstance(one, str) else one for one in programs]
+        for one in described:
+            one["source"] = textwrap.dedent(one["source"])
+        spec = json.dumps({"policy": policy, "programs": described, "exits": exits})
+        runner = Runner([*prefix, sys.executable, "-c", HOST], self.folder, stdin=spec)
+        self._made.append(runner)
+        return runner
+
+    def close(self) -> None:
+        """End what is left."""
+        for runner in self._made:
+            if runner.process.poll() is None:
+                runner.process.kill()
+                runner.process.wait(5)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """All that descends from a process, by pid with its state; zombies too."""
+    parents: dict[int, list[tuple[int, str]]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent, *_ = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(parent), []).append((int(path.name), state))
+
+    def below(one: int) -> Iterator[tuple[int, str]]:
+        for child, state in parents.get(one, []):
+            yield child, state
+            yield from below(child)
+
+    return dict(below(pid))

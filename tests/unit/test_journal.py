@@ -1,0 +1,102 @@
+"""What is remembered of all lines, and what is written to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from runner.supervisor import journal as module
+from runner.supervisor.journal import Journal
+from runner.supervisor.line import Line
+from runner.supervisor.logfile import LogFiles
+
+TIMEOUT = 10.0
+
+
+def texts(lines: Sequence[Line]) -> list[str]:
+    return [line.shown for line in lines]
+
+
+def test_the_latest_lines_come_in_the_order_they_came_in() -> None:
+    journal = Journal()
+    journal.child("a.1", [b"one", b"two"])
+    journal.say("three")
+    journal.child("b.1", [b"four"])
+    journal.child("a.1", [b"five"])
+    assert texts(journal.last(10)) == ["one", "two", "three", "four", "five"]
+    assert texts(journal.last(2)) == ["four", "five"]
+    assert texts(journal.last(10, "a.1".__eq__)) == ["one", "two", "five"]
+    assert journal.last(0) == []
+
+
+def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINES", 3)
+    monkeypatch.setattr(module, "MAX_BYTES", 30)
+    journal = Journal()
+    journal.child("a.1", [b"%d" % number for number in range(10)])
+    assert texts(journal.last(10)) == ["7", "8", "9"]
+    journal.child("a.1", [b"x" * 25, b"y" * 25])
+    assert texts(journal.last(10)) == ["y" * 25]
+    journal.child("a.1", [b"z" * 100])
+    assert texts(journal.last(10)) == ["z" * 100], "the last line is kept however long it is"
+
+
+def test_a_follower_gets_what_comes_until_it_leaves() -> None:
+    journal, found = Journal(), list[Line]()
+    journal.say("before")
+    journal.follow(found.extend)
+    journal.child("a.1", [b"one"])
+    journal.say("two")
+    journal.unfollow(found.extend)
+    journal.say("after")
+    assert texts(found) == ["one", "two"]
+
+
+def test_a_slot_s_lines_are_in_its_own_file_with_their_time(tmp_path: Path) -> None:
+    journal = Journal(files := LogFiles(tmp_path / "log", 10_000, 2))
+    journal.child("a.1", [b"hello \x1b[2J"])
+    journal.say("careful", "warning")
+    files.close(TIMEOUT)
+    (line,) = (tmp_path / "log" / "a.1.log").read_text().splitlines()
+    assert line.endswith("+00:00 hello \\x1b[2J")
+    assert (tmp_path / "log" / "runner.log").read_text().endswith(" WARNING: careful\n")
+
+
+def test_a_file_that_is_full_is_put_aside_and_the_oldest_forgotten(tmp_path: Path) -> None:
+    journal = Journal(files := LogFiles(tmp_path, 200, 2, "json"))
+    for number in range(20):
+        journal.child("a.1", [b"line %d" % number])
+    files.close(TIMEOUT)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["a.1.log", "a.1.log.1", "a.1.log.2"]
+    assert all(path.stat().st_size <= 200 for path in tmp_path.iterdir())
+    lines = "".join((tmp_path / name).read_text() for name in reversed(found)).splitlines()
+    numbers = [int(json.loads(line)["message"].removeprefix("line ")) for line in lines]
+    assert numbers == list(range(20 - len(numbers), 20))
+
+
+def test_with_none_to_keep_only_the_latest_is_there(tmp_path: Path) -> None:
+    journal = Journal(files := LogFiles(tmp_path, 100, 0))
+    for number in range(20):
+        journal.child("a.1", [b"line %d" % number])
+    files.close(TIMEOUT)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.1.log"]
+    assert "line 19" in (tmp_path / "a.1.log").read_text()
+
+
+def test_lines_that_could_not_be_written_are_counted_where_the_next_one_is(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "log", 10_000, 2)
+    (tmp_path / "log").rmdir()
+    (tmp_path / "log").write_text("in the way")
+    line = Line(0.0, "a.1", b"lost")
+    assert files.write([line, line], 3)
+    (tmp_path / "log").unlink()
+    (tmp_path / "log").mkdir()
+    assert files.write([Line(0.0, "a.1", b"there again")], 0)
+    files.close(TIMEOUT)
+    first, second = (tmp_path / "log" / "a.1.log").read_text().splitlines()
+    assert first.endswith("WARNING: 5 lines were lost before this")
+    assert second.endswith("there again")
