@@ -39,9 +39,9 @@ limit = policy.RestartLimit(given.pop("count", 5), 20)
 kept = policy.Policy(**{
     "start_timeout": 2, "stop_timeout": 1, "backoff": policy.Backoff(initial=0.1), "restart_limit": limit, **given
 })
-def program(number, source, limits=(), depends_on=(), **more):
+def program(number, source, command=(), limits=(), depends_on=(), **more):
     return Program(
-        more.pop("service", f"child{number}"), (sys.executable, "-c", PRELUDE + source), policy=kept,
+        more.pop("service", f"child{number}"), tuple(command) or (sys.executable, "-c", PRELUDE + source), policy=kept,
         limits=Limits(**dict(limits)), depends_on=tuple(depends_on), **more,
     )
 programs = [program(number, **one) for number, one in enumerate(spec["programs"], 1)]
