@@ -58,6 +58,7 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
         "messages_per_second": round(usage.rate, 1) if usage is not None and has_counts else None,
         "in_hand": usage.counts.in_hand if usage is not None and has_counts else None,
         "handled": usage.counts.handled if usage is not None and has_counts else None,
+        "published": usage.counts.published if usage is not None and has_counts else None,
         "lines": [line.shown for line in supervisor.journal.last(LAST_LINES, keeper.name.__eq__)] if has_failed else [],
     }
 

@@ -1,0 +1,74 @@
+"""Orders go on being taken while the order API is reloaded, killed and scaled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.load import Load
+from tests.proof import times
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+
+RATE = 200
+
+
+def command(project: Project, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+    """Tell the runner something, and return what it answers."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments], cwd=project.folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode in codes, done.stdout + done.stderr
+    return done.stdout
+
+
+def api_pids(project: Project) -> list[int]:
+    slots = json.loads(command(project, "status", "--json", codes=(0, 1)))["slots"]
+    return [one["pid"] for one in slots if one["service"] == "order_api" and one["state"] == "RUNNING"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("load")
+def test_reloads_kills_and_scaling_under_load_cost_no_connection(
+    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    project.options("payment", failure_rate=0.0, latency="0ms")
+    runner = project.run(url=vhost.url)
+    runner.wait_for("everything is RUNNING")
+    project.first_order()
+    load = Load(project.port, RATE)
+    kills = []
+    rounds = times(3, 20)
+    for number in range(rounds):
+        project.options("order_api", threads=16 + number % 2)
+        command(project, "reload")
+    for count in (2, 3, 4):
+        command(project, "scale", "order_api", str(count))
+    for _ in range(rounds):
+        pid = wait_until(lambda: api_pids(project))[0]
+        kills.append(time.monotonic())
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(api_pids(project)) == 4)
+    for count in (3, 2, 1):
+        command(project, "scale", "order_api", str(count))
+    for _ in range(times(1, 5)):
+        (pid,) = api_pids(project)
+        kills.append(time.monotonic())
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: [one for one in api_pids(project) if one != pid])
+    answers = load.stop()
+    assert runner.output.count("order_api.1: replacing it, the new one first") == rounds
+    failures = [answer for answer in answers if answer.status != 202]
+    print(f"{len(answers)} orders, {len(kills)} kills, {len(failures)} failed: {failures}")
+    refused = [answer for answer in failures if answer.problem == "ConnectionRefusedError"]
+    assert not refused
+    others = [one for one in failures if not any(one.began <= kill + 0.05 and one.ended >= kill for kill in kills)]
+    assert not others, "only what a killed worker had in hand may fail"
+    assert runner.stop() == 0

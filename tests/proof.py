@@ -1,0 +1,13 @@
+"""Proofs that take long: their short form is in the suite, ``make chaos`` runs them in full."""
+
+from __future__ import annotations
+
+import os
+
+#: Set by ``make chaos``.
+IS_FULL = os.environ.get("FASTCOMMERCE_PROOF") == "full"
+
+
+def times(short: int, full: int) -> int:
+    """How often something is done."""
+    return full if IS_FULL else short
