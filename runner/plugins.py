@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
 import re
@@ -28,16 +29,15 @@ _PACKAGE = "fastcommerce_plugins"
 
 
 def revision_of(name: str, folder: Path) -> str:
-    """Changes with the files of a plugin in the project's folder; empty for one of an installed package."""
+    """Changes with what the files of a plugin in the project's folder hold, however they came to hold it."""
     root = folder / FOLDER
-    files = [root / f"{name}.py", *sorted((root / name).rglob("*"))]
-    stats = []
-    for path in files:
+    digest = hashlib.sha256()
+    for path in [root / f"{name}.py", *sorted((root / name).rglob("*"))]:
         # One that an editor is just replacing changes again in a moment.
         with contextlib.suppress(OSError):
             if path.is_file() and "__pycache__" not in path.parts:
-                stats.append((path, path.stat()))
-    return " ".join(f"{path.relative_to(root)}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats)
+                digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 class NoOptions(BaseModel):

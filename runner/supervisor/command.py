@@ -192,7 +192,9 @@ class Commands:
             await task
 
     async def _logs(self, request: Request, send: Send) -> Answer:
-        target = request.get("target")
+        target, lines = request.get("target"), request.get("lines", 100)
+        if not isinstance(lines, int) or lines < 0:
+            raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
             if target != "runner":
@@ -205,7 +207,7 @@ class Commands:
         if request.get("follow"):
             self._supervisor.journal.follow(followed.take)
         try:
-            for line in self._supervisor.journal.last(int(request.get("lines", 100)), is_asked_for):
+            for line in self._supervisor.journal.last(lines, is_asked_for):
                 await send(line_object(line))
             if not request.get("follow"):
                 return {}

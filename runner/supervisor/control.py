@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,5 +97,11 @@ class Control:
                 await asyncio.gather(command, gone, return_exceptions=True)
         except CommandFailed as error:
             return {"ok": False, "error": str(error)}
-        except json.JSONDecodeError as error:
+        except OSError:
+            raise  # the client is gone, or does not read
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             return {"ok": False, "error": f"not a request, {error}"}
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end neither the supervisor nor silently
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._journal.say(line, "error")
+            return {"ok": False, "error": f"the runner met a bug of its own, {type(error).__name__}; see its output"}

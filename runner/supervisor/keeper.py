@@ -67,6 +67,8 @@ class Keeper:
         self.started_at: float | None = None
         #: Whether its process is to be replaced although its program is the same.
         self.is_stale = False
+        #: Whether it is to take the place of another one once it is ready.
+        self.is_fresh = False
         #: Whether people were told that it runs.
         self.is_announced = False
         self._addresses: set[str] = set()
@@ -125,7 +127,7 @@ class Keeper:
             if self.is_over:
                 self._addresses.clear()
                 self._means.listeners.keep_only(self, set())
-            self._means.on_transition(Transition(before, self.slot, time.time(), now))
+            self._means.on_transition(Transition(before, self.slot, time.time(), now, self.is_fresh))
         for action in actions:
             self._perform(action)
 

@@ -123,10 +123,12 @@ class Service:
                 self._leave(self.keepers.pop(step.number))
             case Move.BRING:
                 self._incoming = self._keeper(step.number)
+                self._incoming.is_fresh = True
                 self._means.journal.say(f"{self._incoming.name}: replacing it, the new one first")
                 self._incoming.start()
             case Move.PROMOTE if self._incoming is not None:
                 self._leave(self.keepers[step.number])
+                self._incoming.is_fresh = False
                 self.keepers[step.number], self._incoming = self._incoming, None
             case Move.ABANDON if self._incoming is not None:
                 self._abandon(self._incoming)

@@ -19,6 +19,8 @@ class Transition:
     #: Seconds since the epoch, and of the monotonic clock that a slot's own times are of.
     time: float
     now: float
+    #: Whether it is of a fresh process beside the one that holds the slot; what becomes of it is told otherwise.
+    is_fresh: bool = False
 
 
 Listener = Callable[[Transition], None]
@@ -27,6 +29,8 @@ Listener = Callable[[Transition], None]
 def words(transition: Transition) -> tuple[str, str] | None:
     """What people are told of it and the line's level; None for a change that nobody needs to be told of."""
     before, slot = transition.before, transition.after
+    if transition.is_fresh:
+        return None
     if slot.state is State.BACKOFF and slot.deadline is not None:
         delay = max(0.0, slot.deadline - transition.now)
         when = f"in {delay:.1f} s" if delay >= 0.05 else "now"

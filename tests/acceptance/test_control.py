@@ -1,0 +1,284 @@
+"""The commands that talk to a runner that is running, from any folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.supervisor.protocol import socket_path
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project, Runner
+
+
+class Shop:
+    """A project whose runner is up, and the commands to it from another folder."""
+
+    def __init__(self, project: Project, vhost: Vhost, elsewhere: Path) -> None:
+        self.project, self._url, self._elsewhere = project, vhost.url, elsewhere
+        self.runner: Runner = project.run(url=vhost.url)
+        self.runner.wait_for("everything is RUNNING")
+
+    def tell(self, *arguments: str, code: int = 0) -> str:
+        """Run a command; returns what it prints, errors too."""
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", "--project", str(self.project.folder), *arguments],
+            cwd=self._elsewhere, capture_output=True, text=True, timeout=60, check=False,
+            env={**os.environ, "RABBITMQ_URL": self._url},
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def slots(self) -> dict[str, Any]:
+        """What status says, by slot."""
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", "--project", str(self.project.folder), "status", "--json"],
+            cwd=self._elsewhere, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        return {one["slot"]: one for one in json.loads(done.stdout)["slots"]}
+
+
+@pytest.fixture
+def shop(project: Project, vhost: Vhost, tmp_path: Path) -> Iterator[Shop]:
+    project.options("payment", failure_rate=0.0, latency="0ms")
+    one = Shop(project, vhost, tmp_path)
+    yield one
+    if one.runner.process.poll() is None:
+        assert one.runner.stop() in (0, 1)
+
+
+def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
+    for _ in range(5):
+        shop.project.first_order()
+    wait_until(lambda: shop.slots()["notification.1"]["handled"] == 10, 10)
+    slots = shop.slots()
+    assert set(slots) == {"order_api.1", "payment.1", "notification.1"}
+    payment = slots["payment.1"]
+    assert payment["state"] == "RUNNING"
+    assert payment["why"] == "consuming payment.order.created"
+    assert payment["pid"] in shop.runner.children()
+    assert (payment["handled"], payment["in_hand"], payment["restarts"], payment["last_exit"]) == (5, 0, 0, None)
+    assert slots["order_api.1"]["published"] == 5
+    assert 10_000_000 < payment["memory"] < 200_000_000
+    assert payment["cpu_percent"] > 0
+    text = shop.tell("status")
+    assert re.search(r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +IN HAND +WHY$", text, re.MULTILINE)
+    assert re.search(rf"^payment.1 +RUNNING +{payment['pid']} .* consuming payment.order.created$", text, re.MULTILINE)
+    assert "\x1b" not in text
+
+
+def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_lines(shop: Shop) -> None:
+    config = shop.project.config()
+    config["services"]["broken"] = {"consumes": ["unrouted.all"], "start_timeout": "20s"}
+    shop.project.set_config(config)
+    shop.project.plugin(
+        "broken",
+        "from runner import hookimpl\n@hookimpl\ndef start(options, context):\n    raise ValueError('no such table')\n"
+        "@hookimpl\ndef handle(message): pass\n",
+    )
+    shop.tell("reload")
+    shop.runner.wait_for("broken.1 FATAL", 60)
+    slot = shop.slots()["broken.1"]
+    assert slot["state"] == "FATAL"
+    assert slot["last_exit"]["words"] == "exit 1"
+    assert "ValueError: no such table" in slot["lines"]
+    text = shop.tell("status", code=1)
+    assert "    last exit " in text
+    assert "    | ValueError: no such table" in text
+    failed = shop.tell("start", "broken", code=1)
+    assert "broken.1 BACKOFF: exit 1; see: python -m runner logs broken" in failed
+    shop.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
+    assert shop.tell("reload").endswith("taken over\n")
+    assert shop.slots()["broken.1"]["state"] == "RUNNING"
+
+
+def test_a_killed_worker_is_shown_with_the_signal_s_name(shop: Shop) -> None:
+    os.kill(shop.runner.pid_of("payment.1"), signal.SIGKILL)
+    shop.runner.pid_of("payment.1", count=2)
+    slot = shop.slots()["payment.1"]
+    assert (slot["restarts"], slot["last_exit"]["code"], slot["last_exit"]["words"]) == (1, -9, "killed by SIGKILL")
+
+
+def test_a_service_is_stopped_and_started_and_the_others_run_on(shop: Shop) -> None:
+    before = shop.slots()
+    assert shop.tell("stop", "payment").endswith("payment.1 stopped\n")
+    assert shop.slots()["payment.1"]["state"] == "STOPPED"
+    shop.project.first_order()
+    assert "payment.1 running" in shop.tell("start", "payment.1")
+    wait_until(lambda: shop.slots()["payment.1"]["handled"] == 1, 10)
+    for slot in ("order_api.1", "notification.1"):
+        assert shop.slots()[slot]["pid"] == before[slot]["pid"]
+
+
+def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(shop: Shop) -> None:
+    before = shop.slots()["order_api.1"]["pid"]
+    text = shop.tell("restart", "order_api")
+    told = re.findall(r"order_api.1(:| )(replacing|RUNNING|stopped)?", text)
+    assert [what for _, what in told if what] == ["RUNNING", "stopped"]
+    assert text.endswith("order_api.1 restarted\n")
+    after = shop.slots()["order_api.1"]
+    assert after["pid"] != before
+    assert after["restarts"] == 0, "it was no failure"
+
+
+def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(shop: Shop) -> None:
+    before = shop.slots()["payment.1"]["pid"]
+    path = shop.project.folder / "plugins" / "payment.py"
+    good = path.read_text()
+    path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
+    text = shop.tell("reload", code=1)
+    assert "payment.1: the new one did not get ready, exit 1; the old one runs on" in text
+    assert shop.slots()["payment.1"]["pid"] == before
+    path.write_text(good)
+    assert shop.tell("reload").endswith("taken over\n")
+    assert shop.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
+
+
+def test_scaling_touches_no_other_process(shop: Shop) -> None:
+    before = {slot: one["pid"] for slot, one in shop.slots().items()}
+    assert shop.tell("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
+    wider = {slot: one["pid"] for slot, one in shop.slots().items()}
+    assert set(wider) - set(before) == {"payment.2", "payment.3"}
+    assert shop.tell("scale", "payment", "1").endswith("payment scaled from 3 to 1\n")
+    assert {slot: one["pid"] for slot, one in shop.slots().items()} == before
+    assert "IntRange" not in shop.tell("scale", "payment", "65", code=2)
+
+
+def test_what_cannot_be_meant_is_said_with_what_can(shop: Shop) -> None:
+    assert "no such service here, 'paymnt'; allowed: notification, order_api, payment" in shop.tell(
+        "stop", "paymnt", code=1
+    )
+    assert "no such slot, 'payment.7'; allowed: payment.1" in shop.tell("restart", "payment.7", code=1)
+    assert "no such service here, 'nix'" in shop.tell("logs", "nix", code=1)
+
+
+def test_a_wrong_file_is_not_taken_over_and_says_why(shop: Shop) -> None:
+    before = {slot: one["pid"] for slot, one in shop.slots().items()}
+    config = shop.project.config()
+    config["services"]["payment"]["consumes"] = ["payment.order.creatd"]
+    shop.project.set_config(config)
+    text = shop.tell("reload", code=1)
+    assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
+    assert "not taken over: everything runs on as it was" in text
+    assert {slot: one["pid"] for slot, one in shop.slots().items()} == before
+
+
+def test_sighup_takes_over_the_files(shop: Shop) -> None:
+    config = shop.project.config()
+    config["services"]["payment"]["instances"] = 2
+    shop.project.set_config(config)
+    shop.runner.process.send_signal(signal.SIGHUP)
+    shop.runner.wait_for("files taken over")
+    shop.runner.pid_of("payment.2")
+
+
+def test_logs_show_what_was_printed_and_follow_what_comes(shop: Shop) -> None:
+    order = shop.project.first_order()
+    wait_until(lambda: "is paid" in shop.tell("logs"), 10)
+    text = shop.tell("logs", "payment", "--lines", "2")
+    assert len(text.splitlines()) == 2
+    assert all(re.match(r"\d\d:\d\d:\d\d payment.1      \| order", line) for line in text.splitlines())
+    assert order in text
+    assert "RUNNING" in shop.tell("logs", "runner")
+    (last,) = shop.tell("logs", "payment.1", "-n", "1", "--json").splitlines()
+    assert json.loads(last)["slot"] == "payment.1"
+    follower = Runner(
+        [sys.executable, "-m", "runner", "--project", str(shop.project.folder), "logs", "-f", "-n", "0", "payment"],
+        shop.project.folder,
+    )
+    wait_until(lambda: len(shop.runner.lines) and follower.process.poll() is None, 5)
+
+    def is_followed() -> bool:
+        shop.project.first_order()
+        return "approved, payment" in follower.output
+
+    wait_until(is_followed, 10)
+    assert "order_api" not in follower.output
+    assert follower.stop() == 130
+
+
+def test_down_ends_everything_and_waits_for_it(shop: Shop) -> None:
+    text = shop.tell("down")
+    assert "stopping: told to by 'down'" in text
+    assert text.endswith("stopped\n")
+    assert shop.runner.process.wait(5) == 0
+    assert f"no runner is running in {shop.project.folder}" in shop.tell("status", code=1)
+    assert "start one there with: python -m runner" in shop.tell("down", code=1)
+    again = shop.project.run(url=shop._url)
+    again.wait_for("everything is RUNNING")
+    assert again.stop() == 0
+
+
+def test_where_no_runner_ever_was_it_is_said_too(project: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "logs"],
+        cwd=project.folder, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"no runner is running in {project.folder}; start one there with: python -m runner\n"
+
+
+def test_a_socket_that_a_killed_runner_left_is_no_runner_and_in_nobody_s_way(shop: Shop) -> None:
+    shop.runner.process.kill()
+    shop.runner.process.wait()
+    assert "no runner is running in" in shop.tell("status", code=1)
+    again = shop.project.run(url=shop._url)
+    again.wait_for("everything is RUNNING")
+    assert again.stop() == 0
+    assert not (shop.project.folder / "var" / "runner.sock").exists()
+
+
+def raw(shop: Shop, request: bytes) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as connection, socket_path(shop.project.folder / "var") as path:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.sendall(request)
+        with connection.makefile("rb") as stream:
+            answer: dict[str, Any] = json.loads(stream.readline())
+            return answer
+
+
+def test_the_socket_is_its_user_s_alone_and_speaks_one_version(shop: Shop) -> None:
+    mode = (shop.project.folder / "var" / "runner.sock").stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert raw(shop, b'{"version": 1, "command": "status"}\n')["ok"]
+    assert "version 2 of the protocol; this runner speaks 1" in raw(shop, b'{"version": 2}\n')["error"]
+    assert "unknown command 'dance'" in raw(shop, b'{"version": 1, "command": "dance"}\n')["error"]
+    assert "not a request" in raw(shop, b"hello\n")["error"]
+    for rubbish in (b"[]\n", b"\xff\xfe\n", b"null\n", b'{"version": 1, "command": "scale", "instances": "x"}\n'):
+        assert raw(shop, rubbish)["ok"] is False
+
+
+def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(shop: Shop) -> None:
+    silent = []
+    with socket_path(shop.project.folder / "var") as path:
+        for _ in range(20):
+            one = socket.socket(socket.AF_UNIX)
+            one.connect(path)
+            silent.append(one)
+    started = time.monotonic()
+    shop.tell("status")
+    assert time.monotonic() - started < 3
+    for one in silent:
+        one.close()
+
+
+def test_from_a_folder_whose_path_is_longer_than_a_socket_s_may_be(tmp_path: Path, vhost: Vhost) -> None:
+    project = Project(tmp_path / ("deep" * 20) / ("er" * 30) / "project")
+    shop = Shop(project, vhost, tmp_path)
+    assert len(str(project.folder)) > 108
+    assert "payment.1" in shop.tell("status")
+    shop.tell("down")
+    assert shop.runner.process.wait(5) == 0
