@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import jobs as jobs_project
 from tests.rabbit import Rabbit, Vhost
 from tests.running import Project
 from tests.supervised import Supervise
@@ -42,6 +43,14 @@ def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
     one = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     yield one
     one.delete()
+
+
+@pytest.fixture
+def jobs(project: Project) -> Project:
+    """A project of one service, whose plugin a test writes."""
+    project.set_topology(jobs_project.TOPOLOGY)
+    project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, **jobs_project.CONFIG})
+    return project
 
 
 @pytest.fixture

@@ -11,32 +11,11 @@ import pytest
 
 from runner.amqp import field
 from runner.amqp.field import Timestamp
+from tests.jobs import publish
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 field.install()
-
-TOPOLOGY = {
-    "exchanges": {"work": {"type": "topic"}},
-    "queues": {
-        "jobs": {"bind": {"work": ["job.#"]}, "retry": ["200ms", "400ms"]},
-        "done": {"bind": {"work": ["done"]}},
-    },
-}
-CONFIG = {"services": {"jobs": {"consumes": ["jobs"], "publishes": {"work": ["done"]}}}}
-
-
-@pytest.fixture
-def jobs(project: Project) -> Project:
-    project.set_topology(TOPOLOGY)
-    project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, **CONFIG})
-    return project
-
-
-def publish(vhost: Vhost, body: str, **properties: Any) -> None:
-    path = f"/exchanges/{vhost.name}/work/publish"
-    message = {"routing_key": "job.x", "payload": body, "payload_encoding": "string", "properties": properties}
-    wait_until(lambda: vhost.rabbit.api("POST", path, message)["routed"], 10, "routed")
 
 
 def test_a_failing_message_is_tried_with_the_configured_delays_and_then_parked_with_its_reason(
