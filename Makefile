@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test check format bench lock schema reset clean
+.PHONY: help run test chaos check format bench lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -14,6 +14,11 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+chaos: ## the long proofs, of which make test runs a short form; takes about half an hour
+	@deploy/setup.sh test
+	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
+		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py $(ARGS)
 
 check: ## formatting, lint, types and the direction of imports
 	@deploy/setup.sh tools
@@ -27,8 +32,9 @@ format: ## format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-bench: ## measure what docs say of speed; takes some minutes
-	@deploy/setup.sh test
+bench: ## measure what docs say of speed, beside others where there are some; takes some minutes
+	@deploy/setup.sh bench
+	@.venv/bin/python -m bench.supervisor
 	@.venv/bin/python -m bench.topology
 	@.venv/bin/python -m bench.topology --type quorum
 
@@ -37,6 +43,8 @@ lock: ## renew the locked packages from pyproject.toml (needs uv)
 		--no-emit-index-url --no-emit-find-links --upgrade -o requirements.txt
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o requirements-test.txt
+	uv pip compile pyproject.toml --extra test --extra bench --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --no-emit-find-links -c requirements-test.txt --upgrade -o bench/requirements.txt
 
 schema: ## write the JSON Schemas that editors use, and the picture of the topology
 	@.venv/bin/python -m runner schema config > docs/schema/config.json

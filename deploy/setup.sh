@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
-# usage: deploy/setup.sh run|test|tools
+# usage: deploy/setup.sh run|test|bench|tools
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-run}
@@ -65,7 +65,7 @@ make_venv() {
 }
 
 install_packages() {
-    stamp=".venv/.installed-$1"
+    stamp=".venv/.installed-$(printf %s "$1" | tr / -)"
     want=$(cksum <"$1")
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
         return
@@ -129,6 +129,7 @@ install_rabbitmq() {
 make_venv
 case $purpose in
 run) install_packages requirements.txt ;;
+bench) install_packages bench/requirements.txt ;;
 *) install_packages requirements-test.txt ;;
 esac
 
@@ -137,7 +138,7 @@ run)
     # Where it cannot be installed, the runner itself says what else helps.
     if lacks_broker && can_install; then install_rabbitmq; fi
     ;;
-test)
+test | bench)
     # The tests start brokers of their own, so one that already answers is no help here.
     if ! has_rabbitmq; then
         can_install || fail "the tests need rabbitmq-server" "install it as root: apt-get install rabbitmq-server"
