@@ -2,9 +2,9 @@
 
 usage: python -m bench.supervisor [--runs N] [--idle SECONDS]
 
-Each runs as one process with children that write down when they began. Measured are the time from ``kill -9`` of a child to
-the first line of the next one, CPU and memory while nothing happens, how long it takes until all children have begun,
-counted from the first of them, and how many lines of output it takes each second.
+Each runs as one process with children that write down when they began. Measured are the time from ``kill -9`` of a
+child to the first line of the next one, CPU and memory while nothing happens, how long it takes until all children have
+begun, counted from the first of them and from its own start, and how many lines of output it takes each second.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def ours(folder: Path, command: list[str], count: int) -> list[str]:
 
 
 def supervisord(folder: Path, command: list[str], count: int) -> list[str]:
-    """supervisord in the foreground, its children's output in files, as by default."""
+    """Supervisord in the foreground, its children's output in files, as by default."""
     words = " ".join(command)
     (folder / "supervisord.conf").write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={folder}/supervisord.log\npidfile={folder}/pid\nchildlogdir={folder}\n"
@@ -88,7 +88,7 @@ def supervisord(folder: Path, command: list[str], count: int) -> list[str]:
 
 
 def circus(folder: Path, command: list[str], count: int) -> list[str]:
-    """circusd with its default check interval; output to a file."""
+    """Circusd with its default check interval; output to a file."""
     (folder / "circus.ini").write_text(
         f"[circus]\nendpoint = ipc://{folder}/endpoint\npubsub_endpoint = ipc://{folder}/pubsub\n"
         f"[watcher:child]\ncmd = {command[0]}\nargs = {' '.join(command[1:])}\nnumprocesses = {count}\n"
@@ -158,6 +158,12 @@ class Running:
         memory = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0]
         return percent, int(memory) / 1024
 
+    def took(self) -> float:
+        """Seconds that the child took to write its lines."""
+        path = self.begun / "took"
+        self.wait(lambda: path.exists() and path.read_text().endswith(" "))
+        return float(path.read_text())
+
     def close(self) -> None:
         """End it."""
         self.process.send_signal(signal.SIGTERM)
@@ -201,9 +207,7 @@ def measure(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: 
     rates = []
     for _ in range(runs):
         with running(make, 1, LINES) as one:
-            one.wait((one.begun / "took").exists)
-            one.wait(lambda one=one: (one.begun / "took").read_text().endswith(" "))
-            rates.append(LINES / float((one.begun / "took").read_text()))
+            rates.append(LINES / one.took())
     found["lines/s"] = median(rates)
     return found
 
@@ -217,13 +221,13 @@ def main() -> None:
     peers = {"ours": ours, "supervisord": supervisord, "circus": circus}
     table = {}
     for name, make in peers.items():
-        print(f"measuring {name} ...", file=sys.stderr)
+        sys.stderr.write(f"measuring {name} ...\n")
         table[name] = measure(make, options.runs, options.idle)
-    print(f"{'20 children, medians of ' + str(options.runs):<28}" + "".join(f"{name:>14}" for name in table))
+    lines = [f"{f'20 children, medians of {options.runs}':<28}" + "".join(f"{name:>14}" for name in table)]
     for figure in table["ours"]:
         digits = 0 if figure in ("restart ms", "lines/s") else 2
-        cells = "".join(f"{found[figure]:>14,.{digits}f}" for found in table.values())
-        print(f"{figure:<28}{cells}")
+        lines.append(f"{figure:<28}" + "".join(f"{found[figure]:>14,.{digits}f}" for found in table.values()))
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

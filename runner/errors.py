@@ -6,6 +6,8 @@ Messages have one form, lower case and without a full stop:
 
 from __future__ import annotations
 
+from typing import Any
+
 #: Everything stopped as it was asked to.
 EXIT_OK = 0
 #: A service gave up, or something unexpected happened.
@@ -32,6 +34,10 @@ class ConfigError(RunnerError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made of, so that it is the same in another process."""
+        return type(self), (self.faults,)
 
 
 class PluginError(RunnerError):

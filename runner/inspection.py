@@ -15,16 +15,30 @@ from typing import Any
 
 from runner.config.fault import Path as KeyPath
 from runner.config.fault import unknown
-from runner.config.project import Project
+from runner.config.project import CONFIG_FILE, Project, read_project
 from runner.config.settings import is_service_name
 from runner.config.validation import note, validate
-from runner.errors import PluginError
+from runner.errors import ConfigError, PluginError
 from runner.plugins import load_plugin, plugin_names
+from runner.topology.compile import compile_topology
+from runner.topology.model import Objects
 
 #: Stands in a text for the value, which may come from a secret variable: only the document knows how to show it.
 _VALUE = "\x00"
 #: Seconds that importing all plugins may take.
 TIMEOUT = 30
+
+
+def checked_project(folder: Path) -> tuple[Project, Objects]:
+    """The project with everything about it checked that can be without a broker. Raises ConfigError."""
+    project = read_project(folder)
+    check_plugins(project)
+    project.raise_faults()
+    if not project.config.services:
+        raise ConfigError(
+            [f"{CONFIG_FILE}:1: services: none is defined; add one, such as payment: {{consumes: [...]}}"]
+        )
+    return project, compile_topology(project.topology, project.consumed)
 
 
 def check_plugins(project: Project) -> None:

@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from runner.address import Address
 from runner.amqp.admin import Admin, refusal_line
 from runner.amqp.declare import declare
 from runner.amqp.management import Management, ManagementError
+from runner.broker.folder import Folder
+from runner.broker.leftover import find_leftover
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.apply import Consent, apply
@@ -34,6 +37,18 @@ class Examination:
     def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
         """``topology.yaml:14`` for what a change is about."""
         return self.project.topology_line(path_of(thing, self.project.topology))
+
+
+def known_management(project: Project) -> str | None:
+    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
+    folder = Folder(project.var / "broker")
+    if find_leftover(folder) is None:
+        return None  # what its configuration says is of a node that is gone
+    for url in project.config.broker.url:
+        address = Address.of(url)
+        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
+            return found
+    return None
 
 
 def examine(project: Project, management_url: str | None = None, patience: float = 0.0) -> Examination:

@@ -27,6 +27,8 @@ class Depths:
         self._asked: Future[int] | None = None
         self._lock = threading.Lock()
         self._is_started = False
+        self._is_first = True
+        self._waiting: Callable[[], None] | None = None
 
     def ready(self, queues: Sequence[str]) -> int:
         """The ready messages of all these together; those in consumers' hands are not among them.
@@ -48,7 +50,10 @@ class Depths:
     def _ask(self, future: Future[int], queues: Sequence[str]) -> None:
         channel = self._channel
         if channel is None or not channel.is_open:
-            future.set_exception(BrokerAway(self._link.problem or "not connected"))
+            if self._is_first:
+                self._waiting = partial(self._ask, future, queues)  # the first connection is on its way
+            else:
+                future.set_exception(BrokerAway(self._link.problem or "not connected"))
             return
         self._asked, counts = future, list[int]()
         for queue in queues:
@@ -64,7 +69,10 @@ class Depths:
         return count
 
     def _opened(self, channel: Channel) -> None:
-        self._channel = channel
+        self._channel, self._is_first = channel, False
+        if self._waiting is not None:
+            self._waiting()
+            self._waiting = None
 
     def _lost(self, reason: str, _: int) -> None:
         self._channel = None

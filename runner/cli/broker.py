@@ -13,28 +13,15 @@ import click
 
 from runner.address import Address
 from runner.broker.find import Answering, Startable, find_broker
-from runner.broker.folder import Folder
-from runner.broker.leftover import find_leftover
 from runner.config.project import Project
 from runner.errors import BrokerAway
+from runner.reconcile import known_management
 from runner.supervisor.lock import take_lock
 from runner.supervisor.process import Process
 from runner.supervisor.program import Program
 
 #: Seconds for a broker to start, and to stop.
 START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
-
-
-def known_management(project: Project) -> str | None:
-    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
-    folder = Folder(project.var / "broker")
-    if find_leftover(folder) is None:
-        return None  # what its configuration says is of a node that is gone
-    for url in project.config.broker.url:
-        address = Address.of(url)
-        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
-            return found
-    return None
 
 
 @contextlib.contextmanager

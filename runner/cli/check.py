@@ -9,24 +9,9 @@ from pathlib import Path
 import click
 
 from runner.address import Address
-from runner.config.project import CONFIG_FILE, Project, read_project
 from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
-from runner.inspection import check_plugins
-from runner.topology.compile import compile_topology
-from runner.topology.model import Objects
-
-
-def checked_project(folder: Path) -> tuple[Project, Objects]:
-    """The project with everything about it checked that can be without a broker. Raises ConfigError."""
-    project = read_project(folder)
-    check_plugins(project)
-    project.raise_faults()
-    if not project.config.services:
-        raise ConfigError(
-            [f"{CONFIG_FILE}:1: services: none is defined; add one, such as payment: {{consumes: [...]}}"]
-        )
-    return project, compile_topology(project.topology, project.consumed)
+from runner.inspection import checked_project
 
 
 @click.command()

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from runner import __version__
-from runner.cli import check, run
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 
 EPILOG = """
@@ -19,9 +18,10 @@ command line, or changes of plan; 3 something is left to replace or retire; 75 t
 configuration, plugin or topology. --project stands before the command.
 """
 
-#: Commands that need more than ``run`` does, whose start is not to wait for their imports.
+#: The commands; none waits for the imports of another.
 LAZY = {
     "apply": "runner.cli.plan:apply",
+    "check": "runner.cli.check:check",
     "down": "runner.cli.control:down",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
@@ -32,7 +32,9 @@ LAZY = {
     "render": "runner.cli.render:render",
     "restart": "runner.cli.control:restart",
     "route": "runner.cli.route:route",
+    "run": "runner.cli.run:run",
     "scale": "runner.cli.control:scale",
+    "schema": "runner.cli.check:schema",
     "start": "runner.cli.control:start",
     "status": "runner.cli.status:status",
     "stop": "runner.cli.control:stop",
@@ -95,8 +97,3 @@ def main(ctx: click.Context, project: Path) -> None:
     Without a command: run everything.
     """
     ctx.obj = project
-
-
-main.add_command(run.run)
-main.add_command(check.check)
-main.add_command(check.schema)

@@ -14,7 +14,7 @@ from runner.config.project import load_project
 from runner.errors import EXIT_CONFIG
 from runner.reconcile import Examination, bring, examine
 from runner.topology.apply import Consent
-from runner.topology.change import Change, Mark, Plan, counted
+from runner.topology.change import Mark, Plan, change_line
 
 #: Seconds that a broker may take to listen for HTTP after it answers AMQP.
 PATIENCE = 2.0
@@ -29,15 +29,6 @@ _WORDS = {
     Mark.RETIRE: "to retire",
     Mark.UNMANAGED: "not in topology.yaml",
 }
-
-
-def change_line(change: Change) -> str:
-    """One change, for people."""
-    risk = []
-    if change.messages or change.consumers:
-        risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
-    words = "; ".join([*([change.why] if change.why else []), *risk])
-    return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"
 
 
 @click.command(short_help="Show what differs between topology.yaml and the broker.")

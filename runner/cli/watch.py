@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from runner.cli.reload import Outcome, Reload
-from runner.config.project import CONFIG_FILE, TOPOLOGY_FILE
-from runner.plugins import FOLDER
 
+#: What is looked at: the two files, and everything in the folder.
+FILES, FOLDER = ("topology.yaml", "config.yaml"), "plugins"
 #: Seconds between two looks at the files.
 INTERVAL = 0.3
 #: Seconds before a change is tried again that found the broker away.
@@ -46,7 +46,7 @@ class Watch:
             before = now
 
     def _signature(self) -> Signature:
-        files = [self._folder / TOPOLOGY_FILE, self._folder / CONFIG_FILE]
+        files = [self._folder / name for name in FILES]
         plugins = sorted((self._folder / FOLDER).rglob("*"))
         files += [path for path in plugins if path.is_file() and "__pycache__" not in path.parts]
         return tuple(_signature_of(path) for path in files)

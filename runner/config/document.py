@@ -48,7 +48,7 @@ class Document:
         self.file = file
         self.faults: list[Fault] = []
         self.data: dict[str, Any] = {}
-        self._environment = os.environ if environment is None else environment
+        self._environment = dict(os.environ) if environment is None else environment
         self._lines: dict[Path, int] = {}
         self._unexpanded: dict[Path, str] = {}
         self._unknown: set[Path] = set()

@@ -23,6 +23,8 @@ WAITING_TIME = 5.0
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]
+#: States that lead to another one by themselves.
+_MOVING = (State.STARTING, State.STOPPING)
 
 
 class CommandFailed(RunnerError):
@@ -119,10 +121,18 @@ class Commands:
         return {"done": f"{service.name} scaled from {before} to {count}"}
 
     async def _take_over(self) -> Answer:
+        before = {one.name for one in self._failing()}
         if not await _on_thread(self._reload):
             raise CommandFailed("not taken over")
         await self._until_settled(list(self._supervisor.services.values()))
+        await self._until(lambda: not any(one.slot.state in _MOVING for one in self._supervisor.keepers()))
+        if failing := {one.name: one for one in self._failing() if one.name not in before}:
+            told = "; ".join(f"{name} {one.slot.state}: {one.slot.why}" for name, one in failing.items())
+            raise CommandFailed(f"taken over, but {told}")
         return {"done": "taken over"}
+
+    def _failing(self) -> list[Keeper]:
+        return [one for one in self._supervisor.keepers() if one.slot.state in (State.BACKOFF, State.FATAL)]
 
     # Waiting.
 
@@ -148,7 +158,7 @@ class Commands:
 
         try:
             async with asyncio.timeout(WAITING_TIME):
-                await self._until(lambda: all(check(one) or one.slot.state is State.STARTING for one in keepers))
+                await self._until(lambda: all(check(one) or one.slot.state in _MOVING for one in keepers))
         except TimeoutError:
             reason = self._supervisor.waiting_for(service)
             raise CommandFailed(f"{service.name} waits for {reason}; it starts when that is there") from None

@@ -84,3 +84,12 @@ class Plan:
 def counted(number: int, word: str) -> str:
     """``1 message``, ``2 messages``."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def change_line(change: Change) -> str:
+    """One change, for people."""
+    risk = []
+    if change.messages or change.consumers:
+        risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
+    words = "; ".join([*([change.why] if change.why else []), *risk])
+    return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"

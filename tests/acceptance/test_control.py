@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from runner.broker.port import free_port
 from runner.supervisor.protocol import socket_path
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
@@ -87,7 +89,7 @@ def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_
         "from runner import hookimpl\n@hookimpl\ndef start(options, context):\n    raise ValueError('no such table')\n"
         "@hookimpl\ndef handle(message): pass\n",
     )
-    shop.tell("reload")
+    assert "taken over, but broken.1 BACKOFF: exit 1" in shop.tell("reload", code=1)
     shop.runner.wait_for("broken.1 FATAL", 60)
     slot = shop.slots()["broken.1"]
     assert slot["state"] == "FATAL"
@@ -181,6 +183,42 @@ def test_sighup_takes_over_the_files(shop: Shop) -> None:
     shop.runner.process.send_signal(signal.SIGHUP)
     shop.runner.wait_for("files taken over")
     shop.runner.pid_of("payment.2")
+
+
+def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost: Vhost) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(project.folder)
+        os.execve(sys.executable, [sys.executable, "-m", "runner"], {**os.environ, "RABBITMQ_URL": vhost.url})
+    shown = b""
+    while b"everything is RUNNING" not in shown:
+        shown += os.read(terminal, 4096)
+    assert b"\x1b[" in shown, "in colours"
+    os.close(terminal)
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        ended[:] = os.waitpid(pid, os.WNOHANG)
+        return ended[0] == pid
+
+    wait_until(has_ended, 15)
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    assert project.post()[0] == 0
+
+
+def test_while_the_broker_is_away_status_says_what_everything_waits_for(project: Project, tmp_path: Path) -> None:
+    config = project.config()
+    config["broker"]["start"] = "never"
+    project.set_config(config)
+    runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{free_port()}/")
+    runner.wait_for("order_api.1, payment.1, notification.1 WAITING for the broker")
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", "status"],
+        cwd=project.folder, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert re.search(r"payment.1 +WAITING .* waits for 127.0.0.1:\d+: connection refused", done.stdout)
+    assert runner.stop() == 0
 
 
 def test_logs_show_what_was_printed_and_follow_what_comes(shop: Shop) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.check import checked_project
 from runner.errors import ConfigError
+from runner.inspection import checked_project
 
 BROKEN = Path(__file__).parent.parent / "broken"
 SHIPPED = Path(__file__).parent.parent.parent

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from runner import inspection
-from runner.cli.check import checked_project
 from runner.config.project import load_project
 from runner.errors import ConfigError, PluginError
-from runner.inspection import check_plugins
+from runner.inspection import check_plugins, checked_project
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLE = "\nfrom runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    return None\n"

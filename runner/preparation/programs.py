@@ -8,11 +8,11 @@ import resource
 import sys
 
 from runner.broker.find import Container, PrivateNode
-from runner.cli.declaration import FoundBroker
 from runner.config.project import CONFIG_FILE, Project, choose_services
 from runner.config.settings import Service
 from runner.errors import ConfigError
 from runner.plugins import revision_of
+from runner.preparation.declaration import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.program import SLOT, Limits, Program

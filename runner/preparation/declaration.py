@@ -1,14 +1,14 @@
-"""Keep the topology on the broker what the files say, and tell of it in the journal."""
+"""Keep the topology on the broker what the files say, and tell of it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runner.broker.find import Answering, Container, PrivateNode
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused
-from runner.supervisor.journal import Journal
 
 if TYPE_CHECKING:
     from runner.amqp.depth import Depths
@@ -22,12 +22,12 @@ PATIENCE = 5.0
 class Declaration:
     """The project as it runs; ``prepare`` is what its services wait for."""
 
-    def __init__(self, project: Project, broker: FoundBroker, journal: Journal) -> None:
+    def __init__(self, project: Project, broker: FoundBroker, say: Callable[[str, str], None]) -> None:
         #: The project of the moment.
         self.project = project
         # What is prepared for one project must not undo what is taken over from the next.
         self._lock = threading.Lock()
-        self._broker, self._journal = broker, journal
+        self._broker, self._say = broker, say
         self._depths: dict[tuple[str, ...], Depths] = {}
 
     def prepare(self) -> None:
@@ -65,28 +65,26 @@ class Declaration:
 
     def _reconcile(self, project: Project, *, show_created: bool) -> list[str]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
-        from runner.cli.broker import known_management
-        from runner.cli.plan import change_line
-        from runner.reconcile import bring, examine
+        from runner.reconcile import bring, examine, known_management
         from runner.topology.apply import Consent, in_place
-        from runner.topology.change import Mark
+        from runner.topology.change import Mark, change_line
 
-        say, is_ours = self._journal.say, isinstance(self._broker, PrivateNode | Container)
+        say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
         examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
         plan = examination.plan
         for line in (*plan.uncompared, *plan.warnings):
             say(line, "warning")
-        left = bring(examination, Consent(), lambda line: say(f"topology: {line}"))
+        left = bring(examination, Consent(), lambda line: say(f"topology: {line}", "info"))
         shown = plan.of(Mark.CREATE) if show_created else ()
         for change in (*shown, *in_place(plan, Consent(), examination.objects)):
-            say(f"topology: {change_line(change)}")
+            say(f"topology: {change_line(change)}", "info")
         for change, needs in left:
             if change.mark is Mark.RETIRE:
-                say(f"topology: {change_line(change)}; {needs}")
+                say(f"topology: {change_line(change)}; {needs}", "info")
         for change in plan.of(Mark.UNMANAGED):
             if change.why:  # what was ours, and still takes messages
-                say(f"topology: {change_line(change)}")
+                say(f"topology: {change_line(change)}", "info")
         return [
             f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
             for change, needs in left

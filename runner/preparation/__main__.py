@@ -1,0 +1,66 @@
+"""``python -m runner.preparation``: does what ``remote.Preparation`` asks for over its standard input and output."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import threading
+import traceback
+from queue import SimpleQueue
+from typing import Any
+
+from runner.errors import RunnerError
+from runner.preparation.task import Preparer
+
+
+def main() -> None:
+    """Serve until the supervisor is done, or gone."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    connection = socket.socket(fileno=os.dup(0))
+    # Whatever prints goes where errors go; the socket is for answers alone.
+    os.dup2(2, 1)
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    stream = connection.makefile("rwb")
+    order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a socket of its own
+    lock = threading.Lock()
+
+    def send(*answer: Any) -> None:
+        with lock:
+            pickle.dump(answer, stream)
+            stream.flush()
+
+    preparer = Preparer(
+        order,
+        lambda text, level: send("say", text, level),
+        pickle.loads(memory),  # noqa: S301 - what one of us has left with the supervisor
+    )
+    tasks: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()
+    threading.Thread(target=_read, args=(stream, tasks), daemon=True).start()
+    while True:
+        name, arguments = tasks.get()
+        result: Any
+        try:
+            result = getattr(preparer, name)(*arguments)
+        except RunnerError as error:
+            result = error
+        except Exception as error:  # noqa: BLE001 - a bug of ours; it keeps its traceback
+            result = RunnerError("".join(traceback.format_exception(error)).rstrip())
+        send("return", result, pickle.dumps(preparer.memory))
+
+
+def _read(stream: Any, tasks: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:
+    # On a thread, so that the end of the supervisor is seen while a task is at work.
+    try:
+        while True:
+            tasks.put(pickle.load(stream))  # noqa: S301 - from the supervisor, over a socket of its own
+    except (EOFError, OSError):
+        # With whatever it has started itself.
+        os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The supervisor's side of the process that prepares: it is started when something is to be done, and ends after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from runner.errors import BrokerError
+from runner.supervisor.program import Program
+
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was given on the command line."""
+
+    folder: str
+    services: tuple[str, ...]
+    log_format: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the files ask for."""
+
+    programs: Sequence[Program]
+    exits_on_fatal: bool
+    #: Of log files: bytes of each, and how many are kept; None for none.
+    logs: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The broker: what is to run for it, and words for people."""
+
+    programs: Sequence[Program]
+    words: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What runs from now on, and a line for each thing that would have to be replaced on the broker."""
+
+    programs: Sequence[Program]
+    left: Sequence[str]
+
+
+class Preparation:
+    """Calls the tasks of ``Preparer`` in its process; from any thread, one at a time. Errors are raised here."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        #: Told of what people should know; the last thing said before there was anybody to tell is lost to nobody.
+        self.say: Say = lambda text, level: None
+        #: Whether it goes on running, because it is asked again and again.
+        self.stays = False
+        self._lock = threading.Lock()
+        self._memory = pickle.dumps(None)
+        self._process: subprocess.Popen[bytes] | None = None
+        # The first task needs it, and it takes longest to get there.
+        self._start()
+
+    def begin(self) -> Begun:
+        """See ``Preparer.begin``; the process stays for what follows."""
+        return cast(Begun, self._call("begin"))
+
+    def find(self) -> Found:
+        """See ``Preparer.find``; the process stays for what follows."""
+        return cast(Found, self._call("find"))
+
+    def prepare(self) -> None:
+        """See ``Preparer.prepare``."""
+        self._call("prepare", is_last=True)
+
+    def take_over(self) -> Taken:
+        """See ``Preparer.take_over``."""
+        return cast(Taken, self._call("take_over", is_last=True))
+
+    def ready_messages(self, service: str) -> int:
+        """See ``Preparer.ready_messages``."""
+        self.stays = True
+        return cast(int, self._call("ready_messages", service))
+
+    def close(self) -> None:
+        """End the process and what it runs itself, whatever it is at: every task may be interrupted at any point."""
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _call(self, task: str, *arguments: Any, is_last: bool = False) -> Any:
+        with self._lock:
+            process = self._process or self._start()
+            try:
+                result = self._converse(task, arguments)
+            except (EOFError, OSError):
+                self._process = None
+                code = process.wait()
+                self._stream.close()
+                raise BrokerError(f"what reads the files and declares the topology has ended with {code}") from None
+            if isinstance(result, Exception):
+                raise result
+            if is_last and not self.stays:
+                self._process = None
+                self._stream.close()
+                process.wait()
+            return result
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # In this session, which tells it from what services left behind; in a group of its own, because Ctrl-C is
+            # for the supervisor alone to act on.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "runner.preparation"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                process_group=0,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        with ours:
+            self._stream = ours.makefile("rwb")
+        self._send((self._order, self._memory))
+        return self._process
+
+    def _converse(self, task: str, arguments: tuple[Any, ...]) -> Any:
+        self._send((task, arguments))
+        while True:
+            kind, *rest = pickle.load(self._stream)  # noqa: S301 - from a process of our own, over a socket of our own
+            if kind == "say":
+                self.say(*rest)
+            else:
+                result, self._memory = rest
+                return result
+
+    def _send(self, value: Any) -> None:
+        pickle.dump(value, self._stream)
+        self._stream.flush()

@@ -1,0 +1,106 @@
+"""The tasks: read and check the files, find the broker, declare the topology, take over what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.address import Address
+from runner.broker.find import Answering, PrivateNode, find_broker
+from runner.config.project import CONFIG_FILE, Project
+from runner.errors import BrokerAway, RunnerError
+from runner.inspection import checked_project
+from runner.preparation.declaration import Declaration, FoundBroker
+from runner.preparation.programs import broker_program, programs_of
+from runner.preparation.remote import Begun, Found, Order, Taken
+from runner.supervisor.program import Program
+from runner.topology.model import Objects
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one such process leaves to the next."""
+
+    project: Project
+    broker: FoundBroker | None
+
+
+class Preparer:
+    """Does what it is told to, one thing after the other; ``say`` gets what people should know of it."""
+
+    def __init__(self, order: Order, say: Callable[[str, str], None], memory: Memory | None = None) -> None:
+        self._order, self._say = order, say
+        self._folder = Path(order.folder)
+        self._declaration: Declaration | None = None
+        self._project: Project | None = None
+        self._broker: FoundBroker | None = None
+        if memory is not None:
+            self._project, self._broker = memory.project, memory.broker
+
+    @property
+    def memory(self) -> Memory | None:
+        """What the next process must know; None before there is anything."""
+        return None if self._project is None else Memory(self._project, self._broker)
+
+    @property
+    def project(self) -> Project:
+        """The project as it runs."""
+        assert self._project is not None  # noqa: S101 - for the type checker: begin() came first
+        return self._project
+
+    def begin(self) -> Begun:
+        """Read and check everything. Raises ConfigError with every fault."""
+        self._project, objects = checked_project(self._folder)
+        runner = self.project.config.runner
+        logs = None if runner.logs is None else (runner.logs.max_size, runner.logs.keep)
+        return Begun(self._programs(objects), runner.on_fatal == "exit", logs)
+
+    def find(self) -> Found:
+        """Find the broker, or what to start as one. Raises RunnerError where there is none and none may come."""
+        settings = self.project.config.broker
+        try:
+            self._broker = find_broker(settings.url, settings.start, self.project.var / "broker")
+        except BrokerAway as error:
+            self._broker = error  # it may come yet: the services wait for it
+        return Found(broker_program(self._broker), self._broker_words(self._broker))
+
+    def prepare(self) -> None:
+        """Declare the topology. Raises BrokerError or DeclarationRefused."""
+        self._declared().prepare()
+
+    def take_over(self) -> Taken:
+        """Take over what the files say now. Where it raises a RunnerError, nothing has changed."""
+        project, objects = checked_project(self._folder)
+        for part in ("broker", "runner"):
+            if getattr(project.config, part) != getattr(self.project.config, part):
+                number = project.config_document.line((part,))
+                raise RunnerError(
+                    f"{CONFIG_FILE}:{number}: {part}: is taken at the start; stop the runner and start it"
+                )
+        programs = programs_of(project, objects, self._order.services, self._order.log_format)
+        left = self._declared().take_over(project)
+        self._project = project
+        return Taken(programs, left)
+
+    def ready_messages(self, service: str) -> int:
+        """The messages that wait in a service's queues. Raises BrokerError."""
+        return self._declared().ready_messages(service)
+
+    def _declared(self) -> Declaration:
+        if self._declaration is None:
+            assert self._broker is not None  # noqa: S101 - for the type checker: find() came first
+            self._declaration = Declaration(self.project, self._broker, self._say)
+        return self._declaration
+
+    def _programs(self, objects: Objects) -> list[Program]:
+        return programs_of(self.project, objects, self._order.services, self._order.log_format)
+
+    def _broker_words(self, broker: FoundBroker) -> str:
+        if isinstance(broker, BrokerAway):
+            return str(broker)
+        if isinstance(broker, Answering):
+            return f"using the RabbitMQ that answers on {Address.of(broker.url)}"
+        how = "a private RabbitMQ" if isinstance(broker, PrivateNode) else "RabbitMQ in a container"
+        where = self.project.var / "broker"
+        return f"no broker answers: starting {how} on {Address.of(broker.url)}, its data in {where}"

@@ -1,0 +1,100 @@
+"""The process that reads the files and declares the topology for the supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.errors import BrokerError, ConfigError
+from runner.preparation.remote import Order, Preparation
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+from tests.supervised import descendants, is_gone
+
+
+@pytest.fixture
+def prepared(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    one = Preparation(Order(str(project.folder), (), "text"))
+    one.begin()
+    one.find()
+    yield one
+    one.close()
+
+
+def pid_of(preparation: Preparation) -> int:
+    assert preparation._process is not None
+    return preparation._process.pid
+
+
+def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
+    prepared: Preparation, project: Project, vhost: Vhost
+) -> None:
+    said: list[tuple[str, str]] = []
+    prepared.say = lambda text, level: said.append((text, level))
+    first = pid_of(prepared)
+    prepared.prepare()
+    assert not Path(f"/proc/{first}").exists()
+    assert "payment.order.created" in vhost.queues()
+    # What is saved meanwhile is not declared before it is taken over.
+    topology = project.topology()
+    topology["queues"]["new"] = {}
+    project.set_topology(topology)
+    vhost.delete_queue("unrouted.all")
+    prepared.prepare()
+    assert "unrouted.all" in vhost.queues()
+    assert "new" not in vhost.queues()
+    taken = prepared.take_over()
+    assert taken.left == []
+    assert "new" in vhost.queues()
+    assert ("topology: + queue    new  quorum", "info") in said
+
+
+def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, project: Project) -> None:
+    prepared.prepare()
+    (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")
+    with pytest.raises(ConfigError) as caught:
+        prepared.take_over()
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["config.yaml", "config.yaml"]
+    assert caught.value.exit_code == 78
+
+
+def test_one_that_is_killed_is_an_error_and_the_next_one_goes_on(prepared: Preparation, vhost: Vhost) -> None:
+    os.kill(pid_of(prepared), signal.SIGKILL)
+    with pytest.raises(BrokerError, match="has ended with -9"):
+        prepared.prepare()
+    prepared.prepare()
+    assert "payment.order.created" in vhost.queues()
+
+
+def test_it_stays_while_it_is_asked_again_and_again(prepared: Preparation) -> None:
+    prepared.prepare()
+    assert prepared.ready_messages("payment") == 0
+    pid = pid_of(prepared)
+    prepared.take_over()
+    assert prepared.ready_messages("payment") == 0
+    assert pid_of(prepared) == pid
+
+
+def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project, vhost: Vhost) -> None:
+    project.plugin("slow", "import time\ntime.sleep(600)\n")
+    config = project.config()
+    config["services"]["slow"] = {"consumes": ["unrouted.all"]}
+    project.set_config(config)
+    source = "import sys; from runner.preparation.remote import *; Preparation(Order(sys.argv[1], (), 'text')).begin()"
+    supervisor = subprocess.Popen([sys.executable, "-c", source, str(project.folder)])
+
+    def below() -> list[int]:
+        return list(descendants(supervisor.pid))
+
+    # The process that prepares, and the one in which it checks the plugins.
+    pids = wait_until(lambda: below() if len(below()) == 2 else None, 10)
+    supervisor.kill()
+    supervisor.wait()
+    wait_until(lambda: all(is_gone(pid) for pid in pids), 3)
