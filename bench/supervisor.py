@@ -51,14 +51,14 @@ while True:
 HOST = """
 import json, sys
 from pathlib import Path
-from runner.supervisor.console import Console
-from runner.supervisor.control import Control
-from runner.supervisor.command import Commands
-from runner.supervisor.journal import Journal
+from runner.supervisor.output.console import Console
+from runner.supervisor.control.server import Control
+from runner.supervisor.control.command import Commands
+from runner.supervisor.output.journal import Journal
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Program
-from runner.supervisor.upkeep import Upkeep
-from runner.supervisor.usage import Sampler
+from runner.supervisor.control.upkeep import Upkeep
+from runner.supervisor.control.usage import Sampler
 
 command, count = json.loads(sys.argv[1])
 journal, sampler = Journal(Console()), Sampler()

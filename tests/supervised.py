@@ -14,15 +14,16 @@ from tests.running import Runner
 HOST = """
 import json, sys
 from pathlib import Path
-from runner.supervisor import guardian, policy, state, upkeep
-from runner.supervisor.command import Commands
-from runner.supervisor.console import Console
-from runner.supervisor.control import Control
-from runner.supervisor.journal import Journal
+from runner.supervisor import policy, state
+from runner.supervisor.control import upkeep
+from runner.supervisor.control.command import Commands
+from runner.supervisor.output.console import Console
+from runner.supervisor.control.server import Control
+from runner.supervisor.output.journal import Journal
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Limits, Program
-from runner.supervisor.usage import Sampler
+from runner.supervisor.control.usage import Sampler
 
 PRELUDE = '''
 import faulthandler, os, signal, socket, subprocess, sys, time

@@ -17,7 +17,7 @@ from runner.config.project import Project
 from runner.errors import BrokerAway
 from runner.reconcile import known_management
 from runner.supervisor.lock import take_lock
-from runner.supervisor.process import Process
+from runner.supervisor.process.process import Process
 from runner.supervisor.program import Program
 
 #: Seconds for a broker to start, and to stop.

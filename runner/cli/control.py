@@ -12,7 +12,7 @@ import click
 from runner.cli.client import ask, wait_gone
 from runner.cli.terminal import has_colour
 from runner.errors import RunnerError
-from runner.supervisor.line import Line, TextForm, json_form
+from runner.supervisor.output.line import Line, TextForm, json_form
 
 #: As wide as most slots' names are.
 WIDTH = 14

@@ -8,7 +8,7 @@ from enum import Enum
 
 from runner.errors import BrokerError, RunnerError
 from runner.preparation.remote import Preparation
-from runner.supervisor.journal import Journal
+from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
 

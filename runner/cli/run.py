@@ -44,16 +44,16 @@ def _supervise(
 ) -> int:
     from runner.cli.reload import Outcome, Reload
     from runner.cli.watch import Watch
-    from runner.supervisor.command import Commands
-    from runner.supervisor.console import Console
-    from runner.supervisor.control import Control
-    from runner.supervisor.journal import Journal
-    from runner.supervisor.logfile import LogFiles
+    from runner.supervisor.control.command import Commands
+    from runner.supervisor.control.server import Control
+    from runner.supervisor.control.upkeep import Upkeep
+    from runner.supervisor.control.usage import Sampler
     from runner.supervisor.loop import Supervisor
+    from runner.supervisor.output.console import Console
+    from runner.supervisor.output.journal import Journal
+    from runner.supervisor.output.logfile import LogFiles
+    from runner.supervisor.output.writer import Writer
     from runner.supervisor.transition import Listener, history
-    from runner.supervisor.upkeep import Upkeep
-    from runner.supervisor.usage import Sampler
-    from runner.supervisor.writer import Writer
 
     var, programs = folder / "var", [*found.programs, *begun.programs]
     width = max(len(f"{one.service}.{one.instances}") for one in programs)

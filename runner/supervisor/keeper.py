@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runner.supervisor.child import Child
 from runner.supervisor.event import (
     Beat,
     Event,
@@ -24,9 +23,10 @@ from runner.supervisor.event import (
     Stop,
     Tick,
 )
-from runner.supervisor.guard import Guard
-from runner.supervisor.journal import Journal
-from runner.supervisor.listener import Listeners
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.process.child import Child
+from runner.supervisor.process.guard import Guard
+from runner.supervisor.process.listener import Listeners
 from runner.supervisor.program import Program
 from runner.supervisor.state import Action, Slot, State, step
 from runner.supervisor.transition import Listener, Transition

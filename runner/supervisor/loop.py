@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.gate import Gate
-from runner.supervisor.guard import Guard
-from runner.supervisor.journal import Journal
 from runner.supervisor.keeper import Keeper, Means
-from runner.supervisor.listener import Listeners
 from runner.supervisor.order import may_stop, verdict, waits_for
-from runner.supervisor.orphan import Orphans
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.process.guard import Guard
+from runner.supervisor.process.listener import Listeners
+from runner.supervisor.process.orphan import Orphans
 from runner.supervisor.program import Program
 from runner.supervisor.service import Service
 from runner.supervisor.state import State

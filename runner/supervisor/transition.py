@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runner.supervisor.line import Line
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.writer import Writer
 from runner.supervisor.state import Slot, State, describe_exit
-from runner.supervisor.writer import Writer
 
 
 @dataclass(frozen=True)

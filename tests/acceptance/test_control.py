@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from runner.broker.port import free_port
-from runner.supervisor.protocol import socket_path
+from runner.supervisor.control.protocol import socket_path
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.supervisor import lines, writer
-from runner.supervisor.console import Console
-from runner.supervisor.journal import Journal
-from runner.supervisor.lines import LineSplitter
+from runner.supervisor.output import writer
+from runner.supervisor.output.console import Console
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.process import lines
+from runner.supervisor.process.lines import LineSplitter
 
 TIMEOUT = 10.0
 CLOCK = r"\d\d:\d\d:\d\d "

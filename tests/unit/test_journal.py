@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner.supervisor import journal as module
-from runner.supervisor.journal import Journal
-from runner.supervisor.line import Line
-from runner.supervisor.logfile import LogFiles
+from runner.supervisor.output import journal as module
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.logfile import LogFiles
 
 TIMEOUT = 10.0
 

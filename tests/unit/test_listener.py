@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from runner.supervisor.listener import Listeners
+from runner.supervisor.process.listener import Listeners
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from runner.supervisor.line import Line, TextForm, json_form
-from runner.supervisor.writer import Writer
+from runner.supervisor.output.line import Line, TextForm, json_form
+from runner.supervisor.output.writer import Writer
 
 
 class Console(Writer):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from runner.supervisor.line import Line
+from runner.supervisor.output.line import Line
 
 #: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 5000

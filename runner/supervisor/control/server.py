@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.supervisor.command import CommandFailed, Commands
-from runner.supervisor.follow import Answer, Send
-from runner.supervisor.journal import Journal
-from runner.supervisor.protocol import MAX_REQUEST, VERSION, socket_path
+from runner.supervisor.control.command import CommandFailed, Commands
+from runner.supervisor.control.follow import Answer, Send
+from runner.supervisor.control.protocol import MAX_REQUEST, VERSION, socket_path
+from runner.supervisor.output.journal import Journal
 
 #: Seconds for a client to send its request, and to read what is sent to it.
 REQUEST_TIME, READ_TIME = 5.0, 30.0

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from runner.errors import RunnerError
 from runner.supervisor.autoscale import Trend, follow
+from runner.supervisor.control.usage import Sampler, memory
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.service import Service
 from runner.supervisor.state import State
-from runner.supervisor.usage import Sampler, memory
 
 #: Seconds between two looks at the processes, and at the queues where a service follows them.
 LOOK, POLL = 5.0, 1.0

@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from runner.supervisor.line import Line
-from runner.supervisor.writer import Writer
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.writer import Writer
 
 #: What is remembered of each slot: lines, and their bytes.
 MAX_LINES = 500

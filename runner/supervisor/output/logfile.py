@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from runner.supervisor.line import Line, json_form
-from runner.supervisor.writer import Writer
+from runner.supervisor.output.line import Line, json_form
+from runner.supervisor.output.writer import Writer
 
 
 class LogFiles(Writer):

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from runner.supervisor import guardian
-from runner.supervisor.process import INSTANCE
+from runner.supervisor.process import guardian
+from runner.supervisor.process.process import INSTANCE
 
 #: Seconds before a guardian that ended is started again, so that one that cannot run does not spin.
 RESTART_DELAY = 0.2

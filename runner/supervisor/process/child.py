@@ -9,8 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 
 from runner.record import Counts
-from runner.supervisor.lines import LineReader
-from runner.supervisor.process import Process
+from runner.supervisor.process.lines import LineReader
+from runner.supervisor.process.process import Process
 from runner.supervisor.program import Program
 
 #: Seconds for the rest of a dead child's output; a grandchild that escaped may hold the pipe open for ever.

@@ -10,9 +10,9 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 
-from runner.supervisor.guard import Guard
-from runner.supervisor.guardian import Found, process, processes, variable
-from runner.supervisor.process import INSTANCE
+from runner.supervisor.process.guard import Guard
+from runner.supervisor.process.guardian import Found, process, processes, variable
+from runner.supervisor.process.process import INSTANCE
 
 #: Seconds after a child's end until what it left is looked for, so that its own end is known first.
 SWEEP_DELAY = 0.1

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.supervisor.follow import Answer, Followed, Send, line_object
+from runner.supervisor.control.follow import Answer, Followed, Send, line_object
+from runner.supervisor.control.status import status_of
+from runner.supervisor.control.usage import Sampler
 from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.service import Service
 from runner.supervisor.state import State
-from runner.supervisor.status import status_of
-from runner.supervisor.usage import Sampler
 
 #: Seconds that a start waits for what a slot itself waits for, before it is said and left to it.
 WAITING_TIME = 5.0

@@ -6,11 +6,11 @@ import os
 import time
 from typing import Any
 
+from runner.supervisor.control.usage import Sampler
 from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.service import Service
 from runner.supervisor.state import State, describe_exit
-from runner.supervisor.usage import Sampler
 
 #: Lines of a slot that failed.
 LAST_LINES = 5

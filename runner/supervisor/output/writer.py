@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
-from runner.supervisor.line import Line
+from runner.supervisor.output.line import Line
 
 #: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 10_000

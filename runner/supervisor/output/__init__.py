@@ -1,0 +1,1 @@
+"""Everybody's lines: to a terminal, to files, and to who asks for the latest."""

@@ -1,0 +1,1 @@
+"""One child process, what comes from it, and what it leaves behind."""
