@@ -1,6 +1,6 @@
 """The child's end of the socket to its supervisor: words up, listening sockets and end-of-file down.
 
-The words are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``, ``STOPPING=1``, one per line.
+The words are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``, one per line.
 ``LISTEN=ADDRESS PORT`` asks for a socket that listens there, which outlives this process. End-of-file means that the
 supervisor is gone, however it went; the child then stops by itself.
 """
@@ -21,6 +21,24 @@ VARIABLE = "FASTCOMMERCE_LIFELINE"
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
 #: Seconds that the supervisor may take to answer.
 ANSWER_TIMEOUT = 5.0
+
+
+#: Connections that may wait while no instance accepts any, as during a restart.
+BACKLOG = 1024
+
+
+def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.socket:
+    """A socket that listens on a numeric address and does not block. Raises OSError.
+
+    Not blocking, because several processes may share it: whoever finds that another one has accepted must not wait.
+    ``reuse`` lets it have a port that another socket of ours has (SO_REUSEPORT, socket(7)).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse)
+    if reuse:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    listener.setblocking(False)
+    return listener
 
 
 class Lifeline:
@@ -59,10 +77,7 @@ class Lifeline:
         Raises OSError where it cannot be had.
         """
         if self._connection is None:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, port), family=family, backlog=1024)
-            listener.setblocking(False)
-            return listener
+            return listening_socket(host, port)
         with self._asking:
             self.send(f"LISTEN={host} {port}")
             try:

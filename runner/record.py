@@ -67,6 +67,6 @@ class RecordFile:
         """The counts of this moment."""
         return Counts(*_ALL.unpack_from(self._memory, 0))
 
-    def given(self) -> None:
-        """The process has its descriptor: close ours."""
+    def close(self) -> None:
+        """The process has its descriptor: close ours, and go on reading."""
         os.close(self.descriptor)

@@ -23,19 +23,29 @@ class NoRunner(RunnerError):
     """No runner works in this folder."""
 
 
-def ask(folder: Path, command: str, **request: Any) -> Iterator[dict[str, Any]]:
+class EndedMeanwhile(NoRunner):
+    """It ended before its last answer."""
+
+
+def ask(folder: Path, command: str, *, patience: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:
     """Send one request to the folder's runner; yields each answer, the last one last.
 
-    Raises NoRunner where there is none, and RunnerError with the reason where it could not do it.
+    Raises NoRunner where there is none or it ended meanwhile, and RunnerError with the reason where it could not do it
+    or does not answer for ``patience`` seconds.
     """
+    has_ended = True
     with _connected(folder) as connection:
+        connection.settimeout(patience)
         connection.sendall(json.dumps({"version": VERSION, "command": command, **request}).encode() + b"\n")
         with connection.makefile("rb") as stream:
             for raw in stream:
                 answer = json.loads(raw)
                 if answer.get("ok") is False:
                     raise RunnerError(str(answer["error"]))
+                has_ended = "ok" not in answer
                 yield answer
+    if has_ended:
+        raise EndedMeanwhile(f"the runner in {folder.resolve()} ended meanwhile; look at its output")
 
 
 def wait_gone(folder: Path) -> None:
@@ -72,5 +82,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
         connection.settimeout(None)
         try:
             yield connection
+        except TimeoutError:
+            raise RunnerError(f"{var}: the runner here does not answer; look at it, and at its output") from None
         except ConnectionError:
-            return  # it ended meanwhile
+            return  # it ended meanwhile, as the caller sees

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from runner.cli.client import ask, wait_gone
+from runner.cli.client import EndedMeanwhile, ask, wait_gone
 from runner.cli.terminal import has_colour
-from runner.errors import RunnerError
 from runner.supervisor.output.line import Line, TextForm, json_form
 
 #: As wide as most slots' names are.
@@ -81,8 +80,10 @@ def reload(folder: Path) -> None:
 @click.pass_obj
 def down(folder: Path) -> None:
     """Stop the runner that runs here, with all its services, and wait until it has ended."""
-    _tell(folder, "down")
-    wait_gone(folder)
+    try:
+        _tell(folder, "down")
+    except EndedMeanwhile:
+        wait_gone(folder)
 
 
 @click.command(short_help="Show what services printed.")
@@ -102,14 +103,10 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, as_json: bo
 
 def _tell(folder: Path, command: str, **request: Any) -> None:
     form = TextForm(colour=has_colour(), width=8)
-    answer: dict[str, Any] = {}
     for answer in ask(folder, command, **request):
         _show(answer, form)
-    if command == "down":
-        return
-    if "ok" not in answer:
-        raise RunnerError("the runner ended meanwhile; look at its output")
-    click.secho(answer["done"], fg="green" if has_colour() else None)
+        if "done" in answer:
+            click.secho(answer["done"], fg="green" if has_colour() else None)
 
 
 def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:

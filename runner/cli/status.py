@@ -16,6 +16,8 @@ from runner.errors import EXIT_FAILURE, EXIT_OK
 
 #: Seconds between two looks with --watch.
 INTERVAL = 1.0
+#: Seconds for the runner to answer.
+PATIENCE = 10.0
 _HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "IN HAND", "WHY")
 _RIGHT = range(2, 9)
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
@@ -34,7 +36,7 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
     """
     while True:
         try:
-            (found,) = ask(folder, "status")
+            (found,) = ask(folder, "status", patience=PATIENCE)
         except NoRunner as error:
             if not watch:
                 raise
@@ -46,7 +48,9 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
             text = found["error"] if "error" in found else _text(found)
             click.echo((_CLEAR if watch and sys.stdout.isatty() else "") + text)
         if not watch:
-            sys.exit(EXIT_OK if all(_is_well(slot) for slot in found["slots"]) else EXIT_FAILURE)
+            sys.exit(
+                EXIT_OK if all(_is_well(slot) for slot in found["slots"] if slot["role"] == "holder") else EXIT_FAILURE
+            )
         sys.stdout.flush()
         time.sleep(INTERVAL)
 

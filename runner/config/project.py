@@ -19,6 +19,8 @@ from runner.errors import ConfigError
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
+#: What the runner itself and a broker of its own are called in logs and commands.
+RESERVED = ("broker", "runner")
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
         if not is_service_name(name):
             text = f"not a service name, {name!r}; allowed: lower-case letters, digits, _ and -"
             document.fault(("services", name), text)
+        elif name in RESERVED:
+            document.fault(("services", name), f"a reserved name, {name!r}; allowed: any but {', '.join(RESERVED)}")
     _check_dependencies(config, document)
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own

@@ -15,6 +15,26 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 RESERVED = "FASTCOMMERCE_"
 
 Positive = Annotated[Duration, Field(gt=0)]
+#: Shorter ones would end what is only busy for a moment.
+AtLeastASecond = Annotated[Duration, Field(ge=1)]
+
+
+def _check_zero_or_second(seconds: float) -> float:
+    if 0 < seconds < 1:
+        raise ValueError("too short; allowed: 1s or more, or 0s for never")
+    return seconds
+
+
+ZeroOrSecond = Annotated[Duration, AfterValidator(_check_zero_or_second)]
+
+
+def _check_text(text: str) -> str:
+    if "\0" in text:
+        raise Unshown("holds a zero character; allowed: any other text")
+    return text
+
+
+Text = Annotated[StrictStr, AfterValidator(_check_text)]
 
 
 def _check_variable(name: str) -> str:
@@ -34,7 +54,7 @@ class Backoff(Part):
     max: Positive = Field("30s", validate_default=True, description="The longest delay.")
     jitter: float = Field(0.5, ge=0, le=1, description="Each delay is shortened by a random part, up to this one.")
     reset_after: Positive = Field(
-        "60s", validate_default=True, description="Being ready for so long makes earlier failures forgotten."
+        "60s", validate_default=True, description="Being ready for so long makes the next delay the first one again."
     )
 
     def longest_delays(self, count: int) -> float:
@@ -74,23 +94,23 @@ class Supervision(Part):
     backoff: Backoff = Field(Backoff(), description="The delay before a restart.")
     restart_limit: RestartLimit = Field(RestartLimit(), description="When it is given up.")
     depends_on: list[StrictStr] = Field([], description="Services that are ready before it starts.")
-    start_timeout: Positive = Field("30s", validate_default=True, description="How long it may take to be ready.")
+    start_timeout: AtLeastASecond = Field("30s", validate_default=True, description="How long it may take to be ready.")
     stop_timeout: Positive = Field(
         "6s", validate_default=True, description="How long it may take to stop before it is killed."
     )
-    watchdog: Duration = Field(
+    watchdog: ZeroOrSecond = Field(
         "30s",
         validate_default=True,
         description="Without a sign of life for so long it is hung, and killed; 0s: never.",
     )
-    handler_timeout: Duration = Field(
+    handler_timeout: ZeroOrSecond = Field(
         "5m", validate_default=True, description="How long one message may take before it counts as hung; 0s: for ever."
     )
     autoscale: Autoscale | None = Field(None, description="Let the number of instances follow the queues.")
     memory_max: Size | None = Field(None, description="An instance that takes more memory is replaced: 256MiB.")
     nice: StrictInt = Field(0, ge=-20, le=19, description="Scheduling priority; more is less.")
     open_files: StrictInt | None = Field(None, ge=64, description="How many files and sockets it may have open.")
-    env: dict[Variable, StrictStr] = Field({}, description="Environment variables for it.")
+    env: dict[Variable, Text] = Field({}, description="Environment variables for it.")
     user: StrictStr | None = Field(None, description="Whose rights it has, where the runner is root.")
 
     @model_validator(mode="after")

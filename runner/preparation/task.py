@@ -85,6 +85,8 @@ class Preparer:
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError."""
+        if service not in self.project.config.services:
+            raise RunnerError(f"no service {service!r} any more")
         return self._declared().ready_messages(service)
 
     def _declared(self) -> Declaration:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +29,11 @@ from runner.supervisor.process.child import Child
 from runner.supervisor.process.guard import Guard
 from runner.supervisor.process.listener import Listeners
 from runner.supervisor.program import Program
-from runner.supervisor.state import Action, Slot, State, step
-from runner.supervisor.transition import Listener, Transition
+from runner.supervisor.state import ENDED, Action, Slot, State, step
+from runner.supervisor.transition import Listener, Role, Transition
 
-_OVER = (State.STOPPED, State.EXITED, State.FATAL)
+#: Seconds that a listening socket is held while no process accepts: those who wait longer have given up.
+HOLD = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Keeper:
         self.started_at: float | None = None
         #: Whether its process is to be replaced although its program is the same.
         self.is_stale = False
-        #: Whether it is to take the place of another one once it is ready.
-        self.is_fresh = False
+        #: What it is to its slot.
+        self.role = Role.HOLDER
         #: Whether people were told that it runs.
         self.is_announced = False
         self._addresses: set[str] = set()
@@ -87,7 +89,7 @@ class Keeper:
     @property
     def is_over(self) -> bool:
         """Whether it has no process and wants none."""
-        return self.slot.state in _OVER
+        return self.slot.state in ENDED
 
     def start(self) -> None:
         """A process is wanted here."""
@@ -109,12 +111,14 @@ class Keeper:
     def run(self, program: Program) -> None:
         """Run another program here: at once where the process would be the same one, otherwise after its end."""
         is_same = program.is_same_process(self.program) and not self.is_stale
-        self.program = program
+        self.program, self.is_stale = program, False
         self.slot = replace(self.slot, policy=program.policy)
-        if not is_same and self.slot.wanted:
-            self.is_stale = False
-            self._feed(Stop())
-            self._feed(Start())
+        if not is_same:
+            # What the other one did is nothing to this one.
+            self.slot = replace(self.slot, attempt=0, failures=(), unready=0)
+            if self.slot.wanted:
+                self._feed(Stop())
+                self._feed(Start())
 
     def _feed(self, event: Event) -> None:
         now = time.monotonic()
@@ -127,7 +131,7 @@ class Keeper:
             if self.is_over:
                 self._addresses.clear()
                 self._means.listeners.keep_only(self, set())
-            self._means.on_transition(Transition(before, self.slot, time.time(), now, self.is_fresh))
+            self._means.on_transition(Transition(before, self.slot, time.time(), now, self.role))
         for action in actions:
             self._perform(action)
 
@@ -167,8 +171,9 @@ class Keeper:
                 means.loop, self.program, self.name, instance,
                 self._on_words, partial(means.journal.child, self.name), self._on_exit,
             )  # fmt: skip
-        except OSError as error:
-            self._feed(SpawnFailed(f"{self.program.command[0]}: {error.strerror}", random.random()))
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            self._feed(SpawnFailed(f"{self.program.command[0]}: {reason}", random.random()))
             means.loop.call_soon(means.on_change)
             return
         self.started_at = time.monotonic()
@@ -180,8 +185,14 @@ class Keeper:
         self._means.guard.remove(self.child.pid)
         self.child, self.started_at, self.status = None, None, ""
         self._feed(Exited(code, random.random()))
+        if self._addresses:
+            self._means.loop.call_later(HOLD, self._let_go)
         self._means.on_exit(self, code)
         self._means.on_change()
+
+    def _let_go(self) -> None:
+        if self.slot.state is not State.RUNNING and not (self.child is not None and self._addresses):
+            self._means.listeners.keep_only(self, set())
 
     def _on_words(self, lines: Sequence[bytes]) -> None:
         for line in lines:

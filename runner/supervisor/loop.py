@@ -77,7 +77,7 @@ class Supervisor:
         """Wait until something has happened."""
         if self._changed is None:
             self._changed = self.loop.create_future()
-        await self._changed
+        await asyncio.shield(self._changed)  # others wait for it too
 
     def keepers(self) -> list[Keeper]:
         """Every slot, and what comes and goes beside them."""
@@ -148,9 +148,9 @@ class Supervisor:
                     keeper.go()
         needed = [one for one in self.services.values() if not one.program.after_prepare]
         others = {name: one for name, one in self.services.items() if one.program.after_prepare}
-        if any(keeper.slot.state is State.FATAL for one in needed for keeper in one.everyone()):
+        if any(one.is_given_up and not one.is_ready for one in needed):
             self.stop("what the services need could not be started", EXIT_FAILURE)
-        elif self._exits_on_fatal and any(keeper.slot.state is State.FATAL for keeper in self.keepers()):
+        elif self._exits_on_fatal and any(one.is_given_up for one in self.services.values()):
             self.stop("a service was given up", EXIT_FAILURE)
         elif (end := verdict(others, is_open=self._gate.is_open)) is not None:
             self.stop(end[0], EXIT_FAILURE if end[1] else EXIT_OK)
@@ -165,7 +165,7 @@ class Supervisor:
     def _advance_stop(self) -> None:
         services = {name: one for name, one in self.services.items() if one.program.after_prepare}
         for service in reversed(services.values()):
-            if service.is_wanted and may_stop(service, services):
+            if not service.is_idle and may_stop(service, services):
                 service.stop()
         if any(one.has_process for one in services.values()):
             return
@@ -182,6 +182,7 @@ class Supervisor:
         for name, service in self.services.items():
             if name not in new and service.program.after_prepare:
                 self._leaving.add(name)
+                self._sockets.release(name)
                 service.stop()
                 service.instances = 0
         for name, program in new.items():
@@ -208,19 +209,22 @@ class Supervisor:
 
     def stop_as_asked(self, why: str) -> None:
         """Stop everything because a person said so."""
-        given_up = [keeper for keeper in self.keepers() if keeper.slot.state is State.FATAL]
-        self.stop(why, EXIT_FAILURE if given_up else EXIT_OK)
+        slots = [keeper.slot for keeper in self.keepers()]
+        has_failed = any(one.state is State.FATAL or (one.state is State.EXITED and one.last_exit) for one in slots)
+        self.stop(why, EXIT_FAILURE if has_failed else EXIT_OK)
 
     # What happens.
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP and self.on_hangup is not None and not self._terminal.is_lost():
-            self.on_hangup()
+            if not self.is_stopping:
+                self.on_hangup()
         elif not self.is_stopping:
             self.stop_as_asked(f"{signal.Signals(number).name} received")
         elif time.monotonic() - self._stopping_since >= SAME_KEY_PRESS:
             self.journal.say("stopping at once")
             for service in self.services.values():
+                service.stop()
                 service.kill()
 
     def _on_transition(self, transition: Transition) -> None:

@@ -28,7 +28,9 @@ def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, boo
     slots = [keeper.slot for service in services.values() for keeper in service.everyone()]
     ended = [one for one in slots if one.state in (State.EXITED, State.FATAL)]
     rest = [one for one in slots if one not in ended]
-    if not ended or not all(one.state is State.WAITING and is_open for one in rest):
+    # One that follows its queues may have no instances for now.
+    may_come = any(not service.instances and service.program.autoscale for service in services.values())
+    if may_come or not ended or not all(one.state is State.WAITING and is_open for one in rest):
         return None
     if any(one.state is State.FATAL for one in ended):
         every = all(one.state is State.FATAL for one in ended) and not rest

@@ -23,7 +23,7 @@ class Backoff:
     max: float = 30.0
     #: Each delay is multiplied by a random number from 1 - ``jitter`` to 1, so that not all slots start at once.
     jitter: float = 0.5
-    #: Running this long after READY makes earlier failures forgotten.
+    #: Running this long after READY makes the next delay the first one again.
     reset_after: float = 60.0
 
     def delay(self, attempt: int, draw: float) -> float:

@@ -24,9 +24,9 @@ class Move(StrEnum):
     BRING = "bring"
     #: The fresh one is ready: it takes the slot, and the old one drains.
     PROMOTE = "promote"
-    #: The fresh one failed, or is wanted no more: the old one stays.
+    #: The fresh one failed, is wanted no more, or is not what is wanted any more: the old one stays.
     ABANDON = "abandon"
-    #: Nothing here does any work: what runs ends, and the right program begins in its place.
+    #: What does no work, or cannot run twice, ends, and the right program begins in its place.
     RESTART = "restart"
 
 
@@ -84,6 +84,6 @@ def next_step(
 def _of_incoming(incoming: Seat, by_number: dict[int, Seat]) -> Step | None:
     seat = by_number.get(incoming.number)
     has_failed = incoming.state in (State.BACKOFF, State.FATAL, State.EXITED, State.STOPPED)
-    if seat is None or not seat.wanted or has_failed:
+    if seat is None or not seat.wanted or not incoming.is_right or has_failed:
         return Step(Move.ABANDON, incoming.number)
     return Step(Move.PROMOTE, incoming.number) if incoming.state is State.RUNNING else None

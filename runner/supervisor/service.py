@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from runner.supervisor.keeper import Keeper, Means
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
 from runner.supervisor.state import State
+from runner.supervisor.transition import Role
 
 
 class Service:
@@ -23,8 +26,9 @@ class Service:
         self._leaving: list[Keeper] = []
         #: Why the last replacement was given up; empty where it was not.
         self.problem = ""
-        #: Whether going back failed too: all stay with what they are until something is asked for again.
-        self._is_paused = False
+        #: Whether those that were replaced go back to what they were; and whether that failed too, so that all stay
+        #: with what they are until something is asked for again.
+        self._is_going_back = self._is_paused = False
 
     @property
     def name(self) -> str:
@@ -43,7 +47,12 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether others may rely on it: an instance is ready, or it did what it was to do and ended with 0."""
+        """Whether others may rely on it.
+
+        An instance is ready, or it did what it was to do and ended with 0, or it is to have no instances now.
+        """
+        if self.instances == 0 and self.is_wanted:
+            return True
         slots = [keeper.slot for keeper in self.keepers.values()]
         return any(one.state is State.RUNNING or (one.state is State.EXITED and one.last_exit == 0) for one in slots)
 
@@ -51,6 +60,22 @@ class Service:
     def is_failing(self) -> bool:
         """Whether any of its slots does not get to its work."""
         return any(keeper.slot.state in (State.BACKOFF, State.FATAL) for keeper in self.keepers.values())
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether any of its slots was given up, and nothing is about to take its place."""
+        coming = self._incoming.number if self._incoming is not None else None
+        return any(one.slot.state is State.FATAL for number, one in self.keepers.items() if number != coming)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it runs or is wanted."""
+        return all(keeper.is_over for keeper in self.everyone())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a fresh process waits for something before it can begin."""
+        return self._incoming is not None and self._incoming.slot.state is State.WAITING
 
     @property
     def is_settled(self) -> bool:
@@ -63,7 +88,10 @@ class Service:
 
     def run(self, program: Program) -> None:
         """Run another program from now on."""
-        if program.instances != self.program.instances:
+        scale, before = program.autoscale, self.program
+        if scale is not None and before.autoscale is not None:
+            self.instances = max(scale.min, min(scale.max, self.instances))
+        elif program.instances != before.instances or (scale is None) != (before.autoscale is None):
             self.instances = program.instances  # one that was set by hand stays while the file says the same
         self._resume()
         self.program = program
@@ -71,11 +99,11 @@ class Service:
             if self.is_current(keeper):
                 keeper.run(program)
 
-    def start(self) -> None:
-        """Fill every slot."""
+    def start(self, keepers: Sequence[Keeper] | None = None) -> None:
+        """Fill these slots, or every one."""
         self._resume()
         self.is_wanted = True
-        for keeper in self.keepers.values():
+        for keeper in list(self.keepers.values()) if keepers is None else keepers:
             keeper.start()
 
     def stop(self) -> None:
@@ -90,7 +118,7 @@ class Service:
         keeper.is_stale = True
 
     def _resume(self) -> None:
-        self.problem, self._is_paused = "", False
+        self.problem, self._is_going_back, self._is_paused = "", False, False
 
     def kill(self) -> None:
         """End every process at once."""
@@ -109,7 +137,7 @@ class Service:
             for number, keeper in self.keepers.items()
         ]
         new = self._incoming
-        incoming = None if new is None else Seat(new.number, new.slot.state, is_right=True)
+        incoming = None if new is None else Seat(new.number, _state_of(new), self._is_paused or self.is_current(new))
         leaving = [keeper.number for keeper in self._leaving]
         return next_step(self.instances, seats, incoming, leaving, beside=self.program.after_prepare)
 
@@ -123,21 +151,22 @@ class Service:
                 self._leave(self.keepers.pop(step.number))
             case Move.BRING:
                 self._incoming = self._keeper(step.number)
-                self._incoming.is_fresh = True
+                self._incoming.role = Role.FRESH
                 self._means.journal.say(f"{self._incoming.name}: replacing it, the new one first")
                 self._incoming.start()
             case Move.PROMOTE if self._incoming is not None:
+                self.keepers[step.number].role = Role.OLD
                 self._leave(self.keepers[step.number])
-                self._incoming.is_fresh = False
+                self._incoming.role = Role.HOLDER
                 self.keepers[step.number], self._incoming = self._incoming, None
             case Move.ABANDON if self._incoming is not None:
                 self._abandon(self._incoming)
             case Move.RESTART:
                 keeper = self.keepers[step.number]
                 if keeper.slot.wanted:
-                    self._means.journal.say(f"{keeper.name}: restarting with what changed")
+                    what = "" if keeper.is_stale else " with what changed"
+                    self._means.journal.say(f"{keeper.name}: restarting{what}")
                 keeper.run(self.program)
-                keeper.is_stale = False
 
     def _keeper(self, number: int) -> Keeper:
         return Keeper(self._means, self.program, f"{self.name}.{number}")
@@ -150,13 +179,21 @@ class Service:
     def _abandon(self, incoming: Keeper) -> None:
         self._incoming = None
         old = self.keepers.get(incoming.number)
-        if old is not None and old.slot.wanted:
+        if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
-            problem = f"{incoming.name}: the new one did not get ready, {why}; the old one runs on"
-            self._means.journal.say(problem, "error")
-            # Those that were replaced before it go back to what the others are.
-            self._is_paused, self.problem = bool(self.problem), self.problem or problem
-            self.program = old.program
-            for keeper in self.keepers.values():
-                keeper.is_stale = False
+            self.problem = f"{incoming.name}: the new one did not get ready, {why}"
+            if old.slot.state is State.RUNNING:
+                self.problem += "; the old one runs on"
+                # Those that were replaced before it go back to what the others are.
+                self._is_paused, self._is_going_back = self._is_going_back, True
+                self.program = old.program
+                for keeper in self.keepers.values():
+                    keeper.is_stale = False
+            self._means.journal.say(self.problem, "error")
         self._leave(incoming)
+
+
+def _state_of(incoming: Keeper) -> State:
+    """A fresh process that only found the broker away, or was killed by somebody, is on its way all the same."""
+    slot = incoming.slot
+    return State.STARTING if slot.state is State.BACKOFF and not slot.failures else slot.state

@@ -70,7 +70,8 @@ class Action(StrEnum):
 
 #: Ends that come from outside: a person, or the kernel short of memory. They are no reason to give up.
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-_ENDED = (State.STOPPED, State.EXITED, State.FATAL)
+#: States without a process that no time leads out of.
+ENDED = (State.STOPPED, State.EXITED, State.FATAL)
 
 Outcome = tuple[Slot, tuple[Action, ...]]
 
@@ -103,7 +104,7 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
 
 
 def _start(slot: Slot) -> Outcome:
-    if slot.state in _ENDED:
+    if slot.state in ENDED:
         return replace(slot, state=State.WAITING, wanted=True, attempt=0, failures=(), unready=0, why=""), ()
     return replace(slot, wanted=True), ()
 
@@ -148,7 +149,7 @@ def _exited(slot: Slot, code: int, draw: float, now: float) -> Slot:
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, State.EXITED, reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.backoff.reset_after:
-        slot = replace(slot, attempt=0, failures=())
+        slot = replace(slot, attempt=0)  # the window alone says which failures count
     # Our own kill of a process that hung is a failure like any other.
     if code in _OUTSIDE and not slot.why:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)

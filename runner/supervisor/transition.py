@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.writer import Writer
 from runner.supervisor.state import Slot, State, describe_exit
+
+
+class Role(Enum):
+    """What a process is to its slot."""
+
+    HOLDER = "holder"
+    #: It takes the place of the holder once it is ready.
+    FRESH = "fresh"
+    #: It held the slot, or its slot is gone, and finishes.
+    OLD = "old"
 
 
 @dataclass(frozen=True)
@@ -19,8 +30,7 @@ class Transition:
     #: Seconds since the epoch, and of the monotonic clock that a slot's own times are of.
     time: float
     now: float
-    #: Whether it is of a fresh process beside the one that holds the slot; what becomes of it is told otherwise.
-    is_fresh: bool = False
+    role: Role = Role.HOLDER
 
 
 Listener = Callable[[Transition], None]
@@ -29,8 +39,8 @@ Listener = Callable[[Transition], None]
 def words(transition: Transition) -> tuple[str, str] | None:
     """What people are told of it and the line's level; None for a change that nobody needs to be told of."""
     before, slot = transition.before, transition.after
-    if transition.is_fresh:
-        return None
+    if transition.role is Role.FRESH:
+        return None  # what becomes of it is told by who waits for it
     if slot.state is State.BACKOFF and slot.deadline is not None:
         delay = max(0.0, slot.deadline - transition.now)
         when = f"in {delay:.1f} s" if delay >= 0.05 else "now"
@@ -43,7 +53,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
         is_done = slot.last_exit == 0
         return f"{slot.name} EXITED, {'done' if is_done else slot.why}", "info" if is_done else "warning"
     if slot.state is State.STOPPED and before.state is State.STOPPING:
-        return f"{slot.name} stopped", "info"
+        return f"{slot.name} stopped{', the old one' if transition.role is Role.OLD else ''}", "info"
     return None
 
 

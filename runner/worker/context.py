@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -41,6 +42,7 @@ class WorkerContext:
         self._open = self._published = 0
         #: Since when nobody waits for the stop, where somebody looks for it again and again.
         self._busy_since: float | None = None
+        self._loop_thread: int | None = None
 
     def publish(self, event: Event) -> Future[None]:
         """Publish from any thread; see ``runner.hooks.Context``."""
@@ -68,11 +70,22 @@ class WorkerContext:
 
     def wait_stop(self, timeout: float | None = None) -> bool:
         """Wait for the stop; True when it has come."""
-        self._busy_since = None
+        is_loop = threading.get_ident() == self._loop_thread
+        if is_loop:
+            self._busy_since = None
         is_stopping = self._stopping.wait(timeout)
-        if timeout is not None:
+        if is_loop and timeout is not None:
             self._busy_since = time.monotonic()
         return is_stopping
+
+    @contextlib.contextmanager
+    def own_loop(self) -> Iterator[None]:
+        """While the plugin's own loop runs on this thread, it is expected to come round."""
+        self._loop_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._loop_thread = self._busy_since = None
 
     def overdue(self, now: float, timeout: float) -> str | None:
         """In words, that the service's own loop no longer looks for the stop; None where it does, or never did."""

@@ -31,20 +31,13 @@ class Pulse:
         times = [one for one in (lifeline.watchdog, shortest) if one]
         # Three looks in each time, so that one that comes late costs nobody his life.
         self._interval = max(FASTEST, min(SLOWEST, min(times) / 3)) if times else 0.0
-        self._is_stopped = False
 
     def start(self) -> None:
         """Begin."""
         if self._interval:
             self._call_later(0.0, self._beat)
 
-    def stop(self) -> None:
-        """What is told to stop has a deadline of its own."""
-        self._is_stopped = True
-
     def _beat(self) -> None:
-        if self._is_stopped:
-            return
         now = time.monotonic()
         problem = next((found for check in self._checks if (found := check(now)) is not None), None)
         if problem is None:

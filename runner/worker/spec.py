@@ -33,8 +33,9 @@ class WorkerSpec:
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
-    #: Seconds that a handler may take for one message, 0 for ever; and that the service has to stop.
+    #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
     handler_timeout: float = 0.0
+    start_timeout: float = 30.0
     stop_timeout: float = 6.0
     #: ``text`` or ``json``.
     log_format: str = "text"
@@ -75,6 +76,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         concurrency=settings.concurrency,
         options=settings.options,
         handler_timeout=settings.handler_timeout,
+        start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
         log_format=log_format,
     )

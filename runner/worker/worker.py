@@ -51,6 +51,8 @@ class Worker:
     ) -> None:
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._log = lifeline, log
+        # Before the supervisor would take it for a failed start.
+        self._connect_time = min(CONNECT_TIMEOUT, 0.7 * spec.start_timeout)
         self._stop_time = max(MARGIN, spec.stop_timeout - MARGIN)
         self._stopping = threading.Event()
         self._exit_code = EXIT_OK
@@ -116,13 +118,14 @@ class Worker:
         if self._consumer is not None:
             self._pipeline.start(self._spec.concurrency)
             self._consumer.start()
-            guard = threading.Timer(CONNECT_TIMEOUT, self._give_up)
+            guard = threading.Timer(self._connect_time, self._give_up)
             guard.daemon = True
             guard.start()
         if self._has_run:
             # The first request should find the broker; without one the service begins all the same.
             self._connected.wait(FIRST_CONNECTION)
-            self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
+            with self._context.own_loop():
+                self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
             if not self._stopping.is_set():
                 self._log.info("the plugin's run has ended")
                 self.stop()
@@ -131,9 +134,8 @@ class Worker:
         return self._exit_code
 
     def _shut_down(self) -> None:
-        self._pulse.stop()
         self._deadline = time.monotonic() + self._stop_time
-        self._lifeline.send("STOPPING=1", "STATUS=finishing the messages in hand")
+        self._lifeline.send("STATUS=finishing the messages in hand")
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
@@ -204,5 +206,5 @@ class Worker:
         consumer = self._consumer
         reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
-            self._log.error("no broker within %g s, %s", CONNECT_TIMEOUT, reason)
+            self._log.error("no broker within %g s, %s", self._connect_time, reason)
             self.stop(EXIT_BROKER)

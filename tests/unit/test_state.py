@@ -458,8 +458,6 @@ class SlotMachine(RuleBasedStateMachine):
             assert self.slot.deadline is None
         else:
             is_ours = code in (KILLED, TERMINATED) and self.killed_at is not None
-            if self.ready_at is not None and self.now - self.ready_at >= self.policy.backoff.reset_after:
-                self.counted.clear()
             self.account(is_counted=is_ours or code not in (75, KILLED, TERMINATED))
 
     def account(self, *, is_counted: bool) -> None:

@@ -71,17 +71,11 @@ class Commands:
 
     async def _start(self, request: Request) -> Answer:
         service, keepers = self._target(request)
-        if keepers == list(service.keepers.values()):
-            service.start()
-        for keeper in keepers:
-            keeper.start()
+        service.start(keepers)
         self._supervisor.advance()
-        if not keepers and not service.instances:
-            raise CommandFailed(
-                f"{service.name} has no instances; give it some: python -m runner scale {service.name} 1"
-            )
-        await self._until_running(service, keepers or list(service.keepers.values()))
-        return {"done": f"{_names(keepers)} running"}
+        await self._until_running(service, keepers)
+        ended = all(keeper.slot.state is State.EXITED for keeper in keepers)
+        return {"done": f"{_names(keepers)} {'done' if ended else 'running'}"}
 
     async def _stop(self, request: Request) -> Answer:
         service, keepers = self._target(request)
@@ -90,7 +84,8 @@ class Commands:
         for keeper in keepers:
             keeper.stop()
         self._supervisor.advance()
-        await self._until(lambda: not service.has_process if not keepers else all(one.is_over for one in keepers))
+        numbers = {keeper.number for keeper in keepers}
+        await self._until(lambda: all(one.is_over for one in service.everyone() if one.number in numbers))
         return {"done": f"{_names(keepers)} stopped"}
 
     async def _restart(self, request: Request) -> Answer:
@@ -99,10 +94,8 @@ class Commands:
         for keeper in keepers:
             service.replace(keeper)
         self._supervisor.advance()
-        for keeper in [service.keepers[number] for number in numbers if number in service.keepers]:
-            keeper.start()
-        if len(keepers) == len(service.keepers):
-            service.is_wanted = True
+        # Those that were stopped are only right now; the others are started already.
+        service.start([service.keepers[number] for number in numbers if number in service.keepers])
         self._supervisor.advance()
         await self._until_settled([service])
         await self._until_running(service, [service.keepers[one] for one in numbers if one in service.keepers])
@@ -112,9 +105,11 @@ class Commands:
         service, count = self._service(request), request.get("instances")
         if not isinstance(count, int) or not 0 <= count <= MOST_INSTANCES:
             raise CommandFailed(f"instances: out of range, {count!r}; allowed: 0 to {MOST_INSTANCES}")
+        if not service.program.after_prepare:
+            raise CommandFailed(f"{service.name} runs once: its data has room for one; nothing was changed")
         if (scale := service.program.autoscale) is not None:
             raise CommandFailed(f"{service.name} follows its queues, {scale.min} to {scale.max}; change its autoscale")
-        before, service.instances = service.instances, count
+        before, service.instances, service.problem = service.instances, count, ""
         self._supervisor.advance()
         await self._until_settled([service])
         await self._until_running(service, [one for one in service.keepers.values() if one.slot.wanted])
@@ -143,7 +138,17 @@ class Commands:
             await self._supervisor.changed()
 
     async def _until_settled(self, services: Sequence[Service]) -> None:
-        await self._until(lambda: all(service.is_settled for service in services))
+        def is_under_way(service: Service) -> bool:
+            return not service.is_settled and not service.is_waiting
+
+        while not all(service.is_settled for service in services):
+            await self._until(lambda: not any(is_under_way(service) for service in services))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WAITING_TIME):
+                    await self._until(lambda: not any(service.is_waiting for service in services))
+            if waiting := next((service for service in services if service.is_waiting), None):
+                reason = self._supervisor.waiting_for(waiting)
+                raise CommandFailed(f"{waiting.name} waits for {reason}; it is replaced when that is there")
         if problems := [service.problem for service in services if service.problem]:
             raise CommandFailed("; ".join(problems))
 
@@ -178,10 +183,13 @@ class Commands:
         base, dot, number = name.rpartition(".")
         if not dot:
             service = self._service(request)
+            if not service.keepers:
+                remedy = f"give it some: python -m runner scale {service.name} 1"
+                raise CommandFailed(f"{service.name} has no instances; {remedy}")
             return service, list(service.keepers.values())
         service = self._service({"target": base})
         keepers = [keeper for keeper in service.keepers.values() if str(keeper.number) == number]
-        if not keepers:
+        if dot and not keepers:
             raise CommandFailed(f"no such slot, {name!r}; allowed: {_names(list(service.keepers.values())) or 'none'}")
         return service, keepers
 
@@ -207,8 +215,9 @@ class Commands:
             raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
-            if target != "runner":
-                self._service({"target": base if dot else target})
+            if target != "runner" and not self._supervisor.journal.last(1, str(target).__eq__):
+                # A slot that is gone may have said something; one that never was has not.
+                self._target(request) if dot else self._service({"target": base or target})
 
         def is_asked_for(slot: str) -> bool:
             return target is None or slot == target or slot.rpartition(".")[0] == target

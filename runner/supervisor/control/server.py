@@ -25,6 +25,7 @@ class Control:
 
     def __init__(self, folder: Path, commands: Commands, journal: Journal) -> None:
         self._folder, self._commands, self._journal = folder, commands, journal
+        self._is_over = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> Callable[[], None]:
@@ -41,6 +42,7 @@ class Control:
         loop.add_reader(listener, self._accept, listener)
 
         def end() -> None:
+            self._is_over = True
             loop.remove_reader(listener)
             for task in self._tasks:
                 task.cancel()
@@ -53,8 +55,14 @@ class Control:
     def _accept(self, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the client has gone
         except OSError:
-            return  # the client has gone, or there are no descriptors left for it
+            # No descriptors are left; the client waits, and asking again at once would only spin.
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(1.0, lambda: None if self._is_over else loop.add_reader(listener, self._accept, listener))
+            return
         task = asyncio.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -64,7 +72,8 @@ class Control:
 
         async def send(answer: Answer) -> None:
             writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-            async with asyncio.timeout(READ_TIME):
+            # Who follows lines may pause: those that wait for it are few, and what is dropped is counted.
+            async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
                 await writer.drain()
 
         try:

@@ -19,7 +19,7 @@ LAST_LINES = 5
 def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
     """The runner and its slots; times in seconds, memory in bytes."""
     now = time.monotonic()
-    sampler_slots = [
+    slots = [
         _slot(supervisor, service, keeper, sampler, now)
         for service in supervisor.services.values()
         for keeper in service.everyone()
@@ -30,7 +30,7 @@ def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
             "uptime": round(now - supervisor.started_at, 3),
             "stopping": supervisor.is_stopping,
         },
-        "slots": sampler_slots,
+        "slots": slots,
     }
 
 
@@ -44,6 +44,7 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
     return {
         "slot": keeper.name,
         "service": service.name,
+        "role": keeper.role.value,
         "state": str(slot.state),
         "why": _why(supervisor, service, keeper, now),
         "since": round(now - keeper.since, 3),

@@ -29,6 +29,8 @@ class Upkeep:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
         self._trends: dict[str, Trend] = {}
         self._is_asking = self._is_over = False
+        #: When a slot was last replaced for its memory, or that was tried.
+        self._replaced: dict[str, float] = {}
 
     def begin(self) -> Callable[[], None]:
         """Look from now on; returns what ends it."""
@@ -51,8 +53,11 @@ class Upkeep:
 
     def _limit(self, service: Service, most: int) -> None:
         for keeper in list(service.keepers.values()):
-            is_ready = keeper.slot.state is State.RUNNING and time.monotonic() - keeper.since >= PAUSE
-            if is_ready and not keeper.is_stale and (taken := memory(keeper.slot.pid or 0)) > most:
+            now = time.monotonic()
+            is_due = now - max(keeper.since, self._replaced.get(keeper.name, 0.0)) >= PAUSE
+            is_ready = keeper.slot.state is State.RUNNING and not keeper.is_stale
+            if is_due and is_ready and (taken := memory(keeper.slot.pid or 0)) > most:
+                self._replaced[keeper.name] = now
                 text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"
                 self._supervisor.journal.say(f"{text}: a fresh one takes its place", "warning")
                 service.replace(keeper)
@@ -74,6 +79,8 @@ class Upkeep:
                 found[name] = self._depth(name)
             except RunnerError:
                 continue  # while the broker is away nothing is known, and nothing changes
+            except Exception as error:  # noqa: BLE001 - a bug of ours must not be the last question for good
+                self._supervisor.journal.say(f"autoscale of {name}: {type(error).__name__}: {error}", "error")
         if not self._supervisor.loop.is_closed():
             self._supervisor.loop.call_soon_threadsafe(self._answered, found)
 

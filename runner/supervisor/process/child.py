@@ -35,7 +35,13 @@ class Child:
         #: What it calls itself in the environment of all that descend from it.
         self.instance = instance
         self._process = Process(program, slot, instance)
-        self._words = LineReader(loop, os.dup(self._process.lifeline.fileno()), on_words)
+        try:
+            words = os.dup(self._process.lifeline.fileno())
+        except OSError:
+            os.close(self._process.output)
+            self._process.reap()
+            raise
+        self._words = LineReader(loop, words, on_words)
         self._output = LineReader(loop, self._process.output, on_lines)
         loop.add_reader(self._process.exit_descriptor, self._ended)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from runner.supervisor.process.process import INSTANCE
 
 #: Seconds before a guardian that ended is started again, so that one that cannot run does not spin.
 RESTART_DELAY = 0.2
+#: Seconds for it to end; nothing is left then that it would have to wait for.
+END_TIME = 2.0
 
 
 class Guard:
@@ -81,7 +84,12 @@ class Guard:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        self._process.wait()
+        self._process.send_signal(signal.SIGCONT)  # one that was stopped would never see the end of its input
+        try:
+            self._process.wait(END_TIME)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for

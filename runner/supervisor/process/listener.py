@@ -6,8 +6,7 @@ import errno
 import socket
 from collections import defaultdict
 
-#: Connections that may wait while no instance accepts any, as during a restart.
-BACKLOG = 1024
+from runner.lifeline import listening_socket
 
 Address = tuple[str, int]
 
@@ -25,15 +24,11 @@ class Listeners:
         Raises OSError where that is no address of this machine, or is taken.
         """
         host, _, port = address.rpartition(" ")
-        if not port.isdecimal():
+        if not port.isdecimal() or int(port) > 65535:
             raise OSError(errno.EINVAL, f"not an address, {address!r}")
         key = (service, (host, int(port)))
         if key not in self._sockets:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listener = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-            # The description is shared: whoever finds that another one has accepted must not wait.
-            listener.setblocking(False)
-            self._sockets[key] = listener
+            self._sockets[key] = self._open(service, *key[1])
         self._users[key].add(owner)
         return self._sockets[key]
 
@@ -47,9 +42,29 @@ class Listeners:
                 self._sockets.pop(key).close()
                 del self._users[key]
 
+    def release(self, service: str) -> None:
+        """The service is leaving: whoever asks for its addresses from now on gets its sockets."""
+        for name, address in [key for key in self._sockets if key[0] == service]:
+            self._sockets["", address] = self._sockets.pop((name, address))
+            self._users["", address] = self._users.pop((name, address))
+
     def close(self) -> None:
         """Close all."""
         for one in self._sockets.values():
             one.close()
         self._sockets.clear()
         self._users.clear()
+
+    def _open(self, service: str, host: str, port: int) -> socket.socket:
+        if ("", (host, port)) in self._sockets:
+            self._users[service, (host, port)] = self._users.pop(("", (host, port)))
+            return self._sockets.pop(("", (host, port)))
+        # Its own socket on another address with the same port would be in the way of 0.0.0.0, and 0.0.0.0 in its way.
+        own = [one for (name, (_, taken)), one in self._sockets.items() if name in (service, "") and taken == port != 0]
+        for one in own:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            return listening_socket(host, port, reuse=bool(own))
+        finally:
+            for one in own:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)

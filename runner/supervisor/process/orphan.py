@@ -16,6 +16,8 @@ from runner.supervisor.process.process import INSTANCE
 
 #: Seconds after a child's end until what it left is looked for, so that its own end is known first.
 SWEEP_DELAY = 0.1
+#: Seconds between two looks, so that a stranger that was there before is not taken for what an end has left.
+INTERVAL = 1.0
 #: Seconds for what was adopted to be gone at the end.
 LAST_SWEEP = 2.0
 
@@ -33,11 +35,14 @@ class Orphans:
         self._session = os.getsid(0)
         #: Those of which nobody knows whose they are: their environment was emptied or may not be read.
         self._strangers: set[int] = set()
+        #: What was there before, as where a shell has started something and then became this process.
+        self._before = set(_children())
         #: The groups of those that live on, because their instance does.
         self._kept: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
+        self._look()
 
     def sweep(self, *, has_ended: bool = False) -> None:
         """Reap the dead, and kill what belongs to no live instance.
@@ -64,6 +69,7 @@ class Orphans:
 
     async def end(self) -> bool:
         """Every instance has ended: end all that is left; False where that does not succeed."""
+        self._regular.cancel()
         deadline = time.monotonic() + LAST_SWEEP
         while self._adopted(self._live()):
             self.sweep(has_ended=True)
@@ -71,6 +77,10 @@ class Orphans:
                 return False
             await asyncio.sleep(0.01)
         return True
+
+    def _look(self) -> None:
+        self._regular = self._loop.call_later(INTERVAL, self._look)
+        self.sweep()
 
     def _on_child(self) -> None:
         if self._timer is None:
@@ -82,6 +92,7 @@ class Orphans:
 
     def _adopted(self, live: Mapping[int, str]) -> list[Found]:
         others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
+        others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
         # What this process itself runs, such as the check of plugins, shares its session and is waited for elsewhere.
         ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
         if os.getpid() == 1:

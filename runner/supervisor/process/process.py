@@ -17,61 +17,48 @@ from runner.supervisor.program import SLOT, Limits, Program
 
 #: Names, in the environment of a process and of all that descend from it, the instance it belongs to.
 INSTANCE = "FASTCOMMERCE_INSTANCE"
+#: What systemd tells a service of itself (sd_notify(3)).
+_ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
 
 class Process:
     """A running child; its lifeline, output and exit are descriptors for an event loop to watch."""
 
     def __init__(self, program: Program, slot: str, instance: str = "") -> None:
-        """Spawn it. Raises OSError where that fails."""
-        self.lifeline, theirs = socket.socketpair()
-        self.record = record.RecordFile(slot)
-        # A file in memory: writing it never waits for the child to read, and no password reaches a disk.
-        with theirs, os.fdopen(os.memfd_create(slot), "w+b") as stdin:
-            stdin.write(program.stdin)
-            stdin.seek(0)
-            descriptors = (theirs.fileno(), self.record.descriptor)
-            environment = {
-                **os.environ,
-                "PYTHONUNBUFFERED": "1",
-                **_home(program.limits),
-                **program.environment,
-                lifeline.VARIABLE: str(descriptors[0]),
-                record.VARIABLE: str(descriptors[1]),
-                INSTANCE: instance,
-            }
-            if program.policy.watchdog:
-                environment[lifeline.WATCHDOG_VARIABLE] = str(int(program.policy.watchdog * 1_000_000))
-            try:
+        """Spawn it. Raises OSError, ValueError or SubprocessError where that fails."""
+        rights = _rights(program.limits)
+        with contextlib.ExitStack() as undo:
+            self.lifeline, theirs = socket.socketpair()
+            undo.callback(self.lifeline.close)
+            self.record = record.RecordFile(slot)
+            # A file in memory: writing it never waits for the child to read, and no password reaches a disk.
+            with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
+                stdin.write(program.stdin)
+                stdin.seek(0)
+                descriptors = (theirs.fileno(), self.record.descriptor)
                 self._popen = subprocess.Popen(
                     [part.replace(SLOT, slot) for part in program.command],
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=_environment(program, instance, *descriptors),
                     pass_fds=descriptors,
                     start_new_session=True,
-                    **_rights(program.limits),
+                    **rights,
                 )
-            except BaseException:
-                self.lifeline.close()
-                raise
-            finally:
-                self.record.given()
-        self.pid = self._popen.pid
-        assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
-        #: Whoever reads it takes it over.
-        self.output = os.dup(self._popen.stdout.fileno())
-        self._popen.stdout.close()
-        #: Readable once the process has ended (pidfd_open(2)).
-        self.exit_descriptor = os.pidfd_open(self.pid)
-        try:
+            self.pid = self._popen.pid
+            undo.callback(self._popen.wait)
+            undo.callback(self.kill)
+            assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+            undo.callback(self._popen.stdout.close)
+            #: Readable once the process has ended (pidfd_open(2)).
+            self.exit_descriptor = os.pidfd_open(self.pid)
+            undo.callback(os.close, self.exit_descriptor)
             _limit(self.pid, program.limits)
-        except OSError:
-            os.close(self.output)
-            self.kill()
-            self.reap()
-            raise
+            #: Whoever reads it takes it over.
+            self.output = os.dup(self._popen.stdout.fileno())
+            undo.pop_all()
+            self._popen.stdout.close()
 
     def terminate(self) -> None:
         """Ask the leader to stop; SIGCONT, because a stopped process would never see the request."""
@@ -112,10 +99,23 @@ def _rights(limits: Limits) -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
 
 
-def _home(limits: Limits) -> dict[str, str]:
-    if limits.user is None:
-        return {}
-    return {"HOME": _entry(limits.user).pw_dir, "USER": limits.user, "LOGNAME": limits.user}
+def _environment(program: Program, instance: str, line: int, counters: int) -> dict[str, str]:
+    """The supervisor's own variables and the program's, without those that are about the supervisor itself."""
+    limits, watchdog = program.limits, program.policy.watchdog
+    own = {name: value for name, value in os.environ.items() if name not in _ABOUT_US}
+    home = {}
+    if limits.user is not None:
+        home = {"HOME": _entry(limits.user).pw_dir, "USER": limits.user, "LOGNAME": limits.user}
+    return {
+        **own,
+        "PYTHONUNBUFFERED": "1",
+        **home,
+        **program.environment,
+        lifeline.VARIABLE: str(line),
+        record.VARIABLE: str(counters),
+        INSTANCE: instance,
+        **({lifeline.WATCHDOG_VARIABLE: str(int(watchdog * 1_000_000))} if watchdog else {}),
+    }
 
 
 def _entry(user: str) -> pwd.struct_passwd:
