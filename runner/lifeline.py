@@ -1,8 +1,9 @@
 """The child's end of the socket to its supervisor: words up, listening sockets and end-of-file down.
 
-The words are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``, one per line.
-``LISTEN=ADDRESS PORT`` asks for a socket that listens there, which outlives this process. End-of-file means that the
-supervisor is gone, however it went; the child then stops by itself.
+The words are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``, one per line; and ours:
+``X_PROBLEM=...`` is why it cannot do its work for now, empty when it can; ``LISTEN=ADDRESS PORT`` asks for a socket
+that listens there, which outlives this process. End-of-file means that the supervisor is gone, however it went; the
+child then stops by itself.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runner.cli.client import ask
+from runner.errors import RunnerError
 from tests.running import Runner
 
 HOST = """
@@ -54,7 +56,11 @@ sampler = Sampler()
 var = Path("var")
 lock = take_lock(var)
 supervisor.attach(upkeep.Upkeep(supervisor, sampler, lambda _: 0).begin)
-supervisor.attach(Control(var, Commands(supervisor, sampler, lambda: True), journal).begin)
+def reload():
+    programs = json.loads(Path("reload.json").read_text())
+    supervisor.update([program(number, **one) for number, one in enumerate(programs, 1)])
+    return True
+supervisor.attach(Control(var, Commands(supervisor, sampler, reload), journal).begin)
 code = supervisor.run()
 journal.close()
 sys.exit(code)
@@ -82,6 +88,25 @@ class Supervise:
         runner = Runner([*prefix, sys.executable, "-c", HOST], self.folder, stdin=spec)
         self._made.append(runner)
         return runner
+
+    def tell(self, command: str, **request: Any) -> dict[str, Any]:
+        """Have the supervisor in this folder do something; returns its last answer, errors too."""
+        if "programs" in request:
+            programs = [{"source": one} if isinstance(one, str) else one for one in request.pop("programs")]
+            for one in programs:
+                one["source"] = textwrap.dedent(one["source"])
+            (self.folder / "reload.json").write_text(json.dumps(programs))
+        answer: dict[str, Any] = {}
+        try:
+            for answer in ask(self.folder, command, **request):  # noqa: B007 - the last one says how it went
+                pass
+        except RunnerError as error:
+            return {"error": str(error)}
+        return answer
+
+    def slots(self) -> dict[str, dict[str, Any]]:
+        """What status says of the holders, by slot."""
+        return {one["slot"]: one for one in self.tell("status")["slots"] if one["role"] == "holder"}
 
     def close(self) -> None:
         """End what is left."""

@@ -62,8 +62,11 @@ def wait_gone(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _connected(folder: Path) -> Iterator[socket.socket]:
-    missing = NoRunner(f"no runner is running in {folder.resolve()}; start one there with: python -m runner")
     var = folder / "var"
+    remedy = "start one there with: python -m runner"
+    if not (folder / "config.yaml").exists():
+        remedy = "no project is there either; name its folder with --project DIR before the command"
+    missing = NoRunner(f"no runner is running in {folder.resolve()}; {remedy}")
     if not var.is_dir():
         raise missing
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

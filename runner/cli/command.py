@@ -59,6 +59,11 @@ class Group(click.Group):
             for line in str(error).splitlines():
                 click.secho(line, err=True, fg="red" if sys.stderr.isatty() else None)
             ctx.exit(error.exit_code)
+        except click.NoSuchOption as error:
+            if error.option_name == "--project":
+                words = "--project stands before the command: python -m runner --project DIR status"
+                raise click.UsageError(words, error.ctx) from None
+            raise
         except KeyboardInterrupt:
             # Before the supervisor took over there was nothing to stop.
             ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import click
 
 from runner.cli.client import NoRunner, ask
 from runner.cli.terminal import has_colour
-from runner.errors import EXIT_FAILURE, EXIT_OK
+from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 
 #: Seconds between two looks with --watch.
 INTERVAL = 1.0
@@ -27,9 +29,10 @@ _CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
 @click.command(short_help="Show how every service stands, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 @click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
+@click.argument("service", required=False)
 @click.pass_obj
-def status(folder: Path, as_json: bool, watch: bool) -> None:
-    """Show how every service stands, and why.
+def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
+    """Show how every service stands, or one, and why.
 
     CPU is in percent of one core, over the last seconds. MSG/S are messages handled, or events published. With --watch
     and --json: one object a line. Exits with 0 when everything that is wanted runs, and with 1 when not.
@@ -41,12 +44,18 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
             if not watch:
                 raise
             found = {"error": str(error)}
+        if service is not None and "error" not in found:
+            _choose(found, service)
         if as_json:
             found.pop("ok", None)
             click.echo(json.dumps(found, indent=None if watch else 2, ensure_ascii=False))
         else:
             text = found["error"] if "error" in found else _text(found)
-            click.echo((_CLEAR if watch and sys.stdout.isatty() else "") + text)
+            if watch and sys.stdout.isatty():
+                # Wrapped lines would push the first ones out of sight.
+                width = shutil.get_terminal_size().columns
+                text = _CLEAR + "\n".join(_cut(line, width) for line in text.splitlines())
+            click.echo(text)
         if not watch:
             sys.exit(
                 EXIT_OK if all(_is_well(slot) for slot in found["slots"] if slot["role"] == "holder") else EXIT_FAILURE
@@ -55,9 +64,26 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
         time.sleep(INTERVAL)
 
 
+def _choose(found: dict[str, Any], service: str) -> None:
+    if service not in found["services"]:
+        allowed = ", ".join(sorted(found["services"]))
+        raise RunnerError(f"no such service here, {service!r}; allowed: {allowed}")
+    found["slots"] = [one for one in found["slots"] if one["service"] == service]
+    found["services"] = {service: found["services"][service]}
+
+
+def _cut(line: str, width: int) -> str:
+    """At most ``width`` characters; colours take no place."""
+    shown, place = "", 0
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        shown += part if part.startswith("\x1b") else part[: width - place]
+        place += 0 if part.startswith("\x1b") else min(len(part), width - place)
+    return shown
+
+
 def _is_well(slot: dict[str, Any]) -> bool:
     is_done = slot["state"] == "EXITED" and slot["last_exit"] and slot["last_exit"]["code"] == 0
-    return slot["state"] in ("RUNNING", "STOPPED") or is_done
+    return (slot["state"] in ("RUNNING", "STOPPED") and not slot["problem"]) or is_done
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -75,6 +101,7 @@ def _text(found: dict[str, Any]) -> str:
             cells[1] = click.style(cells[1], fg=_COLOURS.get(row[1]), bold=slot is None or None)
         lines.append("  ".join(cells).rstrip())
         lines += _details(slot) if slot is not None else []
+    lines += [f"{name} has no instances" for name, count in found["services"].items() if not count]
     return "\n".join(lines)
 
 
@@ -84,7 +111,7 @@ def _row(slot: dict[str, Any]) -> tuple[str, ...]:
 
     memory = None if slot["memory"] is None else slot["memory"] / 2**20
     return (
-        slot["slot"],
+        slot["slot"] + {"fresh": " (new)", "old": " (old)"}.get(slot["role"], ""),
         slot["state"],
         shown(slot["pid"]),
         "-" if slot["uptime"] is None else _duration(slot["uptime"]),

@@ -118,7 +118,7 @@ class Supervision(Part):
         limit, longest = self.restart_limit, self.backoff.longest_delays(self.restart_limit.count - 1)
         if longest >= limit.window:
             raise ValueError(
-                f"restart_limit: never reached, its {limit.count} failures take up to {longest:.3g} s of backoff alone,"
+                f"restart_limit: never reached, its {limit.count} failures take up to {longest:,.0f} s of backoff,"
                 f" more than its window {format_duration(limit.window)};"
                 " allowed: a longer window, fewer failures, or shorter delays"
             )

@@ -22,12 +22,14 @@ PATIENCE = 5.0
 class Declaration:
     """The project as it runs; ``prepare`` is what its services wait for."""
 
-    def __init__(self, project: Project, broker: FoundBroker, say: Callable[[str, str], None]) -> None:
+    def __init__(self, project: Project, broker: FoundBroker, say: Callable[[str, str], None], told: set[str]) -> None:
         #: The project of the moment.
         self.project = project
         # What is prepared for one project must not undo what is taken over from the next.
         self._lock = threading.Lock()
         self._broker, self._say = broker, say
+        #: Lines of what stays as it is, which are said once.
+        self._told = told
         self._depths: dict[tuple[str, ...], Depths] = {}
 
     def prepare(self) -> None:
@@ -83,8 +85,10 @@ class Declaration:
             if change.mark is Mark.RETIRE:
                 say(f"topology: {change_line(change)}; {needs}", "info")
         for change in plan.of(Mark.UNMANAGED):
-            if change.why:  # what was ours, and still takes messages
-                say(f"topology: {change_line(change)}", "info")
+            line = f"topology: {change_line(change)}"
+            if change.why and line not in self._told:  # what was ours, and still takes messages
+                self._told.add(line)
+                say(line, "info")
         return [
             f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
             for change, needs in left

@@ -24,6 +24,8 @@ class Memory:
 
     project: Project
     broker: FoundBroker | None
+    #: What was said of the topology already, and is not to be said at each reload.
+    told: frozenset[str]
 
 
 class Preparer:
@@ -34,14 +36,15 @@ class Preparer:
         self._folder = Path(order.folder)
         self._declaration: Declaration | None = None
         self._project: Project | None = None
+        self._told: set[str] = set()
         self._broker: FoundBroker | None = None
         if memory is not None:
-            self._project, self._broker = memory.project, memory.broker
+            self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
 
     @property
     def memory(self) -> Memory | None:
         """What the next process must know; None before there is anything."""
-        return None if self._project is None else Memory(self._project, self._broker)
+        return None if self._project is None else Memory(self._project, self._broker, frozenset(self._told))
 
     @property
     def project(self) -> Project:
@@ -92,7 +95,7 @@ class Preparer:
     def _declared(self) -> Declaration:
         if self._declaration is None:
             assert self._broker is not None  # noqa: S101 - for the type checker: find() came first
-            self._declaration = Declaration(self.project, self._broker, self._say)
+            self._declaration = Declaration(self.project, self._broker, self._say, self._told)
         return self._declaration
 
     def _programs(self, objects: Objects) -> list[Program]:

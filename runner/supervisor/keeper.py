@@ -64,6 +64,8 @@ class Keeper:
         self.child: Child | None = None
         #: What the process says of itself.
         self.status = ""
+        #: Why it cannot do its work for now, as it says itself; empty when it can.
+        self.problem = ""
         #: When it became what it is, in seconds of the monotonic clock.
         self.since = time.monotonic()
         self.started_at: float | None = None
@@ -165,7 +167,7 @@ class Keeper:
     def _spawn(self) -> None:
         means = self._means
         instance = f"{means.mark}{next(means.serials)}"
-        self.status, self.is_announced, self._addresses = "", False, set()
+        self.status, self.problem, self.is_announced, self._addresses = "", "", False, set()
         try:
             self.child = Child(
                 means.loop, self.program, self.name, instance,
@@ -183,7 +185,7 @@ class Keeper:
     def _on_exit(self, code: int) -> None:
         assert self.child is not None  # noqa: S101 - it is the child that tells it
         self._means.guard.remove(self.child.pid)
-        self.child, self.started_at, self.status = None, None, ""
+        self.child, self.started_at, self.status, self.problem = None, None, "", ""
         self._feed(Exited(code, random.random()))
         if self._addresses:
             self._means.loop.call_later(HOLD, self._let_go)
@@ -210,6 +212,8 @@ class Keeper:
                 self.is_announced = True
                 self._means.journal.say(f"{self.name} RUNNING, pid {self.slot.pid}: {value}")
                 self._means.on_change()
+        elif key == "X_PROBLEM":
+            self.problem = value
         elif key == "WATCHDOG":
             self._feed(Beat() if value == "1" else Hung(self.status or "found itself hung"))
         elif key == "LISTEN" and self.child is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,14 +16,11 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.process.guard import Guard
 from runner.supervisor.process.listener import Listeners
 from runner.supervisor.process.orphan import Orphans
-from runner.supervisor.program import Program
+from runner.supervisor.program import Program, differences
 from runner.supervisor.service import Service
+from runner.supervisor.signals import Signals
 from runner.supervisor.state import State
-from runner.supervisor.terminal import Terminal
 from runner.supervisor.transition import Listener, Transition, words
-
-#: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
-SAME_KEY_PRESS = 0.3
 
 
 class Supervisor:
@@ -91,12 +87,7 @@ class Supervisor:
 
     async def _main(self) -> int:
         self._done = asyncio.Event()
-        self._terminal = Terminal()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and
-            # whoever sends that one to us means it.
-            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                self.loop.add_signal_handler(number, self._on_signal, number)
+        self._signals = Signals(self.loop, self.stop_as_asked, self._kill, self.on_hangup)
         mark = f"{uuid.uuid4().hex}."
         say = self.journal.say
         self._guard = Guard(self.loop, mark, lambda: say("the guardian had ended: started again", "warning"))
@@ -157,7 +148,7 @@ class Supervisor:
         elif all(one.is_ready for one in needed):
             self._gate.ensure()
         wanted = [keeper for keeper in self.keepers() if keeper.slot.wanted]
-        is_complete = all(keeper.is_announced or keeper.slot.state is State.EXITED for keeper in wanted)
+        is_complete = all(_is_at_work(keeper) for keeper in wanted)
         if wanted and is_complete and not self._was_complete and not self.is_stopping:
             self._was_complete = True
             self.journal.say("everything is RUNNING; Ctrl-C stops it")
@@ -179,6 +170,8 @@ class Supervisor:
         if self.is_stopping:
             return
         new = {program.service: program for program in programs}
+        old = {name: one.program for name, one in self.services.items() if one.program.after_prepare}
+        self.journal.say(f"services: {differences(old, new)}")
         for name, service in self.services.items():
             if name not in new and service.program.after_prepare:
                 self._leaving.add(name)
@@ -202,7 +195,7 @@ class Supervisor:
         if self.is_stopping:
             return
         self.is_stopping, self._exit_code = True, exit_code
-        self._stopping_since = time.monotonic()
+        self._signals.stopping()
         self._gate.close()
         self.journal.say(f"stopping: {why}")
         self.loop.call_soon(self.advance)
@@ -215,17 +208,11 @@ class Supervisor:
 
     # What happens.
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        if number is signal.SIGHUP and self.on_hangup is not None and not self._terminal.is_lost():
-            if not self.is_stopping:
-                self.on_hangup()
-        elif not self.is_stopping:
-            self.stop_as_asked(f"{signal.Signals(number).name} received")
-        elif time.monotonic() - self._stopping_since >= SAME_KEY_PRESS:
-            self.journal.say("stopping at once")
-            for service in self.services.values():
-                service.stop()
-                service.kill()
+    def _kill(self) -> None:
+        self.journal.say("stopping at once")
+        for service in self.services.values():
+            service.stop()
+            service.kill()
 
     def _on_transition(self, transition: Transition) -> None:
         for listener in self._listeners:
@@ -253,7 +240,7 @@ class Supervisor:
             waiting = [keeper.name for keeper in self.keepers() if keeper.slot.state is State.WAITING]
             if waiting and self._said_waiting != self._gate.reason:
                 self.journal.say(f"{', '.join(waiting)} WAITING for the broker: {self._gate.reason}", "warning")
-            self._said_waiting = self._gate.reason
+                self._said_waiting = self._gate.reason
         else:
             self._said_waiting = self._said_refused = ""
             self.advance()
@@ -266,3 +253,7 @@ class Supervisor:
         keepers = [keeper for keeper in self.keepers() if keeper.program.after_prepare]
         if all(keeper.slot.restarts == 0 and keeper.slot.pid is None for keeper in keepers):
             self.stop("the topology cannot be declared", error.exit_code)
+
+
+def _is_at_work(keeper: Keeper) -> bool:
+    return keeper.slot.state is State.EXITED or (keeper.slot.state is State.RUNNING and keeper.is_announced)

@@ -55,3 +55,15 @@ class Program:
         limits = replace(self.limits, memory_max=None)
         policy = Policy(watchdog=self.policy.watchdog)  # the process is told of this one only
         return replace(self, policy=policy, limits=limits, instances=1, autoscale=None, depends_on=())
+
+
+def differences(old: Mapping[str, Program], new: Mapping[str, Program]) -> str:
+    """What other programs, by service, change; in words."""
+    kinds = {
+        "new": new.keys() - old.keys(),
+        "gone": old.keys() - new.keys(),
+        "changed": {name for name in new.keys() & old.keys() if new[name] != old[name]},
+    }
+    return (
+        "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in kinds.items() if names) or "nothing differs"
+    )

@@ -98,6 +98,8 @@ class Service:
         for keeper in self.keepers.values():
             if self.is_current(keeper):
                 keeper.run(program)
+            if keeper.slot.state is State.FATAL:
+                keeper.start()  # what it needed may be there now
 
     def start(self, keepers: Sequence[Keeper] | None = None) -> None:
         """Fill these slots, or every one."""
@@ -181,7 +183,7 @@ class Service:
         old = self.keepers.get(incoming.number)
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
-            self.problem = f"{incoming.name}: the new one did not get ready, {why}"
+            self.problem = f"{incoming.name}: the new one did not get ready, {why} (python -m runner logs {self.name})"
             if old.slot.state is State.RUNNING:
                 self.problem += "; the old one runs on"
                 # Those that were replaced before it go back to what the others are.

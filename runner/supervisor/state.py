@@ -56,6 +56,8 @@ class Slot:
     #: How the last instance ended: its code as of ``subprocess``, and when.
     last_exit: int | None = None
     last_exit_at: float | None = None
+    #: The same in words, with why it was killed where it was.
+    last_reason: str = ""
 
 
 class Action(StrEnum):
@@ -97,7 +99,10 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
         case Hung(reason) if slot.state is State.RUNNING and not slot.why:
             return _abort(slot, reason, now)
         case Exited(code, draw) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
-            return _exited(replace(slot, pid=None, last_exit=code, last_exit_at=now), code, draw, now), ()
+            is_asked = slot.state is State.STOPPING or slot.policy.restart is not Restart.ALWAYS
+            reason = describe_exit(code, is_asked=is_asked) + (f", {slot.why}" if slot.why else "")
+            slot = replace(slot, pid=None, last_exit=code, last_exit_at=now, last_reason=reason)
+            return _exited(slot, code, reason, draw, now), ()
         case Tick() if slot.deadline is not None and now >= slot.deadline:
             return _expired(slot, now)
     return slot, ()
@@ -115,6 +120,8 @@ def _stop(slot: Slot, now: float) -> Outcome:
         return replace(slot, state=State.STOPPING, wanted=False, deadline=deadline, why=""), (Action.TERMINATE,)
     if slot.state is State.STOPPING:
         return replace(slot, wanted=False), ()
+    if slot.state is State.EXITED:
+        return replace(slot, wanted=False), ()  # that it did what it was to do is not forgotten
     return replace(slot, state=State.STOPPED, wanted=False, deadline=None, why=""), ()
 
 
@@ -139,15 +146,14 @@ def _expired(slot: Slot, now: float) -> Outcome:
     return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (Action.KILL,)
 
 
-def _exited(slot: Slot, code: int, draw: float, now: float) -> Slot:
+def _exited(slot: Slot, code: int, reason: str, draw: float, now: float) -> Slot:
     if slot.state is State.STOPPING:
         return _stopped(slot)
-    reason = describe_exit(code) + (f", {slot.why}" if slot.why else "")
     if code == EXIT_CONFIG:
         return _ended(slot, State.FATAL, reason)
     is_done = slot.policy.restart is Restart.ON_FAILURE and code == EXIT_OK
     if is_done or slot.policy.restart is Restart.NEVER:
-        return _ended(slot, State.EXITED, reason)
+        return _ended(slot, State.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.backoff.reset_after:
         slot = replace(slot, attempt=0)  # the window alone says which failures count
     # Our own kill of a process that hung is a failure like any other.
@@ -192,15 +198,15 @@ def _ended(slot: Slot, state: State, why: str) -> Slot:
     return replace(slot, state=state, deadline=None, ready_at=None, why=why)
 
 
-def describe_exit(code: int) -> str:
-    """``exit 1``, ``killed by SIGKILL``; the codes that mean something are said in words."""
+def describe_exit(code: int, *, is_asked: bool = False) -> str:
+    """``exit 1``, ``killed by SIGKILL``; codes that mean something in words. ``is_asked``: it was to end."""
     if code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
     words = {
-        0: " without having been told to",
+        0: "" if is_asked else " without having been told to",
         EXIT_BROKER: ", the broker is away or not as declared",
         EXIT_CONFIG: ", wrong configuration",
     }

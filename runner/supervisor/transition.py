@@ -8,7 +8,7 @@ from enum import Enum
 
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.writer import Writer
-from runner.supervisor.state import Slot, State, describe_exit
+from runner.supervisor.state import Slot, State
 
 
 class Role(Enum):
@@ -50,8 +50,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
         again = f"mend it, then: python -m runner start {slot.name}"
         return f"{slot.name} FATAL, {slot.why}: given up; {again}", "error"
     if slot.state is State.EXITED:
-        is_done = slot.last_exit == 0
-        return f"{slot.name} EXITED, {'done' if is_done else slot.why}", "info" if is_done else "warning"
+        return f"{slot.name} EXITED, {slot.why}", "info" if slot.last_exit == 0 else "warning"
     if slot.state is State.STOPPED and before.state is State.STOPPING:
         return f"{slot.name} stopped{', the old one' if transition.role is Role.OLD else ''}", "info"
     return None
@@ -66,8 +65,8 @@ def history(file: Writer) -> Listener:
         pid = after.pid or before.pid
         text += f", pid {pid}" if pid else ""
         if before.pid and not after.pid and after.last_exit is not None:
-            text += f", {describe_exit(after.last_exit)}"
-        text += f": {after.why}" if after.why else ""
+            text += f", {after.last_reason}"
+        text += f": {after.why}" if after.why and after.why != after.last_reason else ""
         file.put([Line(transition.time, "history", text, "info")])
 
     return write

@@ -122,6 +122,9 @@ class Worker:
             guard.daemon = True
             guard.start()
         if self._has_run:
+            hint = threading.Timer(0.5 * self._spec.start_timeout, self._remind)
+            hint.daemon = True
+            hint.start()
             # The first request should find the broker; without one the service begins all the same.
             self._connected.wait(FIRST_CONNECTION)
             with self._context.own_loop():
@@ -195,12 +198,16 @@ class Worker:
             self._lifeline.send("READY=1")
         if self._was_ready:
             doing = self._run_status or f"consuming {', '.join(self._spec.consumes)}"
-            self._lifeline.send(f"STATUS={problem or doing}")
+            self._lifeline.send(f"STATUS={doing}", f"X_PROBLEM={problem or ''}")
 
     def _missing(self, reason: str) -> None:
         if not self._stopping.is_set():
             self._log.error("%s; starting again, after the topology is declared again", reason)
             self.stop(EXIT_BROKER)
+
+    def _remind(self) -> None:
+        if self._run_status is None and not self._stopping.is_set():
+            self._log.warning("the plugin's run has not called context.ready() yet; without it this start will fail")
 
     def _give_up(self) -> None:
         consumer = self._consumer

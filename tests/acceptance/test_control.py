@@ -20,6 +20,7 @@ import pytest
 
 from runner.broker.port import free_port
 from runner.supervisor.control.protocol import socket_path
+from tests.load import Load
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 
@@ -140,7 +141,9 @@ def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(shop: 
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
     text = shop.tell("reload", code=1)
-    assert "payment.1: the new one did not get ready, exit 1; the old one runs on" in text
+    assert (
+        "payment.1: the new one did not get ready, exit 1 (python -m runner logs payment); the old one runs on" in text
+    )
     assert shop.slots()["payment.1"]["pid"] == before
     path.write_text(good)
     assert shop.tell("reload").endswith("taken over\n")
@@ -163,6 +166,14 @@ def test_what_cannot_be_meant_is_said_with_what_can(shop: Shop) -> None:
     )
     assert "no such slot, 'payment.7'; allowed: payment.1" in shop.tell("restart", "payment.7", code=1)
     assert "no such service here, 'nix'" in shop.tell("logs", "nix", code=1)
+
+
+def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_anybody(shop: Shop) -> None:
+    shop.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
+    load = Load(shop.project.port, 50, clients=8)
+    assert shop.tell("reload").endswith("taken over\n")
+    assert shop.slots()["order_api.1"]["why"] == f"listening on http://0.0.0.0:{shop.project.port}"
+    assert {answer.status for answer in load.stop()} == {202}
 
 
 def test_a_wrong_file_is_not_taken_over_and_says_why(shop: Shop) -> None:

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from tests.jobs import publish
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
 
 
@@ -142,6 +142,7 @@ from runner import hookimpl, Event
 
 @hookimpl
 def start(options, context):
+    context.wait_stop(0.1)  # a pause, and no loop
     time.sleep(2)
 
 @hookimpl
@@ -161,6 +162,28 @@ def run(context):
     wait_until(lambda: vhost.messages("done"), 10)
     assert "killed" not in runner.output
     assert runner.stop() == 0
+
+
+def test_a_broker_that_is_away_is_no_reason_to_give_up_however_short_the_start_may_be(
+    jobs: Project, rabbit: Rabbit
+) -> None:
+    node = Rabbit(jobs.folder / "own")
+    try:
+        url = node.make_vhost("short").url
+        config = jobs.config()
+        config["services"]["jobs"] |= {"start_timeout": "2s", "backoff": {"max": "500ms"}}
+        jobs.set_config(config)
+        jobs.plugin("jobs", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
+        runner = jobs.run(url=url)
+        pid = runner.pid_of("jobs.1")
+        node.kill()
+        os.kill(pid, 9)
+        runner.wait_for("jobs.1 exit 75, the broker is away or not as declared", 20)
+        runner.wait_for("jobs.1 WAITING for the broker", 20)
+        assert "FATAL" not in runner.output
+        assert runner.stop() == 0
+    finally:
+        node.stop()
 
 
 def test_a_run_that_has_done_its_work_ends_and_others_may_depend_on_that(jobs: Project, vhost: Vhost) -> None:

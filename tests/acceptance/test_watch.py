@@ -45,6 +45,7 @@ def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
     project.options("payment", latency="1ms")
     watched.wait_for("payment.1: replacing it, the new one first")
     second = watched.pid_of("payment.1", count=2)
+    watched.wait_for("payment.1 stopped, the old one")
     assert set(watched.children()) & set(pids.values()) == {pids["order_api.1"], pids["notification.1"]}
     config = project.config()
     config["services"]["payment"]["instances"] = 3

@@ -409,7 +409,7 @@ class SlotMachine(RuleBasedStateMachine):
     def stop(self) -> None:
         self.is_wanted = False
         self.feed(Stop())
-        assert self.slot.state is (State.STOPPED if self.live is None else State.STOPPING)
+        assert self.slot.state in ((State.STOPPED, State.EXITED) if self.live is None else (State.STOPPING,))
 
     @rule(is_made=st.sampled_from([True, True, True, False]), draw=st.floats(0, 1))
     def go(self, is_made: bool, draw: float) -> None:
@@ -517,7 +517,7 @@ class SlotMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_runs_or_waits_that_is_not_wanted(self) -> None:
         if not self.is_wanted:
-            assert self.slot.state in (State.STOPPED, State.STOPPING)
+            assert self.slot.state in (State.STOPPED, State.STOPPING, State.EXITED)
 
     @invariant()
     def what_went_wrong_has_a_reason(self) -> None:
@@ -538,7 +538,7 @@ class SlotMachine(RuleBasedStateMachine):
         self.stop()
         if self.live is not None:
             self.exit(0, 0.5)
-        assert self.slot.state is State.STOPPED
+        assert self.slot.state in (State.STOPPED, State.EXITED)
 
 
 TestSlot = SlotMachine.TestCase

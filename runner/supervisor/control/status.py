@@ -10,7 +10,8 @@ from runner.supervisor.control.usage import Sampler
 from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.service import Service
-from runner.supervisor.state import State, describe_exit
+from runner.supervisor.state import State
+from runner.supervisor.transition import Role
 
 #: Lines of a slot that failed.
 LAST_LINES = 5
@@ -30,6 +31,7 @@ def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
             "uptime": round(now - supervisor.started_at, 3),
             "stopping": supervisor.is_stopping,
         },
+        "services": {name: one.instances for name, one in supervisor.services.items()},
         "slots": slots,
     }
 
@@ -53,10 +55,11 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
         "restarts": slot.restarts,
         "last_exit": None
         if last is None
-        else {"code": last, "words": describe_exit(last), "ago": round(now - (slot.last_exit_at or now), 3)},
+        else {"code": last, "words": slot.last_reason, "ago": round(now - (slot.last_exit_at or now), 3)},
         "cpu_percent": None if usage is None else round(usage.cpu, 1),
         "memory": None if usage is None else usage.memory,
         "messages_per_second": round(usage.rate, 1) if usage is not None and has_counts else None,
+        "problem": keeper.problem,
         "in_hand": usage.counts.in_hand if usage is not None and has_counts else None,
         "handled": usage.counts.handled if usage is not None and has_counts else None,
         "published": usage.counts.published if usage is not None and has_counts else None,
@@ -64,11 +67,16 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
     }
 
 
-def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -> str:
+def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -> str:  # noqa: PLR0911 - one a state
     slot = keeper.slot
     match slot.state:
+        case State.RUNNING if keeper.problem and not slot.why:
+            return f"cannot work for now, tries again: {keeper.problem}"
         case State.RUNNING:
-            return slot.why or keeper.status
+            older = "; an older version, since the new one did not get ready" if service.problem else ""
+            return slot.why or f"{keeper.status}{older}"
+        case State.STOPPED if keeper.role is Role.HOLDER:
+            return f"start it with: python -m runner start {keeper.name}"
         case State.STARTING:
             return slot.why or f"not ready yet, after {slot.policy.start_timeout:g} s it counts as failed"
         case State.WAITING:

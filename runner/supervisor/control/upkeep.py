@@ -54,7 +54,7 @@ class Upkeep:
     def _limit(self, service: Service, most: int) -> None:
         for keeper in list(service.keepers.values()):
             now = time.monotonic()
-            is_due = now - max(keeper.since, self._replaced.get(keeper.name, 0.0)) >= PAUSE
+            is_due = now - self._replaced.get(keeper.name, -PAUSE) >= PAUSE
             is_ready = keeper.slot.state is State.RUNNING and not keeper.is_stale
             if is_due and is_ready and (taken := memory(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now

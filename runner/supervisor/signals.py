@@ -1,0 +1,46 @@
+"""What signals mean to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+
+from runner.supervisor.terminal import Terminal
+
+#: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
+SAME_KEY_PRESS = 0.3
+
+
+class Signals:
+    """SIGTERM and SIGINT stop, a second one kills; SIGHUP reads the files again, or stops without its terminal."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_stop: Callable[[str], None],
+        on_kill: Callable[[], None],
+        on_hangup: Callable[[], None] | None,
+    ) -> None:
+        self._on_stop, self._on_kill, self._on_hangup = on_stop, on_kill, on_hangup
+        self._terminal = Terminal()
+        self._stopped_at: float | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and
+            # whoever sends that one to us means it.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal, number)
+
+    def stopping(self) -> None:
+        """It stops, for whatever reason: from now on another signal kills."""
+        self._stopped_at = time.monotonic()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number is signal.SIGHUP and self._on_hangup is not None and not self._terminal.is_lost():
+            if self._stopped_at is None:
+                self._on_hangup()
+        elif self._stopped_at is None:
+            self._on_stop(f"{signal.Signals(number).name} received")
+        elif time.monotonic() - self._stopped_at >= SAME_KEY_PRESS:
+            self._on_kill()

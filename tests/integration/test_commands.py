@@ -1,0 +1,242 @@
+"""What a supervisor can be told, in every order; its children need no broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from runner.supervisor.control.protocol import socket_path
+from tests.rabbit import wait_until
+from tests.supervised import SLEEPS, Supervise, is_gone
+
+#: Ready at once, and a while in stopping.
+DRAINS = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))\n" + SLEEPS
+
+
+def up(supervise: Supervise, *programs: Any, **policy: Any) -> Any:
+    runner = supervise(*programs, **policy)
+    runner.wait_for("everything is RUNNING")
+    return runner
+
+
+def test_one_slot_of_a_stopped_service_may_be_started_and_all_is_stopped_in_the_end(supervise: Supervise) -> None:
+    runner = up(supervise, {"service": "pay", "source": SLEEPS, "instances": 2})
+    assert supervise.tell("stop", target="pay")["done"] == "pay.1, pay.2 stopped"
+    assert supervise.tell("start", target="pay.1")["done"] == "pay.1 running"
+    assert [one["state"] for one in supervise.slots().values()] == ["RUNNING", "STOPPED"]
+    assert supervise.tell("restart", target="pay.1")["done"] == "pay.1 restarted"
+    assert runner.stop() == 0
+
+
+def test_a_client_that_goes_away_takes_no_other_with_it(supervise: Supervise) -> None:
+    runner = up(supervise, DRAINS)
+    answers: list[Any] = []
+    other = threading.Thread(target=lambda: answers.append(supervise.tell("restart", target="child1")))
+    other.start()
+    runner.wait_for("child1.1: replacing it")
+    with socket.socket(socket.AF_UNIX) as connection, socket_path(supervise.folder / "var") as path:
+        connection.connect(path)
+        connection.sendall(b'{"version": 1, "command": "restart", "target": "child1"}\n')
+        wait_until(lambda: connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) if readable(connection) else True)
+    other.join(15)
+    assert answers[0].get("done") == "child1.1 restarted"
+    assert runner.stop() == 0
+
+
+def readable(connection: socket.socket) -> bool:
+    import select
+
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def test_a_better_version_that_comes_while_a_bad_one_is_starting_is_taken(supervise: Supervise) -> None:
+    runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"}, start_timeout=30)
+    first = runner.pid_of("a.1")
+    bad = {"service": "a", "source": "time.sleep(600)", "revision": "2"}
+    threading.Thread(target=supervise.tell, args=("reload",), kwargs={"programs": [bad]}, daemon=True).start()
+    runner.wait_for("a.1: replacing it, the new one first")
+    good = {"service": "a", "source": SLEEPS, "revision": "3"}
+    assert supervise.tell("reload", programs=[good])["done"] == "taken over"
+    second = runner.pid_of("a.1", count=2)
+    wait_until(lambda: is_gone(first), 5)
+    assert supervise.slots()["a.1"]["pid"] == second
+    assert runner.stop() == 0
+
+
+def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supervise: Supervise) -> None:
+    once = "if os.path.exists('second'): sys.exit(1)\nif os.path.exists('first'): open('second', 'w').close()\n"
+    runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1", "instances": 2})
+    (supervise.folder / "first").touch()
+    new = {"service": "a", "source": once + SLEEPS, "revision": "2", "instances": 2}
+    answer = supervise.tell("reload", programs=[new])
+    assert answer["error"].startswith(
+        "a.2: the new one did not get ready, exit 1 (python -m runner logs a); the old one"
+    )
+    runner.wait_for("a.1: replacing it, the new one first", count=2)
+    wait_until(lambda: len(supervise.tell("status")["slots"]) == 2, 10)
+    assert all(one["state"] == "RUNNING" for one in supervise.slots().values())
+    assert "an older version, since the new one did not get ready" in supervise.slots()["a.2"]["why"]
+    assert supervise.tell("scale", target="a", instances=3)["done"] == "a scaled from 2 to 3", (
+        "that was another command"
+    )
+    assert runner.stop() == 0
+
+
+def test_what_was_given_up_is_tried_again_by_a_reload_although_nothing_differs(supervise: Supervise) -> None:
+    program = {"service": "a", "source": "if not os.path.exists('there'): sys.exit(78)\n" + SLEEPS}
+    runner = supervise(dict(program), SLEEPS)
+    runner.wait_for("a.1 FATAL")
+    runner.pid_of("child2.1")
+    (supervise.folder / "there").touch()
+    assert supervise.tell("reload", programs=[program, SLEEPS])["done"] == "taken over"
+    runner.wait_for("services: nothing differs")
+    assert supervise.slots()["a.1"]["state"] == "RUNNING"
+    assert runner.stop() == 0
+
+
+def test_a_restart_that_has_to_wait_says_for_what_and_comes_to_its_end_later(supervise: Supervise) -> None:
+    runner = up(
+        supervise,
+        {"service": "base", "source": SLEEPS},
+        {"service": "a", "source": SLEEPS, "depends_on": ["base"]},
+    )
+    supervise.tell("stop", target="base")
+    started = time.monotonic()
+    answer = supervise.tell("restart", target="a")
+    assert answer["error"] == "a waits for base, which is STOPPED; it is replaced when that is there"
+    assert time.monotonic() - started < 10
+    assert supervise.slots()["a.1"]["state"] == "RUNNING", "the old one works on"
+    supervise.tell("start", target="base")
+    runner.pid_of("a.1", count=2)
+    assert runner.stop() == 0
+
+
+def test_a_start_while_it_stops_waits_for_both(supervise: Supervise) -> None:
+    runner = up(supervise, DRAINS)
+    threading.Thread(target=supervise.tell, args=("stop",), kwargs={"target": "child1"}, daemon=True).start()
+    wait_until(lambda: supervise.slots()["child1.1"]["state"] == "STOPPING")
+    assert supervise.tell("start", target="child1")["done"] == "child1.1 running"
+    assert runner.stop() == 0
+
+
+def test_a_stop_in_the_middle_of_a_replacement_waits_for_the_old_one_too(supervise: Supervise) -> None:
+    runner = up(supervise, DRAINS)
+    first = runner.pid_of("child1.1")
+    threading.Thread(target=supervise.tell, args=("restart",), kwargs={"target": "child1"}, daemon=True).start()
+    runner.pid_of("child1.1", count=2)
+    assert supervise.tell("stop", target="child1")["done"] == "child1.1 stopped"
+    assert is_gone(first)
+    assert runner.stop() == 0
+
+
+def test_the_old_one_that_dies_while_it_is_replaced_ends_nothing(supervise: Supervise) -> None:
+    runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"}, exits=True, count=1, start_timeout=30)
+    first = runner.pid_of("a.1")
+    new = {"service": "a", "source": "time.sleep(1.5)\n" + SLEEPS, "revision": "2"}
+    threading.Thread(target=supervise.tell, args=("reload",), kwargs={"programs": [new]}, daemon=True).start()
+    runner.wait_for("a.1: replacing it")
+    os.kill(first, signal.SIGSEGV)
+    runner.wait_for("a.1 FATAL")
+    runner.pid_of("a.1", count=2)
+    assert runner.stop() == 0
+
+
+def test_what_cannot_be_started_at_all_is_a_failure_like_any_other(supervise: Supervise) -> None:
+    runner = supervise({"source": SLEEPS, "environment": {"X": "a\0b"}}, SLEEPS, count=2)
+    runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*embedded null byte")
+    runner.pid_of("child2.1")
+    descriptors = Path(f"/proc/{runner.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for number in range(3):
+        assert "embedded null byte" in supervise.tell("start", target="child1")["error"]
+        runner.wait_for("child1.1 FATAL", count=number + 2)
+    wait_until(lambda: len(list(descriptors.iterdir())) <= before + 1, 5)
+    assert runner.stop() == 1
+
+
+def test_a_job_that_is_done_stays_done_when_it_is_stopped(supervise: Supervise) -> None:
+    runner = supervise(
+        {"service": "job", "source": "ready()\nsys.exit(0)"},
+        {"service": "a", "source": SLEEPS, "depends_on": ["job"]},
+        restart="on-failure",
+    )
+    runner.pid_of("a.1")
+    job = supervise.slots()["job.1"]
+    assert (job["state"], job["why"], job["last_exit"]["words"]) == ("EXITED", "done", "exit 0")
+    supervise.tell("stop", target="job")
+    os.kill(supervise.slots()["a.1"]["pid"], signal.SIGKILL)
+    runner.pid_of("a.1", count=2)
+    assert supervise.tell("start", target="job")["done"] in ("job.1 done", "job.1 running")
+    assert runner.stop() == 0
+
+
+def test_a_service_scaled_to_none_is_told_of_and_holds_up_nobody(supervise: Supervise) -> None:
+    runner = up(
+        supervise,
+        {"service": "base", "source": SLEEPS},
+        {"service": "a", "source": SLEEPS, "depends_on": ["base"]},
+    )
+    assert supervise.tell("scale", target="base", instances=0)["done"] == "base scaled from 1 to 0"
+    assert supervise.tell("status")["services"] == {"base": 0, "a": 1}
+    os.kill(supervise.slots()["a.1"]["pid"], signal.SIGKILL)
+    runner.pid_of("a.1", count=2)
+    assert "base has no instances" in supervise.tell("restart", target="base")["error"]
+    assert supervise.tell("scale", target="base", instances=1)["done"] == "base scaled from 0 to 1"
+    assert runner.stop() == 0
+
+
+def test_a_second_interrupt_restarts_nothing(supervise: Supervise) -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SLEEPS
+    runner = up(
+        supervise,
+        {"service": "base", "source": SLEEPS},
+        {"service": "a", "source": deaf, "depends_on": ["base"]},
+        stop_timeout=30,
+    )
+    runner.process.send_signal(signal.SIGINT)
+    runner.wait_for("stopping: SIGINT received")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 0.35)
+    assert runner.stop() == 0
+    assert "restarting" not in runner.output
+
+
+def test_why_a_process_was_ended_is_remembered_with_its_end(supervise: Supervise) -> None:
+    runner = up(supervise, "ready()\nif not os.path.exists('hung'):\n    open('hung', 'w').close()\n"
+                "    say('STATUS=at one message for too long', 'WATCHDOG=trigger')\ntime.sleep(600)")  # fmt: skip
+    runner.pid_of("child1.1", count=2)
+    last = supervise.slots()["child1.1"]["last_exit"]
+    assert last["words"] == "killed by SIGABRT, at one message for too long"
+    assert runner.stop() == 0
+
+
+def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> None:
+    runner = up(supervise, SLEEPS.replace("ready()", "ready()\nsay('X_PROBLEM=the broker is away')"))
+    slot = supervise.slots()["child1.1"]
+    assert (slot["state"], slot["problem"]) == ("RUNNING", "the broker is away")
+    assert slot["why"] == "cannot work for now, tries again: the broker is away"
+    assert runner.stop() == 0
+
+
+def test_a_shell_that_became_the_supervisor_keeps_what_it_had_started(supervise: Supervise, tmp_path: Path) -> None:
+    script = 'setsid sleep 600 & echo $! > before; exec "$@"'
+    runner = supervise(SLEEPS, prefix=("sh", "-c", script, "sh"))
+    os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
+    runner.pid_of("child1.1", count=2)
+    before = int((tmp_path / "before").read_text())
+    assert not is_gone(before)
+    assert runner.stop() == 0
+    assert not is_gone(before)
+    os.kill(before, signal.SIGKILL)
+
+
+def test_a_guardian_that_was_stopped_holds_up_no_end(supervise: Supervise) -> None:
+    runner = up(supervise, SLEEPS)
+    (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
+    os.kill(guardian, signal.SIGSTOP)
+    assert runner.stop() == 0
