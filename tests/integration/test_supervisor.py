@@ -214,6 +214,6 @@ def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Supervi
     runner.wait_for("restarting", count=20)
     before = len(list(folder.iterdir()))
     runner.wait_for("restarting", count=120)
-    # One child may be between its parts at any moment.
-    assert len(list(folder.iterdir())) <= before + 8
+    # While a child is made there are some more; what is left behind would stay.
+    wait_until(lambda: len(list(folder.iterdir())) <= before + 4, 5)
     assert runner.stop() == 0
