@@ -107,7 +107,8 @@ class Preparation:
             except (EOFError, OSError):
                 self._process = None
                 code = process.wait()
-                self._stream.close()
+                with contextlib.suppress(OSError):  # what could not be sent cannot be flushed either
+                    self._stream.close()
                 raise BrokerError(f"what reads the files and declares the topology has ended with {code}") from None
             if isinstance(result, Exception):
                 raise result

@@ -77,6 +77,8 @@ class Keeper:
         self.is_announced = False
         self._addresses: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
+        #: Runs from the end of a process until the next one is ready.
+        self._hold: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -185,16 +187,16 @@ class Keeper:
     def _on_exit(self, code: int) -> None:
         assert self.child is not None  # noqa: S101 - it is the child that tells it
         self._means.guard.remove(self.child.pid)
-        self.child, self.started_at, self.status, self.problem = None, None, "", ""
+        self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random()))
-        if self._addresses:
-            self._means.loop.call_later(HOLD, self._let_go)
+        if self._hold is None:
+            self._hold = self._means.loop.call_later(HOLD, self._let_go)
         self._means.on_exit(self, code)
         self._means.on_change()
 
     def _let_go(self) -> None:
-        if self.slot.state is not State.RUNNING and not (self.child is not None and self._addresses):
-            self._means.listeners.keep_only(self, set())
+        self._hold = None
+        self._means.listeners.keep_only(self, self._addresses)
 
     def _on_words(self, lines: Sequence[bytes]) -> None:
         for line in lines:
@@ -203,6 +205,9 @@ class Keeper:
 
     def _on_word(self, key: str, value: str) -> None:
         if key == "READY" and value == "1":
+            if self._hold is not None:
+                self._hold.cancel()
+                self._hold = None
             self._means.listeners.keep_only(self, self._addresses)
             self._feed(Ready())
             self._means.on_change()
