@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -41,6 +42,10 @@ class Reload:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not taken over: everything runs on as it was", "warning")
+                return Outcome.REFUSED
+            except Exception as error:  # noqa: BLE001 - a bug of ours, which must not end the watching of the files
+                for line in "".join(traceback.format_exception(error)).splitlines():
+                    self._journal.say(line, "error")
                 return Outcome.REFUSED
             for line in taken.left:
                 self._journal.say(line, "error")

@@ -62,8 +62,8 @@ class Preparation:
         self._order = order
         #: Told of what people should know; the last thing said before there was anybody to tell is lost to nobody.
         self.say: Say = lambda text, level: None
-        #: Whether it goes on running, because it is asked again and again.
-        self.stays = False
+        #: Whether it goes on running, because it is asked for queues again and again.
+        self._stays = self._is_closed = False
         self._lock = threading.Lock()
         self._memory = pickle.dumps(None)
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,53 +72,74 @@ class Preparation:
 
     def begin(self) -> Begun:
         """See ``Preparer.begin``; the process stays for what follows."""
-        return cast(Begun, self._call("begin"))
+        begun = cast(Begun, self._call("begin"))
+        self._stays = _are_followed(begun.programs)
+        return begun
 
     def find(self) -> Found:
         """See ``Preparer.find``; the process stays for what follows."""
         return cast(Found, self._call("find"))
 
     def prepare(self) -> None:
-        """See ``Preparer.prepare``."""
-        self._call("prepare", is_last=True)
+        """See ``Preparer.prepare``; where it fails the process stays, because it is tried again soon."""
+        self._call("prepare")
+        self._end()
 
     def take_over(self) -> Taken:
         """See ``Preparer.take_over``."""
-        return cast(Taken, self._call("take_over", is_last=True))
+        try:
+            taken = cast(Taken, self._call("take_over"))
+            self._stays = _are_followed(taken.programs)
+            return taken
+        finally:
+            self._end()
 
     def ready_messages(self, service: str) -> int:
         """See ``Preparer.ready_messages``."""
-        self.stays = True
         return cast(int, self._call("ready_messages", service))
 
     def close(self) -> None:
         """End the process and what it runs itself, whatever it is at: every task may be interrupted at any point."""
+        self._is_closed = True
         process = self._process
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _call(self, task: str, *arguments: Any, is_last: bool = False) -> Any:
+    def _call(self, task: str, *arguments: Any) -> Any:
         with self._lock:
-            process = self._process or self._start()
+            if self._process is not None and self._process.poll() is not None:
+                self._forget()  # it was killed while it had nothing to do
             try:
+                if self._process is None:
+                    self._start()
                 result = self._converse(task, arguments)
-            except (EOFError, OSError):
-                self._process = None
-                code = process.wait()
-                with contextlib.suppress(OSError):  # what could not be sent cannot be flushed either
-                    self._stream.close()
-                raise BrokerError(f"what reads the files and declares the topology has ended with {code}") from None
-            if isinstance(result, Exception):
-                raise result
-            if is_last and not self.stays:
-                self._process = None
-                self._stream.close()
-                process.wait()
-            return result
+            except (EOFError, OSError, pickle.UnpicklingError) as error:
+                code = self._forget()
+                words = f"has ended with {code}" if code else f"cannot be run, {error}"
+                raise BrokerError(f"what reads the files and declares the topology {words}") from None
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _end(self) -> None:
+        with self._lock:
+            if not self._stays:
+                self._forget()
+
+    def _forget(self) -> int:
+        """Have the process end, should it still run; returns its exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(OSError):  # what could not be sent cannot be flushed either
+            self._stream.close()
+        return process.wait()
+
+    def _start(self) -> None:
+        if self._is_closed:
+            raise OSError("the runner ends")
         ours, theirs = socket.socketpair()
         with theirs:
             # In this session, which tells it from what services left behind; in a group of its own, because Ctrl-C is
@@ -133,7 +154,6 @@ class Preparation:
         with ours:
             self._stream = ours.makefile("rwb")
         self._send((self._order, self._memory))
-        return self._process
 
     def _converse(self, task: str, arguments: tuple[Any, ...]) -> Any:
         self._send((task, arguments))
@@ -148,3 +168,7 @@ class Preparation:
     def _send(self, value: Any) -> None:
         pickle.dump(value, self._stream)
         self._stream.flush()
+
+
+def _are_followed(programs: Sequence[Program]) -> bool:
+    return any(program.autoscale is not None for program in programs)

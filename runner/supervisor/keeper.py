@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import random
 import subprocess
@@ -226,6 +227,9 @@ class Keeper:
 
     def _listen(self, address: str) -> None:
         assert self.child is not None  # noqa: S101 - for the type checker: the caller checked it
+        if not self.slot.wanted:
+            self.child.answer(f"LISTEN={errno.ECANCELED}")  # it is to stop, and may not take back what others have now
+            return
         try:
             listener = self._means.listeners.get(self.program.service, self, address)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from runner.errors import EXIT_BROKER
 from runner.supervisor.keeper import Keeper, Means
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
@@ -18,7 +19,7 @@ class Service:
         self._means = means
         self.program = program
         #: How many slots it is to have.
-        self.instances = program.instances
+        self.instances = self._instances_before = program.instances
         self.is_wanted = True
         #: The slots, by number.
         self.keepers: dict[int, Keeper] = {}
@@ -88,7 +89,7 @@ class Service:
 
     def run(self, program: Program) -> None:
         """Run another program from now on."""
-        scale, before = program.autoscale, self.program
+        scale, before, self._instances_before = program.autoscale, self.program, self.instances
         if scale is not None and before.autoscale is not None:
             self.instances = max(scale.min, min(scale.max, self.instances))
         elif program.instances != before.instances or (scale is None) != (before.autoscale is None):
@@ -184,11 +185,12 @@ class Service:
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
             self.problem = f"{incoming.name}: the new one did not get ready, {why} (python -m runner logs {self.name})"
-            if old.slot.state is State.RUNNING:
+            if _is_healthy(old):
                 self.problem += "; the old one runs on"
                 # Those that were replaced before it go back to what the others are.
                 self._is_paused, self._is_going_back = self._is_going_back, True
-                self.program = old.program
+                if not old.program.is_same_process(self.program):
+                    self.program, self.instances = old.program, self._instances_before
                 for keeper in self.keepers.values():
                     keeper.is_stale = False
             self._means.journal.say(self.problem, "error")
@@ -196,6 +198,15 @@ class Service:
 
 
 def _state_of(incoming: Keeper) -> State:
-    """A fresh process that only found the broker away, or was killed by somebody, is on its way all the same."""
+    """A fresh process that only found the broker away, or was killed by somebody now and then, is still on its way."""
     slot = incoming.slot
-    return State.STARTING if slot.state is State.BACKOFF and not slot.failures else slot.state
+    is_excused = slot.last_exit == EXIT_BROKER or slot.restarts < slot.policy.restart_limit.count
+    return State.STARTING if slot.state is State.BACKOFF and not slot.failures and is_excused else slot.state
+
+
+def _is_healthy(old: Keeper) -> bool:
+    """Whether it works, or is about to."""
+    slot = old.slot
+    return slot.state in (State.RUNNING, State.STARTING, State.WAITING) or (
+        slot.state is State.BACKOFF and not slot.failures
+    )

@@ -40,7 +40,9 @@ def words(transition: Transition) -> tuple[str, str] | None:
     """What people are told of it and the line's level; None for a change that nobody needs to be told of."""
     before, slot = transition.before, transition.after
     if transition.role is Role.FRESH:
-        return None  # what becomes of it is told by who waits for it
+        # What becomes of it is told by who waits for it, but for what it goes on after.
+        is_excused = slot.state is State.BACKOFF and not slot.failures
+        return (f"{slot.name}, the new one, {slot.why}: tried again", "warning") if is_excused else None
     if slot.state is State.BACKOFF and slot.deadline is not None:
         delay = max(0.0, slot.deadline - transition.now)
         when = f"in {delay:.1f} s" if delay >= 0.05 else "now"

@@ -240,3 +240,60 @@ def test_a_guardian_that_was_stopped_holds_up_no_end(supervise: Supervise) -> No
     (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
     os.kill(guardian, signal.SIGSTOP)
     assert runner.stop() == 0
+
+
+def test_a_new_version_that_is_killed_at_each_start_is_given_up_in_the_end(supervise: Supervise) -> None:
+    runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"})
+    first = runner.pid_of("a.1")
+    new = {"service": "a", "source": "os.kill(os.getpid(), signal.SIGKILL)", "revision": "2"}
+    answer = supervise.tell("reload", programs=[new])
+    assert "a.1: the new one did not get ready, killed by SIGKILL" in answer["error"]
+    runner.wait_for("a.1, the new one, killed by SIGKILL: tried again", count=4)
+    assert supervise.slots()["a.1"]["pid"] == first
+    assert runner.stop() == 0
+
+
+def test_a_version_that_is_refused_takes_its_number_of_instances_with_it(supervise: Supervise) -> None:
+    old = {"service": "a", "source": SLEEPS, "revision": "1", "instances": 3}
+    runner = up(supervise, dict(old))
+    new = {"service": "a", "source": "sys.exit(1)", "revision": "2", "instances": 1}
+    assert "the old one runs on" in supervise.tell("reload", programs=[new])["error"]
+    assert supervise.tell("reload", programs=[dict(old)])["done"] == "taken over"
+    wait_until(lambda: [one["state"] for one in supervise.slots().values()] == ["RUNNING"] * 3, 10)
+    assert runner.stop() == 0
+
+
+def test_an_old_one_that_was_killed_while_the_new_one_failed_comes_back(supervise: Supervise) -> None:
+    runner = up(supervise, {"service": "a", "source": "time.sleep(0.3)\n" + SLEEPS, "revision": "1"}, SLEEPS)
+    first = runner.pid_of("a.1")
+    new = {"service": "a", "source": "while not os.path.exists('fail'): time.sleep(0.01)\nsys.exit(1)", "revision": "2"}
+    answers: list[Any] = []
+    ask = threading.Thread(target=lambda: answers.append(supervise.tell("reload", programs=[new, SLEEPS])))
+    ask.start()
+    runner.wait_for("a.1: replacing it")
+    os.kill(first, signal.SIGKILL)
+    (supervise.folder / "fail").touch()
+    ask.join(20)
+    assert "the old one runs on" in answers[0]["error"]
+    runner.pid_of("a.1", count=2)
+    assert runner.stop() == 0
+
+
+def test_a_stranger_goes_when_all_have_ended_that_it_may_have_come_from(supervise: Supervise, tmp_path: Path) -> None:
+    sleep = "import time; time.sleep(600)"
+    runner = up(
+        supervise,
+        "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
+        "    open('stranger', 'w').write(str(os.getpid()))\n"
+        f"    os.execve(sys.executable, [sys.executable, '-c', {sleep!r}], {{}})\n" + SLEEPS,
+        SLEEPS,
+    )
+    stranger = int(wait_until(lambda: (tmp_path / "stranger").exists() and (tmp_path / "stranger").read_text()))
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 1.5)  # it is seen while both live
+    os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
+    runner.pid_of("child2.1", count=2)
+    assert not is_gone(stranger)
+    os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
+    wait_until(lambda: is_gone(stranger), 5)
+    assert runner.stop() == 0

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,25 +62,51 @@ def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, p
     (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")
     with pytest.raises(ConfigError) as caught:
         prepared.take_over()
+    assert prepared._process is None, "nothing is left of it"
     assert [fault.partition(":")[0] for fault in caught.value.faults] == ["config.yaml", "config.yaml"]
     assert caught.value.exit_code == 78
 
 
-def test_one_that_is_killed_is_an_error_and_the_next_one_goes_on(prepared: Preparation, vhost: Vhost) -> None:
+def test_one_that_is_killed_while_it_has_nothing_to_do_is_replaced(prepared: Preparation, vhost: Vhost) -> None:
     os.kill(pid_of(prepared), signal.SIGKILL)
-    with pytest.raises(BrokerError, match="has ended with -9"):
-        prepared.prepare()
+    wait_until(lambda: is_gone(pid_of(prepared)))
     prepared.prepare()
     assert "payment.order.created" in vhost.queues()
 
 
-def test_it_stays_while_it_is_asked_again_and_again(prepared: Preparation) -> None:
+def test_one_that_is_killed_at_work_is_an_error_to_try_again_after(prepared: Preparation) -> None:
+    found: list[BaseException] = []
+
+    def prepare() -> None:
+        try:
+            prepared.prepare()
+        except BrokerError as error:
+            found.append(error)
+
+    os.kill(pid_of(prepared), signal.SIGSTOP)
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    wait_until(prepared._lock.locked)
+    os.kill(pid_of(prepared), signal.SIGKILL)
+    thread.join(10)
+    assert "has ended with -9" in str(found[0])
     prepared.prepare()
+
+
+def test_it_stays_while_it_is_asked_again_and_again(prepared: Preparation, project: Project) -> None:
+    config = project.config()
+    config["services"]["payment"]["autoscale"] = {"max": 3}
+    project.set_config(config)
+    prepared.take_over()
     assert prepared.ready_messages("payment") == 0
     pid = pid_of(prepared)
     prepared.take_over()
     assert prepared.ready_messages("payment") == 0
     assert pid_of(prepared) == pid
+    del config["services"]["payment"]["autoscale"]
+    project.set_config(config)
+    prepared.take_over()
+    assert is_gone(pid)
 
 
 def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project, vhost: Vhost) -> None:

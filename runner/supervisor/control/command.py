@@ -241,11 +241,23 @@ async def _on_thread(job: Callable[[], bool]) -> bool:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
 
+    def finish(result: bool | BaseException) -> None:
+        if done.done():
+            return
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
     def work() -> None:
-        result = job()
+        result: bool | BaseException
+        try:
+            result = job()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+            result = error
         if not loop.is_closed():
             # After whatever the job itself has handed to the loop.
-            loop.call_soon_threadsafe(lambda: None if done.done() else done.set_result(result))
+            loop.call_soon_threadsafe(finish, result)
 
     threading.Thread(target=work, name="reload", daemon=True).start()
     return await done

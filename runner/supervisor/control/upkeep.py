@@ -55,7 +55,7 @@ class Upkeep:
         for keeper in list(service.keepers.values()):
             now = time.monotonic()
             is_due = now - self._replaced.get(keeper.name, -PAUSE) >= PAUSE
-            is_ready = keeper.slot.state is State.RUNNING and not keeper.is_stale
+            is_ready = keeper.slot.state is State.RUNNING and service.is_settled
             if is_due and is_ready and (taken := memory(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now
                 text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"

@@ -24,7 +24,7 @@ class Listeners:
         Raises OSError where that is no address of this machine, or is taken.
         """
         host, _, port = address.rpartition(" ")
-        if not port.isdecimal() or int(port) > 65535:
+        if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
             raise OSError(errno.EINVAL, f"not an address, {address!r}")
         key = (service, (host, int(port)))
         if key not in self._sockets:
@@ -44,7 +44,8 @@ class Listeners:
 
     def release(self, service: str) -> None:
         """The service is leaving: whoever asks for its addresses from now on gets its sockets."""
-        for name, address in [key for key in self._sockets if key[0] == service]:
+        # Port 0 is any port: nobody asks for it again.
+        for name, address in [key for key in self._sockets if key[0] == service and key[1][1] != 0]:
             self._sockets["", address] = self._sockets.pop((name, address))
             self._users["", address] = self._users.pop((name, address))
 

@@ -34,7 +34,8 @@ class Orphans:
         self._loop, self._guard, self._live = loop, guard, live
         self._session = os.getsid(0)
         #: Those of which nobody knows whose they are: their environment was emptied or may not be read.
-        self._strangers: set[int] = set()
+        #: Each with the instances that lived when it was first seen, one of which it came from.
+        self._strangers: dict[int, set[str]] = {}
         #: What was there before, as where a shell has started something and then became this process.
         self._before = set(_children())
         #: The groups of those that live on, because their instance does.
@@ -51,7 +52,8 @@ class Orphans:
         """
         live = self._live()
         adopted = self._adopted(live)
-        self._strangers &= {one.pid for one in adopted}
+        present = {one.pid for one in adopted}
+        self._strangers = {pid: owners for pid, owners in self._strangers.items() if pid in present}
         kept: set[int] = set()
         for one in adopted:
             if one.state in "ZX":
@@ -92,6 +94,7 @@ class Orphans:
 
     def _adopted(self, live: Mapping[int, str]) -> list[Found]:
         others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
+        self._before &= {one.pid for one in others}
         others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
         # What this process itself runs, such as the check of plugins, shares its session and is waited for elsewhere.
         ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
@@ -103,9 +106,9 @@ class Orphans:
     def _is_left(self, one: Found, instances: set[str], *, has_ended: bool) -> bool:
         if (instance := variable(one.pid, INSTANCE)) is not None:
             return instance not in instances
-        is_new = one.pid not in self._strangers
-        self._strangers.add(one.pid)
-        return not instances or (is_new and has_ended)
+        if one.pid not in self._strangers:
+            self._strangers[one.pid] = set() if has_ended else set(instances)
+        return not self._strangers[one.pid] & instances
 
 
 def _children() -> list[int]:
