@@ -15,7 +15,7 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-chaos: ## the long proofs, of which make test runs a short form; takes about half an hour
+chaos: ## the long proofs, of which make test runs a short form; takes about a quarter of an hour
 	@deploy/setup.sh test
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
 		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py $(ARGS)
