@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from runner.address import Address
 from runner.broker import PrivateNode, find_broker
-from runner.broker.port import free_port
 from runner.broker.probe import Kind, probe
+from tests.ports import free_port
 
 START_TIMEOUT = 60.0
 

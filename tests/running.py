@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from runner.broker.port import free_port
+from tests.ports import free_port
 from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent

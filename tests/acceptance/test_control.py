@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from runner.broker.port import free_port
 from runner.supervisor.control.protocol import socket_path
 from tests.load import Load
+from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 

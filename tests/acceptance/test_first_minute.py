@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from runner.broker.port import free_port
+from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.broker.port import free_port
+from tests.ports import free_port
 from tests.rabbit import wait_until
 from tests.running import ROOT, Project, Runner
 

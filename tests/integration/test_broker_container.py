@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.broker import Container, find, find_broker
-from runner.broker.port import free_port
+from tests.ports import free_port
 from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent.parent

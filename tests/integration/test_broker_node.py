@@ -23,9 +23,10 @@ import pika.exceptions
 import pytest
 
 from runner.broker import Answering, PrivateNode, find_broker
-from runner.broker.port import free_port, is_free
+from runner.broker.port import is_free
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE
 from runner.lifeline import VARIABLE
+from tests.ports import free_port
 from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent.parent

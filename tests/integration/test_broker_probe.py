@@ -11,8 +11,9 @@ import pytest
 
 from runner.address import Address
 from runner.broker.engine import find_engine
-from runner.broker.port import free_port, is_free
+from runner.broker.port import is_free
 from runner.broker.probe import Finding, Kind, probe
+from tests.ports import free_port
 from tests.rabbit import Rabbit, wait_until
 
 Answer = Callable[[socket.socket], None]
