@@ -16,7 +16,7 @@ from tests.running import Runner
 HOST = """
 import json, sys
 from pathlib import Path
-from runner.supervisor import policy, state
+from runner.supervisor import keeper, policy, state
 from runner.supervisor.control import upkeep
 from runner.supervisor.control.command import Commands
 from runner.supervisor.output.console import Console
@@ -49,6 +49,7 @@ def program(number, source, command=(), limits=(), depends_on=(), **more):
     )
 programs = [program(number, **one) for number, one in enumerate(spec["programs"], 1)]
 state.LONGEST_OUTSIDE = 0.01
+keeper.HOLD = 1.5
 upkeep.LOOK, upkeep.PAUSE = 0.1, 0.0
 journal = Journal(Console())
 supervisor = Supervisor(programs, lambda: None, journal, exits_on_fatal=spec["exits"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.supervisor.control.protocol import socket_path
+from tests.ports import free_port
 from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, is_gone
 
@@ -296,4 +297,31 @@ def test_a_stranger_goes_when_all_have_ended_that_it_may_have_come_from(supervis
     assert not is_gone(stranger)
     os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
     wait_until(lambda: is_gone(stranger), 5)
+    assert runner.stop() == 0
+
+
+def test_a_port_is_held_from_each_end_anew_until_the_next_process_is_ready(supervise: Supervise) -> None:
+    port = free_port()
+    runner = up(
+        supervise,
+        f"""
+        if os.path.exists("slow"): time.sleep(1)
+        say("LISTEN=127.0.0.1 {port}")
+        answer = socket.recv_fds(line, 100, 1)
+        ready()
+        time.sleep(600)
+        """,
+    )
+    began = time.monotonic()
+    os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
+    second = runner.pid_of("child1.1", count=2)
+    (supervise.folder / "slow").touch()
+    wait_until(lambda: time.monotonic() - began > 1.2)
+    os.kill(second, signal.SIGKILL)
+    # The host lets a port go 1.5 s after an end; the first end's time is over while the third one is starting.
+    # A few at a time: nobody accepts them, and the queue of those that wait has an end.
+    for instant in (1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9):
+        wait_until(lambda instant=instant: time.monotonic() - began > instant)  # type: ignore[misc]
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    runner.pid_of("child1.1", count=3)
     assert runner.stop() == 0
