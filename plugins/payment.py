@@ -1,7 +1,8 @@
 """Charge each new order at a simulated card gateway.
 
 The outcome of an order depends on its id and the ``seed`` alone, never on chance: a message that is
-delivered twice is decided the same way twice.
+delivered twice is decided the same way twice. With ``inbox: true`` each charge is also a row of the table
+``charges``, one for each order for good: an order that has one is never sent to the gateway again.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import time
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from runner import Context, Event, Message, Reject, Retry, hookimpl
+from runner import Context, Event, Message, MessageStore, Reject, Retry, hookimpl
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
@@ -92,9 +96,13 @@ def start(options: Options, context: Context) -> Gateway:
 
 
 @hookimpl
-def handle(message: Message, resources: Gateway) -> Event:
+def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     """Charge one order and tell how it went."""
     order = read_order(message)
+    charged = find_charge(order, store) if store.inbox else None
+    if charged is not None:
+        resources.log.info("order %s: charged before", order.order_id, extra={"order": order.order_id})
+        return outcome_event(order, charged.reason)
     log, named = resources.log, {"order": order.order_id}
     log.info(
         "order %s: charging %s %s, attempt %s",
@@ -105,13 +113,24 @@ def handle(message: Message, resources: Gateway) -> Event:
         extra=named,
     )
     reason = resources.charge(order, message.attempt)
-    payment_id = str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
-    log.info("order %s: %s, payment %s", order.order_id, reason or "approved", payment_id, extra=named)
+    log.info("order %s: %s, payment %s", order.order_id, reason or "approved", payment_id(order), extra=named)
+    if store.inbox:
+        keep_charge(order, reason, message, store)
+    return outcome_event(order, reason)
+
+
+def payment_id(order: Order) -> str:
+    """The id of an order's payment, always the same."""
+    return str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
+
+
+def outcome_event(order: Order, reason: str | None) -> Event:
+    """The event that tells how it went; ``reason`` is why it was declined."""
     return Event(
         type="payment.failed" if reason else "payment.success",
         body={
             "order_id": order.order_id,
-            "payment_id": payment_id,
+            "payment_id": payment_id(order),
             "customer_email": order.customer_email,
             "amount": f"{order.amount:.2f}",
             "currency": order.currency,
@@ -119,6 +138,33 @@ def handle(message: Message, resources: Gateway) -> Event:
         },
         correlation_id=order.order_id,
     )
+
+
+def find_charge(order: Order, store: MessageStore) -> Row[tuple[str | None]] | None:
+    """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
+    # Imported here because only a service with an inbox needs them.
+    from sqlalchemy import select
+
+    from runner.store.schema import charges
+
+    return next(iter(store.read(select(charges.c.reason).where(charges.c.order_id == order.order_id))), None)
+
+
+def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
+    """Write the ledger's row, in the transaction of the message."""
+    from runner.store.insert import insert_new
+    from runner.store.schema import charges
+
+    row = {
+        "order_id": order.order_id,
+        "payment_id": payment_id(order),
+        "hundredths": int(order.amount * 100),
+        "currency": order.currency,
+        "reason": reason,
+        "message_id": message.id,
+        "charged_at": int(time.time() * 1000),
+    }
+    store.transact(lambda connection: insert_new(connection, charges, row))
 
 
 def read_order(message: Message) -> Order:

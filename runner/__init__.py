@@ -10,9 +10,11 @@ from runner.errors import (
     ConfirmTimeout,
     PluginError,
     PublishRefused,
+    StoreAway,
+    StoreError,
     Unroutable,
 )
-from runner.hooks import Context, hookimpl
+from runner.hooks import Context, MessageStore, hookimpl
 from runner.messages import Event, Message, Reject, Retry
 
 __version__ = "0.1.0"
@@ -25,10 +27,13 @@ __all__ = [
     "Context",
     "Event",
     "Message",
+    "MessageStore",
     "PluginError",
     "PublishRefused",
     "Reject",
     "Retry",
+    "StoreAway",
+    "StoreError",
     "Unroutable",
     "hookimpl",
 ]

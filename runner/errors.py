@@ -12,6 +12,8 @@ from typing import Any
 EXIT_OK = 0
 #: A service gave up, or something unexpected happened.
 EXIT_FAILURE = 1
+#: The database is away: worth another try later (EX_IOERR of BSD's sysexits.h).
+EXIT_STORE = 74
 #: The broker is away: worth another try later (EX_TEMPFAIL of BSD's sysexits.h).
 EXIT_BROKER = 75
 #: The configuration or a plugin is wrong: trying again cannot help (EX_CONFIG of sysexits.h).
@@ -54,6 +56,18 @@ class DeclarationRefused(RunnerError):
     """The broker holds something that differs from topology.yaml, or does not take what stands there."""
 
     exit_code = EXIT_CONFIG
+
+
+class StoreError(RunnerError):
+    """The database cannot be used as it is: wrong address, no rights, or a schema of a newer version."""
+
+    exit_code = EXIT_CONFIG
+
+
+class StoreAway(StoreError):
+    """The database does not answer, is locked or full for now; nothing is lost by trying again."""
+
+    exit_code = EXIT_STORE
 
 
 class BrokerError(RunnerError):

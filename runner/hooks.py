@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
 from runner.messages import Event, Message
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Executable, Row
+
+    from runner.store.store import Store
 
 PROJECT = "fastcommerce"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -39,6 +45,16 @@ class Context(Protocol):
         open longer than the confirm timeout (5 s).
         """
 
+    #: The plugins of all services in config.yaml, such as ``audit``.
+    plugins: frozenset[str]
+
+    @property
+    def store(self) -> Store:
+        """The database of config.yaml's ``store``, opened at the first use.
+
+        Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
+        """
+
     def ready(self, status: str = "") -> None:
         """Tell the supervisor that this service now does its work, with a few words for people."""
 
@@ -60,6 +76,29 @@ class Context(Protocol):
         """
 
 
+class MessageStore(Protocol):
+    """What a handler may do in the database while it has one message in hand.
+
+    What it writes is committed, before its events are published and the message is acknowledged: all of it or nothing,
+    in a transaction that other messages may share. A write that the database refuses fails the message alone.
+    """
+
+    #: Whether the service has ``inbox``: the same message is then never handled twice.
+    inbox: bool
+
+    def read(self, statement: Executable) -> Sequence[Row[Any]]:
+        """All rows of a SELECT, as last committed."""
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
+        """Have a statement executed in the message's transaction, once the handler has returned."""
+
+    def transact(self, work: Callable[[Connection], object]) -> None:
+        """Have ``work`` called in the message's transaction, once the handler has returned.
+
+        It may be called more than once, of which only the last counts, and should do nothing but use its connection.
+        """
+
+
 class Hooks:
     """The hooks, in the order in which a worker calls them."""
 
@@ -73,14 +112,15 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def handle(self, message: Message, options: Any, resources: Any) -> Event | list[Event] | None:
+    def handle(self, message: Message, options: Any, resources: Any, store: MessageStore) -> Event | list[Event] | None:
         """Handle one message.
 
         Called on a handler thread; with ``concurrency`` over 1, on several at once. Returns the events to publish;
         the message is acknowledged once the broker has confirmed them all. ``Retry`` and any other exception
         lead to the next delay of the queue's ``retry``; after the last one, or without any, to its
         dead-letter queue, where ``Reject`` leads at once. The same message may come again, so the outcome
-        should not depend on chance.
+        should not depend on chance. What is to be kept goes through ``store``; with ``inbox`` a message that was
+        handled before does not get here.
         """
 
     @hookspec(firstresult=True)

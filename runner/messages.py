@@ -24,6 +24,13 @@ CAUSATION = "x-causation-id"
 ATTEMPT = "x-attempt"
 ORIGIN_EXCHANGE = "x-origin-exchange"
 ORIGIN_KEY = "x-origin-routing-key"
+#: When it was sent, in milliseconds since the epoch, since AMQP's own timestamp counts seconds.
+SENT_AT = "x-sent-at"
+#: How often it was replayed from its dead-letter queue, and when for the last time, in milliseconds since the epoch.
+REPLAYS = "x-replays"
+REPLAYED_AT = "x-replayed-at"
+#: The type of the notes that workers write about each try of a message.
+ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
 

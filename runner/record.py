@@ -1,4 +1,7 @@
-"""A few counters in memory that a worker shares with its supervisor: written without a call, read when asked for."""
+"""Memory that a worker shares with its supervisor: counters, and the messages its handlers are at.
+
+Written without a call, read when asked for, and still there when the process that wrote it has crashed.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,17 @@ from dataclasses import dataclass
 
 #: Names the inherited file descriptor; absent when a person started the process by hand.
 VARIABLE = "FASTCOMMERCE_RECORD"
+#: As many handlers as one process may have.
+HANDS = 64
 
-_SIZE = mmap.PAGESIZE
 _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
+#: The bytes of a hand's queue name and message id: AMQP's short strings, of at most 255 bytes each.
+_LENGTHS = struct.Struct("=HH")
+_SHORT = 255
+_HAND = _LENGTHS.size + 2 * _SHORT
+_HANDS_AT = 64
+_SIZE = _HANDS_AT + HANDS * _HAND
 
 
 @dataclass(frozen=True)
@@ -26,8 +36,16 @@ class Counts:
     in_hand: int = 0
 
 
+@dataclass(frozen=True, order=True)
+class InHand:
+    """A message that a handler was at."""
+
+    queue: str
+    id: str
+
+
 class Record:
-    """The worker's side; each number is written by one thread at a time."""
+    """The worker's side; each number, and each hand, is written by one thread at a time."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -54,6 +72,19 @@ class Record:
         """So many are at work now."""
         _NUMBER.pack_into(self._memory, 16, count)
 
+    def take(self, hand: int, message: InHand) -> None:
+        """A handler, by its number from 0, begins with a message."""
+        queue, name = (_cut(text) for text in (message.queue, message.id))
+        start = _HANDS_AT + hand * _HAND
+        text = queue + name
+        self._memory[start + _LENGTHS.size : start + _LENGTHS.size + len(text)] = text
+        # Last, so that a process that ends in between has nothing in this hand.
+        _LENGTHS.pack_into(self._memory, start, len(queue), len(name))
+
+    def release(self, hand: int) -> None:
+        """The handler is through with it."""
+        _LENGTHS.pack_into(self._memory, _HANDS_AT + hand * _HAND, 0, 0)
+
 
 class RecordFile:
     """The supervisor's side: hands ``descriptor`` to the process, and reads."""
@@ -67,6 +98,21 @@ class RecordFile:
         """The counts of this moment."""
         return Counts(*_ALL.unpack_from(self._memory, 0))
 
+    def messages(self) -> list[InHand]:
+        """What handlers were at; exact once the process has ended."""
+        found = []
+        for hand in range(HANDS):
+            start = _HANDS_AT + hand * _HAND
+            queue, name = _LENGTHS.unpack_from(self._memory, start)
+            if queue and queue <= _SHORT and name <= _SHORT:
+                text = self._memory[start + _LENGTHS.size : start + _LENGTHS.size + queue + name]
+                found.append(InHand(text[:queue].decode("utf-8", "replace"), text[queue:].decode("utf-8", "replace")))
+        return found
+
     def close(self) -> None:
         """The process has its descriptor: close ours, and go on reading."""
         os.close(self.descriptor)
+
+
+def _cut(text: str) -> bytes:
+    return text.encode("utf-8", "replace")[:_SHORT]

@@ -3,6 +3,10 @@
 ``templates/<event type>.txt`` holds the words: the first line is the subject, and after an empty line
 comes the text, both in Jinja2. To change them, put a file of the same name into a folder of your own
 and name the folder in the option ``templates``; a file with another event's name adds that event.
+
+With ``inbox: true`` each e-mail is also a row of the table ``emails``, one for each event: no second delivery of the
+event sends another. What no database can undo remains: a worker that dies after the mail server took the e-mail and
+before the row is committed sends it again, with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from runner import Context, Message, hookimpl
+from runner import Context, Message, MessageStore, hookimpl
 
 from .mail import check_sender
 
@@ -68,6 +72,6 @@ def start(options: Options, context: Context) -> Notifier:
 
 
 @hookimpl
-def handle(message: Message, resources: Notifier) -> None:
+def handle(message: Message, resources: Notifier, store: MessageStore) -> None:
     """Send the e-mail for one event."""
-    resources.notify(message)
+    resources.notify(message, store)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from email.message import EmailMessage
 from typing import Any
 
-from runner import Message, Reject
+from runner import Message, MessageStore, Reject
 
 from .mail import compose
 from .template import Template, TemplateFault
@@ -20,7 +22,7 @@ class Notifier:
     sender: str
     transport: Transport
 
-    def notify(self, message: Message) -> None:
+    def notify(self, message: Message, store: MessageStore) -> None:
         """Send the e-mail for one event. Raises Reject where no try can help, Retry where a later may."""
         template = self.templates.get(message.type)
         if template is None:
@@ -37,4 +39,35 @@ class Notifier:
         except TemplateFault as error:
             raise Reject(f"message {message.id or 'without id'}: {error}") from None
         mail = compose(message, self.sender, recipient, subject, text)
-        self.transport.send(mail, order=str(body.get("order_id", message.correlation_id)))
+        order_id = str(body.get("order_id", message.correlation_id))
+        if store.inbox and was_sent(message, store):
+            return  # by a delivery that the inbox has forgotten since
+        self.transport.send(mail, order=order_id)
+        if store.inbox:
+            keep(mail, message, order_id, store)
+
+
+def was_sent(message: Message, store: MessageStore) -> bool:
+    """Whether the e-mail of this event is in the table."""
+    # Imported here because only a service with an inbox needs them.
+    from sqlalchemy import select
+
+    from runner.store.schema import emails
+
+    return bool(store.read(select(emails.c.sent_at).where(emails.c.event_id == message.id)))
+
+
+def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStore) -> None:
+    """Write the e-mail's row, in the transaction of the message."""
+    from runner.store.insert import insert_new
+    from runner.store.schema import emails
+
+    row = {
+        "event_id": message.id,
+        "order_id": order_id,
+        "type": message.type,
+        "recipient": str(mail["To"]),
+        "subject": str(mail["Subject"]),
+        "sent_at": int(time.time() * 1000),
+    }
+    store.transact(lambda connection: insert_new(connection, emails, row))

@@ -22,6 +22,7 @@ from runner.messages import (
     ORIGIN_EXCHANGE,
     ORIGIN_KEY,
     REDELIVERED,
+    SENT_AT,
     Event,
     Message,
 )
@@ -37,16 +38,17 @@ MAX_FRAME = 131_072
 
 def properties_of(event: Event) -> pika.BasicProperties:
     """The AMQP properties of an event; always persistent."""
-    headers = dict(event.headers)
+    now = time.time()
+    headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
         headers[CAUSATION] = event.causation_id
     return pika.BasicProperties(
         content_type=event.content_type,
-        headers=headers or None,
+        headers=headers,
         delivery_mode=PERSISTENT,
         correlation_id=event.correlation_id,
         message_id=event.id,
-        timestamp=int(time.time()) if event.timestamp is None else event.timestamp,
+        timestamp=int(now) if event.timestamp is None else event.timestamp,
         type=event.type,
         app_id=event.app_id,
     )

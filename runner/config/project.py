@@ -100,9 +100,22 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own
     queues = declared.keys_of("queues")
+    _check_trace(config, queues, document)
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
+        if service.inbox is not None and not service.consumes:
+            document.fault(("services", name, "inbox"), "the service consumes no queue; remove it")
         _check_published(name, service.publishes, exchange_names(declared), topology, document)
+
+
+def _check_trace(config: Config, queues: set[str], document: Document) -> None:
+    queue = config.trace
+    if queue is None:
+        return
+    if queue not in queues:
+        document.fault(("trace",), unknown("queue", queue, queues, document.shown(("trace",))))
+    elif not any(queue in service.consumes for service in config.services.values()):
+        document.fault(("trace",), f"no service consumes {document.shown(('trace',))}; add one, such as audit")
 
 
 def _check_dependencies(config: Config, document: Document) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
+from runner.config.storage import InboxSwitch, Store
 from runner.config.supervision import Runner, Supervision
 from runner.config.topology import Part, Short
 from runner.config.value import BrokerUrls, Unshown
@@ -70,6 +71,9 @@ class Service(Supervision):
     prefetch: StrictInt = Field(
         50, ge=1, le=65535, description="How many unacknowledged messages one process may hold for each queue."
     )
+    inbox: InboxSwitch = Field(
+        None, description="Each message once, whatever is delivered twice; {keep: 7d} says for how long it is known."
+    )
     options: dict[str, Any] = Field({}, description="The plugin's own options.")
 
 
@@ -78,6 +82,10 @@ class Config(Part):
 
     broker: Broker = Field(Broker(), description="Which broker to use.")
     runner: Runner = Field(Runner(), description="The supervisor itself.")
+    store: Store = Field(Store(), description="The database of services that keep something.")
+    trace: StrictStr | None = Field(
+        None, description="The queue that gets a note of each try of each message, such as the one that audit reads."
+    )
     services: dict[str, Service] = Field({}, description="The services, by name.")
 
 

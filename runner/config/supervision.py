@@ -103,6 +103,9 @@ class Supervision(Part):
         validate_default=True,
         description="Without a sign of life for so long it is hung, and killed; 0s: never.",
     )
+    max_crashes: StrictInt = Field(
+        3, ge=1, le=100, description="How many workers a message may kill before it is parked."
+    )
     handler_timeout: ZeroOrSecond = Field(
         "5m", validate_default=True, description="How long one message may take before it counts as hung; 0s: for ever."
     )

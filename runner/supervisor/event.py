@@ -53,11 +53,20 @@ class Hung:
 
 
 @dataclass(frozen=True)
+class Condemned:
+    """The process is to end at once, for what it does to others."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Exited:
     """The process has ended: ``code`` as of ``subprocess``, ``draw`` a random number from 0 to 1."""
 
     code: int
     draw: float
+    #: Whether a message is to blame that was blamed before: it is parked in the end, and the service is not at fault.
+    is_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,4 +74,4 @@ class Tick:
     """Time has passed."""
 
 
-Event = Start | Stop | Go | Spawned | SpawnFailed | Ready | Beat | Hung | Exited | Tick
+Event = Start | Stop | Go | Spawned | SpawnFailed | Ready | Beat | Hung | Condemned | Exited | Tick

@@ -6,14 +6,19 @@ import asyncio
 import errno
 import itertools
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_STORE
+from runner.record import InHand
+from runner.supervisor.accusation import Dock
 from runner.supervisor.event import (
     Beat,
+    Condemned,
     Event,
     Exited,
     Go,
@@ -29,8 +34,9 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.process.child import Child
 from runner.supervisor.process.guard import Guard
 from runner.supervisor.process.listener import Listeners
+from runner.supervisor.process.memory import kills
 from runner.supervisor.program import Program
-from runner.supervisor.state import ENDED, Action, Slot, State, step
+from runner.supervisor.state import ENDED, Action, Slot, State, describe_exit, step
 from runner.supervisor.transition import Listener, Role, Transition
 
 #: Seconds that a listening socket is held while no process accepts: those who wait longer have given up.
@@ -58,8 +64,8 @@ class Means:
 class Keeper:
     """One slot of a service, with the process that fills it."""
 
-    def __init__(self, means: Means, program: Program, name: str) -> None:
-        self._means = means
+    def __init__(self, means: Means, program: Program, name: str, dock: Dock) -> None:
+        self._means, self._dock = means, dock
         self.program = program
         self.slot = Slot(name, program.policy)
         self.child: Child | None = None
@@ -70,6 +76,10 @@ class Keeper:
         #: When it became what it is, in seconds of the monotonic clock.
         self.since = time.monotonic()
         self.started_at: float | None = None
+        #: How many processes the kernel had killed for want of memory when this one began.
+        self._kills = 0
+        #: Whether it was killed for the memory it takes.
+        self.is_condemned = False
         #: Whether its process is to be replaced although its program is the same.
         self.is_stale = False
         #: What it is to its slot.
@@ -113,6 +123,12 @@ class Keeper:
         if self.child is not None:
             self.child.kill()
 
+    def outgrown(self, reason: str) -> None:
+        """End the process at once, because of the memory that it takes."""
+        self.is_condemned = True
+        self._means.journal.say(f"{self.name} {reason}: killed", "warning")
+        self._feed(Condemned(reason))
+
     def run(self, program: Program) -> None:
         """Run another program here: at once where the process would be the same one, otherwise after its end."""
         is_same = program.is_same_process(self.program) and not self.is_stale
@@ -149,7 +165,7 @@ class Keeper:
             self._means.journal.say(f"{self.name} {self.slot.why}: killed, its stacks follow", "warning")
             self.child.abort()
         elif self.child is not None:
-            if self.slot.state is State.STOPPING:
+            if self.slot.state is State.STOPPING and not self.is_condemned:
                 self._means.journal.say(f"{self.name} {self.slot.why}: killed", "warning")
             self.child.kill()
 
@@ -174,26 +190,48 @@ class Keeper:
         try:
             self.child = Child(
                 means.loop, self.program, self.name, instance,
-                self._on_words, partial(means.journal.child, self.name), self._on_exit,
+                self._on_words, partial(means.journal.child, self.name), self._on_exit, self._dock.file.descriptor,
             )  # fmt: skip
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._feed(SpawnFailed(f"{self.program.command[0]}: {reason}", random.random()))
             means.loop.call_soon(means.on_change)
             return
-        self.started_at = time.monotonic()
+        self.started_at, self._kills, self.is_condemned = time.monotonic(), kills(), False
         means.guard.add(self.child.pid)
         self._feed(Spawned(self.child.pid))
 
     def _on_exit(self, code: int) -> None:
         assert self.child is not None  # noqa: S101 - it is the child that tells it
         self._means.guard.remove(self.child.pid)
+        is_known = self._accuse(code, self.child.messages())
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
-        self._feed(Exited(code, random.random()))
+        self._feed(Exited(code, random.random(), is_known))
         if self._hold is None:
             self._hold = self._means.loop.call_later(HOLD, self._let_go)
         self._means.on_exit(self, code)
         self._means.on_change()
+
+    def _accuse(self, code: int, messages: Sequence[InHand]) -> bool:
+        """Blame what was in hand for an end that nobody asked for; True where all of it was blamed before."""
+        is_asked = (self.slot.state is State.STOPPING and not self.is_condemned) or code in (
+            EXIT_BROKER,
+            EXIT_STORE,
+            EXIT_CONFIG,
+        )
+        # Somebody's kill says nothing of a message; ours for what hangs does, and the kernel's for want of memory.
+        is_outside = code in (-signal.SIGKILL, -signal.SIGTERM) and not self.slot.why and kills() == self._kills
+        if not messages or is_asked or is_outside:
+            return False
+        reason = describe_exit(code) + (f", {self.slot.why}" if self.slot.why else "")
+        self._dock.accuse(messages, code, reason)
+        for one in messages:
+            deaths = self._dock.accusation.crashes(one)
+            times = "once" if deaths == 1 else f"{deaths} times"
+            self._means.journal.say(
+                f"{self.name} {reason}: message {one.id} of {one.queue} was in hand, {times} by now", "warning"
+            )
+        return self._dock.accusation.is_known
 
     def _let_go(self) -> None:
         self._hold = None

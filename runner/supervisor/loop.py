@@ -109,6 +109,8 @@ class Supervisor:
         for end in endings:
             end()
         self._sockets.close()
+        for service in self.services.values():
+            service.close()
         self._guard.close()
         return self._exit_code
 
@@ -121,7 +123,7 @@ class Supervisor:
             service.converge()
             if name in self._leaving and not service.everyone():
                 self._leaving.discard(name)
-                del self.services[name]
+                self.services.pop(name).close()
         if self.is_stopping:
             self._advance_stop()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.errors import EXIT_BROKER
+from runner.supervisor.accusation import Dock
 from runner.supervisor.keeper import Keeper, Means
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
@@ -16,7 +17,7 @@ class Service:
     """Runs a program in as many slots as are wanted; what is wanted may change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
-        self._means = means
+        self._means, self._dock = means, Dock(program.service)
         self.program = program
         #: How many slots it is to have.
         self.instances = self._instances_before = program.instances
@@ -123,6 +124,10 @@ class Service:
     def _resume(self) -> None:
         self.problem, self._is_going_back, self._is_paused = "", False, False
 
+    def close(self) -> None:
+        """It is no more."""
+        self._dock.file.close()
+
     def kill(self) -> None:
         """End every process at once."""
         for keeper in self.everyone():
@@ -172,7 +177,7 @@ class Service:
                 keeper.run(self.program)
 
     def _keeper(self, number: int) -> Keeper:
-        return Keeper(self._means, self.program, f"{self.name}.{number}")
+        return Keeper(self._means, self.program, f"{self.name}.{number}", self._dock)
 
     def _leave(self, keeper: Keeper) -> None:
         keeper.stop()

@@ -10,8 +10,21 @@ import signal
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK
-from runner.supervisor.event import Beat, Event, Exited, Go, Hung, Ready, Spawned, SpawnFailed, Start, Stop, Tick
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE
+from runner.supervisor.event import (
+    Beat,
+    Condemned,
+    Event,
+    Exited,
+    Go,
+    Hung,
+    Ready,
+    Spawned,
+    SpawnFailed,
+    Start,
+    Stop,
+    Tick,
+)
 from runner.supervisor.policy import Policy, Restart
 
 #: Seconds that a hung process has to write down its stacks before it is killed.
@@ -98,11 +111,13 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
             return _alive(slot, now), ()
         case Hung(reason) if slot.state is State.RUNNING and not slot.why:
             return _abort(slot, reason, now)
-        case Exited(code, draw) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
+        case Condemned(reason) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
+            return replace(slot, deadline=None, why=reason), (Action.KILL,)
+        case Exited(code, draw, is_known) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
             is_asked = slot.state is State.STOPPING or slot.policy.restart is not Restart.ALWAYS
             reason = describe_exit(code, is_asked=is_asked) + (f", {slot.why}" if slot.why else "")
             slot = replace(slot, pid=None, last_exit=code, last_exit_at=now, last_reason=reason)
-            return _exited(slot, code, reason, draw, now), ()
+            return _exited(slot, code, reason, draw, now, is_known=is_known), ()
         case Tick() if slot.deadline is not None and now >= slot.deadline:
             return _expired(slot, now)
     return slot, ()
@@ -146,7 +161,7 @@ def _expired(slot: Slot, now: float) -> Outcome:
     return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (Action.KILL,)
 
 
-def _exited(slot: Slot, code: int, reason: str, draw: float, now: float) -> Slot:
+def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_known: bool) -> Slot:
     if slot.state is State.STOPPING:
         return _stopped(slot)
     if code == EXIT_CONFIG:
@@ -159,7 +174,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float) -> Slot
     # Our own kill of a process that hung is a failure like any other.
     if code in _OUTSIDE and not slot.why:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)
-    return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER)
+    return _failed(slot, reason, draw, now, is_counted=code not in (EXIT_BROKER, EXIT_STORE) and not is_known)
 
 
 def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: bool) -> Slot:
@@ -207,6 +222,7 @@ def describe_exit(code: int, *, is_asked: bool = False) -> str:
             return f"killed by signal {-code}"
     words = {
         0: "" if is_asked else " without having been told to",
+        EXIT_STORE: ", the database is away",
         EXIT_BROKER: ", the broker is away or not as declared",
         EXIT_CONFIG: ", wrong configuration",
     }

@@ -21,10 +21,10 @@ from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Qu
 T = TypeVar("T", Exchange, Queue)
 
 #: How often a quorum queue may deliver one message again before it parks it without a handler's word. It counts
-#: deliveries that ended without an answer, by a worker's death above all. Below the failures after which a slot is
-#: FATAL, so that a message that kills its workers is parked before they are given up. RabbitMQ 4's own default is
-#: 20, and it then drops the message; older ones have none.
-DELIVERY_LIMIT = 3
+#: deliveries that ended without an answer, also of messages that a worker which died only held. Who is to blame the
+#: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
+#: default is 20, and it then drops the message; older ones have none.
+DELIVERY_LIMIT = 10
 #: Generated policies stand above those of topology.yaml, which they contain.
 PRIORITY = 1001
 

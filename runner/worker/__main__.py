@@ -17,6 +17,7 @@ from runner.errors import EXIT_FAILURE, PluginError, RunnerError
 from runner.lifeline import Lifeline
 from runner.plugins import load_plugin
 from runner.record import Record
+from runner.suspects import Suspects
 from runner.worker.spec import WorkerSpec
 from runner.worker.worker import Worker
 
@@ -28,7 +29,7 @@ def main() -> int:
     """Run one worker; returns its exit code."""
     # Where each thread is, should it crash or be ended because it hangs.
     faulthandler.enable()
-    lifeline, record = Lifeline.inherited(), Record.inherited()
+    lifeline, record, suspects = Lifeline.inherited(), Record.inherited(), Suspects.inherited()
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
@@ -46,7 +47,7 @@ def main() -> int:
                 for path, text in faults
             ]
             raise PluginError("\n".join(lines))
-        worker = Worker(spec, slot, plugin, options, lifeline, record, log)
+        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log)
         _on_stop(stop_requested, worker)
         return worker.run()
     except RunnerError as error:

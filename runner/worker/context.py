@@ -8,15 +8,20 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from runner.amqp.publisher import Publisher
 from runner.lifeline import Lifeline
 from runner.messages import Event
 from runner.record import Record
 from runner.worker.routing import Router
+from runner.worker.storage import Storage
+
+if TYPE_CHECKING:
+    from runner.store.store import Store
 
 
 class WorkerContext:
@@ -34,10 +39,13 @@ class WorkerContext:
         lifeline: Lifeline,
         record: Record,
         stop_timeout: float,
+        storage: Storage,
+        plugins: Sequence[str],
     ) -> None:
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
-        self._lifeline, self._record = lifeline, record
+        self._lifeline, self._record, self._storage = lifeline, record, storage
+        self.plugins = frozenset(plugins)
         self._lock = threading.Lock()
         self._open = self._published = 0
         #: Since when nobody waits for the stop, where somebody looks for it again and again.
@@ -58,6 +66,11 @@ class WorkerContext:
         """A socket that listens and outlives this process; see ``runner.hooks.Context``."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return self._lifeline.listen(str(found[0][4][0]), port)
+
+    @property
+    def store(self) -> Store:
+        """The database; see ``runner.hooks.Context``."""
+        return self._storage.get()
 
     def ready(self, status: str = "") -> None:
         """Tell the supervisor that the service does its work."""

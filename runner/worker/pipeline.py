@@ -1,4 +1,4 @@
-"""One message's way through a worker: delivery, handler, events, confirms, ack."""
+"""One message's way through a worker: delivery, handler, commit, events, confirms, ack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -15,46 +15,31 @@ from typing import Any
 from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode
 from runner.config.value import format_duration
-from runner.errors import BrokerError, PluginError, Unroutable
-from runner.messages import Message, Reject, Retry, caused_by, events_of
+from runner.errors import BrokerError, PluginError, StoreAway, Unroutable
+from runner.messages import Event, Message, Reject, Retry, caused_by, events_of
 from runner.record import Record
 from runner.topology.model import Ladder
+from runner.worker.crash import Hands
+from runner.worker.intake import Intake, Outcome
+from runner.worker.publishing import Publishing
 from runner.worker.recovery import delay_before, recovered, shortened
 from runner.worker.routing import Router
-
-#: Seconds until events that the broker did not take are published again; doubled each time up to the second number.
-REPUBLISH_DELAY, LONGEST_DELAY = 0.5, 10.0
-#: Seconds before it is said again that events are not published.
-SAY_AGAIN = 10.0
-
-
-@dataclass
-class _Work:
-    """A delivery, and once its handler is through, the events that must be confirmed before its ack."""
-
-    delivery: Delivery
-    message: Message | None = None
-    events: Sequence[Encoded] | None = None
-    #: What an event of its handler met with; the message takes its ladder.
-    failure: BaseException | None = None
-    is_recovery: bool = False
-    #: What is said of the message once all is confirmed.
-    told: Callable[[], None] | None = None
-    #: How often its events were published in vain.
-    tries: int = 0
+from runner.worker.storage import MessageStore
+from runner.worker.trace import Tracer, Try
+from runner.worker.work import Work
 
 
 class Pipeline:
     """Handles deliveries on ``concurrency`` threads.
 
-    A handler thread does not wait for confirms: the last confirm of a message acknowledges it, and the next
+    A handler thread does not wait for commits or confirms: the last confirm of a message acknowledges it, and the next
     message is handled meanwhile.
     """
 
     def __init__(
         self,
         service: str,
-        handle: Callable[[Message], object],
+        handle: Callable[[Message, MessageStore], object],
         send: Callable[[Encoded], Future[None]],
         call_later: Callable[[float, Callable[[], None]], None],
         router: Router,
@@ -63,13 +48,17 @@ class Pipeline:
         on_missing: Callable[[str], None],
         on_crash: Callable[[], None],
         record: Record,
+        hands: Hands,
+        intake: Intake,
+        tracer: Tracer | None,
     ) -> None:
-        self._service, self._handle, self._send = service, handle, send
-        self._call_later, self._router, self._ladders, self._log = call_later, router, ladders, log
+        self._service, self._handle = service, handle
+        self._router, self._ladders, self._log = router, ladders, log
         self._on_missing, self._on_crash, self._record = on_missing, on_crash, record
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._hands, self._intake = hands, intake
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._publishing = Publishing(send, call_later, tracer, log, self._ack, self._unroutable, self._queue.put)
         self._stopping = False
-        self._say_again = 0.0
         self._open = self._handled = 0
         #: What each handler thread is at, and since when.
         self._at_work: dict[int, tuple[float, Message]] = {}
@@ -79,7 +68,7 @@ class Pipeline:
     def start(self, concurrency: int) -> None:
         """Start the handler threads."""
         for number in range(concurrency):
-            thread = threading.Thread(target=self._run, name=f"handler-{number + 1}", daemon=True)
+            thread = threading.Thread(target=self._run, args=(number,), name=f"handler-{number + 1}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -88,7 +77,7 @@ class Pipeline:
         with self._idle:
             self._open += 1
             self._record.in_hand(self._open)
-        self._queue.put(_Work(delivery))
+        self._queue.put(Work(delivery))
 
     def stop(self, timeout: float) -> bool:
         """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
@@ -110,19 +99,20 @@ class Pipeline:
                 return f"a handler has been at {what} for {now - since:.1f} s, over its handler_timeout"
         return None
 
-    def _run(self) -> None:
+    def _run(self, hand: int) -> None:
         try:
             while (work := self._queue.get()) is not None:
-                if not work.delivery.is_alive or (self._stopping and work.events is None):
+                is_begun = work.events is not None or work.failure is not None
+                if not work.delivery.is_alive or (self._stopping and not is_begun):
                     self._close()
                 else:
-                    self._step(work)
+                    self._step(hand, work)
         except BaseException:  # noqa: BLE001 - told of, and the worker ends
             # A worker without its handler threads would look well and do nothing.
             self._log.exception("a handler thread ended by an error of its own")
             self._on_crash()
 
-    def _step(self, work: _Work) -> None:
+    def _step(self, hand: int, work: Work) -> None:
         if work.message is None:
             work.message = work.delivery.message()
         try:
@@ -130,24 +120,80 @@ class Pipeline:
                 failure, work.failure = work.failure, None
                 raise failure
             if work.events is None:
-                work.events = self._outcome(work.message)
-            self._publish_all(work, work.events)
+                self._begin(hand, work, work.message)
+            else:
+                self._publishing.publish(work, work.events)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises leads to the retry ladder
             self._recover(work, work.message, error)
 
-    def _outcome(self, message: Message) -> list[Encoded]:
-        thread = threading.get_ident()
-        self._at_work[thread] = (time.monotonic(), message)
+    def _begin(self, hand: int, work: Work, message: Message) -> None:
         try:
-            # All are encoded before any is sent, so that no half of a handler's events goes out.
-            return [
-                encode(self._router.routed(caused_by(message, event, index, self._service)))
-                for index, event in enumerate(events_of(self._handle(message)))  # type: ignore[arg-type]
-            ]
-        finally:
-            del self._at_work[thread]
+            found = self._intake.begin(message, partial(self._queue.put, work))
+        except StoreAway as error:
+            self._publishing.wait(error, work)
+            return
+        if isinstance(found, Outcome):
+            now = _milliseconds()
+            work.attempt = Try(now, now, "duplicate")
+            self._publishing.publish(work, self._encoded(found))
+        elif found:
+            try:
+                self._run_handler(hand, work, message)
+            except StoreAway as error:
+                self._intake.end(message)
+                self._publishing.wait(error, work)
+            except BaseException:
+                self._intake.end(message)
+                raise
 
-    def _recover(self, work: _Work, message: Message, error: BaseException) -> None:
+    def _run_handler(self, hand: int, work: Work, message: Message) -> None:
+        began_at, store = _milliseconds(), self._intake.store_for()
+        work.attempt = Try(began_at, began_at, "handled")
+        try:
+            with self._hands.at(hand, message):
+                self._at_work[hand] = (time.monotonic(), message)
+                try:
+                    # All are encoded before any is sent, so that no half of a handler's events goes out.
+                    events = [
+                        self._router.routed(caused_by(message, event, index, self._service))
+                        for index, event in enumerate(events_of(self._handle(message, store)))  # type: ignore[arg-type]
+                    ]
+                    encoded = [encode(event) for event in events]
+                finally:
+                    del self._at_work[hand]
+        finally:
+            work.attempt = replace(work.attempt, ended_at=_milliseconds())
+        self._commit(work, message, store, events, encoded)
+
+    def _commit(
+        self, work: Work, message: Message, store: MessageStore, events: Sequence[Event], encoded: Sequence[Encoded]
+    ) -> None:
+        future = self._intake.commit(message, store, events)
+        if future is None:
+            self._intake.end(message)
+            self._publishing.publish(work, encoded)
+            return
+
+        def committed(future: Future[Outcome]) -> None:
+            # On the store's thread, so that a slow handler holds back nobody's events.
+            self._intake.end(message)
+            try:
+                outcome = future.result()
+                if outcome.is_earlier and work.attempt is not None:
+                    work.attempt = replace(work.attempt, outcome="duplicate")
+                self._publishing.publish(work, self._encoded(outcome) if outcome.is_earlier else encoded)
+            except StoreAway:
+                self._close()  # only at the end of a stop: the broker keeps the message
+            except BaseException as error:  # noqa: BLE001 - whatever the database says of the handler's own writes
+                work.failure = error
+                self._queue.put(work)
+
+        future.add_done_callback(committed)
+
+    def _encoded(self, outcome: Outcome) -> list[Encoded]:
+        return [encode(event) for event in outcome.events]
+
+    def _recover(self, work: Work, message: Message, error: BaseException) -> None:
         ladder = self._ladders[message.queue]
         delay = delay_before(message, ladder, error)
         attempt = f"attempt {message.attempt} of {len(ladder.steps) + 1}"
@@ -156,8 +202,11 @@ class Pipeline:
         if not is_expected:
             about["exc_info"] = error
         words = shortened(error)
+        outcome, until = ("parked", None) if delay is None else ("retried", round(delay * 1000))
+        now = _milliseconds()
+        work.attempt = replace(work.attempt or Try(now, now, ""), outcome=outcome, error=words, delay=until)
         try:
-            work.events = [encode(recovered(message, ladder, error, self._service), is_copy=True)]
+            copy = encode(recovered(message, ladder, error, self._service), is_copy=True)
         except Exception as unfit:  # noqa: BLE001 - whatever a sender wrote that no client can write again
             # The broker parks the original, as it is, without our reason among its headers.
             self._log.error(
@@ -175,57 +224,20 @@ class Pipeline:
             when = format_duration(delay)
             work.told = partial(self._log.warning, "%s failed, %s: again in %s", attempt, words, when, **about)
         work.is_recovery = True
-        self._publish_all(work, work.events)
+        self._publishing.publish(work, [copy])
 
-    def _publish_all(self, work: _Work, events: Sequence[Encoded]) -> None:
-        if not events:
-            self._ack(work)
-            return
-        lock, left = threading.Lock(), len(events)
-        failed: list[tuple[Encoded, BaseException]] = []
-
-        def confirmed(event: Encoded, future: Future[None]) -> None:
-            nonlocal left
-            error = future.exception()
-            with lock:
-                left -= 1
-                if error is not None:
-                    failed.append((event, error))
-                if left:
-                    return
-            if not failed:
-                self._ack(work)
-            else:
-                self._unpublished(work, failed)
-
-        for event in events:
-            self._send(event).add_done_callback(partial(confirmed, event))
-
-    def _unpublished(self, work: _Work, failed: list[tuple[Encoded, BaseException]]) -> None:
-        unroutable = next((error for _, error in failed if isinstance(error, Unroutable)), None)
-        if unroutable is not None and work.is_recovery:
+    def _unroutable(self, work: Work, error: Unroutable) -> None:
+        if work.is_recovery:
             # A wait queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
             self._close()
-            self._on_missing(str(unroutable))
+            self._on_missing(str(error))
             return
-        if unroutable is not None:
-            # No queue for an event is a fault of this message's way, not of the broker: it takes the ladder.
-            # On a handler thread, because this may be the I/O thread, which must not wait for its own confirms.
-            work.failure = unroutable
-            self._queue.put(work)
-            return
-        # The same events with the same ids, until the broker takes them or takes the delivery back.
-        work.events = [event for event, _ in failed]
-        delay = min(REPUBLISH_DELAY * 2.0 ** min(work.tries, 10), LONGEST_DELAY)
-        work.tries += 1
-        now = time.monotonic()
-        if now >= self._say_again:
-            # One line for all that are in hand, or a broker that is away for long would fill the log.
-            self._say_again = now + SAY_AGAIN
-            self._log.warning("not published, %s: tried again until it is", failed[0][1])
-        self._call_later(delay, lambda: self._queue.put(work))
+        # No queue for an event is a fault of this message's way, not of the broker: it takes the ladder.
+        # On a handler thread, because this may be the I/O thread, which must not wait for its own confirms.
+        work.failure = error
+        self._queue.put(work)
 
-    def _ack(self, work: _Work) -> None:
+    def _ack(self, work: Work) -> None:
         if work.told is not None:
             work.told()
         work.delivery.ack()
@@ -240,3 +252,7 @@ class Pipeline:
                 self._record.handled(self._handled)
             if self._open == 0:
                 self._idle.notify_all()
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

@@ -10,6 +10,7 @@ from typing import Any
 from runner.logs import traceback_of
 from runner.messages import ATTEMPT, CAUSATION, ORIGIN_EXCHANGE, ORIGIN_KEY, Event, Message, Reject
 from runner.topology.model import Ladder
+from runner.worker.crash import Crashed
 
 #: Headers that the broker added; in a copy they would tell of another message's past.
 _BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
@@ -51,6 +52,8 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
             "x-pid": os.getpid(),
             "x-failed-at": int(time.time()),
         }
+        if isinstance(error, Crashed):
+            headers |= {"x-crashes": error.suspect.crashes, "x-signal": error.suspect.signal}
     else:
         target = ladder.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1

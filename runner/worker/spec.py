@@ -33,6 +33,14 @@ class WorkerSpec:
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
+    #: Where its database is, should it need one; how many seconds a message is remembered, None without an inbox.
+    store: str = "sqlite:///var/fastcommerce.db"
+    inbox: float | None = None
+    #: Where notes of each try go, empty for nowhere; how many workers a message may kill.
+    trace: str = ""
+    max_crashes: int = 3
+    #: The plugins of all services in config.yaml.
+    plugins: tuple[str, ...] = ()
     #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
     handler_timeout: float = 0.0
     start_timeout: float = 30.0
@@ -53,7 +61,7 @@ class WorkerSpec:
             for queue, ladder in data["ladders"].items()
         }
         data["publishes"] = {kind: (exchange, template) for kind, (exchange, template) in data["publishes"].items()}
-        data["urls"], data["consumes"] = tuple(data["urls"]), tuple(data["consumes"])
+        data |= {name: tuple(data[name]) for name in ("urls", "consumes", "plugins")}
         return cls(**data)
 
 
@@ -75,6 +83,12 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         prefetch=settings.prefetch,
         concurrency=settings.concurrency,
         options=settings.options,
+        store=project.config.store.url,
+        inbox=None if settings.inbox is None else settings.inbox.keep,
+        # Notes about who reads the notes would never end.
+        trace="" if project.config.trace in settings.consumes else project.config.trace or "",
+        max_crashes=settings.max_crashes,
+        plugins=tuple(sorted(one.plugin or name for name, one in project.config.services.items())),
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,

@@ -8,21 +8,27 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from runner.amqp.consumer import Consumer
 from runner.amqp.link import IoThread
 from runner.amqp.publisher import Publisher
-from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK
+from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, StoreAway
 from runner.lifeline import Lifeline
 from runner.messages import Message
 from runner.plugins import Plugin
 from runner.record import Record
+from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
+from runner.worker.crash import Hands
+from runner.worker.intake import PRUNE_INTERVAL, Intake
 from runner.worker.pipeline import Pipeline
 from runner.worker.pulse import Check, Pulse
 from runner.worker.routing import Router
 from runner.worker.spec import WorkerSpec
+from runner.worker.storage import MessageStore, Storage
+from runner.worker.trace import Tracer
 
 #: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
 #: and being gone before the supervisor kills.
@@ -47,6 +53,7 @@ class Worker:
         options: Any,
         lifeline: Lifeline,
         record: Record,
+        suspects: Suspects,
         log: logging.Logger,
     ) -> None:
         self._spec, self._plugin, self._options = spec, plugin, options
@@ -67,14 +74,18 @@ class Worker:
             self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing
         )
         router = Router(spec.service, spec.publishes)
+        self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
+        self._intake = Intake(spec.service, self._storage, spec.inbox)
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, record, spec.stop_timeout,
+            lifeline, record, spec.stop_timeout, self._storage, spec.plugins,
         )  # fmt: skip
         send = partial(self._publisher.send, timeout=CONFIRM_PATIENCE)
         self._pipeline = Pipeline(
             spec.service, self._handle, send, self._call_later, router, dict(spec.ladders), log,
             on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE), record=record,
+            hands=Hands(record, suspects, spec.max_crashes), intake=self._intake,
+            tracer=Tracer(spec.service, slot, spec.trace) if spec.trace else None,
         )  # fmt: skip
         self._consumer: Consumer | None = None
         if spec.consumes:
@@ -111,6 +122,10 @@ class Worker:
         self._io.start()
         self._pulse.start()
         self._publisher.start()
+        if self._spec.inbox is not None:
+            # Before the first message, so that what is wrong with it is told of at once.
+            self._storage.get()
+            threading.Thread(target=self._forget, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
             # So that the hook can publish; without a broker the service begins all the same.
             self._connected.wait(FIRST_CONNECTION)
@@ -150,6 +165,7 @@ class Worker:
             self._on_io(self._consumer.close, 2.0)
         self._on_io(self._publisher.close, 2.0)
         self._io.stop(2.0)
+        self._storage.close(max(0.0, self._deadline - time.monotonic()))
         # A handler that is still at work has not finished with its resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
@@ -167,11 +183,25 @@ class Worker:
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._io.call(lambda: self._io.loop.call_later(delay, callback))
 
-    def _handle(self, message: Message) -> Any:
-        return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources)
+    def _forget(self) -> None:
+        while not self._stopping.wait(PRUNE_INTERVAL):
+            try:
+                while self._intake.forget():
+                    pass
+            except StoreAway:
+                continue  # its writer says so
+            except Exception:  # noqa: BLE001 - told of; the next time may be better
+                self._log.exception("the inbox could not forget what is old")
+
+    def _handle(self, message: Message, store: MessageStore) -> Any:
+        return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
     def _run_ready(self, status: str) -> None:
         self._run_status = status
+        self._tell()
+
+    def _store_state(self, reason: str | None) -> None:
+        self._problems["store"] = reason
         self._tell()
 
     def _state(self, part: str, reason: str | None) -> None:

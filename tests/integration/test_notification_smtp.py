@@ -9,14 +9,19 @@ import ssl
 import subprocess
 import threading
 from email import message_from_bytes, policy
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult
 
-from plugins.notification import Options, handle, start
+from plugins.notification import Options, start
+from plugins.notification import handle as _handle
 from runner import Message, Reject, Retry
+from tests.keeping import NOTHING
+
+handle = partial(_handle, store=NOTHING)
 
 #: What ``start`` uses of a worker's context.
 CONTEXT: Any = SimpleNamespace(log=logging.getLogger("test.notification"))

@@ -28,6 +28,7 @@ class Context:
     service = "order_api"
     stop_timeout = 6.0
     slot = "order_api.1"
+    plugins: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test.order_api")
@@ -52,6 +53,10 @@ class Context:
 
     def listen(self, host, port):
         return Lifeline(None).listen(host, port)
+
+    @property
+    def store(self):
+        raise AssertionError("nothing is kept here")
 
     def broker_problem(self):
         return None

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 from email import message_from_bytes, policy
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plugins.notification import Options, handle, start
+from plugins.notification import Options, start
+from plugins.notification import handle as _handle
 from plugins.notification.mail import compose
 from plugins.notification.notifier import Notifier
 from plugins.notification.template import load_templates
 from runner import Message, PluginError, Reject
+from tests.keeping import NOTHING
+
+handle = partial(_handle, store=NOTHING)
 
 BODY = {
     "order_id": "6f1c0f5e",
@@ -52,7 +57,7 @@ def message(event_type="order.created", drop=(), **changes) -> Any:
 
 def mail_for(incoming, folder=None) -> Any:
     outbox = Outbox()
-    Notifier(load_templates(folder), "Shop <shop@example.com>", outbox).notify(incoming)
+    Notifier(load_templates(folder), "Shop <shop@example.com>", outbox).notify(incoming, NOTHING)
     (mail,) = outbox.mails
     return mail
 

@@ -30,6 +30,7 @@ class Context:
     service = "order_api"
     stop_timeout = 6.0
     slot = "order_api.1"
+    plugins: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test.order_api")
@@ -53,6 +54,10 @@ class Context:
 
     def listen(self, host: str, port: int) -> socket.socket:
         raise AssertionError("nothing listens here")
+
+    @property
+    def store(self):
+        raise AssertionError("nothing is kept here")
 
     def broker_problem(self):
         return self.problem

@@ -3,6 +3,7 @@
 import json
 import logging
 import uuid
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plugins.payment import Options, handle, start
+from plugins.payment import Options, start
+from plugins.payment import handle as _handle
 from runner import Message, Reject, Retry
+from tests.keeping import NOTHING
+
+handle = partial(_handle, store=NOTHING)
 
 ORDER = {
     "order_id": "6f1c0f5e-31c8-5b6f-9c4a-6a6f0a0d1a11",

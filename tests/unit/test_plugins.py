@@ -73,14 +73,14 @@ def test_a_project_without_plugins_has_none(tmp_path: Path) -> None:
 def test_a_plugin_is_one_file_with_a_decorated_function(write: Write) -> None:
     plugin = load_plugin("stock", write(HANDLE))
     assert (plugin.name, plugin.implements, plugin.options) == ("stock", frozenset({"handle"}), NoOptions)
-    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None, store=None)
     assert outcome == Event("done", "m1")
 
 
 def test_a_package_s_modules_import_each_other(write: Write) -> None:
     write("from .words import WORD\n" + HANDLE.replace("'done'", "WORD"), "stock/__init__.py")
     plugin = load_plugin("stock", write("WORD = 'counted'\n", "stock/words.py"))
-    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    outcome = plugin.hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None, store=None)
     assert outcome == Event("counted", "m1")
 
 
@@ -88,7 +88,9 @@ def test_each_plugin_is_called_for_itself_alone(write: Write) -> None:
     write(HANDLE.replace("'done'", "'other'"), "other.py")
     folder = write(HANDLE)
     load_plugin("other", folder)
-    outcome = load_plugin("stock", folder).hook.handle(message=Message(b"", "q", id="m1"), options=None, resources=None)
+    outcome = load_plugin("stock", folder).hook.handle(
+        message=Message(b"", "q", id="m1"), options=None, resources=None, store=None
+    )
     assert outcome == Event("done", "m1")
 
 

@@ -8,13 +8,16 @@ from collections.abc import Callable
 
 from runner.errors import RunnerError
 from runner.supervisor.autoscale import Trend, follow
-from runner.supervisor.control.usage import Sampler, memory
+from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
+from runner.supervisor.process.memory import resident
 from runner.supervisor.service import Service
 from runner.supervisor.state import State
 
 #: Seconds between two looks at the processes, and at the queues where a service follows them.
 LOOK, POLL = 5.0, 1.0
+#: Seconds between two looks at what has a ``memory_max``, and how many times as much ends it at once.
+GLANCE, FAR_TOO_MUCH = 0.25, 2
 #: Seconds between two replacements of the same slot for its memory.
 PAUSE = 30.0
 
@@ -35,6 +38,7 @@ class Upkeep:
     def begin(self) -> Callable[[], None]:
         """Look from now on; returns what ends it."""
         self._look()
+        self._glance()
         self._poll()
         return self._end
 
@@ -51,12 +55,24 @@ class Upkeep:
             if service.program.limits.memory_max is not None and not self._supervisor.is_stopping:
                 self._limit(service, service.program.limits.memory_max)
 
+    def _glance(self) -> None:
+        """End at once what grows faster than a fresh process could take its place."""
+        if self._is_over:
+            return
+        self._supervisor.loop.call_later(GLANCE, self._glance)
+        for keeper in self._supervisor.keepers():
+            most, slot = keeper.program.limits.memory_max, keeper.slot
+            if most is None or slot.pid is None or keeper.is_condemned:
+                continue
+            if (taken := resident(slot.pid)) > FAR_TOO_MUCH * most:
+                keeper.outgrown(f"took {taken / 2**20:.0f} MiB, far over its memory_max of {most / 2**20:.0f} MiB")
+
     def _limit(self, service: Service, most: int) -> None:
         for keeper in list(service.keepers.values()):
             now = time.monotonic()
             is_due = now - self._replaced.get(keeper.name, -PAUSE) >= PAUSE
             is_ready = keeper.slot.state is State.RUNNING and service.is_settled
-            if is_due and is_ready and (taken := memory(keeper.slot.pid or 0)) > most:
+            if is_due and is_ready and (taken := resident(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now
                 text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"
                 self._supervisor.journal.say(f"{text}: a fresh one takes its place", "warning")

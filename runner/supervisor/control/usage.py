@@ -60,12 +60,6 @@ class Sampler:
         return Usage(100 * (sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
-def memory(pid: int) -> int:
-    """Resident bytes of a process; 0 where it is gone."""
-    sample = _sample(pid, Counts(), 0.0)
-    return 0 if sample is None else sample.memory
-
-
 def _sample(pid: int, counts: Counts, now: float) -> _Sample | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from runner.record import Counts
+from runner.record import Counts, InHand
 from runner.supervisor.process.lines import LineReader
 from runner.supervisor.process.process import Process
 from runner.supervisor.program import Program
@@ -29,12 +29,13 @@ class Child:
         on_words: Callable[[Sequence[bytes]], None],
         on_lines: Callable[[Sequence[bytes]], None],
         on_exit: Callable[[int], None],
+        suspects: int,
     ) -> None:
-        """Spawn it. Raises OSError where that fails."""
+        """Spawn it; ``suspects`` is a descriptor of the messages that are suspect. Raises OSError where that fails."""
         self._loop, self._on_exit = loop, on_exit
         #: What it calls itself in the environment of all that descend from it.
         self.instance = instance
-        self._process = Process(program, slot, instance)
+        self._process = Process(program, slot, instance, suspects)
         try:
             words = os.dup(self._process.lifeline.fileno())
         except OSError:
@@ -53,6 +54,10 @@ class Child:
     def counts(self) -> Counts:
         """What it did since it began."""
         return self._process.record.read()
+
+    def messages(self) -> list[InHand]:
+        """What its handlers were at."""
+        return self._process.record.messages()
 
     def answer(self, word: str, listener: socket.socket | None = None) -> None:
         """Send one word down its lifeline, with a listening socket where it asked for one."""

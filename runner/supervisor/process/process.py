@@ -10,13 +10,16 @@ import resource
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from typing import Any
 
-from runner import lifeline, record
+from runner import lifeline, record, suspects
 from runner.supervisor.program import SLOT, Limits, Program
 
 #: Names, in the environment of a process and of all that descend from it, the instance it belongs to.
 INSTANCE = "FASTCOMMERCE_INSTANCE"
+#: Names the descriptors that a child inherits.
+_DESCRIPTORS = (lifeline.VARIABLE, record.VARIABLE, suspects.VARIABLE)
 #: What systemd tells a service of itself (sd_notify(3)).
 _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
@@ -24,8 +27,11 @@ _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 class Process:
     """A running child; its lifeline, output and exit are descriptors for an event loop to watch."""
 
-    def __init__(self, program: Program, slot: str, instance: str = "") -> None:
-        """Spawn it. Raises OSError, ValueError or SubprocessError where that fails."""
+    def __init__(self, program: Program, slot: str, instance: str = "", accused: int | None = None) -> None:
+        """Spawn it; ``accused`` is a descriptor of the messages that are suspect.
+
+        Raises OSError, ValueError or SubprocessError where that fails.
+        """
         rights = _rights(program.limits)
         with contextlib.ExitStack() as undo:
             self.lifeline, theirs = socket.socketpair()
@@ -35,13 +41,13 @@ class Process:
             with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
                 stdin.write(program.stdin)
                 stdin.seek(0)
-                descriptors = (theirs.fileno(), self.record.descriptor)
+                descriptors = [theirs.fileno(), self.record.descriptor, *([] if accused is None else [accused])]
                 self._popen = subprocess.Popen(
                     [part.replace(SLOT, slot) for part in program.command],
                     stdin=stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    env=_environment(program, instance, *descriptors),
+                    env=_environment(program, instance, descriptors),
                     pass_fds=descriptors,
                     start_new_session=True,
                     **rights,
@@ -99,7 +105,7 @@ def _rights(limits: Limits) -> dict[str, Any]:
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
 
 
-def _environment(program: Program, instance: str, line: int, counters: int) -> dict[str, str]:
+def _environment(program: Program, instance: str, descriptors: Sequence[int]) -> dict[str, str]:
     """The supervisor's own variables and the program's, without those that are about the supervisor itself."""
     limits, watchdog = program.limits, program.policy.watchdog
     own = {name: value for name, value in os.environ.items() if name not in _ABOUT_US}
@@ -111,8 +117,7 @@ def _environment(program: Program, instance: str, line: int, counters: int) -> d
         "PYTHONUNBUFFERED": "1",
         **home,
         **program.environment,
-        lifeline.VARIABLE: str(line),
-        record.VARIABLE: str(counters),
+        **dict(zip(_DESCRIPTORS, map(str, descriptors), strict=False)),
         INSTANCE: instance,
         **({lifeline.WATCHDOG_VARIABLE: str(int(watchdog * 1_000_000))} if watchdog else {}),
     }

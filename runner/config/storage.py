@@ -1,0 +1,66 @@
+"""What config.yaml says of the database: where it is, and for how long messages are remembered."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, StrictStr, WithJsonSchema
+
+from runner.config.supervision import AtLeastASecond
+from runner.config.topology import Part
+from runner.config.value import Unshown
+
+ALLOWED = "allowed: sqlite:/// and a file's path, or postgresql://user:password@host:port/database"
+
+
+def _check_url(url: str) -> str:
+    # Never shown, because it may hold a password.
+    if re.fullmatch(r"sqlite:///[^?#]+", url):
+        return url
+    try:
+        parts = urlsplit(url)
+        is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
+    except ValueError:
+        is_server = False
+    if not is_server:
+        raise Unshown(f"not a database's address; {ALLOWED}")
+    return url.replace("postgres://", "postgresql://", 1)
+
+
+class Store(Part):
+    """The database of services that keep something; no file is made before one does."""
+
+    url: Annotated[StrictStr, AfterValidator(_check_url)] = Field(
+        "sqlite:///var/fastcommerce.db", description="sqlite:///PATH, or postgresql://user:password@host:port/database."
+    )
+
+
+class Inbox(Part):
+    """The memory for messages that were handled, so that a second delivery changes nothing."""
+
+    keep: AtLeastASecond = Field("7d", validate_default=True, description="How long a message is remembered.")
+
+
+def _switch(value: Any) -> Any:
+    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+
+
+#: ``true``, ``false``, or its settings.
+InboxSwitch = Annotated[
+    Inbox | None,
+    BeforeValidator(_switch),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"keep": {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}},
+                },
+            ]
+        }
+    ),
+]

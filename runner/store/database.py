@@ -1,0 +1,166 @@
+"""A database by its address: opened, brought to the schema of this version, and what its errors mean."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from runner.errors import StoreAway, StoreError
+from runner.store.schema import REVISION
+
+#: Seconds to wait for a lock that somebody else holds, and for a server to answer.
+LOCK_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 5
+#: Marks a connection that only reads: it waits for nobody, and nobody for it.
+READS = "runner_reads"
+#: PostgreSQL's advisory lock for migrations: a number that is ours.
+_MIGRATION_LOCK = 0x0FA57C03
+
+
+def open_database(address: str, folder: Path) -> Engine:
+    """Open a database whose schema is this version's; a SQLite file's path is relative to ``folder``.
+
+    Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
+    """
+    url = location(address, folder)
+    with _explained(url):
+        if url.get_backend_name() == "sqlite":
+            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        engine = _engine(url)
+        _bring_up_to_date(engine, url)
+        return engine
+
+
+def existing_database(address: str, folder: Path) -> Engine | None:
+    """Open a database to read from it; None where a SQLite file is not there yet. Raises as ``open_database``."""
+    url = location(address, folder)
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return None
+    return open_database(address, folder)
+
+
+def location(address: str, folder: Path) -> URL:
+    """Where a database is; its driver is ours to choose."""
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite":
+        return url.set(database=str(folder / str(url.database)))
+    return url.set(drivername="postgresql+psycopg")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a database error says nothing of the statement: it is away, locked, or has no room for now."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too.
+    return isinstance(error, OperationalError | InterfaceError) and "syntax error" not in str(error.orig)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a database said, without the statement, whose values are nobody's business."""
+    words = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return words[0] if words else type(error).__name__
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(
+            url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "check_same_thread": False}
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    # A connection that the server closed meanwhile is replaced before it is used.
+    return create_engine(
+        url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT}
+    )
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    # Transactions are begun by us: the driver's own way begins them late, and not for reading.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # What is committed outlives a power cut too (SQLite: "PRAGMA synchronous").
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that began by reading could not wait for another's lock when it comes to write.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE")
+
+
+def _bring_up_to_date(engine: Engine, url: URL) -> None:
+    found = _revision(engine)
+    if found == REVISION:
+        return
+    with _migrating(engine, url) as connection:
+        # Imported only now, because nearly every start finds the schema as it should be.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        config.attributes["connection"] = connection
+        found = _revision_on(connection)
+        known = [one.revision for one in ScriptDirectory.from_config(config).walk_revisions()]
+        if found is not None and found not in known:
+            raise StoreError(
+                f"store.url: its schema {found} is of a newer version of FastCommerce than this one, which knows up to"
+                f" {REVISION}; run the newer version, or use another database"
+            )
+        command.upgrade(config, "head")
+
+
+@contextmanager
+def _migrating(engine: Engine, url: URL) -> Iterator[Connection]:
+    """One process at a time; what is done half is undone."""
+    if url.get_backend_name() == "sqlite":
+        lock = os.open(f"{url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with engine.begin() as connection:
+                yield connection
+        finally:
+            os.close(lock)
+        return
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
+        yield connection
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect().execution_options(**{READS: True}) as connection:
+        return _revision_on(connection)
+
+
+def _revision_on(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+@contextmanager
+def _explained(url: URL) -> Iterator[None]:
+    where = f"store.url: {url.render_as_string(hide_password=True)}"
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        reason = reason_of(error)
+        # SQLite's own words for a folder that is not there or may not be written.
+        is_hopeless = isinstance(error, OSError) or "unable to open" in reason or "readonly" in reason
+        is_hopeless = is_hopeless or "not a database" in reason or "authentication failed" in reason
+        is_hopeless = is_hopeless or "does not exist" in reason
+        if is_hopeless or not is_passing(error):
+            raise StoreError(f"{where}: cannot be used, {reason}") from None
+        raise StoreAway(f"{where}: is away, {reason}") from None

@@ -1,0 +1,45 @@
+"""An event as bytes in a database, and back without loss."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from runner.messages import Event
+
+
+def to_bytes(events: Sequence[Event]) -> bytes:
+    """Write events whose ids, exchange and routing key are known. Raises TypeError for a header AMQP does not know."""
+    return json.dumps([{**asdict(one), "body": one.encoded()} for one in events], default=_tagged).encode()
+
+
+def from_bytes(raw: bytes) -> list[Event]:
+    """Read what ``to_bytes`` wrote."""
+    return [Event(**one) for one in json.loads(raw, object_hook=_plain)]
+
+
+def _tagged(value: object) -> dict[str, str]:
+    if isinstance(value, bytes | bytearray):
+        return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, datetime):
+        return {"$time": value.isoformat()}
+    if isinstance(value, Decimal):
+        return {"$decimal": str(value)}
+    raise TypeError(f"event: a header cannot be kept, {value!r}; allowed: what AMQP has a type for")
+
+
+def _plain(found: dict[str, Any]) -> Any:
+    if len(found) == 1:
+        match next(iter(found.items())):
+            case ("$bytes", str(text)):
+                return base64.b64decode(text)
+            case ("$time", str(text)):
+                return datetime.fromisoformat(text)
+            case ("$decimal", str(text)):
+                return Decimal(text)
+    return found

@@ -1,0 +1,171 @@
+"""Commits what several threads want written together: one durable commit for all that came while the last one ran."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from runner.errors import StoreAway
+from runner.store.database import is_passing, reason_of
+
+T = TypeVar("T")
+#: How many jobs are committed at once, at most.
+BATCH = 500
+#: Seconds before the next try where the database is away, doubled up to the second number.
+RETRY_DELAY = (0.1, 2.0)
+#: Seconds before it is said again that it is.
+SAY_AGAIN = 10.0
+
+log = logging.getLogger("runner.store")
+
+
+@dataclass
+class _Job:
+    work: Callable[[Connection], Any]
+    future: Future[Any]
+    #: On the monotonic clock; None for as long as it takes.
+    deadline: float | None
+    result: Any = None
+    error: Exception | None = None
+
+
+class Writer:
+    """A thread that runs jobs in transactions of many.
+
+    A job that fails takes nothing of the others along. While the database is away jobs wait; a job may therefore run
+    more than once, and only the last run counts: it should do nothing but write to its connection.
+    """
+
+    def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
+        """``on_state`` is told why nothing can be written for now, and None once it can again."""
+        self._engine, self._on_state = engine, on_state
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+        self._is_closed = threading.Event()
+        self._problem: str | None = None
+        self._say_again = 0.0
+        self._thread.start()
+
+    def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
+        """Run ``work`` in a transaction; done with what it returns once that is committed.
+
+        Fails with what ``work`` raises, or with StoreAway where the database was away for ``timeout`` seconds.
+        """
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+        self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout))
+        return future
+
+    def close(self, timeout: float) -> None:
+        """Commit what is at hand, then end; what the database does not take within ``timeout`` seconds fails."""
+        self._jobs.put(None)
+        self._thread.join(timeout)
+        self._is_closed.set()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            batch, is_last = [job], False
+            while len(batch) < BATCH:
+                try:
+                    more = self._jobs.get_nowait()
+                except Empty:
+                    break
+                if more is None:
+                    is_last = True
+                    break
+                batch.append(more)
+            self._commit(batch)
+            if is_last:
+                return
+
+    def _commit(self, batch: list[_Job]) -> None:
+        delay, is_careful = RETRY_DELAY[0], False
+        while batch:
+            try:
+                self._transact(batch, is_careful=is_careful)
+            except SQLAlchemyError as error:
+                if not is_passing(error):
+                    # One of them is at fault, and the next try finds out which, at the price of a savepoint each.
+                    # A commit that fails although each of them succeeded fails for all.
+                    if is_careful:
+                        self._fail(batch, error)
+                        return
+                    is_careful = True
+                    continue
+                batch = self._waiting(batch, reason_of(error))
+                self._is_closed.wait(delay)
+                delay = min(2 * delay, RETRY_DELAY[1])
+                continue
+            except _Faulty:
+                is_careful = True
+                continue
+            self._tell(None)
+            self._finish(batch)
+            return
+
+    def _transact(self, batch: list[_Job], *, is_careful: bool) -> None:
+        with self._engine.begin() as connection:
+            for job in batch:
+                job.error = None
+                if not is_careful:
+                    try:
+                        job.result = job.work(connection)
+                    except SQLAlchemyError:
+                        raise
+                    except Exception as error:
+                        raise _Faulty from error
+                    continue
+                savepoint = connection.begin_nested()
+                try:
+                    job.result = job.work(connection)
+                    savepoint.commit()
+                except Exception as error:
+                    if is_passing(error):
+                        raise
+                    savepoint.rollback()
+                    job.error = error
+
+    def _waiting(self, batch: list[_Job], reason: str) -> list[_Job]:
+        """Those that go on waiting; the others fail."""
+        self._tell(reason)
+        now = time.monotonic()
+        left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]
+        away = StoreAway(f"the database is away: {reason}")
+        self._fail([job for job in batch if job not in left], away)
+        return left
+
+    def _tell(self, reason: str | None) -> None:
+        now = time.monotonic()
+        if reason is not None and (self._problem is None or now >= self._say_again):
+            self._say_again = now + SAY_AGAIN
+            log.warning("nothing can be written for now, %s: tried again until it can", reason)
+        elif reason is None and self._problem is not None:
+            log.info("the database is back")
+        if (reason is None) != (self._problem is None):
+            self._on_state(None if reason is None else f"the database is away: {reason}")
+        self._problem = reason
+
+    def _fail(self, batch: list[_Job], error: Exception) -> None:
+        for job in batch:
+            job.error = error
+        self._finish(batch)
+
+    def _finish(self, batch: list[_Job]) -> None:
+        for job in batch:
+            if job.error is None:
+                job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
+
+
+class _Faulty(Exception):
+    """A job failed by an error of its own."""

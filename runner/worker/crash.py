@@ -1,0 +1,88 @@
+"""Messages that kill: those in whose hands a worker died are handled alone, and parked after too many deaths."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.messages import Message, Reject
+from runner.record import InHand, Record
+from runner.suspects import Suspect, Suspects
+
+#: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
+SETTLE = 0.2
+
+
+class Crashed(Reject):
+    """A message has killed as many workers as it may."""
+
+    def __init__(self, suspect: Suspect) -> None:
+        times = "once" if suspect.crashes == 1 else f"{suspect.crashes} times"
+        super().__init__(f"its worker died of it {times}, {suspect.reason}")
+        self.suspect = suspect
+
+
+class Hands:
+    """What each handler thread is at, for the supervisor to find after a death."""
+
+    def __init__(self, record: Record, suspects: Suspects, max_crashes: int) -> None:
+        self._record, self._suspects, self._max_crashes = record, suspects, max_crashes
+        self._turn = Turn()
+
+    @contextmanager
+    def at(self, hand: int, message: Message) -> Iterator[None]:
+        """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
+        one = InHand(message.queue, message.id)
+        suspect = self._suspects.get(one)
+        if suspect is not None:
+            # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
+            time.sleep(SETTLE)
+            suspect = self._suspects.get(one)
+        if suspect is not None and suspect.crashes >= self._max_crashes:
+            raise Crashed(suspect)
+        with self._turn.alone() if suspect is not None else self._turn.together():
+            self._record.take(hand, one)
+            try:
+                yield
+            finally:
+                self._record.release(hand)
+
+
+class Turn:
+    """Lets handlers work side by side, but for one that is to be alone, so that a death names the right message."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._working = 0
+        self._wanted = 0
+        self._is_alone = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Beside others, once nobody wants to be alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._wanted)
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """With nobody beside."""
+        with self._changed:
+            self._wanted += 1
+            self._changed.wait_for(lambda: not self._working and not self._is_alone)
+            self._is_alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._wanted -= 1
+                self._is_alone = False
+                self._changed.notify_all()

@@ -1,0 +1,59 @@
+"""The store as a worker has it: opened when it is first needed, and for each message a part of one transaction."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Executable, Row
+
+    from runner.store.store import Store
+
+
+class Storage:
+    """Opens the store at the first use, because most services have none and its imports take their time."""
+
+    def __init__(self, address: str, folder: Path, on_state: Callable[[str | None], None]) -> None:
+        self._address, self._folder, self._on_state = address, folder, on_state
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+
+    def get(self) -> Store:
+        """The store. Raises StoreAway and StoreError."""
+        with self._lock:
+            if self._store is None:
+                from runner.store.store import Store
+
+                self._store = Store(self._address, self._folder, self._on_state)
+            return self._store
+
+    def close(self, timeout: float) -> None:
+        """Commit what is at hand, and close; what does not get done within ``timeout`` seconds fails."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close(timeout)
+
+
+class MessageStore:
+    """What a handler gets as ``store``; see ``runner.hooks.MessageStore``."""
+
+    def __init__(self, storage: Storage, *, inbox: bool) -> None:
+        self._storage = storage
+        self.inbox = inbox
+        #: What is to be done in the message's transaction, in order.
+        self.work: list[Callable[[Connection], object]] = []
+
+    def read(self, statement: Executable) -> Sequence[Row[Any]]:
+        """All rows of a SELECT, as last committed."""
+        return self._storage.get().read(statement)
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
+        """Execute a statement in the message's transaction."""
+        self.transact(lambda connection: connection.execute(statement, parameters))
+
+    def transact(self, work: Callable[[Connection], object]) -> None:
+        """Call ``work`` in the message's transaction."""
+        self.work.append(work)

@@ -1,0 +1,70 @@
+"""A note of each try of each message: who had it, how long it waited and took, and what became of it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from runner.amqp.properties import Encoded, encode
+from runner.config.value import check_short
+from runner.messages import ATTEMPT_TYPE, EVENT_NAMESPACE, REPLAYED_AT, REPLAYS, SENT_AT, Event, Message
+
+
+@dataclass(frozen=True)
+class Try:
+    """What became of one try; times in milliseconds since the epoch."""
+
+    began_at: int
+    ended_at: int
+    #: ``handled``, ``duplicate``, ``retried`` or ``parked``.
+    outcome: str
+    #: Why it failed, and how many milliseconds until the next try.
+    error: str | None = None
+    delay: int | None = None
+
+
+class Tracer:
+    """Writes the notes of one worker."""
+
+    def __init__(self, service: str, instance: str, queue: str) -> None:
+        """``queue`` is where the notes go, by the default exchange."""
+        check_short(queue)
+        self._service, self._instance, self._queue = service, instance, queue
+
+    def note(self, message: Message, one: Try) -> Encoded:
+        """The note, ready to be sent; the same try always has the same id."""
+        replays, replayed_at = message.headers.get(REPLAYS), message.headers.get(REPLAYED_AT)
+        replays = replays if isinstance(replays, int) else 0
+        sent_at = message.headers.get(SENT_AT)
+        order_id = message.correlation_id or None
+        body = {
+            "order_id": order_id,
+            "message_id": message.id,
+            "message_type": message.type,
+            "queue": message.queue,
+            "service": self._service,
+            "instance": self._instance,
+            "attempt": message.attempt,
+            "replays": replays,
+            "outcome": one.outcome,
+            "error": one.error,
+            "delay": one.delay,
+            "sent_at": sent_at if isinstance(sent_at, int) else None,
+            "began_at": one.began_at,
+            "ended_at": one.ended_at,
+            "redelivered": message.redelivered,
+            "replayed_at": replayed_at if isinstance(replayed_at, int) else None,
+        }
+        which = f"{message.queue}/{message.id}/{replays}/{message.attempt}"
+        return encode(
+            Event(
+                ATTEMPT_TYPE,
+                body,
+                exchange="",
+                routing_key=self._queue,
+                id=str(uuid.uuid5(EVENT_NAMESPACE, which)),
+                correlation_id=order_id,
+                causation_id=message.id,
+                app_id=self._service,
+            )
+        )
