@@ -1,0 +1,70 @@
+"""A real PostgreSQL for the tests: private, on a free port, gone with them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.ports import free_port
+from tests.rabbit import wait_until
+
+#: Where Debian keeps the server's programs.
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+
+class Postgres:
+    """A cluster of its own, run as another user where the tests run as root, which PostgreSQL refuses."""
+
+    def __init__(self) -> None:
+        assert PROGRAMS, "the tests need PostgreSQL: apt-get install postgresql"
+        self._programs, self.port = PROGRAMS[-1], free_port()
+        # Not below pytest's folders, into which only their owner may go.
+        self._folder = Path(tempfile.mkdtemp(prefix="fastcommerce-postgres-"))
+        self._rights: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("postgres")
+            os.chown(self._folder, user.pw_uid, user.pw_gid)
+            self._rights = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        self._run("initdb", "-D", "data", "-A", "trust", "-U", "shop", "--no-sync", "--locale", "C", "-E", "UTF8")
+        self.start()
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
+        subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=60, **self._rights)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder}"
+        command = [str(self._programs / "postgres"), "-D", "data", *options.split()]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **self._rights
+            )
+        wait_until(self._answers, 30, "PostgreSQL answers")
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "log").read_text()
+        command = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(command, check=False, timeout=10).returncode == 0
+
+    def stop(self) -> None:
+        """Stop it at once, its clients with it."""
+        # SIGINT is its "fast shutdown" (PostgreSQL: "Shutting Down the Server").
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    def make_database(self, name: str) -> str:
+        """An empty database; returns its address."""
+        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", name)
+        return f"postgresql://shop@127.0.0.1:{self.port}/{name}"
+
+    def close(self) -> None:
+        """End it and forget it."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
