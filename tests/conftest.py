@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests import jobs as jobs_project
+from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
 from tests.running import Project
 from tests.supervised import Supervise
@@ -35,6 +36,23 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
     yield node
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests of this process."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shop.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.make_database(f"test_{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +109,8 @@ def _bring_up_to_date(engine: Engine, url: URL) -> None:
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
+        # What it says of itself is nobody's business in a service's log.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection

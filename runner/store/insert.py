@@ -12,5 +12,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert ``row``; False where its key, or another of its unique values, is there already."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    done = connection.execute(insert(table).on_conflict_do_nothing(), dict(row))
-    return done.rowcount == 1
+    # SQLAlchemy keeps the count of an INSERT only where it is told to.
+    statement = insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement, dict(row)).rowcount == 1

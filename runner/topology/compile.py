@@ -24,7 +24,7 @@ T = TypeVar("T", Exchange, Queue)
 #: deliveries that ended without an answer, also of messages that a worker which died only held. Who is to blame the
 #: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
 #: default is 20, and it then drops the message; older ones have none.
-DELIVERY_LIMIT = 10
+DELIVERY_LIMIT = 100
 #: Generated policies stand above those of topology.yaml, which they contain.
 PRIORITY = 1001
 

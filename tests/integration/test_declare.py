@@ -42,7 +42,7 @@ def test_everything_in_the_topology_is_on_the_broker_after_one_declaration_and_a
     assert set(queues) == {"payment", "plain", "eu", "payment.retry.1s", "payment.retry.500ms", "payment.dlq"}
     assert queues["payment"]["arguments"] == {
         "x-queue-type": "quorum",
-        "x-delivery-limit": 10,
+        "x-delivery-limit": 100,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": "payment.dlq",
         "x-dead-letter-strategy": "at-least-once",

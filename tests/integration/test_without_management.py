@@ -65,7 +65,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_in_the_place
     assert said[1].startswith("topology.yaml:17: policy 'cap': not set; it takes RabbitMQ's HTTP API")
     arguments = shop.vhost.queues()["work"]["arguments"]
     assert arguments["x-dead-letter-routing-key"] == "work.dlq"
-    assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (10, 9)
+    assert (arguments["x-delivery-limit"], arguments["x-max-length"]) == (100, 9)
     assert shop.vhost.exchanges()["orders"]["arguments"] == {"alternate-exchange": "lost"}
     assert shop.run("plan")[0] == 0
     # With the API again, what the arguments say already is no difference.

@@ -1,0 +1,123 @@
+"""With an inbox each message counts once, whatever is delivered twice and whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from sqlalchemy import func, select
+
+from runner.amqp.session import Session
+from runner.store.schema import charges, emails, inbox
+from runner.store.store import Store
+from tests.proof import times
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project, Runner
+
+ORDERS = times(400, 2000)
+
+
+def publish_orders(url: str, orders: list[str]) -> None:
+    """Publish an ``order.created`` for each entry, confirmed; the same order is the same event each time."""
+    confirmed = 0
+
+    def on_confirm(frame: Any) -> None:
+        nonlocal confirmed
+        confirmed = max(confirmed, frame.method.delivery_tag)
+        if confirmed == len(orders):
+            session.finish()
+
+    def on_channel(channel: Any) -> None:
+        channel.confirm_delivery(on_confirm)
+        for order in orders:
+            body = {"order_id": order, "customer_email": "alice@example.com", "amount": "9.99", "currency": "EUR"}
+            properties = pika.BasicProperties(
+                message_id=f"event-{order}", type="order.created", correlation_id=order, delivery_mode=2,
+                content_type="application/json",
+            )  # fmt: skip
+            channel.basic_publish("orders.topic", "order.created", json.dumps(body).encode(), properties)
+
+    session = Session(url, "test publisher", on_channel)
+    session.run(60)
+
+
+@contextmanager
+def killed_twice_a_second(runner: Runner, seed: int = 7) -> Iterator[list[int]]:
+    """Kill a worker by SIGKILL twice a second."""
+    killed: list[int] = []
+    stop, draw = threading.Event(), random.Random(seed)
+
+    def kill() -> None:
+        while not stop.wait(0.5):
+            workers = [pid for pid, command in runner.children().items() if "runner.worker" in command]
+            if workers:
+                pid = draw.choice(sorted(workers))
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def keep(project: Project, url: str) -> None:
+    """Give payment and notification an inbox."""
+    config = project.config()
+    config["store"] = {"url": url}
+    config["services"]["payment"] |= {"inbox": True, "instances": 2}
+    config["services"]["notification"] |= {"inbox": True, "instances": 2}
+    config["services"]["payment"]["options"] = {"failure_rate": 0.0, "latency": "5ms"}
+    project.set_config(config)
+
+
+def messages_left(vhost: Vhost) -> int:
+    return sum(one.get("messages") or 0 for name, one in vhost.queues().items() if not name.endswith(".dlq"))
+
+
+@pytest.mark.timeout(400)
+def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_charged_and_told_of_once(
+    project: Project, vhost: Vhost, database: str, tmp_path: Path
+) -> None:
+    keep(project, database)
+    assert project.run("apply", url=vhost.url).process.wait(30) == 0
+    orders = [str(uuid.uuid4()) for _ in range(ORDERS)]
+    thrice = random.Random(3).sample(orders * 3, 3 * ORDERS)
+    publish_orders(vhost.url, thrice[: 2 * ORDERS])
+    runner = project.run("run", "payment", "notification", url=vhost.url)
+    runner.pid_of("payment.2")
+    store = Store(database, tmp_path)
+
+    def count(table: Any, *where: Any) -> int:
+        return int(store.read(select(func.count()).select_from(table).where(*where))[0][0])
+
+    with killed_twice_a_second(runner) as killed:
+        wait_until(lambda: count(charges) > ORDERS / 4, 120, "the first are charged")
+        publish_orders(vhost.url, thrice[2 * ORDERS :])
+        wait_until(lambda: count(charges) == ORDERS, 200, "all are charged")
+        wait_until(lambda: count(emails) == 2 * ORDERS, 200, "all are told of")
+    wait_until(lambda: messages_left(vhost) == 0, 60, "nothing is left")
+    print(f"{ORDERS} orders, each delivered 3 times, {len(killed)} kills")
+    for kind in ("order.created", "payment.success"):
+        assert count(emails, emails.c.type == kind) == ORDERS
+        told = store.read(select(emails.c.order_id).where(emails.c.type == kind))
+        assert {one.order_id for one in told} == set(orders)
+    assert {one.order_id for one in store.read(select(charges.c.order_id))} == set(orders)
+    assert count(inbox, inbox.c.service == "payment") == ORDERS
+    assert not any(one.get("messages") for name, one in vhost.queues().items() if name.endswith(".dlq"))
+    assert runner.stop() == 0
+    store.close(5)
+    print(f"{runner.output.count('charging')} tries of the gateway")
