@@ -1,8 +1,9 @@
 """Take orders over HTTP and publish each as ``order.created``.
 
-``POST /orders`` answers 202 only once the broker has confirmed and routed the event, so an accepted
-order is never lost. ``order.py`` says what an order is, ``api.py`` what each URL answers, ``problem.py``
-how it refuses, ``openapi.py`` describes all that for programs, and ``server.py`` listens.
+``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
+order and event are committed, so an accepted order is never lost. ``order.py`` says what an order is, ``api.py`` what
+each URL answers, ``outbox.py`` keeps what is to be sent, ``problem.py`` is how it refuses, ``openapi.py`` describes all
+that for programs, and ``server.py`` listens.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ class Options(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
+    outbox: bool = Field(
+        False, description="take orders while the broker is away: 202 follows a commit, and events are sent later"
+    )
     threads: int = Field(16, ge=1, le=256, description="orders in hand at once; each waits for the broker's confirm")
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
@@ -33,9 +37,15 @@ def run(options: Options, context: Context) -> None:
     """Serve until the service is to stop."""
     # Imported here because the options are also checked by programs that never serve a request.
     from .api import create_app
+    from .outbox import Outbox
     from .server import Server
 
-    app = create_app(options, context)
+    outbox = Outbox(context) if options.outbox else None
+    app = create_app(options, context, outbox)
     with Server(app, options, context) as server:
+        if outbox is not None:
+            outbox.start()
         context.ready(f"listening on {server.url}")
         server.serve(context.wait_stop)
+    if outbox is not None:
+        outbox.stop(1.0)

@@ -17,22 +17,22 @@ from runner.messages import decode_json
 
 from .openapi import describe
 from .order import Order, created_event, order_id_for
-from .problem import CONTENT_TYPE, Problem, invalid_order
+from .problem import CONTENT_TYPE, Problem, invalid_order, unavailable
 
 if TYPE_CHECKING:
     from . import Options
+    from .outbox import Outbox
 
 MAX_BODY_BYTES = 64 * 1024
 #: A little over the 5 s after which ``publish`` gives up by itself: no request ever hangs.
 CONFIRM_SECONDS = 6.0
-RETRY_AFTER_SECONDS = 2
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-def create_app(options: Options, context: Context) -> Flask:
-    """Make the WSGI application."""
+def create_app(options: Options, context: Context, outbox: Outbox | None = None) -> Flask:
+    """Make the WSGI application; with an outbox, orders are taken without the broker too."""
     app = Flask("order_api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     # An unknown URL is a 404, not a redirect to one that looks like it.
@@ -55,7 +55,10 @@ def create_app(options: Options, context: Context) -> Flask:
         order = _read_order()
         order_id = order_id_for(key, order)
         event = created_event(order, order_id)
-        _publish(context, event)
+        if outbox is None:
+            _publish(context, event)
+        else:
+            outbox.take(order, order_id, key, event)
         log.info(
             "order %s accepted: %s %s for %s",
             order_id,
@@ -78,8 +81,10 @@ def create_app(options: Options, context: Context) -> Flask:
 
     @app.get("/readyz")
     def is_ready() -> Response:
+        if outbox is not None:
+            return _json({"status": "ready", "waiting": outbox.waiting()}, headers={"Cache-Control": "no-store"})
         if reason := context.broker_problem():
-            return _respond(Problem(503, reason, headers=_retry_later()))
+            raise unavailable(reason, advice="")
         return _json({"status": "ready"}, headers={"Cache-Control": "no-store"})
 
     @app.get("/openapi.json")
@@ -151,22 +156,12 @@ def _publish(context: Context, event: Event) -> None:
     """Publish and wait for the confirm; a 503 problem in every other case."""
     # Answered at once while the broker is known to be away, so that waiting threads do not pile up.
     if reason := context.broker_problem():
-        raise _unavailable(reason)
+        raise unavailable(reason)
     try:
         context.publish(event).result(timeout=CONFIRM_SECONDS)
     except BrokerError as error:
-        raise _unavailable(str(error)) from None
+        raise unavailable(str(error)) from None
     except CancelledError:
-        raise _unavailable("the service is stopping") from None
+        raise unavailable("the service is stopping") from None
     except TimeoutError:
-        raise _unavailable(f"the broker did not confirm within {CONFIRM_SECONDS:g} s") from None
-
-
-def _unavailable(reason: str) -> Problem:
-    # After a lost confirm the broker may have the order all the same: only the key makes a retry safe.
-    detail = f"{reason}; try again, with the same Idempotency-Key if the order had one"
-    return Problem(503, detail, headers=_retry_later())
-
-
-def _retry_later() -> dict[str, str]:
-    return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        raise unavailable(f"the broker did not confirm within {CONFIRM_SECONDS:g} s") from None

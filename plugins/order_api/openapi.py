@@ -75,15 +75,26 @@ ACCEPTED = {
     "examples": [{"order_id": EXAMPLE_ID, "status": "accepted", "event_id": EXAMPLE_ID}],
 }
 
+READY = {
+    "type": "object",
+    "required": ["status"],
+    "additionalProperties": False,
+    "properties": {
+        "status": {"const": "ready"},
+        "waiting": {"type": "integer", "minimum": 0, "description": "Events in the outbox that are not sent yet"},
+    },
+}
+
 RESPONSES = {
     "BadRequest": "Not usable JSON, not an object, an unusable Idempotency-Key, or a Host not answered for",
     "NotFound": "No such URL, or an order: this service publishes orders and keeps none",
     "LengthRequired": "No Content-Length; Transfer-Encoding is not supported",
     "TooLarge": "The body is longer than 64 KiB",
     "WrongType": "The body is not application/json, or it is encoded",
-    "InvalidOrder": "Each field that is wrong is named in `errors`",
+    "InvalidOrder": "Each field that is wrong is named in `errors`; or an Idempotency-Key came with another order",
     "HeadersTooLarge": "The headers are longer than 16 KiB",
-    "BrokerUnavailable": "The broker did not confirm: away, blocked, no queue is bound, refused, or too slow. "
+    "BrokerUnavailable": "The broker did not confirm: away, blocked, no queue is bound, refused, or too slow; "
+    "or the database did not commit. "
     "With an Idempotency-Key it is safe to send the order again",
 }
 
@@ -117,11 +128,12 @@ def describe() -> dict[str, Any]:
         "name": "Idempotency-Key",
         "in": "header",
         "description": "The same order with the same key gets the same order_id and event_id, so that an order sent "
-        "twice can be known as one. Another order with the same key is another order.",
+        "twice can be known as one. Another order with the same key is another order; with the option `outbox` it is "
+        "refused with 422.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x20-\x7e]+$"},
     }
     accepted = {
-        "description": "The broker has confirmed and routed order.created",
+        "description": "The broker has confirmed and routed order.created; with the option `outbox`, the order is committed",
         "headers": {"Location": {"schema": {"type": "string", "format": "uri-reference"}}},
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Accepted"}}},
     }
@@ -155,7 +167,7 @@ def describe() -> dict[str, Any]:
             "/orders": {"post": place},
             "/orders/{order_id}": {"get": show},
             "/healthz": _get("The process is alive", _status("alive")),
-            "/readyz": _get("Orders can be taken now", _status("ready"), _503="BrokerUnavailable"),
+            "/readyz": _get("Orders can be taken now", READY, _503="BrokerUnavailable"),
             "/openapi.json": _get("This document", {"type": "object"}),
             "/": _get("Where to go from here", {"type": "object"}),
         },

@@ -15,6 +15,9 @@ CONTENT_TYPE = "application/problem+json"
 MAX_FAULTS = 50
 #: Longer values are not repeated to the caller.
 MAX_ECHO = 200
+RETRY_AFTER_SECONDS = 2
+#: After a lost confirm the broker may have the order all the same: only the key makes another try safe.
+TRY_AGAIN = "try again, with the same Idempotency-Key if the order had one"
 
 TYPES = {
     HTTPStatus.UNPROCESSABLE_ENTITY: "/openapi.json#/components/responses/InvalidOrder",
@@ -50,6 +53,12 @@ class Problem(Exception):
         if self.errors:
             members["errors"] = self.errors
         return json.dumps(members).encode()
+
+
+def unavailable(reason: str, advice: str = TRY_AGAIN) -> Problem:
+    """A 503: what is needed is away for now."""
+    detail = f"{reason}; {advice}" if advice else reason
+    return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def invalid_order(error: ValidationError, allowed: list[str]) -> Problem:

@@ -1,0 +1,166 @@
+"""With an outbox orders are taken while the broker is away, and none of them is lost or charged twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from runner.store.schema import charges, emails, outbox
+from runner.store.store import Store
+from tests.proof import times
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import ALICE, Project, Runner
+
+AWAY = times(5, 20)
+
+
+def take_orders(project: Project, url: str, **options: Any) -> None:
+    """Let the order API keep an outbox, and the others an inbox."""
+    config = project.config()
+    config["store"] = {"url": url}
+    config["broker"]["start"] = "never"
+    config["services"]["order_api"]["options"] |= {"outbox": True, **options}
+    config["services"]["payment"] |= {"inbox": True, "options": {"failure_rate": 0.0, "latency": "1ms"}}
+    config["services"]["notification"] |= {"inbox": True}
+    project.set_config(config)
+
+
+class Orders:
+    """Posts orders at a rate until it is stopped."""
+
+    def __init__(self, project: Project, rate: float) -> None:
+        self.statuses: list[int] = []
+        self.accepted: set[str] = set()
+        self._project, self._pause = project, 1 / rate
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due += self._pause
+            status, body = self._project.post()
+            self.statuses.append(status)
+            if status == 202:
+                self.accepted.add(body["order_id"])
+
+    def stop(self) -> set[str]:
+        self._stop.set()
+        self._thread.join()
+        return self.accepted
+
+
+def wait_settled(store: Store, accepted: set[str]) -> None:
+    """Wait until each of the orders was charged and told of, once."""
+
+    def told(kind: str) -> set[str]:
+        return {one.order_id for one in store.read(select(emails.c.order_id).where(emails.c.type == kind))}
+
+    wait_until(lambda: accepted <= told("payment.success"), 60, "all are paid and told of")
+    assert accepted <= told("order.created")
+    assert accepted <= {one.order_id for one in store.read(select(charges.c.order_id))}
+
+
+@pytest.mark.timeout(240)
+def test_while_the_broker_is_away_every_order_gets_202_and_is_paid_and_told_of_afterwards(
+    project: Project, database: str, tmp_path: Path
+) -> None:
+    rabbit = Rabbit(tmp_path / "own")
+    take_orders(project, database)
+    runner = project.run(url=rabbit.url)
+    project.first_order()
+    orders = Orders(project, 20)
+    wait_until(lambda: len(orders.statuses) >= 20, 20)
+    rabbit.kill()
+    away = time.monotonic()
+    wait_until(lambda: time.monotonic() > away + AWAY, AWAY + 5)
+    during = len(orders.statuses)
+    rabbit.start()
+    wait_until(lambda: len(orders.statuses) >= during + 40, 30)
+    accepted = orders.stop()
+    assert set(orders.statuses) == {202}
+    assert len(orders.statuses) >= 20 * AWAY * 0.8, "orders were posted all the time"
+    store = Store(database, tmp_path)
+    wait_settled(store, accepted)
+    print(f"{len(accepted)} orders, the broker away for {AWAY} s")
+    left = select(func.count()).select_from(outbox).where(outbox.c.sent_at.is_(None))
+    wait_until(lambda: store.read(left)[0][0] == 0, 10, "nothing waits in the outbox")
+    store.close(5)
+    assert runner.stop() == 0
+    rabbit.stop()
+
+
+def relaying(runner: Runner) -> list[int]:
+    return [pid for pid, command in runner.children().items() if "runner.worker order_api" in command]
+
+
+@pytest.mark.timeout(240)
+def test_orders_that_were_taken_survive_the_end_of_the_process_that_took_them(
+    project: Project, vhost: Vhost, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    take_orders(project, url)
+    config = project.config()
+    config["services"]["order_api"]["instances"] = 2
+    project.set_config(config)
+    runner = project.run(url=vhost.url)
+    runner.pid_of("order_api.2")
+    project.first_order()
+    orders = Orders(project, 100)
+    for kills in range(1, 9):
+        wait_until(lambda: len(orders.statuses) >= 60 * kills, 30)  # noqa: B023 - called at once
+        for pid in relaying(runner)[:1]:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(orders.statuses) >= 600, 30)
+    accepted = orders.stop()
+    assert len(accepted) >= 500
+    store = Store(url, tmp_path)
+    wait_settled(store, accepted)
+    charged = {one.order_id for one in store.read(select(charges.c.order_id))}
+    # An order whose answer was lost may have been taken all the same; no other one was charged.
+    assert len(charged - accepted) <= len(orders.statuses) - len(accepted) + 1
+    store.close(5)
+    assert runner.stop() == 0
+
+
+def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(
+    project: Project, vhost: Vhost, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    take_orders(project, url)
+    runner = project.run(url=vhost.url)
+    project.first_order()
+    first = [project.post(**{"Idempotency-Key": "k-1"}) for _ in range(3)]
+    assert [status for status, _ in first] == [202, 202, 202]
+    assert len({body["order_id"] for _, body in first}) == 1
+    status, problem = project.post({**ALICE, "amount": 1}, **{"Idempotency-Key": "k-1"})
+    assert status == 422
+    assert problem["detail"] == "Idempotency-Key: was used for another order; send a new key with a new order"
+    runner.wait_for(f"order {first[0][1]['order_id']}: (approved|charged before)")
+    assert project.post({**ALICE, "amount": 1}, **{"Idempotency-Key": "k-2"})[0] == 202
+    assert runner.stop() == 0
+
+
+def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(
+    project: Project, vhost: Vhost, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    take_orders(project, url)
+    runner = project.run("run", "order_api", url=vhost.url)
+    project.first_order()
+    store = Store(url, tmp_path)
+    with store.engine.begin():  # BEGIN IMMEDIATE: nobody else can write
+        status, problem = project.post(timeout=20)
+    assert status == 503
+    assert "the database" in problem["detail"]
+    wait_until(lambda: project.post()[0] == 202, 20, "orders are taken again")
+    store.close(5)
+    assert runner.stop() == 0
