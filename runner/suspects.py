@@ -20,7 +20,8 @@ VARIABLE = "FASTCOMMERCE_SUSPECTS"
 #: How many are remembered; the one that was not heard of for longest makes room.
 MOST = 64
 
-_SIZE = 128 * 1024
+#: More than so many of the longest need; what is not written takes no memory.
+_SIZE = 1024 * 1024
 #: Counts the writings: odd while one is under way. Then the length of what follows.
 _HEAD = struct.Struct("=QQ")
 

@@ -133,7 +133,8 @@ def describe() -> dict[str, Any]:
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x20-\x7e]+$"},
     }
     accepted = {
-        "description": "The broker has confirmed and routed order.created; with the option `outbox`, the order is committed",
+        "description": "The broker has confirmed and routed order.created; with the option `outbox`, "
+        "order and event are committed",
         "headers": {"Location": {"schema": {"type": "string", "format": "uri-reference"}}},
         "content": {JSON: {"schema": {"$ref": "#/components/schemas/Accepted"}}},
     }

@@ -112,7 +112,7 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
         case Hung(reason) if slot.state is State.RUNNING and not slot.why:
             return _abort(slot, reason, now)
         case Condemned(reason) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
-            return replace(slot, deadline=None, why=reason), (Action.KILL,)
+            return replace(slot, deadline=now + DUMP_TIME, why=reason), (Action.KILL,)
         case Exited(code, draw, is_known) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
             is_asked = slot.state is State.STOPPING or slot.policy.restart is not Restart.ALWAYS
             reason = describe_exit(code, is_asked=is_asked) + (f", {slot.why}" if slot.why else "")

@@ -32,7 +32,7 @@ class Tracer:
         self._service, self._instance, self._queue = service, instance, queue
 
     def note(self, message: Message, one: Try) -> Encoded:
-        """The note, ready to be sent; the same try always has the same id."""
+        """The note, ready to be sent, with an id of this try alone."""
         replays, replayed_at = message.headers.get(REPLAYS), message.headers.get(REPLAYED_AT)
         replays = replays if isinstance(replays, int) else 0
         sent_at = message.headers.get(SENT_AT)
@@ -55,7 +55,8 @@ class Tracer:
             "redelivered": message.redelivered,
             "replayed_at": replayed_at if isinstance(replayed_at, int) else None,
         }
-        which = f"{message.queue}/{message.id}/{replays}/{message.attempt}"
+        # Each time that a handler had the message is one of its own, also of the same delivery.
+        which = f"{message.queue}/{message.id}/{self._instance}/{one.began_at}"
         return encode(
             Event(
                 ATTEMPT_TYPE,

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from runner.supervisor.event import (
     Beat,
+    Condemned,
     Event,
     Exited,
     Go,
@@ -105,6 +106,27 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
     assert (life.slot.deadline, life.slot.pid) == (None, None)
 
 
+def test_deaths_of_a_message_that_was_blamed_before_are_not_counted() -> None:
+    life = Life().running()
+    for _ in range(20):
+        life.feed(Exited(SEGFAULT, 0.0, is_known=True)).again()
+    assert life.slot.failures == ()
+    assert life.feed(Exited(SEGFAULT, 0.0)).slot.failures != ()
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_failure(*, is_stopping: bool) -> None:
+    life = Life().running()
+    if is_stopping:
+        life.feed(Stop(), Start())
+    life.feed(Condemned("took 300 MiB"))
+    assert life.actions[-1] is Action.KILL
+    life.feed(Exited(KILLED, DRAW))
+    assert life.slot.last_reason == "killed by SIGKILL, took 300 MiB"
+    assert life.slot.state is (State.WAITING if is_stopping else State.BACKOFF)
+    assert len(life.slot.failures) == (0 if is_stopping else 1)
+
+
 def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
     life = Life(Policy(backoff=Backoff(reset_after=1e9))).running()
     for _ in range(50):
@@ -128,7 +150,7 @@ def test_a_wrong_configuration_is_fatal_at_once() -> None:
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
-@pytest.mark.parametrize("code", [75, KILLED, TERMINATED])
+@pytest.mark.parametrize("code", [74, 75, KILLED, TERMINATED])
 def test_an_end_that_comes_from_outside_is_never_counted(code: int, is_ready: bool) -> None:
     life = Life().feed(Start())
     for _ in range(30):
@@ -441,14 +463,24 @@ class SlotMachine(RuleBasedStateMachine):
         assert actions == ((Action.ABORT,) if was_well and not is_well else ())
 
     @precondition(lambda self: self.live is not None)
-    @rule(code=st.sampled_from([0, 1, 1, 1, 75, 78, KILLED, TERMINATED, SEGFAULT]), draw=st.floats(0, 1))
-    def exit(self, code: int, draw: float) -> None:
+    @rule()
+    def condemn(self) -> None:
+        assert self.feed(Condemned("took too much memory")) == (Action.KILL,)
+        self.killed_at = self.now
+
+    @precondition(lambda self: self.live is not None)
+    @rule(
+        code=st.sampled_from([0, 1, 1, 1, 75, 78, KILLED, TERMINATED, SEGFAULT]),
+        draw=st.floats(0, 1),
+        is_known=st.booleans(),
+    )
+    def exit(self, code: int, draw: float, *, is_known: bool) -> None:
         was_stopping = self.slot.state is State.STOPPING
         assert self.live is not None
         assert self.live not in self.reaped
         self.reaped.add(self.live)
         self.live = None
-        assert self.feed(Exited(code, draw)) == ()
+        assert self.feed(Exited(code, draw, is_known)) == ()
         if was_stopping:
             assert self.slot.state is (State.WAITING if self.is_wanted else State.STOPPED)
         elif code == 78:
@@ -458,7 +490,7 @@ class SlotMachine(RuleBasedStateMachine):
             assert self.slot.deadline is None
         else:
             is_ours = code in (KILLED, TERMINATED) and self.killed_at is not None
-            self.account(is_counted=is_ours or code not in (75, KILLED, TERMINATED))
+            self.account(is_counted=not is_known and (is_ours or code not in (75, KILLED, TERMINATED)))
 
     def account(self, *, is_counted: bool) -> None:
         """Exactly ``limit`` counted failures within the window are FATAL, everything else is a restart."""
@@ -537,7 +569,7 @@ class SlotMachine(RuleBasedStateMachine):
         assert after.state is not self.slot.state, "every state has a way out"
         self.stop()
         if self.live is not None:
-            self.exit(0, 0.5)
+            self.exit(0, 0.5, is_known=False)
         assert self.slot.state in (State.STOPPED, State.EXITED)
 
 

@@ -1,0 +1,148 @@
+"""The retry ladder on a real broker: its delays, what others see of it, and a broker that dies on every step."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs import publish
+from tests.proof import times
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import Project
+
+#: Fails as often as its body says, and tells what it was given.
+FAILING = """import json, time
+from runner import Event, hookimpl
+
+@hookimpl
+def handle(message):
+    with open("tries", "a") as file:
+        about = [message.id, message.attempt, time.time(), dict(message.headers)]
+        file.write(json.dumps(about, default=str) + "\\n")
+    if message.attempt <= message.json()["fails"]:
+        raise ValueError(f"failure {message.attempt}")
+    return Event("done", {"id": message.id})
+"""
+DELAYS = (1.5, 2.5)
+
+
+def tries_of(project: Project) -> list[Any]:
+    path = project.folder / "tries"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_message_that_fails_k_times_is_tried_after_each_configured_delay_and_others_see_it_once(
+    jobs: Project, vhost: Vhost, kind: str
+) -> None:
+    topology = jobs.topology()
+    topology["defaults"] = {"queue_type": kind}
+    topology["queues"]["jobs"]["retry"] = ["1500ms", "2500ms"]
+    topology["queues"]["others"] = {"bind": {"work": ["job.#"]}}
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", FAILING)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    for fails in range(4):
+        publish(vhost, json.dumps({"fails": fails}), message_id=f"fails-{fails}")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "what fails always is parked")
+    wait_until(lambda: len(vhost.messages("done")) == 3, 10, "the others succeed")
+    tries = tries_of(jobs)
+    for fails in range(4):
+        own = [one for one in tries if one[0] == f"fails-{fails}"]
+        assert [attempt for _, attempt, _, _ in own] == list(range(1, min(fails, 2) + 2))
+        for (_, _, before, _), (_, attempt, after, headers), delay in zip(own, own[1:], DELAYS, strict=False):
+            assert delay <= after - before <= 1.2 * delay, f"attempt {attempt} came after {after - before:.2f} s"
+            assert headers["x-attempt"] == attempt
+            assert headers["x-first-error"] == "ValueError: failure 1"
+            assert headers["x-last-error"] == f"ValueError: failure {attempt - 1}"
+    assert parked["properties"]["message_id"] == "fails-3"
+    assert parked["properties"]["headers"]["x-last-error"] == "ValueError: failure 3"
+    assert len(vhost.messages("others")) == 4, "who else is subscribed sees each event once"
+    # Replayed, the ladder begins anew; this time it can be handled.
+    (jobs.folder / "plugins" / "jobs.py").write_text(FAILING.replace('["fails"]', '["fails"] - 3'))
+    assert jobs.run("restart", "jobs", url=vhost.url).process.wait(30) == 0
+    replay = jobs.run("dlq", "replay", "--all", url=vhost.url)
+    assert replay.process.wait(30) == 0
+    wait_until(lambda: len(vhost.messages("done")) == 4, 20, "the replayed one is handled")
+    assert vhost.messages("jobs.dlq") == []
+    assert jobs.run("dlq", "list", url=vhost.url).process.wait(30) == 0
+    assert runner.stop() == 0
+
+
+MESSAGES, KILLS = times(120, 600), times(3, 12)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_loses_none(
+    jobs: Project, tmp_path: Path, kind: str
+) -> None:
+    rabbit = Rabbit(tmp_path / "own")
+    vhost = rabbit.make_vhost("ladder")
+    topology = jobs.topology()
+    topology["defaults"] = {"queue_type": kind}
+    topology["queues"]["jobs"]["retry"] = ["300ms", "700ms"]
+    jobs.set_topology(topology)
+    config = jobs.config()
+    config["broker"]["start"] = "never"
+    config["services"]["jobs"] |= {"concurrency": 4}
+    jobs.set_config(config)
+    jobs.plugin("jobs", FAILING)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    published = 0
+    stop = threading.Event()
+
+    def keep_publishing() -> None:
+        nonlocal published
+        while not stop.is_set() and published < MESSAGES:
+            try:
+                publish(vhost, json.dumps({"fails": published % 4}), message_id=f"m-{published}", delivery_mode=2)
+            except (AssertionError, OSError):
+                continue  # the broker is away; the same one again
+            published += 1
+            # A steady stream, so that at every kill some are on each step.
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=keep_publishing)
+    thread.start()
+    try:
+        for _ in range(KILLS):
+            wait_until(after(random.uniform(0.8, 2.0)), 10)
+            rabbit.kill()
+            rabbit.start()
+        thread.join(120)
+    finally:
+        stop.set()
+        thread.join()
+    assert published == MESSAGES
+    good = {f"m-{number}" for number in range(MESSAGES) if number % 4 < 3}
+    bad = {f"m-{number}" for number in range(MESSAGES) if number % 4 == 3}
+
+    def ids(queue: str) -> set[str]:
+        return {one["properties"].get("message_id") for one in vhost.messages(queue, 10_000)}
+
+    def done() -> set[str]:
+        return {json.loads(one["payload"])["id"] for one in vhost.messages("done", 10_000)}
+
+    wait_until(lambda: good <= done(), 60, "every good one is handled")
+    wait_until(lambda: bad <= ids("jobs.dlq"), 60, "every bad one is parked")
+    assert ids("jobs.dlq") == bad
+    print(
+        f"{MESSAGES} messages, {KILLS} kills of the broker, {len(vhost.messages('done', 10_000)) - len(good)} doubles"
+    )
+    assert runner.stop() == 0
+    rabbit.stop()
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    due = time.monotonic() + seconds
+    return lambda: time.monotonic() >= due

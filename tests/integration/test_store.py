@@ -1,0 +1,274 @@
+"""The store on a real SQLite and a real PostgreSQL: shared commits, failures that take nobody along, and the inbox."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import IntegrityError
+
+from runner.errors import StoreAway, StoreError
+from runner.messages import Event, Message
+from runner.store import inbox, outbox
+from runner.store import schema as tables
+from runner.store.insert import insert_new
+from runner.store.relay import Relay
+from runner.store.store import Store
+from runner.worker.intake import Intake, Outcome
+from runner.worker.storage import Storage
+from tests.postgres import Postgres
+from tests.rabbit import wait_until
+
+
+@pytest.fixture
+def store(database: str, tmp_path: Path) -> Iterator[Store]:
+    one = Store(database, tmp_path)
+    yield one
+    one.close(5)
+
+
+def charge(order: str) -> dict[str, Any]:
+    return {
+        "order_id": order,
+        "payment_id": "p",
+        "hundredths": 1,
+        "currency": "EUR",
+        "message_id": "m",
+        "charged_at": 1,
+    }
+
+
+def charged(store: Store) -> set[str]:
+    return {one.order_id for one in store.read(select(tables.charges.c.order_id))}
+
+
+def message(name: str) -> Message:
+    return Message(b"{}", "q", id=name)
+
+
+def test_what_several_threads_commit_together_is_all_there(store: Store) -> None:
+    futures: list[Future[bool]] = []
+
+    def work(thread: int) -> None:
+        for number in range(100):
+            row = charge(f"{thread}-{number}")
+            futures.append(store.commit(lambda one, row=row: insert_new(one, tables.charges, row)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(future.result(30) for future in futures)
+    assert len(charged(store)) == 800
+
+
+def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> None:
+    gate = threading.Event()
+
+    def hold(_: Connection) -> None:
+        gate.wait(10)
+
+    def half(connection: Connection) -> None:
+        insert_new(connection, tables.charges, charge("half"))
+        raise ValueError("a bug")
+
+    def broken(connection: Connection) -> None:
+        insert_new(connection, tables.charges, charge("broken"))
+        insert_new(connection, tables.charges, {**charge("x"), "payment_id": None})
+
+    held = store.commit(hold)
+    futures = [
+        store.commit(lambda connection: insert_new(connection, tables.charges, charge("first"))),
+        store.commit(half),
+        store.commit(broken),
+        store.commit(lambda connection: insert_new(connection, tables.charges, charge("last"))),
+    ]
+    gate.set()  # so that all of them share a transaction
+    assert held.result(10) is None
+    assert futures[0].result(10) is True
+    with pytest.raises(ValueError, match="a bug"):
+        futures[1].result(10)
+    with pytest.raises(IntegrityError):
+        futures[2].result(10)
+    assert futures[3].result(10) is True
+    assert charged(store) == {"first", "last"}
+
+
+def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
+    future = store.commit(lambda one: insert_new(one, tables.charges, {**charge("secret-id"), "payment_id": None}))
+    with pytest.raises(IntegrityError) as caught:
+        future.result(10)
+    if store.engine.dialect.name == "sqlite":
+        assert "secret-id" not in str(caught.value)
+
+
+def test_while_another_holds_the_lock_jobs_wait_and_one_with_a_deadline_fails(tmp_path: Path) -> None:
+    url, said = f"sqlite:///{tmp_path}/a.db", []
+    store, other = Store(url, tmp_path, said.append), Store(url, tmp_path)
+    with other.engine.begin():
+        impatient = store.commit(lambda one: insert_new(one, tables.charges, charge("impatient")), timeout=0.1)
+        patient = store.commit(lambda one: insert_new(one, tables.charges, charge("patient")))
+        with pytest.raises(StoreAway, match="the database is away: database is locked"):
+            impatient.result(20)
+        assert not patient.done()
+    assert patient.result(10) is True
+    assert charged(store) == {"patient"}
+    wait_until(lambda: said == ["the database is away: database is locked", None], 5)
+    store.close(5)
+    other.close(5)
+
+
+def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path: Path) -> None:
+    server = Postgres()
+    try:
+        store = Store(server.make_database("shop"), tmp_path)
+        server.stop()
+        with pytest.raises(StoreAway):
+            store.read(select(tables.charges.c.order_id))
+        waiting = store.commit(lambda one: insert_new(one, tables.charges, charge("a")))
+        with pytest.raises(StoreAway):
+            store.commit(lambda one: insert_new(one, tables.charges, charge("b")), timeout=0.1).result(30)
+        server.start()
+        assert waiting.result(30) is True
+        assert charged(store) == {"a"}
+        store.close(5)
+    finally:
+        server.close()
+
+
+def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreAway, match=r"^store.url: postgresql\+psycopg://shop:\*\*\*@127.0.0.1:1/x: is away, "):
+        Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
+    (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
+    with pytest.raises(StoreError, match="cannot be used, file is not a database"):
+        Store("sqlite:///text.db", tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be used, "):
+        Store("sqlite:///file/a.db", tmp_path)
+
+
+def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
+    events = [Event("paid", {"a": 1}, "e", "k", id="1"), Event("told", b"\xff", "e", "k", {"x": b"y"}, id="2")]
+    assert inbox.outcome(store, "payment", message("m")) is None
+    assert store.commit(lambda one: inbox.take_in(one, "payment", message("m"), events)).result(10) is None
+    again = store.commit(lambda one: inbox.take_in(one, "payment", message("m"), [])).result(10)
+    assert again == inbox.outcome(store, "payment", message("m"))
+    assert again is not None
+    assert [one.encoded() for one in again] == [b'{"a":1}', b"\xff"]
+    assert inbox.outcome(store, "notification", message("m")) is None, "another service has its own memory"
+    assert inbox.outcome(store, "payment", Message(b"", "other", id="m")) is None, "and so has another queue"
+
+
+def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
+    for number in range(3):
+        store.commit(lambda one, number=number: inbox.take_in(one, "a", message(str(number)), [])).result(10)
+    assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
+    assert store.commit(lambda one: inbox.prune(one, "b", -1)).result(10) == 0
+    assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
+
+
+def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_outcome(
+    database: str, tmp_path: Path
+) -> None:
+    storage = Storage(database, tmp_path, lambda _: None)
+    intake, again = Intake("a", storage, 60.0), threading.Event()
+    assert intake.begin(message("m"), again.set) is True
+    assert intake.begin(message("m"), again.set) is False
+    kept = intake.store_for()
+    kept.transact(lambda connection: insert_new(connection, tables.charges, charge("m")))
+    future = intake.commit(message("m"), kept, [Event("x", b"", id="1")])
+    assert future is not None
+    assert future.result(10) == Outcome([Event("x", b"", id="1")])
+    assert not again.is_set()
+    intake.end(message("m"))
+    assert again.is_set()
+    assert intake.begin(message("m"), again.set) == Outcome([Event("x", b"", id="1")], is_earlier=True)
+    # What another process did meanwhile counts: nothing of ours is written.
+    late = intake.store_for()
+    late.transact(lambda connection: insert_new(connection, tables.charges, charge("late")))
+    future = intake.commit(message("m"), late, [])
+    assert future is not None
+    assert future.result(10).is_earlier
+    assert charged(storage.get()) == {"m"}
+    assert intake.forget() is False
+    storage.close(5)
+
+
+def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database: str, tmp_path: Path) -> None:
+    storage = Storage(database, tmp_path, lambda _: None)
+    intake = Intake("a", storage, None)
+    assert intake.begin(message("m"), lambda: None) is True
+    kept = intake.store_for()
+    assert kept.inbox is False
+    assert intake.commit(message("m"), kept, []) is None, "nothing to commit costs nothing"
+    kept.execute(tables.charges.insert(), charge("m"))
+    future = intake.commit(message("m"), kept, [])
+    assert future is not None
+    future.result(10)
+    assert charged(storage.get()) == {"m"}
+    storage.close(5)
+
+
+class Broker:
+    """Takes events, or not."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.problem: str | None = None
+        self.refused: set[str] = set()
+
+    def publish(self, event: Event) -> Future[None]:
+        future: Future[None] = Future()
+        if event.id in self.refused:
+            from runner.errors import PublishRefused
+
+            future.set_exception(PublishRefused("full"))
+        else:
+            self.taken.append(str(event.id))
+            future.set_result(None)
+        return future
+
+
+def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(store: Store) -> None:
+    broker, log = Broker(), logging.getLogger("test")
+    broker.refused = {"3"}
+    for number in range(10):
+        event = Event("x", {"n": number}, id=str(number))
+        store.commit(lambda one, event=event: outbox.put(one, "api", event)).result(10)
+    relay = Relay(store, "api", broker.publish, lambda: broker.problem, log)
+    relay.start()
+    wait_until(lambda: len(broker.taken) == 9, 10)
+    assert broker.taken == [str(number) for number in range(10) if number != 3]
+    wait_until(lambda: outbox.count_waiting(store, "api") == 1, 10, "what was confirmed is marked, and nothing else")
+    broker.refused.clear()
+    wait_until(lambda: outbox.count_waiting(store, "api") == 0, 10)
+    assert broker.taken[-1] == "3"
+    relay.stop(5)
+
+
+def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Store) -> None:
+    first, second, log = Broker(), Broker(), logging.getLogger("test")
+    one = Relay(store, "api", first.publish, lambda: None, log)
+    other = Relay(store, "api", second.publish, lambda: None, log)
+    one.start()
+    wait_until(lambda: store.read(select(func.count()).select_from(tables.leases))[0][0] == 1, 10)
+    other.start()
+    for number in range(50):
+        event = Event("x", b"", id=str(number))
+        store.commit(lambda connection, event=event: outbox.put(connection, "api", event)).result(10)
+        other.wake()
+    wait_until(lambda: len(first.taken) == 50, 10)
+    one.stop(5)
+    store.commit(lambda connection: outbox.put(connection, "api", Event("x", b"", id="last"))).result(10)
+    began = time.monotonic()
+    wait_until(lambda: second.taken == ["last"], 10)
+    assert time.monotonic() - began < 4, "it was told, and did not wait for the lease to run out"
+    other.stop(5)

@@ -1,0 +1,152 @@
+"""Which message is blamed for a worker's death, and how workers come to know of it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner import suspects as suspects_module
+from runner.messages import Message
+from runner.record import HANDS, VARIABLE, InHand, Record, RecordFile
+from runner.supervisor.accusation import Accusation, Dock
+from runner.suspects import MOST, Suspects
+from runner.worker.crash import Crashed, Hands, Turn
+
+A, B = InHand("q", "a"), InHand("q", "b")
+
+
+def crashes(accusation: Accusation) -> dict[str, int]:
+    return {one.id: one.crashes for one in accusation.suspects}
+
+
+def test_every_message_in_hand_is_blamed_and_each_death_is_counted() -> None:
+    accusation = Accusation().after([A, B], -signal.SIGSEGV, "killed by SIGSEGV")
+    assert not accusation.is_known
+    accusation = accusation.after([B], 0, "exit 0")
+    assert accusation.is_known
+    assert crashes(accusation) == {"a": 1, "b": 2}
+    assert [(one.reason, one.signal) for one in accusation.suspects] == [
+        ("killed by SIGSEGV", "SIGSEGV"),
+        ("exit 0", ""),
+    ]
+
+
+def test_a_death_is_only_known_where_all_that_was_in_hand_was_blamed_before() -> None:
+    accusation = Accusation().after([A], 1, "exit 1").after([A, B], 1, "exit 1")
+    assert not accusation.is_known
+
+
+def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
+    accusation = Accusation()
+    for number in range(MOST):
+        accusation = accusation.after([InHand("q", str(number))], 1, "exit 1")
+    accusation = accusation.after([InHand("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
+    assert len(accusation.suspects) == MOST
+    assert accusation.crashes(InHand("q", "0")) == 2
+    assert accusation.crashes(InHand("q", "1")) == 0
+
+
+@given(st.lists(st.tuples(st.text(max_size=255), st.text(max_size=255)), max_size=5))
+def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str, str]]) -> None:
+    file = RecordFile("test")
+    record = Record(mmap.mmap(file.descriptor, 0))
+    cut = []
+    for hand, (queue, name) in enumerate(messages):
+        record.take(hand, InHand(queue, name))
+        if queue:
+            cut.append((queue.encode("utf-8", "replace")[:255], name.encode("utf-8", "replace")[:255]))
+    found = [(one.queue, one.id) for one in file.messages()]
+    assert found == [(queue.decode("utf-8", "replace"), name.decode("utf-8", "replace")) for queue, name in cut]
+    for hand in range(len(messages)):
+        record.release(hand)
+    assert file.messages() == []
+    file.close()
+
+
+def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
+    file = RecordFile("test")
+    record = Record(mmap.mmap(file.descriptor, 0))
+    record.handled(5)
+    record.take(HANDS - 1, InHand("q" * 255, "i" * 255))
+    assert file.messages() == [InHand("q" * 255, "i" * 255)]
+    assert file.read().handled == 5
+    file.close()
+
+
+def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    dock = Dock("jobs")
+    monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
+    suspects = Suspects.inherited()
+    assert suspects.get(A) is None
+    dock.accuse([A], -signal.SIGSEGV, "killed by SIGSEGV, ä" * 100)
+    dock.accuse([A], -99, "killed by signal 99")
+    found = suspects.get(A)
+    assert found is not None
+    assert (found.crashes, found.reason, found.signal) == (2, "killed by signal 99", "99")
+    assert suspects.get(B) is None
+    for number in range(2 * MOST):
+        dock.accuse([InHand("ü" * 120, f"{number}" + "ö" * 120)], 1, "ß" * 1000)
+    assert suspects.get(A) is None
+    dock.file.close()
+
+
+def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(suspects_module.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert Suspects.inherited().get(A) is None
+    Record.inherited().take(0, A)
+
+
+def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    dock = Dock("jobs")
+    monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
+    file = RecordFile("test")
+    hands = Hands(Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2)
+    message = Message(b"", "q", id="a")
+    for _ in range(2):
+        with hands.at(0, message):
+            assert file.messages() == [A]
+        dock.accuse([A], -signal.SIGKILL, "killed by SIGKILL, took 300 MiB")
+    with (
+        pytest.raises(Crashed, match=r"^its worker died of it 2 times, killed by SIGKILL, took 300 MiB$"),
+        hands.at(0, message),
+    ):
+        raise AssertionError("it must not be handled")
+    with hands.at(0, Message(b"", "q", id="b")):
+        assert file.messages() == [B]
+    assert file.messages() == []
+    dock.file.close()
+
+
+def test_who_wants_to_be_alone_waits_for_all_others_and_all_others_wait_for_him() -> None:
+    turn, inside, most, errors = Turn(), 0, 0, []
+    lock = threading.Lock()
+
+    def work(*, is_alone: bool) -> None:
+        nonlocal inside, most
+        for _ in range(200):
+            with turn.alone() if is_alone else turn.together():
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                    if is_alone and inside != 1:
+                        errors.append(inside)
+                with lock:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work, kwargs={"is_alone": number < 2}) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert errors == []

@@ -1,0 +1,36 @@
+"""An event in a database is the same event when it comes out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.messages import Event
+from runner.store.event import from_bytes, to_bytes
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary() | st.decimals(allow_nan=False)
+    | st.datetimes(timezones=st.just(UTC)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(st.binary(), st.dictionaries(st.text(max_size=20), VALUES, max_size=4))
+def test_body_and_headers_come_out_as_they_went_in(body: bytes, headers: dict[str, object]) -> None:
+    event = Event("x", body, "e", "k", headers, "id", "order", "cause", "text/plain", 5, "app")
+    assert from_bytes(to_bytes([event, event])) == [event, event]
+
+
+def test_a_body_that_was_json_comes_out_as_the_bytes_that_are_sent() -> None:
+    (event,) = from_bytes(to_bytes([Event("x", {"amount": Decimal("1.10"), "at": datetime(2026, 1, 2)})]))
+    assert event.body == b'{"amount":"1.10","at":"2026-01-02T00:00:00"}'
+
+
+def test_a_header_that_amqp_has_no_type_for_is_refused() -> None:
+    with pytest.raises(TypeError, match="a header cannot be kept"):
+        to_bytes([Event("x", b"", headers={"a": {1, 2}})])
