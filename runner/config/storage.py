@@ -44,7 +44,11 @@ class Inbox(Part):
 
 
 def _switch(value: Any) -> Any:
-    return {True: {}, False: None}.get(value, value) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict | Inbox):
+        raise ValueError("not true or false; allowed: true, false, or {keep: 7d}")
+    return value
 
 
 #: ``true``, ``false``, or its settings.
