@@ -83,6 +83,9 @@ install_packages() {
     printf '%s' "$want" >"$stamp"
 }
 
+has_postgresql() {
+    PATH="$PATH:$(printf %s: /usr/lib/postgresql/*/bin)" command -v initdb >/dev/null 2>&1
+}
 has_rabbitmq() {
     PATH="$PATH:/usr/sbin:/usr/lib/rabbitmq/bin" command -v rabbitmq-server >/dev/null 2>&1
 }
@@ -107,9 +110,8 @@ sys.exit(1)
 PYTHON
 }
 
-install_rabbitmq() {
-    say "installing RabbitMQ: apt-get install rabbitmq-server, with Erlang about 100 MB; this takes a minute or two"
-    # The machine's own broker stays off: ours listens on loopback only and keeps its data in var/broker.
+# Runs an installation so that the packages' own services stay off: ours listen on loopback only, with data of their own.
+without_services() {
     guard=/usr/sbin/policy-rc.d
     if [ ! -e $guard ]; then
         printf '#!/bin/sh\nexit 101\n' | $as_root sh -c "cat > $guard && chmod 755 $guard"
@@ -119,7 +121,15 @@ install_rabbitmq() {
         trap 'exit 130' INT
         trap 'exit 143' TERM HUP
     fi
-    apt_install rabbitmq-server
+    "$@"
+}
+install_postgresql() {
+    say "installing PostgreSQL for the tests: apt-get install postgresql; this takes a minute"
+    without_services apt_install postgresql
+}
+install_rabbitmq() {
+    say "installing RabbitMQ: apt-get install rabbitmq-server, with Erlang about 100 MB; this takes a minute or two"
+    without_services apt_install rabbitmq-server
     if [ -d /run/systemd/system ]; then
         $as_root systemctl --quiet disable rabbitmq-server
         say "the service rabbitmq-server is installed, but neither started nor enabled"
@@ -143,6 +153,10 @@ test | bench)
     if ! has_rabbitmq; then
         can_install || fail "the tests need rabbitmq-server" "install it as root: apt-get install rabbitmq-server"
         install_rabbitmq
+    fi
+    if [ "$purpose" = test ] && ! has_postgresql; then
+        can_install || fail "the tests need PostgreSQL's programs" "install them as root: apt-get install postgresql"
+        install_postgresql
     fi
     ;;
 esac

@@ -14,21 +14,34 @@ from typing import Any
 from tests.ports import free_port
 from tests.rabbit import wait_until
 
-#: Where Debian keeps the server's programs.
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+
+def programs() -> Path:
+    """Where the server's programs are: in PATH, or where Debian keeps them."""
+    if (found := shutil.which("initdb")) is not None:
+        return Path(found).resolve().parent
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    assert folders, "the tests need PostgreSQL: apt-get install postgresql"
+    return folders[-1]
+
+
+def other_user() -> pwd.struct_passwd:
+    """Whom root runs the server as."""
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
 
 
 class Postgres:
     """A cluster of its own, run as another user where the tests run as root, which PostgreSQL refuses."""
 
     def __init__(self) -> None:
-        assert PROGRAMS, "the tests need PostgreSQL: apt-get install postgresql"
-        self._programs, self.port = PROGRAMS[-1], free_port()
+        self._programs, self.port = programs(), free_port()
         # Not below pytest's folders, into which only their owner may go.
         self._folder = Path(tempfile.mkdtemp(prefix="fastcommerce-postgres-"))
         self._rights: dict[str, Any] = {}
         if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres")
+            user = other_user()
             os.chown(self._folder, user.pw_uid, user.pw_gid)
             self._rights = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self._run("initdb", "-D", "data", "-A", "trust", "-U", "shop", "--no-sync", "--locale", "C", "-E", "UTF8")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
+import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
@@ -20,9 +22,10 @@ from sqlalchemy import func, select
 from runner.amqp.session import Session
 from runner.store.schema import charges, emails, inbox
 from runner.store.store import Store
+from tests.jobs import publish
 from tests.proof import times
 from tests.rabbit import Vhost, wait_until
-from tests.running import Project, Runner
+from tests.running import ROOT, Project, Runner
 
 ORDERS = times(400, 2000)
 
@@ -121,3 +124,48 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
     assert runner.stop() == 0
     store.close(5)
     print(f"{runner.output.count('charging')} tries of the gateway")
+
+
+def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(jobs: Project, vhost: Vhost) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text(), re.DOTALL)
+    jobs.plugin("jobs", source)
+    config = jobs.config()
+    config["services"]["jobs"] |= {"inbox": True}
+    jobs.set_config(config)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    for order in ("a", "b", "a", "a"):
+        publish(vhost, json.dumps({"order_id": order, "currency": "EUR"}), message_id=f"event-{order}")
+    # With an id of its own the same order is refused by the table's key, which is this message's failure alone.
+    publish(vhost, json.dumps({"order_id": "a", "currency": "EUR"}), message_id="other")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
+    assert parked["properties"]["message_id"] == "other"
+    assert "IntegrityError" in parked["properties"]["headers"]["x-last-error"]
+    with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
+        rows = database.execute("select order_id from seen_currencies order by 1").fetchall()
+        assert rows == [("a",), ("b",)]
+        assert database.execute("select count(*) from inbox").fetchone() == (2,)
+    database.close()
+    assert runner.stop() == 0
+
+
+def test_what_the_database_cannot_take_now_waits_and_is_not_parked(jobs: Project, vhost: Vhost) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text(), re.DOTALL)
+    jobs.plugin("jobs", source)
+    config = jobs.config()
+    config["services"]["jobs"] |= {"inbox": True}
+    jobs.set_config(config)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    store = Store("sqlite:///var/fastcommerce.db", jobs.folder)
+    with store.engine.begin():  # nobody else can write
+        publish(vhost, '{"order_id": "a", "currency": "EUR"}', message_id="a")
+        runner.wait_for("nothing can be written for now, database is locked: tried again until it can", 20)
+        status = jobs.run("status", "--json")
+        status.process.wait(10)
+        assert "the database is away: database is locked" in status.output
+    wait_until(lambda: len(store.read(select(inbox.c.message_id))) == 1, 20, "it is handled once the lock is gone")
+    runner.wait_for("the database is back")
+    assert vhost.messages("jobs.dlq") == []
+    store.close(5)
+    assert runner.stop() == 0

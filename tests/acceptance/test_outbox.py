@@ -138,14 +138,14 @@ def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(
     take_orders(project, url)
     runner = project.run(url=vhost.url)
     project.first_order()
-    first = [project.post(**{"Idempotency-Key": "k-1"}) for _ in range(3)]
+    first = [project.post(None, 10, **{"Idempotency-Key": "k-1"}) for _ in range(3)]
     assert [status for status, _ in first] == [202, 202, 202]
     assert len({body["order_id"] for _, body in first}) == 1
-    status, problem = project.post({**ALICE, "amount": 1}, **{"Idempotency-Key": "k-1"})
+    status, problem = project.post({**ALICE, "amount": 1}, 10, **{"Idempotency-Key": "k-1"})
     assert status == 422
     assert problem["detail"] == "Idempotency-Key: was used for another order; send a new key with a new order"
     runner.wait_for(f"order {first[0][1]['order_id']}: (approved|charged before)")
-    assert project.post({**ALICE, "amount": 1}, **{"Idempotency-Key": "k-2"})[0] == 202
+    assert project.post({**ALICE, "amount": 1}, 10, **{"Idempotency-Key": "k-2"})[0] == 202
     assert runner.stop() == 0
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import IntegrityError
 
-from runner.errors import StoreAway, StoreError
+from runner.errors import PublishRefused, StoreAway, StoreError
 from runner.messages import Event, Message
 from runner.store import inbox, outbox
 from runner.store import schema as tables
@@ -45,6 +46,18 @@ def charge(order: str) -> dict[str, Any]:
     }
 
 
+def insert(order: str, connection: Connection) -> bool:
+    return insert_new(connection, tables.charges, charge(order))
+
+
+def take_in(one: Message, connection: Connection) -> None:
+    assert inbox.take_in(connection, "a", one, []) is None
+
+
+def put(event: Event, connection: Connection) -> None:
+    outbox.put(connection, "api", event)
+
+
 def charged(store: Store) -> set[str]:
     return {one.order_id for one in store.read(select(tables.charges.c.order_id))}
 
@@ -58,8 +71,7 @@ def test_what_several_threads_commit_together_is_all_there(store: Store) -> None
 
     def work(thread: int) -> None:
         for number in range(100):
-            row = charge(f"{thread}-{number}")
-            futures.append(store.commit(lambda one, row=row: insert_new(one, tables.charges, row)))
+            futures.append(store.commit(partial(insert, f"{thread}-{number}")))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -85,20 +97,16 @@ def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> Non
         insert_new(connection, tables.charges, {**charge("x"), "payment_id": None})
 
     held = store.commit(hold)
-    futures = [
-        store.commit(lambda connection: insert_new(connection, tables.charges, charge("first"))),
-        store.commit(half),
-        store.commit(broken),
-        store.commit(lambda connection: insert_new(connection, tables.charges, charge("last"))),
-    ]
+    first, failed = store.commit(partial(insert, "first")), store.commit(half)
+    refused, last = store.commit(broken), store.commit(partial(insert, "last"))
     gate.set()  # so that all of them share a transaction
     assert held.result(10) is None
-    assert futures[0].result(10) is True
+    assert first.result(10) is True
     with pytest.raises(ValueError, match="a bug"):
-        futures[1].result(10)
+        failed.result(10)
     with pytest.raises(IntegrityError):
-        futures[2].result(10)
-    assert futures[3].result(10) is True
+        refused.result(10)
+    assert last.result(10) is True
     assert charged(store) == {"first", "last"}
 
 
@@ -111,11 +119,12 @@ def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
 
 
 def test_while_another_holds_the_lock_jobs_wait_and_one_with_a_deadline_fails(tmp_path: Path) -> None:
-    url, said = f"sqlite:///{tmp_path}/a.db", []
+    url = f"sqlite:///{tmp_path}/a.db"
+    said: list[str | None] = []
     store, other = Store(url, tmp_path, said.append), Store(url, tmp_path)
     with other.engine.begin():
-        impatient = store.commit(lambda one: insert_new(one, tables.charges, charge("impatient")), timeout=0.1)
-        patient = store.commit(lambda one: insert_new(one, tables.charges, charge("patient")))
+        impatient = store.commit(partial(insert, "impatient"), timeout=0.1)
+        patient = store.commit(partial(insert, "patient"))
         with pytest.raises(StoreAway, match="the database is away: database is locked"):
             impatient.result(20)
         assert not patient.done()
@@ -133,9 +142,9 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
         server.stop()
         with pytest.raises(StoreAway):
             store.read(select(tables.charges.c.order_id))
-        waiting = store.commit(lambda one: insert_new(one, tables.charges, charge("a")))
+        waiting = store.commit(partial(insert, "a"))
         with pytest.raises(StoreAway):
-            store.commit(lambda one: insert_new(one, tables.charges, charge("b")), timeout=0.1).result(30)
+            store.commit(partial(insert, "b"), timeout=0.1).result(30)
         server.start()
         assert waiting.result(30) is True
         assert charged(store) == {"a"}
@@ -169,7 +178,8 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
 
 def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
     for number in range(3):
-        store.commit(lambda one, number=number: inbox.take_in(one, "a", message(str(number)), [])).result(10)
+        one = message(str(number))
+        store.commit(partial(take_in, one)).result(10)
     assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "b", -1)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
@@ -228,8 +238,6 @@ class Broker:
     def publish(self, event: Event) -> Future[None]:
         future: Future[None] = Future()
         if event.id in self.refused:
-            from runner.errors import PublishRefused
-
             future.set_exception(PublishRefused("full"))
         else:
             self.taken.append(str(event.id))
@@ -241,8 +249,7 @@ def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(sto
     broker, log = Broker(), logging.getLogger("test")
     broker.refused = {"3"}
     for number in range(10):
-        event = Event("x", {"n": number}, id=str(number))
-        store.commit(lambda one, event=event: outbox.put(one, "api", event)).result(10)
+        store.commit(partial(put, Event("x", {"n": number}, id=str(number)))).result(10)
     relay = Relay(store, "api", broker.publish, lambda: broker.problem, log)
     relay.start()
     wait_until(lambda: len(broker.taken) == 9, 10)
@@ -262,12 +269,11 @@ def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Stor
     wait_until(lambda: store.read(select(func.count()).select_from(tables.leases))[0][0] == 1, 10)
     other.start()
     for number in range(50):
-        event = Event("x", b"", id=str(number))
-        store.commit(lambda connection, event=event: outbox.put(connection, "api", event)).result(10)
+        store.commit(partial(put, Event("x", b"", id=str(number)))).result(10)
         other.wake()
     wait_until(lambda: len(first.taken) == 50, 10)
     one.stop(5)
-    store.commit(lambda connection: outbox.put(connection, "api", Event("x", b"", id="last"))).result(10)
+    store.commit(partial(put, Event("x", b"", id="last"))).result(10)
     began = time.monotonic()
     wait_until(lambda: second.taken == ["last"], 10)
     assert time.monotonic() - began < 4, "it was told, and did not wait for the lease to run out"

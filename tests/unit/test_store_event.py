@@ -13,8 +13,8 @@ from runner.messages import Event
 from runner.store.event import from_bytes, to_bytes
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary() | st.decimals(allow_nan=False)
-    | st.datetimes(timezones=st.just(UTC)),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary()
+    | st.decimals(allow_nan=False) | st.datetimes(timezones=st.just(UTC)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
