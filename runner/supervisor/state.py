@@ -31,6 +31,8 @@ from runner.supervisor.policy import Policy, Restart
 DUMP_TIME = 2.0
 #: The longest delay after an end that came from outside, which is no sign of a fault.
 LONGEST_OUTSIDE = 1.0
+#: Likewise while the database is away, so that it is noticed soon when it is back.
+LONGEST_AWAY = 5.0
 
 
 class State(StrEnum):
@@ -174,7 +176,9 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     # Our own kill of a process that hung is a failure like any other.
     if code in _OUTSIDE and not slot.why:
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)
-    return _failed(slot, reason, draw, now, is_counted=code not in (EXIT_BROKER, EXIT_STORE) and not is_known)
+    if code == EXIT_STORE:
+        return _again(slot, reason, draw, now, longest=LONGEST_AWAY)
+    return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER and not is_known)
 
 
 def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: bool) -> Slot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from runner.messages import Message, Reject
 from runner.record import InHand, Record
@@ -27,9 +27,9 @@ class Crashed(Reject):
 class Hands:
     """What each handler thread is at, for the supervisor to find after a death."""
 
-    def __init__(self, record: Record, suspects: Suspects, max_crashes: int) -> None:
+    def __init__(self, record: Record, suspects: Suspects, max_crashes: int, concurrency: int) -> None:
         self._record, self._suspects, self._max_crashes = record, suspects, max_crashes
-        self._turn = Turn()
+        self._turn = Turn() if concurrency > 1 else None
 
     @contextmanager
     def at(self, hand: int, message: Message) -> Iterator[None]:
@@ -42,12 +42,17 @@ class Hands:
             suspect = self._suspects.get(one)
         if suspect is not None and suspect.crashes >= self._max_crashes:
             raise Crashed(suspect)
-        with self._turn.alone() if suspect is not None else self._turn.together():
+        with self._beside_others(is_suspect=suspect is not None):
             self._record.take(hand, one)
             try:
                 yield
             finally:
                 self._record.release(hand)
+
+    def _beside_others(self, *, is_suspect: bool) -> AbstractContextManager[None]:
+        if self._turn is None:
+            return nullcontext()
+        return self._turn.alone() if is_suspect else self._turn.together()
 
 
 class Turn:

@@ -84,7 +84,7 @@ class Worker:
         self._pipeline = Pipeline(
             spec.service, self._handle, send, self._call_later, router, dict(spec.ladders), log,
             on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE), record=record,
-            hands=Hands(record, suspects, spec.max_crashes), intake=self._intake,
+            hands=Hands(record, suspects, spec.max_crashes, spec.concurrency), intake=self._intake,
             tracer=Tracer(spec.service, slot, spec.trace) if spec.trace else None,
         )  # fmt: skip
         self._consumer: Consumer | None = None

@@ -23,6 +23,7 @@ from runner.amqp.session import Session
 from runner.store.schema import charges, emails, inbox
 from runner.store.store import Store
 from tests.jobs import publish
+from tests.postgres import Postgres
 from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project, Runner
@@ -169,3 +170,24 @@ def test_what_the_database_cannot_take_now_waits_and_is_not_parked(jobs: Project
     assert vhost.messages("jobs.dlq") == []
     store.close(5)
     assert runner.stop() == 0
+
+
+def test_a_service_whose_database_is_away_waits_for_it_and_is_not_given_up(jobs: Project, vhost: Vhost) -> None:
+    server = Postgres()
+    try:
+        jobs.plugin("jobs", "from runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    pass\n")
+        config = jobs.config()
+        config["store"] = {"url": server.make_database("shop")}
+        config["services"]["jobs"] |= {"inbox": True}
+        jobs.set_config(config)
+        server.stop()
+        runner = jobs.run(url=vhost.url)
+        runner.wait_for("jobs.1 +. ERROR: store.url: postgresql.*: is away, ", 20)
+        # More often than a service may fail before it is given up.
+        runner.wait_for("jobs.1 exit 74, the database is away: restarting in", 60, count=6)
+        server.start()
+        runner.pid_of("jobs.1")
+        assert "FATAL" not in runner.output
+        assert runner.stop() == 0
+    finally:
+        server.close()

@@ -110,7 +110,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     dock = Dock("jobs")
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
     file = RecordFile("test")
-    hands = Hands(Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2)
+    hands = Hands(Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2, concurrency=1)
     message = Message(b"", "q", id="a")
     for _ in range(2):
         with hands.at(0, message):
