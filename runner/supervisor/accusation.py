@@ -21,21 +21,29 @@ class Accusation:
     #: Whether each of the messages of the last death had been there at an earlier one.
     is_known: bool = field(default=False)
 
-    def after(self, messages: Sequence[InHand], code: int, reason: str) -> Accusation:
-        """The same after one more death with these in hand: ``code`` as of ``subprocess``, ``reason`` in words."""
+    def after(self, messages: Sequence[InHand], code: int, reason: str, *, is_outside: bool = False) -> Accusation:
+        """The same after one more death with these in hand: ``code`` as of ``subprocess``, ``reason`` in words.
+
+        ``is_outside`` is for a worker that somebody killed.
+        """
         known = {InHand(one.queue, one.id): one for one in self.suspects}
         is_known = bool(messages) and all(message in known for message in messages)
         for message in messages:
-            before = known.pop(message, Suspect(message.queue, message.id, 0, ""))
+            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, ""))
             # Put last: the one that was not heard of for longest is the first to be forgotten.
+            crashes, kills = (0, 1) if is_outside else (1, 0)
             known[message] = replace(
-                before, crashes=before.crashes + 1, reason=reason[:LONGEST_REASON], signal=_signal_name(code)
+                before,
+                crashes=before.crashes + crashes,
+                kills=before.kills + kills,
+                reason=reason[:LONGEST_REASON],
+                signal=_signal_name(code),
             )
         return Accusation(tuple(known.values())[-MOST:], is_known)
 
-    def crashes(self, message: InHand) -> int:
-        """How many workers died with this message in hand."""
-        return next((one.crashes for one in self.suspects if InHand(one.queue, one.id) == message), 0)
+    def find(self, message: InHand) -> Suspect | None:
+        """What is known against this message."""
+        return next((one for one in self.suspects if InHand(one.queue, one.id) == message), None)
 
 
 class Dock:
@@ -45,9 +53,9 @@ class Dock:
         self.file = SuspectsFile(service)
         self.accusation = Accusation()
 
-    def accuse(self, messages: Sequence[InHand], code: int, reason: str) -> None:
+    def accuse(self, messages: Sequence[InHand], code: int, reason: str, *, is_outside: bool = False) -> None:
         """A worker died with these in hand."""
-        self.accusation = self.accusation.after(messages, code, reason)
+        self.accusation = self.accusation.after(messages, code, reason, is_outside=is_outside)
         self.file.write(self.accusation.suspects)
 
 

@@ -219,18 +219,17 @@ class Keeper:
             EXIT_STORE,
             EXIT_CONFIG,
         )
-        # Somebody's kill says nothing of a message; ours for what hangs does, and the kernel's for want of memory.
+        # Somebody's kill says little of a message; ours for what hangs does, and the kernel's for want of memory.
         is_outside = code in (-signal.SIGKILL, -signal.SIGTERM) and not self.slot.why and kills() == self._kills
-        if not messages or is_asked or is_outside:
+        if not messages or is_asked:
             return False
         reason = describe_exit(code) + (f", {self.slot.why}" if self.slot.why else "")
-        self._dock.accuse(messages, code, reason)
+        self._dock.accuse(messages, code, reason, is_outside=is_outside)
         for one in messages:
-            deaths = self._dock.accusation.crashes(one)
-            times = "once" if deaths == 1 else f"{deaths} times"
-            self._means.journal.say(
-                f"{self.name} {reason}: message {one.id} of {one.queue} was in hand, {times} by now", "warning"
-            )
+            suspect = self._dock.accusation.find(one)
+            if suspect is not None and (suspect.deaths or not is_outside):
+                what = f"message {one.id} of {one.queue} was in hand, {suspect.times} by now"
+                self._means.journal.say(f"{self.name} {reason}: {what}", "warning")
         return self._dock.accusation.is_known
 
     def _let_go(self) -> None:

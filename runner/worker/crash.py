@@ -19,8 +19,7 @@ class Crashed(Reject):
     """A message has killed as many workers as it may."""
 
     def __init__(self, suspect: Suspect) -> None:
-        times = "once" if suspect.crashes == 1 else f"{suspect.crashes} times"
-        super().__init__(f"its worker died of it {times}, {suspect.reason}")
+        super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
         self.suspect = suspect
 
 
@@ -36,13 +35,14 @@ class Hands:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
         one = InHand(message.queue, message.id)
         suspect = self._suspects.get(one)
-        if suspect is not None:
+        is_suspect = suspect is not None and suspect.deaths > 0
+        if is_suspect:
             # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
             time.sleep(SETTLE)
             suspect = self._suspects.get(one)
-        if suspect is not None and suspect.crashes >= self._max_crashes:
+        if suspect is not None and suspect.deaths >= self._max_crashes:
             raise Crashed(suspect)
-        with self._beside_others(is_suspect=suspect is not None):
+        with self._beside_others(is_suspect=is_suspect):
             self._record.take(hand, one)
             try:
                 yield

@@ -53,7 +53,7 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
             "x-failed-at": int(time.time()),
         }
         if isinstance(error, Crashed):
-            headers |= {"x-crashes": error.suspect.crashes, "x-signal": error.suspect.signal}
+            headers |= {"x-crashes": error.suspect.crashes + error.suspect.kills, "x-signal": error.suspect.signal}
     else:
         target = ladder.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1

@@ -88,6 +88,7 @@ def test_a_published_event_is_persistent_and_says_what_it_is(connect: Callable[.
     properties = message["properties"]
     assert message["payload"] == '{"a":1}'
     assert properties.pop("timestamp") > 1_700_000_000
+    assert time.time() * 1000 - properties["headers"].pop("x-sent-at") < 60_000
     assert properties == {
         "type": "order.created",
         "message_id": "the-id",

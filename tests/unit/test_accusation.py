@@ -43,14 +43,24 @@ def test_a_death_is_only_known_where_all_that_was_in_hand_was_blamed_before() ->
     assert not accusation.is_known
 
 
+def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
+    accusation = Accusation()
+    for kills in range(1, 13):
+        accusation = accusation.after([A], -signal.SIGKILL, "killed by SIGKILL", is_outside=True)
+        suspect = accusation.find(A)
+        assert suspect is not None
+        assert (suspect.deaths, suspect.crashes, suspect.kills) == (kills // 4, 0, kills)
+        assert suspect.times == ("once" if kills == 1 else f"{kills} times")
+
+
 def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
     accusation = Accusation()
     for number in range(MOST):
         accusation = accusation.after([InHand("q", str(number))], 1, "exit 1")
     accusation = accusation.after([InHand("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
     assert len(accusation.suspects) == MOST
-    assert accusation.crashes(InHand("q", "0")) == 2
-    assert accusation.crashes(InHand("q", "1")) == 0
+    assert crashes(accusation)["0"] == 2
+    assert accusation.find(InHand("q", "1")) is None
 
 
 @given(st.lists(st.tuples(st.text(max_size=255), st.text(max_size=255)), max_size=5))
