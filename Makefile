@@ -18,7 +18,8 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 chaos: ## the long proofs, of which make test runs a short form; takes about a quarter of an hour
 	@deploy/setup.sh test
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
-		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py $(ARGS)
+		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py \
+		tests/acceptance/test_ladder.py tests/acceptance/test_once.py tests/acceptance/test_outbox.py $(ARGS)
 
 check: ## formatting, lint, types and the direction of imports
 	@deploy/setup.sh tools

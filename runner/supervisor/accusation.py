@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_STORE
 from runner.record import InHand
+from runner.supervisor.state import Slot, State, describe_exit
 from runner.suspects import MOST, Suspect, SuspectsFile
 
 #: A reason may hold the words of a process, and is kept short.
@@ -46,17 +48,56 @@ class Accusation:
         return next((one for one in self.suspects if InHand(one.queue, one.id) == message), None)
 
 
+@dataclass(frozen=True)
+class Death:
+    """How a process ended: what its slot was then, and its exit code as of ``subprocess``."""
+
+    slot: Slot
+    code: int
+    #: Whether we killed it for the memory it took; and whether the kernel has killed any process for that meanwhile.
+    is_condemned: bool
+    is_oom: bool
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody told it to end, or it found by itself that it cannot work."""
+        is_stopping = self.slot.state is State.STOPPING and not self.is_condemned
+        return is_stopping or self.code in (EXIT_BROKER, EXIT_STORE, EXIT_CONFIG)
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether somebody killed it, which says little of a message.
+
+        Our own kill of what hangs says more, and so does the kernel's for want of memory.
+        """
+        return self.code in (-signal.SIGKILL, -signal.SIGTERM) and not self.slot.why and not self.is_oom
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        return describe_exit(self.code) + (f", {self.slot.why}" if self.slot.why else "")
+
+
 class Dock:
     """What is held against the messages of one service, in memory that its workers read."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, say: Callable[[str, str], None]) -> None:
+        self._say = say
         self.file = SuspectsFile(service)
-        self.accusation = Accusation()
+        self._accusation = Accusation()
 
-    def accuse(self, messages: Sequence[InHand], code: int, reason: str, *, is_outside: bool = False) -> None:
-        """A worker died with these in hand."""
-        self.accusation = self.accusation.after(messages, code, reason, is_outside=is_outside)
-        self.file.write(self.accusation.suspects)
+    def judge(self, death: Death, messages: Sequence[InHand]) -> bool:
+        """Blame what was in hand for an end that nobody asked for; True where all of it was blamed before."""
+        if death.is_asked or not messages:
+            return False
+        self._accusation = self._accusation.after(messages, death.code, death.reason, is_outside=death.is_outside)
+        self.file.write(self._accusation.suspects)
+        for one in messages:
+            suspect = self._accusation.find(one)
+            if suspect is not None and (suspect.deaths or not death.is_outside):
+                what = f"message {one.id} of {one.queue} was in hand, {suspect.times} by now"
+                self._say(f"{death.slot.name} {death.reason}: {what}", "warning")
+        return self._accusation.is_known
 
 
 def _signal_name(code: int) -> str:

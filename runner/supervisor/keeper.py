@@ -6,16 +6,13 @@ import asyncio
 import errno
 import itertools
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_STORE
-from runner.record import InHand
-from runner.supervisor.accusation import Dock
+from runner.supervisor.accusation import Death, Dock
 from runner.supervisor.event import (
     Beat,
     Condemned,
@@ -36,7 +33,7 @@ from runner.supervisor.process.guard import Guard
 from runner.supervisor.process.listener import Listeners
 from runner.supervisor.process.memory import kills
 from runner.supervisor.program import Program
-from runner.supervisor.state import ENDED, Action, Slot, State, describe_exit, step
+from runner.supervisor.state import ENDED, Action, Slot, State, step
 from runner.supervisor.transition import Listener, Role, Transition
 
 #: Seconds that a listening socket is held while no process accepts: those who wait longer have given up.
@@ -204,33 +201,14 @@ class Keeper:
     def _on_exit(self, code: int) -> None:
         assert self.child is not None  # noqa: S101 - it is the child that tells it
         self._means.guard.remove(self.child.pid)
-        is_known = self._accuse(code, self.child.messages())
+        death = Death(self.slot, code, is_condemned=self.is_condemned, is_oom=kills() > self._kills)
+        is_known = self._dock.judge(death, self.child.messages())
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random(), is_known))
         if self._hold is None:
             self._hold = self._means.loop.call_later(HOLD, self._let_go)
         self._means.on_exit(self, code)
         self._means.on_change()
-
-    def _accuse(self, code: int, messages: Sequence[InHand]) -> bool:
-        """Blame what was in hand for an end that nobody asked for; True where all of it was blamed before."""
-        is_asked = (self.slot.state is State.STOPPING and not self.is_condemned) or code in (
-            EXIT_BROKER,
-            EXIT_STORE,
-            EXIT_CONFIG,
-        )
-        # Somebody's kill says little of a message; ours for what hangs does, and the kernel's for want of memory.
-        is_outside = code in (-signal.SIGKILL, -signal.SIGTERM) and not self.slot.why and kills() == self._kills
-        if not messages or is_asked:
-            return False
-        reason = describe_exit(code) + (f", {self.slot.why}" if self.slot.why else "")
-        self._dock.accuse(messages, code, reason, is_outside=is_outside)
-        for one in messages:
-            suspect = self._dock.accusation.find(one)
-            if suspect is not None and (suspect.deaths or not is_outside):
-                what = f"message {one.id} of {one.queue} was in hand, {suspect.times} by now"
-                self._means.journal.say(f"{self.name} {reason}: {what}", "warning")
-        return self._dock.accusation.is_known
 
     def _let_go(self) -> None:
         self._hold = None

@@ -17,7 +17,7 @@ class Service:
     """Runs a program in as many slots as are wanted; what is wanted may change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
-        self._means, self._dock = means, Dock(program.service)
+        self._means, self._dock = means, Dock(program.service, means.journal.say)
         self.program = program
         #: How many slots it is to have.
         self.instances = self._instances_before = program.instances

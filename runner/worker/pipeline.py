@@ -135,7 +135,7 @@ class Pipeline:
         if isinstance(found, Outcome):
             now = _milliseconds()
             work.attempt = Try(now, now, "duplicate")
-            self._publishing.publish(work, self._encoded(found))
+            self._publishing.publish(work, [encode(event) for event in found.events])
         elif found:
             try:
                 self._run_handler(hand, work, message)
@@ -181,7 +181,8 @@ class Pipeline:
                 outcome = future.result()
                 if outcome.is_earlier and work.attempt is not None:
                     work.attempt = replace(work.attempt, outcome="duplicate")
-                self._publishing.publish(work, self._encoded(outcome) if outcome.is_earlier else encoded)
+                earlier = [encode(event) for event in outcome.events] if outcome.is_earlier else encoded
+                self._publishing.publish(work, earlier)
             except StoreAway:
                 self._close()  # only at the end of a stop: the broker keeps the message
             except BaseException as error:  # noqa: BLE001 - whatever the database says of the handler's own writes
@@ -189,9 +190,6 @@ class Pipeline:
                 self._queue.put(work)
 
         future.add_done_callback(committed)
-
-    def _encoded(self, outcome: Outcome) -> list[Encoded]:
-        return [encode(event) for event in outcome.events]
 
     def _recover(self, work: Work, message: Message, error: BaseException) -> None:
         ladder = self._ladders[message.queue]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +17,17 @@ from hypothesis import strategies as st
 from runner import suspects as suspects_module
 from runner.messages import Message
 from runner.record import HANDS, VARIABLE, InHand, Record, RecordFile
-from runner.supervisor.accusation import Accusation, Dock
+from runner.supervisor.accusation import Accusation, Death, Dock
+from runner.supervisor.state import Slot, State
 from runner.suspects import MOST, Suspects
 from runner.worker.crash import Crashed, Hands, Turn
 
 A, B = InHand("q", "a"), InHand("q", "b")
+
+
+def death(code: int, why: str = "", **about: Any) -> Death:
+    slot = Slot("jobs.1", state=about.get("state", State.RUNNING), why=why)
+    return Death(slot, code, is_condemned=about.get("condemned", False), is_oom=about.get("oom", False))
 
 
 def crashes(accusation: Accusation) -> dict[str, int]:
@@ -51,6 +59,38 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         assert suspect is not None
         assert (suspect.deaths, suspect.crashes, suspect.kills) == (kills // 4, 0, kills)
         assert suspect.times == ("once" if kills == 1 else f"{kills} times")
+
+
+@pytest.mark.parametrize(
+    ("one", "crashes", "kills"),
+    [
+        (death(-signal.SIGSEGV), 1, 0),
+        (death(0), 1, 0),
+        (death(1), 1, 0),
+        (death(-signal.SIGKILL), 0, 1),
+        (death(-signal.SIGTERM), 0, 1),
+        (death(-signal.SIGKILL, "gave no sign of life for 30 s"), 1, 0),
+        (death(-signal.SIGKILL, oom=True), 1, 0),
+        (death(-signal.SIGKILL, "took 300 MiB", condemned=True, state=State.STOPPING), 1, 0),
+        (death(-signal.SIGKILL, "did not stop within 6 s", state=State.STOPPING), 0, 0),
+        (death(0, state=State.STOPPING), 0, 0),
+        (death(74), 0, 0),
+        (death(75), 0, 0),
+        (death(78), 0, 0),
+    ],
+)
+def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: Death, crashes: int, kills: int) -> None:
+    said: list[str] = []
+    dock = Dock("jobs", lambda text, _: said.append(text))
+    dock.judge(one, [])
+    assert said == [], "a worker without a message blames none"
+    assert dock.judge(one, [A]) is False
+    os.lseek(dock.file.descriptor, 16, os.SEEK_SET)
+    text = os.read(dock.file.descriptor, 1000).rstrip(b"\0")
+    found = json.loads(text) if text else []
+    assert [(held["crashes"], held["kills"]) for held in found] == ([(crashes, kills)] if crashes + kills else [])
+    assert len(said) == crashes
+    dock.file.close()
 
 
 def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
@@ -91,18 +131,18 @@ def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
 
 
 def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    dock = Dock("jobs")
+    dock = Dock("jobs", lambda *_: None)
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
     suspects = Suspects.inherited()
     assert suspects.get(A) is None
-    dock.accuse([A], -signal.SIGSEGV, "killed by SIGSEGV, ä" * 100)
-    dock.accuse([A], -99, "killed by signal 99")
+    dock.judge(death(-signal.SIGSEGV, "killed by SIGSEGV, ä" * 100), [A])
+    dock.judge(death(-99), [A])
     found = suspects.get(A)
     assert found is not None
     assert (found.crashes, found.reason, found.signal) == (2, "killed by signal 99", "99")
     assert suspects.get(B) is None
     for number in range(2 * MOST):
-        dock.accuse([InHand("ü" * 120, f"{number}" + "ö" * 120)], 1, "ß" * 1000)
+        dock.judge(death(1, "ß" * 1000), [InHand("ü" * 120, f"{number}" + "ö" * 120)])
     assert suspects.get(A) is None
     dock.file.close()
 
@@ -117,7 +157,7 @@ def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.
 def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    dock = Dock("jobs")
+    dock = Dock("jobs", lambda *_: None)
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
     file = RecordFile("test")
     hands = Hands(Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2, concurrency=1)
@@ -125,7 +165,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     for _ in range(2):
         with hands.at(0, message):
             assert file.messages() == [A]
-        dock.accuse([A], -signal.SIGKILL, "killed by SIGKILL, took 300 MiB")
+        dock.judge(death(-signal.SIGKILL, "took 300 MiB", condemned=True), [A])
     with (
         pytest.raises(Crashed, match=r"^its worker died of it 2 times, killed by SIGKILL, took 300 MiB$"),
         hands.at(0, message),
