@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
 from runner.errors import StoreAway, StoreError
 from runner.store.schema import REVISION
@@ -20,6 +20,8 @@ from runner.store.schema import REVISION
 #: Seconds to wait for a lock that somebody else holds, and for a server to answer.
 LOCK_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5
+#: How many threads of a process may read a SQLite file at once: as many as it may have handlers.
+MOST_READERS = 64
 #: Marks a connection that only reads: it waits for nobody, and nobody for it.
 READS = "runner_reads"
 #: PostgreSQL's advisory lock for migrations: a number that is ours.
@@ -58,7 +60,7 @@ def location(address: str, folder: Path) -> URL:
 
 def is_passing(error: BaseException) -> bool:
     """Whether a database error says nothing of the statement: it is away, locked, or has no room for now."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    if isinstance(error, TimeoutError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
     # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too.
     return isinstance(error, OperationalError | InterfaceError) and "syntax error" not in str(error.orig)

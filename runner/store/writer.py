@@ -35,7 +35,7 @@ class _Job:
     #: On the monotonic clock; None for as long as it takes.
     deadline: float | None
     result: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Writer:
@@ -108,6 +108,9 @@ class Writer:
             except _Faulty:
                 is_careful = True
                 continue
+            except BaseException as error:  # noqa: BLE001 - whoever waits for these must hear of it
+                self._fail(batch, error)
+                return
             self._tell(None)
             self._finish(batch)
             return
@@ -121,14 +124,14 @@ class Writer:
                         job.result = job.work(connection)
                     except SQLAlchemyError:
                         raise
-                    except Exception as error:
+                    except BaseException as error:
                         raise _Faulty from error
                     continue
                 savepoint = connection.begin_nested()
                 try:
                     job.result = job.work(connection)
                     savepoint.commit()
-                except Exception as error:
+                except BaseException as error:
                     if is_passing(error):
                         raise
                     savepoint.rollback()
@@ -154,7 +157,7 @@ class Writer:
             self._on_state(None if reason is None else f"the database is away: {reason}")
         self._problem = reason
 
-    def _fail(self, batch: list[_Job], error: Exception) -> None:
+    def _fail(self, batch: list[_Job], error: BaseException) -> None:
         for job in batch:
             job.error = error
         self._finish(batch)

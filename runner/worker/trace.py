@@ -6,7 +6,6 @@ import uuid
 from dataclasses import dataclass
 
 from runner.amqp.properties import Encoded, encode
-from runner.config.value import check_short
 from runner.messages import ATTEMPT_TYPE, EVENT_NAMESPACE, REPLAYED_AT, REPLAYS, SENT_AT, Event, Message
 
 
@@ -28,7 +27,6 @@ class Tracer:
 
     def __init__(self, service: str, instance: str, queue: str) -> None:
         """``queue`` is where the notes go, by the default exchange."""
-        check_short(queue)
         self._service, self._instance, self._queue = service, instance, queue
 
     def note(self, message: Message, one: Try) -> Encoded:

@@ -278,3 +278,12 @@ def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Stor
     wait_until(lambda: second.taken == ["last"], 10)
     assert time.monotonic() - began < 4, "it was told, and did not wait for the lease to run out"
     other.stop(5)
+
+
+def test_a_job_that_ends_by_leaving_is_told_to_who_waits_and_the_next_ones_go_on(store: Store) -> None:
+    def leave(_: Connection) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        store.commit(leave).result(10)
+    assert store.commit(partial(insert, "a")).result(10) is True
