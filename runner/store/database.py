@@ -74,9 +74,8 @@ def reason_of(error: BaseException) -> str:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(
-            url, hide_parameters=True, connect_args={"timeout": LOCK_TIMEOUT, "check_same_thread": False}
-        )
+        arguments = {"timeout": LOCK_TIMEOUT, "check_same_thread": False}
+        engine = create_engine(url, hide_parameters=True, max_overflow=MOST_READERS, connect_args=arguments)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
