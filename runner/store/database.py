@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from runner.errors import StoreAway, StoreError
-from runner.store.schema import REVISION
+from runner.store.revision import REVISION
 
 #: Seconds to wait for a lock that somebody else holds, and for a server to answer.
 LOCK_TIMEOUT = 5.0
