@@ -101,8 +101,8 @@ def published_at(message: Message) -> int:
     """When the event was published, in milliseconds since the epoch; of one that does not say so, now."""
     for name in (PUBLISHED_AT, SENT_AT):
         value = message.headers.get(name)
-        if type(value) is int and 0 <= value < 2**63:
-            return value
+        if isinstance(value, int) and 0 <= value < 2**63:
+            return int(value)
     return int(time.time() * 1000) if message.timestamp is None else message.timestamp * 1000
 
 

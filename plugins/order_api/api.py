@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from runner import BrokerError, Context, Event
 from runner.messages import decode_json
 
+from .history import history
 from .openapi import describe
 from .order import Order, created_event, order_id_for
 from .problem import CONTENT_TYPE, Problem, invalid_order
@@ -69,8 +70,7 @@ def create_app(options: Options, context: Context) -> Flask:
 
     @app.get("/orders/<order_id>")
     def show_order(order_id: str) -> Response:
-        detail = "this service keeps no orders: it publishes them; follow an order by its id in the logs"
-        raise Problem(404, detail)
+        return _json(history(context, order_id), headers={"Cache-Control": "no-store"})
 
     @app.get("/healthz")
     def is_alive() -> Response:

@@ -25,7 +25,7 @@ from runner.store.journey import moment
 LIMIT = 50
 #: Characters of an order's id that are shown at least; more where two begin alike.
 SHORTEST = 8
-_HEAD = ("TIME", "TYPE", "ORDER", "BY", "BODY")
+_HEAD = ("TIME", "TYPE", "ORDER", "BY", "WHAT IT SAYS")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
 
 
@@ -51,8 +51,8 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
 def events(folder: Path, order: str | None, kind: str | None, since: int | None, limit: int, as_json: bool) -> None:
     """Show the latest events, the newest one last.
 
-    They are read from the database that the service audit writes to; no broker or runner is needed. A long body is cut
-    to the width of the terminal, and shown in full with --json or where the output goes to a file.
+    They are read from the database that the service audit writes to; no broker or runner is needed. Lines are cut to
+    the width of the terminal; --json tells all. Times are those of this machine's zone, with --json of UTC.
     """
     with opened(folder) as (read, keeping):
         whole = None if order is None else order_named(read, keeping, order)
@@ -89,7 +89,7 @@ def _table(found: Sequence[EventRow]) -> list[str]:
             printable(one.type),
             printable((one.order_id or "-")[:length]),
             printable(one.app_id or "-"),
-            printable(one.body),
+            printable(_saying(one)),
         )
         for one in found
     ]
@@ -104,6 +104,22 @@ def _table(found: Sequence[EventRow]) -> list[str]:
             cells[1] = click.style(cells[1], **style)
         lines.append("  ".join([*cells, _cut(row[4], room)]).rstrip())
     return lines
+
+
+def _saying(one: EventRow) -> str:
+    """The body's fields, without what is shown beside it; a body of another kind as it is."""
+    try:
+        body = json.loads(one.body)
+    except (ValueError, RecursionError):
+        return one.body
+    if not isinstance(body, dict):
+        return one.body
+    fields = {name: value for name, value in body.items() if value is not None and value != one.order_id}
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in fields.items()
+    }
+    return "  ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def _cut(text: str, room: int | None) -> str:

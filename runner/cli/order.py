@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from runner.cli.audited import UNTRACED, clock, opened, order_named, printable
 from runner.cli.terminal import has_colour
 from runner.errors import RunnerError
 from runner.store.journey import Journey, as_json, journey
+from runner.store.story import duration
 
 _COLOURS = {"retried": "yellow", "parked": "red", "replayed": "magenta", "published": "cyan"}
 _STATUS_COLOURS = {"paid": "green", "declined": "yellow", "failed": "red", "accepted": "cyan"}
@@ -50,23 +53,30 @@ def _lines(found: Journey) -> Iterator[str]:
     status = click.style(found.status, fg=_STATUS_COLOURS[found.status], bold=True) if has_colour() else found.status
     begin = found.entries[0].at
     yield f"order {printable(found.order_id)}: {status}"
-    yield f"{clock(begin, '%Y-%m-%d %H:%M:%S')}, and then after"
+    yield f"begun {clock(begin, '%Y-%m-%d %H:%M:%S')}, and after that:"
     # The same width for all, so that the words stand below each other.
     after = [f"{max(0, entry.at - begin) / 1000:.3f} s" for entry in found.entries]
     width = max(len(one) for one in after)
+    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for entry, time in zip(found.entries, after, strict=True):
-        words = printable(entry.what)
-        yield f"  {time:>{width}}  {click.style(words, fg=_COLOURS.get(entry.kind)) if has_colour() else words}"
+        margin = f"  {time:>{width}}  "
+        for line in _wrapped(printable(entry.what), screen and screen - len(margin)):
+            yield margin + (click.style(line, fg=_COLOURS.get(entry.kind)) if has_colour() else line)
+            margin = " " * len(margin)
     for one in found.parked:
         where = f"{one.message_type or 'a message'} of {one.queue}"
         yield printable(f"still parked: {where}, in the queue's dead-letter queue since {clock(one.since)}")
     yield _totals(found)
 
 
+def _wrapped(text: str, room: int | None) -> list[str]:
+    return [text] if room is None else textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [text]
+
+
 def _totals(found: Journey) -> str:
     totals = found.totals
-    decided = "not decided yet" if totals.decided is None else f"decided after {totals.decided / 1000:.2f} s"
-    words = [decided, f"{totals.waited / 1000:.2f} s waiting in queues"]
+    decided = "not decided yet" if totals.decided is None else f"decided after {duration(totals.decided)}"
+    words = [decided, f"{duration(totals.waited)} waiting in queues"]
     if totals.delayed:
-        words[1] += f" ({totals.delayed / 1000:.2f} s of it for the next try)"
-    return ", ".join([*words, f"{totals.handled / 1000:.2f} s in handlers"])
+        words[1] += f" ({duration(totals.delayed)} of it for the next try)"
+    return ", ".join([*words, f"{duration(totals.handled)} in handlers"])

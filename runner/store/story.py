@@ -17,7 +17,7 @@ _OUTCOMES = {
     "handled": "{service} handled {type} on {instance}, {how}",
     "duplicate": "{service} had handled {type} before, so nothing was done on {instance}, {how}",
     "retried": "{service} failed at {type} on {instance}, {how}: {error}; again in {delay}",
-    "parked": "{service} gave {type} up on {instance}, {how}: {error}; parked in the dead-letter queue of {queue}",
+    "parked": "{service} gave up {type} on {instance}, {how}: {error}; parked in the dead-letter queue of {queue}",
 }
 
 
@@ -118,17 +118,17 @@ def _replayed(one: AttemptRow) -> Entry:
 
 
 def _tried(one: AttemptRow) -> Entry:
-    waited = None if one.sent_at is None else max(0, one.began_at - one.sent_at) / 1000
-    took = max(0, one.ended_at - one.began_at) / 1000
+    waited = None if one.sent_at is None else max(0, one.began_at - one.sent_at)
+    took = max(0, one.ended_at - one.began_at)
     how = f"attempt {one.attempt}{', redelivered' if one.redelivered else ''}"
-    how += "" if waited is None else f", waited {waited:.2f} s"
+    how += "" if waited is None else f", waited {duration(waited)}"
     what = _OUTCOMES[one.outcome].format(
         service=one.service,
         type=one.message_type or "a message",
         instance=one.instance,
-        how=f"{how}, took {took:.2f} s",
+        how=f"{how}, took {duration(took)}",
         error=one.error,
-        delay=_duration(one.delay or 0),
+        delay=_delay(one.delay or 0),
         queue=one.queue,
     )
     details: dict[str, Any] = {
@@ -138,8 +138,8 @@ def _tried(one: AttemptRow) -> Entry:
         "queue": one.queue,
         "attempt": one.attempt,
         "redelivered": one.redelivered,
-        "waited": waited,
-        "took": took,
+        "waited": None if waited is None else waited / 1000,
+        "took": took / 1000,
     }
     if one.error is not None:
         details["error"] = one.error
@@ -148,10 +148,15 @@ def _tried(one: AttemptRow) -> Entry:
     return Entry(one.ended_at, one.outcome, what, one.message_type, details)
 
 
-def _duration(milliseconds: int) -> str:
+def _delay(milliseconds: int) -> str:
     return f"{milliseconds / 1000:g} s" if milliseconds >= 1000 else f"{milliseconds} ms"
 
 
 def _ordinal(number: int) -> str:
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
+
+
+def duration(milliseconds: int) -> str:
+    """``4 ms``, or ``1.02 s`` from a tenth of a second on."""
+    return f"{milliseconds} ms" if milliseconds < 100 else f"{milliseconds / 1000:.2f} s"
