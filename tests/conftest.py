@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests import jobs as jobs_project
+from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
 from tests.running import Project
 from tests.supervised import Supervise
@@ -43,6 +44,23 @@ def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
     one = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     yield one
     one.delete()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests of this process; a test that stops its server makes its own."""
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database, of either kind."""
+    if request.param == "sqlite":
+        return "sqlite:///var/fastcommerce.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.make_database(f"test_{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture

@@ -119,7 +119,8 @@ def _saying(one: EventRow) -> str:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
     }
-    return "  ".join(f"{name}={text}" for name, text in texts.items())
+    # Ids say least to a person, and would push what says more out of sight.
+    return "  ".join(f"{name}={text}" for name, text in sorted(texts.items(), key=lambda one: one[0].endswith("_id")))
 
 
 def _cut(text: str, room: int | None) -> str:

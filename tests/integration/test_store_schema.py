@@ -1,0 +1,102 @@
+"""The tables are what the migrations make of an empty database, whoever opens it first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from runner.errors import EXIT_CONFIG, EXIT_STORE
+from runner.store.database import open_database
+from runner.store.reading import reading
+from runner.store.revision import REVISION
+from runner.store.schema import metadata
+from tests.postgres import Postgres
+from tests.running import Project
+
+OPENS = """
+import sys
+from pathlib import Path
+from runner.store.database import open_database
+from runner.store.schema import events
+from sqlalchemy import func, select
+sys.stdin.readline()
+engine = open_database(sys.argv[1], Path(sys.argv[2]))
+with engine.connect() as connection:
+    print(connection.execute(select(func.count()).select_from(events)).scalar())
+"""
+
+
+def test_the_tables_in_the_code_are_those_that_the_migrations_make(store_url: str, tmp_path: Path) -> None:
+    engine = open_database(store_url, tmp_path)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == REVISION
+    engine.dispose()
+
+
+def test_processes_that_open_an_empty_database_at_once_all_can(store_url: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENS, store_url, str(tmp_path)]
+    pipe = subprocess.PIPE
+    # Each has all its imports done and waits for the same word.
+    openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
+    for one in openers:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in openers:
+        said, complained = one.communicate(timeout=60)
+        assert (one.returncode, said) == (0, "0\n"), complained
+
+
+@pytest.mark.parametrize("command", [["events"], ["order", "show", "x"]])
+def test_a_schema_of_a_newer_version_is_refused_with_78(store_url: str, project: Project, command: list[str]) -> None:
+    config = project.config()
+    config["store"] = {"url": store_url}
+    project.set_config(config)
+    engine = open_database(store_url, project.folder)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    runner = project.run(*command)
+    assert runner.process.wait(30) == EXIT_CONFIG
+    runner.wait_for("its schema 9999 is of a newer version")
+
+
+def test_a_worker_refuses_a_newer_schema_for_good(project: Project, store_url: str) -> None:
+    engine = open_database(store_url, project.folder)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    source = "from pathlib import Path; import sys; from runner.store.store import Store; Store(sys.argv[1], Path())"
+    found = subprocess.run(
+        [sys.executable, "-c", source, store_url], cwd=project.folder, capture_output=True, text=True, check=False
+    )
+    assert "its schema 9999 is of a newer version" in found.stderr
+
+
+def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project) -> None:
+    server = Postgres()
+    url = server.make_database("shop")
+    config = project.config()
+    config["store"] = {"url": url}
+    project.set_config(config)
+    open_database(url, project.folder).dispose()
+    server.close()
+    runner = project.run("events")
+    assert runner.process.wait(30) == EXIT_STORE
+    runner.wait_for("is away")
+
+
+def test_reading_makes_no_tables(store_url: str, tmp_path: Path) -> None:
+    with reading(store_url, tmp_path) as read:
+        assert read is None
+    with reading(store_url, tmp_path) as read:
+        assert read is None
+    assert not (tmp_path / "var").exists()
