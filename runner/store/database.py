@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,8 @@ def _bring_up_to_date(engine: Engine, url: URL) -> None:
     if found == REVISION:
         return
     with _migrating(engine, url) as connection:
+        # Its progress, and that of its own plugins, is nobody's news.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         # Imported only now, because nearly every start finds the schema as it should be.
         from alembic import command
         from alembic.config import Config
@@ -152,7 +155,9 @@ def _revision_on(connection: Connection) -> str | None:
 
 @contextmanager
 def _explained(url: URL) -> Iterator[None]:
-    where = f"store.url: {url.render_as_string(hide_password=True)}"
+    # As its user wrote it, without the driver.
+    shown = url.set(drivername=url.get_backend_name())
+    where = f"store.url: {shown.render_as_string(hide_password=True)}"
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
