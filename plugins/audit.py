@@ -10,12 +10,15 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Message, MessageStore, Reject, hookimpl
+from runner import Context, Message, MessageStore, Reject, hookimpl
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
+
+if TYPE_CHECKING:
+    from runner.store.store import Store
 
 
 def storable(text: str) -> str:
@@ -56,6 +59,12 @@ class Note(BaseModel):
     ended_at: Milliseconds
     redelivered: bool
     replayed_at: Milliseconds | None
+
+
+@hookimpl
+def start(context: Context) -> Store:
+    """Open the database now, so that one that cannot be used parks no events."""
+    return context.store
 
 
 @hookimpl

@@ -8,8 +8,22 @@ from typing import Any
 from sqlalchemy import Engine, insert
 
 from runner.store.schema import attempts, events
+from tests.running import Project
 
 T0 = 1_700_000_000_000
+
+
+def turn_on(project: Project, url: str | None = None) -> None:
+    """Audit and traces, as docs/audit.md says."""
+    topology, config = project.topology(), project.config()
+    bound = {"orders.topic": ["#"], "payments.topic": ["#"]}
+    topology["queues"]["audit.events"] = {"bind": bound, "retry": ["1s", "5s", "30s"]}
+    config["trace"] = "audit.events"
+    config["services"]["audit"] = {"consumes": ["audit.events"]}
+    if url is not None:
+        config["store"] = {"url": url}
+    project.set_topology(topology)
+    project.set_config(config)
 
 
 def fill(engine: Engine, orders: Sequence[str], distance: int = 50) -> None:

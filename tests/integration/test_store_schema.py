@@ -11,12 +11,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from runner.errors import EXIT_CONFIG, EXIT_STORE
+from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_STORE
 from runner.store.database import open_database
 from runner.store.reading import reading
 from runner.store.revision import REVISION
 from runner.store.schema import metadata
+from tests.audited import turn_on
 from tests.postgres import Postgres
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 OPENS = """
@@ -69,16 +71,22 @@ def test_a_schema_of_a_newer_version_is_refused_with_78(store_url: str, project:
     runner.wait_for("its schema 9999 is of a newer version")
 
 
-def test_a_worker_refuses_a_newer_schema_for_good(project: Project, store_url: str) -> None:
+def test_a_service_that_keeps_something_refuses_it_too_and_parks_nothing(
+    store_url: str, project: Project, vhost: Vhost
+) -> None:
+    turn_on(project, store_url)
     engine = open_database(store_url, project.folder)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    source = "from pathlib import Path; import sys; from runner.store.store import Store; Store(sys.argv[1], Path())"
-    found = subprocess.run(
-        [sys.executable, "-c", source, store_url], cwd=project.folder, capture_output=True, text=True, check=False
-    )
-    assert "its schema 9999 is of a newer version" in found.stderr
+    runner = project.run(url=vhost.url)
+    runner.wait_for("audit.1 .*its schema 9999 is of a newer version")
+    runner.wait_for("audit.1 FATAL")
+    project.first_order()
+    wait_until(lambda: vhost.queues()["audit.events"].get("messages"), 20, "the event waits in its queue")
+    assert not vhost.messages("audit.events.dlq")
+    assert "alembic" not in runner.output
+    assert runner.stop() == EXIT_FAILURE
 
 
 def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project) -> None:
@@ -91,7 +99,7 @@ def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project
     server.close()
     runner = project.run("events")
     assert runner.process.wait(30) == EXIT_STORE
-    runner.wait_for("is away")
+    runner.wait_for(r"store\.url: postgresql://shop@127\.0\.0\.1:\d+/shop: is away")
 
 
 def test_reading_makes_no_tables(store_url: str, tmp_path: Path) -> None:
