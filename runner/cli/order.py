@@ -66,6 +66,9 @@ def _lines(found: Journey) -> Iterator[str]:
     for one in found.parked:
         where = f"{one.message_type or 'a message'} of {one.queue}"
         yield printable(f"still parked: {where}, in the queue's dead-letter queue since {clock(one.since)}")
+    for next_try in found.waiting:
+        what = f"{next_try.message_type or 'a message'} of {next_try.queue}"
+        yield printable(f"waiting for its next try: {what}, due at {clock(next_try.due)}")
     yield _totals(found)
 
 

@@ -27,6 +27,17 @@ class Parked:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A message that waits for its next try."""
+
+    queue: str
+    message_id: str
+    message_type: str
+    #: Milliseconds since the epoch.
+    due: int
+
+
+@dataclass(frozen=True)
 class Totals:
     """How long it took, in milliseconds."""
 
@@ -48,6 +59,7 @@ class Journey:
     status: str
     entries: Sequence[Entry]
     parked: Sequence[Parked]
+    waiting: Sequence[Waiting]
     totals: Totals
 
 
@@ -60,13 +72,23 @@ def journey(read: Read, order: str) -> Journey | None:
 def journey_of(order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> Journey:
     """The story that events and tries tell."""
     entries = story(events, attempts)
-    parked = _parked(attempts)
+    last = _last_tries(attempts)
+    parked = [
+        Parked(one.queue, one.service, one.message_id, one.message_type, one.error or "", one.ended_at)
+        for one in last
+        if one.outcome == "parked"
+    ]
+    waiting = [
+        Waiting(one.queue, one.message_id, one.message_type, one.ended_at + (one.delay or 0))
+        for one in last
+        if one.outcome == "retried"
+    ]
     decision = next((one for one in reversed(entries) if one.is_published and one.type in (PAID, DECLINED)), None)
     if decision is not None:
         status = "paid" if decision.type == PAID else "declined"
     else:
         status = "failed" if parked else "accepted"
-    return Journey(order, status, entries, parked, _totals(entries, attempts))
+    return Journey(order, status, entries, parked, waiting, _totals(entries, attempts))
 
 
 def as_json(found: Journey) -> dict[str, Any]:
@@ -90,6 +112,10 @@ def as_json(found: Journey) -> dict[str, Any]:
             }
             for one in found.parked
         ],
+        "waiting": [
+            {"queue": one.queue, "message_id": one.message_id, "type": one.message_type, "due": moment(one.due)}
+            for one in found.waiting
+        ],
         "totals": {
             "decided_after": None if totals.decided is None else totals.decided / 1000,
             "waited": totals.waited / 1000,
@@ -108,15 +134,12 @@ def moment(milliseconds: int) -> str:
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _parked(attempts: Sequence[AttemptRow]) -> list[Parked]:
+def _last_tries(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
+    """The last try of each message in each queue, by time."""
     last: dict[tuple[str, str], AttemptRow] = {}
     for one in sorted(attempts, key=lambda one: (one.replays, one.attempt, one.ended_at)):
         last[one.queue, one.message_id] = one
-    return [
-        Parked(one.queue, one.service, one.message_id, one.message_type, one.error or "", one.ended_at)
-        for one in sorted(last.values(), key=lambda one: (one.ended_at, one.queue))
-        if one.outcome == "parked"
-    ]
+    return sorted(last.values(), key=lambda one: (one.ended_at, one.queue, one.message_id))
 
 
 def _totals(entries: Sequence[Entry], attempts: Sequence[AttemptRow]) -> Totals:

@@ -125,6 +125,12 @@ def test_what_is_parked_makes_an_undecided_order_failed_and_names_what_and_why()
     assert found.totals.decided is None
 
 
+def test_a_message_between_two_tries_is_told_of_with_the_time_of_the_next() -> None:
+    (waiting,) = told([created()], [attempt(1, 10, "retried")]).waiting
+    assert (waiting.queue, waiting.message_type, waiting.due) == (QUEUE, "order.created", T0 + 1060)
+    assert not told([created()], [attempt(1, 10, "retried"), attempt(2, 1100)]).waiting
+
+
 def test_a_replay_is_an_entry_between_the_tries_and_ends_the_failure() -> None:
     replayed: dict[str, Any] = {"replays": 1, "replayed_at": T0 + 9000}
     found = told([created(), success(9100)], [attempt(1, 10, "parked"), attempt(1, 9050, **replayed)])
