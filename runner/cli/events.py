@@ -36,14 +36,21 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
     from runner.config.value import parse_duration
 
     try:
-        return int((time.time() - parse_duration(value)) * 1000)
+        return max(0, int((time.time() - parse_duration(value)) * 1000))
     except ValueError as error:
         raise click.BadParameter(f"{error}, {value!r}") from None
 
 
+def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    # What was no text on the command line would be none for a database either.
+    if value is not None and not value.isprintable():
+        raise click.BadParameter(f"not a type, {value!r}; allowed: text, such as payment.failed")
+    return value
+
+
 @click.command(short_help="Show the latest events.")
 @click.option("--order", metavar="ID", help="Only of this order; as much of its id as no other one begins with.")
-@click.option("--type", "kind", metavar="TYPE", help="Only of this type, such as payment.failed.")
+@click.option("--type", "kind", metavar="TYPE", callback=_type, help="Only of this type, such as payment.failed.")
 @click.option("--since", metavar="TIME", callback=_since, help="Only of the last 30s, 10m, 1h, 2d.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print them, with headers and whole bodies, as one JSON object.")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -66,6 +69,37 @@ def test_events_are_chosen_by_order_type_and_age(filled) -> None:
     assert len(listed(filled("events", "--json", "--type", "order.created"))["events"]) == 3
     assert filled("events", "--since", "1h").output == "no such events"
     assert len(listed(filled("events", "--since", "9999d", "--json"))["events"]) == 6
+
+
+def test_times_and_texts_that_no_database_takes_are_no_crash(filled) -> None:
+    assert len(listed(filled("events", "--json", "--since", "99999999999999999d"))["events"]) == 6
+    assert "not a type" in filled("events", "--type", os.fsdecode(b"\xff"), code=2).output
+    assert "no such order here" in filled("events", "--order", os.fsdecode(b"\xff"), code=1).output
+
+
+def test_a_look_imports_nothing_that_it_has_not_the_time_for(project: Project) -> None:
+    turn_on(project)
+    engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
+    fill(engine, ORDERS)
+    engine.dispose()
+    source = """
+import sys
+from runner.cli.command import main
+main(sys.argv[1:], standalone_mode=False)
+print(sorted({"sqlalchemy", "pydantic", "alembic", "pika", "flask", "psycopg"} & sys.modules.keys()))
+"""
+    for arguments in (["events", "--order", "aaaa1"], ["order", "show", "bbbb"]):
+        command = [sys.executable, "-c", source, *arguments]
+        found = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+        assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_that_is_no_database_is_refused_in_words(project: Project) -> None:
+    (project.folder / "var").mkdir()
+    (project.folder / "var" / "fastcommerce.db").write_text("no database " * 500)
+    found = run(project, "events", code=78).output
+    assert found.startswith("store.url: sqlite:///")
+    assert "cannot be used, file is not a database" in found
 
 
 @pytest.mark.parametrize("since", ["1", "1w", "-1h", ""])

@@ -27,6 +27,7 @@ from pathlib import Path
 from runner.store.database import open_database
 from runner.store.schema import events
 from sqlalchemy import func, select
+print("ready", flush=True)
 sys.stdin.readline()
 engine = open_database(sys.argv[1], Path(sys.argv[2]))
 with engine.connect() as connection:
@@ -46,8 +47,10 @@ def test_the_tables_in_the_code_are_those_that_the_migrations_make(store_url: st
 def test_processes_that_open_an_empty_database_at_once_all_can(store_url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPENS, store_url, str(tmp_path)]
     pipe = subprocess.PIPE
-    # Each has all its imports done and waits for the same word.
-    openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
+    openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    for one in openers:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
     for one in openers:
         assert one.stdin is not None
         one.stdin.write("\n")
