@@ -45,7 +45,8 @@ class Context(Protocol):
         open longer than the confirm timeout (5 s).
         """
 
-    #: The plugins of all services in config.yaml, such as ``audit``.
+    #: ``audit``, where it is the plugin of a service in config.yaml. Others are left out, because a change of this
+    #: restarts every service.
     plugins: frozenset[str]
 
     @property

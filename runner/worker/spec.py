@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config.keeping import AUDIT
 from runner.config.project import Project
 from runner.config.settings import event_type
 from runner.topology.model import Ladder, Objects
+
+#: The plugins whose presence others ask about. With all of them here, each new service would restart every worker.
+ASKED_FOR = frozenset({AUDIT})
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class WorkerSpec:
     #: Where notes of each try go, empty for nowhere; how many workers a message may kill.
     trace: str = ""
     max_crashes: int = 3
-    #: The plugins of all services in config.yaml.
+    #: Of ASKED_FOR those that are plugins of services in config.yaml.
     plugins: tuple[str, ...] = ()
     #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
     handler_timeout: float = 0.0
@@ -88,7 +92,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         # Notes about who reads the notes would never end.
         trace="" if project.config.trace in settings.consumes else project.config.trace or "",
         max_crashes=settings.max_crashes,
-        plugins=tuple(sorted(one.plugin or name for name, one in project.config.services.items())),
+        plugins=tuple(sorted({one.plugin or name for name, one in project.config.services.items()} & ASKED_FOR)),
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
