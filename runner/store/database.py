@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +61,12 @@ def is_passing(error: BaseException) -> bool:
     """Whether a database error says nothing of the statement: it is away, locked, or has no room for now."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too.
-    return isinstance(error, OperationalError | InterfaceError) and "syntax error" not in str(error.orig)
+    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too. To SQLite's, so is
+    # a table that does not exist; the lowest byte of its code says which kind it is (SQLite: "Result and Error Codes").
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, OperationalError | InterfaceError) and (
+        code is None or code & 0xFF != sqlite3.SQLITE_ERROR
+    )
 
 
 def reason_of(error: BaseException) -> str:
