@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +17,8 @@ from runner.store.journey import as_json, journey
 from runner.store.reading import reading
 from runner.store.store import Store
 from tests.audited import fill
-from tests.unit.test_order_api import Context, conforms, refusal
+from tests.rabbit import wait_until
+from tests.unit.test_order_api import Context, conforms, post, refusal
 
 PATH = "/orders/{order_id}"
 
@@ -79,6 +81,36 @@ def test_a_database_that_is_away_is_a_503_that_says_so() -> None:
     assert "connection refused" in problem["detail"]
     assert problem["type"].endswith("/StoreUnavailable")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_all_the_same() -> None:
+    hangs, asked = threading.Event(), threading.Semaphore(0)
+
+    class Hanging:
+        def read(self, statement: object) -> list[Any]:
+            asked.release()
+            assert hangs.wait(20)
+            return []
+
+    context = Audited(None)
+    context._store = cast(Store, Hanging())
+    app = create_app(Options(threads=8), context)
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(app.test_client().get("/orders/o1").status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for one in threads:
+        one.start()
+    assert all(asked.acquire(timeout=10) for _ in range(2))
+    # Two of the four are refused while the other two still hang.
+    wait_until(lambda: answers == [503, 503], 10)
+    assert post(app.test_client()).status_code == 202
+    hangs.set()
+    for one in threads:
+        one.join(10)
+    assert sorted(answers) == [404, 404, 503, 503]
 
 
 def test_an_answer_does_not_wait_for_somebody_who_writes(tmp_path: Path) -> None:
