@@ -89,7 +89,8 @@ def _key(one: AttemptRow) -> tuple[Any, ...]:
 
 def _maker(event: EventRow, tries: Sequence[AttemptRow]) -> AttemptRow | None:
     """The try that an event was made in, of those of the message that caused it."""
-    own = sorted((one for one in tries if one.service == event.app_id), key=lambda one: (one.replays, one.attempt))
+    own = [one for one in tries if one.service == event.app_id]
+    own.sort(key=lambda one: (one.replays, one.attempt, one.queue))
     # A try that failed may have published some of its events before, so that the one that succeeded came later.
     begun = [one for one in own if one.began_at <= event.published_at + SKEW]
     done = [one for one in begun if one.outcome in ("handled", "duplicate")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -120,6 +121,33 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
     assert runner.stop() == 0
     # Also while nothing runs.
     assert json.loads(shown(project, retried, "--json"))["status"] == "paid"
+
+
+def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: Project, vhost: Vhost) -> None:
+    project = slow_payment
+    runner = project.run(url=vhost.url)
+    order = place(project, next(orders_that_time_out(True, True, True)))
+    complete(project, order, 5)
+    (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 20)
+    now = int(time.time() * 1000)
+    headers = {"x-replays": 1, "x-replayed-at": now, "x-sent-at": now, "x-attempt": 1}
+    copy = {
+        "routing_key": "payment.order.created",
+        "payload": parked["payload"],
+        "payload_encoding": "string",
+        "properties": {**parked["properties"], "headers": headers},
+    }
+    project.options("payment", timeout_rate=0.0, failure_rate=0.0)
+    reloaded = project.run("reload", url=vhost.url)
+    assert reloaded.process.wait(30) == 0
+    vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", copy)
+    story = complete(project, order, 9)
+    assert story["status"] == "paid"
+    payment = [one for one in story["history"] if one.get("queue") == "payment.order.created"]
+    assert [one["kind"] for one in payment] == ["retried", "retried", "parked", "replayed", "handled"]
+    assert payment[3]["what"] == "order.created replayed to payment.order.created"
+    assert "parked" not in shown(project, order).splitlines()[-2]
+    assert runner.stop() == 0
 
 
 def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost, store_url: str) -> None:
