@@ -1,106 +1,130 @@
-"""Write every event into a database table, each once, however often it is delivered."""
+"""Write down every event that comes, and the note of each try of each message where ``trace`` sends them here.
+
+Each is a row of the store's tables ``events`` and ``attempts``, once, however often it is delivered.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import math
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Context, Message, PluginError, Retry, hookimpl
+from runner import Context, Message, MessageStore, Reject, hookimpl
+from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine, Table
+    from runner.store.store import Store
 
 
-def check_url(url: str) -> str:
-    """Refuse what is no SQLite file."""
-    if not url.startswith("sqlite:///") or url == "sqlite:///":
-        raise ValueError("not a database this plugin knows; allowed: sqlite:/// and a file's path")
-    return url
+def storable(text: str) -> str:
+    """``text`` without what no text column takes: PostgreSQL has no NUL, UTF-8 no lone surrogates."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+Text = Annotated[str, AfterValidator(storable)]
+#: Milliseconds, as a column of 64 bits holds them.
+Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Options(BaseModel):
-    """What config.yaml may say about this service."""
+    """There are none: ``store`` in config.yaml says which database."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, AfterValidator(check_url)] = Field(
-        "sqlite:///var/audit.db", description="the database, as SQLAlchemy writes it; sqlite:/// and a file's path"
-    )
 
+class Note(BaseModel):
+    """What a worker tells of one try of one message."""
 
-class Journal:
-    """The table ``events``."""
+    model_config = ConfigDict(frozen=True, strict=True)
 
-    def __init__(self, url: str) -> None:
-        # Imported here because the options are also checked by programs that never open a database.
-        from sqlalchemy import JSON, Column, DateTime, MetaData, Table, Text, create_engine
-
-        self.engine: Engine = create_engine(url)
-        Path(str(self.engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
-        self.events: Table = Table(
-            "events",
-            MetaData(),
-            # The primary key is what makes a second delivery of the same event harmless.
-            Column("id", Text, primary_key=True),
-            Column("type", Text, nullable=False, index=True),
-            Column("order_id", Text, index=True),
-            Column("published_at", DateTime(timezone=True)),
-            Column("routing_key", Text, nullable=False),
-            Column("app_id", Text),
-            Column("causation_id", Text),
-            Column("headers", JSON, nullable=False),
-            Column("body", Text, nullable=False),
-        )
-        self.events.metadata.create_all(self.engine)
-
-    def write(self, message: Message) -> bool:
-        """Write one event in a transaction of its own; False where it was there already."""
-        from sqlalchemy.dialects.sqlite import insert
-
-        published_at = None if message.timestamp is None else datetime.fromtimestamp(message.timestamp, UTC)
-        row = {
-            "id": message.id,
-            "type": message.type,
-            "order_id": message.correlation_id or None,
-            "published_at": published_at,
-            "routing_key": message.routing_key,
-            "app_id": message.app_id or None,
-            "causation_id": message.causation_id or None,
-            "headers": {name: str(value) for name, value in message.headers.items()},
-            "body": message.body.decode("utf-8", "backslashreplace"),
-        }
-        with self.engine.begin() as connection:
-            done = connection.execute(insert(self.events).values(row).on_conflict_do_nothing(index_elements=["id"]))
-        return done.rowcount == 1
+    order_id: Text | None
+    message_id: Text
+    message_type: Text
+    queue: Text
+    service: Text
+    instance: Text
+    attempt: Count
+    replays: Count
+    outcome: Literal["handled", "duplicate", "retried", "parked"]
+    error: Text | None
+    delay: Milliseconds | None
+    sent_at: Milliseconds | None
+    began_at: Milliseconds
+    ended_at: Milliseconds
+    redelivered: bool
+    replayed_at: Milliseconds | None
 
 
 @hookimpl
-def start(options: Options, context: Context) -> Journal:
-    """Open the database and make the table where it is not there yet."""
-    from sqlalchemy.exc import OperationalError
+def start(context: Context) -> Store:
+    """Open the database now, so that one that cannot be used parks no events."""
+    return context.store
 
+
+@hookimpl
+def handle(message: Message, store: MessageStore) -> None:
+    """Have one event or note written in the message's transaction."""
+    # Imported here because the options are also checked by programs that never open a database.
+    from runner.store.insert import insert_new
+    from runner.store.schema import attempts, events
+
+    is_note = message.type == ATTEMPT_TYPE
+    table, row = (attempts, note_row(message)) if is_note else (events, event_row(message))
+    store.transact(lambda connection: insert_new(connection, table, row))
+
+
+def event_row(message: Message) -> dict[str, Any]:
+    """The row of an event."""
+    return {
+        "id": storable(message.id),
+        "type": storable(message.type),
+        "order_id": storable(message.correlation_id) or None,
+        "published_at": published_at(message),
+        "exchange": storable(message.exchange),
+        "routing_key": storable(message.routing_key),
+        "app_id": storable(message.app_id) or None,
+        "causation_id": storable(message.causation_id) or None,
+        "content_type": storable(message.content_type) or None,
+        "headers": {storable(str(name)): plain(value) for name, value in message.headers.items()},
+        "body": storable(message.body.decode("utf-8", "backslashreplace")),
+    }
+
+
+def note_row(message: Message) -> dict[str, Any]:
+    """The row of a try; what is no note is rejected, since it will not become one."""
     try:
-        return Journal(options.url)
-    except (OperationalError, OSError) as error:
-        reason = getattr(error, "orig", None) or error
-        raise PluginError(f"services.{context.service}.options.url: cannot be opened, {reason}") from None
+        note = Note.model_validate(message.json())
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
+        raise Reject(f"message {message.id}: not a note of a try, {faults}") from None
+    return {"id": storable(message.id), **note.model_dump()}
 
 
-@hookimpl
-def handle(message: Message, resources: Journal) -> None:
-    """Write one event; a database that is away or locked is tried again."""
-    from sqlalchemy.exc import OperationalError
-
-    try:
-        resources.write(message)
-    except OperationalError as error:
-        raise Retry(f"the database did not take event {message.id}: {error.orig}") from None
+def published_at(message: Message) -> int:
+    """When the event was published, in milliseconds since the epoch; of one that does not say so, now."""
+    for name in (PUBLISHED_AT, SENT_AT):
+        value = message.headers.get(name)
+        if isinstance(value, int) and 0 <= value < 2**63:
+            return int(value)
+    return int(time.time() * 1000) if message.timestamp is None else message.timestamp * 1000
 
 
-@hookimpl
-def stop(resources: Journal) -> None:
-    """Close the database."""
-    resources.engine.dispose()
+def plain(value: object) -> Any:
+    """A header's value as JSON has it; what JSON has no type for becomes text."""
+    if isinstance(value, Mapping):
+        return {storable(str(name)): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, bytes | bytearray):
+        return storable(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float) else storable(str(value))

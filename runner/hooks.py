@@ -45,7 +45,7 @@ class Context(Protocol):
         open longer than the confirm timeout (5 s).
         """
 
-    #: The plugins of all services in config.yaml, such as ``audit``.
+    #: ``audit``, where it is the plugin of a service in config.yaml; told only to services that consume nothing.
     plugins: frozenset[str]
 
     @property

@@ -26,6 +26,8 @@ ORIGIN_EXCHANGE = "x-origin-exchange"
 ORIGIN_KEY = "x-origin-routing-key"
 #: When it was sent, in milliseconds since the epoch, since AMQP's own timestamp counts seconds.
 SENT_AT = "x-sent-at"
+#: In a copy, such as one that is tried again: when the event itself was published, in milliseconds too.
+PUBLISHED_AT = "x-published-at"
 #: How often it was replayed from its dead-letter queue, and when for the last time, in milliseconds since the epoch.
 REPLAYS = "x-replays"
 REPLAYED_AT = "x-replayed-at"

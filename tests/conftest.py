@@ -40,7 +40,7 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """One PostgreSQL for all tests of this process."""
+    """One PostgreSQL for all tests of this process; a test that stops its server makes its own."""
     server = Postgres()
     yield server
     server.close()

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from runner import BrokerError, Context, Event
 from runner.messages import decode_json
 
+from .history import Histories
 from .openapi import describe
 from .order import Order, created_event, order_id_for
 from .problem import CONTENT_TYPE, Problem, invalid_order, unavailable
@@ -40,6 +41,7 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
     own_name = f"[{options.host}]" if ":" in options.host else options.host
     allowed_hosts = {name.lower() for name in (*options.allowed_hosts, own_name)}
     log = context.log
+    histories = Histories(context, options.threads)
 
     @app.before_request
     def check_host() -> None:
@@ -72,8 +74,7 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
 
     @app.get("/orders/<order_id>")
     def show_order(order_id: str) -> Response:
-        detail = "this service keeps no orders: it publishes them; follow an order by its id in the logs"
-        raise Problem(404, detail)
+        return _json(histories.show(order_id), headers={"Cache-Control": "no-store"})
 
     @app.get("/healthz")
     def is_alive() -> Response:

@@ -85,14 +85,78 @@ READY = {
     },
 }
 
+HISTORY = {
+    "type": "object",
+    "required": ["order_id", "status", "history"],
+    "additionalProperties": False,
+    "properties": {
+        "order_id": {"type": "string"},
+        "status": {
+            "enum": ["accepted", "paid", "declined", "failed"],
+            "description": "accepted: not decided yet; paid, declined: the latest decision; failed: not decided, and a "
+            "message of the order is parked in a dead-letter queue",
+        },
+        "history": {
+            "type": "array",
+            "description": "What happened, each thing after what caused it. Of a try there are also its numbers.",
+            "items": {
+                "type": "object",
+                "required": ["at", "kind", "what", "type"],
+                "properties": {
+                    "at": {"type": "string", "format": "date-time"},
+                    "kind": {"enum": ["published", "handled", "duplicate", "retried", "parked", "replayed"]},
+                    "what": {"type": "string", "description": "In words"},
+                    "type": {"type": "string", "description": "The type of the event"},
+                    "event_id": {"type": "string"},
+                    "message_id": {"type": "string"},
+                    "causation_id": {"type": ["string", "null"]},
+                    "service": {"type": ["string", "null"]},
+                    "instance": {"type": "string"},
+                    "exchange": {"type": "string"},
+                    "routing_key": {"type": "string"},
+                    "queue": {"type": "string"},
+                    "attempt": {"type": "integer", "minimum": 0},
+                    "replays": {"type": "integer", "minimum": 1},
+                    "redelivered": {"type": "boolean"},
+                    "waited": {"type": ["number", "null"], "description": "Seconds in the queue"},
+                    "took": {"type": "number", "description": "Seconds in the handler"},
+                    "error": {"type": "string"},
+                    "again_in": {"type": "number", "description": "Seconds until the next try"},
+                },
+            },
+        },
+    },
+    "examples": [
+        {
+            "order_id": EXAMPLE_ID,
+            "status": "accepted",
+            "history": [
+                {
+                    "at": "2026-11-25T18:20:01.123Z",
+                    "kind": "published",
+                    "what": "order.created published by order_api",
+                    "type": "order.created",
+                    "event_id": EXAMPLE_ID,
+                    "service": "order_api",
+                    "exchange": "orders.topic",
+                    "routing_key": "order.created",
+                    "causation_id": None,
+                }
+            ],
+        }
+    ],
+}
+
 RESPONSES = {
     "BadRequest": "Not usable JSON, not an object, an unusable Idempotency-Key, or a Host not answered for",
-    "NotFound": "No such URL, or an order: this service publishes orders and keeps none",
+    "NotFound": "No such URL, or an order that is not known here, or not yet",
     "LengthRequired": "No Content-Length; Transfer-Encoding is not supported",
     "TooLarge": "The body is longer than 64 KiB",
     "WrongType": "The body is not application/json, or it is encoded",
     "InvalidOrder": "Each field that is wrong is named in `errors`; or an Idempotency-Key came with another order",
     "HeadersTooLarge": "The headers are longer than 16 KiB",
+    "AuditOff": "Nobody writes down what becomes of orders: the service audit is not configured",
+    "StoreUnavailable": "The database does not answer for now",
     "BrokerUnavailable": "The broker did not confirm: away, blocked, no queue is bound, refused, or too slow; "
     "or the database did not commit. "
     "With an Idempotency-Key it is safe to send the order again",
@@ -104,7 +168,7 @@ def _response(name: str, description: str) -> dict[str, Any]:
         "description": description,
         "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    if name == "BrokerUnavailable":
+    if name in ("BrokerUnavailable", "StoreUnavailable"):
         response["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
     return response
 
@@ -157,9 +221,15 @@ def describe() -> dict[str, Any]:
         "responses": {"202": accepted, **refusals},
     }
     show = {
-        "summary": "Not kept here: answers 404 for every order",
+        "summary": "Show what became of an order, where the service audit writes it down",
         "parameters": [{"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}],
-        "responses": _refusals(_400="BadRequest", _404="NotFound"),
+        "responses": {
+            "200": {
+                "description": "What is known by now; the same as `python -m runner order show --json` tells",
+                "content": {JSON: {"schema": {"$ref": "#/components/schemas/History"}}},
+            },
+            **_refusals(_400="BadRequest", _404="NotFound", _501="AuditOff", _503="StoreUnavailable"),
+        },
     }
     return {
         "openapi": "3.1.0",
@@ -173,7 +243,7 @@ def describe() -> dict[str, Any]:
             "/": _get("Where to go from here", {"type": "object"}),
         },
         "components": {
-            "schemas": {"Order": ORDER, "Accepted": ACCEPTED, "Problem": PROBLEM},
+            "schemas": {"Order": ORDER, "Accepted": ACCEPTED, "History": HISTORY, "Problem": PROBLEM},
             "responses": {name: _response(name, text) for name, text in RESPONSES.items()},
         },
     }

@@ -19,9 +19,10 @@ RETRY_AFTER_SECONDS = 2
 #: After a lost confirm the broker may have the order all the same: only the key makes another try safe.
 TRY_AGAIN = "try again, with the same Idempotency-Key if the order had one"
 
+RESPONSES = "/openapi.json#/components/responses/"
 TYPES = {
-    HTTPStatus.UNPROCESSABLE_ENTITY: "/openapi.json#/components/responses/InvalidOrder",
-    HTTPStatus.SERVICE_UNAVAILABLE: "/openapi.json#/components/responses/BrokerUnavailable",
+    HTTPStatus.UNPROCESSABLE_ENTITY: f"{RESPONSES}InvalidOrder",
+    HTTPStatus.SERVICE_UNAVAILABLE: f"{RESPONSES}BrokerUnavailable",
 }
 
 
@@ -35,17 +36,20 @@ class Problem(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
+        response: str | None = None,
     ) -> None:
+        """``response`` names the description in openapi.py, where the status alone does not say which."""
         super().__init__(detail)
         self.status = HTTPStatus(status)
         self.detail = detail
         self.headers = dict(headers or {})
         self.errors = errors or []
+        self.type = f"{RESPONSES}{response}" if response else TYPES.get(self.status, "about:blank")
 
     def body(self) -> bytes:
         """The problem as JSON; ASCII only, since a caller's lone surrogates have no UTF-8."""
         members: dict[str, Any] = {
-            "type": TYPES.get(self.status, "about:blank"),
+            "type": self.type,
             "title": self.status.phrase,
             "status": self.status.value,
             "detail": self.detail,

@@ -14,8 +14,8 @@ from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 
 EPILOG = """
 Exit codes: 0 done, or stopped as asked; 1 it could not be done, a service gave up, or lint found something; 2 wrong
-command line, or changes of plan; 3 something is left to replace or retire; 75 the broker is away; 78 wrong
-configuration, plugin or topology. --project stands before the command.
+command line, or changes of plan; 3 something is left to replace or retire; 74 the database is away; 75 the
+broker is away; 78 wrong configuration, plugin, topology or database. --project stands before the command.
 """
 
 #: The commands; none waits for the imports of another.
@@ -23,10 +23,12 @@ LAZY = {
     "apply": "runner.cli.plan:apply",
     "check": "runner.cli.check:check",
     "down": "runner.cli.control:down",
+    "events": "runner.cli.events:events",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
     "lint": "runner.cli.lint:lint",
     "logs": "runner.cli.control:logs",
+    "order": "runner.cli.order:order",
     "plan": "runner.cli.plan:plan",
     "reload": "runner.cli.control:reload",
     "render": "runner.cli.render:render",

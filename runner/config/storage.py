@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictStr, WithJsonSchema
 
+from runner.config.keeping import DEFAULT_URL
 from runner.config.supervision import AtLeastASecond
 from runner.config.topology import Part
 from runner.config.value import Unshown
@@ -33,7 +34,7 @@ class Store(Part):
     """The database of services that keep something; no file is made before one does."""
 
     url: Annotated[StrictStr, AfterValidator(_check_url)] = Field(
-        "sqlite:///var/fastcommerce.db", description="sqlite:///PATH, or postgresql://user:password@host:port/database."
+        DEFAULT_URL, description="sqlite:///PATH, or postgresql://user:password@host:port/database."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
 from runner.errors import StoreAway, StoreError
-from runner.store.schema import REVISION
+from runner.store.revision import REVISION
 
 #: Seconds to wait for a lock that somebody else holds, and for a server to answer.
 LOCK_TIMEOUT = 5.0
@@ -62,8 +63,12 @@ def is_passing(error: BaseException) -> bool:
     """Whether a database error says nothing of the statement: it is away, locked, or has no room for now."""
     if isinstance(error, TimeoutError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
-    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too.
-    return isinstance(error, OperationalError | InterfaceError) and "syntax error" not in str(error.orig)
+    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too. To SQLite's, so is
+    # a table that does not exist; the lowest byte of its code says which kind it is (SQLite: "Result and Error Codes").
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, OperationalError | InterfaceError) and (
+        code is None or code & 0xFF != sqlite3.SQLITE_ERROR
+    )
 
 
 def reason_of(error: BaseException) -> str:
@@ -105,13 +110,13 @@ def _bring_up_to_date(engine: Engine, url: URL) -> None:
     if found == REVISION:
         return
     with _migrating(engine, url) as connection:
+        # Its progress, and that of its own plugins, is nobody's news.
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         # Imported only now, because nearly every start finds the schema as it should be.
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
 
-        # What it says of itself is nobody's business in a service's log.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -156,7 +161,9 @@ def _revision_on(connection: Connection) -> str | None:
 
 @contextmanager
 def _explained(url: URL) -> Iterator[None]:
-    where = f"store.url: {url.render_as_string(hide_password=True)}"
+    # As its user wrote it, without the driver.
+    shown = url.set(drivername=url.get_backend_name())
+    where = f"store.url: {shown.render_as_string(hide_password=True)}"
     try:
         yield
     except (SQLAlchemyError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The tables. A change here needs a migration beside it, in ``migrations/versions``, and ``REVISION`` to name it."""
+"""The tables. A change here needs a migration in ``migrations/versions``, and its name in ``revision.py``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from sqlalchemy import (
     Text,
     text,
 )
-
-#: The migration that these tables are the result of.
-REVISION = "0001"
 
 metadata = MetaData()
 #: SQLite counts in its own integers only.

@@ -8,7 +8,17 @@ import time
 from typing import Any
 
 from runner.logs import traceback_of
-from runner.messages import ATTEMPT, CAUSATION, ORIGIN_EXCHANGE, ORIGIN_KEY, Event, Message, Reject
+from runner.messages import (
+    ATTEMPT,
+    CAUSATION,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    PUBLISHED_AT,
+    SENT_AT,
+    Event,
+    Message,
+    Reject,
+)
 from runner.topology.model import Ladder
 from runner.worker.crash import Crashed
 
@@ -33,6 +43,9 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
         name: value for name, value in message.headers.items() if not str(name).startswith(_BROKER_HEADERS)
     }
     headers.setdefault("x-first-error", text)
+    if isinstance(message.headers.get(SENT_AT), int):
+        # The copy is sent at another time, while the event stays as old as it is.
+        headers.setdefault(PUBLISHED_AT, message.headers[SENT_AT])
     headers |= {
         "x-last-error": text,
         "x-origin-queue": message.queue,

@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.config.keeping import AUDIT
 from runner.config.project import Project
-from runner.config.settings import event_type
+from runner.config.settings import Service, event_type
 from runner.topology.model import Ladder, Objects
+
+#: The plugins whose presence others ask about.
+ASKED_FOR = frozenset({AUDIT})
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class WorkerSpec:
     #: Where notes of each try go, empty for nowhere; how many workers a message may kill.
     trace: str = ""
     max_crashes: int = 3
-    #: The plugins of all services in config.yaml.
+    #: Of ASKED_FOR those that are plugins of services in config.yaml, for a service with a loop of its own.
     plugins: tuple[str, ...] = ()
     #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
     handler_timeout: float = 0.0
@@ -85,12 +89,24 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         options=settings.options,
         store=project.config.store.url,
         inbox=None if settings.inbox is None else settings.inbox.keep,
-        # Notes about who reads the notes would never end.
-        trace="" if project.config.trace in settings.consumes else project.config.trace or "",
+        trace=_trace(project, settings),
         max_crashes=settings.max_crashes,
-        plugins=tuple(sorted(one.plugin or name for name, one in project.config.services.items())),
+        plugins=_plugins(project, settings),
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
         log_format=log_format,
     )
+
+
+def _trace(project: Project, settings: Service) -> str:
+    # Notes about who reads the notes would never end.
+    is_noted = bool(settings.consumes) and project.config.trace not in settings.consumes
+    return project.config.trace or "" if is_noted else ""
+
+
+def _plugins(project: Project, settings: Service) -> tuple[str, ...]:
+    # Who only consumes does not ask, and is not started anew because another service came or went.
+    if settings.consumes:
+        return ()
+    return tuple(sorted({one.plugin or name for name, one in project.config.services.items()} & ASKED_FOR))

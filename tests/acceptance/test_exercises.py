@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-import sqlite3
+import urllib.request
 from typing import Any
 
 import pytest
@@ -91,18 +92,36 @@ def test_exercises_4_and_5_every_event_is_one_row_however_often_it_is_sent(
     (order,) = {answer["order_id"] for answer in answers}
     runner.wait_for(f"order {order}: charging", count=posts)
 
-    def rows() -> list[Any]:
-        database = sqlite3.connect(project.folder / "var" / "audit.db")
-        try:
-            return database.execute(
-                "select type, id, causation_id from events where order_id = ? order by type", (order,)
-            ).fetchall()
-        finally:
-            database.close()
+    def story() -> Any:
+        command = project.run("events", "--order", order, "--json")
+        command.process.wait(30)
+        command.stop()
+        found = json.loads(command.output)["events"] if command.process.returncode == 0 else []
+        return found if len(found) == 2 else None
 
-    found = wait_until(lambda: len(rows()) == 2 and rows(), 15)
-    assert found[0][0] == "order.created"
-    assert found[1][0] in ("payment.success", "payment.failed")
-    assert found[1][2] == found[0][1]
+    created, decided = wait_until(story, 15)
+    assert created["type"] == "order.created"
+    assert decided["type"] in ("payment.success", "payment.failed")
+    assert decided["causation_id"] == created["id"]
     runner.wait_for(f"We have your order {order}", count=posts)
+    assert runner.stop() == 0
+
+
+def test_exercise_4_an_order_is_told_of_by_the_beginning_of_its_id_and_by_the_api(
+    project: Project, vhost: Vhost
+) -> None:
+    apply(project, 4)
+    runner = project.run(url=vhost.url)
+    order = project.first_order()
+    runner.wait_for(f"order {order}: charging")
+
+    def told() -> str:
+        command = project.run("order", "show", order[:8])
+        command.process.wait(30)
+        command.stop()
+        return command.output if "payment" in command.output else ""
+
+    assert f"order {order}: " in wait_until(told, 15)
+    with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/orders/{order}", timeout=10) as response:
+        assert json.loads(response.read())["order_id"] == order
     assert runner.stop() == 0

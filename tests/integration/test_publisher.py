@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,8 +87,9 @@ def test_a_published_event_is_persistent_and_says_what_it_is(connect: Callable[.
     (message,) = vhost.messages("all")
     properties = message["properties"]
     assert message["payload"] == '{"a":1}'
-    assert properties.pop("timestamp") > 1_700_000_000
-    assert time.time() * 1000 - properties["headers"].pop("x-sent-at") < 60_000
+    timestamp = properties.pop("timestamp")
+    assert timestamp > 1_700_000_000
+    assert properties["headers"].pop("x-sent-at") // 1000 == timestamp
     assert properties == {
         "type": "order.created",
         "message_id": "the-id",

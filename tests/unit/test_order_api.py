@@ -296,9 +296,14 @@ def test_readiness_says_what_the_broker_lacks(client, context):
     assert refusal(client.get("/readyz"), 503, path="/readyz", method="get")["detail"] == "memory alarm"
 
 
-def test_an_order_cannot_be_read_back_and_the_answer_says_why(client):
-    problem = refusal(client.get(f"/orders/{uuid.uuid4()}"), 404, path="/orders/{order_id}", method="get")
-    assert "keeps no orders" in problem["detail"]
+def show(client, order_id) -> Any:
+    return client.get(f"/orders/{order_id}")
+
+
+def test_without_audit_an_order_cannot_be_read_back_and_the_answer_says_how_it_could(client):
+    problem = refusal(show(client, uuid.uuid4()), 501, path="/orders/{order_id}", method="get")
+    assert problem["type"].endswith("/AuditOff")
+    assert "trace: audit.events" in problem["detail"]
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/orders/", "/orders//x", "/static/x", "/%ff", "/orders/a/b"])

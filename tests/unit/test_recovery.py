@@ -47,6 +47,13 @@ def test_what_is_rejected_is_parked_at_once(error: Exception) -> None:
     assert recovered(message(), LADDER, error, "payment").routing_key == "q.dlq"
 
 
+def test_a_copy_says_when_its_event_was_published_and_not_the_copy_before_it() -> None:
+    first = recovered(message(headers={"x-sent-at": 1000}), LADDER, Retry("later"), "payment")
+    assert first.headers["x-published-at"] == 1000
+    second = recovered(message(headers={**first.headers, "x-sent-at": 2000}), LADDER, Retry("later"), "payment")
+    assert second.headers["x-published-at"] == 1000
+
+
 def test_without_a_ladder_the_first_failure_parks() -> None:
     assert delay_before(message(), NO_RETRY, Retry("later")) is None
 

@@ -1,0 +1,61 @@
+"""What a command that only looks into the database needs to know of config.yaml, read without pydantic.
+
+The full check takes longer than all the rest of such a command; it is made where anything is not as it mostly is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.config.document import Document
+
+DEFAULT_URL = "sqlite:///var/fastcommerce.db"
+#: The plugin that writes down what happens.
+AUDIT = "audit"
+
+_PLAIN_URL = re.compile(r"sqlite:///[^?#]+|postgresql://[^/?#\s]*/[^/?#\s]+")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where the database is, and whether anything is written down there."""
+
+    url: str
+    is_audited: bool
+    is_traced: bool
+
+
+def read_keeping(folder: Path) -> Keeping:
+    """Read it from the ``config.yaml`` of ``folder``. Raises ConfigError with every fault of the project."""
+    return _quickly(folder) or _thoroughly(folder)
+
+
+def _quickly(folder: Path) -> Keeping | None:
+    try:
+        document = Document("config.yaml", (folder / "config.yaml").read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    services, url = document.data.get("services", {}), document.at(("store", "url"))
+    store = document.data.get("store", {})
+    is_usual = isinstance(store, dict) and set(store) <= {"url"} and isinstance(services, dict)
+    if document.faults or not is_usual or not all(isinstance(one, dict) for one in services.values()):
+        return None
+    if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
+        return None
+    return _found(url or DEFAULT_URL, services, document.data.get("trace"))
+
+
+def _thoroughly(folder: Path) -> Keeping:
+    from runner.config.project import load_project
+
+    config = load_project(folder).config
+    services = {name: {"plugin": one.plugin} for name, one in config.services.items()}
+    return _found(config.store.url, services, config.trace)
+
+
+def _found(url: str, services: dict[str, Any], trace: object) -> Keeping:
+    plugins = {one.get("plugin") or name for name, one in services.items()}
+    return Keeping(url, AUDIT in plugins, trace is not None)

@@ -1,0 +1,219 @@
+"""What an order went through, told afterwards: by a command, by the API, and by neither if audit is off."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from plugins.order_api.order import Order, order_id_for
+from plugins.payment import Gateway
+from plugins.payment import Options as PaymentOptions
+from runner.messages import decode_json
+from runner.store.database import open_database
+from runner.store.schema import attempts, events
+from tests.audited import turn_on
+from tests.postgres import Postgres
+from tests.rabbit import Vhost, wait_until
+from tests.running import ALICE, Project
+
+RATE = 0.5
+
+
+def orders_that_time_out(*times: bool) -> Iterator[str]:
+    """Keys of orders whose tries time out, or not, in just this order."""
+    gateway = Gateway(PaymentOptions(timeout_rate=RATE), logging.getLogger())
+    order = Order.model_validate(decode_json(json.dumps(ALICE).encode()))
+    for number in count():
+        id = order_id_for(f"key-{number}", order)
+        if all((gateway._draw("timeout", id, one + 1) < RATE) is value for one, value in enumerate(times)):
+            yield f"key-{number}"
+
+
+def place(project: Project, key: str) -> str:
+    def accepted() -> str | None:
+        status, body = project.post(None, 10, **{"Idempotency-Key": key})
+        return str(body["order_id"]) if status == 202 else None
+
+    return str(wait_until(accepted, 30, "the order is accepted"))
+
+
+def asked(project: Project, order: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/orders/{order}", timeout=10) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def shown(project: Project, *arguments: str) -> str:
+    command = project.run("order", "show", *arguments)
+    assert command.process.wait(30) == 0, command.output
+    command.stop()
+    return command.output
+
+
+def complete(project: Project, order: str, entries: int) -> Any:
+    """The story, once nothing more is to come."""
+
+    def found() -> Any:
+        status, body = asked(project, order)
+        return body if status == 200 and len(body["history"]) >= entries else None
+
+    return wait_until(found, 30, f"a story of {entries} entries")
+
+
+def tries(story: Any, service: str) -> list[tuple[str, int]]:
+    return [
+        (one["kind"], one["attempt"]) for one in story["history"] if one.get("attempt") and one["service"] == service
+    ]
+
+
+@pytest.fixture
+def slow_payment(project: Project, database: str) -> Project:
+    turn_on(project, database)
+    topology = project.topology()
+    topology["queues"]["payment.order.created"]["retry"] = ["100ms", "200ms"]
+    project.set_topology(topology)
+    project.options("payment", timeout_rate=RATE, failure_rate=0.0)
+    return project
+
+
+def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: Project, vhost: Vhost) -> None:
+    project = slow_payment
+    runner = project.run(url=vhost.url)
+    retried = place(project, next(orders_that_time_out(True, False)))
+    parked = place(project, next(orders_that_time_out(True, True, True)))
+
+    # Made, told of, tried, paid, told of; and made, told of, tried three times.
+    story, failed = complete(project, retried, 6), complete(project, parked, 5)
+    assert story["status"] == "paid"
+    assert tries(story, "payment") == [("retried", 1), ("handled", 2)]
+    kinds = [(one["kind"], one["type"], one["service"]) for one in story["history"]]
+    assert kinds[0] == ("published", "order.created", "order_api")
+    paid = ("published", "payment.success", "payment")
+    assert kinds[kinds.index(paid) - 1] == ("handled", "order.created", "payment")
+    assert kinds[-1] == ("handled", "payment.success", "notification")
+    second = next(one for one in story["history"] if one.get("attempt") == 2)
+    assert 0.1 <= second["waited"] < 10
+    assert 0.04 <= second["took"] < 5
+
+    assert failed["status"] == "failed"
+    assert tries(failed, "payment") == [("retried", 1), ("retried", 2), ("parked", 3)]
+    assert "gateway timed out on attempt 3" in failed["history"][-1]["error"]
+
+    for order, answer in ((retried, story), (parked, failed)):
+        told = json.loads(shown(project, order, "--json"))
+        assert {name: told[name] for name in answer} == answer
+        text = shown(project, order[:13])
+        places = [text.index(one["what"]) for one in answer["history"]]
+        assert places == sorted(places)
+    assert "still parked: order.created of payment.order.created" in shown(project, parked)
+    assert runner.stop() == 0
+    # Also while nothing runs.
+    assert json.loads(shown(project, retried, "--json"))["status"] == "paid"
+
+
+def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: Project, vhost: Vhost) -> None:
+    project = slow_payment
+    runner = project.run(url=vhost.url)
+    order = place(project, next(orders_that_time_out(True, True, True)))
+    complete(project, order, 5)
+    (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 20)
+    now = int(time.time() * 1000)
+    headers = {"x-replays": 1, "x-replayed-at": now, "x-sent-at": now, "x-attempt": 1}
+    copy = {
+        "routing_key": "payment.order.created",
+        "payload": parked["payload"],
+        "payload_encoding": "string",
+        "properties": {**parked["properties"], "headers": headers},
+    }
+    project.options("payment", timeout_rate=0.0, failure_rate=0.0)
+    reloaded = project.run("reload", url=vhost.url)
+    assert reloaded.process.wait(30) == 0
+    vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", copy)
+    story = complete(project, order, 9)
+    assert story["status"] == "paid"
+    payment = [one for one in story["history"] if one.get("queue") == "payment.order.created"]
+    assert [one["kind"] for one in payment] == ["retried", "retried", "parked", "replayed", "handled"]
+    assert payment[3]["what"] == "order.created replayed to payment.order.created"
+    assert "parked" not in shown(project, order).splitlines()[-2]
+    assert runner.stop() == 0
+
+
+def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost, database: str) -> None:
+    project = slow_payment
+    runner = project.run(url=vhost.url)
+    key = next(orders_that_time_out(False))
+    order = place(project, key)
+    assert place(project, key) == order
+    complete(project, order, 5)
+    copies = [
+        {"type": "order.twice", "message_id": "same", "correlation_id": order},
+        {"type": "order.twice", "message_id": "same", "correlation_id": order},
+        {"type": "order.last", "message_id": "last", "correlation_id": order},
+    ]
+    for properties in copies:
+        message = {"routing_key": "x", "payload": "{}", "payload_encoding": "string", "properties": properties}
+        path = f"/exchanges/{vhost.name}/orders.topic/publish"
+        assert vhost.rabbit.api("POST", path, message)["routed"]
+    runner.wait_for(f"order {order}: charging", count=2)
+    complete(project, order, 7)
+    # The notes of the second delivery may come last.
+    wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")
+    assert runner.stop() == 0
+    engine = open_database(database, project.folder)
+    with engine.connect() as connection:
+        of_order = select(events.c.type).where(events.c.order_id == order).order_by(events.c.type)
+        assert [*connection.scalars(of_order)] == ["order.created", "order.last", "order.twice", "payment.success"]
+        tried = select(func.count()).select_from(attempts).where(attempts.c.order_id == order)
+        assert connection.scalar(tried) == 3
+    engine.dispose()
+
+
+def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment: Project, vhost: Vhost) -> None:
+    project = slow_payment
+    runner = project.run(url=vhost.url)
+    runner.pid_of("audit.1")
+    note = {"type": "runner.attempt", "message_id": "n1"}
+    message = {"routing_key": "audit.events", "payload": "{}", "payload_encoding": "string", "properties": note}
+    assert vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", message)["routed"]
+    runner.wait_for("attempt 1 of 4 failed, message n1: not a note of a try, order_id: .*: parked in audit.events.dlq")
+    complete(project, place(project, next(orders_that_time_out(False))), 5)
+    assert runner.stop() == 0
+
+
+def test_without_audit_the_api_says_how_to_turn_it_on(project: Project, vhost: Vhost) -> None:
+    runner = project.run(url=vhost.url)
+    status, problem = asked(project, project.first_order())
+    assert status == 501
+    assert "audit is off" in problem["detail"]
+    assert not (project.folder / "var" / "fastcommerce.db").exists()
+    assert runner.stop() == 0
+
+
+def test_a_database_that_goes_away_is_a_503_and_comes_back(project: Project, vhost: Vhost) -> None:
+    server = Postgres()
+    try:
+        turn_on(project, server.make_database("shop"))
+        runner = project.run(url=vhost.url)
+        order = project.first_order()
+        complete(project, order, 5)
+        server.stop()
+        status, problem = asked(project, order)
+        assert status == 503
+        assert "away" in problem["detail"]
+        server.start()
+        wait_until(lambda: asked(project, order)[0] == 200, 20, "the database is back")
+        assert runner.stop() == 0
+    finally:
+        server.close()

@@ -1,0 +1,68 @@
+"""A database as audit leaves it behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Engine, insert
+
+from runner.store.schema import attempts, events
+from tests.running import Project
+
+T0 = 1_700_000_000_000
+
+
+def turn_on(project: Project, url: str | None = None) -> None:
+    """Audit and traces, as docs/audit.md says."""
+    topology, config = project.topology(), project.config()
+    bound = {"orders.topic": ["#"], "payments.topic": ["#"]}
+    topology["queues"]["audit.events"] = {"bind": bound, "retry": ["1s", "5s", "30s"]}
+    config["trace"] = "audit.events"
+    config["services"]["audit"] = {"consumes": ["audit.events"]}
+    if url is not None:
+        config["store"] = {"url": url}
+    project.set_topology(topology)
+    project.set_config(config)
+
+
+def fill(engine: Engine, orders: Sequence[str], distance: int = 50) -> None:
+    """Orders that were parked, replayed and paid; each ``distance`` ms after the one before."""
+    with engine.begin() as connection:
+        connection.execute(insert(events), [row for n, one in enumerate(orders) for row in _events(one, n * distance)])
+        connection.execute(insert(attempts), [row for n, one in enumerate(orders) for row in _tries(one, n * distance)])
+
+
+def _events(order: str, at: int) -> list[dict[str, Any]]:
+    about = {"order_id": order, "content_type": "application/json", "headers": {"x-sent-at": T0 + at}}
+    body = f'{{"order_id":"{order}","amount":"149.99"}}'
+    made = {"type": "order.created", "exchange": "orders.topic", "routing_key": "order.created", "app_id": "order_api"}
+    paid = {"type": "payment.success", "exchange": "payments.topic", "routing_key": "payment.success"}
+    return [
+        {**about, **made, "id": f"{order}-c", "published_at": T0 + at, "causation_id": None, "body": body},
+        {
+            **about, **paid, "id": f"{order}-p", "published_at": T0 + at + 5050, "causation_id": f"{order}-c",
+            "app_id": "payment", "body": body,
+        },
+    ]  # fmt: skip
+
+
+def _tries(order: str, at: int) -> list[dict[str, Any]]:
+    about = {
+        "order_id": order, "message_id": f"{order}-c", "message_type": "order.created", "redelivered": False,
+        "queue": "payment.order.created", "service": "payment", "instance": "payment.1", "replayed_at": None,
+        "error": None, "delay": None, "replays": 0,
+    }  # fmt: skip
+
+    def times(sent: int, began: int) -> dict[str, int]:
+        return {"sent_at": T0 + at + sent, "began_at": T0 + at + began, "ended_at": T0 + at + began + 50}
+
+    timed_out = {"error": "gateway timed out"}
+    return [
+        {**about, **timed_out, **times(0, 5), "id": f"{order}-1", "attempt": 1, "outcome": "retried", "delay": 1000},
+        {**about, **timed_out, **times(55, 1060), "id": f"{order}-2", "attempt": 2, "outcome": "parked"},
+        {
+            **about, **times(4990, 5000), "id": f"{order}-3", "attempt": 1, "outcome": "handled", "replays": 1,
+            "replayed_at": T0 + at + 4990,
+        },
+    ]  # fmt: skip

@@ -1,0 +1,174 @@
+"""``events`` and ``order show``, of databases that tests fill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from runner.store.database import open_database
+from tests.audited import fill, turn_on
+from tests.running import Project, Runner
+
+#: Seconds that a look at one order may take, the start of the process included.
+MOST = 0.3
+ORDERS = ["aaaa1111", "aaaa2222", "bbbb1111"]
+
+
+def run(project: Project, *command: str, code: int = 0) -> Runner:
+    runner = project.run(*command)
+    assert runner.process.wait(30) == code, runner.output
+    runner.stop()
+    return runner
+
+
+@pytest.fixture
+def filled(project: Project, database: str) -> Callable[..., Runner]:
+    turn_on(project, database)
+    engine = open_database(database, project.folder)
+    fill(engine, ORDERS)
+    engine.dispose()
+    return lambda *command, **more: run(project, *command, **more)
+
+
+def listed(runner: Runner) -> Any:
+    return json.loads(runner.output)
+
+
+def test_the_latest_events_come_last_and_what_is_left_out_is_said(filled) -> None:
+    found = filled("events", "--limit", "2")
+    assert found.lines[0] == "older ones are left out; --limit 4 shows more"
+    assert [line.split()[2:5] for line in found.lines[2:]] == [
+        ["payment.success", "aaaa2222", "payment"],
+        ["payment.success", "bbbb1111", "payment"],
+    ]
+    assert "left out" not in filled("events", "--limit", "6").output
+
+
+def test_as_json_events_hold_everything_and_more_says_whether_there_are_others(filled) -> None:
+    found = listed(filled("events", "--order", "bb", "--json"))
+    assert found["more"] is False
+    first, second = found["events"]
+    assert (first["type"], first["order_id"], first["id"]) == ("order.created", "bbbb1111", "bbbb1111-c")
+    assert first["published_at"] == "2023-11-14T22:13:20.100Z"
+    assert first["headers"] == {"x-sent-at": 1_700_000_000_100}
+    assert json.loads(first["body"])["amount"] == "149.99"
+    assert second["causation_id"] == first["id"]
+    assert listed(filled("events", "--json", "--limit", "1"))["more"] is True
+
+
+def test_events_are_chosen_by_order_type_and_age(filled) -> None:
+    found = listed(filled("events", "--json", "--type", "order.created", "--order", "aaaa1"))["events"]
+    assert [one["id"] for one in found] == ["aaaa1111-c"]
+    assert len(listed(filled("events", "--json", "--type", "order.created"))["events"]) == 3
+    assert filled("events", "--since", "1h").output == "no such events"
+    assert len(listed(filled("events", "--since", "9999d", "--json"))["events"]) == 6
+
+
+def test_times_and_texts_that_no_database_takes_are_no_crash(filled) -> None:
+    assert len(listed(filled("events", "--json", "--since", "99999999999999999d"))["events"]) == 6
+    assert "not a type" in filled("events", "--type", os.fsdecode(b"\xff"), code=2).output
+    assert "no such order here" in filled("events", "--order", os.fsdecode(b"\xff"), code=1).output
+
+
+def test_a_look_imports_nothing_that_it_has_not_the_time_for(project: Project) -> None:
+    turn_on(project)
+    engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
+    fill(engine, ORDERS)
+    engine.dispose()
+    source = """
+import sys
+from runner.cli.command import main
+main(sys.argv[1:], standalone_mode=False)
+print(sorted({"sqlalchemy", "pydantic", "alembic", "pika", "flask", "psycopg"} & sys.modules.keys()))
+"""
+    for arguments in (["events", "--order", "aaaa1"], ["order", "show", "bbbb"]):
+        command = [sys.executable, "-c", source, *arguments]
+        found = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
+        assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_that_is_no_database_is_refused_in_words(project: Project) -> None:
+    (project.folder / "var").mkdir()
+    (project.folder / "var" / "fastcommerce.db").write_text("no database " * 500)
+    found = run(project, "events", code=78).output
+    assert found.startswith("store.url: sqlite:///")
+    assert "cannot be used, file is not a database" in found
+
+
+@pytest.mark.parametrize("since", ["1", "1w", "-1h", ""])
+def test_a_time_that_is_none_is_a_wrong_command_line(project: Project, since: str) -> None:
+    runner = run(project, "events", "--since", since, code=2)
+    assert "allowed: a number and its unit" in runner.output
+
+
+def test_a_story_is_told_of_as_much_of_an_id_as_no_other_begins_with(filled) -> None:
+    found = filled("order", "show", "aaaa1")
+    assert found.lines[0] == "order aaaa1111: paid"
+    assert [line.split(" s  ")[1] for line in found.lines[2:-1]] == [
+        "order.created published by order_api",
+        "payment failed at order.created on payment.1, attempt 1, waited 5 ms, took 50 ms: gateway timed out;"
+        " again in 1 s",
+        "payment gave up order.created on payment.1, attempt 2, waited 1.00 s, took 50 ms: gateway timed out;"
+        " parked in the dead-letter queue of payment.order.created",
+        "order.created replayed to payment.order.created",
+        "payment handled order.created on payment.1, attempt 1, waited 10 ms, took 50 ms",
+        "payment.success published by payment",
+    ]
+    assert found.lines[-1] == (
+        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next try), 0.15 s in handlers"
+    )
+    assert listed(filled("order", "show", "aaaa1111", "--json"))["status"] == "paid"
+
+
+def test_an_id_of_several_and_of_none_are_told_apart(filled) -> None:
+    assert filled("order", "show", "aaaa", code=1).output == (
+        "several orders begin with 'aaaa': aaaa1111, aaaa2222; give more of the id"
+    )
+    for wrong in ("cccc", "", "%", "aaaa____", "\x1b[31m"):
+        assert "no such order here" in filled("order", "show", wrong, code=1).output
+    assert "\x1b" not in filled("events", "--order", "\x1b[31m", code=1).output
+
+
+@pytest.mark.parametrize("command", [["events"], ["events", "--order", "x"], ["order", "show", "x"]])
+def test_without_audit_the_lines_that_turn_it_on_are_given_and_with_it_the_runner_is_asked_for(
+    project: Project, command: list[str]
+) -> None:
+    off = run(project, *command, code=1).output
+    assert "audit is off" in off
+    assert 'audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}' in off
+    assert "trace: audit.events" in off
+    turn_on(project)
+    assert "nothing was written down yet" in run(project, *command, code=1).output
+    assert not (project.folder / "var").exists()
+
+
+def test_a_fault_in_the_configuration_is_told_as_check_tells_it(project: Project) -> None:
+    config = project.config()
+    config["store"] = {"url": "mysql://x"}
+    project.set_config(config)
+    assert "not a database's address" in run(project, "events", code=78).output
+
+
+def test_a_look_at_one_order_among_100_000_events_is_quick(project: Project) -> None:
+    turn_on(project)
+    engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
+    for start in range(0, 50_000, 10_000):
+        fill(engine, [f"{number * 2654435761 % 2**32:08x}-{number}" for number in range(start, start + 10_000)])
+    engine.dispose()
+    middle = f"{25_000 * 2654435761 % 2**32:08x}-25000"
+    of_one = ["events", "--order", middle]
+    for command in (of_one, ["order", "show", middle], ["order", "show", middle[:10]], ["events"]):
+        times = []
+        for _ in range(5):
+            began = time.monotonic()
+            run(project, *command)
+            times.append(time.monotonic() - began)
+        print(f"{' '.join(command)}: {min(times):.3f} s at best, {max(times):.3f} s at most")
+        assert min(times) < MOST

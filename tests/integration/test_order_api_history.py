@@ -1,0 +1,123 @@
+"""GET /orders/{id}, from a real database."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from plugins.order_api import Options
+from plugins.order_api.api import create_app
+from runner.errors import StoreAway
+from runner.store.journey import as_json, journey
+from runner.store.reading import reading
+from runner.store.store import Store
+from tests.audited import fill
+from tests.rabbit import wait_until
+from tests.unit.test_order_api import Context, conforms, post, refusal
+
+PATH = "/orders/{order_id}"
+
+
+class Audited(Context):
+    """With audit, and a store that may be away."""
+
+    plugins = frozenset({"audit", "order_api"})
+
+    def __init__(self, store: Store | None) -> None:
+        super().__init__()
+        self._store = store
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            raise StoreAway("store.url: postgresql://shop@nowhere/shop: is away, connection refused")
+        return self._store
+
+
+@pytest.fixture
+def store(database: str, tmp_path: Path) -> Iterator[Store]:
+    one = Store(database, tmp_path)
+    yield one
+    one.close(5)
+
+
+def client_of(store: Store | None) -> Any:
+    return create_app(Options(), Audited(store)).test_client()
+
+
+def test_it_answers_what_order_show_tells(store: Store, database: str, tmp_path: Path) -> None:
+    fill(store.engine, ["o1", "o2"])
+    answer = client_of(store).get("/orders/o1")
+    conforms(answer, "get", PATH)
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    with reading(database, tmp_path) as read:
+        assert read is not None
+        found = journey(read, "o1")
+    assert found is not None
+    story = as_json(found)
+    assert answer.json == {name: story[name] for name in ("order_id", "status", "history")}
+    assert [entry["kind"] for entry in answer.json["history"]] == [
+        "published", "retried", "parked", "replayed", "handled", "published",
+    ]  # fmt: skip
+    assert answer.json["status"] == "paid"
+
+
+@pytest.mark.parametrize("order_id", ["o", "o11", "%00", "%ff", "x" * 5000, "a%20b", "'--"])
+def test_an_order_that_is_not_known_is_a_404_also_where_its_id_is_no_id(store: Store, order_id: str) -> None:
+    fill(store.engine, ["o1"])
+    problem = refusal(client_of(store).get(f"/orders/{order_id}"), 404, path=PATH, method="get")
+    assert "no such order is known here" in problem["detail"]
+
+
+def test_a_database_that_is_away_is_a_503_that_says_so() -> None:
+    answer = client_of(None).get("/orders/o1")
+    problem = refusal(answer, 503, path=PATH, method="get")
+    assert "connection refused" in problem["detail"]
+    assert problem["type"].endswith("/StoreUnavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_all_the_same() -> None:
+    hangs, asked = threading.Event(), threading.Semaphore(0)
+
+    class Hanging:
+        def read(self, statement: object) -> list[Any]:
+            asked.release()
+            assert hangs.wait(20)
+            return []
+
+    context = Audited(None)
+    context._store = cast(Store, Hanging())
+    app = create_app(Options(threads=8), context)
+    answers: list[int] = []
+
+    def ask() -> None:
+        answers.append(app.test_client().get("/orders/o1").status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for one in threads:
+        one.start()
+    assert all(asked.acquire(timeout=10) for _ in range(2))
+    # Two of the four are refused while the other two still hang.
+    wait_until(lambda: answers == [503, 503], 10)
+    assert post(app.test_client()).status_code == 202
+    hangs.set()
+    for one in threads:
+        one.join(10)
+    assert sorted(answers) == [404, 404, 503, 503]
+
+
+def test_an_answer_does_not_wait_for_somebody_who_writes(tmp_path: Path) -> None:
+    store = Store("sqlite:///var/fastcommerce.db", tmp_path)
+    fill(store.engine, ["o1"])
+    with store.engine.begin():  # holds SQLite's one lock for writing
+        began = time.monotonic()
+        assert client_of(store).get("/orders/o1").status_code == 200
+        assert time.monotonic() - began < 2
+    store.close(5)

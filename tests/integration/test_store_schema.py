@@ -1,0 +1,113 @@
+"""The tables are what the migrations make of an empty database, whoever opens it first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_STORE
+from runner.store.database import open_database
+from runner.store.reading import reading
+from runner.store.revision import REVISION
+from runner.store.schema import metadata
+from tests.audited import turn_on
+from tests.postgres import Postgres
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+
+OPENS = """
+import sys
+from pathlib import Path
+from runner.store.database import open_database
+from runner.store.schema import events
+from sqlalchemy import func, select
+print("ready", flush=True)
+sys.stdin.readline()
+engine = open_database(sys.argv[1], Path(sys.argv[2]))
+with engine.connect() as connection:
+    print(connection.execute(select(func.count()).select_from(events)).scalar())
+"""
+
+
+def test_the_tables_in_the_code_are_those_that_the_migrations_make(database: str, tmp_path: Path) -> None:
+    engine = open_database(database, tmp_path)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == REVISION
+    engine.dispose()
+
+
+def test_processes_that_open_an_empty_database_at_once_all_can(database: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENS, database, str(tmp_path)]
+    pipe = subprocess.PIPE
+    openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(4)]
+    for one in openers:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in openers:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in openers:
+        said, complained = one.communicate(timeout=60)
+        assert (one.returncode, said) == (0, "0\n"), complained
+
+
+@pytest.mark.parametrize("command", [["events"], ["order", "show", "x"]])
+def test_a_schema_of_a_newer_version_is_refused_with_78(database: str, project: Project, command: list[str]) -> None:
+    config = project.config()
+    config["store"] = {"url": database}
+    project.set_config(config)
+    engine = open_database(database, project.folder)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    runner = project.run(*command)
+    assert runner.process.wait(30) == EXIT_CONFIG
+    runner.wait_for("its schema 9999 is of a newer version")
+
+
+def test_a_service_that_keeps_something_refuses_it_too_and_parks_nothing(
+    database: str, project: Project, vhost: Vhost
+) -> None:
+    turn_on(project, database)
+    engine = open_database(database, project.folder)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    runner = project.run(url=vhost.url)
+    runner.wait_for("audit.1 .*its schema 9999 is of a newer version")
+    runner.wait_for("audit.1 FATAL")
+    project.first_order()
+    wait_until(lambda: vhost.queues()["audit.events"].get("messages"), 20, "the event waits in its queue")
+    assert not vhost.messages("audit.events.dlq")
+    assert "alembic" not in runner.output
+    assert runner.stop() == EXIT_FAILURE
+
+
+def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project) -> None:
+    server = Postgres()
+    url = server.make_database("shop")
+    config = project.config()
+    config["store"] = {"url": url}
+    project.set_config(config)
+    open_database(url, project.folder).dispose()
+    server.close()
+    runner = project.run("events")
+    assert runner.process.wait(30) == EXIT_STORE
+    runner.wait_for(r"store\.url: postgresql://shop@127\.0\.0\.1:\d+/shop: is away")
+
+
+def test_reading_makes_no_tables(database: str, tmp_path: Path) -> None:
+    with reading(database, tmp_path) as read:
+        assert read is None
+    with reading(database, tmp_path) as read:
+        assert read is None
+    assert not (tmp_path / "var").exists()

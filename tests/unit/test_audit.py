@@ -1,0 +1,105 @@
+"""What audit makes of a message."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from plugins.audit import event_row, note_row
+from runner.messages import ATTEMPT_TYPE, Message, Reject
+from runner.worker.trace import Tracer, Try
+
+
+def message(**fields: Any) -> Message:
+    known: dict[str, Any] = {"body": b"{}", "queue": "audit.events", "id": "m1", "type": "order.created"}
+    return Message(**{**known, **fields})
+
+
+def note(**fields: Any) -> Message:
+    tried = message(correlation_id="o1", headers={"x-sent-at": 5})
+    body = Tracer("payment", "payment.1", "audit.events").note(tried, Try(10, 20, "retried", "why", 1000)).body
+    return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(body), **fields}).encode())
+
+
+def test_an_event_is_kept_with_all_that_it_says() -> None:
+    row = event_row(
+        message(
+            correlation_id="o1", causation_id="c1", exchange="orders.topic", routing_key="order.created.eur",
+            app_id="order_api", body='{"a":"€"}'.encode(), headers={"x-sent-at": 1234},
+        )
+    )  # fmt: skip
+    assert row == {
+        "id": "m1", "type": "order.created", "order_id": "o1", "published_at": 1234, "exchange": "orders.topic",
+        "routing_key": "order.created.eur", "app_id": "order_api", "causation_id": "c1",
+        "content_type": "application/json", "headers": {"x-sent-at": 1234}, "body": '{"a":"€"}',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x-published-at": 3, "x-sent-at": 9}, 3),
+        ({"x-sent-at": 9}, 9),
+        ({"x-sent-at": "9"}, 7000),
+        ({"x-sent-at": -1}, 7000),
+        ({"x-sent-at": 2**63}, 7000),
+        ({}, 7000),
+    ],
+)
+def test_it_is_as_old_as_its_first_publishing_says_else_its_timestamp(headers: dict[str, Any], expected: int) -> None:
+    assert event_row(message(headers=headers, timestamp=7))["published_at"] == expected
+
+
+def test_an_event_that_says_no_time_at_all_is_of_now() -> None:
+    assert abs(event_row(message())["published_at"] / 1000 - datetime.now(UTC).timestamp()) < 60
+
+
+def test_headers_that_json_has_no_type_for_become_text_and_the_others_stay_what_they_are() -> None:
+    headers: dict[str, Any] = {
+        "number": 1, "yes": True, "none": None, "list": [1, b"raw", {"deep": Decimal("1.10")}],
+        "time": datetime(2026, 1, 2, tzinfo=UTC), "nan": float("nan"), "bytes": b"\xff\0", "nul": "a\0b",
+    }  # fmt: skip
+    kept = event_row(message(headers=headers))["headers"]
+    assert json.loads(json.dumps(kept, allow_nan=False)) == {
+        "number": 1, "yes": True, "none": None, "list": [1, "raw", {"deep": "1.10"}],
+        "time": "2026-01-02T00:00:00+00:00", "nan": "nan", "bytes": "\\xff\\x00", "nul": "a\\x00b",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b"a\0b"])
+def test_a_body_that_no_text_column_takes_is_kept_readable(body: bytes) -> None:
+    assert event_row(message(body=body))["body"] in ("\\xff\\xfe", "a\\x00b")
+
+
+def test_a_note_becomes_the_row_of_a_try() -> None:
+    assert note_row(note()) == {
+        "id": "n1", "order_id": "o1", "message_id": "m1", "message_type": "order.created", "queue": "audit.events",
+        "service": "payment", "instance": "payment.1", "attempt": 1, "replays": 0, "outcome": "retried",
+        "error": "why", "delay": 1000, "sent_at": 5, "began_at": 10, "ended_at": 20, "redelivered": False,
+        "replayed_at": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"outcome": "lost"}, "outcome: "),
+        ({"began_at": "10"}, "began_at: "),
+        ({"began_at": 2**63}, "began_at: "),
+        ({"attempt": -1}, "attempt: "),
+        ({"queue": None}, "queue: "),
+    ],
+)
+def test_a_malformed_note_is_rejected_with_the_field_that_is_wrong(wrong: dict[str, Any], word: str) -> None:
+    with pytest.raises(Reject, match=f"message n1: not a note of a try, {word}"):
+        note_row(note(**wrong))
+
+
+@pytest.mark.parametrize("body", [b"[]", b"no json", b"{}"])
+def test_what_is_no_note_at_all_is_rejected(body: bytes) -> None:
+    with pytest.raises(Reject, match="message n1"):
+        note_row(message(id="n1", type=ATTEMPT_TYPE, body=body))

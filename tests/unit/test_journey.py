@@ -1,0 +1,225 @@
+"""An order's story, of rows that are made up."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from runner.store.audited import AttemptRow, EventRow
+from runner.store.journey import Journey, as_json, journey_of, moment
+
+T0 = 1_700_000_000_000
+QUEUE = "payment.order.created"
+
+
+def event(id: str, type: str, at: int, **fields: Any) -> EventRow:
+    known: dict[str, Any] = {
+        "order_id": "o1", "exchange": "x", "routing_key": type, "app_id": "payment", "causation_id": None,
+        "content_type": "application/json", "headers": {}, "body": "{}",
+    }  # fmt: skip
+    return EventRow(**{**known, "id": id, "type": type, "published_at": T0 + at, **fields})
+
+
+def created(at: int = 0) -> EventRow:
+    return event("c", "order.created", at, app_id="order_api")
+
+
+def success(at: int) -> EventRow:
+    return event("p", "payment.success", at, causation_id="c")
+
+
+def attempt(number: int, began: int, outcome: str = "handled", **fields: Any) -> AttemptRow:
+    error, delay = ("gateway timed out", 1000) if outcome == "retried" else (None, None)
+    known: dict[str, Any] = {
+        "order_id": "o1", "message_id": "c", "message_type": "order.created", "queue": QUEUE, "service": "payment",
+        "instance": "payment.2", "replays": 0, "error": "no card" if outcome == "parked" else error, "delay": delay,
+        "sent_at": T0 + began - 20, "began_at": T0 + began, "ended_at": T0 + began + 50, "redelivered": False,
+        "replayed_at": None,
+    }  # fmt: skip
+    return AttemptRow(**{**known, "attempt": number, "outcome": outcome, **fields})
+
+
+def told(events: list[EventRow], attempts: list[AttemptRow]) -> Journey:
+    return journey_of("o1", events, attempts)
+
+
+def words(found: Journey) -> list[str]:
+    return [entry.what for entry in found.entries]
+
+
+def kinds(found: Journey) -> list[tuple[str, str]]:
+    return [(entry.kind, entry.type) for entry in found.entries]
+
+
+def test_the_whole_story_of_an_order_that_was_paid_at_the_second_try() -> None:
+    found = told(
+        [success(1200), created()],
+        [attempt(2, 1150, sent_at=T0 + 130), attempt(1, 50, "retried", sent_at=T0)],
+    )
+    assert words(found) == [
+        "order.created published by order_api",
+        "payment failed at order.created on payment.2, attempt 1, waited 50 ms, took 50 ms: gateway timed out;"
+        " again in 1 s",
+        "payment handled order.created on payment.2, attempt 2, waited 1.02 s, took 50 ms",
+        "payment.success published by payment",
+    ]
+    assert found.status == "paid"
+    assert not found.parked
+    totals = found.totals
+    assert (totals.decided, totals.waited, totals.delayed, totals.handled) == (1200, 1070, 1000, 100)
+
+
+@pytest.mark.parametrize("skew", [-5, 0, 5])
+def test_an_event_never_stands_before_the_try_that_made_it(skew: int) -> None:
+    found = told(
+        [created(at=30 + skew), event("p", "payment.failed", 80 + skew, causation_id="c")],
+        [attempt(1, 30, service="payment")],
+    )
+    assert kinds(found) == [
+        ("published", "order.created"),
+        ("handled", "order.created"),
+        ("published", "payment.failed"),
+    ]
+
+
+def test_an_event_follows_the_try_that_succeeded_and_not_one_that_failed_before() -> None:
+    # All at the very same time, as a coarse clock may say it.
+    tries = [attempt(1, 10, "retried", ended_at=T0 + 10), attempt(2, 10, ended_at=T0 + 10)]
+    found = told([created(10), success(10)], tries)
+    assert [kind for kind, _ in kinds(found)] == ["published", "retried", "handled", "published"]
+
+
+def test_an_event_that_a_failed_try_had_published_already_stands_before_the_next_try() -> None:
+    found = told([created(), success(70)], [attempt(1, 10, "retried"), attempt(2, 1100)])
+    assert [kind for kind, _ in kinds(found)] == ["published", "retried", "published", "handled"]
+
+
+def test_the_story_is_the_same_however_the_rows_come() -> None:
+    events = [created(), success(60), event("q", "payment.note", 60, causation_id="c")]
+    tries = [attempt(1, 10), attempt(1, 10, queue="other", service="other")]
+    expected = words(told(events, tries))
+    for seed in range(20):
+        random.Random(seed).shuffle(events)
+        random.Random(seed).shuffle(tries)
+        assert words(told(events, tries)) == expected
+
+
+def test_events_that_claim_to_cause_each_other_are_told_all_the_same() -> None:
+    found = told([event("a", "one", 1, causation_id="b"), event("b", "two", 2, causation_id="a")], [])
+    assert [entry.type for entry in found.entries] == ["one", "two"]
+
+
+def test_what_is_parked_makes_an_undecided_order_failed_and_names_what_and_why() -> None:
+    found = told([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+    assert found.status == "failed"
+    (parked,) = found.parked
+    assert (parked.queue, parked.service, parked.message_type, parked.error) == (
+        QUEUE,
+        "payment",
+        "order.created",
+        "no card",
+    )
+    assert "no card; parked in the dead-letter queue of payment.order.created" in words(found)[-1]
+    assert found.totals.decided is None
+
+
+def test_a_message_between_two_tries_is_told_of_with_the_time_of_the_next() -> None:
+    (waiting,) = told([created()], [attempt(1, 10, "retried")]).waiting
+    assert (waiting.queue, waiting.message_type, waiting.due) == (QUEUE, "order.created", T0 + 1060)
+    assert not told([created()], [attempt(1, 10, "retried"), attempt(2, 1100)]).waiting
+
+
+def test_a_replay_is_an_entry_between_the_tries_and_ends_the_failure() -> None:
+    replayed: dict[str, Any] = {"replays": 1, "replayed_at": T0 + 9000}
+    found = told([created(), success(9100)], [attempt(1, 10, "parked"), attempt(1, 9050, **replayed)])
+    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled", "published"]
+    assert words(found)[2] == "order.created replayed to payment.order.created"
+    assert found.entries[2].at == T0 + 9000
+    assert (found.status, list(found.parked)) == ("paid", [])
+
+
+def test_a_replay_whose_first_try_failed_again_is_told_once() -> None:
+    once: dict[str, Any] = {"replays": 2, "replayed_at": T0 + 9000}
+    found = told(
+        [created()],
+        [
+            attempt(1, 10, "parked"),
+            attempt(1, 9050, "retried", **once),
+            attempt(2, 10_100, "parked", **once),
+        ],
+    )
+    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "retried", "parked"]
+    assert words(found)[2].endswith(", for the 2nd time")
+    assert found.status == "failed"
+
+
+def test_a_replay_by_a_clock_that_is_behind_still_follows_what_was_parked() -> None:
+    found = told([created()], [attempt(1, 5000, "parked"), attempt(1, 5100, replays=1, replayed_at=T0 + 1)])
+    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled"]
+
+
+def test_a_decision_stands_although_a_message_is_parked_elsewhere_and_both_are_told() -> None:
+    mail = attempt(1, 20, "parked", queue="notification.order.events", service="notification")
+    found = told([created(), success(60)], [attempt(1, 10), mail])
+    assert found.status == "paid"
+    assert [one.queue for one in found.parked] == ["notification.order.events"]
+
+
+def test_an_order_is_accepted_until_it_is_decided() -> None:
+    assert told([created()], []).status == "accepted"
+    assert told([created()], [attempt(1, 10, "retried")]).status == "accepted"
+    assert told([created(), event("p", "payment.failed", 5, causation_id="c")], []).status == "declined"
+
+
+def test_of_two_decisions_the_later_one_counts_and_the_first_one_is_timed() -> None:
+    found = told([created(), event("p", "payment.failed", 50), event("q", "payment.success", 500)], [])
+    assert (found.status, found.totals.decided) == ("paid", 50)
+
+
+def test_clocks_that_differ_make_no_time_negative() -> None:
+    found = told([created(100), success(90)], [attempt(1, 50, sent_at=T0 + 60, ended_at=T0 + 40)])
+    assert "waited 0 ms, took 0 ms" in " ".join(words(found))
+    totals = found.totals
+    assert (totals.decided, totals.waited, totals.handled) == (0, 0, 0)
+
+
+def test_a_second_delivery_and_a_duplicate_are_told_as_such() -> None:
+    found = told([created()], [attempt(1, 10, "duplicate", redelivered=True)])
+    assert words(found)[1].startswith(
+        "payment had handled order.created before, so nothing was done on payment.2, attempt 1, redelivered, waited"
+    )
+
+
+def test_what_other_programs_leave_out_leaves_no_holes_in_the_words() -> None:
+    bare = event("e", "", 0, app_id=None)
+    found = told([bare], [attempt(1, 10, message_id="e", message_type="", sent_at=None)])
+    assert words(found) == ["an event published", "payment handled a message on payment.2, attempt 1, took 50 ms"]
+
+
+def test_the_plain_values_hold_the_same_words_and_all_numbers_in_seconds() -> None:
+    found = told([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+    plain = as_json(found)
+    assert [one["what"] for one in plain["history"]] == words(found)
+    assert plain["history"][1]["again_in"] == 1.0
+    assert plain["history"][1]["took"] == 0.05
+    assert plain["history"][0]["at"] == "2023-11-14T22:13:20.000Z"
+    assert plain["totals"] == {"decided_after": None, "waited": 0.04, "delayed": 1.0, "handled": 0.1}
+    assert plain["parked"][0]["since"] == "2023-11-14T22:13:21.150Z"
+
+
+def test_a_time_that_no_calendar_has_is_told_as_its_number() -> None:
+    assert moment(2**62) == str(2**62)
+
+
+def test_each_delivery_of_the_same_message_is_an_entry_of_its_own_in_the_order_of_time() -> None:
+    again = [attempt(1, 2000, "duplicate", instance="payment.1"), attempt(1, 3000, "duplicate")]
+    found = told([created()], [*again, attempt(1, 1000)])
+    assert kinds(found)[1:] == [(kind, "order.created") for kind in ("handled", "duplicate", "duplicate")]
+    assert words(found)[2].startswith("payment had handled order.created before, so nothing was done on payment.1")
+
+
+def test_a_second_delivery_that_comes_after_a_retry_stands_after_it() -> None:
+    found = told([], [attempt(1, 1000, "retried"), attempt(2, 2100), attempt(1, 3000, "duplicate")])
+    assert [entry.kind for entry in found.entries] == ["retried", "handled", "duplicate"]
