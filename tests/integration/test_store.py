@@ -154,7 +154,7 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
 
 
 def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreAway, match=r"^store.url: postgresql\+psycopg://shop:\*\*\*@127.0.0.1:1/x: is away, "):
+    with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is away, "):
         Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
     (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
     with pytest.raises(StoreError, match="cannot be used, file is not a database"):
