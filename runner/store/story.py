@@ -12,8 +12,6 @@ from runner.store.audited import AttemptRow, EventRow
 from runner.store.causal import causal_order
 
 _Key = tuple[Any, ...]
-#: Milliseconds by which two clocks may differ before the later time is believed.
-SKEW = 100
 
 _OUTCOMES = {
     "handled": "{service} handled {type} on {instance}, {how}",
@@ -99,14 +97,16 @@ def _key(one: AttemptRow) -> _Key:
 
 
 def _maker(event: EventRow, tries: Sequence[AttemptRow]) -> AttemptRow | None:
-    """The try that an event was made in, of those of the message that caused it."""
-    own = [one for one in tries if one.service == event.app_id]
-    own.sort(key=lambda one: (one.replays, one.attempt, one.queue))
-    # A try that failed may have published some of its events before, so that the one that succeeded came later.
-    begun = [one for one in own if one.began_at <= event.published_at + SKEW]
-    done = [one for one in begun if one.outcome in ("handled", "duplicate")]
-    found = done or begun or own
-    return found[-1] if found else None
+    """The try that an event was made in, of those of the message that caused it.
+
+    A handler's events get their time while it is at work, by the clock that also times the try.
+    """
+
+    def distance(one: AttemptRow) -> tuple[int, bool, int]:
+        beside = max(one.began_at - event.published_at, event.published_at - one.ended_at, 0)
+        return (beside, one.outcome not in ("handled", "duplicate"), one.began_at)
+
+    return min((one for one in tries if one.service == event.app_id), key=distance, default=None)
 
 
 def _published(event: EventRow) -> Entry:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import urllib.request
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.rabbit import Vhost, wait_until
@@ -79,31 +79,46 @@ def test_exercise_3_orders_reach_the_queue_of_their_region(project: Project, vho
     assert runner.stop() == 0
 
 
-@pytest.mark.parametrize("posts", [3])
-def test_exercises_4_and_5_every_event_is_one_row_however_often_it_is_sent(
-    project: Project, vhost: Vhost, posts: int
+def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and_with_an_inbox_once(
+    project: Project, vhost: Vhost
 ) -> None:
     apply(project, 4)
-    apply(project, 5)
-    runner = project.run(url=vhost.url)
+    project.options("payment", timeout_rate=0)
+    runner = project.run("run", "--watch", url=vhost.url)
     runner.pid_of("audit.1")
     project.first_order()
-    answers = [project.post(None, 10, **{"Idempotency-Key": "my-first-key"})[1] for _ in range(posts)]
-    (order,) = {answer["order_id"] for answer in answers}
-    runner.wait_for(f"order {order}: charging", count=posts)
 
-    def story() -> Any:
-        command = project.run("events", "--order", order, "--json")
-        command.process.wait(30)
-        command.stop()
-        found = json.loads(command.output)["events"] if command.process.returncode == 0 else []
-        return found if len(found) == 2 else None
+    def post_three(key: str) -> str:
+        answers = [project.post(None, 10, **{"Idempotency-Key": key})[1] for _ in range(3)]
+        (order,) = {answer["order_id"] for answer in answers}
+        return str(order)
 
-    created, decided = wait_until(story, 15)
-    assert created["type"] == "order.created"
-    assert decided["type"] in ("payment.success", "payment.failed")
-    assert decided["causation_id"] == created["id"]
-    runner.wait_for(f"We have your order {order}", count=posts)
+    def kinds(order: str, *, count: int) -> list[tuple[str, str]]:
+        def told() -> Any:
+            with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/orders/{order}", timeout=10) as response:
+                history = json.loads(response.read())["history"]
+            return history if len(history) == count else None
+
+        history = wait_until(told, 20, f"a story of {count} entries")
+        return [(one["kind"], one["service"]) for one in history if one["kind"] != "published"]
+
+    # Two events, and each of order.created's two readers and payment.success's one three times.
+    before = kinds(post_three("my-first-key"), count=2 + 9)
+    assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
+    apply(project, 5)
+    runner.pid_of("payment.1", count=2)
+    runner.pid_of("notification.1", count=2)
+    runner.wait_for("notification.1 stopped, the old one")
+    order = post_three("my-second-key")
+    after = kinds(order, count=2 + 9)
+    assert after.count(("handled", "payment")) == 1
+    assert after.count(("handled", "notification")) == 2
+    assert len([kind for kind, _ in after if kind == "duplicate"]) == 6
+    assert runner.output.count(f"order {order}: charging") == 1
+    with sqlite3.connect(project.folder / "var" / "fastcommerce.db") as database:
+        assert database.execute("select order_id from charges").fetchall() == [(order,)]
+        assert database.execute("select count(*) from emails where order_id = ?", (order,)).fetchone() == (2,)
+    database.close()
     assert runner.stop() == 0
 
 

@@ -167,8 +167,8 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
         path = f"/exchanges/{vhost.name}/orders.topic/publish"
         assert vhost.rabbit.api("POST", path, message)["routed"]
     runner.wait_for(f"order {order}: charging", count=2)
-    complete(project, order, 7)
-    # The notes of the second delivery may come last.
+    complete(project, order, 10)
+    # An event that comes last adds no entry.
     wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")
     assert runner.stop() == 0
     engine = open_database(database, project.folder)
@@ -176,7 +176,7 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
         of_order = select(events.c.type).where(events.c.order_id == order).order_by(events.c.type)
         assert [*connection.scalars(of_order)] == ["order.created", "order.last", "order.twice", "payment.success"]
         tried = select(func.count()).select_from(attempts).where(attempts.c.order_id == order)
-        assert connection.scalar(tried) == 3
+        assert connection.scalar(tried) == 6, "each delivery was handled, and is told of"
     engine.dispose()
 
 

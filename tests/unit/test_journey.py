@@ -223,3 +223,8 @@ def test_each_delivery_of_the_same_message_is_an_entry_of_its_own_in_the_order_o
 def test_a_second_delivery_that_comes_after_a_retry_stands_after_it() -> None:
     found = told([], [attempt(1, 1000, "retried"), attempt(2, 2100), attempt(1, 3000, "duplicate")])
     assert [entry.kind for entry in found.entries] == ["retried", "handled", "duplicate"]
+
+
+def test_an_event_follows_the_delivery_that_it_was_published_in_and_not_a_later_one() -> None:
+    found = told([created(), success(1040)], [attempt(1, 1000), attempt(1, 1060), attempt(1, 1120, "duplicate")])
+    assert [kind for kind, _ in kinds(found)] == ["published", "handled", "published", "handled", "duplicate"]
