@@ -23,8 +23,8 @@ from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
 DRAIN_PRIORITY = 2000
 #: More than a drain can ever be interrupted.
 NO_LIMIT = 1_000_000_000
-#: Seconds after which RabbitMQ's statistics know what has ended, also where it is busy with what was killed before: they
-#: are collected every 5 s, and a queue with much to do gives its own late.
+#: Seconds after which RabbitMQ's statistics know what has ended, also where it is busy with what was killed before:
+#: they are collected every 5 s, and a queue with much to do gives its own late.
 STATISTICS = 30.0
 #: Seconds between two words about the progress.
 PROGRESS = 1.0

@@ -22,6 +22,7 @@ configuration, plugin or topology. --project stands before the command.
 LAZY = {
     "apply": "runner.cli.plan:apply",
     "check": "runner.cli.check:check",
+    "dlq": "runner.cli.dlq:dlq",
     "down": "runner.cli.control:down",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
