@@ -29,6 +29,8 @@ ACK_BATCH = 1000
 INTERVAL = 0.05
 #: Seconds for which a queue may say that it holds messages, and deliver none.
 STALLED = 20.0
+#: Seconds for which a queue must be silent and empty when less came than it had said.
+PATIENCE = 2.0
 #: Seconds after which reading ends in a queue that gets new messages faster than they are read.
 ENDLESS = 2.0
 NOT_FOUND = 404
@@ -95,6 +97,11 @@ class Reader:
     def __init__(self, url: str, queue: str, *, credit: int = MOST_HELD, limit: int | None = None) -> None:
         """``credit`` is how many messages may be on their way at once, beside those that are held."""
         self._queue, self._step, self._limit = queue, credit, limit
+        # Where nothing is answered each consumer takes all it may before the next one takes the first, and a quorum
+        # queue puts back what each held, one after the other: so the order stays.
+        self._low = 1 if credit == MOST_HELD else max(1, credit // 2)
+        self._consumers: list[str] = []
+        self._is_over = False
         self._session = Session(url, "runner dlq", self._opened)
         self._credit = 0
         self._enough: float | None = None
@@ -115,7 +122,20 @@ class Reader:
 
     def _on_end(self) -> None:
         """All was read."""
-        self._session.finish()
+        self._close()
+
+    def _close(self) -> None:
+        """End, so that the broker puts everything back that is not answered."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if not self._consumers:
+            self._session.finish()
+        # A quorum queue would deliver what one consumer gives back to the next one that is about to go, and so on:
+        # the order would be another, and 100,000 messages would keep it busy for minutes.
+        for tag in reversed(self._consumers):
+            is_last = tag == self._consumers[0]
+            self._channel.basic_cancel(tag, callback=lambda _, is_last=is_last: is_last and self._session.finish())
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
@@ -136,14 +156,16 @@ class Reader:
         # What is held keeps its consumer's places; another consumer on the same channel has places of its own.
         self._credit += self._step
         self._channel.basic_qos(prefetch_count=self._step)
-        self._channel.basic_consume(self._queue, self._on_delivery)
+        tag = f"dlq-{len(self._consumers):06}"
+        self._consumers.append(tag)
+        self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag)
 
     @property
     def _is_read(self) -> bool:
         return self._limit is not None and self.seen >= self._expected
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        if self._is_read or self._session.is_finished:
+        if self._is_read or self._is_over:
             return  # it came after this began
         self.seen += 1
         known = {name: getattr(properties, name) for name in _SHOWN}
@@ -161,15 +183,17 @@ class Reader:
         return self.seen - self.answered
 
     def _refill(self) -> None:
-        if self._credit - self._held < max(1, self._step // 2) and not self._session.is_finished:
+        if self._credit - self._held < self._low and not self._is_over:
             self._subscribe()
 
     def _ask(self) -> None:
-        if not self._session.is_finished:
+        if not self._is_over:
             self._seen_before = self.seen
             self._channel.queue_declare(self._queue, passive=True, callback=self._counted)
 
     def _counted(self, frame: Any) -> None:
+        if self._is_over:
+            return
         now = time.monotonic()
         is_quiet = self.seen == self._seen_before
         if not is_quiet or self._is_waiting:
@@ -181,11 +205,11 @@ class Reader:
             self._enough = now
         if self._is_read:
             self._later()
-        elif self._zeros >= SURE or (self._enough is not None and now - self._enough > ENDLESS):
+        elif self._is_exhausted(now):
             self._limit, self._expected = self.seen, self.seen
             self._on_end()
             self._later()
-        elif self._zeros:
+        elif self._zeros and self._enough is not None:
             self._ask()
         elif now - self._heard > STALLED:
             held = f"{frame.method.message_count} messages, and none is delivered within {STALLED:g} s"
@@ -193,13 +217,19 @@ class Reader:
         else:
             self._later()
 
+    def _is_exhausted(self, now: float) -> bool:
+        if self._enough is None:
+            # Somebody else took the others; or a quorum queue that is busy calls itself empty, and then goes on.
+            return self._zeros >= SURE and now - self._heard > PATIENCE
+        return self._zeros >= SURE or now - self._enough > ENDLESS
+
     @property
     def _is_waiting(self) -> bool:
         """Whether there is a reason on this side for which no more messages come."""
         return False
 
     def _later(self) -> None:
-        if not self._session.is_finished:
+        if not self._is_over:
             self._session.loop.call_later(INTERVAL, self._ask)
 
     def _closed(self, _: Channel, error: Exception) -> None:

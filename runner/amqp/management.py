@@ -146,6 +146,10 @@ class Management:
         """All messages of a queue, also those in somebody's hands, as its statistics of the last seconds say."""
         return int(self._queue(queue).get("messages") or 0)
 
+    def ready_of(self, queue: str) -> int:
+        """The messages in nobody's hands, as the statistics of the last seconds say."""
+        return int(self._queue(queue).get("messages_ready") or 0)
+
     def unacknowledged_of(self, queue: str) -> int:
         """The messages in somebody's hands, as the statistics of the last seconds say."""
         return int(self._queue(queue).get("messages_unacknowledged") or 0)

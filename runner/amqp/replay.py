@@ -195,16 +195,16 @@ class _Replay(Reader):
 
     def _settle(self) -> None:
         """Acknowledge what is confirmed, and end where nothing is left to wait for."""
-        if self._session.is_finished:
+        if self._is_over:
             return
         if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
             for tag, multiple in self._acks.take():
                 self._channel.basic_ack(tag, multiple=multiple)
         if (self._is_read or self._is_ending) and not self._is_waiting:
-            self._session.finish()
+            self._close()
 
     def _beat(self) -> None:
-        if self._session.is_finished:
+        if self._is_over:
             return
         now = time.monotonic()
         self.is_turning = self.is_turning or now - self._began > TURN

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 import click
 
 from runner.amqp.desk import Browser, look
+from runner.amqp.drain import Counts
 from runner.amqp.management import Management, ManagementError
 from runner.cli.broker import broker_for
 from runner.config.argument import QUORUM
@@ -29,6 +31,8 @@ from runner.topology.model import Objects
 
 #: From so many messages on it takes long enough to show how far it is.
 LONG = 5000
+#: Seconds for RabbitMQ's statistics to agree with a queue; they are collected every 5 s.
+DOUBT = 8.0
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,11 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                     f"queue {name}: {counted(counts.consumers, 'consumer')} besides; what is in somebody's hands is"
                     " not seen here"
                 )
-        held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
         management = Management(url, project.config.broker.management or management_url)
+        quorum = {one.name for one in objects.queues if one.type == QUORUM}
+        for name in [one for one in quorum & found.keys() if found[one] == Counts(0, 0)]:
+            found[name] = _sure(name, url, management)
+        held = {name: counts.messages for name, counts in found.items() if counts is not None and counts.messages}
         for name in held:
             if (limit := _limit(name, objects, management)) is not None:
                 warn(
@@ -99,6 +106,26 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                     " vain, and after so many the broker drops the message or moves it on"
                 )
         yield Opened(project, url, places, held, origin)
+
+
+def _sure(name: str, url: str, management: Management) -> Counts:
+    """What a quorum queue holds that calls itself empty, as it also does when it is too busy to answer."""
+    deadline = time.monotonic() + DOUBT
+    while True:
+        try:
+            known = management.ready_of(name)
+        except ManagementError:
+            return Counts(0, 0)
+        counts = look([url], [name])[1][name] or Counts(0, 0)
+        if counts.messages or not known:
+            return counts
+        if time.monotonic() > deadline:
+            warn(
+                f"queue {name}: empty by its own word, but it held {counted(known, 'message')} some seconds ago; it may"
+                " be too busy to answer: look again"
+            )
+            return counts
+        time.sleep(0.5)
 
 
 def _limit(name: str, objects: Objects, management: Management) -> int | None:
