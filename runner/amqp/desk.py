@@ -19,6 +19,7 @@ from runner.amqp.drain import SURE, Counts, reason
 from runner.amqp.properties import PROPERTIES
 from runner.amqp.session import Session
 from runner.desk.letter import Letter
+from runner.desk.record import fingerprint
 from runner.errors import BrokerAway, RunnerError
 
 #: How many messages one consumer may hold; AMQP's largest number, because quorum queues take 0 for 2000.
@@ -49,6 +50,27 @@ def look(urls: Sequence[str], queues: Sequence[str]) -> tuple[str, dict[str, Cou
         except BrokerAway as error:
             problem = error
     raise problem
+
+
+def holds_any(url: str, queue: str) -> bool:
+    """Try to take one message, and put it back: a quorum queue answers this only once it knows.
+
+    Raises BrokerAway, and RunnerError where it does not answer.
+    """
+    found: list[bool] = []
+
+    def ask(channel: Channel) -> None:
+        def answered(is_there: bool) -> None:
+            found.append(is_there)
+            session.finish()
+
+        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {reason(error)}")))
+        channel.add_callback(lambda _: answered(False), [pika.spec.Basic.GetEmpty])
+        channel.basic_get(queue, callback=lambda *_: answered(True))
+
+    session = Session(url, "runner dlq", ask)
+    session.run(STALLED)
+    return found[0]
 
 
 class _Look:
@@ -133,9 +155,10 @@ class Reader:
             self._session.finish()
         # A quorum queue would deliver what one consumer gives back to the next one that is about to go, and so on:
         # the order would be another, and 100,000 messages would keep it busy for minutes.
-        for tag in reversed(self._consumers):
-            is_last = tag == self._consumers[0]
-            self._channel.basic_cancel(tag, callback=lambda _, is_last=is_last: is_last and self._session.finish())
+        for tag in reversed(self._consumers[1:]):
+            self._channel.basic_cancel(tag)
+        if self._consumers:
+            self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._session.finish())
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
@@ -262,8 +285,12 @@ class Taker(Reader):
         self._wanted = known.total()
         self._acks = AckLedger()
 
+    @property
+    def _held(self) -> int:
+        return self.seen - self.answered + self._acks.waiting
+
     def _on_letter(self, tag: int, letter: Letter) -> None:
-        mark = letter.fingerprint
+        mark = fingerprint(letter)
         if not self._known[mark]:
             return
         self._known[mark] -= 1

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import click
 
-from runner.amqp.desk import Browser, look
+from runner.amqp.desk import Browser, holds_any, look
 from runner.amqp.drain import Counts
 from runner.amqp.management import Management, ManagementError
 from runner.cli.broker import broker_for
@@ -31,7 +31,7 @@ from runner.topology.model import Objects
 
 #: From so many messages on it takes long enough to show how far it is.
 LONG = 5000
-#: Seconds for RabbitMQ's statistics to agree with a queue; they are collected every 5 s.
+#: Seconds for a busy queue to say what it holds.
 DOUBT = 8.0
 
 
@@ -111,21 +111,20 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
 def _sure(name: str, url: str, management: Management) -> Counts:
     """What a quorum queue holds that calls itself empty, as it also does when it is too busy to answer."""
     deadline = time.monotonic() + DOUBT
-    while True:
-        try:
-            known = management.ready_of(name)
-        except ManagementError:
+    try:
+        # RabbitMQ's statistics are late too: neither is believed alone.
+        if not management.ready_of(name) or not holds_any(url, name):
             return Counts(0, 0)
-        counts = look([url], [name])[1][name] or Counts(0, 0)
-        if counts.messages or not known:
-            return counts
-        if time.monotonic() > deadline:
-            warn(
-                f"queue {name}: empty by its own word, but it held {counted(known, 'message')} some seconds ago; it may"
-                " be too busy to answer: look again"
-            )
-            return counts
-        time.sleep(0.5)
+        while time.monotonic() < deadline:
+            counts = look([url], [name])[1][name]
+            if counts is None or counts.messages:
+                return counts or Counts(0, 0)
+            time.sleep(0.5)
+    except RunnerError as error:
+        if isinstance(error, ManagementError):
+            return Counts(0, 0)
+    warn(f"queue {name}: it calls itself empty and is not, because it is too busy to answer; look again")
+    return Counts(0, 0)
 
 
 def _limit(name: str, objects: Objects, management: Management) -> int | None:

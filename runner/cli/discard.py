@@ -15,7 +15,7 @@ from runner.amqp.desk import Taker
 from runner.cli.desk import NewFile, opened, progress, warn
 from runner.cli.selection import check_selection, nothing, selecting, selection_of
 from runner.desk.letter import Letter
-from runner.desk.record import json_text, record_of
+from runner.desk.record import fingerprint, json_text, record_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
 from runner.topology.change import counted
 
@@ -51,7 +51,7 @@ def discard(
         def keep(letter: Letter, origin: str | None) -> None:
             if selection.takes(letter, origin):
                 file.write(json_text(record_of(letter, origin)))
-                written.setdefault(letter.queue, Counter())[letter.fingerprint] += 1
+                written.setdefault(letter.queue, Counter())[fingerprint(letter)] += 1
 
         try:
             there.read(keep, "writing")

@@ -18,8 +18,6 @@ _BROKER_REASONS = {
     "rejected": "rejected by who read it",
 }
 NO_REASON = "no reason in its headers"
-#: They count looks and deliveries, so that they differ from one look to the next.
-_COUNTERS = ("x-delivery-count", "x-acquired-count")
 #: A larger number of seconds is meant in milliseconds, as other languages' clients send them; it is the year 5138.
 _MOST_SECONDS = 100_000_000_000
 #: The last second for which Python has a date.
@@ -97,13 +95,6 @@ class Letter:
     def replayed_at(self) -> int:
         """When it was last replayed, in milliseconds since the epoch; 0 for never."""
         return number_of(self.headers.get(REPLAYED_AT))
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The same at each look at it, and another for every message that differs in anything."""
-        headers = {name: value for name, value in self.headers.items() if name not in _COUNTERS}
-        known = repr((dict(self.properties), headers, self.exchange, self.routing_key)).encode("utf-8", "replace")
-        return hashlib.blake2b(known + b"\0" + self.body, digest_size=16).digest()
 
 
 def text_of(value: object) -> str:

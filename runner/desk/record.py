@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from runner.desk.letter import Letter, seconds_of, text_of
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY
 
+_COUNTERS = ("x-delivery-count", "x-acquired-count")
 #: Control characters that JSON itself lets stand.
 _CONTROL = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -43,6 +45,15 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
         "body_encoding": encoding,
         "body": body,
     }
+
+
+def fingerprint(letter: Letter) -> bytes:
+    """The same at each look at a message, and another for each that differs in anything."""
+    # A quorum queue counts the looks, and sorts the headers of what it delivers once more.
+    headers = {name: value for name, value in letter.headers.items() if name not in _COUNTERS}
+    known = [plain(letter.properties), plain(headers), letter.exchange, letter.routing_key]
+    text = json.dumps(known, sort_keys=True).encode()
+    return hashlib.blake2b(text + b"\0" + letter.body, digest_size=16).digest()
 
 
 def _text(value: object) -> str | None:
