@@ -193,9 +193,13 @@ class Reader:
         self.seen += 1
         known = {name: getattr(properties, name) for name in _SHOWN}
         headers = properties.headers or {}
-        self._on_letter(
-            method.delivery_tag, Letter(self._queue, known, headers, body, method.exchange, method.routing_key)
-        )
+        letter = Letter(self._queue, known, headers, body, method.exchange, method.routing_key)
+        try:
+            self._on_letter(method.delivery_tag, letter)
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._is_over = True
+            self._session.fail(error)
+            return
         self._refill()
         if self._is_read:
             self._on_end()

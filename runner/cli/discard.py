@@ -79,7 +79,7 @@ def discard(
                     warn(f"about {before + taker.answered} of {total} discarded; all of them are in {file.path}")
                     raise
                 taken += taker.answered
-    click.echo(f"{counted(taken, 'message')} discarded; they are in {file.path}")
+    click.echo(f"{counted(taken, 'message')} discarded, and written to {file.path}")
     if taken < total:
         warn(f"{counted(total - taken, 'message')} of the file had left the desk meanwhile, by somebody else's hands")
         sys.exit(EXIT_FAILURE)
