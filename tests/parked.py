@@ -24,7 +24,7 @@ TOPOLOGY: dict[str, Any] = {
 }
 
 
-def parked(identity: str, *, queue: str = "pay", error: str = "gateway timed out", **headers: Any) -> Content:
+def parked(identity: str, *, queue: Any = "pay", error: Any = "gateway timed out", **headers: Any) -> Content:
     """A message as a worker parks it."""
     known = {
         "x-attempt": 2, "x-first-error": "first", "x-last-error": error, "x-origin-queue": queue,

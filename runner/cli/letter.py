@@ -16,7 +16,7 @@ from runner.desk.group import Group
 from runner.desk.letter import Letter, seconds_of, text_of
 from runner.desk.record import json_text, plain
 from runner.logs import escaped
-from runner.messages import ATTEMPT, CAUSATION, ORIGIN_EXCHANGE, ORIGIN_KEY
+from runner.messages import ATTEMPT, CAUSATION
 from runner.topology.change import counted
 
 #: How many groups are shown to people.
@@ -25,12 +25,6 @@ MOST_GROUPS = 50
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
-#: Headers that are shown under names of their own.
-_TOLD = (
-    ATTEMPT, CAUSATION, ORIGIN_EXCHANGE, ORIGIN_KEY, "x-last-error", "x-first-error", "x-exception", "x-traceback",
-    "x-service", "x-host", "x-pid", "x-crashes", "x-signal", "x-failed-at", "x-replays", "x-replayed-at",
-    "x-origin-queue",
-)  # fmt: skip
 
 
 def one_line(value: object) -> str:
@@ -74,9 +68,9 @@ def cut(text: str, width: int) -> str:
 
 
 def brief(letter: Letter) -> str:
-    """One message on a line."""
-    words = "  ".join(part for part in (letter.id, letter.type, letter.error) if part)
-    return f"  {one_line(words)}"
+    """One message on a line; on a terminal no longer than that is wide."""
+    words = "  ".join(one_line(part) for part in (letter.id, letter.type, letter.error) if part)
+    return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
 
 
 def whole(letter: Letter, origin: str | None) -> Iterator[str]:
@@ -96,10 +90,8 @@ def whole(letter: Letter, origin: str | None) -> Iterator[str]:
 
 def _facts(letter: Letter, origin: str | None) -> list[tuple[str, Any]]:
     headers, properties = letter.headers, letter.properties
-    exchange, key = headers.get(ORIGIN_EXCHANGE), text_of(headers.get(ORIGIN_KEY))
-    published = None
-    if exchange is not None or key:
-        published = f"{text_of(exchange) or 'the default exchange'} with key {key!r}"
+    exchange, key = letter.published
+    published = None if key is None else f"{exchange or 'the default exchange'} with key {key!r}"
     service = " ".join(
         f"{word}{text_of(headers[name])}"
         for name, word in (("x-service", ""), ("x-host", "on "), ("x-pid", "with pid "))
@@ -136,9 +128,9 @@ def _facts(letter: Letter, origin: str | None) -> list[tuple[str, Any]]:
 
 def _header_lines(headers: Any) -> Iterator[str]:
     for name, value in sorted(headers.items(), key=lambda one: text_of(one[0])):
-        if name not in _TOLD:
+        if name != "x-traceback":
             said = plain(value)
-            yield f"{text_of(name)}: {said if isinstance(said, str) else json_text(said)}"
+            yield one_line(f"{text_of(name)}: {said if isinstance(said, str) else json_text(said)}")
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:

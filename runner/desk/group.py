@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from runner.desk.letter import Letter
 
-#: An id is never shown shorter than this.
-LEAST_PREFIX = 8
+#: An id is never shown shorter than this, and one that is not much longer is shown whole.
+LEAST_PREFIX, SHORT_ID = 8, 16
 
 
 @dataclass(slots=True)
@@ -68,6 +68,8 @@ class Desk:
 
 
 def _needed(ordered: list[str], one: str) -> int:
+    if len(one) <= SHORT_ID:
+        return len(one)
     place = bisect_left(ordered, one)
     beside = [ordered[at] for at in (place - 1, place + 1) if 0 <= at < len(ordered)]
     return max([LEAST_PREFIX, *(_common(one, other) + 1 for other in beside)])

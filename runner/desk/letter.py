@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runner.messages import REPLAYED_AT, REPLAYS
+from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
 
 #: What the broker's words for its own parking mean (RabbitMQ: "Dead Letter Exchanges").
 _BROKER_REASONS = {
@@ -85,6 +85,18 @@ class Letter:
         if first is not None:
             return first
         return second if second is not None else seconds_of(self.properties.get("timestamp"))
+
+    @property
+    def published(self) -> tuple[str, str | None]:
+        """The exchange and the routing key that it was first published with; no key where nothing tells it."""
+        if ORIGIN_EXCHANGE in self.headers or ORIGIN_KEY in self.headers:
+            return text_of(self.headers.get(ORIGIN_EXCHANGE)), text_of(self.headers.get(ORIGIN_KEY))
+        # The broker adds the latest before the others.
+        first = self.deaths[-1] if self.deaths else {}
+        keys = first.get("routing-keys")
+        if isinstance(keys, list) and keys:
+            return text_of(first.get("exchange")), text_of(keys[0])
+        return "", None
 
     @property
     def replays(self) -> int:

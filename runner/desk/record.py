@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 
 from runner.desk.letter import Letter, seconds_of, text_of
-from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY
 
 _COUNTERS = ("x-delivery-count", "x-acquired-count")
 #: Control characters that JSON itself lets stand.
@@ -30,12 +29,13 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
         body, encoding = letter.body.decode(), "utf-8"
     except UnicodeDecodeError:
         body, encoding = base64.b64encode(letter.body).decode(), "base64"
+    exchange, key = letter.published
     return {
         "id": letter.id,
         "queue": letter.queue,
         "origin": origin,
-        "origin_exchange": _text(letter.headers.get(ORIGIN_EXCHANGE)),
-        "origin_routing_key": _text(letter.headers.get(ORIGIN_KEY)),
+        "origin_exchange": None if key is None else exchange,
+        "origin_routing_key": key,
         "error": letter.error,
         "parked_at": iso(letter.parked_at),
         "replays": letter.replays,
@@ -54,10 +54,6 @@ def fingerprint(letter: Letter) -> bytes:
     known = [plain(letter.properties), plain(headers), letter.exchange, letter.routing_key]
     text = json.dumps(known, sort_keys=True).encode()
     return hashlib.blake2b(text + b"\0" + letter.body, digest_size=16).digest()
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else text_of(value)
 
 
 def iso(seconds: float | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,16 +35,11 @@ def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
         for name, value in letter.headers.items()
         if name not in _OF_THE_PARKING and not text_of(name).startswith(_OF_THE_BROKER)
     }
-    _add_published(headers, letter.deaths)
+    exchange, key = letter.published
+    if exchange and key is not None:
+        # A copy comes through the default exchange; a handler sees where the message was first published.
+        headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
     return headers | {REPLAYS: number_of(headers.get(REPLAYS)) + 1, REPLAYED_AT: now}
-
-
-def _add_published(headers: dict[str, Any], deaths: list[Mapping[str, Any]]) -> None:
-    # A copy comes through the default exchange; a handler sees where the message was first published.
-    first = deaths[-1] if deaths else {}
-    exchange, keys = text_of(first.get("exchange")), first.get("routing-keys")
-    if exchange and isinstance(keys, list) and keys and ORIGIN_EXCHANGE not in headers:
-        headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: text_of(keys[0])}
 
 
 @dataclass(frozen=True)
