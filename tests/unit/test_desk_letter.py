@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.amqp.field import Timestamp
@@ -176,6 +176,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(), VALUES), st.binary())
 def test_any_message_can_be_written_as_json_and_shown(headers: dict[str, Any], body: bytes) -> None:
     one = letter(headers, body=body)
