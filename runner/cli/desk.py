@@ -151,7 +151,8 @@ def progress(label: str, total: int, *, is_long: bool = False) -> Iterator[Calla
     if not sys.stderr.isatty() or (total < LONG and not is_long):
         yield lambda _: None
         return
-    with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True) as bar:
+    steps = max(1, total // 200)
+    with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True, update_min_steps=steps) as bar:
         yield lambda done: bar.update(max(0, min(done, total) - bar.pos))
 
 

@@ -65,6 +65,9 @@ def discard(
             file.remove()
             click.echo("nothing discarded", err=True)
             sys.exit(EXIT_INTERRUPTED)
+        except BaseException:
+            file.remove()
+            raise
         if not total:
             click.echo(nothing(there, "discarded"))
             return

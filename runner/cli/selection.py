@@ -38,6 +38,8 @@ def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], 
     """What changes something needs to be told what. Raises click.UsageError."""
     if not (everything or queue or match or ids):
         raise click.UsageError("which messages are meant is not said; allowed: --queue, --match, --id, or --all")
+    if "" in ids:
+        raise click.UsageError("--id: nothing is given; allowed: a message id, or the beginning of one")
     if everything and (match is not None or ids):
         raise click.UsageError("--all means every message; take it away, or --match and --id")
 
