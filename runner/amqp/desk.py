@@ -123,7 +123,7 @@ class Reader:
         # queue puts back what each held, one after the other: so the order stays.
         self._low = 1 if credit == MOST_HELD else max(1, credit // 2)
         self._consumers: list[str] = []
-        self._is_over = False
+        self._is_closing = False
         self._session = Session(url, "runner dlq", self._opened)
         self._credit = 0
         self._enough: float | None = None
@@ -150,7 +150,7 @@ class Reader:
         """End, so that the broker puts everything back that is not answered."""
         if self._is_over:
             return
-        self._is_over = True
+        self._is_closing = True
         if not self._consumers:
             self._session.finish()
         # A quorum queue would deliver what one consumer gives back to the next one that is about to go, and so on:
@@ -184,6 +184,11 @@ class Reader:
         self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag)
 
     @property
+    def _is_over(self) -> bool:
+        """Whether nothing more can be asked of the broker, or shall be."""
+        return self._is_closing or self._session.is_finished or not self._channel.is_open
+
+    @property
     def _is_read(self) -> bool:
         return self._limit is not None and self.seen >= self._expected
 
@@ -197,7 +202,7 @@ class Reader:
         try:
             self._on_letter(method.delivery_tag, letter)
         except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
-            self._is_over = True
+            self._is_closing = True
             self._session.fail(error)
             return
         self._refill()
@@ -310,6 +315,8 @@ class Taker(Reader):
         super()._on_end()
 
     def _send(self) -> None:
+        if self._is_over:
+            return
         for tag, multiple in self._acks.take():
             self._channel.basic_ack(tag, multiple=multiple)
         self._on_taken(self.answered)

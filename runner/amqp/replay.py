@@ -97,6 +97,7 @@ class _Replay(Reader):
         self.is_turning = False
 
     def _opened(self, channel: Channel) -> None:
+        self._channel = channel
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm, callback=lambda _: super(_Replay, self)._opened(channel))
         self._beat()
@@ -124,7 +125,7 @@ class _Replay(Reader):
             self._tally.stay(letter, why)
 
     def _pump(self) -> None:
-        while self._pending and len(self._unconfirmed) < WINDOW and self._channel.is_open:
+        while self._pending and len(self._unconfirmed) < WINDOW and not self._is_over:
             now = time.monotonic()
             wait = self._pace.wait(now)
             if wait > 0:
