@@ -93,7 +93,7 @@ def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(tmp_path
     rabbit = Rabbit(tmp_path / "broker")
     try:
         vhost = rabbit.make_vhost("desk")
-        shop = full_shop(tmp_path / "shop", vhost)
+        shop = full_shop(tmp_path / "shop", vhost, "classic")
         with desk(shop, "replay", "--all", "--rate", "1500") as process:
             wait_until(in_the_middle(vhost), 20, "it is in the middle")
             rabbit.kill()
