@@ -35,6 +35,9 @@ REPLAYED_AT = "x-replayed-at"
 ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
+#: How often a person sent a parked message back to its queue, and when last, in milliseconds since the epoch.
+REPLAYS = "x-replays"
+REPLAYED_AT = "x-replayed-at"
 
 
 class Reject(Exception):

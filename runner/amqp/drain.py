@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 
 from runner.amqp.acks import AckLedger
+from runner.amqp.properties import PROPERTIES
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
@@ -208,20 +209,10 @@ def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside:
         headers.setdefault(ORIGIN_KEY, method.routing_key)
     if method.redelivered:
         headers[REDELIVERED] = True
-    copy = pika.BasicProperties(**_fields(properties))
+    copy = pika.BasicProperties(**{name: getattr(properties, name) for name in PROPERTIES})
     if is_aside and properties.expiration is not None:
         headers[EXPIRATION], copy.expiration = properties.expiration, None
     elif not is_aside and EXPIRATION in headers:
         copy.expiration = str(headers.pop(EXPIRATION))
     copy.headers = headers or None
-    # The broker takes a user id only from that user (RabbitMQ: "Validated User-ID").
-    copy.user_id = None
     return copy
-
-
-def _fields(properties: pika.BasicProperties) -> Mapping[str, Any]:
-    names = (
-        "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
-        "message_id", "timestamp", "type", "app_id", "cluster_id",
-    )  # fmt: skip
-    return {name: getattr(properties, name) for name in names}

@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 import urllib3
 
 from runner.address import Address, authority
+from runner.config.argument import QUORUM
 from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
@@ -21,6 +22,8 @@ PORT_DISTANCE = 10_000
 TIMEOUT = 30.0
 #: A global parameter of this name and the vhost's holds what is ours.
 OWNED = "fastcommerce"
+#: The delivery limit of a quorum queue of RabbitMQ 4 that names none; older ones have none then.
+DEFAULT_LIMIT = 20
 
 _DENIED = (401, 403)
 _NOT_FOUND = 404
@@ -143,9 +146,29 @@ class Management:
         """All messages of a queue, also those in somebody's hands, as its statistics of the last seconds say."""
         return int(self._queue(queue).get("messages") or 0)
 
+    def ready_of(self, queue: str) -> int:
+        """The messages in nobody's hands, as the statistics of the last seconds say."""
+        return int(self._queue(queue).get("messages_ready") or 0)
+
     def unacknowledged_of(self, queue: str) -> int:
         """The messages in somebody's hands, as the statistics of the last seconds say."""
         return int(self._queue(queue).get("messages_unacknowledged") or 0)
+
+    def delivery_limit_of(self, queue: str) -> int | None:
+        """How often a queue may deliver one message in vain before it parks or drops it; None for any number.
+
+        Raises ManagementError.
+        """
+        found = self._queue(queue)
+        if found.get("type") != QUORUM:
+            return None
+        arguments, policy = found.get("arguments") or {}, found.get("effective_policy_definition") or {}
+        said = [arguments.get("x-delivery-limit"), policy.get("delivery-limit") if isinstance(policy, dict) else None]
+        limits = [int(one) for one in said if isinstance(one, int)]
+        if not limits:
+            version = str(self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"])
+            return DEFAULT_LIMIT if int(version.partition(".")[0]) >= 4 else None
+        return min(limits) if min(limits) >= 0 else None
 
     def _queue(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)

@@ -29,6 +29,12 @@ from runner.messages import (
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
 PERSISTENT = 2
+#: The properties that a copy keeps; the headers are apart, and the broker takes a user id only from that user
+#: (RabbitMQ: "Validated User-ID").
+PROPERTIES = (
+    "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
+    "message_id", "timestamp", "type", "app_id", "cluster_id",
+)  # fmt: skip
 #: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 

@@ -1,0 +1,92 @@
+"""``dlq discard``: parked messages go into a file, and off the desk."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import click
+
+from runner.amqp.desk import Taker
+from runner.cli.desk import NewFile, opened, progress, warn
+from runner.cli.selection import check_selection, nothing, selecting, selection_of
+from runner.desk.letter import Letter
+from runner.desk.record import fingerprint, json_text, record_of
+from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
+from runner.topology.change import counted
+
+
+@click.command(short_help="Write messages to a file and take them off the desk.")
+@selecting
+@click.option("--all", "everything", is_flag=True, help="All that is parked.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="The file; var/discarded-TIME.jsonl else.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def discard(
+    folder: Path,
+    queue: str | None,
+    match: str | None,
+    ids: tuple[str, ...],
+    everything: bool,
+    to: Path | None,
+    yes: bool,
+) -> None:
+    """Write messages to a file of JSON lines, ask, and take them off the desk.
+
+    Only what is safe in the file is taken off.
+    """
+    check_selection(queue, match, ids, everything)
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here; --yes discards without a question")
+    with opened(folder, queue) as there:
+        selection = selection_of(there, match, ids)
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+        file = NewFile(to or there.project.var / f"discarded-{now}Z.jsonl")
+        written: dict[str, Counter[bytes]] = {}
+
+        def keep(letter: Letter, origin: str | None) -> None:
+            if selection.takes(letter, origin):
+                file.write(json_text(record_of(letter, origin)))
+                written.setdefault(letter.queue, Counter())[fingerprint(letter)] += 1
+
+        try:
+            there.read(keep, "writing")
+            file.sync()
+            total = sum(marks.total() for marks in written.values())
+            if total and not yes and not click.confirm(f"discard {counted(total, 'message')}?", default=False):
+                file.remove()
+                click.echo("nothing discarded")
+                sys.exit(EXIT_FAILURE)
+        except (click.Abort, KeyboardInterrupt):
+            file.remove()
+            click.echo("nothing discarded", err=True)
+            sys.exit(EXIT_INTERRUPTED)
+        except BaseException:
+            file.remove()
+            raise
+        if not total:
+            click.echo(nothing(there, "discarded"))
+            return
+        taken = 0
+        with progress("discarding", total) as show_done:
+            for name, marks in written.items():
+                before = taken
+                taker = Taker(there.url, name, marks, partial(_show_beyond, show_done, before))
+                try:
+                    taker.run()
+                except (BrokerError, KeyboardInterrupt):
+                    warn(f"about {before + taker.answered} of {total} discarded; all of them are in {file.path}")
+                    raise
+                taken += taker.answered
+    click.echo(f"{counted(taken, 'message')} discarded, and written to {file.path}")
+    if taken < total:
+        warn(f"{counted(total - taken, 'message')} of the file had left the desk meanwhile, by somebody else's hands")
+        sys.exit(EXIT_FAILURE)
+
+
+def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> None:
+    show_done(before + done)

@@ -1,0 +1,117 @@
+"""``dlq``: the dead-letter desk: what is parked and why, and what becomes of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from runner.cli.desk import NewFile, opened
+from runner.cli.discard import discard
+from runner.cli.letter import table, whole
+from runner.cli.replay import replay
+from runner.cli.selection import QUEUE, begins, nothing, selecting, selection_of
+from runner.desk.group import Desk
+from runner.desk.letter import Letter
+from runner.desk.record import iso, json_text, record_of
+from runner.desk.select import resolve
+from runner.topology.change import counted
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(short_help="Parked messages: list, show, replay, discard, export.")
+def dlq() -> None:
+    """The dead-letter desk: messages that could not be handled, parked in the dead-letter queues of the project.
+
+    Looking at them consumes nothing. A message leaves its dead-letter queue only once its copy is confirmed in the
+    queue that it failed in (replay), or once it is in a file and you said so (discard).
+    """
+
+
+dlq.add_command(replay)
+dlq.add_command(discard)
+
+
+@dlq.command("list", short_help="What is parked, by queue and error.")
+@QUEUE
+@_json
+@click.pass_obj
+def list_(folder: Path, queue: str | None, as_json: bool) -> None:
+    """List what is parked, by the queue it failed in and its error, with how many, and when the first and the last."""
+    desk = Desk()
+    with opened(folder, queue) as there:
+        there.read(desk.add)
+    groups = desk.groups()
+    if as_json:
+        found = [
+            {
+                "queue": one.queue, "origin": one.origin, "error": one.error, "count": one.count,
+                "first": iso(one.first), "last": iso(one.last), "latest_id": one.example,
+            }
+            for one in groups
+        ]  # fmt: skip
+        click.echo(json_text({"messages": desk.count, "groups": found}, indent=2))
+        return
+    if not groups:
+        click.echo(f"the desk is empty{f' for queue {queue}' if queue else ''}: no message is parked")
+        return
+    for line in table(groups, desk.prefixes([one.example for one in groups])):
+        click.echo(line)
+    click.echo(f"{counted(desk.count, 'message')} parked; show ID tells all of one")
+
+
+@dlq.command(short_help="All of one message.")
+@click.argument("beginning", metavar="ID")
+@QUEUE
+@_json
+@click.pass_obj
+def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None:
+    """Show all of one message: why, where and when it failed, its headers and its body.
+
+    ID may be shortened as long as only one message begins with it. A message that failed in several queues is parked
+    in each of their dead-letter queues, and shown for each.
+    """
+    candidates: list[tuple[Letter, str | None]] = []
+    with opened(folder, queue) as there:
+        there.read(lambda letter, origin: candidates.append((letter, origin)) if begins(letter, (beginning,)) else None)
+    wanted = resolve((beginning,), (letter.id for letter, _ in candidates))
+    for number, (letter, origin) in enumerate(one for one in candidates if one[0].id in wanted):
+        if as_json:
+            click.echo(json_text(record_of(letter, origin), indent=2))
+        else:
+            click.echo("\n".join([*([""] if number else []), *whole(letter, origin)]))
+
+
+@dlq.command(short_help="Write messages as JSON lines.")
+@selecting
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="A file, instead of standard output.")
+@click.pass_obj
+def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], to: Path | None) -> None:
+    """Write messages as JSON lines: all that is parked, or what is selected. Nothing is consumed."""
+    file, count = (NewFile(to) if to is not None else None), 0
+    with opened(folder, queue) as there:
+        selection = selection_of(there, match, ids)
+
+        def keep(letter: Letter, origin: str | None) -> None:
+            nonlocal count
+            if selection.takes(letter, origin):
+                count += 1
+                line = json_text(record_of(letter, origin))
+                if file is not None:
+                    file.write(line)
+                else:
+                    sys.stdout.write(line + "\n")
+
+        try:
+            there.read(keep, "exporting")
+            if file is not None:
+                file.sync()
+        except BaseException:
+            # Half an export looks like a whole one.
+            if file is not None:
+                file.remove()
+            raise
+    if file is not None:
+        click.echo(f"{counted(count, 'message')} exported to {file.path}" if count else nothing(there, "exported"))

@@ -1,0 +1,90 @@
+"""A parked message as JSON, with all that AMQP says of it and nothing lost."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from runner.desk.letter import Letter, seconds_of, text_of
+
+_COUNTERS = ("x-delivery-count", "x-acquired-count")
+#: Control characters that JSON itself lets stand.
+_CONTROL = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
+    """All of one message.
+
+    A body that is UTF-8 is text, any other is base64, as ``body_encoding`` says. Values that JSON does not have are
+    objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``.
+    """
+    try:
+        body, encoding = letter.body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        body, encoding = base64.b64encode(letter.body).decode(), "base64"
+    exchange, key = letter.published
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "origin": origin,
+        "origin_exchange": None if key is None else exchange,
+        "origin_routing_key": key,
+        "error": letter.error,
+        "parked_at": iso(letter.parked_at),
+        "replays": letter.replays,
+        "replayed_at": iso(seconds_of(letter.replayed_at)),
+        "properties": {name: plain(value) for name, value in letter.properties.items() if value is not None},
+        "headers": plain(letter.headers),
+        "body_encoding": encoding,
+        "body": body,
+    }
+
+
+def fingerprint(letter: Letter) -> bytes:
+    """The same at each look at a message, and another for each that differs in anything."""
+    # A quorum queue counts the looks, and sorts the headers of what it delivers once more.
+    headers = {name: value for name, value in letter.headers.items() if name not in _COUNTERS}
+    known = [plain(letter.properties), plain(headers), letter.exchange, letter.routing_key]
+    text = json.dumps(known, sort_keys=True).encode()
+    return hashlib.blake2b(text + b"\0" + letter.body, digest_size=16).digest()
+
+
+def iso(seconds: float | None) -> str | None:
+    """``2026-11-25T18:03:39Z``; None for none."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plain(value: Any) -> Any:
+    """An AMQP value in JSON's types."""
+    result: Any = str(value)
+    if value is None or isinstance(value, bool | str):
+        result = value
+    elif isinstance(value, bytes | bytearray):
+        result = {"$bytes": base64.b64encode(value).decode()}
+    elif isinstance(value, datetime):
+        result = {"$timestamp": value.astimezone(UTC).isoformat()}
+    elif isinstance(value, Decimal):
+        result = {"$decimal": str(value)}
+    elif isinstance(value, int):
+        # A time for which Python has no date is a whole number of a type of its own.
+        result = {"$timestamp": int(value)} if type(value).__name__ == "Timestamp" else int(value)
+    elif isinstance(value, float):
+        result = value if math.isfinite(value) else {"$float": str(value)}
+    elif isinstance(value, Mapping):
+        result = {text_of(name): plain(one) for name, one in value.items()}
+    elif isinstance(value, list | tuple):
+        result = [plain(one) for one in value]
+    return result
+
+
+def json_text(data: Any, *, indent: int | None = None) -> str:
+    """JSON as people read it: other alphabets as they are, control characters as escapes."""
+    text = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -1,0 +1,117 @@
+"""What is sent back of a parked message, which ones are not, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.desk.letter import Letter, number_of, text_of
+from runner.desk.places import Places
+from runner.desk.select import Selection
+from runner.messages import ATTEMPT, ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
+
+#: How often one message is replayed before it must be asked for by its id.
+MOST_REPLAYS = 3
+#: How many ids are kept of those that stay for one reason.
+MOST_EXAMPLES = 3
+MANY = 1_000_000
+#: What tells of this parking, and would tell of it wrongly at the next one.
+_OF_THE_PARKING = frozenset(
+    {
+        ATTEMPT, "x-last-error", "x-exception", "x-traceback", "x-service", "x-host", "x-pid", "x-failed-at",
+        "x-crashes", "x-signal",
+    }
+)  # fmt: skip
+_OF_THE_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+
+
+def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
+    """The headers of the copy that is sent back at ``now``, milliseconds since the epoch.
+
+    The sender's own stay, and so do the first error and where it was first published.
+    """
+    headers = {
+        name: value
+        for name, value in letter.headers.items()
+        if name not in _OF_THE_PARKING and not text_of(name).startswith(_OF_THE_BROKER)
+    }
+    exchange, key = letter.published
+    if exchange and key is not None:
+        # A copy comes through the default exchange; a handler sees where the message was first published.
+        headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
+    return headers | {REPLAYS: number_of(headers.get(REPLAYS)) + 1, REPLAYED_AT: now}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says of each message what a replay that began at ``started`` does with it."""
+
+    places: Places
+    selection: Selection
+    #: Milliseconds since the epoch.
+    started: int
+
+    def judge(self, letter: Letter) -> tuple[str | None, str | None]:
+        """The queue to send it to, or why it stays; neither for a message that is not meant."""
+        origin = self.places.origin_of(letter)
+        if not self.selection.takes(letter, origin):
+            return None, None
+        if letter.replayed_at >= self.started:
+            return None, None  # it failed anew since, and was not on the desk when this began
+        if self.selection.ids is None and letter.replays >= MOST_REPLAYS:
+            return None, f"replayed {MOST_REPLAYS} times already and parked again; --id replays one all the same"
+        if origin is None:
+            return None, "nothing tells in which queue it failed"
+        return origin, None
+
+
+@dataclass
+class Stay:
+    """Messages that stay for one reason."""
+
+    count: int = 0
+    #: The ids of the first ones.
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Tally:
+    """What a replay has done so far, also where it was interrupted."""
+
+    replayed: int = 0
+    #: Those that were meant and stay, by the reason, for each dead-letter queue.
+    stays: dict[str, dict[str, Stay]] = field(default_factory=dict)
+
+    def stay(self, letter: Letter, why: str) -> None:
+        """A message stays where it is."""
+        one = self.stays.setdefault(letter.queue, {}).setdefault(why, Stay())
+        one.count += 1
+        if len(one.examples) < MOST_EXAMPLES:
+            one.examples.append(letter.id)
+
+    @property
+    def stayed(self) -> int:
+        """How many stay that were meant."""
+        return sum(one.count for reasons in self.stays.values() for one in reasons.values())
+
+
+class Pace:
+    """At most ``rate`` messages a second, evenly; as fast as it goes where that is None."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._distance = 0.0 if rate is None else 1 / rate
+        self._due = 0.0
+
+    def within(self, seconds: float) -> int:
+        """How many go within some seconds: 1 at least, and a great many without a rate."""
+        return MANY if self._rate is None else max(1, min(MANY, int(self._rate * seconds)))
+
+    def wait(self, now: float) -> float:
+        """Seconds from ``now`` until the next one may go."""
+        return max(0.0, self._due - now)
+
+    def went(self, now: float) -> None:
+        """One goes now."""
+        # What was late is made up for within a tenth of a second, and no more: never a burst after a pause.
+        self._due = (max(self._due, now - 0.1) if self._due else now) + self._distance

@@ -1,0 +1,399 @@
+"""The dead-letter desk on a real broker, as a person uses it."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp import replay as replay_module
+from runner.amqp.desk import Browser
+from runner.desk.letter import Letter
+from tests.parked import TOPOLOGY, held, many, parked, publish, take, take_all
+from tests.rabbit import Vhost, wait_until
+from tests.topologies import Shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY)
+    assert one.run("apply")[0] == 0
+    return one
+
+
+def groups(shop: Shop, *arguments: str) -> dict[tuple[str, str], Any]:
+    code, output = shop.run("dlq", "list", "--json", *arguments)
+    assert code == 0
+    return {(one["origin"], one["error"]): one for one in json.loads(output)["groups"]}
+
+
+def ids_in_order(url: str, queue: str) -> list[str]:
+    found: list[str] = []
+    Browser(url, queue, lambda letter: found.append(letter.id)).run()
+    return found
+
+
+def test_an_empty_desk_is_said_to_be_empty(shop: Shop) -> None:
+    assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
+    assert json.loads(shop.run("dlq", "list", "--json")[1]) == {"messages": 0, "groups": []}
+    assert shop.run("dlq", "replay", "--all") == (0, "nothing replayed: the desk is empty\n")
+    assert shop.run("dlq", "discard", "--all", "--yes") == (0, "nothing discarded: the desk is empty\n")
+    assert shop.run("dlq", "export") == (0, "")
+
+
+def test_a_dead_letter_queue_that_is_not_made_yet_is_told_of(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    shop.write(TOPOLOGY)
+    code, output = shop.run("dlq", "list")
+    assert code == 0
+    assert "queue pay.dlq: not on the broker yet; apply, or a start, makes it" in output
+    assert "the desk is empty" in output
+
+
+def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2"), parked("b1", error="ValueError: no currency")])
+    publish(shop.vhost.url, "lost", [parked("c1", queue="mail", error="no server"), parked("d1", queue="stock")])
+    found = groups(shop)
+    assert {key: one["count"] for key, one in found.items()} == {
+        ("pay", "gateway timed out"): 2,
+        ("pay", "ValueError: no currency"): 1,
+        ("mail", "no server"): 1,
+        ("stock", "gateway timed out"): 1,
+    }
+    one = found["pay", "gateway timed out"]
+    assert (one["first"], one["last"], one["latest_id"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z", "a2")
+    code, output = shop.run("dlq", "list")
+    assert code == 0
+    lines = output.splitlines()
+    assert lines[0].split() == ["QUEUE", "COUNT", "FIRST", "LAST", "LATEST", "ID", "ERROR"]
+    assert lines[-1] == "5 messages parked; show ID tells all of one"
+    # Either name will do, and of a shared dead-letter queue only what is meant.
+    assert set(groups(shop, "--queue", "pay.dlq")) == set(groups(shop, "--queue", "pay"))
+    assert set(groups(shop, "--queue", "mail")) == {("mail", "no server")}
+    assert len(groups(shop, "--queue", "lost")) == 2
+    code, output = shop.run("dlq", "list", "--queue", "stok")
+    assert code == 2
+    assert "'stok'; did you mean 'stock'?" in output
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_looking_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vhost, kind: str) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    topology = {"queues": {**TOPOLOGY["queues"], "pay.dlq": {"type": kind}}, "exchanges": TOPOLOGY["exchanges"]}
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    publish(vhost.url, "pay.dlq", many(300))
+    for arguments in (
+        ("list",), ("list", "--json"), ("show", "m000007"), ("export",), ("export", "--match", "m00001"),
+        ("replay", "--all", "--dry-run"),
+    ):  # fmt: skip
+        assert shop.run("dlq", *arguments)[0] == 0
+        wait_until(lambda: held(vhost.url, "pay.dlq", "pay") == [300, 0], 10, "all is put back")
+    assert take_all(vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(300)]
+
+
+def test_show_tells_all_of_one_message_by_the_beginning_of_its_id(shop: Shop) -> None:
+    body, properties = parked("4240e46b-aaaa", error="broke \x1b[31mhere", **{"x-crashes": 3, "x-signal": "SIGSEGV"})
+    publish(shop.vhost.url, "pay.dlq", [(body, properties), parked("4240ffff"), parked("9")])
+    code, output = shop.run("dlq", "show", "4240e")
+    assert code == 0
+    for line in (
+        "id              4240e46b-aaaa", "type            order.created", "parked in       pay.dlq",
+        "failed in       pay", "published to    orders with key 'order.created.usd'", "attempts        2",
+        "error           broke \\x1b[31mhere", "first error     first", "exception       Retry",
+        "service         payment on box with pid 7", "crashes         3", "signal          SIGSEGV", "  tenant: a",
+        "    raise Retry", "body (application/json, 42 bytes)", '    "amount": "149.99"',
+    ):  # fmt: skip
+        assert line in output.splitlines(), line
+    assert "\x1b" not in output
+    record = json.loads(shop.run("dlq", "show", "4240e46b-aaaa", "--json")[1])
+    assert (record["id"], record["queue"], record["origin"]) == ("4240e46b-aaaa", "pay.dlq", "pay")
+    assert record["properties"]["priority"] == 3
+    code, output = shop.run("dlq", "show", "4240")
+    assert code == 1
+    assert "2 parked messages begin with it; allowed: '4240e46b-aaaa', '4240ffff'" in output
+    code, output = shop.run("dlq", "show", "nothing")
+    assert code == 1
+    assert "message id 'nothing': no parked message has it" in output
+
+
+def test_a_message_that_failed_in_two_queues_is_shown_for_each(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("same")])
+    publish(shop.vhost.url, "lost", [parked("same", queue="mail")])
+    assert shop.run("dlq", "show", "same")[1].count("failed in") == 2
+    assert shop.run("dlq", "show", "same", "--queue", "mail")[1].count("failed in") == 1
+
+
+def test_a_replayed_message_is_as_new_and_says_that_it_was_replayed(shop: Shop) -> None:
+    body, properties = parked("a1", **{"x-replays": 1, "x-crashes": 2, "x-signal": "SIGKILL"})
+    publish(shop.vhost.url, "pay.dlq", [(body, properties)])
+    before = int(time.time() * 1000)
+    assert shop.run("dlq", "replay", "--all") == (0, "1 message replayed\n")
+    assert held(shop.vhost.url, "pay.dlq") == [0]
+    ((method, found, content),) = take(shop.vhost.url, "pay", 1)
+    assert (method.exchange, method.routing_key, content) == ("", "pay", body)
+    for name in ("message_id", "correlation_id", "type", "timestamp", "app_id", "content_type", "priority"):
+        assert getattr(found, name) == getattr(properties, name)
+    assert found.delivery_mode == 2
+    assert before <= found.headers.pop("x-replayed-at") <= int(time.time() * 1000)
+    found.headers.pop("x-delivery-count", None)
+    assert found.headers == {
+        "x-first-error": "first", "x-origin-queue": "pay", "x-origin-exchange": "orders", "x-replays": 2,
+        "x-origin-routing-key": "order.created.usd", "x-causation-id": "c1", "tenant": "a",
+    }  # fmt: skip
+
+
+def test_only_what_is_selected_is_replayed_to_the_queue_it_failed_in(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a3")])
+    publish(shop.vhost.url, "lost", [parked("c1", queue="mail"), parked("d1", queue="stock")])
+    code, output = shop.run("dlq", "replay")
+    assert code == 2
+    assert "which messages are meant is not said; allowed: --queue, --match, --id, or --all" in output
+    assert shop.run("dlq", "replay", "--all", "--match", "x")[0] == 2
+    assert shop.run("dlq", "replay", "--match", "no currency") == (0, "1 message replayed\n")
+    assert shop.run("dlq", "replay", "--queue", "stock") == (0, "1 message replayed\n")
+    assert shop.run("dlq", "replay", "--id", "a3", "--id", "c") == (0, "2 messages replayed\n")
+    assert shop.run("dlq", "replay", "--match", "order-zz") == (0, "nothing replayed: no parked message is meant\n")
+    assert held(shop.vhost.url, "pay.dlq", "lost") == [1, 0]
+    assert [take_all(shop.vhost.url, name) for name in ("pay", "mail", "stock")] == [["a2", "a3"], ["c1"], ["d1"]]
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", **{"x-replays": 3}), parked("a3", queue="old")])
+    code, output = shop.run("dlq", "replay", "--all", "--dry-run")
+    assert code == 0
+    assert "would replay 1 message to pay\n  a1  order.created  gateway timed out\n" in output
+    assert "would replay 1 message to old; but that queue is not there any more, so they would stay" in output
+    assert "would stay in pay.dlq, 1 message: replayed 3 times already" in output
+    assert "nothing was changed" in output
+    assert held(shop.vhost.url, "pay.dlq", "pay") == [3, 0]
+
+
+def test_what_was_replayed_three_times_stays_until_it_is_named(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1", **{"x-replays": 3}), parked("a2", **{"x-replays": 2})])
+    code, output = shop.run("dlq", "replay", "--all")
+    assert code == 1
+    assert "left in pay.dlq, 1 message: replayed 3 times already and parked again; --id replays one" in output
+    assert "1 message replayed" in output
+    assert held(shop.vhost.url, "pay.dlq", "pay") == [1, 1]
+    assert shop.run("dlq", "replay", "--id", "a1") == (0, "1 message replayed\n")
+    assert [one[1].headers["x-replays"] for one in take(shop.vhost.url, "pay", 2)] == [3, 4]
+
+
+def test_what_has_no_queue_any_more_stays_and_is_counted(shop: Shop) -> None:
+    publish(
+        shop.vhost.url, "lost", [parked("a1", queue="gone"), parked("a2", queue="mail"), parked("a3", queue="gone")]
+    )
+    code, output = shop.run("dlq", "replay", "--all")
+    assert code == 1
+    assert "left in lost, 2 messages: its queue 'gone' is not there any more (a1, a3)" in output
+    assert "1 message replayed" in output
+    assert take_all(shop.vhost.url, "lost") == ["a1", "a3"]
+    assert take_all(shop.vhost.url, "mail") == ["a2"]
+
+
+def test_without_a_word_of_its_queue_a_message_goes_to_the_only_one_that_leads_there(shop: Shop) -> None:
+    bare = pika.BasicProperties(message_id="bare")
+    publish(shop.vhost.url, "pay.dlq", [(b"\xff\x00", bare)])
+    publish(shop.vhost.url, "lost", [(b"{}", bare)])
+    code, output = shop.run("dlq", "replay", "--all")
+    assert code == 1
+    assert "left in lost, 1 message: nothing tells in which queue it failed (bare)" in output
+    ((_, _, body),) = take(shop.vhost.url, "pay", 1)
+    assert body == b"\xff\x00"
+    assert held(shop.vhost.url, "lost") == [1]
+
+
+def test_a_queue_that_is_full_keeps_its_message_on_the_desk(shop: Shop) -> None:
+    topology = json.loads(json.dumps(TOPOLOGY))
+    topology["queues"]["mail"]["policy"] = {"max-length": 1, "overflow": "reject-publish"}
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    publish(shop.vhost.url, "lost", many(3, queue="mail"))
+    code, output = shop.run("dlq", "replay", "--all")
+    assert code == 1
+    assert "queue 'mail' refuses it; it may be full" in output
+    counts = held(shop.vhost.url, "lost", "mail")
+    assert sum(counts) == 3
+    assert counts[0] >= 1
+
+
+def test_an_edited_body_is_sent_in_the_place_of_the_old_one(shop: Shop, tmp_path: Path) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2")])
+    publish(shop.vhost.url, "lost", [parked("a2", queue="mail")])
+    edited = tmp_path / "body"
+    edited.write_bytes(b'{"mended": true}\xff')
+    for arguments in (("--all",), ("--id", "a1", "--id", "a2")):
+        code, output = shop.run("dlq", "replay", *arguments, "--edit", str(edited))
+        assert code == 2
+        assert "--edit: which message is meant is not clear; allowed: exactly one --id" in output
+    code, output = shop.run("dlq", "replay", "--id", "a2", "--edit", str(edited))
+    assert code == 1
+    assert "it is parked 2 times; allowed: one, --queue says in which queue" in output
+    assert shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited)) == (0, "1 message replayed\n")
+    ((_, properties, body),) = take(shop.vhost.url, "pay", 1)
+    assert (properties.message_id, body) == ("a1", b'{"mended": true}\xff')
+
+
+def test_a_rate_is_kept(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", many(11))
+    began = time.monotonic()
+    assert shop.run("dlq", "replay", "--all", "--rate", "10") == (0, "11 messages replayed\n")
+    assert time.monotonic() - began >= 0.9
+    stamps = sorted(one[1].headers["x-replayed-at"] for one in take(shop.vhost.url, "pay", 11))
+    assert stamps[-1] - stamps[0] >= 850
+    assert shop.run("dlq", "replay", "--all", "--rate", "0")[0] == 2
+
+
+def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the broker would close a channel that holds a message for half an hour.
+    monkeypatch.setattr(replay_module, "TURN", 0.5)
+    contents = [parked("x", queue="gone"), *many(20), parked("y", **{"x-replays": 3})]
+    publish(shop.vhost.url, "pay.dlq", contents)
+    code, output = shop.run("dlq", "replay", "--all", "--rate", "12")
+    assert code == 1
+    assert "20 messages replayed" in output
+    assert "1 message: its queue 'gone' is not there any more (x)" in output
+    assert "1 message: replayed 3 times already" in output
+    assert take_all(shop.vhost.url, "pay") == [f"m{number:06}" for number in range(20)]
+    assert take_all(shop.vhost.url, "pay.dlq") == ["x", "y"]
+
+
+def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Shop) -> None:
+    # Whatever comes to this queue is parked at once, as by a service that rejects it.
+    topology = json.loads(json.dumps(TOPOLOGY))
+    topology["queues"]["stock"] = {"type": "classic", "dead_letter": "lost", "policy": {"message-ttl": 0}}
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    publish(shop.vhost.url, "lost", many(2000, queue="stock"))
+    assert shop.run("dlq", "replay", "--all") == (0, "2000 messages replayed\n")
+    wait_until(lambda: held(shop.vhost.url, "lost") == [2000], 10, "all are parked again")
+    found: list[Letter] = []
+    Browser(shop.vhost.url, "lost", found.append).run()
+    assert {letter.replays for letter in found} == {1}
+    assert {letter.error for letter in found} == {"parked by the broker: waited longer than its time to live"}
+
+
+def test_what_the_broker_parked_is_listed_in_words_and_goes_back_to_its_queue(shop: Shop) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
+    channel = connection.channel()
+    channel.basic_publish("orders", "order.created.usd", b"{}", pika.BasicProperties(message_id="deadly"))
+    wait_until(lambda: held(shop.vhost.url, "pay", "mail") == [1, 1], 10)
+    for _ in range(4):
+        # As often as workers would be killed by it.
+        method = wait_until(lambda: channel.basic_get("pay")[0], 10)
+        channel.basic_nack(method.delivery_tag)
+    (mail, *_) = channel.basic_get("mail")
+    channel.basic_reject(mail.delivery_tag, requeue=False)
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are parked")
+    connection.close()
+    found = groups(shop)
+    assert set(found) == {
+        ("pay", "parked by the broker: delivered too often without an answer"),
+        ("mail", "parked by the broker: rejected by who read it"),
+    }
+    for one in found.values():
+        assert abs(time.time() - datetime.fromisoformat(one["last"]).timestamp()) < 60
+    assert shop.run("dlq", "replay", "--all") == (0, "2 messages replayed\n")
+    ((_, properties, _),) = take(shop.vhost.url, "pay", 1)
+    assert properties.headers.pop("x-replayed-at")
+    properties.headers.pop("x-delivery-count", None)
+    # A handler sees where it was first published.
+    assert properties.headers == {
+        "x-replays": 1, "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd",
+    }  # fmt: skip
+
+
+def test_discarded_messages_are_in_a_file_first(shop: Shop, tmp_path: Path) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a1")])
+    code, output = shop.run("dlq", "discard", "--match", "gateway")
+    assert code == 2
+    assert "nobody can be asked here; --yes discards without a question" in output
+    assert held(shop.vhost.url, "pay.dlq") == [3]
+    code, output = shop.run("dlq", "discard", "--match", "gateway", "--yes")
+    assert code == 0
+    (file,) = (shop.folder / "var").glob("discarded-*.jsonl")
+    assert output == f"2 messages discarded, and written to {file}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a1", "a1"]
+    assert (
+        shop.run("dlq", "discard", "--id", "a", "--yes", "--to", str(file))[1]
+        .strip()
+        .endswith("is there already; allowed: a new file")
+    )
+    assert held(shop.vhost.url, "pay.dlq") == [1]
+    target = tmp_path / "new" / "file"
+    assert shop.run("dlq", "discard", "--all", "--yes", "--to", str(target))[0] == 0
+    assert json.loads(target.read_text())["headers"]["x-last-error"] == "ValueError: no currency"
+    assert held(shop.vhost.url, "pay.dlq", "pay") == [0, 0]
+
+
+def test_an_export_holds_everything_and_consumes_nothing(shop: Shop, tmp_path: Path) -> None:
+    body, properties = parked("a1", price=1.5, big=2**40, flag=True, raw=b"\xff", nested={"list": [1, None]})
+    publish(shop.vhost.url, "pay.dlq", [(body, properties), (b"\xff\x00", pika.BasicProperties(message_id="raw"))])
+    code, output = shop.run("dlq", "export")
+    assert code == 0
+    first, second = (json.loads(line) for line in output.splitlines())
+    assert {name: first["headers"][name] for name in ("price", "big", "flag", "raw", "nested")} == {
+        "price": 1.5, "big": 2**40, "flag": True, "raw": {"$bytes": "/w=="}, "nested": {"list": [1, None]},
+    }  # fmt: skip
+    assert (first["body_encoding"], first["body"]) == ("utf-8", body.decode())
+    assert (second["body_encoding"], second["body"], second["id"]) == ("base64", "/wA=", "raw")
+    target = tmp_path / "out.jsonl"
+    assert shop.run("dlq", "export", "--id", "raw", "--to", str(target)) == (0, f"1 message exported to {target}\n")
+    assert json.loads(target.read_text()) == second
+    assert shop.run("dlq", "export", "--to", str(target))[0] == 1
+    assert held(shop.vhost.url, "pay.dlq") == [2]
+
+
+def test_a_limited_quorum_queue_is_warned_of_before_it_is_read(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    limited = {"type": "quorum", "arguments": {"x-delivery-limit": 20}}
+    topology = {"queues": {**TOPOLOGY["queues"], "pay.dlq": limited}, "exchanges": TOPOLOGY["exchanges"]}
+    shop.write(topology)
+    assert shop.run("apply")[0] == 0
+    assert "limit" not in shop.run("dlq", "list")[1]
+    publish(vhost.url, "pay.dlq", [parked("a1")])
+    words = "queue pay.dlq: a quorum queue with a delivery limit of 20: each look counts as a delivery in vain"
+    assert words in shop.run("dlq", "list")[1]
+    shop.config["broker"]["management"] = "http://127.0.0.1:1"
+    shop.write(topology)
+    assert words in shop.run("dlq", "list")[1]
+
+
+def test_messages_in_somebody_s_hands_are_not_counted_and_come_back(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", many(5))
+    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=2)
+    channel.basic_consume("pay.dlq", lambda *_: None)
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [3], 10)
+    code, output = shop.run("dlq", "list")
+    assert code == 0
+    assert "queue pay.dlq: 1 consumer besides; what is in somebody's hands is not seen here" in output
+    assert "3 messages parked" in output
+    connection.close()
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [5], 10)
+    assert ids_in_order(shop.vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(5)]
+
+
+def test_a_full_desk_is_listed_in_seconds(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", many(20_000))
+    began = time.monotonic()
+    assert groups(shop)["pay", "gateway timed out"]["count"] == 20_000
+    assert time.monotonic() - began < 10
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [20_000], 10)
+
+
+def test_no_broker_is_worth_another_try(shop: Shop) -> None:
+    shop.config["broker"] |= {"url": "amqp://127.0.0.1:1/", "management": "http://127.0.0.1:1"}
+    shop.write(TOPOLOGY)
+    assert shop.run("dlq", "list")[0] == 75

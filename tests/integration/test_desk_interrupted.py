@@ -1,0 +1,176 @@
+"""The dead-letter desk, interrupted at any point: nothing is lost, and the next run does the rest."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.amqp.session import Session
+from runner.errors import BrokerAway
+from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.topologies import Shop
+
+MESSAGES = 2000
+ALL = {f"m{number:06}" for number in range(MESSAGES)}
+#: What may be on its way at once, and what is confirmed and not acknowledged yet.
+AT_HAND = 500 + 100
+
+
+def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum") -> Shop:
+    """A desk that holds numbered messages of one queue of the given type."""
+    shop = Shop(folder, vhost)
+    queues = {**TOPOLOGY["queues"], "pay": {"type": kind, "dead_letter": "pay.dlq"}}
+    shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
+    assert shop.run("apply")[0] == 0
+    publish(vhost.url, "pay.dlq", many(MESSAGES))
+    return shop
+
+
+def desk(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """``dlq`` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", "--project", str(shop.folder), "dlq", *arguments],
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options},
+    )
+
+
+def in_the_middle(vhost: Vhost, least: int = 300) -> Callable[[], bool]:
+    return lambda: held(vhost.url, "pay")[0] >= least
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kind: str) -> None:
+    shop = full_shop(tmp_path / "shop", vhost, kind)
+    with desk(shop, "replay", "--all", "--rate", "2000") as process:
+        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+        process.send_signal(signal.SIGKILL)
+    wait_until(lambda: held(vhost.url, "pay.dlq")[0] > 0, 10, "what was at hand is put back")
+    code, output = shop.run("dlq", "replay", "--all")
+    assert (code, output.endswith("messages replayed\n")) == (0, True)
+    assert held(vhost.url, "pay.dlq") == [0]
+    replayed = take_all(vhost.url, "pay")
+    assert set(replayed) == ALL
+    assert len(replayed) - MESSAGES <= AT_HAND
+
+
+def test_after_a_kill_each_message_is_on_the_desk_or_in_its_queue(tmp_path: Path, vhost: Vhost) -> None:
+    shop = full_shop(tmp_path / "shop", vhost)
+    with desk(shop, "replay", "--all", "--rate", "2000") as process:
+        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+        process.kill()
+    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 10, "what was at hand is put back")
+    left, replayed = take_all(vhost.url, "pay.dlq"), take_all(vhost.url, "pay")
+    assert set(left) | set(replayed) == ALL
+    assert left == sorted(left)
+    assert len(set(left)) == len(left)
+    assert len(set(left) & set(replayed)) <= AT_HAND
+
+
+def test_ctrl_c_finishes_what_is_at_hand_and_says_how_much_is_left(tmp_path: Path, vhost: Vhost) -> None:
+    shop = full_shop(tmp_path / "shop", vhost)
+    with desk(shop, "replay", "--all", "--rate", "1000") as process:
+        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) == MESSAGES, 10, "what was at hand is put back")
+    replayed, left = held(vhost.url, "pay", "pay.dlq")
+    assert output == f"interrupted: {replayed} messages replayed, {left} left on the desk\n"
+    assert set(take_all(vhost.url, "pay.dlq")) | set(take_all(vhost.url, "pay")) == ALL
+
+
+@pytest.mark.timeout(240)
+def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    rabbit = Rabbit(tmp_path / "broker")
+    try:
+        vhost = rabbit.make_vhost("desk")
+        shop = full_shop(tmp_path / "shop", vhost, "classic")
+        with desk(shop, "replay", "--all", "--rate", "1500") as process:
+            wait_until(in_the_middle(vhost), 20, "it is in the middle")
+            rabbit.kill()
+            output, _ = process.communicate(timeout=60)
+        assert process.returncode == 75, output
+        assert "messages replayed before that; nothing is lost, run it again" in output
+        assert "Traceback" not in output
+        rabbit.start()
+        wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 60, "the queues are there again")
+        wait_until(lambda: _takes(vhost.url, "pay"), 60, "the queue has a leader again")
+        assert shop.run("dlq", "replay", "--all")[0] == 0
+        assert set(take_all(vhost.url, "pay")) - {"probe"} == ALL
+    finally:
+        rabbit.stop()
+
+
+def _takes(url: str, queue: str) -> bool:
+    """Whether a queue confirms; what is sent to a quorum queue that has no leader yet is never confirmed."""
+
+    def on_channel(channel: Any) -> None:
+        channel.confirm_delivery(lambda _: session.finish())
+        channel.basic_publish("", queue, b"{}", parked("probe")[1], mandatory=True)
+
+    session = Session(url, "test probe", on_channel)
+    try:
+        session.run(2)
+    except BrokerAway:
+        return False
+    return True
+
+
+def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[int, str]:
+    """``dlq discard`` on a terminal, and what a person types there."""
+    master, slave = pty.openpty()
+    try:
+        with desk(shop, "discard", *arguments, stdin=slave) as process:
+            try:
+                if isinstance(answer, str):
+                    os.write(master, answer.encode())
+                else:
+                    wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks, or is about to")
+                    process.send_signal(answer)
+                output, _ = process.communicate(timeout=30)
+            finally:
+                process.kill()
+    finally:
+        os.close(master)
+        os.close(slave)
+    return process.returncode, output
+
+
+def test_on_a_terminal_it_is_asked_before_anything_is_discarded(tmp_path: Path, vhost: Vhost) -> None:
+    shop = full_shop(tmp_path / "shop", vhost)
+    publish(
+        vhost.url, "pay.dlq", [parked("x1", error="other"), parked("x2", error="other"), parked("x3", error="other")]
+    )
+    for text, code in (("n\n", 1), ("\n", 1), (signal.SIGINT, 130)):
+        assert answer(shop, text, "--match", "other")[0] == code
+        assert held(vhost.url, "pay.dlq") == [MESSAGES + 3]
+        assert list((shop.folder / "var").glob("*.jsonl")) == []
+    code, output = answer(shop, "y\n", "--match", "other")
+    assert code == 0
+    assert "discard 3 messages? [y/N]: " in output
+    assert "3 messages discarded, and written to " in output
+    wait_until(lambda: held(vhost.url, "pay.dlq") == [MESSAGES], 10)
+
+
+def test_a_discard_that_is_killed_has_written_down_whatever_is_gone(tmp_path: Path, vhost: Vhost) -> None:
+    shop = full_shop(tmp_path / "shop", vhost)
+    file = tmp_path / "discarded"
+    with desk(shop, "discard", "--all", "--yes", "--to", str(file)) as process:
+        wait_until(lambda: file.exists() and file.stat().st_size > 100_000, 20, "it writes")
+        process.kill()
+    wait_until(lambda: _is_settled(vhost), 20, "what was at hand is put back")
+    written = {line.split('"', 4)[3] for line in file.read_text().splitlines() if line.endswith("}")}
+    assert set(take_all(vhost.url, "pay.dlq")) | written >= ALL
+
+
+def _is_settled(vhost: Vhost) -> bool:
+    return all(not one.get("messages_unacknowledged") for one in vhost.queues().values())

@@ -1,0 +1,100 @@
+"""Messages on the desk, as workers and the broker park them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pika
+
+from runner.amqp.session import Session
+
+Content = tuple[bytes, pika.BasicProperties]
+
+#: Two queues that lead to one dead-letter queue each, and two that share one.
+TOPOLOGY: dict[str, Any] = {
+    "exchanges": {"orders": {"type": "topic"}},
+    "queues": {
+        "pay": {"type": "quorum", "bind": {"orders": ["order.created.#"]}, "retry": ["1s"]},
+        "mail": {"type": "classic", "bind": {"orders": ["order.#"]}, "dead_letter": "lost"},
+        "stock": {"type": "classic", "dead_letter": "lost"},
+    },
+}
+
+
+def parked(identity: str, *, queue: Any = "pay", error: Any = "gateway timed out", **headers: Any) -> Content:
+    """A message as a worker parks it."""
+    known = {
+        "x-attempt": 2, "x-first-error": "first", "x-last-error": error, "x-origin-queue": queue,
+        "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd", "x-exception": "Retry",
+        "x-traceback": "Traceback\n  raise Retry", "x-service": "payment", "x-host": "box", "x-pid": 7,
+        "x-failed-at": 1_700_000_000, "x-causation-id": "c1", "tenant": "a",
+    }  # fmt: skip
+    properties = pika.BasicProperties(
+        content_type="application/json", message_id=identity, correlation_id=f"order-{identity}",
+        type="order.created", timestamp=1_600_000_000, app_id="order_api", priority=3, headers=known | headers,
+    )  # fmt: skip
+    return json.dumps({"n": identity, "amount": "149.99"}).encode(), properties
+
+
+def many(count: int, **fields: Any) -> Iterator[Content]:
+    """Numbered messages."""
+    return (parked(f"m{number:06}", **fields) for number in range(count))
+
+
+def publish(url: str, queue: str, contents: Iterable[Content]) -> None:
+    """Publish to a queue, pipelined and confirmed."""
+    waiting = list(contents)
+
+    def on_confirm(frame: Any) -> None:
+        if frame.method.delivery_tag == len(waiting):
+            session.finish()
+
+    def on_channel(channel: Any) -> None:
+        channel.confirm_delivery(on_confirm)
+        for body, properties in waiting:
+            properties.delivery_mode = 2
+            channel.basic_publish("", queue, body, properties)
+
+    session = Session(url, "test publisher", on_channel)
+    session.run(60)
+
+
+def take(url: str, queue: str, count: int) -> list[tuple[Any, pika.BasicProperties, bytes]]:
+    """So many messages of a queue, which loses them."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    found: list[tuple[Any, pika.BasicProperties, bytes]] = []
+    deadline = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < deadline:
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is not None:
+            found.append((method, properties, body))
+    assert channel.basic_get(queue)[0] is None, f"{queue} holds more than {count}"
+    connection.close()
+    return found
+
+
+def take_all(url: str, queue: str) -> list[str]:
+    """The ids of all messages of a queue in their order; it loses them."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.basic_qos(prefetch_count=2000)
+    found = []
+    for method, properties, _ in channel.consume(queue, auto_ack=True, inactivity_timeout=1.5):
+        if method is None:
+            break
+        found.append(properties.message_id)
+    connection.close()
+    return found
+
+
+def held(url: str, *queues: str) -> list[int]:
+    """How many messages are ready in some queues, by their own word."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    counts = [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]
+    connection.close()
+    return counts

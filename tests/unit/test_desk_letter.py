@@ -1,0 +1,203 @@
+"""What is known of a parked message, and which of them are meant."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.amqp.field import Timestamp
+from runner.cli.letter import whole
+from runner.desk.group import Desk
+from runner.desk.letter import NO_REASON, Letter
+from runner.desk.places import Places
+from runner.desk.record import fingerprint, json_text, plain, record_of
+from runner.desk.select import Selection, resolve
+from runner.errors import RunnerError
+from runner.topology.model import Ladder, Objects
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+PLACES = Places.of(
+    Objects(
+        ladders={
+            "pay": Ladder(((1.0, "pay.retry.1s"),), "pay.dlq"),
+            "mail": Ladder((), "lost"),
+            "stock": Ladder((), "lost"),
+            "pay.dlq": Ladder((), "pay.dlq.dlq"),
+        }
+    )
+)
+
+
+def letter(
+    headers: dict[str, Any] | None = None, *, queue: str = "pay.dlq", body: bytes = b"{}", **properties: Any
+) -> Letter:
+    return Letter(queue, {"message_id": "m1", "type": "order.created", **properties}, headers or {}, body)
+
+
+def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
+    return {"queue": queue, "reason": reason, "time": AT, "count": 1, "exchange": "orders", **fields}
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"x-last-error": "gateway timed out"}, "gateway timed out"),
+        ({"x-death": [death("pay", "delivery_limit")]}, "parked by the broker: delivered too often without an answer"),
+        ({"x-first-death-reason": "rejected"}, "parked by the broker: rejected by who read it"),
+        ({"x-death": [death("pay", "maxlen")]}, "parked by the broker: its queue was full"),
+        ({"x-death": [death("pay", "brand_new")]}, "parked by the broker: brand_new"),
+        # It had been retried, and then killed its workers.
+        (
+            {
+                "x-last-error": "gateway timed out",
+                "x-death": [death("pay", "delivery_limit"), death("pay.retry.1s", "expired")],
+                "x-first-death-reason": "expired",
+            },
+            "parked by the broker: delivered too often without an answer",
+        ),
+        ({}, NO_REASON),
+        ({"x-death": "nonsense", "x-last-error": b"\xff"}, "\\xff"),
+    ],
+)
+def test_why_it_was_parked_is_said_in_words(headers: dict[str, Any], words: str) -> None:
+    assert letter(headers).error == words
+
+
+@pytest.mark.parametrize(
+    ("headers", "timestamp", "seconds"),
+    [
+        ({"x-failed-at": 5, "x-first-death-time": AT}, 1, 5),
+        ({"x-death": [death("pay", "rejected")]}, 1, AT.timestamp()),
+        ({"x-death": [death("pay", "rejected", time=Timestamp(1_700_000_000_000))]}, 1, 1_700_000_000),
+        ({}, 1_700_000_000, 1_700_000_000),
+        ({"x-failed-at": "soon"}, None, None),
+        ({"x-failed-at": True}, 2**63, None),
+    ],
+)
+def test_when_it_was_parked_is_told_by_who_parked_it(
+    headers: dict[str, Any], timestamp: int | None, seconds: float | None
+) -> None:
+    assert letter(headers, timestamp=timestamp).parked_at == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "queue", "origin"),
+    [
+        ({"x-origin-queue": "pay"}, "pay.dlq", "pay"),
+        ({"x-origin-queue": "gone"}, "lost", "gone"),
+        ({"x-death": [death("pay", "delivery_limit"), death("pay.retry.1s", "expired")]}, "pay.dlq", "pay"),
+        ({"x-first-death-queue": "pay.retry.1s"}, "lost", "pay"),
+        ({"x-first-death-queue": "mail"}, "lost", "mail"),
+        # The broker parked it in the queue behind the dead-letter queue that a service reads.
+        ({"x-origin-queue": "pay", "x-death": [death("pay.dlq", "rejected")]}, "pay.dlq.dlq", "pay.dlq"),
+        ({}, "pay.dlq", "pay"),
+        ({}, "lost", None),
+    ],
+)
+def test_where_it_failed_is_told_by_its_headers_or_by_the_topology(
+    headers: dict[str, Any], queue: str, origin: str | None
+) -> None:
+    assert PLACES.origin_of(letter(headers, queue=queue)) == origin
+
+
+def test_a_queue_is_named_by_either_end() -> None:
+    assert PLACES.choose(None) == (["pay.dlq", "lost", "pay.dlq.dlq"], None)
+    assert PLACES.choose("lost") == (["lost"], None)
+    assert PLACES.choose("mail") == (["lost"], "mail")
+    with pytest.raises(KeyError):
+        PLACES.choose("pay.retry.1s")
+
+
+def test_a_message_without_an_id_has_the_same_one_at_each_look() -> None:
+    one, other = (letter({"x-delivery-count": count}, message_id=None) for count in (1, 2))
+    assert one.id == other.id
+    assert len(one.id) == 32
+    assert letter(message_id=None, body=b"other").id != one.id
+
+
+def test_a_fingerprint_is_that_of_the_content_and_not_of_the_look() -> None:
+    one = letter({"b": 1, "a": AT, "x-delivery-count": 1})
+    assert fingerprint(one) == fingerprint(letter({"a": AT, "b": 1, "x-delivery-count": 7, "x-acquired-count": 1}))
+    assert len({fingerprint(one), fingerprint(letter({"b": 1})), fingerprint(letter({"b": 1}, body=b"x"))}) == 3
+
+
+@pytest.mark.parametrize("text", ["timed out", "order.cr", "m1", "corr-7", "needle", "\N{SNOWMAN}"])
+def test_a_text_is_looked_for_in_error_type_id_correlation_id_and_body(text: str) -> None:
+    one = letter({"x-last-error": "timed out"}, correlation_id="corr-7", body='{"needle": "\N{SNOWMAN}"}'.encode())
+    assert Selection(match=text).takes(one, "pay")
+    assert not Selection(match=text + "?").takes(one, "pay")
+    assert not Selection(match=text, origin="mail").takes(one, "pay")
+    assert not Selection(match=text, ids=frozenset({"m2"})).takes(one, "pay")
+
+
+def test_an_id_may_be_shortened_as_long_as_it_is_clear() -> None:
+    ids = ["ab1", "ab2", "abc", "abcd", "x"]
+    assert resolve(["x", "ab1", "abc"], ids) == {"x", "ab1", "abc"}
+    with pytest.raises(
+        RunnerError, match=r"'ab': 4 parked messages begin with it; allowed: 'ab1', 'ab2', 'abc', 'abcd'"
+    ):
+        resolve(["ab"], ids)
+    with pytest.raises(RunnerError, match="'y': no parked message has it"):
+        resolve(["y"], ids)
+
+
+def test_messages_are_counted_by_origin_and_error() -> None:
+    desk = Desk()
+    for number, (origin, error, at) in enumerate(
+        [("pay", "a", 30), ("pay", "a", 10), ("pay", "b", None), ("mail", "a", 20), ("pay", "a", 20)]
+    ):
+        headers = {"x-last-error": error, "x-failed-at": at}
+        desk.add(letter(headers, message_id=f"{number}" + "0" * 40), origin)
+    found = [(one.origin, one.error, one.count, one.first, one.last, one.example[0]) for one in desk.groups()]
+    assert found == [("mail", "a", 1, 20, 20, "3"), ("pay", "a", 3, 10, 30, "0"), ("pay", "b", 1, None, None, "2")]
+    assert desk.count == 5
+    assert desk.prefixes(["3" + "0" * 40]) == ["30000000"]
+
+
+@given(st.lists(st.text("ab", min_size=17, max_size=20), min_size=1, max_size=30))
+def test_a_shown_beginning_is_clear_and_no_longer_than_needed(ids: list[str]) -> None:
+    desk = Desk()
+    for one in ids:
+        desk.add(letter(message_id=one), "pay")
+    for one, prefix in zip(ids, desk.prefixes(ids), strict=True):
+        assert resolve([prefix], ids) == {one}
+        assert len(prefix) == 8 or len({other for other in ids if other.startswith(prefix[:-1])}) > 1
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.just(AT) | st.decimals(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(st.text(), VALUES), st.binary())
+def test_any_message_can_be_written_as_json_and_shown(headers: dict[str, Any], body: bytes) -> None:
+    one = letter(headers, body=body)
+    text = json_text(record_of(one, None))
+    assert "\n" not in text
+    assert json.loads(text)["id"] == "m1"
+    for line in whole(one, None):
+        assert not any(ord(char) < 32 and char != "\t" for char in line)
+
+
+def test_values_that_json_lacks_are_marked() -> None:
+    assert plain({"b": b"\x00", "t": AT, "ms": Timestamp(2**50), "d": Decimal("1.50"), "f": float("nan")}) == {
+        "b": {"$bytes": "AA=="}, "t": {"$timestamp": "2026-01-02T00:00:00+00:00"}, "ms": {"$timestamp": 2**50},
+        "d": {"$decimal": "1.50"}, "f": {"$float": "nan"},
+    }  # fmt: skip
+
+
+def test_a_body_is_laid_out_and_not_changed() -> None:
+    body = b'{"amount": 1.10, "amount": 12345678901234567890.00, "list": [1, {}], "none": [], "text": "a\\nb"}'
+    lines = list(whole(letter(body=body), "pay"))
+    assert lines[lines.index(f"body (without a content type, {len(body)} bytes)") + 1 :] == [
+        "  {", '    "amount": 1.10,', '    "amount": 12345678901234567890.00,', '    "list": [', "      1,", "      {}",
+        "    ],", '    "none": [],', '    "text": "a\\nb"', "  }",
+    ]  # fmt: skip

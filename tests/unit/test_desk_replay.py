@@ -1,0 +1,108 @@
+"""What is sent back of a parked message, which ones stay, and how fast they go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.desk.letter import Letter
+from runner.desk.places import Places
+from runner.desk.replay import Judge, Pace, Tally, replayed_headers
+from runner.desk.select import Selection
+from runner.messages import Message, Retry
+from runner.topology.model import Ladder
+from runner.worker.recovery import recovered
+
+PLACES = Places({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
+NOW = 1_700_000_000_000
+
+
+def letter(queue: str = "pay.dlq", **headers: Any) -> Letter:
+    known = {"message_id": "m1", "type": "t", "correlation_id": None}
+    return Letter(queue, known, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
+
+
+def judge(one: Letter, **selection: Any) -> tuple[str | None, str | None]:
+    return Judge(PLACES, Selection(**selection), NOW).judge(one)
+
+
+def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
+    message = Message(
+        b"{}", "pay", "order.created", "m1", "o1", "c1", "orders", "order.created.usd", {"tenant": "a"}, attempt=3
+    )
+    parked = dict(recovered(message, Ladder((), "pay.dlq"), Retry("gateway timed out"), "payment").headers)
+    parked |= {
+        "x-crashes": 2, "x-signal": "SIGKILL", "x-death": [{"queue": "pay"}], "x-first-death-queue": "pay",
+        "x-last-death-reason": "rejected", "x-delivery-count": 1, "x-acquired-count": 1,
+    }  # fmt: skip
+    assert replayed_headers(Letter("pay.dlq", {}, parked, b""), NOW) == {
+        "tenant": "a", "x-causation-id": "c1", "x-first-error": "gateway timed out", "x-origin-queue": "pay",
+        "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd", "x-replays": 1,
+        "x-replayed-at": NOW,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 1), (1, 2), (-3, 1), ("many", 1), (True, 1)])
+def test_replays_are_counted(before: object, after: int) -> None:
+    assert replayed_headers(letter(x_replays=before), NOW)["x-replays"] == after
+
+
+def test_where_the_broker_parked_it_a_handler_still_sees_where_it_was_first_published() -> None:
+    deaths = [
+        {"queue": "pay", "exchange": "", "routing-keys": ["pay"]},
+        {"queue": "pay", "exchange": "orders", "routing-keys": ["order.created.usd", "cc"]},
+    ]
+    found = replayed_headers(letter(x_death=deaths), NOW)
+    assert (found["x-origin-exchange"], found["x-origin-routing-key"]) == ("orders", "order.created.usd")
+    known = replayed_headers(letter(x_death=deaths, x_origin_exchange="mine", x_origin_routing_key="k"), NOW)
+    assert (known["x-origin-exchange"], known["x-origin-routing-key"]) == ("mine", "k")
+
+
+def test_a_message_goes_to_its_queue_or_stays_for_a_reason() -> None:
+    assert judge(letter()) == ("pay", None)
+    assert judge(letter(), match="nothing of it") == (None, None)
+    assert judge(letter("lost")) == (None, "nothing tells in which queue it failed")
+    assert judge(letter(x_replays=2)) == ("pay", None)
+    target, why = judge(letter(x_replays=3))
+    assert target is None
+    assert why is not None
+    assert why.startswith("replayed 3 times already")
+    assert judge(letter(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
+
+
+def test_what_was_replayed_since_it_began_is_not_meant() -> None:
+    assert judge(letter(x_replays=1, x_replayed_at=NOW - 1)) == ("pay", None)
+    assert judge(letter(x_replays=1, x_replayed_at=NOW)) == (None, None)
+
+
+def test_those_that_stay_are_counted_by_reason_with_some_examples() -> None:
+    tally = Tally()
+    for _ in range(5):
+        tally.stay(letter(), "full")
+    tally.stay(letter("lost"), "gone")
+    assert tally.stayed == 6
+    assert (tally.stays["pay.dlq"]["full"].count, tally.stays["pay.dlq"]["full"].examples) == (5, ["m1"] * 3)
+
+
+@given(st.floats(0.1, 1000), st.lists(st.floats(0, 2), min_size=1, max_size=50))
+def test_a_rate_is_never_exceeded_by_more_than_a_tenth_of_a_second_s_worth(rate: float, pauses: list[float]) -> None:
+    pace, now, went = Pace(rate), 1000.0, []
+    for pause in pauses:
+        now += pause
+        now += pace.wait(now)
+        pace.went(now)
+        went.append(now)
+    for first in range(len(went)):
+        for last in range(first + 1, len(went)):
+            assert last - first <= (went[last] - went[first] + 0.1) * rate + 1e-6 * rate + 1e-6
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    pace = Pace(None)
+    pace.went(5.0)
+    assert pace.wait(5.0) == 0
+    assert Pace(0.5).within(60) == 30
+    assert Pace(0.001).within(60) == 1
