@@ -179,6 +179,12 @@ class Message:
     #: 1 for the first try, 2 for the first retry, and so on.
     attempt: int = 1
 
+    @property
+    def replays(self) -> int:
+        """How often it was replayed from its dead-letter queue."""
+        found = self.headers.get(REPLAYS)
+        return found if isinstance(found, int) and found > 0 else 0
+
     def json(self) -> Any:
         """The body as JSON, fractions as Decimal. Raises BadBody, which parks the message."""
         try:

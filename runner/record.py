@@ -17,8 +17,8 @@ HANDS = 64
 
 _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
-#: The bytes of a hand's queue name and message id: AMQP's short strings, of at most 255 bytes each.
-_LENGTHS = struct.Struct("=HH")
+#: The replays, and the bytes of a hand's queue name and message id: AMQP's short strings, of at most 255 bytes each.
+_LENGTHS = struct.Struct("=IHH")
 _SHORT = 255
 _HAND = _LENGTHS.size + 2 * _SHORT
 _HANDS_AT = 64
@@ -42,6 +42,8 @@ class InHand:
 
     queue: str
     id: str
+    #: How often it was replayed from its dead-letter queue: each time it is tried like a new one.
+    replays: int = 0
 
 
 class Record:
@@ -79,11 +81,11 @@ class Record:
         text = queue + name
         self._memory[start + _LENGTHS.size : start + _LENGTHS.size + len(text)] = text
         # Last, so that a process that ends in between has nothing in this hand.
-        _LENGTHS.pack_into(self._memory, start, len(queue), len(name))
+        _LENGTHS.pack_into(self._memory, start, message.replays, len(queue), len(name))
 
     def release(self, hand: int) -> None:
         """The handler is through with it."""
-        _LENGTHS.pack_into(self._memory, _HANDS_AT + hand * _HAND, 0, 0)
+        _LENGTHS.pack_into(self._memory, _HANDS_AT + hand * _HAND, 0, 0, 0)
 
 
 class RecordFile:
@@ -103,10 +105,11 @@ class RecordFile:
         found = []
         for hand in range(HANDS):
             start = _HANDS_AT + hand * _HAND
-            queue, name = _LENGTHS.unpack_from(self._memory, start)
+            replays, queue, name = _LENGTHS.unpack_from(self._memory, start)
             if queue and queue <= _SHORT and name <= _SHORT:
                 text = self._memory[start + _LENGTHS.size : start + _LENGTHS.size + queue + name]
-                found.append(InHand(text[:queue].decode("utf-8", "replace"), text[queue:].decode("utf-8", "replace")))
+                ends = text[:queue].decode("utf-8", "replace"), text[queue:].decode("utf-8", "replace")
+                found.append(InHand(*ends, replays=replays))
         return found
 
     def close(self) -> None:

@@ -38,6 +38,12 @@ class Suspect:
     #: How the last one ended, in words, and its signal's name, empty where it had none.
     reason: str
     signal: str = ""
+    replays: int = 0
+
+    @property
+    def message(self) -> InHand:
+        """What it is in a hand."""
+        return InHand(self.queue, self.id, self.replays)
 
     @property
     def deaths(self) -> int:
@@ -85,7 +91,7 @@ class Suspects:
         text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE - _HEAD.size)]
         if version % 2 or _HEAD.unpack_from(self._memory, 0)[0] != version:
             return None  # it is just being written
-        return {InHand(one["queue"], one["id"]): Suspect(**one) for one in json.loads(text)}
+        return {one.message: one for one in (Suspect(**fields) for fields in json.loads(text))}
 
 
 class SuspectsFile:

@@ -8,7 +8,7 @@ from typing import Any
 from runner.desk.letter import Letter, number_of, text_of
 from runner.desk.places import Places
 from runner.desk.select import Selection
-from runner.messages import ATTEMPT, ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
+from runner.messages import ATTEMPT, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REPLAYED_AT, REPLAYS, SENT_AT
 
 #: How often one message is replayed before it must be asked for by its id.
 MOST_REPLAYS = 3
@@ -39,7 +39,10 @@ def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
     if exchange and key is not None:
         # A copy comes through the default exchange; a handler sees where the message was first published.
         headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
-    return headers | {REPLAYS: number_of(headers.get(REPLAYS)) + 1, REPLAYED_AT: now}
+    if number_of(headers.get(SENT_AT)) and PUBLISHED_AT not in headers:
+        # The copy is sent at another time, while the event stays as old as it is.
+        headers[PUBLISHED_AT] = headers[SENT_AT]
+    return headers | {SENT_AT: now, REPLAYS: number_of(headers.get(REPLAYS)) + 1, REPLAYED_AT: now}
 
 
 @dataclass(frozen=True)

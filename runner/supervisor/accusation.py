@@ -28,10 +28,10 @@ class Accusation:
 
         ``is_outside`` is for a worker that somebody killed.
         """
-        known = {InHand(one.queue, one.id): one for one in self.suspects}
+        known = {one.message: one for one in self.suspects}
         is_known = bool(messages) and all(message in known for message in messages)
         for message in messages:
-            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, ""))
+            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, "", replays=message.replays))
             # Put last: the one that was not heard of for longest is the first to be forgotten.
             crashes, kills = (0, 1) if is_outside else (1, 0)
             known[message] = replace(
@@ -45,7 +45,7 @@ class Accusation:
 
     def find(self, message: InHand) -> Suspect | None:
         """What is known against this message."""
-        return next((one for one in self.suspects if InHand(one.queue, one.id) == message), None)
+        return next((one for one in self.suspects if one.message == message), None)
 
 
 @dataclass(frozen=True)

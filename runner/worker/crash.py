@@ -13,6 +13,8 @@ from runner.suspects import Suspect, Suspects
 
 #: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
 SETTLE = 0.2
+#: What the shared memory has room for.
+MOST_REPLAYS = 2**32 - 1
 
 
 class Crashed(Reject):
@@ -33,7 +35,7 @@ class Hands:
     @contextmanager
     def at(self, hand: int, message: Message) -> Iterator[None]:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
-        one = InHand(message.queue, message.id)
+        one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         suspect = self._suspects.get(one)
         is_suspect = suspect is not None and suspect.deaths > 0
         if is_suspect:

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from runner.amqp.properties import Encoded, encode
-from runner.messages import ATTEMPT_TYPE, EVENT_NAMESPACE, REPLAYED_AT, REPLAYS, SENT_AT, Event, Message
+from runner.messages import ATTEMPT_TYPE, EVENT_NAMESPACE, REPLAYED_AT, SENT_AT, Event, Message
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class Tracer:
 
     def note(self, message: Message, one: Try) -> Encoded:
         """The note, ready to be sent, with an id of this try alone."""
-        replays, replayed_at = message.headers.get(REPLAYS), message.headers.get(REPLAYED_AT)
-        replays = replays if isinstance(replays, int) else 0
-        sent_at = message.headers.get(SENT_AT)
+        replayed_at, sent_at = message.headers.get(REPLAYED_AT), message.headers.get(SENT_AT)
         order_id = message.correlation_id or None
         body = {
             "order_id": order_id,
@@ -43,7 +41,7 @@ class Tracer:
             "service": self._service,
             "instance": self._instance,
             "attempt": message.attempt,
-            "replays": replays,
+            "replays": message.replays,
             "outcome": one.outcome,
             "error": one.error,
             "delay": one.delay,

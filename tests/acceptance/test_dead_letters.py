@@ -74,7 +74,7 @@ def test_a_message_that_killed_its_workers_is_told_of_and_can_be_replayed(jobs: 
     publish(vhost, "{}", message_id="deadly")
     found = wait_until(lambda: listed(jobs, vhost)["groups"], 60, "it is parked")
     assert [(one["origin"], one["error"]) for one in found] == [
-        ("jobs", "parked by the broker: delivered too often without an answer")
+        ("jobs", "Crashed: its worker died of it 3 times, exit 9")
     ]
     broken.unlink()
     assert dlq(jobs, vhost, "replay", "--id", "deadly") == (0, "1 message replayed")

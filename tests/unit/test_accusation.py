@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,12 @@ def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: De
     dock.file.close()
 
 
+def test_a_message_that_was_replayed_is_tried_like_a_new_one() -> None:
+    accusation = Accusation().after([A], 1, "exit 1").after([replace(A, replays=1)], 1, "exit 1")
+    assert not accusation.is_known
+    assert [(one.message.replays, one.crashes) for one in accusation.suspects] == [(0, 1), (1, 1)]
+
+
 def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
     accusation = Accusation()
     for number in range(MOST):
@@ -109,7 +116,7 @@ def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str
     record = Record(mmap.mmap(file.descriptor, 0))
     cut = []
     for hand, (queue, name) in enumerate(messages):
-        record.take(hand, InHand(queue, name))
+        record.take(hand, InHand(queue, name, hand))
         if queue:
             cut.append((queue.encode("utf-8", "replace")[:255], name.encode("utf-8", "replace")[:255]))
     found = [(one.queue, one.id) for one in file.messages()]

@@ -41,8 +41,17 @@ def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
     assert replayed_headers(Letter("pay.dlq", {}, parked, b""), NOW) == {
         "tenant": "a", "x-causation-id": "c1", "x-first-error": "gateway timed out", "x-origin-queue": "pay",
         "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd", "x-replays": 1,
-        "x-replayed-at": NOW,
+        "x-replayed-at": NOW, "x-sent-at": NOW,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("headers", "published"),
+    [({}, None), ({"x_sent_at": 5}, 5), ({"x_sent_at": 7, "x_published_at": 5}, 5), ({"x_sent_at": "7"}, None)],
+)
+def test_a_copy_is_sent_now_and_its_event_stays_as_old_as_it_is(headers: dict[str, Any], published: int | None) -> None:
+    found = replayed_headers(letter(**headers), NOW)
+    assert (found["x-sent-at"], found.get("x-published-at")) == (NOW, published)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 1), (1, 2), (-3, 1), ("many", 1), (True, 1)])

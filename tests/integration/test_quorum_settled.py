@@ -1,0 +1,35 @@
+"""What a quorum queue confirmed outlives the broker from the moment on in which its declaration returns."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pika
+import pika.exceptions
+
+from runner.amqp.declare import declare
+from runner.topology.model import Objects, Queue
+from tests.rabbit import Rabbit, wait_until
+
+
+def test_a_broker_that_is_killed_right_after_a_declaration_and_a_confirm_keeps_the_message(tmp_path: Path) -> None:
+    rabbit = Rabbit(tmp_path / "own")
+    try:
+        declare([rabbit.url], Objects(queues=(Queue("new", True, {"x-queue-type": "quorum"}),)))
+        connection = pika.BlockingConnection(pika.URLParameters(rabbit.url))
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish("", "new", b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
+        rabbit.kill()
+        with contextlib.suppress(pika.exceptions.AMQPError):
+            connection.close()
+        rabbit.start()
+
+        def held() -> int:
+            with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as again:
+                return int(again.channel().queue_declare("new", passive=True).method.message_count)
+
+        wait_until(held, 20, "the message is there")
+    finally:
+        rabbit.stop()
