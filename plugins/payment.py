@@ -75,7 +75,7 @@ class Gateway:
         time.sleep(self.options.latency)
         # With the attempt in the draw, a later try of the same order can get through.
         if self._draw("timeout", order.order_id, attempt) < self.options.timeout_rate:
-            raise Retry(f"gateway timed out on attempt {attempt} for order {order.order_id}")
+            raise Retry("gateway timed out")
         if self.options.decline_over is not None and order.amount > self.options.decline_over:
             return "over_limit"
         if self._draw("decline", order.order_id) < self.options.failure_rate:

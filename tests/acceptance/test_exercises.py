@@ -50,6 +50,17 @@ def test_exercise_1_a_payment_that_times_out_is_retried_and_parked(project: Proj
     runner.wait_for(r"attempt 3 of 3 .*: parked in payment\.order\.created\.dlq")
     (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
     assert parked["properties"]["correlation_id"] == order
+    desk = project.run("dlq", "list", url=vhost.url)
+    assert desk.process.wait(20) == 0
+    desk.wait_for("payment.order.created +1 .* gateway timed out")
+    assert runner.stop() == 0
+    config = project.config()
+    del config["services"]["payment"]["options"]
+    project.set_config(config)
+    runner = project.run(url=vhost.url)
+    runner.pid_of("payment.1")
+    assert project.run("dlq", "replay", "--all", url=vhost.url).process.wait(20) == 0
+    runner.wait_for(f"Your order {order} is paid")
     assert runner.stop() == 0
 
 

@@ -98,7 +98,7 @@ def test_another_seed_declines_other_orders():
 
 
 def test_a_gateway_that_never_answers_asks_for_a_retry():
-    with pytest.raises(Retry, match=r"gateway timed out on attempt 3 for order 6f1c"):
+    with pytest.raises(Retry, match=r"^gateway timed out$"):
         handle(message(attempt=3), gateway(timeout_rate=1))
 
 
