@@ -22,7 +22,7 @@ broker is away; 78 wrong configuration, plugin, topology or database. --project 
 LAZY = {
     "apply": "runner.cli.plan:apply",
     "check": "runner.cli.check:check",
-    "dlq": "runner.cli.dlq:dlq",
+    "dlq": "runner.cli.dlq.command:dlq",
     "down": "runner.cli.control:down",
     "events": "runner.cli.events:events",
     "graph": "runner.cli.render:graph",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.amqp.field import Timestamp
-from runner.cli.letter import whole
+from runner.cli.dlq.letter import whole
 from runner.desk.group import Desk
 from runner.desk.letter import NO_REASON, Letter
 from runner.desk.places import Places

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from runner.amqp.desk import Taker
-from runner.cli.desk import NewFile, opened, progress, warn
-from runner.cli.selection import check_selection, nothing, selecting, selection_of
+from runner.cli.dlq.desk import NewFile, opened, progress, warn
+from runner.cli.dlq.selection import check_selection, nothing, selecting, selection_of
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint, json_text, record_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError

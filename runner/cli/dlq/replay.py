@@ -12,9 +12,9 @@ import click
 from runner.amqp.desk import look
 from runner.amqp.properties import MAX_BODY
 from runner.amqp.replay import replay as replay_queue
-from runner.cli.desk import Opened, opened, progress, stoppable, warn
-from runner.cli.letter import brief, one_line
-from runner.cli.selection import check_selection, nothing, selecting, selection_of
+from runner.cli.dlq.desk import Opened, opened, progress, stoppable, warn
+from runner.cli.dlq.letter import brief, one_line
+from runner.cli.dlq.selection import check_selection, nothing, selecting, selection_of
 from runner.desk.letter import Letter
 from runner.desk.replay import Judge, Pace, Tally
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from runner.cli.desk import NewFile, opened
-from runner.cli.discard import discard
-from runner.cli.letter import table, whole
-from runner.cli.replay import replay
-from runner.cli.selection import QUEUE, begins, nothing, selecting, selection_of
+from runner.cli.dlq.desk import NewFile, opened
+from runner.cli.dlq.discard import discard
+from runner.cli.dlq.letter import table, whole
+from runner.cli.dlq.replay import replay
+from runner.cli.dlq.selection import QUEUE, begins, nothing, selecting, selection_of
 from runner.desk.group import Desk
 from runner.desk.letter import Letter
 from runner.desk.record import iso, json_text, record_of

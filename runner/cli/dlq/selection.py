@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from runner.cli.desk import Opened
+from runner.cli.dlq.desk import Opened
 from runner.desk.letter import Letter
 from runner.desk.select import Selection, resolve
 from runner.errors import RunnerError

@@ -1,0 +1,1 @@
+"""``dlq``: the commands of the dead-letter desk."""
