@@ -72,6 +72,20 @@ class Postgres:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
 
+    def freeze(self) -> None:
+        """Let it answer nobody, its connections of the moment included."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for pid in self._pids():
+            os.kill(pid, signal.SIGCONT)
+
+    def _pids(self) -> list[int]:
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [self._process.pid, *map(int, children.read_text().split())]
+
     def make_database(self, name: str) -> str:
         """An empty database; returns its address."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", name)

@@ -21,6 +21,8 @@ from runner.store.revision import REVISION
 #: Seconds to wait for a lock that somebody else holds, and for a server to answer.
 LOCK_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5
+#: Seconds after which what nobody acknowledges on the way to a server counts as lost (TCP_USER_TIMEOUT, tcp(7)).
+NETWORK_TIMEOUT = 30.0
 #: How many threads of a process may read a SQLite file at once: as many as it may have handlers.
 MOST_READERS = 64
 #: Marks a connection that only reads: it waits for nobody, and nobody for it.
@@ -85,9 +87,8 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     # A connection that the server closed meanwhile is replaced before it is used.
-    return create_engine(
-        url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_TIMEOUT}
-    )
+    arguments = {"connect_timeout": CONNECT_TIMEOUT, "tcp_user_timeout": round(NETWORK_TIMEOUT * 1000)}
+    return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=arguments)
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

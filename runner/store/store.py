@@ -40,6 +40,11 @@ class Store:
         """Run ``work`` in a transaction, maybe together with others'; see ``Writer.commit``."""
         return self._writer.commit(work, timeout)
 
+    @property
+    def asked_since(self) -> float | None:
+        """Since when a commit is under way, on the monotonic clock; None where none is."""
+        return self._writer.asked_since
+
     def close(self, timeout: float) -> None:
         """Commit what is at hand, and close."""
         self._writer.close(timeout)

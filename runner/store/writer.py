@@ -53,6 +53,8 @@ class Writer:
         self._is_closed = threading.Event()
         self._problem: str | None = None
         self._say_again = 0.0
+        #: Since when the database has not answered, on the monotonic clock; None while it is asked nothing.
+        self.asked_since: float | None = None
         self._thread.start()
 
     def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
@@ -91,7 +93,7 @@ class Writer:
         delay, is_careful = RETRY_DELAY[0], False
         while batch:
             try:
-                self._transact(batch, is_careful=is_careful)
+                self._ask(batch, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error):
                     # One of them is at fault, and the next try finds out which, at the price of a savepoint each.
@@ -114,6 +116,13 @@ class Writer:
             self._tell(None)
             self._finish(batch)
             return
+
+    def _ask(self, batch: list[_Job], *, is_careful: bool) -> None:
+        self.asked_since = time.monotonic()
+        try:
+            self._transact(batch, is_careful=is_careful)
+        finally:
+            self.asked_since = None
 
     def _transact(self, batch: list[_Job], *, is_careful: bool) -> None:
         with self._engine.begin() as connection:

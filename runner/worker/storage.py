@@ -30,6 +30,13 @@ class Storage:
                 self._store = Store(self._address, self._folder, self._on_state)
             return self._store
 
+    def overdue(self, now: float, timeout: float) -> str | None:
+        """In words, a commit that the database has not answered for longer than ``timeout`` s; None without one."""
+        since = None if self._store is None else self._store.asked_since
+        if since is None or now - since <= timeout:
+            return None
+        return f"the database has not answered for {now - since:.1f} s, longer than a handler may take"
+
     def close(self, timeout: float) -> None:
         """Commit what is at hand, and close; what does not get done within ``timeout`` seconds fails."""
         with self._lock:

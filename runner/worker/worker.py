@@ -102,6 +102,7 @@ class Worker:
         checks: list[Check] = []
         if self._spec.handler_timeout:
             checks.append(lambda now: self._pipeline.overdue(now, self._spec.handler_timeout))
+            checks.append(lambda now: self._storage.overdue(now, self._spec.handler_timeout))
         if self._lifeline.watchdog:
             checks.append(lambda now: self._context.overdue(now, self._lifeline.watchdog))
             checks.append(lambda now: None if self._consumer is None else self._consumer.lost(now))

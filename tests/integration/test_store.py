@@ -287,3 +287,22 @@ def test_a_job_that_ends_by_leaving_is_told_to_who_waits_and_the_next_ones_go_on
     with pytest.raises(SystemExit):
         store.commit(leave).result(10)
     assert store.commit(partial(insert, "a")).result(10) is True
+
+
+def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
+    server = Postgres()
+    try:
+        storage = Storage(server.make_database("shop"), tmp_path, lambda _: None)
+        store = storage.get()
+        assert storage.overdue(time.monotonic() + 100, 1.0) is None, "nothing is asked"
+        server.freeze()
+        future = store.commit(partial(insert, "a"))
+        words = wait_until(lambda: storage.overdue(time.monotonic() + 100, 60.0), 10)
+        assert words.startswith("the database has not answered for 10")
+        server.thaw()
+        assert future.result(20) is True
+        assert storage.overdue(time.monotonic() + 100, 1.0) is None
+        storage.close(5)
+    finally:
+        server.thaw()
+        server.close()
