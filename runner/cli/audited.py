@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from runner.config.keeping import Keeping, read_keeping
+from runner.config.keeping import Keeping, found_in, read_quickly
 from runner.errors import RunnerError
 from runner.store.audited import MOST_ALIKE, Read, orders_like
 from runner.store.reading import reading
@@ -22,6 +22,20 @@ trace: audit.events
 # config.yaml, under services:
   audit: {consumes: [audit.events]}"""
 UNTRACED = "only events are known here, no tries: add the line trace: audit.events to config.yaml, and start again"
+
+
+def read_keeping(folder: Path) -> Keeping:
+    """What ``config.yaml`` says of the database. Raises ConfigError with every fault of the project."""
+    return read_quickly(folder) or _thoroughly(folder)
+
+
+def _thoroughly(folder: Path) -> Keeping:
+    # Imported only now, because it takes longer than all the rest of the command.
+    from runner.config.project import load_project
+
+    config = load_project(folder).config
+    services = {name: {"plugin": one.plugin} for name, one in config.services.items()}
+    return found_in(config.store.url, services, config.trace)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What a command that only looks into the database needs to know of config.yaml, read without pydantic.
 
-The full check takes longer than all the rest of such a command; it is made where anything is not as it mostly is.
+The full check takes longer than all the rest of such a command.
 """
 
 from __future__ import annotations
@@ -28,12 +28,8 @@ class Keeping:
     is_traced: bool
 
 
-def read_keeping(folder: Path) -> Keeping:
-    """Read it from the ``config.yaml`` of ``folder``. Raises ConfigError with every fault of the project."""
-    return _quickly(folder) or _thoroughly(folder)
-
-
-def _quickly(folder: Path) -> Keeping | None:
+def read_quickly(folder: Path) -> Keeping | None:
+    """Read it from the ``config.yaml`` of ``folder``; None where anything is not as it mostly is."""
     try:
         document = Document("config.yaml", (folder / "config.yaml").read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
@@ -45,17 +41,10 @@ def _quickly(folder: Path) -> Keeping | None:
         return None
     if "url" in store and not (isinstance(url, str) and _PLAIN_URL.fullmatch(url)):
         return None
-    return _found(url or DEFAULT_URL, services, document.data.get("trace"))
+    return found_in(url or DEFAULT_URL, services, document.data.get("trace"))
 
 
-def _thoroughly(folder: Path) -> Keeping:
-    from runner.config.project import load_project
-
-    config = load_project(folder).config
-    services = {name: {"plugin": one.plugin} for name, one in config.services.items()}
-    return _found(config.store.url, services, config.trace)
-
-
-def _found(url: str, services: dict[str, Any], trace: object) -> Keeping:
+def found_in(url: str, services: dict[str, Any], trace: object) -> Keeping:
+    """What these parts of the file come to; ``services`` as mappings that may name a ``plugin``."""
     plugins = {one.get("plugin") or name for name, one in services.items()}
     return Keeping(url, AUDIT in plugins, trace is not None)
