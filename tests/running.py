@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -169,7 +170,7 @@ class Project:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return 0, None
 
     def first_order(self, timeout: float = 30.0) -> str:

@@ -178,7 +178,10 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
         return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)
     if code == EXIT_STORE:
         return _again(slot, reason, draw, now, longest=LONGEST_AWAY)
-    return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER and not is_known)
+    if is_known:
+        # Not the service's fault, and soon over: neither a failure nor a longer delay for what follows.
+        return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
+    return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER)
 
 
 def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: bool) -> Slot:

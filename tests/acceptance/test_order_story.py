@@ -109,7 +109,7 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
 
     assert failed["status"] == "failed"
     assert tries(failed, "payment") == [("retried", 1), ("retried", 2), ("parked", 3)]
-    assert "gateway timed out on attempt 3" in failed["history"][-1]["error"]
+    assert "gateway timed out" in failed["history"][-1]["error"]
 
     for order, answer in ((retried, story), (parked, failed)):
         told = json.loads(shown(project, order, "--json"))

@@ -109,8 +109,10 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
 def test_deaths_of_a_message_that_was_blamed_before_are_not_counted() -> None:
     life = Life().running()
     for _ in range(20):
-        life.feed(Exited(SEGFAULT, 0.0, is_known=True)).again()
-    assert life.slot.failures == ()
+        life.feed(Exited(SEGFAULT, 0.0, is_known=True))
+        assert life.delay <= 1
+        life.again()
+    assert (life.slot.failures, life.slot.attempt) == ((), 0)
     assert life.feed(Exited(SEGFAULT, 0.0)).slot.failures != ()
 
 
