@@ -16,14 +16,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from runner import Context, Message, MessageStore, Reject, hookimpl
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
+from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:
     from runner.store.store import Store
-
-
-def storable(text: str) -> str:
-    """``text`` without what no text column takes: PostgreSQL has no NUL, UTF-8 no lone surrogates."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 Text = Annotated[str, AfterValidator(storable)]
@@ -43,7 +39,7 @@ class Note(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    order_id: Text | None
+    order_id: Annotated[Text, Field(max_length=MOST_INDEXED)] | None
     message_id: Text
     message_type: Text
     queue: Text

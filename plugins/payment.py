@@ -101,7 +101,10 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     order = read_order(message)
     charged = find_charge(order, store) if store.inbox else None
     if charged is not None:
-        resources.log.info("order %s: charged before", order.order_id, extra={"order": order.order_id})
+        if (charged.hundredths, charged.currency) != (int(order.amount * 100), order.currency):
+            before = f"{Decimal(charged.hundredths) / 100:.2f} {charged.currency}"
+            raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
+        resources.log.info("order %s: decided before", order.order_id, extra={"order": order.order_id})
         return outcome_event(order, charged.reason)
     log, named = resources.log, {"order": order.order_id}
     log.info(
@@ -140,14 +143,23 @@ def outcome_event(order: Order, reason: str | None) -> Event:
     )
 
 
-def find_charge(order: Order, store: MessageStore) -> Row[tuple[str | None]] | None:
+def find_charge(order: Order, store: MessageStore) -> Row[tuple[str | None, int, str]] | None:
     """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
     # Imported here because only a service with an inbox needs them.
     from sqlalchemy import select
 
     from runner.store.schema import charges
 
-    return next(iter(store.read(select(charges.c.reason).where(charges.c.order_id == order.order_id))), None)
+    return next(
+        iter(
+            store.read(
+                select(charges.c.reason, charges.c.hundredths, charges.c.currency).where(
+                    charges.c.order_id == order.order_id
+                )
+            )
+        ),
+        None,
+    )
 
 
 def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:

@@ -18,6 +18,8 @@ EXIT_STORE = 74
 EXIT_BROKER = 75
 #: The configuration or a plugin is wrong: trying again cannot help (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
+#: Ended by SIGTERM: 128 and the signal's number, as shells say it.
+EXIT_TERMINATED = 143
 #: Ended by Ctrl-C: 128 and the signal's number, as shells say it.
 EXIT_INTERRUPTED = 130
 

@@ -55,8 +55,14 @@ class Context(Protocol):
         Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
         """
 
-    def ready(self, status: str = "") -> None:
-        """Tell the supervisor that this service now does its work, with a few words for people."""
+    def routed(self, event: Event) -> Event:
+        """``event`` as ``publish`` would send it: with its exchange, routing key and id. Raises PluginError."""
+
+    def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
+        """Tell the supervisor that this service now does its work, with a few words for people.
+
+        One that does it without the broker too is not called unwell while that is away.
+        """
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens there, for a server to accept on; it does not block.

@@ -35,9 +35,6 @@ REPLAYED_AT = "x-replayed-at"
 ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
-#: How often a person sent a parked message back to its queue, and when last, in milliseconds since the epoch.
-REPLAYS = "x-replays"
-REPLAYED_AT = "x-replayed-at"
 
 
 class Reject(Exception):
@@ -176,6 +173,8 @@ class Message:
     app_id: str = ""
     #: The broker delivered it before and was not told of its end (AMQP 0-9-1 ``redelivered``).
     redelivered: bool = False
+    #: Whether the sender gave it an id; else ``id`` is made of what it holds, and two that hold the same have the same.
+    has_own_id: bool = True
     #: 1 for the first try, 2 for the first retry, and so on.
     attempt: int = 1
 

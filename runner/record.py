@@ -74,6 +74,10 @@ class Record:
         """So many are at work now."""
         _NUMBER.pack_into(self._memory, 16, count)
 
+    def leaving(self) -> None:
+        """The worker itself has decided to end; whatever is in hand is not to blame."""
+        _NUMBER.pack_into(self._memory, 24, 1)
+
     def take(self, hand: int, message: InHand) -> None:
         """A handler, by its number from 0, begins with a message."""
         queue, name = (_cut(text) for text in (message.queue, message.id))
@@ -99,6 +103,11 @@ class RecordFile:
     def read(self) -> Counts:
         """The counts of this moment."""
         return Counts(*_ALL.unpack_from(self._memory, 0))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it has decided itself to end."""
+        return bool(_NUMBER.unpack_from(self._memory, 24)[0])
 
     def messages(self) -> list[InHand]:
         """What handlers were at; exact once the process has ended."""

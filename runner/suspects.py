@@ -32,9 +32,11 @@ class Suspect:
 
     queue: str
     id: str
-    #: How many workers died with it by a fault, and how many were killed by somebody, which says little of it.
+    #: How many workers died with it alone in hand, by a fault; and how many were killed by somebody, or died with other
+    #: messages in hand too, which says little of it.
     crashes: int
     kills: int
+    shared: int
     #: How the last one ended, in words, and its signal's name, empty where it had none.
     reason: str
     signal: str = ""
@@ -47,14 +49,23 @@ class Suspect:
 
     @property
     def deaths(self) -> int:
-        """Deaths that speak against it: only every fourth that came from outside."""
+        """Deaths that speak against it: those with it alone in hand, and every fourth that came from outside."""
         return self.crashes + self.kills // 4
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is to be handled alone."""
+        return bool(self.deaths or self.shared)
+
+    @property
+    def total(self) -> int:
+        """All deaths with it in hand."""
+        return self.crashes + self.kills + self.shared
 
     @property
     def times(self) -> str:
         """How often a worker died with it, in words."""
-        count = self.crashes + self.kills
-        return "once" if count == 1 else f"{count} times"
+        return {1: "once", 2: "twice"}.get(self.total, f"{self.total} times")
 
 
 class Suspects:
@@ -82,7 +93,8 @@ class Suspects:
         while (version := _HEAD.unpack_from(self._memory, 0)[0]) != self._version:
             known = self._read(version)
             if known is not None:
-                self._version, self._known = version, known
+                self._known = known
+                self._version = version
         return self._known.get(message)
 
     def _read(self, version: int) -> dict[InHand, Suspect] | None:

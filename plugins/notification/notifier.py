@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from typing import Any
 
 from runner import Message, MessageStore, Reject
+from runner.store.text import MOST_INDEXED, storable
 
 from .mail import compose
 from .template import Template, TemplateFault
@@ -39,7 +40,8 @@ class Notifier:
         except TemplateFault as error:
             raise Reject(f"message {message.id or 'without id'}: {error}") from None
         mail = compose(message, self.sender, recipient, subject, text)
-        order_id = str(body.get("order_id", message.correlation_id))
+        # Made fit for the table before the e-mail goes: what it refused afterwards would send it again and again.
+        order_id = storable(str(body.get("order_id", message.correlation_id)), MOST_INDEXED)
         if store.inbox and was_sent(message, store):
             return  # by a delivery that the inbox has forgotten since
         self.transport.send(mail, order=order_id)
@@ -54,7 +56,7 @@ def was_sent(message: Message, store: MessageStore) -> bool:
 
     from runner.store.schema import emails
 
-    return bool(store.read(select(emails.c.sent_at).where(emails.c.event_id == message.id)))
+    return bool(store.read(select(emails.c.sent_at).where(emails.c.event_id == storable(message.id))))
 
 
 def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStore) -> None:
@@ -63,11 +65,11 @@ def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStor
     from runner.store.schema import emails
 
     row = {
-        "event_id": message.id,
+        "event_id": storable(message.id),
         "order_id": order_id,
-        "type": message.type,
-        "recipient": str(mail["To"]),
-        "subject": str(mail["Subject"]),
+        "type": storable(message.type),
+        "recipient": storable(str(mail["To"])),
+        "subject": storable(str(mail["Subject"])),
         "sent_at": int(time.time() * 1000),
     }
     store.transact(lambda connection: insert_new(connection, emails, row))

@@ -45,7 +45,7 @@ def run(options: Options, context: Context) -> None:
     with Server(app, options, context) as server:
         if outbox is not None:
             outbox.start()
-        context.ready(f"listening on {server.url}")
+        context.ready(f"listening on {server.url}", needs_broker=outbox is None)
         server.serve(context.wait_stop)
     if outbox is not None:
         outbox.stop(1.0)

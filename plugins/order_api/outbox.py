@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runner import Context, Event, StoreAway
 
 from .order import Order
-from .problem import Problem, unavailable
+from .problem import Problem, store_unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,15 +48,15 @@ class Outbox:
         try:
             return count_waiting(self._store, self._context.service)
         except StoreAway as error:
-            raise unavailable(str(error)) from None
+            raise store_unavailable(str(error)) from None
 
     def take(self, order: Order, order_id: str, key: str | None, event: Event) -> None:
         """Commit an order, unless it was taken before. Raises a 422 problem for a key of another order, or a 503."""
         fingerprint = hashlib.sha256(order.model_dump_json().encode()).hexdigest()
-        service = self._context.service
+        service, routed = self._context.service, self._context.routed(event)
 
         def work(connection: Connection) -> None:
-            from sqlalchemy import select
+            from sqlalchemy import or_, select
 
             from runner.store.insert import insert_new
             from runner.store.outbox import put
@@ -69,10 +69,14 @@ class Outbox:
                 "accepted_at": int(time.time() * 1000),
             }
             if insert_new(connection, orders, row):
-                put(connection, service, event)
+                put(connection, service, routed)
                 return
-            found = select(orders.c.fingerprint).where(orders.c.idempotency_key == key)
-            if connection.execute(found).scalar() != fingerprint:
+            # The same order, maybe by this transaction itself after a commit whose answer was lost; or another's key.
+            is_same = orders.c.order_id == order_id
+            found = select(orders.c.fingerprint).where(
+                is_same if key is None else or_(is_same, orders.c.idempotency_key == key)
+            )
+            if set(connection.scalars(found)) != {fingerprint}:
                 raise KeyReused
 
         try:
@@ -80,7 +84,7 @@ class Outbox:
         except KeyReused:
             raise Problem(422, "Idempotency-Key: was used for another order; send a new key with a new order") from None
         except StoreAway as error:
-            raise unavailable(str(error)) from None
+            raise store_unavailable(str(error)) from None
         except TimeoutError:
-            raise unavailable(f"the database did not commit within {WAIT_SECONDS:g} s") from None
+            raise store_unavailable(f"the database did not commit within {WAIT_SECONDS:g} s") from None
         self._relay.wake()

@@ -65,6 +65,12 @@ def unavailable(reason: str, advice: str = TRY_AGAIN) -> Problem:
     return Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+def store_unavailable(reason: str) -> Problem:
+    """A 503: the database is away for now."""
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Problem(503, f"{reason}; {TRY_AGAIN}", headers=headers, response="StoreUnavailable")
+
+
 def invalid_order(error: ValidationError, allowed: list[str]) -> Problem:
     """Name each field that is wrong, and what it may be."""
     errors = []

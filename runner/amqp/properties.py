@@ -100,6 +100,11 @@ def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> s
     return str(uuid.uuid5(EVENT_NAMESPACE, seed))
 
 
+def _text(value: Any) -> str:
+    """A short string as text; AMQP asks for UTF-8, and not every sender knows."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value or "")
+
+
 def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue: str) -> Message:
     """The message in a ``basic.deliver``; its body is not looked at."""
     headers = properties.headers or {}
@@ -109,16 +114,17 @@ def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue
     return Message(
         body=body,
         queue=queue,
-        type=properties.type or "",
-        id=properties.message_id or _id_of(method.routing_key, properties, body),
-        correlation_id=properties.correlation_id or "",
-        causation_id=str(headers.get(CAUSATION) or ""),
-        exchange=str(origin.get(ORIGIN_EXCHANGE, method.exchange)),
-        routing_key=str(origin.get(ORIGIN_KEY, method.routing_key)),
+        type=_text(properties.type),
+        id=_text(properties.message_id) or _id_of(method.routing_key, properties, body),
+        has_own_id=bool(properties.message_id),
+        correlation_id=_text(properties.correlation_id),
+        causation_id=_text(headers.get(CAUSATION)),
+        exchange=_text(origin.get(ORIGIN_EXCHANGE, method.exchange)),
+        routing_key=_text(origin.get(ORIGIN_KEY, method.routing_key)),
         headers=headers,
-        content_type=properties.content_type or "",
+        content_type=_text(properties.content_type),
         timestamp=properties.timestamp,
-        app_id=properties.app_id or "",
+        app_id=_text(properties.app_id),
         redelivered=method.redelivered or headers.get(REDELIVERED) is True,
         attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
     )

@@ -36,6 +36,8 @@ class _Outgoing(NamedTuple):
     future: Future[None]
     deadline: float
     timeout: float
+    #: Whether it takes one of the window's places.
+    has_place: bool
 
 
 class Publisher:
@@ -105,10 +107,11 @@ class Publisher:
         """
         return self.send(encode(event))
 
-    def send(self, encoded: Encoded, timeout: float | None = None) -> Future[None]:
+    def send(self, encoded: Encoded, timeout: float | None = None, *, may_wait: bool = True) -> Future[None]:
         """Send an encoded event; done once the broker has confirmed it, or failed within the confirm timeout.
 
-        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile. The future fails with
+        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
+        beyond the window instead, for callers that others wait for, as the I/O thread is. The future fails with
         BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
         """
         timeout = self._confirm_timeout if timeout is None else timeout
@@ -117,12 +120,12 @@ class Publisher:
         # Running from the start: a caller that gives up must not cancel what may be on its way.
         future.set_running_or_notify_cancel()
         problem = self.problem()
-        if problem is None and not self._room.acquire(timeout=timeout):
+        if problem is None and may_wait and not self._room.acquire(timeout=timeout):
             problem = BrokerBlocked(f"{self._window} events wait for the broker's confirm; it is slow or stuck")
         if problem is not None:
             future.set_exception(problem)
             return future
-        self._waiting.append(_Outgoing(encoded, future, deadline, timeout))
+        self._waiting.append(_Outgoing(encoded, future, deadline, timeout, may_wait))
         if self._is_closed:
             self._fail_waiting(BrokerAway("the connection is closed"))
         elif not self._scheduled:
@@ -240,7 +243,8 @@ class Publisher:
                 self._finish(self._waiting.popleft(), error)
 
     def _finish(self, outgoing: _Outgoing, error: BrokerError | None) -> None:
-        self._room.release()
+        if outgoing.has_place:
+            self._room.release()
         if error is None:
             outgoing.future.set_result(None)
         else:

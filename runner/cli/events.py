@@ -16,6 +16,7 @@ import click
 
 from runner.cli.audited import OFF, clock, opened, order_named, printable, width_of
 from runner.cli.terminal import has_colour
+from runner.desk.record import json_text
 from runner.errors import RunnerError
 from runner.store.audited import EventRow, find_events
 from runner.store.causal import causal_order
@@ -71,7 +72,7 @@ def events(folder: Path, order: str | None, kind: str | None, since: int | None,
     found = [by_id[one] for one in causal_order(times, {one.id: {one.causation_id or ""} for one in found})]
     if as_json:
         shown = {"events": [_as_json(one) for one in found], "more": is_more}
-        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+        click.echo(json_text(shown, indent=2))
         return
     if not found:
         click.echo("no such events" if order or kind or since is not None else "no events yet")

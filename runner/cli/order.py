@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import click
 
 from runner.cli.audited import UNTRACED, clock, opened, order_named, printable
 from runner.cli.terminal import has_colour
+from runner.desk.record import json_text
 from runner.errors import RunnerError
 from runner.store.journey import Journey, as_json, journey
 from runner.store.story import duration
@@ -41,7 +41,7 @@ def show(folder: Path, id: str, is_json: bool) -> None:
     if found is None:
         raise RunnerError(f"no such order here, {id!r}; see: python -m runner events")
     if is_json:
-        click.echo(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+        click.echo(json_text(as_json(found), indent=2))
         return
     for line in _lines(found):
         click.echo(line)
@@ -82,4 +82,5 @@ def _totals(found: Journey) -> str:
     words = [decided, f"{duration(totals.waited)} waiting in queues"]
     if totals.delayed:
         words[1] += f" ({duration(totals.delayed)} of it for the next try)"
-    return ", ".join([*words, f"{duration(totals.handled)} in handlers"])
+    words.append(f"{duration(totals.handled)} in handlers")
+    return ", ".join([*words, *([f"{duration(totals.parked)} parked"] if totals.parked else [])])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr
 
-from runner.config.storage import InboxSwitch, Store
+from runner.config.storage import InboxSwitch, Store, StoreMapping
 from runner.config.supervision import Runner, Supervision
 from runner.config.topology import Part, Short
 from runner.config.value import BrokerUrls, Unshown
@@ -82,7 +82,7 @@ class Config(Part):
 
     broker: Broker = Field(Broker(), description="Which broker to use.")
     runner: Runner = Field(Runner(), description="The supervisor itself.")
-    store: Store = Field(Store(), description="The database of services that keep something.")
+    store: StoreMapping = Field(Store(), description="The database of services that keep something.")
     trace: StrictStr | None = Field(
         None, description="The queue that gets a note of each try of each message, such as the one that audit reads."
     )

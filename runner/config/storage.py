@@ -13,18 +13,20 @@ from runner.config.supervision import AtLeastASecond
 from runner.config.topology import Part
 from runner.config.value import Unshown
 
-ALLOWED = "allowed: sqlite:/// and a file's path, or postgresql://user:password@host:port/database"
+ALLOWED = "allowed: sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
 
 
 def _check_url(url: str) -> str:
     # Never shown, because it may hold a password.
-    if re.fullmatch(r"sqlite:///[^?#]+", url):
+    if re.fullmatch(r"sqlite:///[^?#]+", url) and not url.endswith(":memory:"):
         return url
     try:
         parts = urlsplit(url)
         is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:
         is_server = False
+    # What stands elsewhere than before the one @ would be shown where the rest of the address is.
+    is_server = is_server and url.count("@") <= 1 and not re.search(r"[?#,\s]", url)
     if not is_server:
         raise Unshown(f"not a database's address; {ALLOWED}")
     return url.replace("postgres://", "postgresql://", 1)
@@ -36,6 +38,16 @@ class Store(Part):
     url: Annotated[StrictStr, AfterValidator(_check_url)] = Field(
         DEFAULT_URL, description="sqlite:///PATH, or postgresql://user:password@host:port/database."
     )
+
+
+def _check_mapping(value: Any) -> Any:
+    if not isinstance(value, dict | Store):
+        # Most likely the address itself, with its password.
+        raise Unshown("not a mapping; allowed: {url: ...}")
+    return value
+
+
+StoreMapping = Annotated[Store, BeforeValidator(_check_mapping)]
 
 
 class Inbox(Part):

@@ -27,6 +27,9 @@ NETWORK_TIMEOUT = 30.0
 MOST_READERS = 64
 #: Marks a connection that only reads: it waits for nobody, and nobody for it.
 READS = "runner_reads"
+#: SQLSTATEs that pass: connections, deadlocks and serialization, resources, a shutdown, a lock not had, a server that
+#: only reads for now, and its system's errors.
+_PASSING = ("08", "40", "53", "57P0", "55P03", "25006", "58")
 #: PostgreSQL's advisory lock for migrations: a number that is ours.
 _MIGRATION_LOCK = 0x0FA57C03
 
@@ -39,18 +42,13 @@ def open_database(address: str, folder: Path) -> Engine:
     url = location(address, folder)
     with _explained(url):
         if url.get_backend_name() == "sqlite":
-            Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+            path = Path(str(url.database))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # It holds what customers said: its user's alone, and so are the files that SQLite makes beside it.
+            path.touch(0o600)
         engine = _engine(url)
         _bring_up_to_date(engine, url)
         return engine
-
-
-def existing_database(address: str, folder: Path) -> Engine | None:
-    """Open a database to read from it; None where a SQLite file is not there yet. Raises as ``open_database``."""
-    url = location(address, folder)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
-        return None
-    return open_database(address, folder)
 
 
 def location(address: str, folder: Path) -> URL:
@@ -63,14 +61,18 @@ def location(address: str, folder: Path) -> URL:
 
 def is_passing(error: BaseException) -> bool:
     """Whether a database error says nothing of the statement: it is away, locked, or has no room for now."""
-    if isinstance(error, TimeoutError) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+    if isinstance(error, TimeoutError):
         return True
-    # PostgreSQL's deadlocks and refused serializations are operational errors to its driver too. To SQLite's, so is
-    # a table that does not exist; the lowest byte of its code says which kind it is (SQLite: "Result and Error Codes").
-    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
-    return isinstance(error, OperationalError | InterfaceError) and (
-        code is None or code & 0xFF != sqlite3.SQLITE_ERROR
-    )
+    if not isinstance(error, DBAPIError):
+        return False
+    # SQLite's lowest byte says which kind it is (SQLite: "Result and Error Codes"), PostgreSQL's SQLSTATE its class
+    # (PostgreSQL: "Error Codes"). Their drivers call much of what is the statement's own fault operational too.
+    if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+        return isinstance(error, OperationalError) and code & 0xFF != sqlite3.SQLITE_ERROR
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_PASSING)
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 def reason_of(error: BaseException) -> str:

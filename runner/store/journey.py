@@ -47,6 +47,8 @@ class Totals:
     waited: int
     delayed: int
     handled: int
+    #: In dead-letter queues, until it was replayed.
+    parked: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def as_json(found: Journey) -> dict[str, Any]:
             "waited": totals.waited / 1000,
             "delayed": totals.delayed / 1000,
             "handled": totals.handled / 1000,
+            "parked": totals.parked / 1000,
         },
     }
 
@@ -156,4 +159,15 @@ def _totals(entries: Sequence[Entry], attempts: Sequence[AttemptRow]) -> Totals:
             if (one.queue, one.message_id, one.replays, one.attempt + 1) in tried and one.outcome == "retried"
         ),
         handled=sum(max(0, one.ended_at - one.began_at) for one in attempts),
+        parked=_parked_time(attempts),
     )
+
+
+def _parked_time(attempts: Sequence[AttemptRow]) -> int:
+    replayed = {(one.queue, one.message_id, one.replays): one.replayed_at for one in attempts if one.replayed_at}
+    total = 0
+    for one in attempts:
+        back = replayed.get((one.queue, one.message_id, one.replays + 1))
+        if one.outcome == "parked" and back is not None:
+            total += max(0, back - one.ended_at)
+    return total

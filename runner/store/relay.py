@@ -98,8 +98,12 @@ class Relay:
 
     def _relay(self, batch: Sequence[Waiting]) -> int:
         """Publish these, wait for their confirms, and mark what was confirmed; returns how many were."""
-        futures = [(one.number, self._publish(one.event)) for one in batch]
-        sent = []
+        futures, sent = [], []
+        for one in batch:
+            try:
+                futures.append((one.number, self._publish(one.event)))
+            except RunnerError as error:
+                self._say(str(error))  # such as an exchange that the service lost; the others go on
         for number, future in futures:
             try:
                 future.result()  # ends by itself within the time for a confirm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -59,6 +59,8 @@ def story(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[En
         maker = _maker(event, tries.get(event.causation_id or "", ()))
         if maker is not None:
             causes[key].add(_key(maker))
+            # It got its time while its handler was at work, and went out after that.
+            entries[key] = replace(entries[key], at=max(event.published_at, maker.ended_at))
     for ladder in _ladders(attempts):
         _chain(ladder, entries, causes)
     times = {key: (entry.at, repr(key)) for key, entry in entries.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -49,12 +50,13 @@ class Writer:
         """``on_state`` is told why nothing can be written for now, and None once it can again."""
         self._engine, self._on_state = engine, on_state
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
-        self._is_closed = threading.Event()
+        #: Whether nobody waits any longer, and whether nothing is committed any more.
+        self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._say_again = 0.0
         #: Since when the database has not answered, on the monotonic clock; None while it is asked nothing.
         self.asked_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
     def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
@@ -65,6 +67,8 @@ class Writer:
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
         self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout))
+        if self._is_over.is_set():
+            self._drop_rest()
         return future
 
     def close(self, timeout: float) -> None:
@@ -74,6 +78,19 @@ class Writer:
         self._is_closed.set()
 
     def _run(self) -> None:
+        self._work()
+        self._is_over.set()
+        self._drop_rest()
+
+    def _drop_rest(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.error = StoreAway("the store is closed")
+                    self._finish([job])
+
+    def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             batch, is_last = [job], False
             while len(batch) < BATCH:
@@ -85,7 +102,12 @@ class Writer:
                     is_last = True
                     break
                 batch.append(more)
-            self._commit(batch)
+            try:
+                self._commit(batch)
+            except BaseException as error:
+                # Whoever waits for these must hear of it, and the next ones have nothing to do with it.
+                log.exception("the store's thread met with an error of its own")
+                self._fail([one for one in batch if not one.future.done()], error)
             if is_last:
                 return
 

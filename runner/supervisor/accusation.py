@@ -6,9 +6,8 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_STORE
 from runner.record import InHand
-from runner.supervisor.state import Slot, State, describe_exit
+from runner.supervisor.state import OUTSIDE, Slot, State, describe_exit
 from runner.suspects import MOST, Suspect, SuspectsFile
 
 #: A reason may hold the words of a process, and is kept short.
@@ -30,14 +29,16 @@ class Accusation:
         """
         known = {one.message: one for one in self.suspects}
         is_known = bool(messages) and all(message in known for message in messages)
-        for message in messages:
-            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, "", replays=message.replays))
+        is_shared = len(set(messages)) > 1
+        for message in dict.fromkeys(messages):
+            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, 0, "", replays=message.replays))
             # Put last: the one that was not heard of for longest is the first to be forgotten.
-            crashes, kills = (0, 1) if is_outside else (1, 0)
+            crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
                 before,
                 crashes=before.crashes + crashes,
                 kills=before.kills + kills,
+                shared=before.shared + shared,
                 reason=reason[:LONGEST_REASON],
                 signal=_signal_name(code),
             )
@@ -57,12 +58,15 @@ class Death:
     #: Whether we killed it for the memory it took; and whether the kernel has killed any process for that meanwhile.
     is_condemned: bool
     is_oom: bool
+    #: Whether it had decided itself to end, as without its broker.
+    is_leaving: bool = False
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody told it to end, or it found by itself that it cannot work."""
-        is_stopping = self.slot.state is State.STOPPING and not self.is_condemned
-        return is_stopping or self.code in (EXIT_BROKER, EXIT_STORE, EXIT_CONFIG)
+        """Whether it was told to end, or decided so itself, and nothing in hand has to do with it."""
+        is_hung = bool(self.slot.why) and self.slot.state is not State.STOPPING
+        is_stopping = self.slot.state is State.STOPPING or (self.is_leaving and not is_hung)
+        return is_stopping and not self.is_condemned
 
     @property
     def is_outside(self) -> bool:
@@ -70,7 +74,7 @@ class Death:
 
         Our own kill of what hangs says more, and so does the kernel's for want of memory.
         """
-        return self.code in (-signal.SIGKILL, -signal.SIGTERM) and not self.slot.why and not self.is_oom
+        return self.code in OUTSIDE and not self.slot.why and not self.is_oom
 
     @property
     def reason(self) -> str:
@@ -92,9 +96,9 @@ class Dock:
             return False
         self._accusation = self._accusation.after(messages, death.code, death.reason, is_outside=death.is_outside)
         self.file.write(self._accusation.suspects)
-        for one in messages:
+        for one in dict.fromkeys(messages):
             suspect = self._accusation.find(one)
-            if suspect is not None and (suspect.deaths or not death.is_outside):
+            if suspect is not None and (not death.is_outside or suspect.kills % 4 == 0):
                 what = f"message {one.id} of {one.queue} was in hand, {suspect.times} by now"
                 self._say(f"{death.slot.name} {death.reason}: {what}", "warning")
         return self._accusation.is_known

@@ -201,7 +201,8 @@ class Keeper:
     def _on_exit(self, code: int) -> None:
         assert self.child is not None  # noqa: S101 - it is the child that tells it
         self._means.guard.remove(self.child.pid)
-        death = Death(self.slot, code, is_condemned=self.is_condemned, is_oom=kills() > self._kills)
+        is_oom, is_leaving = kills() > self._kills, self.child.is_leaving
+        death = Death(self.slot, code, self.is_condemned, is_oom, is_leaving)
         is_known = self._dock.judge(death, self.child.messages())
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random(), is_known))

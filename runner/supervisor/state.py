@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE, EXIT_TERMINATED
 from runner.supervisor.event import (
     Beat,
     Condemned,
@@ -86,7 +86,7 @@ class Action(StrEnum):
 
 
 #: Ends that come from outside: a person, or the kernel short of memory. They are no reason to give up.
-_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
 #: States without a process that no time leads out of.
 ENDED = (State.STOPPED, State.EXITED, State.FATAL)
 
@@ -173,14 +173,13 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
         return _ended(slot, State.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.backoff.reset_after:
         slot = replace(slot, attempt=0)  # the window alone says which failures count
-    # Our own kill of a process that hung is a failure like any other.
-    if code in _OUTSIDE and not slot.why:
-        return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE)
-    if code == EXIT_STORE:
-        return _again(slot, reason, draw, now, longest=LONGEST_AWAY)
     if is_known:
         # Not the service's fault, and soon over: neither a failure nor a longer delay for what follows.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
+    # Our own kill of a process that hung is a failure like any other.
+    is_outside = code in OUTSIDE and not slot.why
+    if is_outside or code == EXIT_STORE:
+        return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_AWAY)
     return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER)
 
 
@@ -229,6 +228,7 @@ def describe_exit(code: int, *, is_asked: bool = False) -> str:
             return f"killed by signal {-code}"
     words = {
         0: "" if is_asked else " without having been told to",
+        EXIT_TERMINATED: "" if is_asked else ", ended by SIGTERM",
         EXIT_STORE: ", the database is away",
         EXIT_BROKER: ", the broker is away or not as declared",
         EXIT_CONFIG: ", wrong configuration",

@@ -13,7 +13,7 @@ from pathlib import Path
 from runner import logs
 from runner.config.fault import dotted
 from runner.config.validation import validate
-from runner.errors import EXIT_FAILURE, PluginError, RunnerError
+from runner.errors import EXIT_FAILURE, EXIT_TERMINATED, PluginError, RunnerError
 from runner.lifeline import Lifeline
 from runner.plugins import load_plugin
 from runner.record import Record
@@ -49,7 +49,9 @@ def main() -> int:
             raise PluginError("\n".join(lines))
         worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log)
         _on_stop(stop_requested, worker)
-        return worker.run()
+        code = worker.run()
+        # The supervisor, which may have sent it, knows; to it somebody else's signal is no failure.
+        return EXIT_TERMINATED if code == 0 and stop_requested.is_set() else code
     except RunnerError as error:
         for line in str(error).splitlines():
             log.error("%s", line)

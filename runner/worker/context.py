@@ -34,7 +34,7 @@ class WorkerContext:
         log: logging.Logger,
         publisher: Publisher,
         router: Router,
-        on_ready: Callable[[str], None],
+        on_ready: Callable[[str, bool], None],
         stopping: threading.Event,
         lifeline: Lifeline,
         record: Record,
@@ -54,13 +54,17 @@ class WorkerContext:
 
     def publish(self, event: Event) -> Future[None]:
         """Publish from any thread; see ``runner.hooks.Context``."""
-        complete = replace(event, id=event.id or str(uuid.uuid4()), app_id=event.app_id or self.service)
-        future = self._publisher.publish(self._router.routed(complete))
+        future = self._publisher.publish(self.routed(event))
         with self._lock:
             self._open += 1
             self._record.in_hand(self._open)
         future.add_done_callback(self._done)
         return future
+
+    def routed(self, event: Event) -> Event:
+        """The event as it will be sent; see ``runner.hooks.Context``."""
+        complete = replace(event, id=event.id or str(uuid.uuid4()), app_id=event.app_id or self.service)
+        return self._router.routed(complete)
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens and outlives this process; see ``runner.hooks.Context``."""
@@ -72,9 +76,9 @@ class WorkerContext:
         """The database; see ``runner.hooks.Context``."""
         return self._storage.get()
 
-    def ready(self, status: str = "") -> None:
-        """Tell the supervisor that the service does its work."""
-        self._on_ready(status)
+    def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
+        """Tell the supervisor that the service does its work; see ``runner.hooks.Context``."""
+        self._on_ready(status, needs_broker)
 
     def broker_problem(self) -> str | None:
         """Why nothing can be published now, or None."""

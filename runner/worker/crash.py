@@ -37,7 +37,7 @@ class Hands:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
         one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         suspect = self._suspects.get(one)
-        is_suspect = suspect is not None and suspect.deaths > 0
+        is_suspect = suspect is not None and suspect.is_suspect
         if is_suspect:
             # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
             time.sleep(SETTLE)

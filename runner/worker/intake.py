@@ -46,7 +46,7 @@ class Intake:
         False where another delivery of it is at work just now; ``again`` is called when that has ended. Each True
         needs an ``end``. Raises StoreAway.
         """
-        if self._keep is None:
+        if not self._knows(message):
             return True
         key = (message.queue, message.id)
         with self._lock:
@@ -68,7 +68,7 @@ class Intake:
 
     def end(self, message: Message) -> None:
         """The message is no longer at work here: its outcome is committed, or it failed."""
-        if self._keep is None:
+        if not self._knows(message):
             return
         with self._lock:
             waiting = self._at_work.pop((message.queue, message.id), [])
@@ -80,11 +80,12 @@ class Intake:
 
         Fails with what the database said of the handler's own writes.
         """
-        if self._keep is None and not store.work:
+        is_known = self._knows(message)
+        if not is_known and not store.work:
             return None
 
         def work(connection: Connection) -> Outcome:
-            if self._keep is not None:
+            if is_known:
                 from runner.store.inbox import take_in
 
                 earlier = take_in(connection, self._service, message, events)
@@ -95,6 +96,10 @@ class Intake:
             return Outcome(events)
 
         return self._storage.get().commit(work)
+
+    def _knows(self, message: Message) -> bool:
+        # Two messages without an id that hold the same may be two all the same.
+        return self._keep is not None and message.has_own_id
 
     def forget(self) -> bool:
         """Forget a part of what is older than it is kept; True where there may be more."""

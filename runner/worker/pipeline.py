@@ -19,7 +19,7 @@ from runner.errors import BrokerError, PluginError, StoreAway, Unroutable
 from runner.messages import Event, Message, Reject, Retry, caused_by, events_of
 from runner.record import Record
 from runner.topology.model import Ladder
-from runner.worker.crash import Hands
+from runner.worker.crash import Crashed, Hands
 from runner.worker.intake import Intake, Outcome
 from runner.worker.publishing import Publishing
 from runner.worker.recovery import delay_before, recovered, shortened
@@ -40,7 +40,7 @@ class Pipeline:
         self,
         service: str,
         handle: Callable[[Message, MessageStore], object],
-        send: Callable[[Encoded], Future[None]],
+        send: Callable[..., Future[None]],
         call_later: Callable[[float, Callable[[], None]], None],
         router: Router,
         ladders: dict[str, Ladder],
@@ -135,7 +135,7 @@ class Pipeline:
         if isinstance(found, Outcome):
             now = _milliseconds()
             work.attempt = Try(now, now, "duplicate")
-            self._publishing.publish(work, [encode(event) for event in found.events])
+            self._publishing.publish(work, self._again(found))
         elif found:
             try:
                 self._run_handler(hand, work, message)
@@ -181,20 +181,32 @@ class Pipeline:
                 outcome = future.result()
                 if outcome.is_earlier and work.attempt is not None:
                     work.attempt = replace(work.attempt, outcome="duplicate")
-                earlier = [encode(event) for event in outcome.events] if outcome.is_earlier else encoded
-                self._publishing.publish(work, earlier)
-            except StoreAway:
-                self._close()  # only at the end of a stop: the broker keeps the message
+                events = self._again(outcome) if outcome.is_earlier else encoded
+                self._publishing.publish(work, events, may_wait=False)
+            except StoreAway as error:
+                if self._stopping:
+                    self._close()  # the broker keeps the message
+                else:
+                    self._publishing.wait(error, work)
             except BaseException as error:  # noqa: BLE001 - whatever the database says of the handler's own writes
                 work.failure = error
                 self._queue.put(work)
 
         future.add_done_callback(committed)
 
+    def _again(self, outcome: Outcome) -> list[Encoded]:
+        """The events of an earlier delivery; since then the service may have lost the right to an exchange."""
+        return [encode(self._router.routed(event)) for event in outcome.events]
+
     def _recover(self, work: Work, message: Message, error: BaseException) -> None:
+        if not work.delivery.is_alive:
+            self._close()  # the broker delivers it again, and a copy would make two of it
+            return
         ladder = self._ladders[message.queue]
         delay = delay_before(message, ladder, error)
-        attempt = f"attempt {message.attempt} of {len(ladder.steps) + 1}"
+        what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
+        tried = "" if isinstance(error, Crashed) else f"attempt {message.attempt} of {len(ladder.steps) + 1} failed, "
+        attempt = f"{what}: {tried}"
         is_expected = isinstance(error, Retry | Reject | BrokerError | PluginError)
         about: dict[str, Any] = {"extra": {"order": message.correlation_id or None}}
         if not is_expected:
@@ -202,25 +214,25 @@ class Pipeline:
         words = shortened(error)
         outcome, until = ("parked", None) if delay is None else ("retried", round(delay * 1000))
         now = _milliseconds()
-        work.attempt = replace(work.attempt or Try(now, now, ""), outcome=outcome, error=words, delay=until)
+        if work.attempt is None or isinstance(error, Crashed):
+            work.attempt = Try(now, now, "")  # no handler had it this time
+        work.attempt = replace(work.attempt, outcome=outcome, error=words, delay=until)
         try:
             copy = encode(recovered(message, ladder, error, self._service), is_copy=True)
         except Exception as unfit:  # noqa: BLE001 - whatever a sender wrote that no client can write again
             # The broker parks the original, as it is, without our reason among its headers.
             self._log.error(
-                "%s failed, %s: parked in %s by the broker, since no copy can be made: %s",
+                "%s%s: parked in %s by the broker, since no copy can be made: %s",
                 attempt, words, ladder.dead_letter, shortened(unfit), **about,
             )  # fmt: skip
             work.delivery.reject()
             self._close(is_handled=True)
             return
         if delay is None:
-            work.told = partial(
-                self._log.error, "%s failed, %s: parked in %s", attempt, words, ladder.dead_letter, **about
-            )
+            work.told = partial(self._log.error, "%s%s: parked in %s", attempt, words, ladder.dead_letter, **about)
         else:
             when = format_duration(delay)
-            work.told = partial(self._log.warning, "%s failed, %s: again in %s", attempt, words, when, **about)
+            work.told = partial(self._log.warning, "%s%s: again in %s", attempt, words, when, **about)
         work.is_recovery = True
         self._publishing.publish(work, [copy])
 

@@ -25,7 +25,7 @@ class Publishing:
 
     def __init__(
         self,
-        send: Callable[[Encoded], Future[None]],
+        send: Callable[..., Future[None]],
         call_later: Callable[[float, Callable[[], None]], None],
         tracer: Tracer | None,
         log: logging.Logger,
@@ -39,10 +39,11 @@ class Publishing:
         """
         self._send, self._call_later, self._tracer, self._log = send, call_later, tracer, log
         self._on_done, self._on_unroutable, self._on_again = on_done, on_unroutable, on_again
-        self._say_again = 0.0
+        self._say_again = self._say_dropped = 0.0
+        self._dropped = 0
 
-    def publish(self, work: Work, events: Sequence[Encoded]) -> None:
-        """Publish the events of a message; any thread."""
+    def publish(self, work: Work, events: Sequence[Encoded], *, may_wait: bool = True) -> None:
+        """Publish the events of a message; any thread, without ``may_wait`` also one that others wait for."""
         work.events = events
         if not events:
             self._published(work)
@@ -65,22 +66,25 @@ class Publishing:
                 self._published(work)
 
         for event in events:
-            self._send(event).add_done_callback(partial(confirmed, event))
+            self._send(event, may_wait=may_wait).add_done_callback(partial(confirmed, event))
 
     def _published(self, work: Work) -> None:
         # Only now, since what becomes of a message is not known before.
         if self._tracer is None or work.note is not None or work.attempt is None or work.message is None:
             self._on_done(work)
             return
-        work.note = self._tracer.note(work.message, work.attempt)
-        self.publish(work, [work.note])
+        try:
+            work.note = self._tracer.note(work.message, work.attempt)
+        except Exception as error:  # noqa: BLE001 - whatever a sender wrote that no note can hold
+            self._drop(work, f"it cannot be written, {error}")
+            return
+        # Maybe on the I/O thread, which alone can make room in the window.
+        self.publish(work, [work.note], may_wait=False)
 
     def _unpublished(self, work: Work, failed: list[tuple[Encoded, BaseException]]) -> None:
         event, error = failed[0]
         if event is work.note and isinstance(error, Unroutable | PublishRefused):
-            # What is only told of a message must not keep it from being done.
-            self.say(f"trace: notes are dropped, {error}")
-            self._on_done(work)
+            self._drop(work, str(error))
             return
         unroutable = next((error for _, error in failed if isinstance(error, Unroutable)), None)
         if unroutable is not None:
@@ -93,6 +97,16 @@ class Publishing:
         # One line for all that are in hand.
         self.say(f"not published, {error}: tried again until it is")
         self._call_later(delay, partial(self._on_again, work))
+
+    def _drop(self, work: Work, why: str) -> None:
+        # What is only told of a message must not keep it from being done.
+        self._dropped += 1
+        now = time.monotonic()
+        if now >= self._say_dropped:
+            self._say_dropped = now + SAY_AGAIN
+            count = "1 note" if self._dropped == 1 else f"{self._dropped} notes"
+            self._log.warning("trace: %s dropped by now, the last: %s", count, why)
+        self._on_done(work)
 
     def wait(self, error: BrokerError | Exception, work: Work) -> None:
         """A message cannot be handled for now: have it resumed a little later."""

@@ -59,14 +59,15 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
         headers |= {
             ATTEMPT: message.attempt,
             "x-exception": type(error).__name__,
-            "x-traceback": _utf8(traceback_of(error)[-MAX_TRACEBACK:]),
             "x-service": service,
             "x-host": socket.gethostname(),
             "x-pid": os.getpid(),
             "x-failed-at": int(time.time()),
         }
-        if isinstance(error, Crashed):
-            headers |= {"x-crashes": error.suspect.crashes + error.suspect.kills, "x-signal": error.suspect.signal}
+        if not isinstance(error, Crashed):  # whose traceback would be our own
+            headers["x-traceback"] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
+        else:
+            headers |= {"x-crashes": error.suspect.total, "x-signal": error.suspect.signal}
     else:
         target = ladder.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1

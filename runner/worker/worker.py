@@ -57,17 +57,18 @@ class Worker:
         log: logging.Logger,
     ) -> None:
         self._spec, self._plugin, self._options = spec, plugin, options
-        self._lifeline, self._log = lifeline, log
+        self._lifeline, self._record, self._log = lifeline, record, log
         # Before the supervisor would take it for a failed start.
         self._connect_time = min(CONNECT_TIMEOUT, 0.7 * spec.start_timeout)
         self._stop_time = max(MARGIN, spec.stop_timeout - MARGIN)
         self._stopping = threading.Event()
         self._exit_code = EXIT_OK
         self._resources: Any = None
-        self._problems: dict[str, str | None] = {"publisher": "not connected yet"}
+        self._problems: dict[str, str | None] = {"publisher": "not connected yet", "store": None}
         self._was_ready = False
         self._has_run = "run" in plugin.implements
         self._run_status: str | None = None
+        self._needs_broker = True
         self._connected = threading.Event()
         self._io = IoThread(on_crash=self._io_crashed)
         self._publisher = Publisher(
@@ -111,6 +112,7 @@ class Worker:
     def stop(self, exit_code: int = EXIT_OK) -> None:
         """Begin to stop; may be called from any thread."""
         self._exit_code = self._exit_code or exit_code
+        self._record.leaving()
         self._stopping.set()
         if exit_code:
             # Nobody else set a deadline for this stop, and a plugin's own loop may not hear of it.
@@ -197,8 +199,8 @@ class Worker:
     def _handle(self, message: Message, store: MessageStore) -> Any:
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
-    def _run_ready(self, status: str) -> None:
-        self._run_status = status
+    def _run_ready(self, status: str, needs_broker: bool) -> None:
+        self._run_status, self._needs_broker = status, needs_broker
         self._tell()
 
     def _store_state(self, reason: str | None) -> None:
@@ -218,7 +220,10 @@ class Worker:
         self._tell()
 
     def _tell(self) -> None:
-        problem = next((reason for reason in self._problems.values() if reason is not None), None)
+        problems = [
+            reason for part, reason in self._problems.items() if reason and (self._needs_broker or part != "publisher")
+        ]
+        problem = problems[0] if problems else None
         if self._has_run:
             # A service with a loop of its own serves without the broker too, if only to say that it is away.
             is_ready = self._run_status is not None and not self._problems.get("consumer")

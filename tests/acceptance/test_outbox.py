@@ -144,7 +144,7 @@ def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(
     status, problem = project.post({**ALICE, "amount": 1}, 10, **{"Idempotency-Key": "k-1"})
     assert status == 422
     assert problem["detail"] == "Idempotency-Key: was used for another order; send a new key with a new order"
-    runner.wait_for(f"order {first[0][1]['order_id']}: (approved|charged before)")
+    runner.wait_for(f"order {first[0][1]['order_id']}: (approved|decided before)")
     assert project.post({**ALICE, "amount": 1}, 10, **{"Idempotency-Key": "k-2"})[0] == 202
     assert runner.stop() == 0
 

@@ -87,7 +87,8 @@ def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(jobs: Pro
     assert parked["properties"]["message_id"] == "poison"
     wait_until(lambda: len(vhost.messages("done")) >= 40, 60, "all others are handled")
     assert len(vhost.messages("jobs.dlq")) == 1
-    assert runner.output.count("jobs.1 killed by SIGSEGV: message poison of jobs was in hand") == 3
+    # The first time others were in hand too, which says little; then it was alone.
+    assert runner.output.count("jobs.1 killed by SIGSEGV: message poison of jobs was in hand") == 4
     assert runner.stop() == 0
 
 

@@ -47,7 +47,7 @@ class Context:
         self.asked.release()
         return future
 
-    def ready(self, status=""):
+    def ready(self, status="", *, needs_broker=True):
         self.status = status
         self.is_ready.set()
 
@@ -57,6 +57,9 @@ class Context:
     @property
     def store(self):
         raise AssertionError("nothing is kept here")
+
+    def routed(self, event):
+        return event
 
     def broker_problem(self):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runner.errors import PublishRefused, StoreAway, StoreError
 from runner.messages import Event, Message
@@ -306,3 +307,54 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
     finally:
         server.thaw()
         server.close()
+
+
+def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Path) -> None:
+    store = Store(postgres.make_database("long_row"), tmp_path)
+    # Random, because PostgreSQL compresses what repeats.
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
+    bad, good = store.commit(partial(insert, long)), store.commit(partial(insert, "good"))
+    with pytest.raises(DBAPIError, match="index row"):
+        bad.result(20)
+    assert good.result(20) is True
+    store.close(5)
+
+
+def test_a_statement_that_takes_too_long_is_its_own_fault_and_a_server_that_only_reads_is_not(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    store = Store(postgres.make_database("slow"), tmp_path)
+
+    def slow(connection: Connection) -> None:
+        connection.execute(text("SET LOCAL statement_timeout = 50"))
+        connection.execute(text("SELECT pg_sleep(5)"))
+
+    def only_reads(connection: Connection) -> None:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        insert("a", connection)
+
+    with pytest.raises(DBAPIError, match="statement timeout"):
+        store.commit(slow).result(20)
+    with pytest.raises(StoreAway, match="read-only"):
+        store.commit(only_reads, timeout=0.1).result(20)
+    store.close(5)
+
+
+def test_after_its_end_a_store_takes_nothing(tmp_path: Path) -> None:
+    store = Store("sqlite:///a.db", tmp_path)
+    assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
+    store.close(5)
+    with pytest.raises(StoreAway, match="closed"):
+        store.commit(partial(insert, "a")).result(5)
+
+
+def test_trouble_of_the_one_who_is_told_of_it_loses_no_job(tmp_path: Path) -> None:
+    def fails(_: str | None) -> None:
+        raise RuntimeError("a bug of who listens")
+
+    store, other = Store("sqlite:///a.db", tmp_path, fails), Store("sqlite:///a.db", tmp_path)
+    with other.engine.begin(), pytest.raises(RuntimeError):
+        store.commit(partial(insert, "a")).result(20)
+    assert store.commit(partial(insert, "b")).result(10) is True
+    store.close(5)
+    other.close(5)

@@ -28,22 +28,23 @@ A, B = InHand("q", "a"), InHand("q", "b")
 
 def death(code: int, why: str = "", **about: Any) -> Death:
     slot = Slot("jobs.1", state=about.get("state", State.RUNNING), why=why)
-    return Death(slot, code, is_condemned=about.get("condemned", False), is_oom=about.get("oom", False))
+    return Death(slot, code, about.get("condemned", False), about.get("oom", False), about.get("leaving", False))
 
 
 def crashes(accusation: Accusation) -> dict[str, int]:
     return {one.id: one.crashes for one in accusation.suspects}
 
 
-def test_every_message_in_hand_is_blamed_and_each_death_is_counted() -> None:
+def test_what_was_alone_in_hand_is_blamed_and_what_was_not_is_only_suspect() -> None:
     accusation = Accusation().after([A, B], -signal.SIGSEGV, "killed by SIGSEGV")
     assert not accusation.is_known
-    accusation = accusation.after([B], 0, "exit 0")
+    assert [(one.deaths, one.is_suspect) for one in accusation.suspects] == [(0, True), (0, True)]
+    accusation = accusation.after([B, B], 0, "exit 0")
     assert accusation.is_known
-    assert crashes(accusation) == {"a": 1, "b": 2}
-    assert [(one.reason, one.signal) for one in accusation.suspects] == [
-        ("killed by SIGSEGV", "SIGSEGV"),
-        ("exit 0", ""),
+    assert crashes(accusation) == {"a": 0, "b": 1}, "the same message twice in hand is alone"
+    assert [(one.reason, one.signal, one.times) for one in accusation.suspects] == [
+        ("killed by SIGSEGV", "SIGSEGV", "once"),
+        ("exit 0", "", "twice"),
     ]
 
 
@@ -59,7 +60,7 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         suspect = accusation.find(A)
         assert suspect is not None
         assert (suspect.deaths, suspect.crashes, suspect.kills) == (kills // 4, 0, kills)
-        assert suspect.times == ("once" if kills == 1 else f"{kills} times")
+        assert suspect.times == {1: "once", 2: "twice"}.get(kills, f"{kills} times")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,11 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         (death(-signal.SIGKILL, "took 300 MiB", condemned=True, state=State.STOPPING), 1, 0),
         (death(-signal.SIGKILL, "did not stop within 6 s", state=State.STOPPING), 0, 0),
         (death(0, state=State.STOPPING), 0, 0),
-        (death(74), 0, 0),
-        (death(75), 0, 0),
-        (death(78), 0, 0),
+        (death(75), 1, 0),
+        (death(75, leaving=True), 0, 0),
+        (death(1, leaving=True), 0, 0),
+        (death(143), 0, 1),
+        (death(-signal.SIGABRT, "a handler hangs", leaving=True), 1, 0),
     ],
 )
 def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: Death, crashes: int, kills: int) -> None:
@@ -174,7 +177,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
             assert file.messages() == [A]
         dock.judge(death(-signal.SIGKILL, "took 300 MiB", condemned=True), [A])
     with (
-        pytest.raises(Crashed, match=r"^its worker died of it 2 times, killed by SIGKILL, took 300 MiB$"),
+        pytest.raises(Crashed, match=r"^its worker died of it twice, killed by SIGKILL, took 300 MiB$"),
         hands.at(0, message),
     ):
         raise AssertionError("it must not be handled")

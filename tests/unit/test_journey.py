@@ -205,7 +205,7 @@ def test_the_plain_values_hold_the_same_words_and_all_numbers_in_seconds() -> No
     assert plain["history"][1]["again_in"] == 1.0
     assert plain["history"][1]["took"] == 0.05
     assert plain["history"][0]["at"] == "2023-11-14T22:13:20.000Z"
-    assert plain["totals"] == {"decided_after": None, "waited": 0.04, "delayed": 1.0, "handled": 0.1}
+    assert plain["totals"] == {"decided_after": None, "waited": 0.04, "delayed": 1.0, "handled": 0.1, "parked": 0.0}
     assert plain["parked"][0]["since"] == "2023-11-14T22:13:21.150Z"
 
 
@@ -228,3 +228,15 @@ def test_a_second_delivery_that_comes_after_a_retry_stands_after_it() -> None:
 def test_an_event_follows_the_delivery_that_it_was_published_in_and_not_a_later_one() -> None:
     found = told([created(), success(1040)], [attempt(1, 1000), attempt(1, 1060), attempt(1, 1120, "duplicate")])
     assert [kind for kind, _ in kinds(found)] == ["published", "handled", "published", "handled", "duplicate"]
+
+
+def test_the_time_in_a_dead_letter_queue_is_counted_until_the_replay() -> None:
+    parked, back = attempt(1, 0, "parked"), attempt(1, 9000, replays=1, replayed_at=T0 + 8050)
+    assert told([created()], [parked, back]).totals.parked == 8000
+    assert told([created()], [parked]).totals.parked == 0
+
+
+def test_no_time_runs_backwards_from_a_try_to_the_event_that_it_made() -> None:
+    # The event got its time while the handler was at work.
+    found = told([created(), success(1030)], [attempt(1, 1000)])
+    assert [entry.at - T0 for entry in found.entries] == [0, 1050, 1050]

@@ -49,7 +49,7 @@ class Context:
             future.set_result(None)
         return future
 
-    def ready(self, status=""):
+    def ready(self, status="", *, needs_broker=True):
         pass
 
     def listen(self, host: str, port: int) -> socket.socket:
@@ -58,6 +58,9 @@ class Context:
     @property
     def store(self):
         raise AssertionError("nothing is kept here")
+
+    def routed(self, event):
+        return event
 
     def broker_problem(self):
         return self.problem

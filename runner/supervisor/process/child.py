@@ -59,6 +59,11 @@ class Child:
         """What its handlers were at."""
         return self._process.record.messages()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it has decided itself to end."""
+        return self._process.record.is_leaving
+
     def answer(self, word: str, listener: socket.socket | None = None) -> None:
         """Send one word down its lifeline, with a listening socket where it asked for one."""
         descriptors = [] if listener is None else [listener.fileno()]

@@ -1,0 +1,116 @@
+"""A worker on a real broker, with what senders, databases and connections can do to it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+import pika
+import pytest
+
+from tests.jobs import publish
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project, Runner
+
+TRACED = """from runner import Event, hookimpl
+
+@hookimpl
+def handle(message):
+    if message.type == "runner.attempt":
+        return None
+    return [Event("done", {"n": n}) for n in range(message.json().get("events", 1))]
+"""
+
+
+def traced(jobs: Project, vhost: Vhost, **settings: Any) -> Runner:
+    """Run the jobs with notes of each try, which the service ``notes`` reads."""
+    topology, config = jobs.topology(), jobs.config()
+    topology["queues"]["notes"] = {}
+    config["trace"] = "notes"
+    config["services"]["jobs"] |= settings
+    config["services"]["notes"] = {"plugin": "jobs", "consumes": ["notes"], "prefetch": 1000}
+    jobs.set_topology(topology)
+    jobs.set_config(config)
+    jobs.plugin("jobs", TRACED)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    runner.pid_of("notes.1")
+    return runner
+
+
+def amqp(vhost: Vhost, *messages: tuple[bytes, pika.BasicProperties]) -> None:
+    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+        channel = connection.channel()
+        for body, properties in messages:
+            channel.basic_publish("work", "job.x", body, properties)
+
+
+@pytest.mark.timeout(180)
+def test_notes_of_more_events_than_the_window_holds_do_not_stop_the_thread_that_makes_room(
+    jobs: Project, vhost: Vhost
+) -> None:
+    runner = traced(jobs, vhost, concurrency=8, prefetch=1000)
+    amqp(vhost, *((b'{"events": 300}', pika.BasicProperties(message_id=f"m{number}")) for number in range(60)))
+    wait_until(lambda: (vhost.queues()["done"].get("messages") or 0) >= 60 * 300, 60, "all events are there")
+    wait_until(lambda: vhost.queues()["jobs"].get("messages") == 0, 30, "all are acknowledged")
+    assert "killed" not in runner.output
+    assert runner.stop() == 0
+
+
+@pytest.mark.parametrize("inbox", [False, True])
+def test_properties_that_are_no_utf_8_are_handled_and_traced_like_any(
+    jobs: Project, vhost: Vhost, *, inbox: bool
+) -> None:
+    runner = traced(jobs, vhost, inbox=inbox)
+    raw = b"M\xfcller"
+    amqp(
+        vhost,
+        (b"{}", pika.BasicProperties(message_id=raw)),
+        (b"{}", pika.BasicProperties(message_id="b", correlation_id=raw, type=raw, app_id=raw)),
+        (b"{}", pika.BasicProperties(message_id="c")),
+    )
+    wait_until(lambda: len(vhost.messages("done")) == 3, 20)
+    wait_until(lambda: vhost.queues()["jobs"].get("messages") == 0, 20, "all are acknowledged")
+    assert vhost.messages("jobs.dlq") == []
+    assert runner.stop() == 0
+
+
+def test_two_messages_without_an_id_that_hold_the_same_are_two(jobs: Project, vhost: Vhost) -> None:
+    config = jobs.config()
+    config["services"]["jobs"] |= {"inbox": True}
+    jobs.set_config(config)
+    jobs.plugin("jobs", TRACED)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    same = (b"{}", pika.BasicProperties())
+    amqp(
+        vhost, same, same, (b"{}", pika.BasicProperties(message_id="x")), (b"{}", pika.BasicProperties(message_id="x"))
+    )
+    wait_until(lambda: len(vhost.messages("done")) == 4, 20)
+    with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
+        assert database.execute("select message_id from inbox").fetchall() == [("x",)]
+    database.close()
+    assert runner.stop() == 0
+
+
+def test_the_events_of_an_earlier_delivery_take_the_ladder_where_their_exchange_is_no_longer_the_service_s(
+    jobs: Project, vhost: Vhost
+) -> None:
+    config = jobs.config()
+    config["services"]["jobs"] |= {"inbox": True}
+    jobs.set_config(config)
+    jobs.plugin("jobs", TRACED)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, "{}", message_id="x")
+    wait_until(lambda: vhost.messages("done"), 20)
+    assert runner.stop() == 0
+    config["services"]["jobs"]["publishes"] = {}
+    jobs.set_config(config)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, "{}", message_id="x")
+    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
+    assert "publishes: exchange 'work' is not there; add it" in json.dumps(parked["properties"]["headers"])
+    assert runner.stop() == 0
