@@ -52,7 +52,7 @@ schema: ## write the JSON Schemas that editors use, and the picture of the topol
 	@.venv/bin/python -m runner schema topology > docs/schema/topology.json
 	@.venv/bin/python -m runner graph --format svg > docs/topology.svg
 
-reset: ## forget what ran: remove var/ with the private broker, its queues and messages
+reset: ## forget what ran: remove var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi
 	rm -rf var
 

@@ -39,7 +39,8 @@ def _since(context: click.Context, parameter: click.Parameter, value: str | None
     try:
         return max(0, int((time.time() - parse_duration(value)) * 1000))
     except ValueError as error:
-        raise click.BadParameter(f"{error}, {value!r}") from None
+        what, _, allowed = str(error).partition("; ")
+        raise click.BadParameter(f"{what}, {value!r}; {allowed}") from None
 
 
 def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
 
 from runner.config.storage import InboxSwitch, Store, StoreMapping
 from runner.config.supervision import Runner, Supervision
@@ -58,6 +58,13 @@ class Broker(Part):
     )
 
 
+def _check_mapping(value: Any) -> Any:
+    if not isinstance(value, dict | Broker):
+        # Most likely the address itself, with its password.
+        raise Unshown("not a mapping; allowed: {url: ..., start: ...}")
+    return value
+
+
 class Service(Supervision):
     """One service: a plugin, what it consumes and publishes, how many run, and how they are kept running."""
 
@@ -80,7 +87,7 @@ class Service(Supervision):
 class Config(Part):
     """The whole of config.yaml."""
 
-    broker: Broker = Field(Broker(), description="Which broker to use.")
+    broker: Annotated[Broker, BeforeValidator(_check_mapping)] = Field(Broker(), description="Which broker to use.")
     runner: Runner = Field(Runner(), description="The supervisor itself.")
     store: StoreMapping = Field(Store(), description="The database of services that keep something.")
     trace: StrictStr | None = Field(

@@ -11,7 +11,7 @@ from runner.address import Address
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION_HELP = "allowed: a number and its unit, such as 500ms, 5s, 2m, 1h"
+_DURATION_HELP = "allowed: a number and its unit, such as 500ms, 5s, 2m, 1h, 7d"
 
 
 def parse_duration(value: object) -> float:

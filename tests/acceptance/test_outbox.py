@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import threading
 import time
+import urllib.request
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import func, select
 
+from plugins.order_api.order import Order, created_event
+from plugins.order_api.outbox import Outbox
+from plugins.order_api.problem import Problem
+from runner import Context, Event
 from runner.store.schema import charges, emails, outbox
 from runner.store.store import Store
 from tests.proof import times
@@ -149,6 +157,74 @@ def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(
     assert runner.stop() == 0
 
 
+def test_an_order_of_the_outbox_takes_the_way_that_its_fields_say(
+    project: Project, vhost: Vhost, tmp_path: Path
+) -> None:
+    take_orders(project, f"sqlite:///{tmp_path}/shop.db")
+    config, topology = project.config(), project.topology()
+    config["services"]["order_api"]["publishes"] = {"orders.topic": ["order.created.{currency}.{region}"]}
+    topology["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.usd.eu"]}}
+    project.set_config(config)
+    project.set_topology(topology)
+    runner = project.run("run", "order_api", url=vhost.url)
+    project.first_order()
+    assert project.post({**ALICE, "region": "eu"})[0] == 202
+    (copy,) = wait_until(lambda: vhost.messages("eu.orders"), 10)
+    assert copy["routing_key"] == "order.created.usd.eu"
+    assert runner.stop() == 0
+
+
+def test_with_an_outbox_a_broker_that_is_away_makes_the_api_no_patient(project: Project, tmp_path: Path) -> None:
+    rabbit = Rabbit(tmp_path / "own")
+    take_orders(project, f"sqlite:///{tmp_path}/shop.db")
+    runner = project.run("run", "order_api", url=rabbit.url)
+    project.first_order()
+    rabbit.stop()
+    runner.wait_for("publisher: no broker for now")
+    assert project.post()[0] == 202
+    status = project.run("status")
+    assert status.process.wait(10) == 0
+    assert "cannot work" not in status.output
+    with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/readyz", timeout=10) as answer:
+        assert json.loads(answer.read()) == {"status": "ready", "waiting": 1}
+    assert runner.stop() == 0
+
+
+def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp_path: Path) -> None:
+    context = Api(f"sqlite:///{tmp_path}/shop.db", tmp_path)
+    api = Outbox(cast("Context", context))
+    order = Order.model_validate({"customer_email": "a@example.com", "amount": "1.00", "currency": "EUR"})
+    other = Order.model_validate({"customer_email": "b@example.com", "amount": "2.00", "currency": "EUR"})
+    api.take(other, "other", None, created_event(other, "other"))
+    for _ in range(2):
+        # The second time as the store's thread does where the connection was lost after the commit.
+        api.take(order, "mine", None, created_event(order, "mine"))
+    with pytest.raises(Problem) as refused:
+        api.take(other, "mine", None, created_event(other, "mine"))
+    assert refused.value.status == 422
+    assert api.waiting() == 2
+    context.store.close(5)
+
+
+class Api:
+    """As much of a worker's context as an outbox needs."""
+
+    service = "order_api"
+    log = logging.getLogger("test")
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.store = Store(url, folder)
+
+    def publish(self, event: Event) -> Future[None]:
+        raise AssertionError("nothing is relayed here")
+
+    def routed(self, event: Event) -> Event:
+        return event
+
+    def broker_problem(self) -> str | None:
+        return None
+
+
 def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(
     project: Project, vhost: Vhost, tmp_path: Path
 ) -> None:
@@ -161,6 +237,7 @@ def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(
         status, problem = project.post(timeout=20)
     assert status == 503
     assert "the database" in problem["detail"]
+    assert problem["type"].endswith("StoreUnavailable")
     wait_until(lambda: project.post()[0] == 202, 20, "orders are taken again")
     store.close(5)
     assert runner.stop() == 0

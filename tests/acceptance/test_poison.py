@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from tests.jobs import publish
@@ -115,3 +118,25 @@ def handle(message):
     wait_until(lambda: vhost.messages("done"), 60, "it is handled in the end")
     assert not vhost.messages("jobs.dlq")
     assert publish_later.stop() == 0
+
+
+def test_somebody_s_sigterm_is_no_failure_of_the_service(jobs: Project, vhost: Vhost) -> None:
+    jobs.plugin("jobs", DEADLY)
+    runner = jobs.run(url=vhost.url)
+    for count in range(1, 8):
+        os.kill(runner.pid_of("jobs.1", count=count), signal.SIGTERM)
+        runner.wait_for("jobs.1 exit 143, ended by SIGTERM: restarting", count=count)
+    runner.pid_of("jobs.1", count=8)
+    assert "FATAL" not in runner.output
+    assert runner.stop() == 0
+
+
+def test_a_handler_that_ends_its_worker_with_a_code_of_ours_is_blamed_all_the_same(jobs: Project, vhost: Vhost) -> None:
+    jobs.plugin("jobs", DEADLY.replace("os._exit(0)", "os._exit(75)"))
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    publish(vhost, '{"do": "leave"}', message_id="poison")
+    publish(vhost, '{"do": "work"}', message_id="good")
+    wait_until(lambda: vhost.messages("jobs.dlq"), 30)
+    wait_until(lambda: vhost.messages("done"), 30)
+    assert runner.stop() == 0

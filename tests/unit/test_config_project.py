@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from runner.config.project import Project, choose_services, load_project
 from runner.config.settings import event_type, is_service_name
+from runner.config.storage import Store
+from runner.config.validation import validate
 from runner.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -193,3 +195,25 @@ def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
     for fault in told:
         assert re.match(r"(topology|config)\.yaml:1: ", fault), fault
         assert "hunter2" not in fault
+
+
+@pytest.mark.parametrize(
+    ("url", "is_allowed"),
+    [
+        ("sqlite:///var/a.db", True),
+        ("postgresql://shop:p%40ss@localhost:5433/shop", True),
+        ("postgres://shop@localhost/shop", True),
+        ("sqlite:///:memory:", False),
+        ("sqlite://", False),
+        ("mysql://localhost/shop", False),
+        ("postgresql://localhost", False),
+        ("postgresql://shop:ca@nary@localhost/shop", False),
+        ("postgresql://localhost/shop?user=shop&password=canary", False),
+        ("postgresql://a:5432,b:5432/shop", False),
+        ("postgresql://localhost:99999/shop", False),
+    ],
+)
+def test_the_address_of_a_database_holds_nothing_that_could_be_shown(url: str, *, is_allowed: bool) -> None:
+    found, faults = validate(Store, {"url": url})
+    assert (found is not None) == is_allowed
+    assert "canary" not in "".join(text(url) for _, text in faults)

@@ -1,0 +1,84 @@
+"""What payment and notification keep, and what they make of an order that they know."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from plugins import payment
+from plugins.notification.notifier import Notifier
+from plugins.notification.template import load_templates
+from runner import Event, Message, Reject
+from runner.store.schema import charges, emails
+from runner.worker.storage import MessageStore, Storage
+from tests.keeping import kept
+
+ORDER = {"order_id": "o-1", "customer_email": "a@example.com", "amount": "10.00", "currency": "USD"}
+
+
+def order(message_id: str, **changes: Any) -> Message:
+    body = json.dumps({**ORDER, **changes}).encode()
+    return Message(body, "q", "order.created", message_id, timestamp=1_700_000_000)
+
+
+def commit(storage: Storage, store: MessageStore) -> None:
+    for work in store.work:
+        storage.get().commit(work).result(10)
+
+
+def charge(storage: Storage, message: Message) -> Event:
+    store = MessageStore(storage, inbox=True)
+    gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))  # type: ignore[arg-type]
+    event = payment.handle(message, gateway, store)
+    commit(storage, store)
+    return event
+
+
+def test_an_order_that_comes_under_another_id_is_told_of_again_and_not_charged_again(tmp_path: Path) -> None:
+    storage, _ = kept(tmp_path)
+    first, again = charge(storage, order("m-1")), charge(storage, order("m-2"))
+    assert (first.type, first.body) == (again.type, again.body)
+    (row,) = storage.get().read(select(charges))
+    assert (row.order_id, row.hundredths, row.currency, row.reason, row.message_id) == ("o-1", 1000, "USD", None, "m-1")
+    storage.close(5)
+
+
+@pytest.mark.parametrize("changes", [{"amount": "999.00"}, {"currency": "EUR"}])
+def test_an_order_that_was_charged_another_amount_is_rejected(tmp_path: Path, changes: dict[str, str]) -> None:
+    storage, _ = kept(tmp_path)
+    charge(storage, order("m-1"))
+    with pytest.raises(Reject, match=r"order o-1 was decided before, over another amount: 10.00 USD"):
+        charge(storage, order("m-2", **changes))
+    storage.close(5)
+
+
+@dataclass
+class Post:
+    """Keeps the e-mails."""
+
+    sent: list[EmailMessage] = field(default_factory=list)
+
+    def send(self, mail: EmailMessage, order: str) -> None:
+        self.sent.append(mail)
+
+
+@pytest.mark.parametrize("name", ["o-1", "\ud800", "nul\0", "long" * 5000])
+def test_an_e_mail_is_sent_once_whatever_the_order_is_called(tmp_path: Path, name: str) -> None:
+    storage, _ = kept(tmp_path)
+    post = Post()
+    notifier = Notifier(load_templates(None), "Shop <shop@example.com>", post)
+    for _ in range(2):
+        store = MessageStore(storage, inbox=True)
+        notifier.notify(order("event-1", order_id=name), store)
+        commit(storage, store)
+    assert len(post.sent) == 1
+    (row,) = storage.get().read(select(emails))
+    assert (row.event_id, row.recipient) == ("event-1", "a@example.com")
+    storage.close(5)
