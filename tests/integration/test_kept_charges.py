@@ -35,7 +35,7 @@ def commit(storage: Storage, store: MessageStore) -> None:
 
 def charge(storage: Storage, message: Message) -> Event:
     store = MessageStore(storage, inbox=True)
-    gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))  # type: ignore[arg-type]
+    gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))
     event = payment.handle(message, gateway, store)
     commit(storage, store)
     return event
