@@ -225,7 +225,7 @@ def describe() -> dict[str, Any]:
         "parameters": [{"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}],
         "responses": {
             "200": {
-                "description": "What is known by now; the same as `python -m runner order show --json` tells",
+                "description": "What is known by now: the history that `python -m runner order show --json` has too",
                 "content": {JSON: {"schema": {"$ref": "#/components/schemas/History"}}},
             },
             **_refusals(_400="BadRequest", _404="NotFound", _501="AuditOff", _503="StoreUnavailable"),
