@@ -116,6 +116,10 @@ def _check_trace(config: Config, queues: set[str], document: Document) -> None:
         document.fault(("trace",), unknown("queue", queue, queues, document.shown(("trace",))))
     elif not any(queue in service.consumes for service in config.services.values()):
         document.fault(("trace",), f"no service consumes {document.shown(('trace',))}; add one, such as audit")
+    for name, service in config.services.items():
+        if queue in service.consumes and service.publishes:
+            text = f"read by {name!r}, which makes events of what it gets, {document.shown(('trace',))}"
+            document.fault(("trace",), f"{text}; allowed: a queue of a service that only keeps, such as audit")
 
 
 def _check_dependencies(config: Config, document: Document) -> None:
