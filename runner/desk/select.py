@@ -22,7 +22,8 @@ class Selection:
 
     #: Message ids, whole ones; None for all.
     ids: frozenset[str] | None = None
-    #: What must stand in the error, the type, the id, the correlation id or the body, in capitals or not; None for anything.
+    #: What must stand in the error, the type, the id, the correlation id or the body, in capitals or not; None for
+    #: anything.
     match: str | None = None
     #: The queue in which it failed; None for any.
     origin: str | None = None

@@ -70,8 +70,7 @@ def replay(
         if edited is not None:
             judge = _check_edit(there, judge, edited, dry_run)
         if dry_run:
-            _foretell(there, judge, tally)
-            sys.exit(EXIT_FAILURE if there.hidden and not tally.stayed else 0)
+            sys.exit(_foretell(there, judge, tally))
         code = _replay(there, judge, tally, rate, None if edited is None else edited.body)
     if code:
         left = there.total - tally.replayed
@@ -128,7 +127,8 @@ def _say_stays(tally: Tally, word: str = "left") -> None:
             warn(f"{word} in {queue}, {counted(stay.count, 'message')}: {why} ({names}{more})")
 
 
-def _foretell(there: Opened, judge: Judge, tally: Tally) -> None:
+def _foretell(there: Opened, judge: Judge, tally: Tally) -> int:
+    """Say what would be done; returns the exit code."""
     named: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
 
@@ -150,3 +150,4 @@ def _foretell(there: Opened, judge: Judge, tally: Tally) -> None:
         click.echo("\n".join([*lines, *([f"  and {more} more"] if more else [])]))
     _say_stays(tally, "would stay")
     click.echo("nothing was changed" if counts else nothing(there, "would be replayed", judge.selection, tally.stayed))
+    return EXIT_FAILURE if there.hidden and not counts and not tally.stayed else 0
