@@ -118,7 +118,7 @@ class Pace:
 
     def within(self, seconds: float) -> int:
         """How many go within some seconds: 1 at least, and a great many without a rate."""
-        return MANY if self._rate is None else max(1, min(MANY, int(self._rate * seconds)))
+        return MANY if self._rate is None else max(1, int(min(MANY, self._rate * seconds)))
 
     def wait(self, now: float) -> float:
         """Seconds from ``now`` until the next one may go."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.desk.record import fingerprint
-from runner.desk.replay import Judge, Pace, Tally, replayed_headers
+from runner.desk.replay import MANY, Judge, Pace, Tally, replayed_headers
 from runner.desk.select import Selection
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
@@ -123,3 +123,4 @@ def test_without_a_rate_nothing_waits() -> None:
     assert pace.wait(5.0) == 0
     assert Pace(0.5).within(60) == 30
     assert Pace(0.001).within(60) == 1
+    assert Pace(1e308).within(60) == MANY
