@@ -195,6 +195,7 @@ def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
     ("columns", "queue", "shown"),
     [
         (200, "pay", "QUEUE COUNT FIRST LAST LATEST ID ERROR"),
+        (110, "payment.order.created.of.a.shop", "QUEUE COUNT LAST LATEST ID ERROR"),
         (109, "pay", "QUEUE COUNT LAST LATEST ID ERROR"),
         (90, "payment.order.created", "QUEUE COUNT LAST LATEST ID ERROR"),
         (80, "payment.order.created.of.a.shop", "QUEUE COUNT LATEST ID ERROR"),

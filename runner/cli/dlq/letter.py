@@ -23,7 +23,7 @@ from runner.topology.change import counted
 MOST_GROUPS = 50
 #: A terminal that has fewer columns gets no FIRST: what failed is worth more.
 NARROW = 110
-#: Where an error would be cut shorter than this, LAST makes room for it too.
+#: Where an error would be cut shorter than this, FIRST and then LAST make room for it.
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
@@ -60,10 +60,9 @@ def table(groups: Sequence[Group], prefixes: Sequence[str]) -> list[str]:
 def _columns(widths: Sequence[int], room: int | None) -> list[int]:
     """Which columns are shown before the error."""
     columns = list(range(len(widths)))
-    if room is not None and room < NARROW:
-        columns.remove(_HEAD.index("FIRST"))
-        if room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR:
-            columns.remove(_HEAD.index("LAST"))
+    for name, least in (("FIRST", NARROW), ("LAST", 0)):
+        if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
+            columns.remove(_HEAD.index(name))
     return columns
 
 
