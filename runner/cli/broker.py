@@ -8,15 +8,16 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from typing import IO
 
 import click
 
 from runner.address import Address
 from runner.broker.find import Answering, Startable, find_broker
 from runner.config.project import Project
-from runner.errors import BrokerAway
+from runner.errors import AlreadyRunning, BrokerAway
 from runner.reconcile import known_management
-from runner.supervisor.lock import take_lock
+from runner.supervisor.lock import FILE, take_lock
 from runner.supervisor.process.process import Process
 from runner.supervisor.program import Program
 
@@ -35,7 +36,7 @@ def broker_for(project: Project) -> Iterator[str | None]:
     if isinstance(found, Answering):
         yield known_management(project)
         return
-    with take_lock(project.var):
+    with _held(project, found):
         click.echo(
             f"no broker answers: starting the project's own on {Address.of(found.url)} for this command", err=True
         )
@@ -44,6 +45,19 @@ def broker_for(project: Project) -> Iterator[str | None]:
             yield found.management_url
         finally:
             _stop(process)
+
+
+def _held(project: Project, found: Startable) -> IO[str]:
+    """The project's folder, so that no runner starts the same broker."""
+    try:
+        return take_lock(project.var)
+    except AlreadyRunning:
+        # It has a broker elsewhere, or is about to have one; to end it would help nobody.
+        pid = (project.var / FILE).read_text(encoding="ascii").strip() or "unknown"
+        raise BrokerAway(
+            f"{Address.of(found.url)}: no broker answers, though a runner runs here (pid {pid}); it waits for it too,"
+            " or uses another address: is RABBITMQ_URL set there as here?"
+        ) from None
 
 
 def _started(found: Startable) -> Process:

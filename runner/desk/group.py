@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +11,23 @@ from runner.desk.letter import Letter
 
 #: An id is never shown shorter than this, and one that is not much longer is shown whole.
 LEAST_PREFIX, SHORT_ID = 8, 16
+_UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+
+
+def kind_of(error: str) -> str:
+    """An error without the ids and numbers that make it another one for each message."""
+    return _NUMBER.sub("N", _UUID.sub("…", error))
 
 
 @dataclass(slots=True)
 class Group:
-    """The messages of one origin and one error."""
+    """The messages of one origin and one kind of error."""
 
     queue: str
     #: None where nothing tells it.
     origin: str | None
+    #: That of the latest, in its own words.
     error: str
     count: int = 0
     #: Seconds since the epoch; None where no message tells it.
@@ -39,7 +48,7 @@ class Desk:
         """Count one message."""
         error, at, name = letter.error, letter.parked_at, letter.id
         self._ids.append(name)
-        key = (letter.queue, origin, error)
+        key = (letter.queue, origin, kind_of(error))
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(letter.queue, origin, error)
@@ -47,7 +56,7 @@ class Desk:
         if at is not None and (group.first is None or at < group.first):
             group.first = at
         if at is not None and (group.last is None or at >= group.last):
-            group.last, group.example = at, name
+            group.last, group.example, group.error = at, name, error
         group.example = group.example or name
 
     @property

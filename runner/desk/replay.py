@@ -7,10 +7,11 @@ from typing import Any
 
 from runner.desk.letter import Letter, number_of, text_of
 from runner.desk.places import Places
+from runner.desk.record import fingerprint
 from runner.desk.select import Selection
 from runner.messages import ATTEMPT, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REPLAYED_AT, REPLAYS, SENT_AT
 
-#: How often one message is replayed before it must be asked for by its id.
+#: How often one message is replayed before it must be asked for by its id, or once more with all the others.
 MOST_REPLAYS = 3
 #: How many ids are kept of those that stay for one reason.
 MOST_EXAMPLES = 3
@@ -53,6 +54,10 @@ class Judge:
     selection: Selection
     #: Milliseconds since the epoch.
     started: int
+    #: Whether what was replayed often is meant too.
+    again: bool = False
+    #: The fingerprint of the only message that is meant; None for any.
+    only: bytes | None = None
 
     def judge(self, letter: Letter) -> tuple[str | None, str | None]:
         """The queue to send it to, or why it stays; neither for a message that is not meant."""
@@ -61,8 +66,13 @@ class Judge:
             return None, None
         if letter.replayed_at >= self.started:
             return None, None  # it failed anew since, and was not on the desk when this began
-        if self.selection.ids is None and letter.replays >= MOST_REPLAYS:
-            return None, f"replayed {MOST_REPLAYS} times already and parked again; --id replays one all the same"
+        if self.only is not None and fingerprint(letter) != self.only:
+            return None, None
+        if self.selection.ids is None and not self.again and letter.replays >= MOST_REPLAYS:
+            return (
+                None,
+                f"replayed {MOST_REPLAYS} times already and parked again; --id or --again replays it all the same",
+            )
         if origin is None:
             return None, "nothing tells in which queue it failed"
         return origin, None
@@ -108,7 +118,7 @@ class Pace:
 
     def within(self, seconds: float) -> int:
         """How many go within some seconds: 1 at least, and a great many without a rate."""
-        return MANY if self._rate is None else max(1, min(MANY, int(self._rate * seconds)))
+        return MANY if self._rate is None else max(1, int(min(MANY, self._rate * seconds)))
 
     def wait(self, now: float) -> float:
         """Seconds from ``now`` until the next one may go."""

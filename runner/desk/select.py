@@ -1,8 +1,8 @@
-"""Which parked messages are meant: by id, by a text, by the queue they failed in."""
+"""Which parked messages are meant: by id, by order, by a text, by the queue they failed in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.desk.letter import Letter
@@ -12,13 +12,18 @@ from runner.errors import RunnerError
 MOST_CANDIDATES = 10
 
 
+class NotParked(RunnerError):
+    """No message on the desk is of that id."""
+
+
 @dataclass(frozen=True)
 class Selection:
     """What all of a command's options together say; a message must agree with each that is given."""
 
     #: Message ids, whole ones; None for all.
     ids: frozenset[str] | None = None
-    #: What must stand in the error, the type, the id, the correlation id or the body; None for anything.
+    #: What must stand in the error, the type, the id, the correlation id or the body, in capitals or not; None for
+    #: anything.
     match: str | None = None
     #: The queue in which it failed; None for any.
     origin: str | None = None
@@ -33,26 +38,45 @@ class Selection:
 
 
 def _occurs(text: str, letter: Letter) -> bool:
+    sought = text.casefold()
     said = (letter.error, str(letter.headers.get("x-last-error", "")), letter.type, letter.id, letter.correlation_id)
-    return any(text in one for one in said) or text.encode("utf-8", "surrogateescape") in letter.body
+    # Bytes that are no UTF-8 come from a command line in the same way, so that they are found too.
+    return any(sought in one.casefold() for one in (*said, letter.body.decode("utf-8", "surrogateescape")))
 
 
-def resolve(beginnings: Sequence[str], ids: Iterable[str]) -> frozenset[str]:
-    """The whole ids that some beginnings stand for; an id that is whole already is itself.
+def resolve(
+    beginnings: Sequence[str], ids: Iterable[str], orders: Mapping[str, Collection[str]] | None = None
+) -> frozenset[str]:
+    """The whole message ids that some beginnings stand for; one that is whole already is itself.
 
-    Raises RunnerError for one that none, or more than one, begins with.
+    ``orders`` has the message ids of each correlation id, which a beginning stands for where no message id begins so.
+    Raises NotParked for one that nothing begins with, and RunnerError for one that is not clear.
     """
     known = set(ids)
-    found = set()
+    found: set[str] = set()
     for beginning in beginnings:
-        candidates = [beginning] if beginning in known else sorted(one for one in known if one.startswith(beginning))
-        if not candidates:
-            raise RunnerError(f"message id {beginning!r}: no parked message has it; list shows those that are there")
-        if len(candidates) > 1:
-            listed = ", ".join(repr(one) for one in candidates[:MOST_CANDIDATES])
-            more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
-            raise RunnerError(
-                f"message id {beginning!r}: {len(candidates)} parked messages begin with it; allowed: {listed}{more}"
+        one = _only("message id", beginning, known)
+        if one is not None:
+            found.add(one)
+            continue
+        order = _only("correlation id", beginning, orders or {})
+        if order is None:
+            raise NotParked(
+                f"message id {beginning!r}: no parked message has it, nor as its correlation id; list shows those that"
+                " are there"
             )
-        found.add(candidates[0])
+        found.update((orders or {})[order])
     return frozenset(found)
+
+
+def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
+    """The one that begins so, or is so; None where none does."""
+    if beginning in known:
+        return beginning
+    candidates = sorted(one for one in known if one.startswith(beginning))
+    if len(candidates) > 1:
+        listed = ", ".join(repr(one) for one in candidates[:MOST_CANDIDATES])
+        more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
+        whose = "parked messages" if kind == "message id" else "orders of parked messages"
+        raise RunnerError(f"{kind} {beginning!r}: {len(candidates)} {whose} begin with it; allowed: {listed}{more}")
+    return candidates[0] if candidates else None

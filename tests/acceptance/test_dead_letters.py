@@ -54,7 +54,10 @@ def test_what_failed_is_replayed_until_it_is_handled(jobs: Project, vhost: Vhost
     assert (record["replays"], record["headers"]["x-attempt"]) == (1, 3)
     broken.unlink()
     (jobs.folder / "mended").write_text('{"n": 2}')
-    assert dlq(jobs, vhost, "replay", "--id", "m-1", "--edit", "mended") == (0, "1 message replayed")
+    code, output = dlq(jobs, vhost, "replay", "--id", "m-1", "--edit", "mended")
+    (kept,) = (jobs.folder / "var").glob("replaced-*.jsonl")
+    assert (code, output.splitlines()[-1]) == (0, "1 message replayed")
+    assert json.loads(kept.read_text())["body"] == '{"n": 1}'
     runner.wait_for("try 1 of m-1, replayed 2, job.x")
     runner.wait_for('handled {"n": 2}')
     assert dlq(jobs, vhost, "list") == (0, "the desk is empty: no message is parked")

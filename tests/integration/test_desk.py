@@ -158,7 +158,7 @@ def test_only_what_is_selected_is_replayed_to_the_queue_it_failed_in(shop: Shop)
     assert code == 2
     assert "which messages are meant is not said; allowed: --queue, --match, --id, or --all" in output
     assert shop.run("dlq", "replay", "--all", "--match", "x")[0] == 2
-    assert shop.run("dlq", "replay", "--match", "no currency") == (0, "1 message replayed\n")
+    assert shop.run("dlq", "replay", "--match", "valueerror: NO currency") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--queue", "stock") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--id", "a3", "--id", "c") == (0, "2 messages replayed\n")
     assert shop.run("dlq", "replay", "--match", "order-zz") == (0, "nothing replayed: no parked message is meant\n")
@@ -181,11 +181,22 @@ def test_what_was_replayed_three_times_stays_until_it_is_named(shop: Shop) -> No
     publish(shop.vhost.url, "pay.dlq", [parked("a1", **{"x-replays": 3}), parked("a2", **{"x-replays": 2})])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in pay.dlq, 1 message: replayed 3 times already and parked again; --id replays one" in output
+    assert "left in pay.dlq, 1 message: replayed 3 times already and parked again; --id or --again replays" in output
     assert "1 message replayed" in output
     assert held(shop.vhost.url, "pay.dlq", "pay") == [1, 1]
+    code, output = shop.run("dlq", "replay", "--all")
+    assert code == 1
+    assert output.endswith("nothing replayed: the 1 that is meant stays\n")
     assert shop.run("dlq", "replay", "--id", "a1") == (0, "1 message replayed\n")
     assert [one[1].headers["x-replays"] for one in take(shop.vhost.url, "pay", 2)] == [3, 4]
+
+
+def test_what_was_replayed_three_times_is_replayed_with_all_others_where_that_is_said(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked(name, **{"x-replays": 3}) for name in ("a1", "a2")])
+    code, output = shop.run("dlq", "replay", "--all", "--dry-run")
+    assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 that are meant stay")
+    assert shop.run("dlq", "replay", "--all", "--again") == (0, "2 messages replayed\n")
+    assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
 
 
 def test_what_has_no_queue_any_more_stays_and_is_counted(shop: Shop) -> None:
@@ -226,23 +237,6 @@ def test_a_queue_that_is_full_keeps_its_message_on_the_desk(shop: Shop) -> None:
     assert counts[0] >= 1
 
 
-def test_an_edited_body_is_sent_in_the_place_of_the_old_one(shop: Shop, tmp_path: Path) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2")])
-    publish(shop.vhost.url, "lost", [parked("a2", queue="mail")])
-    edited = tmp_path / "body"
-    edited.write_bytes(b'{"mended": true}\xff')
-    for arguments in (("--all",), ("--id", "a1", "--id", "a2")):
-        code, output = shop.run("dlq", "replay", *arguments, "--edit", str(edited))
-        assert code == 2
-        assert "--edit: which message is meant is not clear; allowed: exactly one --id" in output
-    code, output = shop.run("dlq", "replay", "--id", "a2", "--edit", str(edited))
-    assert code == 1
-    assert "it is parked 2 times; allowed: one, --queue says in which queue" in output
-    assert shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited)) == (0, "1 message replayed\n")
-    ((_, properties, body),) = take(shop.vhost.url, "pay", 1)
-    assert (properties.message_id, body) == ("a1", b'{"mended": true}\xff')
-
-
 def test_a_rate_is_kept(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", many(11))
     began = time.monotonic()
@@ -250,7 +244,10 @@ def test_a_rate_is_kept(shop: Shop) -> None:
     assert time.monotonic() - began >= 0.9
     stamps = sorted(one[1].headers["x-replayed-at"] for one in take(shop.vhost.url, "pay", 11))
     assert stamps[-1] - stamps[0] >= 850
-    assert shop.run("dlq", "replay", "--all", "--rate", "0")[0] == 2
+    for rate in ("0", "-1", "nan", "inf"):
+        code, output = shop.run("dlq", "replay", "--all", "--rate", rate)
+        assert code == 2
+        assert "allowed: a finite number above 0" in output
 
 
 def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
@@ -332,6 +329,12 @@ def test_discarded_messages_are_in_a_file_first(shop: Shop, tmp_path: Path) -> N
     )
     assert held(shop.vhost.url, "pay.dlq") == [1]
     target = tmp_path / "new" / "file"
+    for command in (("discard", "--all", "--yes"), ("export",)):
+        code, output = shop.run("dlq", *command, "--to", str(target))
+        assert code == 2
+        assert f"no folder '{target.parent}'; allowed: a new file in a folder that is there" in output
+    assert not target.parent.exists()
+    target.parent.mkdir()
     assert shop.run("dlq", "discard", "--all", "--yes", "--to", str(target))[0] == 0
     assert json.loads(target.read_text())["headers"]["x-last-error"] == "ValueError: no currency"
     assert held(shop.vhost.url, "pay.dlq", "pay") == [0, 0]

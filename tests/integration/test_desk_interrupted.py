@@ -73,13 +73,16 @@ def test_after_a_kill_each_message_is_on_the_desk_or_in_its_queue(tmp_path: Path
     assert len(set(left) & set(replayed)) <= AT_HAND
 
 
-def test_ctrl_c_finishes_what_is_at_hand_and_says_how_much_is_left(tmp_path: Path, vhost: Vhost) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_left(
+    tmp_path: Path, vhost: Vhost, number: signal.Signals, code: int
+) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
     with desk(shop, "replay", "--all", "--rate", "1000") as process:
         wait_until(in_the_middle(vhost), 20, "it is in the middle")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output, _ = process.communicate(timeout=20)
-    assert process.returncode == 130
+    assert process.returncode == code
     wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) == MESSAGES, 10, "what was at hand is put back")
     replayed, left = held(vhost.url, "pay", "pay.dlq")
     assert output == f"interrupted: {replayed} messages replayed, {left} left on the desk\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.amqp.field import Timestamp
-from runner.cli.dlq.letter import whole
+from runner.cli.dlq.letter import table, whole
 from runner.desk.group import Desk
 from runner.desk.letter import NO_REASON, Letter
 from runner.desk.places import Places
 from runner.desk.record import fingerprint, json_text, plain, record_of
-from runner.desk.select import Selection, resolve
+from runner.desk.select import NotParked, Selection, resolve
 from runner.errors import RunnerError
 from runner.topology.model import Ladder, Objects
 
@@ -127,9 +128,15 @@ def test_a_fingerprint_is_that_of_the_content_and_not_of_the_look() -> None:
     assert len({fingerprint(one), fingerprint(letter({"b": 1})), fingerprint(letter({"b": 1}, body=b"x"))}) == 3
 
 
-@pytest.mark.parametrize("text", ["timed out", "order.cr", "m1", "corr-7", "needle", "\N{SNOWMAN}"])
-def test_a_text_is_looked_for_in_error_type_id_correlation_id_and_body(text: str) -> None:
-    one = letter({"x-last-error": "timed out"}, correlation_id="corr-7", body='{"needle": "\N{SNOWMAN}"}'.encode())
+@pytest.mark.parametrize(
+    "text", ["Timed OUT", "order.cr", "M1", "corr-7", "Needle", "\N{SNOWMAN}", "STRASSE", "\udcff"]
+)
+def test_a_text_is_looked_for_in_error_type_id_correlation_id_and_body_in_capitals_or_not(text: str) -> None:
+    one = letter(
+        {"x-last-error": "timed out"},
+        correlation_id="corr-7",
+        body='{"needle": "\N{SNOWMAN} Straße"}'.encode() + b"\xff",
+    )
     assert Selection(match=text).takes(one, "pay")
     assert not Selection(match=text + "?").takes(one, "pay")
     assert not Selection(match=text, origin="mail").takes(one, "pay")
@@ -143,8 +150,17 @@ def test_an_id_may_be_shortened_as_long_as_it_is_clear() -> None:
         RunnerError, match=r"'ab': 4 parked messages begin with it; allowed: 'ab1', 'ab2', 'abc', 'abcd'"
     ):
         resolve(["ab"], ids)
-    with pytest.raises(RunnerError, match="'y': no parked message has it"):
-        resolve(["y"], ids)
+    with pytest.raises(NotParked, match="'y': no parked message has it, nor as its correlation id"):
+        resolve(["y"], ids, {"xy": {"x"}})
+
+
+def test_an_order_stands_for_all_its_messages_where_no_message_id_begins_so() -> None:
+    ids, orders = ["ab1", "x1", "x2"], {"order-1": {"x1", "x2"}, "order-12": {"ab1"}, "ab": {"x2"}, "": {"x1"}}
+    assert resolve(["order-1"], ids, orders) == {"x1", "x2"}
+    assert resolve(["order-12", "x1"], ids, orders) == {"ab1", "x1"}
+    assert resolve(["ab"], ids, orders) == {"ab1"}
+    with pytest.raises(RunnerError, match=r"'ord': 2 orders .* begin with it; allowed: 'order-1', 'order-12'"):
+        resolve(["ord"], ids, orders)
 
 
 def test_messages_are_counted_by_origin_and_error() -> None:
@@ -158,6 +174,45 @@ def test_messages_are_counted_by_origin_and_error() -> None:
     assert found == [("mail", "a", 1, 20, 20, "3"), ("pay", "a", 3, 10, 30, "0"), ("pay", "b", 1, None, None, "2")]
     assert desk.count == 5
     assert desk.prefixes(["3" + "0" * 40]) == ["30000000"]
+
+
+def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
+    desk = Desk()
+    for at, error in (
+        (20, "order 4240e46b-a623-4255-bfc1-ea36f17fd374: 12 too many"),
+        (30, "order 5F2DD97F-1CFB-40F6-A827-688DE6A16A3B: 0.5 too many"),
+        (10, "order 00000000-1cfb-40f6-a827-688de6a16a3b: 7 too many"),
+        (40, "order 12: 12 too many"),
+    ):
+        desk.add(letter({"x-last-error": error, "x-failed-at": at}, message_id=str(at)), "pay")
+    first, second = desk.groups()
+    assert (first.count, first.first, first.last, first.example) == (3, 10, 30, "30")
+    assert first.error == "order 5F2DD97F-1CFB-40F6-A827-688DE6A16A3B: 0.5 too many"
+    assert (second.count, second.error) == (1, "order 12: 12 too many")
+
+
+@pytest.mark.parametrize(
+    ("columns", "queue", "shown"),
+    [
+        (200, "pay", "QUEUE COUNT FIRST LAST LATEST ID ERROR"),
+        (110, "payment.order.created.of.a.shop", "QUEUE COUNT LAST LATEST ID ERROR"),
+        (109, "pay", "QUEUE COUNT LAST LATEST ID ERROR"),
+        (90, "payment.order.created", "QUEUE COUNT LAST LATEST ID ERROR"),
+        (80, "payment.order.created.of.a.shop", "QUEUE COUNT LATEST ID ERROR"),
+        (40, "payment.order.created.of.a.shop.in.town", "QUEUE"),
+    ],
+)
+def test_a_terminal_gets_the_columns_that_it_has_room_for_and_one_line_for_each_kind(
+    monkeypatch: pytest.MonkeyPatch, columns: int, queue: str, shown: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("runner.cli.dlq.letter.sys", SimpleNamespace(stdout=terminal))
+    desk = Desk()
+    desk.add(letter({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
+    lines = table(desk.groups(), ["m1"])
+    assert " ".join(lines[0].split()).removesuffix(" …") == shown
+    assert [len(line) <= columns for line in lines] == [True, True]
 
 
 @given(st.lists(st.text("ab", min_size=17, max_size=20), min_size=1, max_size=30))

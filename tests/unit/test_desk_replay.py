@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from runner.desk.letter import Letter
 from runner.desk.places import Places
-from runner.desk.replay import Judge, Pace, Tally, replayed_headers
+from runner.desk.record import fingerprint
+from runner.desk.replay import MANY, Judge, Pace, Tally, replayed_headers
 from runner.desk.select import Selection
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
@@ -80,6 +81,13 @@ def test_a_message_goes_to_its_queue_or_stays_for_a_reason() -> None:
     assert why is not None
     assert why.startswith("replayed 3 times already")
     assert judge(letter(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
+    assert Judge(PLACES, Selection(), NOW, again=True).judge(letter(x_replays=3)) == ("pay", None)
+
+
+def test_of_two_with_one_id_only_the_one_that_was_seen_gets_another_body() -> None:
+    seen = Judge(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(letter(tenant="a")))
+    assert seen.judge(letter(tenant="a")) == ("pay", None)
+    assert seen.judge(letter(tenant="b")) == (None, None)
 
 
 def test_what_was_replayed_since_it_began_is_not_meant() -> None:
@@ -115,3 +123,4 @@ def test_without_a_rate_nothing_waits() -> None:
     assert pace.wait(5.0) == 0
     assert Pace(0.5).within(60) == 30
     assert Pace(0.001).within(60) == 1
+    assert Pace(1e308).within(60) == MANY

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
-from runner.cli.dlq.desk import NewFile, opened
+from runner.cli.dlq.desk import opened
 from runner.cli.dlq.discard import discard
+from runner.cli.dlq.file import NewFile, in_a_folder
 from runner.cli.dlq.letter import table, whole
 from runner.cli.dlq.replay import replay
-from runner.cli.dlq.selection import QUEUE, begins, nothing, selecting, selection_of
+from runner.cli.dlq.selection import QUEUE, begins, empty, nothing, selecting, selection_of, unseen, whole_ids
 from runner.desk.group import Desk
 from runner.desk.letter import Letter
 from runner.desk.record import iso, json_text, record_of
-from runner.desk.select import resolve
+from runner.errors import EXIT_FAILURE
 from runner.topology.change import counted
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -39,7 +40,11 @@ dlq.add_command(discard)
 @_json
 @click.pass_obj
 def list_(folder: Path, queue: str | None, as_json: bool) -> None:
-    """List what is parked, by the queue it failed in and its error, with how many, and when the first and the last."""
+    """List what is parked, by the queue it failed in and its error, with how many, and when the first and the last.
+
+    Errors that differ only in an id or a number are one kind; the latest one's is shown. Exits with 1 when there is
+    nothing to see because somebody else may hold it.
+    """
     desk = Desk()
     with opened(folder, queue) as there:
         there.read(desk.add)
@@ -53,9 +58,14 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
             for one in groups
         ]  # fmt: skip
         click.echo(json_text({"messages": desk.count, "groups": found}, indent=2))
+    if not groups and there.hidden:
+        for line in unseen(there):
+            click.echo(line, err=as_json)
+        sys.exit(EXIT_FAILURE)
+    if as_json:
         return
     if not groups:
-        click.echo(f"the desk is empty{f' for queue {queue}' if queue else ''}: no message is parked")
+        click.echo(f"{empty(there)}: no message is parked")
         return
     for line in table(groups, desk.prefixes([one.example for one in groups])):
         click.echo(line)
@@ -70,13 +80,14 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
 def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None:
     """Show all of one message: why, where and when it failed, its headers and its body.
 
-    ID may be shortened as long as only one message begins with it. A message that failed in several queues is parked
-    in each of their dead-letter queues, and shown for each.
+    ID may be shortened as long as only one message begins with it. Where none does, it is the correlation id of an
+    order, or its beginning, and all that is parked of that order is shown. A message that failed in several queues is
+    parked in each of their dead-letter queues, and shown for each.
     """
     candidates: list[tuple[Letter, str | None]] = []
     with opened(folder, queue) as there:
         there.read(lambda letter, origin: candidates.append((letter, origin)) if begins(letter, (beginning,)) else None)
-    wanted = resolve((beginning,), (letter.id for letter, _ in candidates))
+    wanted = whole_ids(there, (beginning,), ((letter.id, letter.correlation_id) for letter, _ in candidates))
     for number, (letter, origin) in enumerate(one for one in candidates if one[0].id in wanted):
         if as_json:
             click.echo(json_text(record_of(letter, origin), indent=2))
@@ -86,7 +97,10 @@ def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None
 
 @dlq.command(short_help="Write messages as JSON lines.")
 @selecting
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="A file, instead of standard output.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="A file, instead of standard output.",
+)  # fmt: skip
 @click.pass_obj
 def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], to: Path | None) -> None:
     """Write messages as JSON lines: all that is parked, or what is selected. Nothing is consumed."""
@@ -113,5 +127,11 @@ def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, .
             if file is not None:
                 file.remove()
             raise
-    if file is not None:
-        click.echo(f"{counted(count, 'message')} exported to {file.path}" if count else nothing(there, "exported"))
+    if count and file is not None:
+        click.echo(f"{counted(count, 'message')} exported to {file.path}")
+    elif not count and there.hidden:
+        # Standard output is what was exported, where no file is named.
+        click.echo(nothing(there, "exported", selection), err=file is None)
+        sys.exit(EXIT_FAILURE)
+    elif file is not None:
+        click.echo(nothing(there, "exported", selection))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import click
 
@@ -18,6 +15,7 @@ from runner.amqp.desk import Browser, holds_any, look
 from runner.amqp.drain import Counts
 from runner.amqp.management import Management, ManagementError
 from runner.cli.broker import broker_for
+from runner.cli.dlq.work import progress, warn
 from runner.config.argument import QUORUM
 from runner.config.fault import one_of
 from runner.config.project import Project, load_project
@@ -29,8 +27,8 @@ from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
 from runner.topology.model import Objects
 
-#: From so many messages on it takes long enough to show how far it is.
-LONG = 5000
+#: What the name of a dead-letter queue ends with, where topology.yaml gives it no other.
+DEAD = ".dlq"
 #: Seconds for a busy queue to say what it holds.
 DOUBT = 8.0
 
@@ -46,6 +44,17 @@ class Opened:
     counts: dict[str, int]
     #: The only origin that is meant, None for all.
     origin: str | None
+    #: What ``--queue`` named; None for the whole desk.
+    queue: str | None = None
+    #: The dead-letter queues that somebody else reads.
+    read_by_others: tuple[str, ...] = ()
+    #: How many messages the last reading saw in each.
+    seen: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def hidden(self) -> list[str]:
+        """The queues that look empty while somebody else may hold all of their messages."""
+        return [name for name in self.read_by_others if not (self.seen or self.counts).get(name)]
 
     @property
     def total(self) -> int:
@@ -54,12 +63,15 @@ class Opened:
 
     def read(self, on_letter: Callable[[Letter, str | None], None], label: str = "reading") -> None:
         """Show every message, with the queue in which it failed; nothing is consumed."""
+        self.seen.clear()
+        self.seen.update(dict.fromkeys(self.counts, 0))
         with progress(label, self.total) as show:
             done = 0
 
             def each(letter: Letter) -> None:
                 nonlocal done
                 done += 1
+                self.seen[letter.queue] += 1
                 if done % 1000 == 0:
                     show(done)
                 origin = self.places.origin_of(letter)
@@ -95,6 +107,8 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                     " not seen here"
                 )
         management = Management(url, project.config.broker.management or management_url)
+        if queue is None:
+            _warn_of_orphans(management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
         for name in [one for one in quorum & found.keys() if found[one] == Counts(0, 0)]:
             found[name] = _sure(name, url, management)
@@ -105,7 +119,23 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                     f"queue {name}: a quorum queue with a delivery limit of {limit}: each look counts as a delivery in"
                     " vain, and after so many the broker drops the message or moves it on"
                 )
-        yield Opened(project, url, places, held, origin)
+        others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
+        yield Opened(project, url, places, held, origin, queue, others)
+
+
+def _warn_of_orphans(management: Management, known: set[str]) -> None:
+    """Say which messages the desk cannot reach, because their queue was taken out of topology.yaml."""
+    try:
+        found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
+    except ManagementError:
+        return  # whatever else is on the broker is not known then
+    for one in found:
+        name, count = str(one["name"]), int(one.get("messages") or 0)
+        if name.endswith(DEAD) and name not in known and count:
+            warn(
+                f"queue {name}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its queue back"
+                " to reach them"
+            )
 
 
 def _sure(name: str, url: str, management: Management) -> Counts:
@@ -138,79 +168,3 @@ def _limit(name: str, objects: Objects, management: Management) -> int | None:
             limit = queue.arguments.get("x-delivery-limit", policy.get("delivery-limit"))
             return limit if isinstance(limit, int) and limit >= 0 else None
     return None
-
-
-def warn(text: str) -> None:
-    """A line on standard error; yellow on a terminal."""
-    click.secho(text, err=True, fg="yellow" if sys.stderr.isatty() else None)
-
-
-@contextlib.contextmanager
-def progress(label: str, total: int, *, is_long: bool = False) -> Iterator[Callable[[int], None]]:
-    """A progress bar on standard error, where that is a terminal and the work is long: call with how many are done."""
-    if not sys.stderr.isatty() or (total < LONG and not is_long):
-        yield lambda _: None
-        return
-    steps = max(1, total // 200)
-    with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True, update_min_steps=steps) as bar:
-        yield lambda done: bar.update(max(0, min(done, total) - bar.pos))
-
-
-@contextlib.contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Take the first Ctrl-C for a wish to finish what is at hand, which the result tells; a second one ends at once."""
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield lambda: stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class NewFile:
-    """A file for copies of messages: made with the first line, readable by its user alone, never in another's place."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stream: IO[Any] | None = None
-
-    def write(self, line: str) -> None:
-        """Write a line. Raises RunnerError where the file is there already or cannot be written."""
-        try:
-            if self._stream is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
-            self._stream.write(line + "\n")
-        except FileExistsError:
-            raise RunnerError(f"{self.path}: is there already; allowed: a new file") from None
-        except OSError as error:
-            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
-
-    def sync(self) -> None:
-        """Close it once it is on the disk, its name too. Raises RunnerError."""
-        if self._stream is None:
-            return
-        try:
-            with self._stream as stream:
-                stream.flush()
-                os.fsync(stream.fileno())
-            descriptor = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
-
-    def remove(self) -> None:
-        """Nobody needs it."""
-        if self._stream is not None:
-            self._stream.close()
-            self.path.unlink(missing_ok=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import click
 
 from runner.amqp.desk import Taker
-from runner.cli.dlq.desk import NewFile, opened, progress, warn
+from runner.cli.dlq.desk import opened
+from runner.cli.dlq.file import NewFile, in_a_folder, named_by_time
 from runner.cli.dlq.selection import check_selection, nothing, selecting, selection_of
+from runner.cli.dlq.work import progress, warn
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint, json_text, record_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
@@ -23,7 +24,10 @@ from runner.topology.change import counted
 @click.command(short_help="Write messages to a file and take them off the desk.")
 @selecting
 @click.option("--all", "everything", is_flag=True, help="All that is parked.")
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="The file; var/discarded-TIME.jsonl else.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="The file; var/discarded-TIME.jsonl else.",
+)  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def discard(
@@ -44,8 +48,7 @@ def discard(
         raise click.UsageError("nobody can be asked here; --yes discards without a question")
     with opened(folder, queue) as there:
         selection = selection_of(there, match, ids)
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        file = NewFile(to or there.project.var / f"discarded-{now}Z.jsonl")
+        file = NewFile(to or named_by_time(there.project.var, "discarded"))
         written: dict[str, Counter[bytes]] = {}
 
         def keep(letter: Letter, origin: str | None) -> None:
@@ -69,8 +72,8 @@ def discard(
             file.remove()
             raise
         if not total:
-            click.echo(nothing(there, "discarded"))
-            return
+            click.echo(nothing(there, "discarded", selection))
+            sys.exit(EXIT_FAILURE if there.hidden else 0)
         taken = 0
         with progress("discarding", total) as show_done:
             for name, marks in written.items():

@@ -21,7 +21,9 @@ from runner.topology.change import counted
 
 #: How many groups are shown to people.
 MOST_GROUPS = 50
-#: An error is never cut shorter than this, however narrow the terminal.
+#: A terminal that has fewer columns gets no FIRST: what failed is worth more.
+NARROW = 110
+#: Where an error would be cut shorter than this, FIRST and then LAST make room for it.
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
@@ -38,20 +40,30 @@ def moment(seconds: float | None) -> str:
 
 
 def table(groups: Sequence[Group], prefixes: Sequence[str]) -> list[str]:
-    """The groups, one a line; on a terminal the errors are cut to its width."""
+    """The groups, one a line; a terminal gets the columns it has room for, and lines cut to its width."""
     shown = groups[:MOST_GROUPS]
     rows = [_HEAD, *(_row(group, prefix) for group, prefix in zip(shown, prefixes, strict=False))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
-    room = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths) if sys.stdout.isatty() else None
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    columns = _columns(widths, room)
     lines = []
     for number, row in enumerate(rows):
-        cells = [row[at].rjust(width) if at == 1 else row[at].ljust(width) for at, width in enumerate(widths)]
-        error = row[-1] if room is None else cut(row[-1], max(room, LEAST_ERROR))
-        line = "  ".join([*cells, error])
+        cells = [row[at].rjust(widths[at]) if _HEAD[at] == "COUNT" else row[at].ljust(widths[at]) for at in columns]
+        line = "  ".join([*cells, row[-1]])
+        line = line if room is None else cut(line, room)
         lines.append(click.style(line, bold=True) if number == 0 and has_colour() else line)
     if len(groups) > len(shown):
         lines.append(f"and {len(groups) - len(shown)} more kinds; --json lists all, --queue fewer")
     return lines
+
+
+def _columns(widths: Sequence[int], room: int | None) -> list[int]:
+    """Which columns are shown before the error."""
+    columns = list(range(len(widths)))
+    for name, least in (("FIRST", NARROW), ("LAST", 0)):
+        if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
+            columns.remove(_HEAD.index(name))
+    return columns
 
 
 def _row(group: Group, prefix: str) -> tuple[str, ...]:

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from runner.amqp.desk import look
-from runner.amqp.properties import MAX_BODY
 from runner.amqp.replay import replay as replay_queue
-from runner.cli.dlq.desk import Opened, opened, progress, stoppable, warn
+from runner.cli.dlq.desk import Opened, opened
+from runner.cli.dlq.edit import Edit
 from runner.cli.dlq.letter import brief, one_line
 from runner.cli.dlq.selection import check_selection, nothing, selecting, selection_of
+from runner.cli.dlq.work import progress, stoppable, warn
 from runner.desk.letter import Letter
+from runner.desk.record import fingerprint
 from runner.desk.replay import Judge, Pace, Tally
-from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
+from runner.errors import EXIT_FAILURE, BrokerError
 from runner.topology.change import counted
 
 #: How many messages a dry run names for each queue.
 MOST_NAMED = 20
 
 
+def _rate(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise click.BadParameter(f"no number of messages, {value:g}; allowed: a finite number above 0")
+    return value
+
+
 @click.command(short_help="Send messages back to the queue they failed in.")
 @selecting
 @click.option("--all", "everything", is_flag=True, help="All that is parked.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="At most N messages a second.")
+@click.option("--again", is_flag=True, help="Also what was replayed 3 times already.")
+@click.option("--rate", type=float, callback=_rate, metavar="N", help="At most N messages a second.")
 @click.option(
     "--edit", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-    help="With what stands in FILE as its body; takes exactly one --id.",
+    help="With what stands in FILE as its body, the message as it was in var/replaced-TIME.jsonl; takes one --id.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.pass_obj
@@ -40,6 +51,7 @@ def replay(
     match: str | None,
     ids: tuple[str, ...],
     everything: bool,
+    again: bool,
     rate: float | None,
     edit: Path | None,
     dry_run: bool,
@@ -47,46 +59,64 @@ def replay(
     """Send parked messages back to the queue that they failed in, with all their retries before them.
 
     Each leaves its dead-letter queue only when the broker has confirmed its copy. What fails again in the meantime is
-    not sent again, and what was replayed 3 times already only where --id names it. After Ctrl-C, or a broker that goes
-    away, nothing is lost: run it again. Exits with 1 when some of what was meant stays.
+    not sent again, and what was replayed 3 times already only where --id names it, or with --again. After Ctrl-C, or a
+    broker that goes away, nothing is lost: run it again. Exits with 1 when some of what was meant stays.
     """
     check_selection(queue, match, ids, everything)
-    if edit is not None and len(ids) != 1:
-        raise click.UsageError("--edit: which message is meant is not clear; allowed: exactly one --id")
-    body = None if edit is None else edit.read_bytes()
-    if body is not None and len(body) > MAX_BODY:
-        raise click.BadParameter(f"too large, {len(body)} bytes; allowed: {MAX_BODY}", param_hint="--edit")
+    edited = None if edit is None else Edit.of(edit, ids)
     with opened(folder, queue) as there:
-        selection = selection_of(there, match, ids, is_single=edit is not None)
-        judge = Judge(there.places, selection, int(time.time() * 1000))
-        tally = Tally()
+        selection = selection_of(there, match, ids, is_single=edited is not None)
+        judge, tally = Judge(there.places, selection, int(time.time() * 1000), again), Tally()
+        if edited is not None:
+            judge = _check_edit(there, judge, edited, dry_run)
         if dry_run:
-            _foretell(there, judge, tally)
-            return
-        is_long = rate is not None and there.total / rate > 5
-        with progress("replaying", there.total, is_long=is_long) as show_done, stoppable() as is_stopped:
-            pace, done = Pace(rate), 0
-            for name, count in there.counts.items():
-                try:
-                    replay_queue(
-                        there.url, name, count, judge, pace, tally,
-                        body=body, on_progress=show_done, is_stopped=is_stopped,
-                    )  # fmt: skip
-                except BrokerError as error:
-                    words = f"{counted(tally.replayed, 'message')} replayed before that; nothing is lost, run it again"
-                    raise type(error)(f"{error}\n{words}") from None
-                done += count
-                if is_stopped():
-                    break
-                show_done(done)
-            stopped = is_stopped()
-    if stopped:
+            sys.exit(_foretell(there, judge, tally))
+        code = _replay(there, judge, tally, rate, None if edited is None else edited.body)
+    if code:
         left = there.total - tally.replayed
         click.echo(f"interrupted: {counted(tally.replayed, 'message')} replayed, {left} left on the desk")
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code)
     _say_stays(tally)
-    click.echo(f"{counted(tally.replayed, 'message')} replayed" if tally.replayed else nothing(there, "replayed"))
-    sys.exit(EXIT_FAILURE if tally.stayed else 0)
+    if tally.replayed:
+        click.echo(f"{counted(tally.replayed, 'message')} replayed")
+    else:
+        click.echo(nothing(there, "replayed", selection, tally.stayed))
+    sys.exit(EXIT_FAILURE if tally.stayed or (there.hidden and not tally.replayed) else 0)
+
+
+def _check_edit(there: Opened, judge: Judge, edited: Edit, dry_run: bool) -> Judge:
+    """Write down the message that is about to get another body; returns who lets pass that one and no other."""
+    found: list[tuple[Letter, str | None]] = []
+    there.read(lambda letter, origin: found.append((letter, origin)) if judge.judge(letter)[0] is not None else None)
+    for letter, origin in found:
+        edited.check(letter)
+        if dry_run:
+            click.echo(edited.foretold(letter))
+        else:
+            click.echo(f"the message as it was is in {edited.keep(letter, origin, there.project.var)}")
+        return replace(judge, only=fingerprint(letter))
+    return judge
+
+
+def _replay(there: Opened, judge: Judge, tally: Tally, rate: float | None, body: bytes | None) -> int:
+    """Do it; returns the exit code of an end before the end, else 0."""
+    is_long = rate is not None and there.total / rate > 5
+    with progress("replaying", there.total, is_long=is_long) as show_done, stoppable() as stop:
+        pace, done = Pace(rate), 0
+        for name, count in there.counts.items():
+            try:
+                replay_queue(
+                    there.url, name, count, judge, pace, tally,
+                    body=body, on_progress=show_done, is_stopped=stop.is_wished,
+                )  # fmt: skip
+            except BrokerError as error:
+                words = f"{counted(tally.replayed, 'message')} replayed before that; nothing is lost, run it again"
+                raise type(error)(f"{error}\n{words}") from None
+            done += count
+            if stop.is_wished():
+                break
+            show_done(done)
+        return stop.exit_code
 
 
 def _say_stays(tally: Tally, word: str = "left") -> None:
@@ -97,7 +127,8 @@ def _say_stays(tally: Tally, word: str = "left") -> None:
             warn(f"{word} in {queue}, {counted(stay.count, 'message')}: {why} ({names}{more})")
 
 
-def _foretell(there: Opened, judge: Judge, tally: Tally) -> None:
+def _foretell(there: Opened, judge: Judge, tally: Tally) -> int:
+    """Say what would be done; returns the exit code."""
     named: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
 
@@ -118,4 +149,5 @@ def _foretell(there: Opened, judge: Judge, tally: Tally) -> None:
         more = counts[target] - len(lines)
         click.echo("\n".join([*lines, *([f"  and {more} more"] if more else [])]))
     _say_stays(tally, "would stay")
-    click.echo("nothing was changed" if counts else nothing(there, "would be replayed"))
+    click.echo("nothing was changed" if counts else nothing(there, "would be replayed", judge.selection, tally.stayed))
+    return EXIT_FAILURE if there.hidden and not counts and not tally.stayed else 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
 from runner.cli.dlq.desk import Opened
 from runner.desk.letter import Letter
-from runner.desk.select import Selection, resolve
+from runner.desk.select import MOST_CANDIDATES, NotParked, Selection, resolve
 from runner.errors import RunnerError
 
 QUEUE = click.option(
@@ -21,17 +21,23 @@ QUEUE = click.option(
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that say which messages it is about."""
     for option in (
-        click.option("--id", "ids", metavar="ID", multiple=True, help="This message, or the one that alone begins so."),
-        click.option("--match", metavar="TEXT", help="With this text in error, type, id, correlation id or body."),
+        click.option(
+            "--id", "ids", metavar="ID", multiple=True,
+            help="This message, or all of this order (correlation id); may be shortened, and repeated.",
+        ),
+        click.option(
+            "--match", metavar="TEXT",
+            help="With this text in error, type, id, correlation id or body, in capitals or not.",
+        ),
         QUEUE,
-    ):
+    ):  # fmt: skip
         command = option(command)
     return command
 
 
 def begins(letter: Letter, beginnings: Sequence[str]) -> bool:
-    """Whether its id begins with one of these."""
-    return letter.id.startswith(tuple(beginnings))
+    """Whether its id or its correlation id begins with one of these."""
+    return letter.id.startswith(tuple(beginnings)) or letter.correlation_id.startswith(tuple(beginnings))
 
 
 def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], everything: bool) -> None:
@@ -44,20 +50,71 @@ def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], 
         raise click.UsageError("--all means every message; take it away, or --match and --id")
 
 
+def whole_ids(there: Opened, beginnings: Sequence[str], found: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The message ids that some beginnings stand for; ``found`` has message and correlation ids that begin so.
+
+    Raises RunnerError for one that is not there, or not clear.
+    """
+    ids, orders = set(), dict[str, set[str]]()
+    for one, order in found:
+        ids.add(one)
+        orders.setdefault(order, set()).add(one)
+    try:
+        return resolve(beginnings, ids, orders)
+    except NotParked as error:
+        if there.hidden:
+            raise NotParked(f"{error}; but {_others(there)}") from None
+        raise
+
+
 def selection_of(there: Opened, match: str | None, ids: tuple[str, ...], *, is_single: bool = False) -> Selection:
     """What is meant, with whole ids. Raises RunnerError for an id that is not there, or not clear."""
     if not ids:
         return Selection(None, match, there.origin)
-    begun: Counter[str] = Counter()
-    there.read(lambda letter, _: begun.update([letter.id]) if begins(letter, ids) else None, "looking for the ids")
-    wanted = resolve(ids, begun)
-    if is_single and (times := sum(begun[one] for one in wanted)) > 1:
+    begun: Counter[tuple[str, str]] = Counter()
+
+    def each(letter: Letter, _: str | None) -> None:
+        if begins(letter, ids):
+            begun[letter.id, letter.correlation_id] += 1
+
+    there.read(each, "looking for the ids")
+    wanted = whole_ids(there, ids, begun)
+    if is_single and len(wanted) > 1:
+        listed = ", ".join(repr(one) for one in sorted(wanted)[:MOST_CANDIDATES])
+        raise RunnerError(f"correlation id {ids[0]!r}: {len(wanted)} parked messages have it; allowed: one of {listed}")
+    if is_single and (times := sum(count for (one, _), count in begun.items() if one in wanted)) > 1:
         raise RunnerError(
             f"message id {ids[0]!r}: it is parked {times} times; allowed: one, --queue says in which queue"
         )
     return Selection(wanted, match, there.origin)
 
 
-def nothing(there: Opened, done: str) -> str:
-    """Why nothing was ``done``."""
-    return f"nothing {done}: no parked message is meant" if there.total else f"nothing {done}: the desk is empty"
+def nothing(there: Opened, done: str, selection: Selection, stayed: int = 0) -> str:
+    """Why nothing was ``done``; ``stayed`` is how many stay that are meant."""
+    if stayed:
+        return f"nothing {done}: {'the 1 that is meant stays' if stayed == 1 else f'all {stayed} that are meant stay'}"
+    if there.hidden:
+        return f"nothing {done} for now: {_others(there)}"
+    is_named = there.queue is not None and selection.ids is None and selection.match is None
+    if there.total and not is_named:
+        return f"nothing {done}: no parked message is meant"
+    return f"nothing {done}: {empty(there)}"
+
+
+def empty(there: Opened) -> str:
+    """That nothing is parked, of what ``--queue`` named."""
+    return f"the desk is empty{f' for queue {there.queue}' if there.queue else ''}"
+
+
+def unseen(there: Opened) -> list[str]:
+    """A line for each queue that looks empty while somebody else reads it."""
+    return [f"nothing to see for now: {_reads(name)}, and may hold its messages" for name in there.hidden]
+
+
+def _others(there: Opened) -> str:
+    many = "its" if len(there.hidden) == 1 else "their"
+    return f"{_reads(', '.join(there.hidden))}, and may hold {many} messages"
+
+
+def _reads(names: str) -> str:
+    return f"somebody else reads {names}"

@@ -1,0 +1,73 @@
+"""``dlq replay --edit``: another body for one message, and the message as it was in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from runner.amqp.properties import MAX_BODY
+from runner.cli.dlq.file import NewFile, named_by_time
+from runner.desk.letter import Letter, text_of
+from runner.desk.record import json_text, record_of
+from runner.messages import decode_json
+from runner.topology.change import counted
+
+_JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What stands in a file, to be one message's body."""
+
+    path: Path
+    body: bytes
+
+    @classmethod
+    def of(cls, path: Path, ids: Sequence[str]) -> Edit:
+        """Read the file for the message of the only ``--id``. Raises click.UsageError."""
+        if len(ids) != 1:
+            raise click.UsageError("--edit: which message is meant is not clear; allowed: exactly one --id")
+        try:
+            body = path.read_bytes()
+        except OSError as error:
+            raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--edit") from None
+        if len(body) > MAX_BODY:
+            raise click.BadParameter(f"too large, {len(body)} bytes; allowed: {MAX_BODY}", param_hint="--edit")
+        return cls(path, body)
+
+    def check(self, letter: Letter) -> None:
+        """Refuse what the message's handlers could not even read. Raises click.BadParameter."""
+        why = _why_json(letter)
+        if why is None:
+            return
+        try:
+            decode_json(self.body)
+        except ValueError as error:
+            text = f"{self.path}: is not JSON, {error}; allowed: JSON, because the message's {why}"
+            raise click.BadParameter(text, param_hint="--edit") from None
+
+    def keep(self, letter: Letter, origin: str | None, var: Path) -> Path:
+        """Write the message as it was to a new file; returns its path once it is on the disk. Raises RunnerError."""
+        file = NewFile(named_by_time(var, "replaced"))
+        file.write(json_text(record_of(letter, origin)))
+        file.sync()
+        return file.path
+
+    def foretold(self, letter: Letter) -> str:
+        """What would be replaced, in words."""
+        return f"its body of {counted(len(letter.body), 'byte')} would be replaced by {len(self.body)} of {self.path}"
+
+
+def _why_json(letter: Letter) -> str | None:
+    """What says that the body must be JSON, None where nothing does."""
+    kind = text_of(letter.properties.get("content_type"))
+    if kind.partition(";")[0].strip().lower() == _JSON:
+        return f"content type is {_JSON}"
+    try:
+        # A number or a word may well be meant as text.
+        return "body is JSON now" if isinstance(decode_json(letter.body), dict | list) else None
+    except ValueError:
+        return None

@@ -1,0 +1,68 @@
+"""A new file for copies of messages, one JSON line each."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from runner.errors import RunnerError
+
+
+def named_by_time(folder: Path, word: str) -> Path:
+    """``WORD-20261125T183821.579Z.jsonl`` in a folder, by the time in UTC."""
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return folder / f"{word}-{now}Z.jsonl"
+
+
+def in_a_folder(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Check where a person wants a file: a folder that is not there is most likely a slip of the fingers."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"no folder {str(path.parent)!r}; allowed: a new file in a folder that is there")
+    return path
+
+
+class NewFile:
+    """A file for copies of messages: made with the first line, readable by its user alone, never in another's place."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stream: IO[Any] | None = None
+
+    def write(self, line: str) -> None:
+        """Write a line. Raises RunnerError where the file is there already or cannot be written."""
+        try:
+            if self._stream is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
+            self._stream.write(line + "\n")
+        except FileExistsError:
+            raise RunnerError(f"{self.path}: is there already; allowed: a new file") from None
+        except OSError as error:
+            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
+
+    def sync(self) -> None:
+        """Close it once it is on the disk, its name too. Raises RunnerError."""
+        if self._stream is None:
+            return
+        try:
+            with self._stream as stream:
+                stream.flush()
+                os.fsync(stream.fileno())
+            descriptor = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
+
+    def remove(self) -> None:
+        """Nobody needs it."""
+        if self._stream is not None:
+            self._stream.close()
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""A parked message that gets another body: nothing that cannot be read, and never without a copy of the old one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pika
+import pytest
+
+from tests.parked import TOPOLOGY, held, parked, publish, take
+from tests.rabbit import Vhost
+from tests.topologies import Shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY)
+    assert one.run("apply")[0] == 0
+    return one
+
+
+def kept(shop: Shop) -> list[Path]:
+    return list((shop.folder / "var").glob("replaced-*.jsonl"))
+
+
+def test_an_edited_body_is_sent_in_the_place_of_the_old_one_which_is_in_a_file(shop: Shop, tmp_path: Path) -> None:
+    old, _ = parked("a1")
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2")])
+    publish(shop.vhost.url, "lost", [parked("a2", queue="mail")])
+    edited = tmp_path / "body"
+    edited.write_bytes(b'{"mended": true}')
+    for arguments in (("--all",), ("--id", "a1", "--id", "a2")):
+        code, output = shop.run("dlq", "replay", *arguments, "--edit", str(edited))
+        assert code == 2
+        assert "--edit: which message is meant is not clear; allowed: exactly one --id" in output
+    code, output = shop.run("dlq", "replay", "--id", "a2", "--edit", str(edited))
+    assert code == 1
+    assert "it is parked 2 times; allowed: one, --queue says in which queue" in output
+    code, output = shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited), "--dry-run")
+    assert code == 0
+    assert f"its body of {len(old)} bytes would be replaced by 16 of {edited}\n" in output
+    assert kept(shop) == []
+    record = json.loads(shop.run("dlq", "show", "a1", "--json")[1])
+    code, output = shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited))
+    (file,) = kept(shop)
+    assert (code, output) == (0, f"the message as it was is in {file}\n1 message replayed\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text()) == record
+    ((_, properties, body),) = take(shop.vhost.url, "pay", 1)
+    assert (properties.message_id, body) == ("a1", b'{"mended": true}')
+
+
+def test_a_body_that_is_no_json_is_refused_where_the_message_is_json(shop: Shop, tmp_path: Path) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1"), (b"[1]", pika.BasicProperties(message_id="bare"))])
+    edited = tmp_path / "body"
+    for number, (body, why) in enumerate([(b'{"a": 1', "is not JSON, "), (b'{"a": 1}\xff', "'utf-8' codec")]):
+        edited.write_bytes(body)
+        for identity, reason in (("a1", "content type is application/json"), ("bare", "body is JSON now")):
+            more = ("--dry-run",) if number else ()
+            code, output = shop.run("dlq", "replay", "--id", identity, "--edit", str(edited), *more)
+            assert code == 2
+            assert why in output
+            assert f"allowed: JSON, because the message's {reason}" in output
+    assert kept(shop) == []
+    assert held(shop.vhost.url, "pay.dlq", "pay") == [2, 0]
+
+
+def test_any_bytes_may_take_the_place_of_what_is_no_json(shop: Shop, tmp_path: Path) -> None:
+    publish(shop.vhost.url, "pay.dlq", [(b"\xff\x00", pika.BasicProperties(message_id="raw"))])
+    edited = tmp_path / "body"
+    edited.write_bytes(b"\xfe")
+    assert shop.run("dlq", "replay", "--id", "raw", "--edit", str(edited))[0] == 0
+    ((_, _, body),) = take(shop.vhost.url, "pay", 1)
+    assert body == b"\xfe"
+    (file,) = kept(shop)
+    assert json.loads(file.read_text())["body"] == "/wA="

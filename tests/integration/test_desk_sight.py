@@ -1,0 +1,124 @@
+"""What the desk says of messages that it cannot see or reach, and of a whole order's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pika
+import pytest
+
+from runner.supervisor.lock import take_lock
+from tests.parked import TOPOLOGY, held, parked, publish, take_all
+from tests.ports import free_port
+from tests.rabbit import Vhost, wait_until
+from tests.topologies import Shop
+
+
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Shop:
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY)
+    assert one.run("apply")[0] == 0
+    return one
+
+
+@contextlib.contextmanager
+def reader(url: str, queue: str) -> Iterator[None]:
+    """Somebody who holds whatever is in a queue."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection.channel().basic_consume(queue, lambda *_: None)
+    wait_until(lambda: held(url, queue) == [0], 10, "all is in somebody's hands")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def test_what_others_hold_is_not_called_an_empty_desk(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1")])
+    with reader(shop.vhost.url, "pay.dlq"):
+        said = "nothing to see for now: somebody else reads pay.dlq, and may hold its messages\n"
+        code, output = shop.run("dlq", "list")
+        assert code == 1
+        assert output.endswith(said)
+        assert shop.run("dlq", "list", "--json")[0] == 1
+        for done, arguments in (
+            ("replayed", ("replay", "--all")), ("replayed", ("replay", "--match", "gateway")),
+            ("would be replayed", ("replay", "--all", "--dry-run")), ("discarded", ("discard", "--all", "--yes")),
+            ("exported", ("export",)),
+        ):  # fmt: skip
+            code, output = shop.run("dlq", *arguments)
+            assert code == 1
+            assert output.endswith(f"nothing {done} for now: somebody else reads pay.dlq, and may hold its messages\n")
+        code, output = shop.run("dlq", "show", "a1")
+        assert code == 1
+        assert output.endswith("; but somebody else reads pay.dlq, and may hold its messages\n")
+        assert shop.run("dlq", "list", "--queue", "mail")[0] == 0
+        publish(shop.vhost.url, "lost", [parked("c1", queue="mail")])
+        code, output = shop.run("dlq", "list")
+        assert code == 0
+        assert "1 message parked" in output
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [1], 10, "it is put back")
+    assert shop.run("dlq", "list")[0] == 0
+
+
+def test_the_messages_of_a_queue_that_was_taken_out_of_the_topology_are_told_of(shop: Shop) -> None:
+    publish(shop.vhost.url, "pay.dlq", [parked("a1")])
+    queues = {name: one for name, one in TOPOLOGY["queues"].items() if name != "pay"}
+    shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
+    said = "queue pay.dlq: 1 message, of no queue in topology.yaml any more; put its queue back to reach them\n"
+    # The broker's statistics are some seconds late.
+    wait_until(lambda: said in shop.run("dlq", "list")[1], 20, "it is told of")
+    assert said not in shop.run("dlq", "list", "--queue", "mail")[1]
+    shop.config["broker"]["management"] = "http://127.0.0.1:1"
+    shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
+    assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
+    shop.write(TOPOLOGY)
+    assert "topology.yaml" not in shop.run("dlq", "list")[1]
+
+
+def test_an_empty_queue_is_called_by_its_name_on_a_desk_that_is_not(shop: Shop) -> None:
+    publish(shop.vhost.url, "lost", [parked("c1", queue="mail")])
+    for name in ("stock", "pay"):
+        for done, arguments in (("replayed", ("replay",)), ("discarded", ("discard", "--yes"))):
+            found = shop.run("dlq", *arguments, "--queue", name)
+            assert found == (0, f"nothing {done}: the desk is empty for queue {name}\n")
+    target = shop.folder / "out"
+    found = shop.run("dlq", "export", "--queue", "stock", "--to", str(target))
+    assert found == (0, "nothing exported: the desk is empty for queue stock\n")
+
+
+def test_an_order_is_shown_and_replayed_whole(shop: Shop, tmp_path: Path) -> None:
+    contents = [parked("a1"), parked("a2"), parked("a3")]
+    for _, properties in contents[:2]:
+        properties.correlation_id = "5f2dd97f-order"
+    publish(shop.vhost.url, "pay.dlq", contents)
+    code, output = shop.run("dlq", "show", "5f2dd")
+    assert code == 0
+    assert [line.split()[-1] for line in output.splitlines() if line.startswith("id ")] == ["a1", "a2"]
+    body = tmp_path / "body"
+    body.write_text("{}")
+    code, output = shop.run("dlq", "replay", "--id", "5f2dd", "--edit", str(body))
+    assert code == 1
+    assert "correlation id '5f2dd': 2 parked messages have it; allowed: one of 'a1', 'a2'" in output
+    assert shop.run("dlq", "replay", "--id", "5f2dd") == (0, "2 messages replayed\n")
+    assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
+    assert json.loads(shop.run("dlq", "list", "--json")[1])["messages"] == 1
+
+
+def test_no_broker_and_a_runner_that_waits_for_one_too_is_worth_another_try(tmp_path: Path, vhost: Vhost) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    port = free_port()
+    shop.config["broker"] = {"url": f"amqp://127.0.0.1:{port}/", "start": "auto"}
+    shop.write(TOPOLOGY)
+    with take_lock(shop.folder / "var"):
+        for command in (("dlq", "list"), ("plan",), ("apply",)):
+            code, output = shop.run(*command)
+            assert code == 75
+            said = f"127.0.0.1:{port}: no broker answers, though a runner runs here (pid {os.getpid()})"
+            assert said in output
+            assert "is RABBITMQ_URL set there as here?" in output
