@@ -11,8 +11,9 @@ from pathlib import Path
 
 import click
 
-from runner.amqp.desk import Browser, holds_any, look
+from runner.amqp.desk import Browser
 from runner.amqp.drain import Counts
+from runner.amqp.look import holds_any, look
 from runner.amqp.management import Management, ManagementError
 from runner.cli.broker import broker_for
 from runner.cli.dlq.work import progress, warn

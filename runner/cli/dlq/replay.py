@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from runner.amqp.desk import look
+from runner.amqp.look import look
 from runner.amqp.replay import replay as replay_queue
 from runner.cli.dlq.desk import Opened, opened
 from runner.cli.dlq.edit import Edit
