@@ -122,7 +122,8 @@ def test_a_story_is_told_of_as_much_of_an_id_as_no_other_begins_with(filled) -> 
         "payment.success published by payment",
     ]
     assert found.lines[-1] == (
-        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next try), 0.15 s in handlers, 3.88 s parked"
+        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next try), 0.15 s in handlers,"
+        " 3.88 s parked"
     )
     assert listed(filled("order", "show", "aaaa1111", "--json"))["status"] == "paid"
 
