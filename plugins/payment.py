@@ -21,7 +21,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from runner import Context, Event, Message, MessageStore, Reject, Retry, hookimpl
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
+    from sqlalchemy import Connection, Row, Select
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
@@ -101,9 +101,7 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     order = read_order(message)
     charged = find_charge(order, store) if store.inbox else None
     if charged is not None:
-        if (charged.hundredths, charged.currency) != (int(order.amount * 100), order.currency):
-            before = f"{Decimal(charged.hundredths) / 100:.2f} {charged.currency}"
-            raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
+        check_amount(order, charged)
         resources.log.info("order %s: decided before", order.order_id, extra={"order": order.order_id})
         return outcome_event(order, charged.reason)
     log, named = resources.log, {"order": order.order_id}
@@ -145,21 +143,17 @@ def outcome_event(order: Order, reason: str | None) -> Event:
 
 def find_charge(order: Order, store: MessageStore) -> Row[tuple[str | None, int, str]] | None:
     """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
+    return next(iter(store.read(_charge_of(order))), None)
+
+
+def _charge_of(order: Order) -> Select[tuple[str | None, int, str]]:
     # Imported here because only a service with an inbox needs them.
     from sqlalchemy import select
 
     from runner.store.schema import charges
 
-    return next(
-        iter(
-            store.read(
-                select(charges.c.reason, charges.c.hundredths, charges.c.currency).where(
-                    charges.c.order_id == order.order_id
-                )
-            )
-        ),
-        None,
-    )
+    columns = (charges.c.reason, charges.c.hundredths, charges.c.currency)
+    return select(*columns).where(charges.c.order_id == order.order_id)
 
 
 def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
@@ -176,7 +170,20 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
         "message_id": message.id,
         "charged_at": int(time.time() * 1000),
     }
-    store.transact(lambda connection: insert_new(connection, charges, row))
+
+    def write(connection: Connection) -> None:
+        if not insert_new(connection, charges, row):
+            # Another delivery of the order was faster, while this one was at the gateway.
+            check_amount(order, connection.execute(_charge_of(order)).one())
+
+    store.transact(write)
+
+
+def check_amount(order: Order, charged: Row[tuple[str | None, int, str]]) -> None:
+    """Refuse an order that was decided before over another amount. Raises Reject."""
+    if (charged.hundredths, charged.currency) != (int(order.amount * 100), order.currency):
+        before = f"{Decimal(charged.hundredths) / 100:.2f} {charged.currency}"
+        raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
 
 
 def read_order(message: Message) -> Order:

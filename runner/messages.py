@@ -31,6 +31,8 @@ PUBLISHED_AT = "x-published-at"
 #: How often it was replayed from its dead-letter queue, and when for the last time, in milliseconds since the epoch.
 REPLAYS = "x-replays"
 REPLAYED_AT = "x-replayed-at"
+#: The sender gave the message no id; the one that it has is made of what it holds.
+MADE_ID = "x-made-id"
 #: The type of the notes that workers write about each try of a message.
 ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictStr, WithJsonSchema
 
@@ -14,6 +14,10 @@ from runner.config.topology import Part
 from runner.config.value import Unshown
 
 ALLOWED = "allowed: sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
+
+
+#: What a server's address may have as a query: nothing of it is a secret.
+_SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
 
 def _check_url(url: str) -> str:
@@ -26,7 +30,8 @@ def _check_url(url: str) -> str:
     except ValueError:
         is_server = False
     # What stands elsewhere than before the one @ would be shown where the rest of the address is.
-    is_server = is_server and url.count("@") <= 1 and not re.search(r"[?#,\s]", url)
+    is_server = is_server and url.count("@") <= 1 and not re.search(r"[#,\s]", url)
+    is_server = is_server and all(name in _SHOWN for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     if not is_server:
         raise Unshown(f"not a database's address; {ALLOWED}")
     return url.replace("postgres://", "postgresql://", 1)

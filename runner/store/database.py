@@ -75,6 +75,11 @@ def is_passing(error: BaseException) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether PostgreSQL broke the statement off for taking too long, which may be another's lock or its own fault."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "57014"
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what a database said, without the statement, whose values are nobody's business."""
     words = str(getattr(error, "orig", None) or error).strip().splitlines()

@@ -165,9 +165,10 @@ def _totals(entries: Sequence[Entry], attempts: Sequence[AttemptRow]) -> Totals:
 
 def _parked_time(attempts: Sequence[AttemptRow]) -> int:
     replayed = {(one.queue, one.message_id, one.replays): one.replayed_at for one in attempts if one.replayed_at}
-    total = 0
-    for one in attempts:
-        back = replayed.get((one.queue, one.message_id, one.replays + 1))
-        if one.outcome == "parked" and back is not None:
-            total += max(0, back - one.ended_at)
-    return total
+    # A message that came twice may have been parked twice: the last time counts.
+    parked = {(one.queue, one.message_id, one.replays): one.ended_at for one in attempts if one.outcome == "parked"}
+    return sum(
+        max(0, back - since)
+        for (queue, message, replays), since in parked.items()
+        if (back := replayed.get((queue, message, replays + 1))) is not None
+    )

@@ -102,7 +102,7 @@ class Relay:
         for one in batch:
             try:
                 futures.append((one.number, self._publish(one.event)))
-            except RunnerError as error:
+            except (RunnerError, TypeError, ValueError) as error:
                 self._say(str(error))  # such as an exchange that the service lost; the others go on
         for number, future in futures:
             try:

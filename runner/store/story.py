@@ -59,8 +59,9 @@ def story(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[En
         maker = _maker(event, tries.get(event.causation_id or "", ()))
         if maker is not None:
             causes[key].add(_key(maker))
-            # It got its time while its handler was at work, and went out after that.
-            entries[key] = replace(entries[key], at=max(event.published_at, maker.ended_at))
+            if maker.began_at <= event.published_at <= maker.ended_at:
+                # It got its time while its handler was at work, and went out after that.
+                entries[key] = replace(entries[key], at=maker.ended_at)
     for ladder in _ladders(attempts):
         _chain(ladder, entries, causes)
     times = {key: (entry.at, repr(key)) for key, entry in entries.items()}

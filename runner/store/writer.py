@@ -16,13 +16,16 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from runner.errors import StoreAway
-from runner.store.database import is_passing, reason_of
+from runner.store.database import is_passing, is_timeout, reason_of
 
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.
 BATCH = 500
 #: Seconds before the next try where the database is away, doubled up to the second number.
 RETRY_DELAY = (0.1, 2.0)
+#: Seconds for which a statement that the server breaks off for taking too long waits for something, and is tried again;
+#: after that it is the job's own fault.
+TIMEOUTS = 60.0
 #: Seconds before it is said again that it is.
 SAY_AGAIN = 10.0
 
@@ -113,11 +116,12 @@ class Writer:
 
     def _commit(self, batch: list[_Job]) -> None:
         delay, is_careful = RETRY_DELAY[0], False
+        patience = time.monotonic() + TIMEOUTS
         while batch:
             try:
                 self._ask(batch, is_careful=is_careful)
             except SQLAlchemyError as error:
-                if not is_passing(error):
+                if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
                     # One of them is at fault, and the next try finds out which, at the price of a savepoint each.
                     # A commit that fails although each of them succeeded fails for all.
                     if is_careful:

@@ -53,6 +53,7 @@ def main() -> int:
         # The supervisor, which may have sent it, knows; to it somebody else's signal is no failure.
         return EXIT_TERMINATED if code == 0 and stop_requested.is_set() else code
     except RunnerError as error:
+        record.leaving()  # no message in hand has to do with it
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code

@@ -11,6 +11,7 @@ from runner.logs import traceback_of
 from runner.messages import (
     ATTEMPT,
     CAUSATION,
+    MADE_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_KEY,
     PUBLISHED_AT,
@@ -43,6 +44,8 @@ def recovered(message: Message, ladder: Ladder, error: BaseException, service: s
         name: value for name, value in message.headers.items() if not str(name).startswith(_BROKER_HEADERS)
     }
     headers.setdefault("x-first-error", text)
+    if not message.has_own_id:
+        headers[MADE_ID] = True
     if isinstance(message.headers.get(SENT_AT), int):
         # The copy is sent at another time, while the event stays as old as it is.
         headers.setdefault(PUBLISHED_AT, message.headers[SENT_AT])

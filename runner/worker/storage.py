@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from runner.store.store import Store
 
 
+#: Seconds that a database may take to answer a commit, whatever a handler may take.
+PATIENCE = 60.0
+
+
 class Storage:
     """Opens the store at the first use, because most services have none and its imports take their time."""
 
@@ -31,11 +35,12 @@ class Storage:
             return self._store
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """In words, a commit that the database has not answered for longer than ``timeout`` s; None without one."""
+        """In words, a commit that the database has not answered for ``timeout`` s, and a minute; None without one."""
         since = None if self._store is None else self._store.asked_since
-        if since is None or now - since <= timeout:
+        # A lock that another one holds, or a server that is away, is waited for within a commit too.
+        if since is None or now - since <= max(timeout, PATIENCE):
             return None
-        return f"the database has not answered for {now - since:.1f} s, longer than a handler may take"
+        return f"the database has not answered for {now - since:.1f} s, longer than it may take"
 
     def close(self, timeout: float) -> None:
         """Commit what is at hand, and close; what does not get done within ``timeout`` seconds fails."""

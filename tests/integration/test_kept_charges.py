@@ -59,6 +59,18 @@ def test_an_order_that_was_charged_another_amount_is_rejected(tmp_path: Path, ch
     storage.close(5)
 
 
+def test_of_two_deliveries_at_once_over_two_amounts_the_second_is_rejected(tmp_path: Path) -> None:
+    storage, _ = kept(tmp_path)
+    gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))
+    first, second = MessageStore(storage, inbox=True), MessageStore(storage, inbox=True)
+    payment.handle(order("m-1"), gateway, first)
+    payment.handle(order("m-2", amount="99.00"), gateway, second)
+    commit(storage, first)
+    with pytest.raises(Reject, match=r"over another amount: 10\.00 USD"):
+        commit(storage, second)
+    storage.close(5)
+
+
 @dataclass
 class Post:
     """Keeps the e-mails."""

@@ -94,6 +94,22 @@ def test_two_messages_without_an_id_that_hold_the_same_are_two(jobs: Project, vh
     assert runner.stop() == 0
 
 
+def test_two_messages_without_an_id_that_hold_the_same_stay_two_on_the_ladder(jobs: Project, vhost: Vhost) -> None:
+    config = jobs.config()
+    config["services"]["jobs"] |= {"inbox": True}
+    jobs.set_config(config)
+    jobs.plugin("jobs", TRACED.replace("    return [", "    if message.attempt == 1:\n        1 / 0\n    return ["))
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    same = (b"{}", pika.BasicProperties())
+    amqp(vhost, same, same)
+    wait_until(lambda: len(vhost.messages("done")) == 2, 20, "both are handled at their second attempt")
+    with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
+        assert database.execute("select count(*) from inbox").fetchone() == (0,)
+    database.close()
+    assert runner.stop() == 0
+
+
 def test_the_events_of_an_earlier_delivery_take_the_ladder_where_their_exchange_is_no_longer_the_service_s(
     jobs: Project, vhost: Vhost
 ) -> None:

@@ -203,6 +203,8 @@ def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
         ("sqlite:///var/a.db", True),
         ("postgresql://shop:p%40ss@localhost:5433/shop", True),
         ("postgres://shop@localhost/shop", True),
+        ("postgresql://shop@db/shop?sslmode=verify-full&sslrootcert=ca.pem", True),
+        ("postgresql://shop@/shop?host=/run/postgresql", True),
         ("sqlite:///:memory:", False),
         ("sqlite://", False),
         ("mysql://localhost/shop", False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from runner.config.project import Project, load_project
 from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.errors import RunnerError
+from runner.logs import escaped
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
@@ -97,6 +99,8 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
     except KeyError:
         text = f"no dead-letter queue of this project, and none leads from it, {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
+    # SIGTERM cleans up as Ctrl-C does: files that nobody asked for any more, a broker that was started for this.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         url, found = look(project.config.broker.url, queues)
         for name, counts in found.items():
@@ -134,8 +138,8 @@ def _warn_of_orphans(management: Management, known: set[str]) -> None:
         name, count = str(one["name"]), int(one.get("messages") or 0)
         if name.endswith(DEAD) and name not in known and count:
             warn(
-                f"queue {name}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its queue back"
-                " to reach them"
+                f"queue {escaped(name)}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its"
+                " queue back to reach them"
             )
 
 

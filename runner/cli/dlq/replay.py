@@ -95,7 +95,8 @@ def _check_edit(there: Opened, judge: Judge, edited: Edit, dry_run: bool) -> Jud
         else:
             click.echo(f"the message as it was is in {edited.keep(letter, origin, there.project.var)}")
         return replace(judge, only=fingerprint(letter))
-    return judge
+    # Without the original in a file nothing may get another body, should it be there again in a moment.
+    return replace(judge, only=b"")
 
 
 def _replay(there: Opened, judge: Judge, tally: Tally, rate: float | None, body: bytes | None) -> int:
