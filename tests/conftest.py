@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from runner.amqp import declare as declare_module
 from tests import jobs as jobs_project
 from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
@@ -27,6 +28,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+
+@pytest.fixture(autouse=True)
+def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where a test kills a broker that it has declared queues on in this process is the wait after it needed."""
+    if request.node.get_closest_marker("kills_broker") is None:
+        monkeypatch.setattr(declare_module, "SETTLE", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_a_message_that_fails_k_times_is_tried_after_each_configured_delay_and_o
     assert runner.stop() == 0
 
 
-MESSAGES, KILLS = times(120, 600), times(3, 12)
+MESSAGES, KILLS = times(80, 600), times(2, 12)
 
 
 @pytest.mark.timeout(400)

@@ -28,7 +28,7 @@ from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project, Runner
 
-ORDERS = times(400, 2000)
+ORDERS = times(150, 2000)
 
 
 def publish_orders(url: str, orders: list[str]) -> None:

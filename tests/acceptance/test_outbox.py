@@ -26,7 +26,7 @@ from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ALICE, Project, Runner
 
-AWAY = times(5, 20)
+AWAY = times(3, 20)
 
 
 def take_orders(project: Project, url: str, **options: Any) -> None:

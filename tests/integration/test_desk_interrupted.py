@@ -17,6 +17,7 @@ from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.topologies import Shop
 
+pytestmark = pytest.mark.kills_broker
 MESSAGES = 2000
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
 #: What may be on its way at once, and what is confirmed and not acknowledged yet.

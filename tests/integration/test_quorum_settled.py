@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pika
 import pika.exceptions
+import pytest
 
 from runner.amqp.declare import declare
 from runner.topology.model import Objects, Queue
 from tests.rabbit import Rabbit, wait_until
+
+pytestmark = pytest.mark.kills_broker
 
 
 def test_a_broker_that_is_killed_right_after_a_declaration_and_a_confirm_keeps_the_message(tmp_path: Path) -> None:
