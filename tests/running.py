@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,29 @@ class Runner:
         code = self.process.wait(timeout)
         self._reader.join(5)
         return code
+
+
+@contextlib.contextmanager
+def workers_killed(runner: Runner, interval: float, slot: str = "") -> Iterator[list[int]]:
+    """Kill a worker of ``slot``, or any, by SIGKILL every ``interval`` seconds; gives the pids of those killed."""
+    killed: list[int] = []
+    stop, draw = threading.Event(), random.Random(7)
+
+    def kill() -> None:
+        while not stop.wait(interval):
+            workers = [pid for pid, command in runner.children().items() if f"runner.worker {slot}" in command]
+            if workers:
+                killed.append(draw.choice(sorted(workers)))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
 
 
 class Project:

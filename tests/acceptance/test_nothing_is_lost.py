@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.rabbit import Rabbit, Vhost, wait_until
-from tests.running import Project, Runner
+from tests.running import Project, Runner, workers_killed
 
 
 def settled(runner: Runner, orders: set[str]) -> bool:
@@ -37,28 +33,6 @@ def wait_settled(runner: Runner, orders: set[str], timeout: float) -> None:
     assert not left, f"{len(left)} of {len(orders)} orders are not settled, such as {sorted(left)[:3]}"
 
 
-@contextmanager
-def killed_every_second(runner: Runner, slot: str) -> Iterator[list[int]]:
-    """Kill the process of a slot with SIGKILL once a second."""
-    killed: list[int] = []
-    stop = threading.Event()
-
-    def kill() -> None:
-        while not stop.wait(1.0):
-            for pid, command in runner.children().items():
-                if f"runner.worker {slot}" in command:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
-
-
 @pytest.mark.timeout(240)
 def test_a_thousand_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_second(
     project: Project, vhost: Vhost
@@ -69,7 +43,7 @@ def test_a_thousand_orders_are_paid_and_told_of_while_the_payment_worker_is_kill
     project.set_topology(topology)
     runner = project.run(url=vhost.url)
     orders = {project.first_order()}
-    with killed_every_second(runner, "payment.1") as killed:
+    with workers_killed(runner, 1.0, "payment.1") as killed:
         while len(orders) < 1000:
             status, body = project.post()
             assert status == 202

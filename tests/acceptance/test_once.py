@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
-import signal
 import sqlite3
-import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +21,7 @@ from tests.jobs import publish
 from tests.postgres import Postgres
 from tests.proof import times
 from tests.rabbit import Vhost, wait_until
-from tests.running import ROOT, Project, Runner
+from tests.running import ROOT, Project, Runner, workers_killed
 
 ORDERS = times(150, 2000)
 
@@ -53,29 +48,6 @@ def publish_orders(url: str, orders: list[str]) -> None:
 
     session = Session(url, "test publisher", on_channel)
     session.run(60)
-
-
-@contextmanager
-def killed_twice_a_second(runner: Runner, seed: int = 7) -> Iterator[list[int]]:
-    """Kill a worker by SIGKILL twice a second."""
-    killed: list[int] = []
-    stop, draw = threading.Event(), random.Random(seed)
-
-    def kill() -> None:
-        while not stop.wait(0.5):
-            workers = [pid for pid, command in runner.children().items() if "runner.worker" in command]
-            if workers:
-                pid = draw.choice(sorted(workers))
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        stop.set()
-        thread.join()
 
 
 def keep(project: Project, url: str) -> None:
@@ -108,7 +80,7 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
     def count(table: Any, *where: Any) -> int:
         return int(store.read(select(func.count()).select_from(table).where(*where))[0][0])
 
-    with killed_twice_a_second(runner) as killed:
+    with workers_killed(runner, 0.5) as killed:
         wait_until(lambda: count(charges) > ORDERS / 4, 120, "the first are charged")
         publish_orders(vhost.url, thrice[2 * ORDERS :])
         wait_until(lambda: count(charges) == ORDERS, 200, "all are charged")
@@ -127,7 +99,8 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
     print(f"{runner.output.count('charging')} tries of the gateway")
 
 
-def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(jobs: Project, vhost: Vhost) -> None:
+def run_docs_plugin(jobs: Project, vhost: Vhost) -> Runner:
+    """Run the plugin that docs/delivery.md shows, with an inbox."""
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text(), re.DOTALL)
     jobs.plugin("jobs", source)
     config = jobs.config()
@@ -135,6 +108,11 @@ def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(j
     jobs.set_config(config)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
+    return runner
+
+
+def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(jobs: Project, vhost: Vhost) -> None:
+    runner = run_docs_plugin(jobs, vhost)
     for order in ("a", "b", "a", "a"):
         publish(vhost, json.dumps({"order_id": order, "currency": "EUR"}), message_id=f"event-{order}")
     # With an id of its own the same order is refused by the table's key, which is this message's failure alone.
@@ -151,13 +129,7 @@ def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(j
 
 
 def test_what_the_database_cannot_take_now_waits_and_is_not_parked(jobs: Project, vhost: Vhost) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text(), re.DOTALL)
-    jobs.plugin("jobs", source)
-    config = jobs.config()
-    config["services"]["jobs"] |= {"inbox": True}
-    jobs.set_config(config)
-    runner = jobs.run(url=vhost.url)
-    runner.pid_of("jobs.1")
+    runner = run_docs_plugin(jobs, vhost)
     store = Store("sqlite:///var/fastcommerce.db", jobs.folder)
     with store.engine.begin():  # nobody else can write
         publish(vhost, '{"order_id": "a", "currency": "EUR"}', message_id="a")

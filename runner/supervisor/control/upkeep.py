@@ -31,14 +31,13 @@ class Upkeep:
     def __init__(self, supervisor: Supervisor, sampler: Sampler, depth: Depth) -> None:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
         self._trends: dict[str, Trend] = {}
-        self._is_asking = self._is_over = False
+        self._is_asking = self._is_over = self._is_glancing = False
         #: When a slot was last replaced for its memory, or that was tried.
         self._replaced: dict[str, float] = {}
 
     def begin(self) -> Callable[[], None]:
         """Look from now on; returns what ends it."""
         self._look()
-        self._glance()
         self._poll()
         return self._end
 
@@ -56,11 +55,13 @@ class Upkeep:
                 self._limit(service, service.program.limits.memory_max)
 
     def _glance(self) -> None:
-        """End at once what grows faster than a fresh process could take its place."""
-        if self._is_over:
+        """End at once what grows faster than a fresh process could take its place; while anything has a limit."""
+        keepers = [one for one in self._supervisor.keepers() if one.program.limits.memory_max is not None]
+        self._is_glancing = bool(keepers) and not self._is_over
+        if not self._is_glancing:
             return
         self._supervisor.loop.call_later(GLANCE, self._glance)
-        for keeper in self._supervisor.keepers():
+        for keeper in keepers:
             most, slot = keeper.program.limits.memory_max, keeper.slot
             if most is None or slot.pid is None or keeper.is_condemned:
                 continue
@@ -83,6 +84,8 @@ class Upkeep:
         if self._is_over:
             return
         self._supervisor.loop.call_later(POLL, self._poll)
+        if not self._is_glancing:
+            self._glance()
         names = [name for name, one in self._supervisor.services.items() if one.program.autoscale and one.is_wanted]
         if names and not self._is_asking and not self._supervisor.is_stopping:
             self._is_asking = True
