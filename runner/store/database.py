@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,10 +103,25 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     # Transactions are begun by us: the driver's own way begins them late, and not for reading.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _keep_a_log(cursor)
     # What is committed outlives a power cut too (SQLite: "PRAGMA synchronous").
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
+
+
+def _keep_a_log(cursor: sqlite3.Cursor) -> None:
+    """Have a file write ahead to a log, which stays so once it is."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # While another one does the same to a new file, this fails at once and does not wait for its lock (SQLite:
+            # "Write-Ahead Logging", where SQLITE_BUSY may come in WAL mode).
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, event, text
 
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_STORE
-from runner.store.database import open_database
+from runner.store.database import _set_up_sqlite, open_database
 from runner.store.reading import reading
 from runner.store.revision import REVISION
 from runner.store.schema import metadata
@@ -58,6 +59,31 @@ def test_processes_that_open_an_empty_database_at_once_all_can(database: str, tm
     for one in openers:
         said, complained = one.communicate(timeout=60)
         assert (one.returncode, said) == (0, "0\n"), complained
+
+
+def test_connections_that_are_the_first_to_a_file_wait_for_each_other(tmp_path: Path) -> None:
+    """SQLite itself refuses one of eight in about every twentieth file."""
+    refused: list[BaseException] = []
+
+    def connect(url: str, gate: threading.Barrier) -> None:
+        engine = create_engine(url, connect_args={"check_same_thread": False})
+        event.listen(engine, "connect", _set_up_sqlite)
+        gate.wait()
+        try:
+            engine.connect().close()
+        except BaseException as error:
+            refused.append(error)
+        engine.dispose()
+
+    for number in range(200):
+        gate = threading.Barrier(8)
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        threads = [threading.Thread(target=connect, args=(url, gate)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert refused == []
 
 
 @pytest.mark.parametrize("command", [["events"], ["order", "show", "x"]])
