@@ -1,0 +1,69 @@
+"""A process that ends right before or right after any step loses no order, and pays and tells of none twice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.failpoint import POINTS, REPLAYS
+from tests.chaos.round import Rounds, shown
+from tests.proof import IS_FULL, times
+from tests.rabbit import Vhost, wait_until
+
+#: The short form is on SQLite alone.
+DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
+SERVICES = list(dict.fromkeys(point.service for point in POINTS))
+
+
+@pytest.fixture
+def rounds(tmp_path: Path, vhost: Vhost, database: str) -> Iterator[Rounds]:
+    """A shop whose processes end at failpoints."""
+    one = Rounds(tmp_path / "rounds", vhost, database)
+    yield one
+    one.close()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds: Rounds) -> None:
+    """In each round one process of each service ends, at one of its steps."""
+    runner = rounds.start()
+    all_points = POINTS * times(1, 5)
+    by_service = [[point for point in all_points if point.service == one] for one in SERVICES]
+    for points in zip_longest(*by_service):
+        rounds.end_at(*(point for point in points if point is not None))
+    verdict = rounds.settled()
+    assert not verdict.violations, shown(verdict)
+    ends = re.findall(r"^\S+ runner +\| \S+: (\S+)\.\d exit 70: restarting", runner.output, re.MULTILINE)
+    assert Counter(ends) == Counter(point.service for point in all_points), runner.output
+    assert runner.stop() == 0
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
+def test_orders_are_paid_once_where_their_replay_ends_at_any_step(rounds: Rounds, vhost: Vhost) -> None:
+    rounds.shop.options("payment", timeout_rate=1.0)
+    runner = rounds.start()
+    points = REPLAYS * times(1, 5)
+    rounds.order(4 * len(points))
+    queue = "payment.order.created.dlq"
+    wait_until(lambda: len(vhost.messages(queue)) == 4 * len(points), 60, "all are parked")
+    rounds.shop.options("payment", timeout_rate=0.0)
+    assert rounds.shop.run("reload", url=vhost.url).process.wait(30) == 0
+    for point in points:
+        rounds.points.arm(point)
+        # So slowly that only some are on their way when it ends.
+        replay = rounds.shop.run("dlq", "replay", "--all", "--rate", "10", url=vhost.url, env=dict(rounds.environment))
+        assert replay.process.wait(30) == 70, replay.output
+        assert rounds.points.has_fired(point)
+    assert vhost.messages(queue), "some are left for the last one"
+    last = rounds.shop.run("dlq", "replay", "--all", url=vhost.url)
+    assert last.process.wait(30) == 0, last.output
+    verdict = rounds.settled()
+    assert not verdict.violations, shown(verdict)
+    assert runner.stop() == 0

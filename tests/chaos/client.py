@@ -1,0 +1,188 @@
+"""``python -m tests.chaos.client``: posts orders at a steady rate, and writes each answer down before it goes on.
+
+A process of its own, which knows nothing of the shop but its ports. Each order has an ``Idempotency-Key``; where the
+answer is no 202, or none at all, it is sent again with the same key, as a careful client does.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+#: Seconds that a request may take, before the next try of the same order, and in which an order is tried at all.
+TIMEOUT, PAUSE, PATIENCE = 15.0, 0.5, 90.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request."""
+
+    key: str
+    email: str
+    #: In hundredths of a dollar.
+    hundredths: int
+    #: 202, another status, or 0 where no answer came.
+    status: int
+    order_id: str
+    #: When the answer was there, in seconds since the epoch, and how long it took.
+    at: float
+    took: float
+
+
+class Client:
+    """Threads that post what is due."""
+
+    def __init__(self, name: str, ports: list[int], log: Path, seed: int) -> None:
+        self._name, self._ports = name, ports
+        self._log = log.open("ab")
+        self._lock = threading.Lock()
+        self._draw = random.Random(f"{seed} {name}")
+        self._due: SimpleQueue[tuple[str, int, int] | None] = SimpleQueue()
+
+    def run(self, rate: float, threads: int) -> None:
+        """Post ``rate`` orders a second until standard input ends, then finish what is due."""
+        stop = threading.Event()
+
+        def wait_end() -> None:
+            sys.stdin.buffer.read()
+            stop.set()
+
+        threading.Thread(target=wait_end, daemon=True).start()
+        workers = [threading.Thread(target=self._post_all) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        began, number = time.monotonic(), 0
+        while not stop.wait(max(0.0, began + number / rate - time.monotonic())):
+            port = self._ports[number % len(self._ports)]
+            self._due.put((f"{self._name}-{number}", self._draw.randrange(100, 1_000_000), port))
+            number += 1
+        for _ in workers:
+            self._due.put(None)
+        for worker in workers:
+            worker.join()
+        print(number)
+
+    def _post_all(self) -> None:
+        while (order := self._due.get()) is not None:
+            self.order(*order)
+
+    def order(self, key: str, hundredths: int, port: int) -> bool:
+        """Send one order until it is taken; False where it was not in time. From any thread."""
+        deadline = time.monotonic() + PATIENCE
+        while not (is_taken := self._post(key, hundredths, port)) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        return is_taken
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def _post(self, key: str, hundredths: int, port: int) -> bool:
+        email = f"{key}@example.com"
+        body = json.dumps({"customer_email": email, "amount": f"{hundredths / 100:.2f}", "currency": "USD"})
+        began = time.monotonic()
+        status, order_id = 0, ""
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+            headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+            try:
+                connection.request("POST", "/orders", body, headers)
+                with connection.getresponse() as response:
+                    answer = json.loads(response.read())
+                status, order_id = response.status, answer.get("order_id", "")
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException, ValueError):
+            status = 0
+        self._write(Answer(key, email, hundredths, status, order_id, time.time(), time.monotonic() - began))
+        return status == 202
+
+    def _write(self, answer: Answer) -> None:
+        line = json.dumps(asdict(answer)).encode() + b"\n"
+        with self._lock:
+            self._log.write(line)
+            self._log.flush()
+        if answer.status == 202:
+            # An order counts as answered once this is on the disk, and not before.
+            os.fsync(self._log.fileno())
+
+
+class Clients:
+    """Several clients, each a process with a log of its own."""
+
+    def __init__(
+        self, folder: Path, ports: list[int], rate: float, *, count: int = 2, threads: int = 24, seed: int = 1
+    ) -> None:
+        """``rate`` is that of all together, in orders a second."""
+        self.logs = [folder / f"client-{number}.jsonl" for number in range(count)]
+        self._offsets = [0] * count
+        self._processes = []
+        for number, log in enumerate(self.logs):
+            spec = {
+                "name": f"c{number}", "ports": ports, "log": str(log), "seed": seed, "rate": rate / count,
+                "threads": threads,
+            }  # fmt: skip
+            command = [sys.executable, "-m", "tests.chaos.client", json.dumps(spec)]
+            self._processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+
+    def new_answers(self) -> list[Answer]:
+        """The answers that came since the last call."""
+        found = []
+        for number, log in enumerate(self.logs):
+            if not log.exists():
+                continue
+            with log.open("rb") as file:
+                file.seek(self._offsets[number])
+                raw = file.read()
+            whole = raw[: raw.rfind(b"\n") + 1]
+            self._offsets[number] += len(whole)
+            found += [Answer(**json.loads(line)) for line in whole.splitlines()]
+        return found
+
+    def stop(self, timeout: float = 2 * PATIENCE) -> int:
+        """Let them finish what is due; returns how many orders they had."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        total = 0
+        for process in self._processes:
+            assert process.stdout is not None
+            assert process.wait(timeout) == 0, "a client failed"
+            with process.stdout:
+                total += int(process.stdout.read())
+        return total
+
+    def kill(self) -> None:
+        """End what is left of them."""
+        for process in self._processes:
+            process.kill()
+            process.wait(5)
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                stream.close()
+
+
+def read_answers(logs: list[Path]) -> list[Answer]:
+    """All answers in these logs."""
+    return [Answer(**json.loads(line)) for log in logs if log.exists() for line in log.read_bytes().splitlines()]
+
+
+def main(spec: dict[str, Any]) -> None:
+    """Run one client."""
+    client = Client(spec["name"], spec["ports"], Path(spec["log"]), spec["seed"])
+    client.run(spec["rate"], spec["threads"])
+    client.close()
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

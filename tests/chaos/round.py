@@ -1,0 +1,126 @@
+"""A round of orders through a shop whose processes end at failpoints, and the judgement of all rounds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.checker import Api, Database, Verdict, judge
+from tests.chaos.client import Client, read_answers
+from tests.chaos.failpoint import Failpoints, Point
+from tests.chaos.shop import Shop
+from tests.rabbit import Vhost, wait_until
+from tests.running import ROOT, Runner
+
+#: Some of a round's orders meet with a gateway that does not answer.
+ORDERS = 6
+#: Seconds before some more are sent where the process has not come to its failpoint.
+MORE = 1.0
+GARBAGE = '["no", "order"]'
+
+
+class Rounds:
+    """One shop on a broker, some orders at a time."""
+
+    def __init__(self, folder: Path, vhost: Vhost, database: str, source: Path = ROOT) -> None:
+        """``source`` is the tree whose ``runner`` and ``plugins`` run."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.vhost, self.folder = vhost, folder
+        self.shop = Shop(folder / "shop", database, source)
+        self.shop.options("payment", timeout_rate=0.25, latency="1ms")
+        topology = self.shop.topology()
+        topology["queues"]["payment.order.created"]["retry"] = [f"{ms}ms" for ms in range(100, 800, 100)]
+        self.shop.set_topology(topology)
+        self.points = Failpoints(folder / "points")
+        self.environment: Mapping[str, str] = self.points.environment(source)
+        self.log = folder / "client.jsonl"
+        self.poison: list[dict[str, Any]] = []
+        self.client = Client("fp", self.shop.doors, self.log, seed=1)
+        self._database = Database(database)
+        self._api = Api(vhost.rabbit.management, vhost.name)
+        self._keys = itertools.count()
+
+    def start(self) -> Runner:
+        """Run the shop."""
+        runner = self.shop.run(url=self.vhost.url, env=dict(self.environment))
+        runner.wait_for("everything is RUNNING", 40)
+        return runner
+
+    def order(self, count: int = ORDERS) -> None:
+        """Have so many orders taken, by both doors in turn, all at once."""
+        orders = [(f"fp-{number}", 1000 + number) for number in itertools.islice(self._keys, count)]
+        threads = [
+            threading.Thread(target=self.client.order, args=(key, hundredths, self.shop.doors[number % 2]))
+            for number, (key, hundredths) in enumerate(orders)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def park(self, queue: str) -> str:
+        """Put a message into a queue that nobody can handle; returns its id."""
+        name = f"bad-{next(self._keys)}"
+        properties = {"message_id": name, "delivery_mode": 2, "type": "order.created"}
+        message = {
+            "routing_key": queue, "payload": GARBAGE, "payload_encoding": "string", "properties": properties,
+        }  # fmt: skip
+        path = f"/exchanges/{self.vhost.name}/amq.default/publish"
+        wait_until(lambda: self.vhost.rabbit.api("POST", path, message)["routed"], 10, "the broker has it")
+        self.poison.append({"id": name, "queue": queue, "sure": True})
+        return name
+
+    def end_at(self, *points: Point) -> None:
+        """Have processes end there, of one service each, while they handle orders."""
+        for point in points:
+            self.points.arm(point)
+            if point.step == "dead-letter publish":
+                self.park(queue_of(point.service))
+        self.order()
+        due = time.monotonic() + MORE
+
+        def missing() -> list[Point]:
+            return [one for one in points if not self.points.has_fired(one)]
+
+        def have_fired() -> bool:
+            nonlocal due
+            if missing() and time.monotonic() > due:
+                # Which orders meet with what is drawn by their ids, and these may have met with something else.
+                self.order(2)
+                due = time.monotonic() + MORE
+            return not missing()
+
+        wait_until(have_fired, 40, f"a process ends at each of {', '.join(map(str, points))}")
+
+    def verdict(self) -> Verdict:
+        """What can be said now."""
+        return judge(read_answers([self.log]), self.poison, self._database, self._api)
+
+    def settled(self, timeout: float = 30.0) -> Verdict:
+        """The verdict once it is good, or once nothing moves any more; at the latest after so many seconds."""
+        deadline = time.monotonic() + timeout
+        while (found := self.verdict()).violations and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.client.close()
+        self._database.close()
+
+
+def queue_of(service: str) -> str:
+    """The queue of a service to which a bad message is sent."""
+    return {"payment": "payment.order.created", "notification": "notification.order.events"}.get(
+        service, f"{service}.events"
+    )
+
+
+def shown(verdict: Verdict) -> str:
+    """A verdict for people."""
+    return json.dumps({"violations": verdict.violations, "figures": verdict.figures}, indent=2)

@@ -1,0 +1,103 @@
+"""The project that is put under faults: the shipped services, each message once, and one more that no key protects."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import yaml
+
+from tests.ports import free_port
+from tests.running import ROOT, Project
+
+#: Writes down each event that it gets, in a table without any key: what is handled twice is there twice. The tables
+#: ``charges`` and ``emails`` of the shipped plugins have keys, and could not hold what a broken inbox does.
+POINTS = '''"""Give the customer a point for each event of an order."""
+
+from sqlalchemy import Column, Integer, MetaData, Table, Text
+
+from runner import Message, MessageStore, Reject, hookimpl
+
+metadata = MetaData()
+points = Table(
+    "points",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("order_id", Text, nullable=False, index=True),
+    Column("type", Text, nullable=False),
+)
+
+
+@hookimpl
+def start(context):
+    metadata.create_all(context.store.engine)
+
+
+@hookimpl
+def handle(message: Message, store: MessageStore) -> None:
+    body = message.json()
+    if not isinstance(body, dict) or "order_id" not in body:
+        raise Reject("not an event of an order")
+    store.execute(points.insert(), {"order_id": body["order_id"], "type": message.type})
+'''
+#: Restarted at once and never given up: what is tested here is what a crash does to messages.
+KEPT = {"backoff": {"initial": "100ms", "max": "1s"}, "restart_limit": {"count": 100, "window": "2m"}}
+QUEUES = ("payment.order.created", "notification.order.events", "notification.payment.events", "points.events")
+
+
+class Shop(Project):
+    """A project with two front doors: one with an outbox, and one that answers after the broker's confirm."""
+
+    def __init__(self, folder: Path, database: str, source: Path = ROOT) -> None:
+        """``source`` is the tree that the plugins come from."""
+        super().__init__(folder)
+        if source != ROOT:
+            shutil.rmtree(folder / "plugins")
+            shutil.copytree(source / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+        self.direct_port = free_port()
+        self.plugin("points", POINTS)
+        topology = self.topology()
+        for queue in topology["queues"].values():
+            if "retry" in queue:
+                queue["retry"] = ["300ms", "600ms", "1s"]
+        # Of the classic type, whose messages a broker keeps only where they are marked persistent.
+        topology["queues"]["points.events"] = {
+            "type": "classic",
+            "bind": {"orders.topic": ["order.created.#"], "payments.topic": ["payment.*"]},
+            "retry": ["300ms", "600ms", "1s"],
+        }
+        topology["queues"]["audit.events"] = {
+            "bind": {"orders.topic": ["#"], "payments.topic": ["#"]},
+            "retry": ["300ms", "600ms", "1s"],
+        }
+        self.set_topology(topology)
+        config = self.config()
+        config["broker"]["start"] = "never"
+        config["store"] = {"url": database}
+        config["trace"] = "audit.events"
+        services = config["services"]
+        door = services["order_api"]
+        services["order_api"] = {**door, "options": {**door["options"], "outbox": True}}
+        services["order_direct"] = {
+            **door, "plugin": "order_api", "options": {**door["options"], "port": self.direct_port},
+        }  # fmt: skip
+        services["payment"] |= {
+            "inbox": True, "concurrency": 4, "instances": 2,
+            "options": {"failure_rate": 0.1, "timeout_rate": 0.01, "latency": "5ms"},
+        }  # fmt: skip
+        services["notification"] |= {"inbox": True, "instances": 2}
+        services["points"] = {"consumes": ["points.events"], "inbox": True, "concurrency": 4}
+        services["audit"] = {"consumes": ["audit.events"]}
+        config["services"] = {name: {**one, **KEPT} for name, one in services.items()}
+        self.set_config(config)
+
+    @property
+    def doors(self) -> list[int]:
+        """The ports where orders are taken."""
+        return [self.port, self.direct_port]
+
+    def change(self, service: str, **keys: object) -> None:
+        """Change keys of a service."""
+        config = yaml.safe_load((self.folder / "config.yaml").read_text())
+        config["services"][service] |= keys
+        self.set_config(config)
