@@ -1,0 +1,1 @@
+"""A run under faults: orders go in while processes, connections, the broker and disk fail; then they are counted."""
