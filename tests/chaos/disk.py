@@ -12,8 +12,8 @@ from pathlib import Path
 #: Holds the namespace that was left for a private one.
 _LEFT = "CHAOS_LEFT_NAMESPACE"
 _BALLAST = "ballast"
-#: unshare(1): root needs no user namespace; others get one, with the right to mount in it.
-_AS_ROOT, _AS_OTHERS = ("-m",), ("-U", "--map-current-user", "--keep-caps", "-m")
+#: unshare(1): root needs no user namespace; others, and root without all its rights, get one with the right to mount.
+_UNSHARE = (("unshare", "-m"), ("unshare", "-U", "--map-current-user", "--keep-caps", "-m"))
 #: Bytes for each write of ballast: large ones for speed, then small ones for the rest.
 _STEPS = (1 << 20, 4096, 1)
 
@@ -24,25 +24,20 @@ def enter() -> bool:
     What is mounted there is gone with the last process in it, however that ends. Returns only where nothing is left to
     do: True in such a namespace, False where the kernel or a container allows none.
     """
-    if is_private():
+    if is_possible():
         return True
-    unshare = ["unshare", *(_AS_ROOT if os.geteuid() == 0 else _AS_OTHERS)]
-    if not _works([*unshare, "mount", "-t", "tmpfs", "tmpfs", os.path.realpath(".")]):
-        return False
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.environ[_LEFT] = _namespace()
-    os.execvp("unshare", [*unshare, sys.executable, *sys.orig_argv[1:]])
-
-
-def is_private() -> bool:
-    """Whether this process is in the namespace of its own that ``enter`` made."""
-    return os.environ.get(_LEFT, _namespace()) != _namespace()
+    for unshare in _UNSHARE:
+        if _works([*unshare, "mount", "-t", "tmpfs", "tmpfs", os.path.realpath(".")]):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.environ[_LEFT] = _namespace()
+            os.execvp("unshare", [*unshare, sys.executable, *sys.orig_argv[1:]])
+    return False
 
 
 def is_possible() -> bool:
-    """Whether a Disk can be made here."""
-    return is_private()
+    """Whether a Disk can be made: this process is in the namespace that ``enter`` made."""
+    return os.environ.get(_LEFT, _namespace()) != _namespace()
 
 
 class Disk:
@@ -52,8 +47,8 @@ class Disk:
     """
 
     def __init__(self, folder: Path, size: int) -> None:
-        if not is_private():
-            raise RuntimeError("disk: not in a mount namespace of its own, a mount would stay; call enter() first")
+        if not is_possible():
+            raise RuntimeError("disk: no mount namespace of its own, so that a mount would stay; call enter() first")
         self.folder, self.size = folder, size
         folder.mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
+import shutil
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.chaos import disk
 from tests.chaos.proxy import Proxy
 from tests.rabbit import wait_until
 
@@ -215,3 +224,75 @@ def test_a_closed_proxy_leaves_no_thread_and_its_ports_to_the_next(echo: Echo) -
     with contextlib.closing(Proxy([echo.address], first.ports)) as second:
         assert second.ports == first.ports
         assert passes(second)
+
+
+FILLS_A_DISK = """
+import errno, os, sys, time
+from pathlib import Path
+import disk
+
+if not disk.enter():
+    sys.exit(77)
+one = disk.Disk(Path("small"), 4 << 20)
+with open("small/data", "wb", buffering=0) as file:
+    file.write(bytes(4096))
+    one.fill()
+    try:
+        file.write(bytes(4096))
+    except OSError as error:
+        print(errno.errorcode[error.errno], one.left, flush=True)
+    one.free()
+    print(file.write(bytes(4096)), os.getuid(), os.getpid(), flush=True)
+if "stay" in sys.argv:
+    time.sleep(60)
+one.close()
+print(os.listdir("small"), flush=True)
+"""
+
+
+@pytest.fixture(params=["oneself", "nobody"])
+def program(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A program that fills a disk, as this user and as one without rights; it stays after that."""
+    # Not below pytest's folders, into which only their owner may go.
+    folder = Path(tempfile.mkdtemp(prefix="fastcommerce-disk-"))
+    rights: dict[str, Any] = {}
+    python = sys.executable
+    if request.param == "nobody":
+        found = shutil.which("python3", path="/usr/bin")
+        if os.geteuid() != 0 or found is None:
+            pytest.skip("only root may run it as nobody, and that needs a Python outside of root's home")
+        python, user = found, pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        rights = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    shutil.copy(disk.__file__, folder)
+    (folder / "fills.py").write_text(FILLS_A_DISK)
+    (folder / "fills.py").chmod(0o644)
+    command = [python, "-B", "fills.py", "stay"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, **rights) as process:
+        yield process
+        process.kill()
+    shutil.rmtree(folder)
+
+
+def test_a_full_disk_refuses_bytes_takes_them_once_freed_and_is_gone_with_a_killed_run(
+    program: subprocess.Popen[str],
+) -> None:
+    assert program.stdout is not None
+    first = program.stdout.readline().split()
+    if not first and program.wait(10) == 77:
+        pytest.skip("no mount namespaces here")
+    assert first == ["ENOSPC", "0"]
+    count, _, pid = map(int, program.stdout.readline().split())
+    assert (count, pid) == (4096, program.pid)
+    folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+    assert list((folder / "small").iterdir()) == [], "its mount is not ours"
+    assert f"{folder}/small" in Path(f"/proc/{pid}/mounts").read_text()
+    program.kill()
+    program.wait(10)
+    assert f"{folder}/small" not in Path("/proc/mounts").read_text()
+
+
+def test_a_disk_that_would_outlive_its_run_is_not_made(tmp_path: Path) -> None:
+    assert not disk.is_possible()
+    with pytest.raises(RuntimeError, match="call enter"):
+        disk.Disk(tmp_path / "small", 1 << 20)
