@@ -91,6 +91,21 @@ class Postgres:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", name)
         return f"postgresql://shop@127.0.0.1:{self.port}/{name}"
 
+    def own(self, folder: Path) -> None:
+        """Give a folder to whom the server runs as."""
+        if self._rights:
+            os.chown(folder, self._rights["user"], self._rights["group"])
+
+    def make_tablespace(self, name: str, folder: Path) -> None:
+        """Let tables lie in a new folder, below one that is the server's own."""
+        folder.mkdir(mode=0o700)
+        self.own(folder)
+        self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'", "postgres")
+
+    def execute(self, statement: str, database: str) -> None:
+        """Execute one statement."""
+        self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", "-d", database, "-c", statement)
+
     def close(self) -> None:
         """End it and forget it."""
         self.stop()

@@ -35,6 +35,22 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = 
         time.sleep(0.02)
 
 
+def ask(management: str, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
+    """Ask a management API; the answer's JSON, or None."""
+    request = urllib.request.Request(
+        f"{management.rstrip('/')}/api{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={
+            "Authorization": "Basic " + base64.b64encode(b"guest:guest").decode(),
+            "Content-Type": "application/json",
+        },
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        raw = response.read()
+    return json.loads(raw) if raw else None
+
+
 class Rabbit:
     """A private node, run by the product's own code."""
 
@@ -97,18 +113,7 @@ class Rabbit:
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
         """Ask the management API."""
-        request = urllib.request.Request(
-            f"{self.management.rstrip('/')}/api{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={
-                "Authorization": "Basic " + base64.b64encode(b"guest:guest").decode(),
-                "Content-Type": "application/json",
-            },
-        )
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            raw = response.read()
-        return json.loads(raw) if raw else None
+        return ask(self.management, method, path, body, timeout)
 
     def make_vhost(self, name: str) -> Vhost:
         """An empty vhost."""

@@ -1,1 +1,1 @@
-"""A run under faults: orders at a steady rate, faults at random, and a checker that trusts nobody."""
+"""A run under faults: orders go in while processes, connections, the broker and disk fail; then they are counted."""

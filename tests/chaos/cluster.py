@@ -1,0 +1,189 @@
+"""A cluster of three RabbitMQ nodes on this machine, any of which can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+from runner.address import Address
+from runner.amqp.management import PORT_DISTANCE
+from runner.broker.epmd import start_epmd, stop_epmd
+from runner.broker.folder import Folder
+from runner.broker.port import Ports, is_free
+from runner.broker.probe import Kind, probe
+from tests.chaos.member import HOST
+from tests.ports import free_port
+from tests.rabbit import ask, wait_until
+
+SIZE = 3
+#: Seconds for a node to start, on a machine that does much else.
+START_TIMEOUT = 120.0
+_ROOT = Path(__file__).parent.parent.parent
+#: The nodes find each other by this list, and a node that sees no majority pauses, so that two parts of a cluster never
+#: both take messages (RabbitMQ: "Cluster Formation and Peer Discovery", "Clustering and Network Partitions").
+_ADVANCED = "[{{rabbit, [{{cluster_nodes, {{[{names}], disc}}}}, {{cluster_partition_handling, pause_minority}}]}}].\n"
+
+
+class Cluster:
+    """Three nodes with all that is theirs below ``folder``, on loopback; construction waits until they are a cluster.
+
+    Nodes are numbered from 0. The HTTP API of each is where its AMQP address makes one expect it, 10000 ports further.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folders = [Folder(folder / f"node{number}") for number in range(SIZE)]
+        self._ports = [_free_ports() for _ in range(SIZE)]
+        self.urls = [f"amqp://guest:guest@{HOST}:{one.amqp}/" for one in self._ports]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._epmd_port = free_port()
+        self._write_files()
+        self._epmd = start_epmd(self._folders[0], self._epmd_port)
+        try:
+            # The first one alone, because nodes that start for the first time at the same time may form two clusters.
+            self.start(0)
+            self._wait_answers(0)
+            for number in range(1, SIZE):
+                self.start(number)
+            self.wait_whole(START_TIMEOUT)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _write_files(self) -> None:
+        cookie = secrets.token_hex(20)
+        advanced = _ADVANCED.format(names=", ".join(f"'{one.node_name}'" for one in self._folders))
+        for one in self._folders:
+            one.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # An old one would keep the node out of a cluster that is new to it.
+            path = one.home / ".erlang.cookie"
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(cookie)
+            path.chmod(0o400)
+            (one.path / "advanced.config").write_text(advanced)
+
+    @property
+    def management(self) -> str:
+        """Where the HTTP API of the first node that runs answers."""
+        return self._management(next(iter(self.running()), 0))
+
+    def _management(self, number: int) -> str:
+        return f"http://{HOST}:{self._ports[number].management}"
+
+    def start(self, number: int) -> None:
+        """Start a node, and do not wait for it; nothing where it runs."""
+        if self.is_running(number):
+            return
+        ports = self._ports[number]
+        command = [
+            *(sys.executable, "-m", "tests.chaos.member", "--folder", str(self._folders[number].path)),
+            *("--epmd-port", str(self._epmd_port), "--port", str(ports.amqp)),
+            *("--management-port", str(ports.management), "--distribution-port", str(ports.distribution)),
+        ]
+        with (self.folder / f"node{number}.log").open("ab") as log:
+            self._processes[number] = subprocess.Popen(
+                command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self, number: int) -> None:
+        """End a node as a power cut would, with all its processes."""
+        process = self._processes[number]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        self._reap(process)
+
+    def is_running(self, number: int) -> bool:
+        """Whether a node's process lives; it may be starting."""
+        return number in self._processes and self._processes[number].poll() is None
+
+    def running(self) -> list[int]:
+        """The nodes whose processes live."""
+        return [number for number in range(SIZE) if self.is_running(number)]
+
+    def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
+        """Ask the HTTP API of the first node that answers. Raises OSError where none does, HTTPError for a refusal."""
+        problem = OSError("cluster: no node runs")
+        for number in self.running():
+            try:
+                return ask(self._management(number), method, path, body, timeout)
+            except HTTPError:
+                raise
+            except OSError as error:
+                problem = error
+        raise problem
+
+    def leader_of(self, queue: str, vhost: str = "%2F") -> int:
+        """The node that a quorum queue's leader is on, or that a classic queue is on."""
+        return self.number_of(str(self.api("GET", f"/queues/{vhost}/{queue}").get("leader")))
+
+    def number_of(self, name: str) -> int:
+        """The number of the node of that name."""
+        return [one.node_name for one in self._folders].index(name)
+
+    def is_whole(self) -> bool:
+        """Whether all nodes run in one cluster and every quorum queue has all its members, one on each node, online."""
+        try:
+            nodes = {one["name"] for one in self.api("GET", "/nodes") if one["running"]}
+            queues = self.api("GET", "/queues")
+        except OSError:
+            return False
+        names = {one.node_name for one in self._folders}
+        members = [set(one.get("online", ())) for one in queues if one.get("type") == "quorum"]
+        return nodes == names and all(one == names for one in members) and all(map(self._answers, range(SIZE)))
+
+    def wait_whole(self, timeout: float) -> None:
+        """Wait until it is whole. Raises AssertionError where a node has ended, or after ``timeout`` seconds."""
+
+        def whole() -> bool:
+            ended = [number for number in self._processes if not self.is_running(number)]
+            assert not ended, f"nodes {ended} do not run, see {self.folder}"
+            return self.is_whole()
+
+        wait_until(whole, timeout, "all nodes in one cluster, and all members of all queues online")
+
+    def _wait_answers(self, number: int) -> None:
+        def answers() -> bool:
+            assert self.is_running(number), f"node {number} ended while it started, see {self.folder}"
+            return self._answers(number)
+
+        wait_until(answers, START_TIMEOUT, f"node {number} answers")
+
+    def _answers(self, number: int) -> bool:
+        try:
+            ask(self._management(number), "GET", "/overview", None, 5.0)
+        except OSError:
+            return False
+        return probe(Address.of(self.urls[number])).kind is Kind.BROKER
+
+    def stop(self) -> None:
+        """Stop all nodes, in good order where they do within some seconds; once more does nothing."""
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            self._reap(process)
+        stop_epmd(self._epmd)
+
+    @staticmethod
+    def _reap(process: subprocess.Popen[bytes]) -> None:
+        process.wait(20)
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _free_ports() -> Ports:
+    amqp = next(port for port in iter(free_port, 0) if is_free(port + PORT_DISTANCE))
+    return Ports(amqp, amqp + PORT_DISTANCE, free_port())

@@ -1,0 +1,160 @@
+"""Does to a running rig what the plan says, and tells how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.plan import Planned
+from tests.chaos.rig import Rig
+from tests.chaos.shop import QUEUES
+
+#: Seconds for which a fault that cannot be injected for now, as where another has ended the runner, is tried.
+PATIENCE = 15.0
+#: How many messages are delivered twice at once.
+DUPLICATES = 20
+#: A part of the memory that is over the limit whatever the broker uses, and RabbitMQ 3.10's own limit.
+ALARM, NO_ALARM = "0", "0.4"
+
+
+class Missed(Exception):
+    """A fault could not be injected, and did nothing."""
+
+
+class Injector:
+    """Injects faults, each on a thread of its own."""
+
+    def __init__(self, rig: Rig, poison: Path) -> None:
+        self._rig, self._poison = rig, poison
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._kinds: dict[str, Callable[[Planned], None]] = {
+            "worker killed": lambda one: self._lab("kill", self._slot(one)),
+            "worker hung": lambda one: self._lab("hang", self._slot(one), f"{one.seconds}s"),
+            "handlers slow": lambda one: self._lab("slow", self._reader(one), "200ms", "--for", f"{one.seconds}s"),
+            "duplicates": lambda one: self._lab(
+                "duplicate", self._queue(one), "--count", str(DUPLICATES), "--for", "5s"
+            ),
+            "bad message": lambda one: self._park(one, {}),
+            "message that kills": lambda one: self._park(one, {"x-fault": "kill"}),
+            "supervisor killed": self._kill_supervisor,
+            "broker killed": self._kill_broker,
+            "connections cut": lambda one: rig.proxy.cut(one.seconds),
+            "network silent": lambda one: rig.proxy.blackhole(one.seconds),
+            "network slow": lambda one: rig.proxy.slow(0.05, one.seconds),
+            "memory alarm": self._alarm,
+            "store locked": lambda one: rig.store.lock(one.seconds),
+            "store full": self._fill_store,
+            "node killed": self._kill_node,
+        }
+
+    def inject(self, planned: Planned) -> None:
+        """Do it, and wait until it is over. Raises Missed."""
+        self._kinds[planned.kind](planned)
+
+    def stop(self) -> None:
+        """Try nothing again, and end what lasts."""
+        self._is_over.set()
+        self._rig.proxy.heal()
+        self._rig.store.free()
+
+    def _slot(self, planned: Planned) -> str:
+        slots = sorted(one["slot"] for one in self._again(self._rig.slots, "no runner tells its processes"))
+        return str(slots[int(planned.draw * len(slots))])
+
+    def _reader(self, planned: Planned) -> str:
+        readers = ("payment", "notification", "points", "audit")
+        return readers[int(planned.draw * len(readers))]
+
+    def _queue(self, planned: Planned) -> str:
+        return QUEUES[int(planned.draw * len(QUEUES))]
+
+    def _again(self, action: Callable[[], Any], problem: str) -> Any:
+        """Try until it gives something. Raises Missed."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := action()):
+            if time.monotonic() > deadline or self._is_over.wait(0.5):
+                raise Missed(problem)
+        return found
+
+    def _lab(self, *words: str) -> None:
+        """By the product's own fault lab."""
+        said = ""
+
+        def tell() -> bool:
+            nonlocal said
+            code, said = self._rig.tell("fault", *words, "--json")
+            return code == 0
+
+        try:
+            self._again(tell, "")
+        except Missed:
+            raise Missed(said.strip().splitlines()[-1] if said.strip() else f"fault {words[0]} did nothing") from None
+
+    def _park(self, planned: Planned, headers: dict[str, str]) -> None:
+        """Put a message into a queue that nobody can handle, known by its id."""
+        queue, name = self._queue(planned), f"bad-{uuid.uuid4()}"
+        properties = {"message_id": name, "delivery_mode": 2, "type": "order.created", "headers": headers}
+        message = {
+            "routing_key": queue, "payload": '["no", "order"]', "payload_encoding": "string", "properties": properties,
+        }  # fmt: skip
+        # Noted before it goes, because it may be there also where no answer comes.
+        self._note({"id": name, "queue": queue, "sure": False})
+
+        def publish() -> bool:
+            with contextlib.suppress(OSError):
+                return bool(self._rig.api("POST", "/exchanges/%2F/amq.default/publish", message)["routed"])
+            return False
+
+        self._again(publish, "the broker does not take it")
+        self._note({"id": name, "queue": queue, "sure": True})
+
+    def _note(self, line: dict[str, Any]) -> None:
+        with self._lock, self._poison.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _kill_supervisor(self, _: Planned) -> None:
+        runner = self._rig.runner
+        assert runner is not None
+        os.kill(runner.pid, signal.SIGKILL)
+        runner.wait(10)
+        self._rig.spawn()
+
+    def _kill_broker(self, planned: Planned) -> None:
+        rabbit = self._rig.rabbit
+        assert rabbit is not None
+        rabbit.kill()
+        time.sleep(planned.seconds)
+        rabbit.start()
+
+    def _kill_node(self, planned: Planned) -> None:
+        cluster = self._rig.cluster
+        assert cluster is not None
+        number = round(planned.draw * 3)
+        cluster.kill(number)
+        time.sleep(planned.seconds)
+        cluster.start(number)
+
+    def _alarm(self, planned: Planned) -> None:
+        rabbit = self._rig.rabbit
+        assert rabbit is not None
+        rabbit.rabbitmqctl("set_vm_memory_high_watermark", ALARM)
+        try:
+            time.sleep(planned.seconds)
+        finally:
+            rabbit.rabbitmqctl("set_vm_memory_high_watermark", NO_ALARM)
+
+    def _fill_store(self, planned: Planned) -> None:
+        self._rig.store.fill()
+        try:
+            time.sleep(planned.seconds)
+        finally:
+            self._rig.store.free()

@@ -1,0 +1,78 @@
+"""Which faults a run meets, and when: drawn from its seed alone, so that the seed is enough to draw them again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault."""
+
+    name: str
+    #: How often it is drawn, beside the others.
+    weight: int
+    #: Seconds for which it lasts, from and to; 0 for what happens in an instant.
+    lasts: tuple[float, float] = (0.0, 0.0)
+    #: Of faults of one group the next begins only when the one before is over, and so many seconds have passed.
+    group: str = ""
+    rest: float = 0.0
+
+
+KINDS = (
+    Kind("worker killed", 8),
+    Kind("worker hung", 2, (1.0, 4.0)),
+    Kind("handlers slow", 2, (2.0, 4.0), "slow", 1.0),
+    Kind("duplicates", 4),
+    Kind("bad message", 3),
+    Kind("message that kills", 2),
+    Kind("supervisor killed", 2, (0.0, 0.0), "supervisor", 20.0),
+    Kind("broker killed", 2, (0.5, 4.0), "broker", 25.0),
+    Kind("connections cut", 3, (0.2, 4.0), "broker", 5.0),
+    Kind("network silent", 1, (1.0, 4.0), "broker", 5.0),
+    Kind("network slow", 2, (2.0, 5.0), "broker", 5.0),
+    Kind("memory alarm", 2, (2.0, 5.0), "broker", 8.0),
+    Kind("store locked", 3, (1.0, 5.0), "store", 4.0),
+    Kind("store full", 2, (1.0, 4.0), "store", 6.0),
+)
+#: Of a cluster one node after the other is killed, and nothing else.
+NODE = Kind("node killed", 1, (3.0, 3.0))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A fault of a run."""
+
+    #: Seconds since the run began.
+    at: float
+    kind: str
+    #: For how many seconds it lasts.
+    seconds: float
+    #: From 0 up to 1: which of the services, slots or queues it meets.
+    draw: float
+
+
+def draw_faults(seed: int, length: float, every: float, without: Collection[str] = ()) -> list[Planned]:
+    """One fault every ``every`` seconds of ``length`` seconds, of all kinds but those named in ``without``."""
+    chance = random.Random(seed)
+    kinds = [one for one in KINDS if one.name not in without]
+    free_at: dict[str, float] = {}
+    planned = []
+    for number in range(1, int(length / every)):
+        at = number * every
+        possible = [one for one in kinds if free_at.get(one.group, 0.0) <= at]
+        kind = chance.choices(possible, [one.weight for one in possible])[0]
+        seconds = chance.uniform(*kind.lasts)
+        if kind.group:
+            free_at[kind.group] = at + seconds + kind.rest
+        planned.append(Planned(at, kind.name, round(seconds, 2), chance.random()))
+    return planned
+
+
+def node_faults(length: float, every: float) -> list[Planned]:
+    """One node after the other is killed, every ``every`` seconds, and started again some seconds later."""
+    return [
+        Planned(number * every, NODE.name, NODE.lasts[0], (number % 3) / 3) for number in range(1, int(length / every))
+    ]

@@ -1,0 +1,159 @@
+"""A TCP proxy that can cut, silence, slow down and chop what goes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from tests.chaos.link import Link
+
+T = TypeVar("T")
+
+HOST = "127.0.0.1"
+#: Seconds for the proxy's thread to do one thing.
+_PATIENCE = 10.0
+
+
+class Proxy:
+    """Stands before some targets, each with a port of its own on 127.0.0.1; works on a thread of its own.
+
+    Each fault ends by itself after its ``seconds``, or at ``heal``; of one kind the last call counts, and different
+    kinds go together. All methods may be called from any thread, and what they do is done when they return. A client is
+    reset where its target does not answer.
+    """
+
+    def __init__(self, targets: Sequence[tuple[str, int]], ports: Sequence[int] | None = None) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.links: set[Link] = set()
+        #: Whether bytes vanish; seconds by which each chunk is late; bytes in a chunk, or 0 for as they come.
+        self.is_black, self.delay, self.size = False, 0.0, 0
+        # These keep the ports while nobody listens there: who connects to a port that is only bound is refused.
+        self._bound = [_bind(port) for port in ports or [0] * len(targets)]
+        #: Where it listens, in the order of the targets.
+        self.ports: list[int] = [one.getsockname()[1] for one in self._bound]
+        self._targets = dict(zip(self.ports, targets, strict=True))
+        self._listeners: list[socket.socket] = []
+        self._ends: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._thread = threading.Thread(target=self.loop.run_forever, name="proxy", daemon=True)
+        self._thread.start()
+        self._do(self._listen)
+
+    def cut(self, seconds: float) -> None:
+        """Reset all connections, and refuse new ones."""
+        self._do(self._begin, seconds, self._cut, self._listen)
+
+    def blackhole(self, seconds: float) -> None:
+        """Let all bytes vanish and say nothing of it; connections stay, and new ones are taken.
+
+        A connection that has lost bytes carries nothing any more, also later, as where a firewall has forgotten it: a
+        stream with a hole in it is what no network makes. Who did not see the other end close is reset at the end.
+        """
+        self._do(self._begin, seconds, self._blacken, self._brighten)
+
+    def slow(self, delay: float, seconds: float) -> None:
+        """Pass each chunk on ``delay`` seconds late, in both directions."""
+        self._do(self._begin, seconds, lambda: setattr(self, "delay", delay), self._quicken)
+
+    def slice(self, seconds: float, size: int = 5) -> None:
+        """Pass on ``size`` bytes at a time."""
+        self._do(self._begin, seconds, lambda: setattr(self, "size", size), self._join)
+
+    def heal(self) -> None:
+        """End all faults."""
+        self._do(self._heal)
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return self._do(lambda: len(self.links))
+
+    def close(self) -> None:
+        """Reset all connections and end; once more does nothing."""
+        if self.loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(_PATIENCE)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(_PATIENCE)
+        self.loop.close()
+        for one in self._bound:
+            one.close()
+
+    def _do(self, work: Callable[..., T], *arguments: Any) -> T:
+        async def do() -> T:
+            return work(*arguments)
+
+        return asyncio.run_coroutine_threadsafe(do(), self.loop).result(_PATIENCE)
+
+    def _begin(self, seconds: float, begin: Callable[[], None], end: Callable[[], None]) -> None:
+        if end in self._ends:
+            self._ends.pop(end).cancel()
+        begin()
+        self._ends[end] = self.loop.call_later(seconds, self._finish, end)
+
+    def _finish(self, end: Callable[[], None]) -> None:
+        self._ends.pop(end).cancel()
+        end()
+
+    def _heal(self) -> None:
+        for end in list(self._ends):
+            self._finish(end)
+
+    def _listen(self) -> None:
+        self._listeners = [_bind(port) for port in self.ports]
+        for one, target in zip(self._listeners, self._targets.values(), strict=True):
+            one.listen(1024)
+            self.loop.add_reader(one, self._accept, one, target)
+
+    def _accept(self, listener: socket.socket, target: tuple[str, int]) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                client, _ = listener.accept()
+                client.setblocking(False)
+                self.links.add(Link(self, client, target))
+
+    def _cut(self) -> None:
+        for one in self._listeners:
+            self.loop.remove_reader(one)
+            one.close()
+        self._listeners = []
+        for link in list(self.links):
+            link.reset()
+
+    def _blacken(self) -> None:
+        self.is_black = True
+
+    def _brighten(self) -> None:
+        self.is_black = False
+        for link in list(self.links):
+            link.tell()
+
+    def _quicken(self) -> None:
+        self.delay = 0.0
+
+    def _join(self) -> None:
+        self.size = 0
+
+    async def _close(self) -> None:
+        for timer in self._ends.values():
+            timer.cancel()
+        self._cut()
+        while self.links:
+            await asyncio.sleep(0.001)
+
+
+def _bind(port: int) -> socket.socket:
+    """A port of ours, also while another socket of ours has it (socket(7), SO_REUSEPORT)."""
+    one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.setblocking(False)
+        one.bind((HOST, port))
+    except BaseException:
+        one.close()
+        raise
+    return one

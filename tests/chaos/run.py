@@ -1,0 +1,144 @@
+"""One run: orders and faults side by side, then the judgement."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from tests.chaos.chart import Sample
+from tests.chaos.checker import Api
+from tests.chaos.client import Clients, read_answers
+from tests.chaos.injection import Injector, Missed
+from tests.chaos.plan import Planned
+from tests.chaos.report import Injected, Outcome
+from tests.chaos.rig import Rig
+from tests.rabbit import wait_until
+
+#: Seconds for everything to be as it should be, once orders and faults have ended.
+SETTLE = 180.0
+DONE = "SELECT order_id, max(sent_at) AS at FROM emails WHERE type <> 'order.created' GROUP BY order_id"
+
+
+class Run:
+    """A rig, its clients, and the faults that are planned for it."""
+
+    def __init__(self, rig: Rig, outcome: Outcome, faults: Sequence[Planned]) -> None:
+        self._rig, self._outcome, self._planned = rig, outcome, faults
+        self._poison = rig.folder / "poison.jsonl"
+        self._injector = Injector(rig, self._poison)
+        self._threads: list[threading.Thread] = []
+        self.samples: list[Sample] = []
+        self.began = 0.0
+
+    def go(self, say: Callable[[str], None]) -> None:
+        """Do all of it; ``say`` is told how far it is."""
+        rig, outcome = self._rig, self._outcome
+        rig.start()
+        clients = Clients(rig.folder, rig.shop.doors, outcome.rate, seed=outcome.seed)
+        try:
+            self.began = time.time()
+            self._drive(clients, say)
+            say("orders and faults have ended; waiting until all is done")
+            outcome.orders = clients.stop()
+        finally:
+            clients.kill()
+        self._injector.stop()
+        for thread in self._threads:
+            thread.join(60)
+        ended = time.monotonic()
+        self._judge(clients.logs)
+        outcome.settled = None if outcome.verdict["violations"] else time.monotonic() - ended
+        outcome.answers = read_answers(clients.logs)
+        outcome.done = {row.order_id: row.at / 1000 for row in rig.database.rows(DONE)}
+        self._sample(clients)
+        self._ask_ledger()
+        code, left = rig.stop()
+        if code:
+            outcome.problems.append(f"the runner ended with exit code {code}")
+        outcome.problems += [f"a process is left over: {one}" for one in left]
+
+    def _drive(self, clients: Clients, say: Callable[[str], None]) -> None:
+        waiting = list(self._planned)
+        began = time.monotonic()
+        next_second = began
+        while (now := time.monotonic()) < began + self._outcome.seconds:
+            while waiting and waiting[0].at <= now - began:
+                self._inject(waiting.pop(0))
+            if now >= next_second:
+                next_second += 1.0
+                self._sample(clients)
+                last, count = self.samples[-1], len(self._outcome.faults)
+                say(
+                    f"{last.at:4.0f} s  {last.accepted:,} orders taken, {last.done:,} done,"
+                    f" {last.waiting:,} messages wait, {count} faults"
+                )
+            soon = min(next_second, began + waiting[0].at if waiting else next_second)
+            time.sleep(max(0.0, min(soon - time.monotonic(), 1.0)))
+
+    def _inject(self, planned: Planned) -> None:
+        one = Injected(planned, time.time())
+        self._outcome.faults.append(one)
+
+        def work() -> None:
+            began = time.monotonic()
+            try:
+                self._injector.inject(planned)
+            except Missed as error:
+                one.missed = str(error)
+            except Exception as error:  # the run goes on, and says so at its end
+                one.missed = f"{type(error).__name__}: {error}"
+                self._outcome.problems.append(f"{planned.kind} could not be injected, {one.missed}")
+            one.took = time.monotonic() - began
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _sample(self, clients: Clients) -> None:
+        last = self.samples[-1] if self.samples else Sample(0.0, 0, 0, 0)
+        accepted = last.accepted + sum(1 for one in clients.new_answers() if one.status == 202)
+        done, waiting = last.done, last.waiting
+        try:
+            done = int(self._rig.database.rows(f"SELECT count(*) AS n FROM ({DONE}) AS done")[0].n)
+            waiting = sum(self._depths().values())
+        except (OSError, SQLAlchemyError):
+            pass  # the broker is down, or the database busy: as it was
+        self.samples.append(Sample(time.time() - self.began, accepted, done, waiting))
+
+    def _depths(self) -> dict[str, int]:
+        depths = Api(self._rig.management, "/").depths()
+        return {queue: depth for queue, depth in depths.items() if not queue.endswith(".dlq")}
+
+    def _judge(self, logs: Sequence[Path]) -> None:
+        """Have the checker look until nothing is wrong, or for as long as things may take to settle."""
+        command = [
+            sys.executable, "-m", "tests.chaos.checker", *map(str, logs), "--poison", str(self._poison),
+            "--store", self._rig.store.url,
+        ]  # fmt: skip
+        deadline = time.monotonic() + SETTLE
+        while True:
+            done = subprocess.run(
+                [*command, "--broker", self._rig.management], capture_output=True, text=True, timeout=120, check=False
+            )
+            found: dict[str, Any] = {"violations": [f"the checker failed: {done.stderr[-500:]}"]}
+            if done.stdout.startswith("{"):
+                found = json.loads(done.stdout)
+            self._outcome.verdict = found
+            if not found["violations"] or time.monotonic() > deadline:
+                return
+            time.sleep(0.5)
+
+    def _ask_ledger(self) -> None:
+        wait_until(self._rig.is_running, 60, "everything is RUNNING")
+        code, said = self._rig.tell("ledger", timeout=120)
+        self._outcome.ledger = said
+        if code:
+            self._outcome.problems.append(f"the ledger ended with {code}: {said.strip()[-500:]}")

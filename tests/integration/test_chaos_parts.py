@@ -1,0 +1,298 @@
+"""What the run under faults is made of, each part alone: the proxy, the disk, the chart and the cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos import disk
+from tests.chaos.proxy import Proxy
+from tests.rabbit import wait_until
+
+
+class Echo:
+    """A server that sends back what it gets."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._listener.getsockname()
+        self._clients: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._clients.append(client)
+                thread = threading.Thread(target=self._echo, args=(client,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _echo(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                client.sendall(data)
+
+    def close(self) -> None:
+        for one in (self._listener, *self._clients):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    one = Echo()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def proxy(echo: Echo) -> Iterator[Proxy]:
+    one = Proxy([echo.address])
+    yield one
+    one.close()
+
+
+def connect(proxy: Proxy, timeout: float = 5.0) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", proxy.ports[0]), timeout)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def take(client: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count and (more := client.recv(65536)):
+        data += more
+    return data
+
+
+def passes(proxy: Proxy) -> bool:
+    with contextlib.suppress(OSError), connect(proxy, 1.0) as client:
+        client.sendall(b"hello")
+        return take(client, 5) == b"hello"
+    return False
+
+
+def test_bytes_pass_in_order_and_the_end_passes_too(proxy: Proxy) -> None:
+    data = bytes(range(256)) * 20_000
+    with connect(proxy) as client:
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        assert take(client, len(data)) == data
+        sender.join(5)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+        wait_until(lambda: proxy.connections == 0, 5, "both sides are closed")
+
+
+def test_ten_thousand_messages_pass_in_a_second(proxy: Proxy) -> None:
+    message, count = b"x" * 800, 10_000
+    with connect(proxy) as client:
+
+        def send() -> None:
+            for _ in range(count):
+                client.sendall(message)
+
+        sender, started = threading.Thread(target=send), time.monotonic()
+        sender.start()
+        assert len(take(client, count * len(message))) == count * len(message)
+        seconds = time.monotonic() - started
+        sender.join(5)
+    print(f"{count / seconds:.0f} messages/s")
+    assert seconds < 2.0, "a machine that does much else takes longer, but not that much"
+
+
+def test_a_cut_resets_connections_and_refuses_new_ones_until_it_ends_by_itself(proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        client.sendall(b"a")
+        assert take(client, 1) == b"a"
+        proxy.cut(0.5)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        connect(proxy)
+    assert proxy.connections == 0
+    wait_until(lambda: passes(proxy), 5, "bytes pass again")
+
+
+def test_a_black_hole_is_silent_and_what_lost_bytes_carries_none_any_more(proxy: Proxy) -> None:
+    with connect(proxy) as old, connect(proxy) as idle:
+        old.sendall(b"a")
+        assert take(old, 1) == b"a"
+        wait_until(lambda: proxy.connections == 2, 5, "both are connected")
+        proxy.blackhole(60)
+        old.sendall(b"b")
+        with connect(proxy) as new:
+            new.sendall(b"c")
+            for one in (old, new):
+                one.settimeout(0.2)
+                with pytest.raises(TimeoutError):
+                    one.recv(1)
+        assert proxy.connections == 3, "the target's side of a closed one does not know of it"
+        proxy.heal()
+        wait_until(lambda: proxy.connections == 2, 5, "and then it does")
+        old.sendall(b"d")
+        with pytest.raises(TimeoutError):
+            old.recv(1)
+        idle.sendall(b"e")
+        assert take(idle, 1) == b"e"
+
+
+def test_slow_delays_each_direction_and_keeps_the_order_when_it_ends(proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        proxy.slow(0.15, 60)
+        started = time.monotonic()
+        client.sendall(b"a")
+        assert take(client, 1) == b"a"
+        assert time.monotonic() - started >= 0.3
+        client.sendall(b"b")
+        proxy.heal()
+        client.sendall(b"c")
+        assert take(client, 2) == b"bc"
+
+
+def test_slices_are_small_and_lose_nothing(proxy: Proxy) -> None:
+    data = bytes(range(256)) * 8
+    with connect(proxy) as client:
+        proxy.slice(60, 3)
+        client.sendall(data)
+        got, sizes = b"", set()
+        while len(got) < len(data):
+            piece = client.recv(65536)
+            sizes.add(len(piece))
+            got += piece
+        assert got == data
+        assert min(sizes) <= 3
+
+
+def test_a_client_is_reset_where_its_target_does_not_answer_and_each_target_has_its_port(echo: Echo) -> None:
+    with contextlib.closing(Proxy([echo.address, ("127.0.0.1", 1)])) as proxy:
+        assert passes(proxy)
+        with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", proxy.ports[1]), 5) as client:
+            client.recv(1)
+
+
+def test_connections_that_come_while_others_are_cut_leave_nothing_behind(echo: Echo) -> None:
+    with contextlib.closing(Proxy([echo.address])) as proxy:
+        stop = threading.Event()
+
+        def connect_on() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(OSError), connect(proxy) as client:
+                    client.sendall(b"x")
+
+        threads = [threading.Thread(target=connect_on) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for _ in range(100):
+            proxy.cut(0.01)
+            proxy.heal()
+        stop.set()
+        for one in threads:
+            one.join(10)
+        wait_until(lambda: proxy.connections == 0, 5, "all are closed")
+        assert passes(proxy)
+
+
+def test_a_closed_proxy_leaves_no_thread_and_its_ports_to_the_next(echo: Echo) -> None:
+    first = Proxy([echo.address])
+    with connect(first) as client:
+        client.sendall(b"a")
+        assert take(client, 1) == b"a"
+        first.close()
+        first.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert "proxy" not in {thread.name for thread in threading.enumerate()}
+    with contextlib.closing(Proxy([echo.address], first.ports)) as second:
+        assert second.ports == first.ports
+        assert passes(second)
+
+
+FILLS_A_DISK = """
+import errno, os, sys, time
+from pathlib import Path
+import disk
+
+if not disk.enter():
+    sys.exit(77)
+one = disk.Disk(Path("small"), 4 << 20)
+with open("small/data", "wb", buffering=0) as file:
+    file.write(bytes(4096))
+    one.fill()
+    try:
+        file.write(bytes(4096))
+    except OSError as error:
+        print(errno.errorcode[error.errno], one.left, flush=True)
+    one.free()
+    print(file.write(bytes(4096)), os.getuid(), os.getpid(), flush=True)
+if "stay" in sys.argv:
+    time.sleep(60)
+one.close()
+print(os.listdir("small"), flush=True)
+"""
+
+
+@pytest.fixture(params=["oneself", "nobody"])
+def program(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A program that fills a disk, as this user and as one without rights; it stays after that."""
+    # Not below pytest's folders, into which only their owner may go.
+    folder = Path(tempfile.mkdtemp(prefix="fastcommerce-disk-"))
+    rights: dict[str, Any] = {}
+    python = sys.executable
+    if request.param == "nobody":
+        found = shutil.which("python3", path="/usr/bin")
+        if os.geteuid() != 0 or found is None:
+            pytest.skip("only root may run it as nobody, and that needs a Python outside of root's home")
+        python, user = found, pwd.getpwnam("nobody")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        rights = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    shutil.copy(disk.__file__, folder)
+    (folder / "fills.py").write_text(FILLS_A_DISK)
+    (folder / "fills.py").chmod(0o644)
+    command = [python, "-B", "fills.py", "stay"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, **rights) as process:
+        yield process
+        process.kill()
+    shutil.rmtree(folder)
+
+
+def test_a_full_disk_refuses_bytes_takes_them_once_freed_and_is_gone_with_a_killed_run(
+    program: subprocess.Popen[str],
+) -> None:
+    assert program.stdout is not None
+    first = program.stdout.readline().split()
+    if not first and program.wait(10) == 77:
+        pytest.skip("no mount namespaces here")
+    assert first == ["ENOSPC", "0"]
+    count, _, pid = map(int, program.stdout.readline().split())
+    assert (count, pid) == (4096, program.pid)
+    folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+    assert list((folder / "small").iterdir()) == [], "its mount is not ours"
+    assert f"{folder}/small" in Path(f"/proc/{pid}/mounts").read_text()
+    program.kill()
+    program.wait(10)
+    assert f"{folder}/small" not in Path("/proc/mounts").read_text()
+
+
+def test_a_disk_that_would_outlive_its_run_is_not_made(tmp_path: Path) -> None:
+    assert not disk.is_possible()
+    with pytest.raises(RuntimeError, match="call enter"):
+        disk.Disk(tmp_path / "small", 1 << 20)
