@@ -42,6 +42,9 @@ class IoThread:
         self.loop: Any = IOLoop()
         self._on_crash = on_crash
         self._is_stopped = False
+        self._links: list[Link] = []
+        #: Why no connection may be open for now, or None.
+        self.cut: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -52,6 +55,17 @@ class IoThread:
         """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
         if not self._is_stopped:
             self.loop.add_callback_threadsafe(callback)
+
+    def add(self, link: Link) -> None:
+        """Note a link whose connections live on the thread."""
+        self._links.append(link)
+
+    def cut_off(self, reason: str | None) -> None:
+        """Lose all connections without a goodbye, and open none until called with None. On the thread."""
+        self.cut = reason
+        if reason is not None:
+            for link in self._links:
+                link.drop(reason)
 
     @property
     def is_stopped(self) -> bool:
@@ -142,6 +156,7 @@ class Link:
         self._on_closed: Callable[[], None] | None = None
         #: Why there is no channel now, or None while there is one.
         self.problem: str | None = "not connected yet"
+        io.add(self)
 
     def start(self) -> None:
         """Begin to connect; may be called from any thread."""
@@ -156,6 +171,13 @@ class Link:
         elif not connection.is_closing:
             connection.close()
 
+    def drop(self, reason: str) -> None:
+        """Lose the connection as by a broken network: its socket is closed, and the broker is told nothing."""
+        connection = self._connection
+        if connection is not None and not (connection.is_closed or connection.is_closing):
+            # What pika does where heartbeats are missed; nothing public closes a connection without AMQP's goodbye.
+            connection._terminate_stream(exceptions.StreamLostError(reason))
+
     @property
     def connection(self) -> Any:
         """Pika's connection of the moment."""
@@ -165,6 +187,9 @@ class Link:
         if self._closing:
             return
         url = self._urls[self._attempt % len(self._urls)]
+        if self._io.cut is not None:
+            self._lost(f"{Address.of(url)}: {self._io.cut}", 0)
+            return
         self._connection = pika.SelectConnection(
             parameters_of(url, self._name),
             on_open_callback=self._connected,

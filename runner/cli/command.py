@@ -25,6 +25,7 @@ LAZY = {
     "dlq": "runner.cli.dlq.command:dlq",
     "down": "runner.cli.control:down",
     "events": "runner.cli.events:events",
+    "fault": "runner.cli.fault.command:fault",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
     "lint": "runner.cli.lint:lint",

@@ -64,6 +64,8 @@ def _supervise(
         listeners.append(history(files))
     journal = Journal(*writers)
     journal.say(found.words)
+    if found.warning:
+        journal.say(found.warning, "warning")
     preparation.say = journal.say
     supervisor = Supervisor(programs, preparation.prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()

@@ -10,6 +10,7 @@ from runner.config.argument import STREAM
 from runner.config.document import Document
 from runner.config.fault import Fault, one_of, unknown
 from runner.config.fault import Path as KeyPath
+from runner.config.loopback import check_faults
 from runner.config.reference import check_references, exchange_names
 from runner.config.settings import Config, event_type, is_service_name
 from runner.config.topology import Topology
@@ -69,6 +70,7 @@ def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> 
     config = validate_document(Config, config_document)
     check_references(topology, topology_document)
     _check_services(config, topology, topology_document, config_document)
+    check_faults(config, config_document)
     return Project(folder, topology, config, topology_document, config_document)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
 from runner.config.storage import InboxSwitch, Store, StoreMapping
 from runner.config.supervision import Runner, Supervision
@@ -92,6 +92,9 @@ class Config(Part):
     store: StoreMapping = Field(Store(), description="The database of services that keep something.")
     trace: StrictStr | None = Field(
         None, description="The queue that gets a note of each try of each message, such as the one that audit reads."
+    )
+    faults: StrictBool = Field(
+        False, description="Let the command fault break things on purpose; only where broker and database are local."
     )
     services: dict[str, Service] = Field({}, description="The services, by name.")
 

@@ -45,6 +45,8 @@ class Found:
 
     programs: Sequence[Program]
     words: str
+    #: What else people should be warned of at the start, empty for nothing.
+    warning: str = ""
 
 
 @dataclass(frozen=True)

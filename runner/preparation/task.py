@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from runner.preparation.programs import broker_program, programs_of
 from runner.preparation.remote import Begun, Found, Order, Taken
 from runner.supervisor.program import Program
 from runner.topology.model import Objects
+from runner.worker.fault import FaultFolder
+
+WARNING = "faults: true: whoever may write in var/ can break things here on purpose, by: python -m runner fault"
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class Preparer:
             self._broker = find_broker(settings.url, settings.start, self.project.var / "broker")
         except BrokerAway as error:
             self._broker = error  # it may come yet: the services wait for it
-        return Found(broker_program(self._broker), self._broker_words(self._broker))
+        has_faults = self.project.config.faults
+        # The supervisor has the folder by now, and is who started this process.
+        FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
+        words, warning = self._broker_words(self._broker), WARNING if has_faults else ""
+        return Found(broker_program(self._broker), words, warning)
 
     def prepare(self) -> None:
         """Declare the topology. Raises BrokerError or DeclarationRefused."""
@@ -75,7 +83,7 @@ class Preparer:
     def take_over(self) -> Taken:
         """Take over what the files say now. Where it raises a RunnerError, nothing has changed."""
         project, objects = checked_project(self._folder)
-        for part in ("broker", "runner"):
+        for part in ("broker", "runner", "faults"):
             if getattr(project.config, part) != getattr(self.project.config, part):
                 number = project.config_document.line((part,))
                 raise RunnerError(

@@ -49,6 +49,8 @@ class WorkerSpec:
     handler_timeout: float = 0.0
     start_timeout: float = 30.0
     stop_timeout: float = 6.0
+    #: Whether it looks for faults that somebody injects on purpose.
+    faults: bool = False
     #: ``text`` or ``json``.
     log_format: str = "text"
 
@@ -95,6 +97,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
+        faults=project.config.faults,
         log_format=log_format,
     )
 

@@ -22,6 +22,7 @@ from runner.record import Record
 from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
 from runner.worker.crash import Hands
+from runner.worker.fault import INTERVAL, Faults
 from runner.worker.intake import PRUNE_INTERVAL, Intake
 from runner.worker.pipeline import Pipeline
 from runner.worker.pulse import Check, Pulse
@@ -76,6 +77,7 @@ class Worker:
         )
         router = Router(spec.service, spec.publishes)
         self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
+        self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
         self._intake = Intake(spec.service, self._storage, spec.inbox)
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
@@ -124,6 +126,8 @@ class Worker:
         """Work until ``stop``; returns the exit code."""
         self._io.start()
         self._pulse.start()
+        if self._faults is not None:
+            self._io.call(partial(self._look_for_cut, self._faults))
         self._publisher.start()
         if self._spec.inbox is not None:
             # Before the first message, so that what is wrong with it is told of at once.
@@ -196,7 +200,15 @@ class Worker:
             except Exception:  # noqa: BLE001 - told of; the next time may be better
                 self._log.exception("the inbox could not forget what is old")
 
+    def _look_for_cut(self, faults: Faults) -> None:
+        reason = faults.cut()
+        if (reason is None) != (self._io.cut is None):
+            self._io.cut_off(reason)
+        self._call_later(INTERVAL, partial(self._look_for_cut, faults))
+
     def _handle(self, message: Message, store: MessageStore) -> Any:
+        if self._faults is not None:
+            self._faults.before(message)
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
     def _run_ready(self, status: str, needs_broker: bool) -> None:
