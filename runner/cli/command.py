@@ -27,6 +27,7 @@ LAZY = {
     "events": "runner.cli.events:events",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
+    "ledger": "runner.cli.ledger:ledger",
     "lint": "runner.cli.lint:lint",
     "logs": "runner.cli.control:logs",
     "order": "runner.cli.order:order",
