@@ -35,7 +35,7 @@ class Options(BaseModel):
 
 
 class Note(BaseModel):
-    """What a worker tells of one try of one message."""
+    """What a worker tells of one try of one message, or the desk of a message that a person discarded."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -47,7 +47,7 @@ class Note(BaseModel):
     instance: Text
     attempt: Count
     replays: Count
-    outcome: Literal["handled", "duplicate", "retried", "parked"]
+    outcome: Literal["handled", "duplicate", "retried", "parked", "discarded"]
     error: Text | None
     delay: Milliseconds | None
     sent_at: Milliseconds | None

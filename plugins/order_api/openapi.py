@@ -94,7 +94,7 @@ HISTORY = {
         "status": {
             "enum": ["accepted", "paid", "declined", "failed"],
             "description": "accepted: not decided yet; paid, declined: the latest decision; failed: not decided, and a "
-            "message of the order is parked in a dead-letter queue",
+            "message of the order is parked in a dead-letter queue, or was discarded there",
         },
         "history": {
             "type": "array",
@@ -104,7 +104,9 @@ HISTORY = {
                 "required": ["at", "kind", "what", "type"],
                 "properties": {
                     "at": {"type": "string", "format": "date-time"},
-                    "kind": {"enum": ["published", "handled", "duplicate", "retried", "parked", "replayed"]},
+                    "kind": {
+                        "enum": ["published", "handled", "duplicate", "retried", "parked", "replayed", "discarded"]
+                    },
                     "what": {"type": "string", "description": "In words"},
                     "type": {"type": "string", "description": "The type of the event"},
                     "event_id": {"type": "string"},

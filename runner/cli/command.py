@@ -28,6 +28,7 @@ LAZY = {
     "fault": "runner.cli.fault.command:fault",
     "graph": "runner.cli.render:graph",
     "import": "runner.cli.render:import_",
+    "ledger": "runner.cli.ledger:ledger",
     "lint": "runner.cli.lint:lint",
     "logs": "runner.cli.control:logs",
     "order": "runner.cli.order:order",

@@ -30,7 +30,8 @@ _HEAD = ("TIME", "TYPE", "ORDER", "BY", "WHAT IT SAYS")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
 
 
-def _since(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def time_ago(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """``1h`` as the time that was so long ago, in ms since the epoch. Raises click.BadParameter."""
     if value is None:
         return None
     # Imported only now, because pydantic comes with it.
@@ -53,7 +54,7 @@ def _type(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.command(short_help="Show the latest events.")
 @click.option("--order", metavar="ID", help="Only of this order; as much of its id as no other one begins with.")
 @click.option("--type", "kind", metavar="TYPE", callback=_type, help="Only of this type, such as payment.failed.")
-@click.option("--since", metavar="TIME", callback=_since, help="Only of the last 30s, 10m, 1h, 2d.")
+@click.option("--since", metavar="TIME", callback=time_ago, help="Only of the last 30s, 10m, 1h, 2d.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print them, with headers and whole bodies, as one JSON object.")
 @click.pass_obj

@@ -17,7 +17,7 @@ from runner.errors import RunnerError
 from runner.store.journey import Journey, as_json, journey
 from runner.store.story import duration
 
-_COLOURS = {"retried": "yellow", "parked": "red", "replayed": "magenta", "published": "cyan"}
+_COLOURS = {"retried": "yellow", "parked": "red", "replayed": "magenta", "published": "cyan", "discarded": "red"}
 _STATUS_COLOURS = {"paid": "green", "declined": "yellow", "failed": "red", "accepted": "cyan"}
 
 

@@ -57,7 +57,7 @@ class Journey:
 
     order_id: str
     #: ``accepted``: not decided yet. ``paid``, ``declined``: as the latest decision says. ``failed``: not decided, and
-    #: a message of the order lies in a dead-letter queue and was not replayed and tried since.
+    #: a message of the order lies in a dead-letter queue and was not replayed and tried since, or was discarded there.
     status: str
     entries: Sequence[Entry]
     parked: Sequence[Parked]
@@ -89,7 +89,7 @@ def journey_of(order: str, events: Sequence[EventRow], attempts: Sequence[Attemp
     if decision is not None:
         status = "paid" if decision.type == PAID else "declined"
     else:
-        status = "failed" if parked else "accepted"
+        status = "failed" if any(one.outcome in ("parked", "discarded") for one in last) else "accepted"
     return Journey(order, status, entries, parked, waiting, _totals(entries, attempts))
 
 

@@ -134,7 +134,7 @@ attempts = Table(
     #: 1 for the first try; and how often the message had been replayed from its dead-letter queue.
     Column("attempt", Integer, nullable=False),
     Column("replays", Integer, nullable=False),
-    #: ``handled``, ``duplicate``, ``retried`` or ``parked``.
+    #: ``handled``, ``duplicate``, ``retried`` or ``parked``; ``discarded`` by a person, from the queue in ``instance``.
     Column("outcome", Text, nullable=False),
     Column("error", Text),
     #: Milliseconds until the next try; of the last one nothing.

@@ -18,6 +18,7 @@ _OUTCOMES = {
     "duplicate": "{service} had handled {type} before, so nothing was done on {instance}, {how}",
     "retried": "{service} failed at {type} on {instance}, {how}: {error}; again in {delay}",
     "parked": "{service} gave up {type} on {instance}, {how}: {error}; parked in the dead-letter queue of {queue}",
+    "discarded": "{type} discarded by a person from {instance}",
 }
 
 
@@ -27,7 +28,7 @@ class Entry:
 
     #: Milliseconds since the epoch; of a try, when it ended.
     at: int
-    #: ``published``, ``handled``, ``duplicate``, ``retried``, ``parked`` or ``replayed``.
+    #: ``published``, ``handled``, ``duplicate``, ``retried``, ``parked``, ``replayed`` or ``discarded``.
     kind: str
     what: str
     #: The type of the event that was published, or that the message in question holds.
@@ -156,6 +157,8 @@ def _tried(one: AttemptRow) -> Entry:
         "waited": None if waited is None else waited / 1000,
         "took": took / 1000,
     }
+    if one.outcome == "discarded":
+        details = {"message_id": one.message_id, "queue": one.queue, "dead_letter": one.instance}
     if one.error is not None:
         details["error"] = one.error
     if one.outcome == "retried":

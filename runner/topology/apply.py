@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -136,9 +137,12 @@ def apply(
         tuple(_things(plan, Queue, Mark.CREATE)),
         _possible(bindings, plan.of(Mark.REPLACE)),
     )
+    first = live.owned
     if created.exchanges or created.queues or created.bindings:
         broker.declare(created)
-        broker.remember(live.owned.still_in(live) | Owned.of(created))
+        # Only now, so that what was published before a binding was there never counts as brought by it.
+        first = (live.owned.still_in(live) | Owned.of(created)).dated(live.owned, _now())
+        broker.remember(first)
     for change in plan.of(Mark.REPLACE):
         if _is_agreed(change, consent):
             say(f"replacing {change.kind} {change.name}: {change.why}")
@@ -168,8 +172,14 @@ def apply(
         owned.bindings - removed - gone.bindings,
     )
     if owned != live.owned:
-        broker.remember(owned)
+        times = {**first.since, **live.owned.since}
+        known = replace(first, bindings=first.bindings | live.owned.bindings, since=times)
+        broker.remember(owned.dated(known, _now()))
     return [*left_over(plan, consent, objects), *kept]
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _delete_one(change: Change, live: Live, broker: Broker) -> None:

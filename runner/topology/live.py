@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
@@ -37,6 +37,8 @@ class Owned:
     queues: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     bindings: frozenset[BindingKey] = frozenset()
+    #: Since when each binding has been ours and there, in milliseconds since the epoch; not known of all.
+    since: Mapping[BindingKey, int] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, objects: Objects) -> Owned:
@@ -65,6 +67,14 @@ class Owned:
             self.bindings & live.bindings.keys(),
         )
 
+    def dated(self, before: Owned, now: int) -> Owned:
+        """With the time of each binding: as it was remembered ``before``, and ``now`` of one that is new.
+
+        One that others took away and that was made again keeps its time: what it did not bring meanwhile was lost.
+        """
+        known = {key: before.since[key] for key in self.bindings & before.since.keys()}
+        return replace(self, since=known | dict.fromkeys(self.bindings - before.bindings, now))
+
     def to_json(self) -> dict[str, Any]:
         """As it is kept on the broker."""
         return {
@@ -72,17 +82,23 @@ class Owned:
             "queues": sorted(self.queues),
             "policies": sorted(self.policies),
             "bindings": [[*key[:4], [list(pair) for pair in key[4]]] for key in sorted(self.bindings)],
+            # In the order of the bindings.
+            "since": [self.since.get(key) for key in sorted(self.bindings)],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Owned:
         """Read what ``to_json`` wrote; what it does not know it passes over."""
         bindings: Iterable[Any] = data.get("bindings", ())
+        keys = [(a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings]
+        # An older version wrote no times.
+        times: Iterable[Any] = data.get("since", ())
         return cls(
             frozenset(data.get("exchanges", ())),
             frozenset(data.get("queues", ())),
             frozenset(data.get("policies", ())),
-            frozenset((a, b, c, d, tuple((name, value) for name, value in rest)) for a, b, c, d, rest in bindings),
+            frozenset(keys),
+            {key: int(time) for key, time in zip(keys, times, strict=False) if time is not None},
         )
 
 

@@ -42,6 +42,7 @@ class Opened:
 
     project: Project
     url: str
+    management: Management
     places: Places
     #: What each held when the command began; those that hold something, and only those.
     counts: dict[str, int]
@@ -125,7 +126,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                     " vain, and after so many the broker drops the message or moves it on"
                 )
         others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
-        yield Opened(project, url, places, held, origin, queue, others)
+        yield Opened(project, url, management, places, held, origin, queue, others)
 
 
 def _warn_of_orphans(management: Management, known: set[str]) -> None:

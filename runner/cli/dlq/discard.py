@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -10,12 +12,14 @@ from pathlib import Path
 
 import click
 
+from runner.amqp.batch import publish_all
 from runner.amqp.desk import Taker
-from runner.cli.dlq.desk import opened
+from runner.cli.dlq.desk import Opened, opened
 from runner.cli.dlq.file import NewFile, in_a_folder, named_by_time
 from runner.cli.dlq.selection import check_selection, nothing, selecting, selection_of
 from runner.cli.dlq.work import progress, warn
 from runner.desk.letter import Letter
+from runner.desk.note import discard_note
 from runner.desk.record import fingerprint, json_text, record_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
 from runner.topology.change import counted
@@ -41,7 +45,7 @@ def discard(
 ) -> None:
     """Write messages to a file of JSON lines, ask, and take them off the desk.
 
-    Only what is safe in the file is taken off.
+    Only what is safe in the file is taken off. Where tries are traced, it is noted first that a person discarded them.
     """
     check_selection(queue, match, ids, everything)
     if not yes and not sys.stdin.isatty():
@@ -64,6 +68,8 @@ def discard(
                 file.remove()
                 click.echo("nothing discarded")
                 sys.exit(EXIT_FAILURE)
+            if total:
+                _note(there, file.path)
         except (click.Abort, KeyboardInterrupt):
             file.remove()
             click.echo("nothing discarded", err=True)
@@ -89,6 +95,23 @@ def discard(
     if taken < total:
         warn(f"{counted(total - taken, 'message')} of the file had left the desk meanwhile, by somebody else's hands")
         sys.exit(EXIT_FAILURE)
+
+
+def _note(there: Opened, file: Path) -> None:
+    """Where tries are noted, have it noted of each message of the file that a person discarded it.
+
+    Before anything is taken away, so that nothing leaves without a record: a note of a message that others take
+    meanwhile does less harm than none of one that is gone. Raises BrokerError where not all is confirmed.
+    """
+    queue, now = there.project.config.trace, int(time.time() * 1000)
+    if queue is None:
+        return
+    with file.open(encoding="utf-8") as lines:
+        notes = (discard_note(json.loads(line), number, queue, now) for number, line in enumerate(lines))
+        try:
+            publish_all(there.url, notes)
+        except BrokerError as error:
+            raise type(error)(f"trace: not noted, so nothing is discarded, {error}") from None
 
 
 def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> None:

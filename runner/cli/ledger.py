@@ -1,0 +1,158 @@
+"""``ledger``: whether every message that was published is handled, parked, discarded, or still waiting."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from runner.amqp.management import Management, ManagementError
+from runner.cli.audited import OFF, opened
+from runner.cli.dlq.desk import opened as opened_desk
+from runner.cli.events import time_ago
+from runner.cli.observation import Observation, Site
+from runner.cli.statement import as_json_object, statement, unread_queues
+from runner.config.keeping import AUDIT
+from runner.config.project import Project
+from runner.desk.record import json_text
+from runner.errors import EXIT_FAILURE, RunnerError
+from runner.store.audited import Read
+from runner.store.conservation import Account, Known, Place, accounts
+from runner.store.known import (
+    Published,
+    audited_events,
+    fates,
+    first_notes,
+    inbox_events,
+    inboxes,
+    outbox_events,
+)
+from runner.topology.arrival import Arrivals
+from runner.topology.compile import compile_topology
+from runner.topology.live import BindingKey
+from runner.topology.model import Objects
+
+#: Seconds for which processes may run on without a trace after the first one has it, as they are replaced one by one.
+ROLLOUT = 60.0
+
+
+@click.command(short_help="Prove that no message is lost.")
+@click.option("--since", metavar="TIME", callback=time_ago, help="Only of the last 30s, 10m, 1h, 2d.")
+@click.option("--json", "as_json", is_flag=True, help="Print the accounts, with all ids, as one JSON object.")
+@click.pass_obj
+def ledger(folder: Path, since: int | None, as_json: bool) -> None:
+    """Prove for each queue that what was published to it is handled, parked, discarded, or still waiting.
+
+    What was published and handled is read from the database that the services write to, what is parked and what waits
+    from the broker. Nothing is consumed or changed. Where something is missing it looks again, for at most 16 s.
+
+    Exits with 1 where a message is lost, or was handled twice in spite of an inbox.
+    """
+    with opened(folder) as (read, keeping), opened_desk(folder, None) as desk:
+        project = desk.project
+        objects = compile_topology(project.topology, project.consumed)
+        is_traced = _is_traced(project)
+        known = _known(read)
+        places = _places(project, objects, read, known, is_traced)
+        found = accounts(places, known, Arrivals(objects, _times(desk.management)), since)
+        if not keeping.is_audited and not any(one.is_known for one in found):
+            raise RunnerError(OFF)
+        trace = project.config.trace if is_traced else None
+        site = Site(desk.url, desk.management, desk.places, objects.ladders, trace, project.consumed)
+        observation = Observation(site, read, known, found)
+        unsettled = observation.settle(_say_missing)
+        _note(observation, unsettled, project)
+    unread = unread_queues(project, objects)
+    if as_json:
+        click.echo(json_text(as_json_object(found, unread, is_settled=not unsettled), indent=2))
+    else:
+        for line in statement(found, unread, unsettled):
+            click.echo(line)
+    if any(one.lost or one.wrong for one in found):
+        sys.exit(EXIT_FAILURE)
+
+
+def _is_traced(project: Project) -> bool:
+    trace = project.config.trace
+    return any(trace in one.consumes and (one.plugin or name) == AUDIT for name, one in project.config.services.items())
+
+
+def _known(read: Read) -> Known:
+    events: dict[str, Published] = {one.id: one for one in audited_events(read)}
+    audited = frozenset(events)
+    for one in chain(outbox_events(read), inbox_events(read)):
+        events.setdefault(one.id, one)
+    return Known(events, audited, fates(read), inboxes(read), {})
+
+
+def _times(management: Management) -> dict[BindingKey, int]:
+    try:
+        return dict(management.owned().since)
+    except ManagementError:
+        return {}
+
+
+def _places(project: Project, objects: Objects, read: Read, known: Known, is_traced: bool) -> list[Place]:
+    begun = first_notes(read) if is_traced else {}
+    names = dict.fromkeys(queue for one in project.config.services.values() for queue in one.consumes)
+    result = []
+    for queue in names:
+        readers = {name: one for name, one in project.config.services.items() if queue in one.consumes}
+        is_audit = any((one.plugin or name) == AUDIT for name, one in readers.items())
+        times = [0] if is_audit else []
+        if begun and not is_audit:
+            first = min(begun.values())
+            own = max(begun.get(name, first) for name in readers)
+            times.append(own if own <= first + ROLLOUT * 1000 else first)
+        kept = [known.inboxes.get((name, queue)) for name in readers]
+        keeps = [one.inbox.keep for one in readers.values() if one.inbox is not None]
+        if len(keeps) == len(readers) and all(one is not None for one in kept):
+            # What is older may be forgotten.
+            forgotten = int((time.time() - min(keeps)) * 1000)
+            times.append(max(forgotten, *(one.since for one in kept if one is not None)))
+        ladder = objects.ladders.get(queue)
+        inboxed = tuple(name for name, one in readers.items() if one.inbox is not None)
+        result.append(
+            Place(
+                queue,
+                tuple(readers),
+                None if ladder is None else ladder.dead_letter,
+                is_audit,
+                min(times, default=None),
+                inboxed,
+            )
+        )
+    return result
+
+
+def _say_missing(count: int) -> None:
+    if sys.stderr.isatty():
+        click.secho(f"\r{count} missing so far, looking again …\x1b[K", err=True, nl=False, dim=True)
+
+
+def _note(observation: Observation, unsettled: Sequence[Account], project: Project) -> None:
+    """Say of each account what its figures do not."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    for one in observation.accounts:
+        waiting, missing = observation.waiting(one), len(one.missing)
+        trace = project.config.trace
+        if not one.is_known:
+            without = [name for name in one.place.services if name not in one.place.inboxes]
+            remedy = f"trace, or inbox: true for {', '.join(without)}, makes it known" if without and not trace else ""
+            none_yet = "no try and no inbox row was written down yet"
+            one.notes.insert(0, f"what was handled is not known: {remedy or none_yet}")
+        elif one in unsettled:
+            why = "messages come and go"
+            if observation.is_blind(one):
+                why = "RabbitMQ's HTTP API does not tell how many messages are in somebody's hands"
+            one.notes.append(f"{missing} are not found for now, while {why}: look again later")
+        elif waiting < missing - len(one.lost):
+            rest = missing - len(one.lost) - waiting
+            one.notes.append(f"{rest} of those that wait may be handled: notes wait in {trace} to be written down")
+        elif waiting > missing:
+            one.notes.append(f"{waiting - missing} more wait here, of which nothing is known yet, or which are copies")

@@ -1,0 +1,154 @@
+"""What the database knows of messages on their way: which were published, and what became of each in each queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from runner.store.audited import Read
+
+#: How many ids one question names at most; for more, all is read.
+MOST_NAMED = 500
+_TRY = "queue, message_id, outcome, replays, message_type, order_id, coalesce(sent_at, began_at), ended_at"
+_DIGITS = str.maketrans("0123456789", "abcdefghij")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One event that was published; the time is in milliseconds since the epoch."""
+
+    id: str
+    type: str
+    order_id: str | None
+    at: int
+    exchange: str
+    key: str
+    #: The queue and the id of the message that it was made of, where that message's inbox row tells of the event: it
+    #: goes out before that message is acknowledged, and not before it is committed.
+    maker: tuple[str, str] | None = None
+
+
+@dataclass(slots=True)
+class Fate:
+    """What is written down of one message in one queue."""
+
+    type: str = ""
+    order_id: str | None = None
+    #: When it was sent to the queue, as far as its tries tell.
+    at: int = 0
+    tries: int = 0
+    is_handled: bool = False
+    is_discarded: bool = False
+    #: When each try ended that handled it, by how often the message had been replayed before.
+    handled: dict[int, list[int]] = field(default_factory=dict)
+
+    @property
+    def is_twice(self) -> bool:
+        """Whether it was handled more than once without having been replayed between."""
+        return any(len(ends) > 1 for ends in self.handled.values())
+
+    def is_twice_since(self, time: int) -> bool:
+        """The same, of what ended at ``time`` or later."""
+        return any(sum(end >= time for end in ends) > 1 for ends in self.handled.values())
+
+
+#: By queue, then by message id.
+Fates = dict[str, dict[str, Fate]]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """What the inbox of one service holds of one queue."""
+
+    #: When the first of its messages was done that is still known.
+    since: int
+    ids: frozenset[str]
+
+
+def audited_events(read: Read) -> Iterator[Published]:
+    """All events that audit wrote down."""
+    for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
+        yield Published(*row)
+
+
+def outbox_events(read: Read) -> Iterator[Published]:
+    """The events of the outbox that the broker has confirmed and that are not forgotten yet."""
+    for raw, created in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
+        yield from _published(raw, created, None)
+
+
+def inbox_events(read: Read) -> Iterator[Published]:
+    """The events that services with an inbox made of their messages."""
+    for queue, id, raw, done in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
+        if len(raw) > len(b"[]"):
+            yield from _published(raw, done, (queue, id))
+
+
+def _published(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Published]:
+    for one in json.loads(bytes(raw)):
+        order_id, exchange, key = one.get("correlation_id"), one.get("exchange") or "", one.get("routing_key") or ""
+        yield Published(one["id"], one["type"], order_id, at, exchange, key, maker)
+
+
+def inboxes(read: Read, ids: Collection[str] | None = None) -> dict[tuple[str, str], Inbox]:
+    """What each service's inbox holds of each queue; of all messages, or only of those with these ids."""
+    statement = "SELECT service, queue, message_id, done_at FROM inbox"
+    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for where, given in [("", {})] if ids is None else _named("message_id", ids):
+        for service, queue, id, done in read(statement + where, given):
+            found.setdefault((service, queue), []).append((id, done))
+    return {key: Inbox(min(done for _, done in rows), frozenset(id for id, _ in rows)) for key, rows in found.items()}
+
+
+def fates(read: Read, ids: Collection[str] | None = None) -> Fates:
+    """What the notes tell: of all messages, or only of those with these ids and perhaps of others."""
+    found: Fates = {}
+    # There is no index for ids, so that each question costs as much as reading all.
+    for where, given in [("", {})] if ids is None or len(ids) > MOST_NAMED else _named("message_id", ids):
+        for row in read(f"SELECT {_TRY} FROM attempts{where}", given):  # noqa: S608
+            _add(found, row)
+    return found
+
+
+def first_notes(read: Read) -> dict[str, int]:
+    """When the first try of each service began that was written down."""
+    rows = read("SELECT service, min(began_at) FROM attempts WHERE outcome <> 'discarded' GROUP BY service", {})
+    return {str(service): int(began) for service, began in rows}
+
+
+def events_among(read: Read, ids: Collection[str]) -> set[str]:
+    """Which of these events audit has written down."""
+    return {str(row[0]) for where, given in _named("id", ids) for row in read(f"SELECT id FROM events{where}", given)}  # noqa: S608
+
+
+def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Conditions for all of these ids, a part of them each, with their parameters."""
+    every = sorted(ids)
+    for begin in range(0, len(every), MOST_NAMED):
+        # The names of parameters are letters alone.
+        some = enumerate(every[begin : begin + MOST_NAMED])
+        given = {f"id{number}".translate(_DIGITS): one for number, one in some}
+        yield f" WHERE {column} IN ({', '.join(f':{name}' for name in given)})", given
+
+
+def _add(found: Fates, row: Sequence[Any]) -> None:
+    queue, id, outcome, replays, type, order_id, at, ended = row
+    of_queue = found.get(queue)
+    if of_queue is None:
+        of_queue = found[queue] = {}
+    one = of_queue.get(id)
+    if one is None:
+        one = of_queue[id] = Fate(type, order_id, at)
+    elif at < one.at:
+        one.at = at
+    if outcome == "discarded":
+        one.is_discarded = True
+        return
+    one.tries += 1
+    if outcome == "handled":
+        one.is_handled = True
+        one.handled.setdefault(replays, []).append(ended)
+    elif outcome == "duplicate":
+        one.is_handled = True
