@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.failpoint import POINTS, REPLAYS
-from tests.chaos.round import Rounds, shown
+from tests.chaos.failpoint import EXIT_CODE, POINTS, REPLAYS
+from tests.chaos.round import PARKED, Rounds, shown
 from tests.proof import IS_FULL, times
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Vhost
 
 #: The short form is on SQLite alone.
 DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
@@ -39,7 +39,7 @@ def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds
         rounds.end_at(*(point for point in points if point is not None))
     verdict = rounds.settled()
     assert not verdict.violations, shown(verdict)
-    ends = re.findall(r"^\S+ runner +\| \S+: (\S+)\.\d exit 70: restarting", runner.output, re.MULTILINE)
+    ends = re.findall(rf"^\S+ runner +\| \S+: (\S+)\.\d exit {EXIT_CODE}: restarting", runner.output, re.MULTILINE)
     assert Counter(ends) == Counter(point.service for point in all_points), runner.output
     assert runner.stop() == 0
 
@@ -47,23 +47,16 @@ def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_orders_are_paid_once_where_their_replay_ends_at_any_step(rounds: Rounds, vhost: Vhost) -> None:
-    rounds.shop.options("payment", timeout_rate=1.0)
-    runner = rounds.start()
     points = REPLAYS * times(1, 5)
-    rounds.order(4 * len(points))
-    queue = "payment.order.created.dlq"
-    wait_until(lambda: len(vhost.messages(queue)) == 4 * len(points), 60, "all are parked")
-    rounds.shop.options("payment", timeout_rate=0.0)
-    assert rounds.shop.run("reload", url=vhost.url).process.wait(30) == 0
+    runner = rounds.start()
+    rounds.park_orders(4 * len(points))
     for point in points:
         rounds.points.arm(point)
         # So slowly that only some are on their way when it ends.
-        replay = rounds.shop.run("dlq", "replay", "--all", "--rate", "10", url=vhost.url, env=dict(rounds.environment))
-        assert replay.process.wait(30) == 70, replay.output
+        assert rounds.replay("--rate", "10") == EXIT_CODE
         assert rounds.points.has_fired(point)
-    assert vhost.messages(queue), "some are left for the last one"
-    last = rounds.shop.run("dlq", "replay", "--all", url=vhost.url)
-    assert last.process.wait(30) == 0, last.output
+    assert vhost.messages(PARKED), "some are left for the last one"
+    assert rounds.replay() == 0
     verdict = rounds.settled()
     assert not verdict.violations, shown(verdict)
     assert runner.stop() == 0

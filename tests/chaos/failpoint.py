@@ -9,6 +9,8 @@ from pathlib import Path
 from tests.running import ROOT
 
 FOLDER = Path(__file__).parent / "failing"
+#: Of a process that ended there.
+EXIT_CODE = 70
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from tests.running import ROOT, Runner
 
 #: Some of a round's orders meet with a gateway that does not answer.
 ORDERS = 6
+#: Seconds in which something moves where anything is under way: longer than the longest wait for a next try.
+STILL = 4.0
+PARKED = "payment.order.created.dlq"
 #: Seconds before some more are sent where the process has not come to its failpoint.
 MORE = 1.0
 GARBAGE = '["no", "order"]'
@@ -101,12 +104,34 @@ class Rounds:
         """What can be said now."""
         return judge(read_answers([self.log]), self.poison, self._database, self._api)
 
-    def settled(self, timeout: float = 30.0) -> Verdict:
-        """The verdict once it is good, or once nothing moves any more; at the latest after so many seconds."""
+    def settled(self, timeout: float = 40.0) -> Verdict:
+        """The verdict once it is good, or once nothing has moved for a while; at the latest after so many seconds."""
         deadline = time.monotonic() + timeout
+        last, since = "", time.monotonic()
         while (found := self.verdict()).violations and time.monotonic() < deadline:
+            if shown(found) != last:
+                last, since = shown(found), time.monotonic()
+            if time.monotonic() > since + STILL:
+                return found
             time.sleep(0.1)
         return found
+
+    def park_orders(self, count: int) -> None:
+        """Have orders taken whose payments all fail, and mend the payments when they are parked."""
+        self.shop.options("payment", timeout_rate=1.0)
+        assert self.tell("reload") == 0
+        self.order(count)
+        wait_until(lambda: len(self.vhost.messages(PARKED)) == count, 60, "all are parked")
+        self.shop.options("payment", timeout_rate=0.0)
+        assert self.tell("reload") == 0
+
+    def replay(self, *words: str) -> int:
+        """Replay what is parked; returns the exit code."""
+        return self.tell("dlq", "replay", "--all", *words)
+
+    def tell(self, *words: str) -> int:
+        """Run a command of the product; returns its exit code."""
+        return self.shop.run(*words, url=self.vhost.url, env=dict(self.environment)).process.wait(60)
 
     def close(self) -> None:
         """Close what is open."""

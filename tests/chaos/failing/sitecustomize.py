@@ -20,6 +20,7 @@ from typing import Any
 
 #: Seconds for which everything else goes on where a step is left out; and that what was sent has to get away.
 GOES_ON, LEAVES = 0.25, 0.05
+#: No code of the product's; ``tests.chaos.failpoint`` has the same.
 EXIT_CODE = 70
 
 

@@ -1,0 +1,82 @@
+"""The checks find bugs that are put into a copy of the product, so that they may be believed where they find none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.mutant import MUTANTS, Mutant
+from tests.chaos.round import Rounds, shown
+from tests.proof import IS_FULL, times
+from tests.rabbit import Rabbit, Vhost, wait_until
+
+SIMULATED = [one for one in MUTANTS if one.is_simulated]
+#: The short form puts those to the real thing that the simulation does not see.
+REAL = [one for one in MUTANTS if one.point is not None and (IS_FULL or not one.is_simulated)]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", SIMULATED, ids=str)
+def test_the_simulation_finds_that(mutant: Mutant, tmp_path: Path) -> None:
+    source = mutant.make(tmp_path / "tree")
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{times(500, 3000)}"],
+        cwd=source, env={**os.environ, "PYTHONPATH": str(source)}, capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    print(found.stdout[-3000:], found.stderr[-3000:])
+    assert found.returncode == 1
+    assert "seed" in found.stdout + found.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", REAL, ids=str)
+def test_a_process_that_ends_at_a_step_shows_that(mutant: Mutant, tmp_path: Path, vhost: Vhost) -> None:
+    point = mutant.point
+    assert point is not None
+    rounds = Rounds(tmp_path / "rounds", vhost, f"sqlite:///{tmp_path}/shop.db", mutant.make(tmp_path / "tree"))
+    try:
+        rounds.start()
+        if point.service == "dlq":
+            rounds.park_orders(4)
+            rounds.points.arm(point)
+            assert rounds.replay() != 0
+            rounds.replay()
+        else:
+            rounds.end_at(point)
+        verdict = rounds.settled()
+        print(shown(verdict))
+        assert verdict.violations
+    finally:
+        rounds.close()
+
+
+@pytest.mark.timeout(300)
+def test_a_broker_that_is_killed_shows_that_messages_are_not_persistent(tmp_path: Path) -> None:
+    mutant = Mutant("not persistent", "runner/amqp/properties.py", "PERSISTENT = 2\n", "PERSISTENT = 1\n")
+    for source, is_found in ((mutant.make(tmp_path / "tree"), True), (None, False)):
+        rabbit = Rabbit(tmp_path / f"broker-{is_found}")
+        vhost = rabbit.make_vhost("shop")
+        folder = tmp_path / f"rounds-{is_found}"
+        database = f"sqlite:///{tmp_path}/{is_found}.db"
+        rounds = Rounds(folder, vhost, database, source) if source is not None else Rounds(folder, vhost, database)
+        try:
+            runner = rounds.start()
+            assert rounds.tell("stop", "points") == 0
+            rounds.order()
+            wait_until(lambda vhost=vhost: vhost.queues()["points.events"].get("messages") == 12, 20, "they wait")  # type: ignore[misc]
+            rabbit.kill()
+            rabbit.start()
+            runner.wait_for("publisher: the broker is back", 40)
+            assert rounds.tell("start", "points") == 0
+            verdict = rounds.settled()
+            print(shown(verdict))
+            assert bool(verdict.violations) == is_found
+        finally:
+            rounds.close()
+            rounds.shop.close()
+            rabbit.stop()

@@ -1,0 +1,210 @@
+"""Bugs that are put into a copy of the product, each of which the checks must find, or they are not to be believed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.failpoint import Point
+from tests.running import ROOT
+
+#: What a copy needs to run, and to be simulated.
+TREE = ("runner", "plugins", "tests")
+PIPELINE, PUBLISHING, INTAKE = "runner/worker/pipeline.py", "runner/worker/publishing.py", "runner/worker/intake.py"
+PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug: a text that stands in a file once, and what is put there instead."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    #: The failpoint that shows it.
+    point: Point | None = None
+    #: Whether the simulation finds it.
+    is_simulated: bool = True
+    #: Other texts of the same file that go with it.
+    more: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def make(self, folder: Path) -> Path:
+        """A copy of the product with the bug in it. Raises AssertionError where the code is no longer what it was."""
+        for name in TREE:
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        path = folder / self.file
+        text = path.read_text()
+        for old, new in ((self.old, self.new), *self.more):
+            assert text.count(old) == 1, f"{self.file}: it holds {text.count(old)} times, not once: {old}"
+            text = text.replace(old, new)
+        path.write_text(text)
+        return folder
+
+
+MUTANTS = [
+    Mutant(
+        "the ack goes first",
+        PIPELINE,
+        "        self._queue.put(Work(delivery))",
+        "        delivery.ack()\n        self._queue.put(Work(delivery))",
+        Point("payment", "before", "commit"),
+        more=(("        work.delivery.ack()\n", ""),),
+    ),
+    Mutant(
+        "the broker takes a delivery for an ack",
+        CONSUMER,
+        "channel.basic_consume(queue, self._receiver(channel, queue), callback=self._count)",
+        "channel.basic_consume(queue, self._receiver(channel, queue), auto_ack=True, callback=self._count)",
+        Point("payment", "before", "publish"),
+        more=(("current.basic_ack(tag, multiple=multiple)", "pass"),),
+    ),
+    Mutant(
+        "the ack does not wait for the confirm",
+        PUBLISHING,
+        "            self._send(event, may_wait=may_wait).add_done_callback(partial(confirmed, event))",
+        "            self._send(event, may_wait=may_wait)\n            confirmed(event, _done())",
+        Point("payment", "before", "publish"),
+        more=(
+            (
+                "class Publishing:",
+                "def _done() -> Future[None]:\n"
+                "    one: Future[None] = Future()\n    one.set_result(None)\n    return one\n\n\n"
+                "class Publishing:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a copy for the next try is not waited for",
+        PIPELINE,
+        "        work.is_recovery = True\n        self._publishing.publish(work, [copy])",
+        "        self._publishing._send(copy)\n        self._ack(work)",
+        Point("payment", "before", "wait-queue publish"),
+    ),
+    Mutant(
+        "the ack does not wait for the commit",
+        PIPELINE,
+        "        future.add_done_callback(committed)",
+        "        self._intake.end(message)\n        self._publishing.publish(work, encoded)",
+        Point("points", "before", "commit"),
+    ),
+    Mutant(
+        "that a message was handled is committed apart from what it wrote",
+        INTAKE,
+        "            for write in store.work:\n                write(connection)\n"
+        "            return Outcome(events)\n\n        return self._storage.get().commit(work)",
+        "            return Outcome(events)\n\n"
+        "        future = self._storage.get().commit(work)\n"
+        "        for write in store.work:\n            self._storage.get().commit(write)\n"
+        "        return future",
+        Point("points", "after", "commit"),
+    ),
+    Mutant(
+        "there is no inbox",
+        INTAKE,
+        "        return self._keep is not None and message.has_own_id",
+        "        return False",
+        Point("points", "before", "ack"),
+    ),
+    Mutant(
+        "202 does not wait for the confirm",
+        "plugins/order_api/api.py",
+        "        context.publish(event).result(timeout=CONFIRM_SECONDS)",
+        "        context.publish(event)",
+        Point("order_direct", "before", "publish"),
+        is_simulated=False,
+    ),
+    Mutant(
+        "202 does not wait for the commit",
+        "plugins/order_api/outbox.py",
+        "            self._store.commit(work, COMMIT_SECONDS).result(WAIT_SECONDS)",
+        "            self._store.commit(work, COMMIT_SECONDS)",
+        Point("order_api", "before", "commit"),
+        is_simulated=False,
+    ),
+    Mutant(
+        "an event is marked as sent before it is",
+        RELAY,
+        "        futures, sent = [], []\n",
+        "        futures, sent = [], []\n"
+        "        numbers = [one.number for one in batch]\n"
+        "        self._store.commit(lambda connection: mark_sent(connection, numbers)).result()\n",
+        Point("order_api", "before", "publish"),
+        is_simulated=False,
+    ),
+    Mutant(
+        "the relay does not wait for confirms",
+        RELAY,
+        "                future.result()  # ends by itself within the time for a confirm\n",
+        "",
+        Point("order_api", "before", "publish"),
+        is_simulated=False,
+    ),
+    Mutant(
+        "a replay acknowledges before the confirm",
+        "runner/amqp/replay.py",
+        "        self._published += 1\n",
+        "        self._published += 1\n        self._channel.basic_ack(copy.tag)\n",
+        Point("dlq", "before", "replay"),
+        is_simulated=False,
+        more=(("                self._acks.done(copy.tag)\n", ""),),
+    ),
+    Mutant(
+        "acks reach beyond what is done",
+        "runner/amqp/acks.py",
+        "        if self._done:\n            acks.extend((tag, False) for tag in sorted(self._done))\n",
+        "        if self._done:\n            acks.append((max(self._done), True))\n",
+    ),
+    Mutant(
+        "what is unconfirmed when the connection ends counts as confirmed",
+        PUBLISHER,
+        "        for outgoing in failed:\n            self._finish(outgoing, error)\n",
+        "        for outgoing in failed:\n            self._finish(outgoing, None)\n",
+    ),
+    Mutant(
+        "what has no queue counts as confirmed",
+        PUBLISHER,
+        "        if self._returned and self._returned[key] > 0:",
+        "        if False:",
+    ),
+    Mutant(
+        "what the broker refused counts as confirmed",
+        PUBLISHER,
+        "        if refused:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "mandatory is off",
+        PUBLISHER,
+        "outgoing.encoded.properties, mandatory=True",
+        "outgoing.encoded.properties, mandatory=False",
+    ),
+    Mutant(
+        "attempts are not counted",
+        "runner/worker/recovery.py",
+        "        headers[ATTEMPT] = message.attempt + 1\n",
+        "        headers[ATTEMPT] = message.attempt\n",
+    ),
+    Mutant(
+        "a message that kills is never given up",
+        "runner/worker/crash.py",
+        "        if suspect is not None and suspect.deaths >= self._max_crashes:",
+        "        if False:",
+    ),
+    Mutant(
+        "whatever was in hand is to blame",
+        "runner/supervisor/accusation.py",
+        "(0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)",
+        "(1, 0, 0)",
+    ),
+    Mutant(
+        "a failed message is parked without its copy",
+        PIPELINE,
+        "        work.is_recovery = True\n        self._publishing.publish(work, [copy])",
+        "        self._ack(work) if delay is None else self._publishing.publish(work, [copy])",
+    ),
+]
