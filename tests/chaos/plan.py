@@ -19,6 +19,8 @@ class Kind:
     #: Of faults of one group the next begins only when the one before is over, and so many seconds have passed.
     group: str = ""
     rest: float = 0.0
+    #: Seconds before the same kind comes again.
+    apart: float = 0.0
 
 
 KINDS = (
@@ -28,14 +30,15 @@ KINDS = (
     Kind("duplicates", 4),
     Kind("bad message", 3),
     Kind("message that kills", 2),
-    Kind("supervisor killed", 2, (0.0, 0.0), "supervisor", 20.0),
-    Kind("broker killed", 2, (0.5, 4.0), "broker", 25.0),
-    Kind("connections cut", 3, (0.2, 4.0), "broker", 5.0),
-    Kind("network silent", 1, (1.0, 4.0), "broker", 5.0),
-    Kind("network slow", 2, (2.0, 5.0), "broker", 5.0),
-    Kind("memory alarm", 2, (2.0, 5.0), "broker", 8.0),
-    Kind("store locked", 3, (1.0, 5.0), "store", 4.0),
-    Kind("store full", 2, (1.0, 4.0), "store", 6.0),
+    Kind("supervisor killed", 2, (0.0, 0.0), "supervisor", 0.0, 20.0),
+    Kind("broker killed", 2, (0.5, 4.0), "broker", 6.0, 30.0),
+    Kind("connections cut", 3, (0.2, 4.0), "broker", 2.0),
+    Kind("network silent", 1, (1.0, 4.0), "broker", 2.0),
+    Kind("network slow", 2, (2.0, 5.0), "broker", 2.0),
+    # It takes rabbitmqctl some seconds to raise and to end it.
+    Kind("memory alarm", 2, (1.0, 3.0), "broker", 4.0),
+    Kind("store locked", 3, (1.0, 5.0), "store", 2.0),
+    Kind("store full", 2, (1.0, 4.0), "store", 2.0),
 )
 #: Of a cluster one node after the other is killed, and nothing else.
 NODE = Kind("node killed", 1, (3.0, 3.0))
@@ -55,16 +58,24 @@ class Planned:
 
 
 def draw_faults(seed: int, length: float, every: float, without: Collection[str] = ()) -> list[Planned]:
-    """One fault every ``every`` seconds of ``length`` seconds, of all kinds but those named in ``without``."""
+    """One fault every ``every`` seconds of ``length`` seconds, of all kinds but those named in ``without``.
+
+    Each kind comes once before it goes by weight, so that a short run meets all of them too.
+    """
     chance = random.Random(seed)
     kinds = [one for one in KINDS if one.name not in without]
+    new = set(kinds)
     free_at: dict[str, float] = {}
+    again_at: dict[str, float] = {}
     planned = []
     for number in range(1, int(length / every)):
         at = number * every
-        possible = [one for one in kinds if free_at.get(one.group, 0.0) <= at]
+        possible = [one for one in kinds if free_at.get(one.group, 0.0) <= at and again_at.get(one.name, 0.0) <= at]
+        possible = [one for one in possible if one in new] or possible
         kind = chance.choices(possible, [one.weight for one in possible])[0]
+        new.discard(kind)
         seconds = chance.uniform(*kind.lasts)
+        again_at[kind.name] = at + kind.apart
         if kind.group:
             free_at[kind.group] = at + seconds + kind.rest
         planned.append(Planned(at, kind.name, round(seconds, 2), chance.random()))

@@ -1,0 +1,39 @@
+"""Orders at a steady rate while everything fails that can: none is lost, and none is paid or told of twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.plan import KINDS
+from tests.running import ROOT
+
+#: The short form of ``make chaos``: the same faults each time, of every kind.
+SECONDS, RATE, SEED = 60, 20, 4
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("load")
+def test_in_a_minute_of_all_faults_nothing_is_lost_and_nothing_happens_twice(tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "tests.chaos", "--seconds", str(SECONDS), "--rate", str(RATE), "--seed", str(SEED),
+        "--output", str(tmp_path / "out"),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["holds"]
+    assert report["orders"] >= 0.8 * SECONDS * RATE
+    assert report["checked"]["figures"]["accepted"] >= 0.95 * report["orders"]
+    injected = {kind for kind, row in report["faults"].items() if row["count"]}
+    # The store is full only where a disk of its own can be mounted.
+    assert injected >= {one.name for one in KINDS} - {"store full"}
+    assert "<svg" in (tmp_path / "out" / "chart.svg").read_text()
+    assert "nothing was lost, and nothing happened twice" in done.stdout
