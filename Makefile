@@ -2,10 +2,10 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test chaos check format bench lock schema reset clean
+.PHONY: help run test chaos chaos-full check format bench lock schema reset clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 run: ## prepare everything, then run the whole system until Ctrl-C
 	@deploy/setup.sh run
@@ -15,11 +15,20 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-chaos: ## the long proofs, of which make test runs a short form; takes about a quarter of an hour
+chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" tells more
 	@deploy/setup.sh test
+	@.venv/bin/python -m tests.chaos $(ARGS)
+
+chaos-full: ## every proof in full, then chaos on SQLite, PostgreSQL and a cluster; takes about an hour and a half
+	@deploy/setup.sh test
+	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -n 2 --dist loadgroup tests/unit/test_simulation.py \
+		tests/acceptance/test_failpoints.py tests/acceptance/test_mutants.py
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
 		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py \
-		tests/acceptance/test_ladder.py tests/acceptance/test_once.py tests/acceptance/test_outbox.py $(ARGS)
+		tests/acceptance/test_ladder.py tests/acceptance/test_once.py tests/acceptance/test_outbox.py
+	@.venv/bin/python -m tests.chaos
+	@.venv/bin/python -m tests.chaos --store postgresql
+	@.venv/bin/python -m tests.chaos --cluster
 
 check: ## formatting, lint, types and the direction of imports
 	@deploy/setup.sh tools

@@ -1,10 +1,10 @@
-"""Proofs that take long: their short form is in the suite, ``make chaos`` runs them in full."""
+"""Proofs that take long: their short form is in the suite, ``make chaos-full`` runs them in full."""
 
 from __future__ import annotations
 
 import os
 
-#: Set by ``make chaos``.
+#: Set by ``make chaos-full``.
 IS_FULL = os.environ.get("FASTCOMMERCE_PROOF") == "full"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.plan import Planned
+from tests.chaos.plan import KINDS, Planned
 from tests.chaos.rig import Rig
 from tests.chaos.shop import QUEUES
 
@@ -36,6 +36,8 @@ class Injector:
         self._rig, self._poison = rig, poison
         self._lock = threading.Lock()
         self._is_over = threading.Event()
+        # On a slow machine one may last longer than was planned, and the next of its group waits.
+        self._groups = {one.group: threading.Lock() for one in KINDS if one.group}
         self._kinds: dict[str, Callable[[Planned], None]] = {
             "worker killed": lambda one: self._lab("kill", self._slot(one)),
             "worker hung": lambda one: self._lab("hang", self._slot(one), f"{one.seconds}s"),
@@ -58,7 +60,9 @@ class Injector:
 
     def inject(self, planned: Planned) -> None:
         """Do it, and wait until it is over. Raises Missed."""
-        self._kinds[planned.kind](planned)
+        group = next((one.group for one in KINDS if one.name == planned.kind), "")
+        with self._groups.get(group, contextlib.nullcontext()):
+            self._kinds[planned.kind](planned)
 
     def stop(self) -> None:
         """Try nothing again, and end what lasts."""
