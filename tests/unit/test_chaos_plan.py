@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.chaos.plan import KINDS, draw_faults, node_faults
@@ -19,7 +21,7 @@ def test_every_kind_comes_within_a_minute_and_none_of_a_group_while_another_last
     groups = {one.name: one for one in KINDS if one.group}
     for name in {one.group for one in groups.values()}:
         own = [one for one in faults if one.kind in groups and groups[one.kind].group == name]
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in pairwise(own):
             assert after.at >= before.at + before.seconds + groups[before.kind].rest
 
 

@@ -1,0 +1,123 @@
+"""The checker sees each thing that may be wrong, and nothing where all is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.chaos.checker import Api, Database, Verdict, judge
+from tests.chaos.client import Answer
+
+TABLES = """
+CREATE TABLE charges (order_id TEXT, hundredths INT, reason TEXT);
+CREATE TABLE emails (order_id TEXT, type TEXT, recipient TEXT);
+CREATE TABLE points (order_id TEXT, type TEXT);
+CREATE TABLE events (order_id TEXT, type TEXT);
+CREATE TABLE outbox (event_id TEXT, sent_at INT);
+"""
+BAD = {"id": "bad-1", "queue": "points.events", "sure": True}
+
+
+class Broker(Api):
+    """What a broker would say."""
+
+    def __init__(self) -> None:
+        super().__init__("http://nowhere", "/")
+        self.held = {"points.events": 0, "points.events.dlq": 1}
+        self.dead = ["bad-1"]
+
+    def depths(self) -> dict[str, int]:
+        return self.held
+
+    def parked(self, queue: str) -> list[str]:
+        return self.dead
+
+
+class Shop:
+    """A database, a broker and answers, all of them right."""
+
+    def __init__(self, folder: Path) -> None:
+        self._engine = create_engine(f"sqlite:///{folder}/shop.db")
+        self.do(*TABLES.split(";"))
+        self.broker = Broker()
+        self.answers = [Answer("k1", "k1@x", 100, 0, "", 1.0, 0.1), Answer("k1", "k1@x", 100, 202, "o1", 2.0, 0.1)]
+        self.answers.append(Answer("k2", "k2@x", 200, 202, "o2", 2.0, 0.1))
+        # The third one got no answer, and was taken all the same.
+        self.answers.append(Answer("k3", "k3@x", 300, 0, "", 2.0, 0.1))
+        for number, outcome in ((1, "payment.success"), (2, "payment.failed"), (3, "payment.success")):
+            reason = "'declined'" if outcome == "payment.failed" else "NULL"
+            self.do(f"INSERT INTO charges VALUES ('o{number}', {number}00, {reason})")
+            for kind in ("order.created", outcome):
+                self.do(f"INSERT INTO emails VALUES ('o{number}', '{kind}', 'k{number}@x')")
+                self.do(f"INSERT INTO points VALUES ('o{number}', '{kind}')")
+                self.do(f"INSERT INTO events VALUES ('o{number}', '{kind}')")
+
+    def do(self, *statements: str) -> None:
+        with self._engine.begin() as connection:
+            for one in statements:
+                if one.strip():
+                    connection.execute(text(one))
+
+    def judged(self) -> Verdict:
+        database = Database(str(self._engine.url))
+        try:
+            return judge(self.answers, [BAD], database, self.broker)
+        finally:
+            database.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    one = Shop(tmp_path)
+    yield one
+    one.close()
+
+
+def test_where_all_is_right_nothing_is_found(shop: Shop) -> None:
+    verdict = shop.judged()
+    assert verdict.violations == []
+    assert verdict.figures["accepted"] == 2
+    assert verdict.figures["charges"] == 3
+
+
+FAULTS: dict[str, Callable[[Shop], None]] = {
+    "1 orders were answered 202 and never charged: o1": lambda shop: shop.do("DELETE FROM charges WHERE order_id='o1'"),
+    "1 orders were charged another amount: o2": lambda shop: shop.do(
+        "UPDATE charges SET hundredths=1 WHERE order_id='o2'"
+    ),
+    "1 orders lack e-mails: o1": lambda shop: shop.do(
+        "DELETE FROM emails WHERE order_id='o1' AND type LIKE 'payment%'"
+    ),
+    "1 orders lack points: o3": lambda shop: shop.do("DELETE FROM points WHERE order_id='o3'"),
+    "1 orders lack audited events: o2": lambda shop: shop.do("DELETE FROM events WHERE order_id='o2'"),
+    "1 orders have points twice: o3": lambda shop: shop.do("INSERT INTO points VALUES ('o3', 'order.created')"),
+    "1 orders have e-mails twice: o1": lambda shop: shop.do(
+        "INSERT INTO emails VALUES ('o1', 'payment.failed', 'k1@x')"
+    ),
+    "1 orders have points of another outcome than their charge: o1": lambda shop: shop.do(
+        "UPDATE points SET type='payment.failed' WHERE order_id='o1' AND type LIKE 'payment%'"
+    ),
+    "1 e-mails went to nobody who ordered: k9@x": lambda shop: shop.do(
+        "UPDATE emails SET recipient='k9@x' WHERE order_id='o3'"
+    ),
+    "1 customers have more than the one order they sent: k3@x": lambda shop: shop.do(
+        "INSERT INTO emails VALUES ('o4', 'order.created', 'k3@x')"
+    ),
+    "1 keys got two orders: k1": lambda shop: shop.answers.append(Answer("k1", "k1@x", 100, 202, "o3", 3.0, 0.1)),
+    "1 queues still hold messages: points.events 2": lambda shop: shop.broker.held.update({"points.events": 2}),
+    "1 good messages are parked in points.events.dlq: good": lambda shop: shop.broker.dead.append("good"),
+    "1 bad messages are missing in points.events.dlq: bad-1": lambda shop: shop.broker.dead.clear(),
+    "1 events wait in the outbox: e1": lambda shop: shop.do("INSERT INTO outbox VALUES ('e1', NULL)"),
+}
+
+
+@pytest.mark.parametrize("told", FAULTS)
+def test_each_thing_that_is_wrong_is_told_with_its_ids(shop: Shop, told: str) -> None:
+    FAULTS[told](shop)
+    assert any(one.startswith(told) for one in shop.judged().violations), shop.judged().violations
