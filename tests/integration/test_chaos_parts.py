@@ -20,6 +20,12 @@ from typing import Any
 import pika
 import pytest
 
+from runner.amqp.declare import declare
+from runner.amqp.link import IoThread
+from runner.amqp.publisher import Publisher
+from runner.errors import BrokerError
+from runner.messages import Event
+from runner.topology.model import Objects, Queue
 from tests.chaos import disk
 from tests.chaos.chart import Sample, chart
 from tests.chaos.cluster import SIZE, Cluster
@@ -333,6 +339,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     one.stop()
 
 
+def leader_of(cluster: Cluster, queue: str) -> int:
+    wait_until(lambda: cluster.leader_of(queue) is not None, 10, "it has a leader")
+    leader = cluster.leader_of(queue)
+    assert leader is not None
+    return leader
+
+
 def publish(url: str, queue: str, count: int) -> None:
     """Publish with confirms; raises pika's errors."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
@@ -357,7 +370,7 @@ def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(clu
     cluster.wait_whole(120)
     cluster.api("PUT", "/queues/%2F/kept", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
     cluster.wait_whole(30)
-    leader = wait_until(lambda: [one] if (one := cluster.leader_of("kept")) is not None else None, 10)[0]
+    leader = leader_of(cluster, "kept")
     publish(cluster.urls[leader], "kept", 300)
     killed = time.monotonic()
     cluster.kill(leader)
@@ -379,6 +392,41 @@ def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(clu
     bodies = empty(cluster.urls[leader], "kept")
     assert set(bodies) >= {str(number).encode() for number in range(300)}
     assert len(bodies) >= 301
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.kills_broker
+def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_that_node_is_back(
+    cluster: Cluster,
+) -> None:
+    cluster.wait_whole(120)
+    declare(cluster.urls, Objects(queues=(Queue("first", True, {"x-queue-type": "quorum"}),)))
+    cluster.wait_whole(30)
+    leader = leader_of(cluster, "first")
+    io = IoThread(on_crash=lambda: None)
+    io.start()
+    publisher = Publisher(io, [cluster.urls[leader - 1]], "test", lambda _: None, lambda _: None)
+    publisher.start()
+    wait_until(lambda: publisher.problem() is None, 10, "connected")
+    cluster.kill(leader)
+    errors = []
+
+    def is_taken() -> bool:
+        try:
+            publisher.publish(Event("first", {}, routing_key="first")).result(10)
+        except BrokerError as error:
+            errors.append(error)
+            return False
+        return True
+
+    wait_until(is_taken, 8, "an event is confirmed")
+    print(f"refused {len(errors)} times: {set(map(str, errors))}")
+    closed = threading.Event()
+    io.call(lambda: publisher.close(closed.set))
+    assert closed.wait(5)
+    io.stop(5)
+    cluster.start(leader)
+    cluster.wait_whole(120)
 
 
 @pytest.mark.timeout(300)
