@@ -21,7 +21,7 @@ _TOP, _BOTTOM, _GAP, _ROW_GAP = 108, 584, 46, 20
 _UPPER_SHARE = 0.62
 #: A row is not higher than this.
 _HIGHEST_ROW = 17.0
-_MOST_ROWS_HEIGHT = 112.0
+_MOST_ROWS_HEIGHT = 150.0
 #: About so many points are drawn: rates are averaged between two of them, and of what waits the most is shown.
 _MOST_POINTS = 330
 #: Of Okabe and Ito's kind, which people with any colour vision tell apart, in shades that stand on white and on black.

@@ -31,6 +31,7 @@ from tests.chaos.chart import Sample, chart
 from tests.chaos.cluster import SIZE, Cluster
 from tests.chaos.proxy import Proxy
 from tests.rabbit import wait_until
+from tests.running import Project
 
 
 class Echo:
@@ -427,6 +428,30 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_
     io.stop(5)
     cluster.start(leader)
     cluster.wait_whole(120)
+
+
+@pytest.mark.timeout(300)
+def test_commands_use_another_node_where_the_first_of_the_list_is_away(cluster: Cluster, project: Project) -> None:
+    cluster.wait_whole(120)
+    config, topology = project.config(), project.topology()
+    config["broker"] = {"url": cluster.urls, "start": "never"}
+    topology["retire"] = {"queues": ["old"]}
+    project.set_config(config)
+    project.set_topology(topology)
+    cluster.api("PUT", "/queues/%2F/old", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    cluster.wait_whole(30)
+    cluster.kill(0)
+    for command in (("plan",), ("apply",), ("plan",), ("import", "live")):
+        runner = project.run(*command)
+        code = runner.process.wait(60)
+        assert code == (2 if command == ("plan",) and not _is_retired(cluster) else 0), runner.output
+    assert _is_retired(cluster)
+    cluster.start(0)
+    cluster.wait_whole(120)
+
+
+def _is_retired(cluster: Cluster) -> bool:
+    return "old" not in {one["name"] for one in cluster.api("GET", "/queues")}
 
 
 @pytest.mark.timeout(300)
