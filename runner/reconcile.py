@@ -59,7 +59,7 @@ def examine(project: Project, management_url: str | None = None, patience: float
     """
     topology, consumed = project.topology, project.consumed
     try:
-        management, live = _connect(project, management_url, patience)
+        management, live = connect(project, management_url, patience)
         with_policies = management.may_set_policies()
     except ManagementError as error:
         declare(project.config.broker.url, Objects())  # tells a broker without the API from none at all
@@ -75,7 +75,11 @@ def examine(project: Project, management_url: str | None = None, patience: float
     return Examination(project, objects, plan, live, management)
 
 
-def _connect(project: Project, url: str | None, patience: float) -> tuple[Management, Live]:
+def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
+    """The HTTP API that answers first, of one of the broker's addresses, and what it tells.
+
+    ``url`` is where it is asked instead, if config.yaml does not say. Raises ManagementError where none answers.
+    """
     deadline = time.monotonic() + patience
     while True:
         problem: ManagementError | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runner.amqp.declare import Refusal, declare
-from runner.amqp.drain import counts_of
+from runner.amqp.look import look
 from runner.amqp.management import Management, ManagementError
 from runner.amqp.replacement import Replacement
 from runner.errors import DeclarationRefused
@@ -52,8 +52,11 @@ class Admin:
 
     def in_use(self, name: str) -> str | None:
         """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
-        counts, total = counts_of(self._urls[0], name), self._management.messages_of(name)
-        messages = max(counts.messages, total)
+        _, found = look(self._urls, [name])
+        counts = found[name]
+        if counts is None:
+            return "kept, its node is away; apply again once that is back"
+        messages = max(counts.messages, self._management.messages_of(name))
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
             return f"kept, it has {held}; read or purge them, and apply again some seconds later"
@@ -83,7 +86,8 @@ class Admin:
         The messages wait in a queue of their own meanwhile, and what is published in another one. Interrupted at any
         point nothing is lost, and another call goes on where this one stopped.
         """
-        Replacement(self._urls[0], self._management, self, queue, policy, objects, say).run(live)
+        url, _ = look(self._urls, [])
+        Replacement(url, self._management, self, queue, policy, objects, say).run(live)
 
 
 def refusal_line(refusal: Refusal) -> str:

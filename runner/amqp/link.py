@@ -178,6 +178,12 @@ class Link:
             # What pika does where heartbeats are missed; nothing public closes a connection without AMQP's goodbye.
             connection._terminate_stream(exceptions.StreamLostError(reason))
 
+    def reopen(self, reason: str) -> None:
+        """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
+        if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
+            self._tell(f"{Address.of(self._url)}: {reason}", 0)
+            self._connection.close()
+
     @property
     def connection(self) -> Any:
         """Pika's connection of the moment."""

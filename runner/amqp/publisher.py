@@ -15,6 +15,7 @@ from pika.channel import Channel
 
 from runner.amqp.link import IoThread, Link
 from runner.amqp.properties import Encoded, encode
+from runner.amqp.refusal import Refusals
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,
@@ -72,6 +73,7 @@ class Publisher:
         #: Failed by the timeout; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
         self._returned: Counter[tuple[str | None, str, str]] = Counter()
+        self._refusals, self._is_stale = Refusals(), False
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -168,6 +170,7 @@ class Publisher:
         self._tag = 0
         self._returned.clear()
         self._late.clear()
+        self._refusals.forget()
         self._blocked = None
         connection = self._link.connection
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -215,12 +218,17 @@ class Publisher:
                 self._finish(outgoing, self._verdict(outgoing.encoded, refused))
             elif tag in self._late:
                 self._verdict(self._late.pop(tag).encoded, refused)
+        if self._is_stale:
+            self._is_stale = False
+            self._link.reopen("it refuses events; a new connection is tried")
 
     def _verdict(self, encoded: Encoded, refused: bool) -> BrokerError | None:
         _, exchange, routing_key = key = encoded.key
         where = f"exchange {exchange or 'default'!r}, routing key {routing_key!r}"
         if refused:
+            self._is_stale |= self._refusals.refused((exchange, routing_key), time.monotonic())
             return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
+        self._refusals.taken((exchange, routing_key))
         if self._returned and self._returned[key] > 0:
             self._returned[key] -= 1
             self._returned += Counter()  # forgets what is at zero

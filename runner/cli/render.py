@@ -87,15 +87,15 @@ def import_(folder: Path, source: str, vhost: str | None) -> None:
 
 def _live(folder: Path) -> Objects:
     # Here, because a file needs no broker and these imports take time.
-    from runner.amqp.management import Management
     from runner.cli.broker import broker_for
+    from runner.reconcile import connect
 
     # The rest of both files may be what is to be made anew.
     project = read_project(folder)
     if project.config_document.is_unusable or project.config_document.is_faulty(("broker",)):
         project.raise_faults()
     with broker_for(project) as url:
-        live = Management(project.config.broker.url[0], project.config.broker.management or url).live()
+        _, live = connect(project, url)
     return Objects(
         tuple(live.exchanges.values()),
         tuple(one.queue for one in live.queues.values() if not one.is_exclusive),

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote
 
 from runner.address import Address
 from runner.amqp.management import PORT_DISTANCE
@@ -121,13 +122,12 @@ class Cluster:
                 problem = error
         raise problem
 
-    def leader_of(self, queue: str, vhost: str = "%2F") -> int:
-        """The node that a quorum queue's leader is on, or that a classic queue is on."""
-        return self.number_of(str(self.api("GET", f"/queues/{vhost}/{queue}").get("leader")))
-
-    def number_of(self, name: str) -> int:
-        """The number of the node of that name."""
-        return [one.node_name for one in self._folders].index(name)
+    def leader_of(self, queue: str, vhost: str = "/") -> int | None:
+        """The node of a quorum queue's leader; None while there is none."""
+        path = f"/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}"
+        names = [one.node_name for one in self._folders]
+        leader = self.api("GET", path).get("leader")
+        return names.index(leader) if leader in names else None
 
     def is_whole(self) -> bool:
         """Whether all nodes run in one cluster and every quorum queue has all its members, one on each node, online."""

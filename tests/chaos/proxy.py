@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 HOST = "127.0.0.1"
 #: Seconds for the proxy's thread to do one thing.
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 
 
 class Proxy:
@@ -110,8 +110,9 @@ class Proxy:
 
     def _accept(self, listener: socket.socket, target: tuple[str, int]) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-            while True:
-                client, _ = listener.accept()
+            # Not all at once: others have their turn too while clients come without end.
+            for _ in range(16):
+                client = listener.accept()[0]
                 client.setblocking(False)
                 self.links.add(Link(self, client, target))
 

@@ -12,15 +12,26 @@ import sys
 import tempfile
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 
+from runner.amqp.declare import declare
+from runner.amqp.link import IoThread
+from runner.amqp.publisher import Publisher
+from runner.errors import BrokerError
+from runner.messages import Event
+from runner.topology.model import Objects, Queue
 from tests.chaos import disk
+from tests.chaos.chart import Sample, chart
+from tests.chaos.cluster import SIZE, Cluster
 from tests.chaos.proxy import Proxy
 from tests.rabbit import wait_until
+from tests.running import Project
 
 
 class Echo:
@@ -198,15 +209,17 @@ def test_connections_that_come_while_others_are_cut_leave_nothing_behind(echo: E
                 with contextlib.suppress(OSError), connect(proxy) as client:
                     client.sendall(b"x")
 
-        threads = [threading.Thread(target=connect_on) for _ in range(4)]
+        threads = [threading.Thread(target=connect_on, daemon=True) for _ in range(2)]
         for one in threads:
             one.start()
-        for _ in range(100):
-            proxy.cut(0.01)
-            proxy.heal()
-        stop.set()
-        for one in threads:
-            one.join(10)
+        try:
+            for _ in range(50):
+                proxy.cut(0.01)
+                proxy.heal()
+        finally:
+            stop.set()
+            for one in threads:
+                one.join(10)
         wait_until(lambda: proxy.connections == 0, 5, "all are closed")
         assert passes(proxy)
 
@@ -296,3 +309,165 @@ def test_a_disk_that_would_outlive_its_run_is_not_made(tmp_path: Path) -> None:
     assert not disk.is_possible()
     with pytest.raises(RuntimeError, match="call enter"):
         disk.Disk(tmp_path / "small", 1 << 20)
+
+
+def test_a_chart_names_all_kinds_with_their_counts_and_is_well_formed() -> None:
+    samples = [Sample(at, at * 100, at * 90, 10 * (at % 50)) for at in range(600)]
+    faults = [(at, "worker killed", 0.0) for at in range(5, 500, 50)] + [(100.0, "a <broker> & more", 8.0)]
+    drawing = chart(samples, faults, "Orders & <faults>")
+    root = ET.fromstring(drawing)
+    texts = ["".join(one.itertext()) for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "Orders & <faults>" in texts
+    assert "worker killed  10" in texts
+    assert "a <broker> & more  1" in texts
+    assert "59\N{NARROW NO-BREAK SPACE}900 orders answered 202" in texts[1]
+    assert {"orders per second", "messages", "time since the start (min:s)", "0:00", "9:00"} <= set(texts)
+    ticks = [one for one in root.iter("{http://www.w3.org/2000/svg}line") if one.get("class") == "tick"]
+    assert len(ticks) == len(faults)
+
+
+def test_a_chart_stands_a_run_without_faults_or_orders_and_refuses_one_sample() -> None:
+    ET.fromstring(chart([Sample(0.0, 0, 0, 0), Sample(0.5, 0, 0, 0)], [], "nothing"))
+    with pytest.raises(ValueError, match="at least two"):
+        chart([Sample(0.0, 0, 0, 0)], [], "nothing")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes that all tests here share; each leaves them whole."""
+    one = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield one
+    one.stop()
+
+
+def leader_of(cluster: Cluster, queue: str) -> int:
+    wait_until(lambda: cluster.leader_of(queue) is not None, 10, "it has a leader")
+    leader = cluster.leader_of(queue)
+    assert leader is not None
+    return leader
+
+
+def publish(url: str, queue: str, count: int) -> None:
+    """Publish with confirms; raises pika's errors."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(count):
+            channel.basic_publish("", queue, str(number).encode(), mandatory=True)
+
+
+def empty(url: str, queue: str) -> list[bytes]:
+    """Take all messages of a queue."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        bodies = []
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            bodies.append(got[2])
+        return bodies
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(cluster: Cluster) -> None:
+    cluster.wait_whole(120)
+    cluster.api("PUT", "/queues/%2F/kept", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    cluster.wait_whole(30)
+    leader = leader_of(cluster, "kept")
+    publish(cluster.urls[leader], "kept", 300)
+    killed = time.monotonic()
+    cluster.kill(leader)
+    assert cluster.running() == [one for one in range(SIZE) if one != leader]
+    others = [url for number, url in enumerate(cluster.urls) if number != leader]
+
+    def goes_on() -> bool:
+        with contextlib.suppress(pika.exceptions.AMQPError):
+            publish(others[0], "kept", 1)
+            return True
+        return False
+
+    wait_until(goes_on, 10, "publishing goes on")
+    print(f"publishing went on after {time.monotonic() - killed:.2f} s")
+    assert not cluster.is_whole()
+    assert cluster.leader_of("kept") != leader
+    cluster.start(leader)
+    cluster.wait_whole(120)
+    bodies = empty(cluster.urls[leader], "kept")
+    assert set(bodies) >= {str(number).encode() for number in range(300)}
+    assert len(bodies) >= 301
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.kills_broker
+def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_that_node_is_back(
+    cluster: Cluster,
+) -> None:
+    cluster.wait_whole(120)
+    declare(cluster.urls, Objects(queues=(Queue("first", True, {"x-queue-type": "quorum"}),)))
+    cluster.wait_whole(30)
+    leader = leader_of(cluster, "first")
+    io = IoThread(on_crash=lambda: None)
+    io.start()
+    publisher = Publisher(io, [cluster.urls[leader - 1]], "test", lambda _: None, lambda _: None)
+    publisher.start()
+    wait_until(lambda: publisher.problem() is None, 10, "connected")
+    cluster.kill(leader)
+    errors = []
+
+    def is_taken() -> bool:
+        try:
+            publisher.publish(Event("first", {}, routing_key="first")).result(10)
+        except BrokerError as error:
+            errors.append(error)
+            return False
+        return True
+
+    wait_until(is_taken, 8, "an event is confirmed")
+    print(f"refused {len(errors)} times: {set(map(str, errors))}")
+    closed = threading.Event()
+    io.call(lambda: publisher.close(closed.set))
+    assert closed.wait(5)
+    io.stop(5)
+    cluster.start(leader)
+    cluster.wait_whole(120)
+
+
+@pytest.mark.timeout(300)
+def test_commands_use_another_node_where_the_first_of_the_list_is_away(cluster: Cluster, project: Project) -> None:
+    cluster.wait_whole(120)
+    config, topology = project.config(), project.topology()
+    config["broker"] = {"url": cluster.urls, "start": "never"}
+    topology["retire"] = {"queues": ["old"]}
+    project.set_config(config)
+    project.set_topology(topology)
+    cluster.api("PUT", "/queues/%2F/old", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    cluster.wait_whole(30)
+    cluster.kill(0)
+    for command in (("plan",), ("apply",), ("plan",), ("import", "live")):
+        runner = project.run(*command)
+        code = runner.process.wait(60)
+        assert code == (2 if command == ("plan",) and not _is_retired(cluster) else 0), runner.output
+    assert _is_retired(cluster)
+    cluster.start(0)
+    cluster.wait_whole(120)
+
+
+def _is_retired(cluster: Cluster) -> bool:
+    return "old" not in {one["name"] for one in cluster.api("GET", "/queues")}
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_that_was_killed_as_a_whole_comes_back_with_its_messages(cluster: Cluster) -> None:
+    cluster.wait_whole(120)
+    cluster.api("PUT", "/queues/%2F/cold", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    cluster.wait_whole(30)
+    publish(cluster.urls[0], "cold", 50)
+    # It forgets a queue that is younger than a second, see runner/amqp/declare.py.
+    settled = time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > settled, 5)
+    for number in range(SIZE):
+        cluster.kill(number)
+    with pytest.raises(OSError, match="no node runs"):
+        cluster.api("GET", "/overview")
+    for number in reversed(range(SIZE)):
+        cluster.start(number)
+    cluster.wait_whole(120)
+    assert len(empty(cluster.urls[2], "cold")) == 50
