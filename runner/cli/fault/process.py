@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.worker.fault import Active
 
-#: Seconds after which a process that is to go on by itself counts as one that cannot be started.
-START_TIME = 10.0
+#: Seconds for a killed process to be gone; one that writes to a slow disk takes its time.
+END_TIME = 5.0
 #: At most and at least between two signs of life, in seconds, and how many there are in a watchdog's time.
 SLOWEST, FASTEST, SIGNS = 10.0, 0.1, 3
 
@@ -100,6 +101,8 @@ def _send(slot: str, pid: int, number: signal.Signals) -> None:
             if b"runner.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 raise ProcessLookupError
             signal.pidfd_send_signal(process, number)
+            if number == signal.SIGKILL:
+                select.select([process], [], [], END_TIME)
         finally:
             os.close(process)
     except (ProcessLookupError, FileNotFoundError):
