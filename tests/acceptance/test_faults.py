@@ -53,7 +53,7 @@ class Shop:
         config["faults"] = True
         config["services"]["notification"] |= {"inbox": True, "watchdog": "3s"}
         self.project.set_config(config)
-        self.runner = self.project.run(url=vhost.url)
+        self.runner = self.project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT)})
         self.runner.wait_for("everything is RUNNING", 60)
 
     def fault(self, *arguments: str) -> Any:
@@ -96,7 +96,6 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """One for all tests here; each leaves it as it was."""
-    os.environ["PYTHONPATH"] = str(ROOT)
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     one = Shop(tmp_path_factory.mktemp("faults") / "project", vhost)
     yield one

@@ -21,8 +21,12 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.worker.fault import Active
 
+#: Seconds that what lets the process go on may take to start.
+START_TIME = 10.0
 #: Seconds for a killed process to be gone; one that writes to a slow disk takes its time.
 END_TIME = 5.0
+#: Seconds after which the broker gives what a silent connection held to others: two heartbeats.
+HEARTBEATS = 20.0
 #: At most and at least between two signs of life, in seconds, and how many there are in a watchdog's time.
 SLOWEST, FASTEST, SIGNS = 10.0, 0.1, 3
 
@@ -52,9 +56,11 @@ def hang(folder: Path, target: str, seconds: float, is_json: bool) -> None:
     """
     lab = Lab.of(folder)
     name, slot, pid = lab.slot(target)
-    until, key = time.time() + seconds, f"hang.{slot}"
-    lab.faults.write(key, Active("hang", slot, until))
+    key = f"hang.{slot}"
+    lab.faults.write(key, Active("hang", slot, time.time() + seconds + START_TIME))
     _start_release(pid, seconds, lab.faults.file(key))
+    until = time.time() + seconds  # only now does its time begin
+    lab.faults.write(key, Active("hang", slot, until))
     _send(slot, pid, signal.SIGSTOP)
     service = lab.service(name)
     facts = {**lab.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
@@ -70,6 +76,7 @@ def _ends(service: Service, seconds: float) -> dict[str, object]:
     return {
         "watchdog": format_duration(watchdog),
         "handler_timeout": format_duration(limit),
+        "long": bool(service.consumes) and min(seconds, watchdog or seconds) > HEARTBEATS,
         "dies": 0 < watchdog <= seconds,
         "may_die": watchdog > 0 and watchdog - age <= seconds < watchdog,
         "lives": watchdog > 0 and seconds < watchdog - age,

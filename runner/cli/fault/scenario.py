@@ -68,6 +68,7 @@ HANG = Scenario(
         Line("until then it does nothing, and status calls it RUNNING: nothing has told the runner yet"),
         Line("messages in its hands wait; its other processes handle the rest", ("consumes", "several")),
         Line("messages in its queues wait", ("consumes", "!several")),
+        Line("after about 20 s, two missed heartbeats, the broker gives what it held to others", ("long",)),
         Line("the watchdog ({watchdog}) kills it before that: 'gave no sign of life', then another pid", ("dies",)),
         Line("it may meet its watchdog ({watchdog}), which counts from its last sign of life", ("may_die",)),
         Line("its watchdog ({watchdog}) does not run out in this time: the same pid goes on", ("lives",)),
