@@ -23,7 +23,7 @@ from runner.worker.fault import Active
 
 #: Seconds that what lets the process go on may take to start.
 START_TIME = 10.0
-#: Seconds for a killed process to be gone; one that writes to a slow disk takes its time.
+#: Seconds for a process to be gone or stopped; one that writes to a slow disk takes its time.
 END_TIME = 5.0
 #: Seconds after which the broker gives what a silent connection held to others: two heartbeats.
 HEARTBEATS = 20.0
@@ -100,6 +100,16 @@ def _start_release(pid: int, seconds: float, file: Path) -> None:
     process.returncode = 0
 
 
+def _wait_stopped(pid: int) -> None:
+    """Wait until a process that was sent SIGSTOP is stopped, which a busy machine comes to a little later."""
+    deadline = time.monotonic() + END_TIME
+    # The state follows the name, which may hold any character (proc(5)).
+    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"T", b"t"):
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(0.005)
+
+
 def _send(slot: str, pid: int, number: signal.Signals) -> None:
     """Send a signal to a worker, and to nobody who has its pid by now."""
     try:
@@ -110,6 +120,8 @@ def _send(slot: str, pid: int, number: signal.Signals) -> None:
             signal.pidfd_send_signal(process, number)
             if number == signal.SIGKILL:
                 select.select([process], [], [], END_TIME)
+            else:
+                _wait_stopped(pid)
         finally:
             os.close(process)
     except (ProcessLookupError, FileNotFoundError):
