@@ -12,9 +12,15 @@ import os
 import signal
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from runner.errors import RunnerError
 from runner.messages import Message
+
+if TYPE_CHECKING:
+    from runner.amqp.link import IoThread
 
 #: The header of a message that is to end its worker, and what it says.
 HEADER, KILL = "x-fault", "kill"
@@ -45,7 +51,10 @@ class FaultFolder:
         self.path = var / "faults"
 
     def begin(self, runner: int | None) -> None:
-        """Note the pid of a runner that starts with ``faults: true``; None for one that starts without."""
+        """Note the pid of a runner that starts with ``faults: true``; None for one that starts without.
+
+        Raises RunnerError where nothing can be written.
+        """
         marker = self.path / _RUNNER
         if runner is None:
             marker.unlink(missing_ok=True)
@@ -63,7 +72,7 @@ class FaultFolder:
         return self.path / f"{name}.json"
 
     def write(self, name: str, active: Active) -> None:
-        """Let a fault begin; it takes the place of one of the same name."""
+        """Let a fault begin; it takes the place of one of the same name. Raises RunnerError."""
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
     def read(self, name: str) -> Active | None:
@@ -87,10 +96,13 @@ class FaultFolder:
         return found
 
     def _replace(self, name: str, text: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
         new = self.path / f"{name}.{os.getpid()}.new"
-        new.write_text(text, "utf-8")
-        new.replace(self.path / name)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            new.write_text(text, "utf-8")
+            new.replace(self.path / name)
+        except OSError as error:
+            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}; be the runner's user") from None
 
 
 class Faults:
@@ -119,3 +131,13 @@ class Faults:
         if until is None:
             return None
         return f"cut off on purpose until {time.strftime('%H:%M:%S', time.localtime(until))}"
+
+    def watch(self, io: IoThread) -> None:
+        """Look for a cut from now on, first of all that the thread does."""
+        io.call(partial(self._look, io))
+
+    def _look(self, io: IoThread) -> None:
+        reason = self.cut()
+        if (reason is None) != (io.cut is None):
+            io.cut_off(reason)
+        io.loop.call_later(INTERVAL, partial(self._look, io))

@@ -22,7 +22,7 @@ from runner.record import Record
 from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
 from runner.worker.crash import Hands
-from runner.worker.fault import INTERVAL, Faults
+from runner.worker.fault import Faults
 from runner.worker.intake import PRUNE_INTERVAL, Intake
 from runner.worker.pipeline import Pipeline
 from runner.worker.pulse import Check, Pulse
@@ -127,7 +127,7 @@ class Worker:
         self._io.start()
         self._pulse.start()
         if self._faults is not None:
-            self._io.call(partial(self._look_for_cut, self._faults))
+            self._faults.watch(self._io)
         self._publisher.start()
         if self._spec.inbox is not None:
             # Before the first message, so that what is wrong with it is told of at once.
@@ -199,12 +199,6 @@ class Worker:
                 continue  # its writer says so
             except Exception:  # noqa: BLE001 - told of; the next time may be better
                 self._log.exception("the inbox could not forget what is old")
-
-    def _look_for_cut(self, faults: Faults) -> None:
-        reason = faults.cut()
-        if (reason is None) != (self._io.cut is None):
-            self._io.cut_off(reason)
-        self._call_later(INTERVAL, partial(self._look_for_cut, faults))
 
     def _handle(self, message: Message, store: MessageStore) -> Any:
         if self._faults is not None:

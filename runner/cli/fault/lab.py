@@ -115,6 +115,7 @@ class Lab:
             "consumes": bool(service.consumes),
             "inbox": service.inbox is not None,
             "several": self.status["services"].get(name, 1) > 1,
+            "max_crashes": service.max_crashes,
             "timed": bool(service.handler_timeout),
             "keeps": (service.plugin or name) == AUDIT,
             "audit": any((one.plugin or other) == AUDIT for other, one in services.items()),

@@ -54,13 +54,14 @@ def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -
     period = PERIOD.convert(seconds or "5s", None, None)
     lab = Lab.of(folder)
     services = lab.project.config.services
+    if service is not None:
+        lab.service(service)
     here = lab.status["services"]
-    named = [service] if service is not None else sorted(one for one in services if here.get(one))
-    facts = {**lab.facts(named[0], lab.service(named[0]))} if named else {}
+    named = [service] if service is not None else [one for one in services if here.get(one)]
     until = time.time() + period
     lab.faults.write("cut" if service is None else f"cut.{service}", Active("cut", service or "", until))
     apis = [services[one] for one in named if (services[one].plugin or one) == "order_api"]
-    facts |= {
+    facts = {
         "whom": f"{service} is" if service is not None else "all workers are", "until": clock(until),
         "api": bool(apis), "outbox": any(one.options.get("outbox") is True for one in apis),
         "consumes": any(services[one].consumes for one in named),
@@ -75,7 +76,7 @@ def list_(folder: Path, is_json: bool) -> None:
     """Show the faults that last now: slow, cut, hang and duplicate, and until when."""
     lab = Lab.of(folder)
     active = lab.faults.active()
-    look = [f"{lab.command} fault clear"] if active else []
+    look = [f"{lab.command} {'fault clear' if active else 'status'}"]
     if is_json:
         found = {"fault": "list", "target": "", "active": _objects(active), "expect": [], "look": look}
         click.echo(json_text(found, indent=2))

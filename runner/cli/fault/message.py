@@ -81,7 +81,7 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
     ladder = lab.objects.ladders[queue]
     facts = lab.facts(name, service) | {
         "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": ladder.dead_letter,
-        "max_crashes": service.max_crashes, "many": count >= service.restart_limit.count,
+        "many": count >= service.restart_limit.count,
     }  # fmt: skip
     found = {"ids": ids, "kill": is_deadly, "dead_letter": ladder.dead_letter}
     report(lab, DEADLY if is_deadly else POISON, queue, found, facts, is_json=is_json)

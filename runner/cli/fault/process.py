@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,8 +21,12 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.worker.fault import Active
 
-#: Seconds after which a process that is to go on by itself counts as one that cannot be started.
+#: Seconds that what lets the process go on may take to start.
 START_TIME = 10.0
+#: Seconds for a process to be gone or stopped; one that writes to a slow disk takes its time.
+END_TIME = 5.0
+#: Seconds after which the broker gives what a silent connection held to others: two heartbeats.
+HEARTBEATS = 20.0
 #: At most and at least between two signs of life, in seconds, and how many there are in a watchdog's time.
 SLOWEST, FASTEST, SIGNS = 10.0, 0.1, 3
 
@@ -51,9 +56,11 @@ def hang(folder: Path, target: str, seconds: float, is_json: bool) -> None:
     """
     lab = Lab.of(folder)
     name, slot, pid = lab.slot(target)
-    until, key = time.time() + seconds, f"hang.{slot}"
-    lab.faults.write(key, Active("hang", slot, until))
+    key = f"hang.{slot}"
+    lab.faults.write(key, Active("hang", slot, time.time() + seconds + START_TIME))
     _start_release(pid, seconds, lab.faults.file(key))
+    until = time.time() + seconds  # only now does its time begin
+    lab.faults.write(key, Active("hang", slot, until))
     _send(slot, pid, signal.SIGSTOP)
     service = lab.service(name)
     facts = {**lab.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
@@ -69,6 +76,7 @@ def _ends(service: Service, seconds: float) -> dict[str, object]:
     return {
         "watchdog": format_duration(watchdog),
         "handler_timeout": format_duration(limit),
+        "long": bool(service.consumes) and min(seconds, watchdog or seconds) > HEARTBEATS,
         "dies": 0 < watchdog <= seconds,
         "may_die": watchdog > 0 and watchdog - age <= seconds < watchdog,
         "lives": watchdog > 0 and seconds < watchdog - age,
@@ -92,6 +100,16 @@ def _start_release(pid: int, seconds: float, file: Path) -> None:
     process.returncode = 0
 
 
+def _wait_stopped(pid: int) -> None:
+    """Wait until a process that was sent SIGSTOP is stopped, which a busy machine comes to a little later."""
+    deadline = time.monotonic() + END_TIME
+    # The state follows the name, which may hold any character (proc(5)).
+    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"T", b"t"):
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(0.005)
+
+
 def _send(slot: str, pid: int, number: signal.Signals) -> None:
     """Send a signal to a worker, and to nobody who has its pid by now."""
     try:
@@ -100,6 +118,10 @@ def _send(slot: str, pid: int, number: signal.Signals) -> None:
             if b"runner.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                 raise ProcessLookupError
             signal.pidfd_send_signal(process, number)
+            if number == signal.SIGKILL:
+                select.select([process], [], [], END_TIME)
+            else:
+                _wait_stopped(pid)
         finally:
             os.close(process)
     except (ProcessLookupError, FileNotFoundError):

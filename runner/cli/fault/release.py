@@ -24,10 +24,10 @@ def main() -> None:
     pid, seconds, file = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     # Not the pid itself, which another process may have by then (pidfd_open(2)).
     process = os.pidfd_open(pid)
-    deadline = time.monotonic() + seconds
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdout.close()
+    deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0 and os.path.exists(file):
         if select.select([process], [], [], min(left, INTERVAL))[0]:
             break  # it is gone, as by its watchdog

@@ -1,0 +1,292 @@
+"""Things are broken on purpose, one after the other, in a system that runs: each does what it says, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from runner.cli.client import ask
+from runner.cli.command import main
+from runner.worker.fault import FaultFolder
+from tests.ports import free_port
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import ROOT, Project, Runner
+
+ORDERS, MAILS = "payment.order.created", "notification.order.events"
+
+
+def begin(project: Project, *arguments: str, url: str) -> subprocess.Popen[str]:
+    """Start ``fault`` in a project."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", "--project", str(project.folder), "fault", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "RABBITMQ_URL": url, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def call(project: Project, *arguments: str, url: str) -> tuple[int, str]:
+    """Run it in this process, because to start one takes longer; returns its exit code and what it said."""
+    arguments = ("--project", str(project.folder), "fault", *arguments)
+    done = CliRunner().invoke(main, arguments, env={"RABBITMQ_URL": url})
+    return done.exit_code, done.stdout or done.stderr
+
+
+class Shop:
+    """The shipped services, with ``faults: true``."""
+
+    def __init__(self, folder: Path, vhost: Vhost) -> None:
+        self.project, self.vhost = Project(folder), vhost
+        self.project.options("payment", failure_rate=0.0, latency="5ms")
+        config = self.project.config()
+        config["faults"] = True
+        config["services"]["notification"] |= {"inbox": True, "watchdog": "3s"}
+        self.project.set_config(config)
+        self.runner = self.project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT)})
+        self.runner.wait_for("everything is RUNNING", 60)
+
+    def fault(self, *arguments: str) -> Any:
+        """Inject a fault; returns what it tells programs."""
+        code, output = call(self.project, *arguments, "--json", url=self.vhost.url)
+        assert code == 0, output
+        told = json.loads(output)
+        assert told["fault"] == arguments[0]
+        assert isinstance(told["expect"], list)
+        assert told["look"]
+        return told
+
+    def slot(self, name: str) -> Any:
+        """How a slot stands."""
+        (found,) = ask(self.project.folder, "status", patience=10)
+        return next(one for one in found["slots"] if one["slot"] == name)
+
+    def settled(self, name: str) -> Any:
+        """The slot once it is RUNNING and has no problem."""
+
+        def look() -> Any:
+            slot = self.slot(name)
+            return slot if slot["state"] == "RUNNING" and not slot["problem"] else None
+
+        return wait_until(look, 30, f"{name} is RUNNING")
+
+    def order(self) -> str:
+        """Post an order, and return its id."""
+        status, body = self.project.post()
+        assert status == 202, body
+        return str(body["order_id"])
+
+    def wait_paid(self, order: str) -> None:
+        """Wait until somebody was told that an order is paid."""
+        self.runner.wait_for(f"Your order {order} is paid")
+
+
+@pytest.fixture(scope="module")
+def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One for all tests here; each leaves it as it was."""
+    vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+    one = Shop(tmp_path_factory.mktemp("faults") / "project", vhost)
+    yield one
+    code = one.runner.process.poll() or one.runner.stop()
+    one.project.close()
+    vhost.delete()
+    assert code == 0
+
+
+@pytest.fixture(autouse=True)
+def _all_is_well(request: pytest.FixtureRequest) -> None:
+    if "shop" in request.fixturenames:
+        shop: Shop = request.getfixturevalue("shop")
+        FaultFolder(shop.project.folder / "var").clear()
+        for name in ("order_api.1", "payment.1", "notification.1"):
+            shop.settled(name)
+
+
+def state_of(pid: int) -> str:
+    """A process's state, such as ``T`` for one that is stopped (proc(5)); empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def test_the_start_warns_of_it(shop: Shop) -> None:
+    assert len(re.findall(r"runner +\| WARNING: faults: true: whoever may write", shop.runner.output)) == 1
+
+
+def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None:
+    told = shop.fault("kill", "payment")
+    assert told["target"] == "payment.1"
+    assert state_of(told["pid"]) in ("Z", ""), "it has ended"
+    wait_until(lambda: shop.settled("payment.1")["pid"] != told["pid"], 10, "another one is RUNNING")
+    shop.runner.wait_for("payment.1 killed by SIGKILL: restarting")
+    assert any("killed by SIGKILL: restarting" in one for one in told["expect"])
+    shop.wait_paid(shop.order())
+
+
+def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Shop) -> None:
+    told = shop.fault("hang", "payment.1", "3s")
+    assert state_of(told["pid"]) == "T"
+    assert any("the same pid goes on" in one for one in told["expect"])
+    order = shop.order()
+    (active,) = shop.fault("list")["active"]
+    assert (active["fault"], active["target"]) == ("hang", "payment.1")
+    shop.wait_paid(order)
+    assert shop.settled("payment.1")["pid"] == told["pid"]
+    wait_until(lambda: shop.fault("list")["active"] == [])
+
+
+def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) -> None:
+    told = shop.fault("hang", "notification", "30s")
+    assert any("the watchdog (3s) kills it" in one for one in told["expect"])
+    shop.runner.wait_for(r"notification.1 killed by SIG\w+, gave no sign of life for 3 s: restarting")
+    assert shop.settled("notification.1")["pid"] != told["pid"]
+    wait_until(lambda: shop.fault("list")["active"] == [], 10, "nobody waits for it any more")
+
+
+def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
+    pid = shop.slot("payment.1")["pid"]
+    with begin(shop.project, "hang", "payment", "2s", url=shop.vhost.url) as command:
+        wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
+        command.kill()
+        command.wait(10)
+    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    assert shop.settled("payment.1")["pid"] == pid
+
+
+def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
+    def taken() -> float:
+        began, order = time.monotonic(), shop.order()
+        shop.runner.wait_for(f"order {order}: charging")
+        return time.monotonic() - began
+
+    shop.fault("slow", "payment", "2.5s", "--for", "5s")
+    assert taken() > 2.4
+    wait_until(lambda: shop.fault("list")["active"] == [], 10, "it is over")
+    assert taken() < 2.4
+    shop.fault("slow", "payment", "60s", "--for", "1h")
+    order = shop.order()
+    assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["slow"]
+    shop.wait_paid(order)  # although a handler had begun to wait
+
+
+def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None:
+    for queue, words, times in ((ORDERS, "order {}: charging", 2), (MAILS, "We have your order {}", 1)):
+        with begin(shop.project, "duplicate", queue, "--count", "2", "--json", url=shop.vhost.url) as command:
+            assert command.stderr is not None
+            assert command.stderr.readline() == f"duplicating the next 2 messages routed to {queue}, for 10s at most\n"
+            orders = [shop.order() for _ in range(3)]
+            output, _ = command.communicate(timeout=30)
+        told = json.loads(output)
+        assert command.returncode == 0
+        assert len(set(told["ids"])) == 2
+        # Its own copies come behind it, and all of them before one that is posted now.
+        shop.wait_paid(last := shop.order())
+        shop.runner.wait_for(f"We have your order {last}")
+        found = [shop.runner.output.count(words.format(one)) for one in orders]
+        assert found == [times, times, 1]
+
+
+def test_a_duplicate_that_nobody_needs_ends_by_its_time(shop: Shop) -> None:
+    assert shop.fault("duplicate", ORDERS, "--for", "300ms")["ids"] == []
+    assert not [name for name in shop.vhost.queues() if name.startswith("amq.")]
+
+
+def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_three_deaths(shop: Shop) -> None:
+    def parked(queue: str) -> dict[str, Any]:
+        return {one["properties"]["message_id"]: one["properties"]["headers"] for one in shop.vhost.messages(queue)}
+
+    told = shop.fault("poison", ORDERS, "--count", "2")
+    deadly = shop.fault("poison", MAILS, "--kill")
+    order = shop.order()
+    wait_until(lambda: set(told["ids"]) <= set(parked(told["dead_letter"])), 20, "both are parked")
+    for identity in told["ids"]:
+        headers = parked(f"{ORDERS}.dlq")[identity]
+        assert (headers["x-exception"], headers["x-attempt"]) == ("BadBody", 1)
+        assert "not usable JSON" in headers["x-last-error"]
+    (killer,) = deadly["ids"]
+    headers = wait_until(lambda: parked(f"{MAILS}.dlq").get(killer), 60, "it is parked too")
+    assert (headers["x-crashes"], headers["x-signal"]) == (3, "SIGSEGV")
+    shop.runner.wait_for(f"killed by SIGSEGV: message {killer} of {MAILS} was in hand", count=3)
+    shop.wait_paid(order)
+
+
+def test_a_cut_takes_the_broker_away_and_gives_it_back(shop: Shop) -> None:
+    before = shop.runner.output.count("the broker is back")
+    pids = [shop.slot(name)["pid"] for name in ("payment.1", "order_api.1")]
+    shop.fault("cut", "2s")
+    wait_until(lambda: shop.project.post()[0] == 503, 10, "no order is taken")
+    shop.runner.wait_for("payment.1 +. WARNING: consumer: no broker for now, .*cut off on purpose until")
+    wait_until(lambda: shop.runner.output.count("the broker is back") >= before + 5, 20, "all are back")
+    assert [shop.settled(name)["pid"] for name in ("payment.1", "order_api.1")] == pids
+    shop.wait_paid(shop.order())
+
+
+def test_a_cut_of_one_service_leaves_the_others_at_work(shop: Shop) -> None:
+    assert shop.fault("cut", "payment", "1h")["target"] == "payment"
+    wait_until(lambda: shop.slot("payment.1")["problem"], 10)
+    order = shop.order()
+    shop.runner.wait_for(f"We have your order {order}")
+    assert f"order {order}: charging" not in shop.runner.output
+    assert [one["target"] for one in shop.fault("clear")["ended"]] == ["payment"]
+    shop.wait_paid(order)
+
+
+def test_a_broker_that_the_runner_does_not_keep_is_left_alone(shop: Shop) -> None:
+    code, output = call(shop.project, "broker-restart", url=shop.vhost.url)
+    assert code == 1
+    assert "was there before the runner, which does not keep it; allowed: the private RabbitMQ" in output
+
+
+def test_a_broker_that_is_away_is_told_of_with_75(shop: Shop) -> None:
+    code, output = call(shop.project, "poison", ORDERS, url=f"amqp://127.0.0.1:{free_port()}/")
+    assert code == 75, output
+
+
+def test_a_runner_that_was_started_without_faults_is_left_alone(project: Project, vhost: Vhost) -> None:
+    runner = project.run("run", "payment", url=vhost.url)
+    runner.pid_of("payment.1")
+    config = project.config()
+    project.set_config({"faults": True, **config})
+    reload = project.run("reload", url=vhost.url)
+    assert reload.process.wait(30) == 1
+    wait_until(lambda: "config.yaml:1: faults: is taken at the start" in reload.output, 10)
+    for arguments in (["kill", "payment"], ["cut"], ["poison", ORDERS]):
+        code, output = call(project, *arguments, url=vhost.url)
+        assert code == 1
+        assert "the runner here was started without faults: true" in output
+    code, output = call(project, "kill", "notification", url=vhost.url)
+    assert code == 1
+    assert runner.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_the_private_broker_is_killed_and_comes_back_with_all_orders(project: Project) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+    config = project.config()
+    config["services"]["payment"]["options"] = {"failure_rate": 0.0}
+    project.set_config({"faults": True, **config})
+    runner: Runner = project.run(url=url)
+    runner.wait_for("everything is RUNNING", 90)
+    code, output = call(project, "slow", "payment", "500ms", "--for", "3s", url=url)
+    assert code == 0, output
+    before = [project.first_order() for _ in range(4)]
+    code, output = call(project, "broker-restart", "--json", url=url)
+    assert code == 0, output
+    told = json.loads(output)
+    assert told["seconds"] > 0
+    assert state_of(told["pid"]) == ""
+    assert runner.pid_of("broker.1", count=2) != told["pid"]
+    runner.wait_for("broker.1 killed by SIGKILL: restarting")
+    for order in [*before, project.first_order(60)]:
+        runner.wait_for(f"Your order {order} is paid", 60)
+    assert runner.stop() == 0

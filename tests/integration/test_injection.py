@@ -1,0 +1,103 @@
+"""Messages that are put into a queue on purpose, on a real broker."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp.injection import Duplicate, Put
+from runner.amqp.properties import encode
+from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.messages import Event
+from runner.topology.model import Binding
+from tests.parked import held, parked, take
+from tests.ports import free_port
+from tests.rabbit import Vhost, wait_until
+
+BINDINGS = [Binding("shop", "jobs", routing_key="job.#"), Binding("shop", "jobs", routing_key="*.now")]
+
+
+@pytest.fixture
+def channel(vhost: Vhost) -> Any:
+    """A channel of a vhost that has a queue ``jobs``, and ``other`` beside it."""
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.exchange_declare("shop", "topic")
+    for name in ("jobs", "other"):
+        channel.queue_declare(name)
+        for one in BINDINGS:
+            channel.queue_bind(name, "shop", one.routing_key)
+    yield channel
+    connection.close()
+
+
+def duplicated(url: str, count: int, publish: Any, seconds: float = 20.0) -> list[str]:
+    begun, found = threading.Event(), []
+    one = Duplicate(url, "jobs", BINDINGS, count, begun.set, lambda: True)
+    thread = threading.Thread(target=lambda: found.extend(one.run(seconds)))
+    thread.start()
+    assert begun.wait(20)
+    publish()
+    thread.join(seconds + 20)
+    assert not thread.is_alive()
+    return found
+
+
+def test_a_copy_is_the_same_in_body_id_headers_and_properties_and_in_no_other_queue(vhost: Vhost, channel: Any) -> None:
+    _, properties = parked("m1", when=datetime(2026, 1, 2, tzinfo=UTC), nested={"a": [1, "b", None]}, big=2**40)
+    properties.delivery_mode = 2
+
+    def publish() -> None:
+        channel.basic_publish("shop", "job.now", b"\x00\xff", properties, mandatory=True)
+
+    assert duplicated(vhost.url, 1, publish) == ["m1"]
+    first, second = take(vhost.url, "jobs", 2)
+    assert {(one[0].exchange, one[0].routing_key) for one in (first, second)} == {("shop", "job.now"), ("", "jobs")}
+    assert first[2] == second[2] == b"\x00\xff"
+    assert first[1].__dict__ == second[1].__dict__
+    assert held(vhost.url, "other") == [1]
+
+
+def test_only_as_many_are_copied_as_was_said_and_each_once(vhost: Vhost, channel: Any) -> None:
+    def publish() -> None:
+        for number in range(300):
+            properties = pika.BasicProperties(message_id=f"m{number}", delivery_mode=2)
+            channel.basic_publish("shop", "job.now", b"{}", properties, mandatory=True)
+
+    assert duplicated(vhost.url, 200, publish) == [f"m{number}" for number in range(200)]
+    assert held(vhost.url, "jobs", "other") == [500, 300]
+    assert [name for name in vhost.queues() if name.startswith("amq.")] == []
+
+
+def test_it_is_over_once_it_is_not_wanted_any_more(vhost: Vhost, channel: Any) -> None:
+    assert Duplicate(vhost.url, "jobs", BINDINGS, 5, lambda: None, lambda: False).run(60) == []
+
+
+def event(queue: str) -> Any:
+    return encode(Event("x", b"no JSON", exchange="", routing_key=queue, id=str(uuid.uuid4())))
+
+
+def test_what_is_put_into_a_queue_is_there_once_it_returns(vhost: Vhost, channel: Any) -> None:
+    messages = [event("jobs") for _ in range(50)]
+    assert Put(vhost.url, "jobs", messages).run() == [one.event.id for one in messages]
+    assert held(vhost.url, "jobs", "other") == [50, 0]
+
+
+def test_a_queue_that_is_not_there_or_full_and_a_broker_that_is_away_are_told_of(vhost: Vhost, channel: Any) -> None:
+    channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    with pytest.raises(RunnerError, match="queue 'nowhere': it is not there"):
+        Put(vhost.url, "nowhere", [event("nowhere")]).run()
+    Put(vhost.url, "full", [event("full")]).run()
+    wait_until(lambda: held(vhost.url, "full") == [1])
+    with pytest.raises(PublishRefused, match="queue 'full': the broker refuses the message; it may be full"):
+        Put(vhost.url, "full", [event("full")] * 3).run()
+    with pytest.raises(BrokerAway):
+        Put(f"amqp://127.0.0.1:{free_port()}/", "jobs", [event("jobs")]).run()
+    with pytest.raises(RunnerError, match="no exchange 'gone'"):
+        Duplicate(vhost.url, "jobs", [Binding("gone", "jobs")], 1, lambda: None, lambda: True).run(5)

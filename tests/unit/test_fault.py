@@ -1,0 +1,187 @@
+"""Faults on purpose: the files that say which last, the words for each, and where they are refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runner.cli.command import main
+from runner.cli.fault import scenario
+from runner.config.project import load_project
+from runner.errors import ConfigError
+from runner.messages import Message
+from runner.worker.fault import Active, FaultFolder, Faults
+
+COMMANDS = (
+    ["kill", "payment"], ["hang", "payment"], ["slow", "payment", "1s"], ["duplicate", "payment.order.created"],
+    ["poison", "payment.order.created"], ["cut"], ["broker-restart"], ["list"], ["clear"],
+)  # fmt: skip
+SERVICES = "services: {payment: {consumes: [payment.order.created]}, api: {plugin: order_api}}\n"
+SCENARIOS = [one for one in vars(scenario).values() if isinstance(one, scenario.Scenario)]
+FACTS = (
+    "slot", "pid", "seconds", "service", "watchdog", "handler_timeout", "delay", "until", "count", "queue",
+    "dead_letter", "first", "max_crashes", "whom",
+)  # fmt: skip
+
+
+def make(folder: Path, config: str) -> Path:
+    (folder / "topology.yaml").write_text("queues: {payment.order.created: {}, loose: {}}\n")
+    (folder / "config.yaml").write_text(config + SERVICES)
+    return folder
+
+
+def call(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["--project", str(folder), *arguments])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_nothing_is_broken_where_config_yaml_does_not_say_so(command: list[str], tmp_path: Path) -> None:
+    code, output = call(make(tmp_path, ""), "fault", *command)
+    assert code == 78
+    assert output.startswith("config.yaml: faults: is not true")
+    assert "add the line faults: true, and start again" in output
+    assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["fault", *one] for one in COMMANDS] + [["check"]], ids=lambda command: command[-1]
+)
+def test_nothing_is_broken_on_another_machine(command: list[str], tmp_path: Path) -> None:
+    code, output = call(make(tmp_path, "faults: true\nbroker: {url: amqp://shop.example}\n"), *command)
+    assert code == 78
+    assert "config.yaml:1: faults: not with a broker on another machine, shop.example:5672" in output
+    assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [one for one in COMMANDS if one[0] not in ("list", "clear")], ids=lambda one: one[0]
+)
+def test_nothing_is_broken_where_no_runner_runs(command: list[str], tmp_path: Path) -> None:
+    code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
+    assert code == 1
+    assert output.startswith(f"no runner is running in {tmp_path}")
+    assert FaultFolder(tmp_path / "var").active() == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["kill", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
+        (["cut", "1s", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
+        (["cut", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
+        (["slow", "api", "1s"], "'api' consumes no queue, so that it handles no messages; allowed: payment"),
+        (["slow", "payment", "1"], "not a duration, '1'; allowed: a number and its unit, such as 500ms"),
+        (["slow", "payment", "0s"], "out of range, '0s'; allowed: more than 0s, up to 1h"),
+        (["hang", "payment", "2h"], "out of range, '2h'; allowed: more than 0s, up to 1h"),
+        (["poison", "payment.order.creatd"], "unknown queue 'payment.order.creatd'; did you mean"),
+        (
+            ["poison", "loose"],
+            "no service consumes 'loose', so that nobody would meet it; allowed: payment.order.created",
+        ),
+        (["duplicate", "payment.order.created", "--count", "0"], "0 is not in the range 1<=x<=1000"),
+    ],
+)
+def test_what_is_not_there_is_a_usage_error_that_says_what_is(command: list[str], words: str, tmp_path: Path) -> None:
+    code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
+    assert code == 2
+    assert words in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("sqlite:///var/shop.db", True),
+        ("postgresql://user@localhost/shop", True),
+        ("postgresql://user@[::1]:5433/shop", True),
+        ("postgresql:///shop", True),
+        ("postgresql:///shop?host=/run/postgresql", True),
+        ("postgresql://user@10.0.0.1/shop", False),
+        ("postgresql:///shop?host=db.example", False),
+        ("postgresql://localhost/shop?host=db.example", False),
+    ],
+)
+def test_a_database_counts_as_another_machine_s_by_its_host(url: str, is_here: bool, tmp_path: Path) -> None:
+    make(tmp_path, f"faults: true\nstore: {{url: '{url}'}}\n")
+    if is_here:
+        assert load_project(tmp_path, {}).config.faults
+    else:
+        with pytest.raises(ConfigError, match=r"config\.yaml:1: faults: not with a database on another machine"):
+            load_project(tmp_path, {})
+
+
+def test_a_database_that_only_libpq_s_own_variable_names_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "faults: true\nstore: {url: 'postgresql:///shop'}\n")
+    monkeypatch.setenv("PGHOST", "db.example")
+    with pytest.raises(ConfigError, match=r"another machine, 'db\.example'"):
+        load_project(tmp_path, {})
+
+
+@pytest.mark.parametrize("one", SCENARIOS, ids=lambda one: one.did[:20])
+def test_every_word_of_a_fault_can_be_filled_in_whatever_the_facts(one: scenario.Scenario) -> None:
+    flags = sorted({name.lstrip("!") for line in (*one.expect, *one.look) for name in line.when})
+    for values in itertools.product((False, True), repeat=len(flags)):
+        facts = {**{name: name.upper() for name in FACTS}, **dict(zip(flags, values, strict=True))}
+        did, expect, look = one.told(facts)
+        assert did
+        assert expect
+        assert look
+        assert all(line.startswith("python -m runner ") for line in look)
+        assert not any(set("{}") & set(line) for line in (did, *expect, *look))
+
+
+def test_a_fault_is_over_at_its_time_and_whatever_else_stands_there_is_none(tmp_path: Path) -> None:
+    folder, faults = FaultFolder(tmp_path), Faults(tmp_path, "payment")
+    assert folder.active() == []
+    assert faults.cut() is None
+    now = time.time()
+    folder.write("cut", Active("cut", "", now + 60))
+    folder.write("cut.other", Active("cut", "other", now + 90))
+    folder.write("slow.payment", Active("slow", "payment", now - 0.001, 5.0))
+    folder.file("slow.other").write_text('{"fault": 1}')
+    folder.file("hang.x.1").write_bytes(b"\xff")
+    assert [one.target for one in folder.active()] == ["", "other"]
+    assert str(faults.cut()).startswith("cut off on purpose until ")
+    assert [one.fault for one in folder.clear()] == ["cut", "cut"]
+    assert faults.cut() is None
+    assert list(folder.path.glob("*")) == []
+
+
+def test_a_slow_handler_waits_no_longer_than_the_fault_lasts(tmp_path: Path) -> None:
+    folder, faults = FaultFolder(tmp_path), Faults(tmp_path, "payment")
+    message = Message(b"{}", "payment.order.created")
+    for delay, lasts, least, most in ((0.3, 60.0, 0.3, 5.0), (60.0, 0.3, 0.2, 5.0)):
+        folder.write("slow.payment", Active("slow", "payment", time.time() + lasts, delay))
+        began = time.monotonic()
+        faults.before(message)
+        assert least <= time.monotonic() - began < most
+
+
+def test_only_the_runner_that_was_started_with_faults_counts(tmp_path: Path) -> None:
+    folder = FaultFolder(tmp_path)
+    assert not folder.is_on(7)
+    folder.begin(7)
+    assert folder.is_on(7)
+    assert not folder.is_on(8)
+    assert folder.active() == []
+    folder.begin(None)
+    assert not folder.is_on(7)
+
+
+def test_what_lasts_is_listed_and_cleared_as_json_without_a_runner(tmp_path: Path) -> None:
+    make(tmp_path, "faults: true\n")
+    FaultFolder(tmp_path / "var").write("slow.payment", Active("slow", "payment", time.time() + 60, 2.0))
+    code, output = call(tmp_path, "fault", "list", "--json")
+    (one,) = json.loads(output)["active"]
+    assert (code, one["fault"], one["target"], one["delay"]) == (0, "slow", "payment", 2.0)
+    assert 50 < one["left"] <= 60
+    code, output = call(tmp_path, "fault", "clear", "--json")
+    assert [one["fault"] for one in json.loads(output)["ended"]] == ["slow"]
+    assert json.loads(call(tmp_path, "fault", "list", "--json")[1])["active"] == []
