@@ -154,5 +154,6 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
         elif waiting < missing - len(one.lost):
             rest = missing - len(one.lost) - waiting
             one.notes.append(f"{rest} of those that wait may be handled: notes wait in {trace} to be written down")
-        elif waiting > missing:
-            one.notes.append(f"{waiting - missing} more wait here, of which nothing is known yet, or which are copies")
+        elif observation.ready(one) > missing:
+            more = observation.ready(one) - missing
+            one.notes.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")

@@ -103,9 +103,13 @@ class Observation:
             on_look(sum(len(one.missing) for one in unsettled))
             time.sleep(PAUSE)
 
+    def ready(self, account: Account) -> int:
+        """How many messages wait in an account's queue and its wait queues."""
+        return sum(one.ready for one in self._of(self._own(account.queue)))
+
     def waiting(self, account: Account) -> int:
-        """How many messages wait in an account's queue and its wait queues, or are in somebody's hands there."""
-        return sum(one.ready + (one.in_hand or 0) for one in self._of(self._own(account.queue)))
+        """The same, with those in somebody's hands."""
+        return self.ready(account) + sum(one.in_hand or 0 for one in self._of(self._own(account.queue)))
 
     def is_blind(self, account: Account) -> bool:
         """Whether nobody tells what is in somebody's hands, of the queues where its messages may be."""
