@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def _is_traced(project: Project) -> bool:
 
 
 def _known(read: Read) -> Known:
+    # Hundreds of thousands of small things that all stay: to look among them for what is not needed takes seconds.
+    gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
     for one in chain(outbox_events(read), inbox_events(read)):
