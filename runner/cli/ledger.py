@@ -142,7 +142,7 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
     for one in observation.accounts:
-        waiting, missing = observation.waiting(one), len(one.missing)
+        waiting, missing = one.ready + one.in_hand, len(one.missing)
         trace = project.config.trace
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
@@ -157,6 +157,6 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
         elif waiting < missing - len(one.lost):
             rest = missing - len(one.lost) - waiting
             one.notes.append(f"{rest} of those that wait may be handled: notes wait in {trace} to be written down")
-        elif observation.ready(one) > missing:
-            more = observation.ready(one) - missing
+        elif one.ready > missing:
+            more = one.ready - missing
             one.notes.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")

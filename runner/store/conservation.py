@@ -85,6 +85,9 @@ class Account:
     wrong: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: How many messages wait in its queue and its wait queues, and how many are in somebody's hands.
+    ready: int = 0
+    in_hand: int = 0
 
     @property
     def queue(self) -> str:
