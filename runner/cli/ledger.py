@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def _is_traced(project: Project) -> bool:
 
 
 def _known(read: Read) -> Known:
+    # Hundreds of thousands of small things that all stay: to look among them for what is not needed takes seconds.
+    gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
     for one in chain(outbox_events(read), inbox_events(read)):
@@ -139,7 +142,7 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
     for one in observation.accounts:
-        waiting, missing = observation.waiting(one), len(one.missing)
+        waiting, missing = one.ready + one.in_hand, len(one.missing)
         trace = project.config.trace
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
@@ -154,5 +157,6 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
         elif waiting < missing - len(one.lost):
             rest = missing - len(one.lost) - waiting
             one.notes.append(f"{rest} of those that wait may be handled: notes wait in {trace} to be written down")
-        elif waiting > missing:
-            one.notes.append(f"{waiting - missing} more wait here, of which nothing is known yet, or which are copies")
+        elif one.ready > missing:
+            more = one.ready - missing
+            one.notes.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")

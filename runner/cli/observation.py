@@ -93,25 +93,22 @@ class Observation:
 
         ``on_look`` is told before each further look how many messages are missing.
         """
-        begun = time.monotonic()
+        begun, unsettled = time.monotonic(), [*self.accounts]
         while True:
-            self._look()
+            self._look(unsettled)
             now = time.monotonic()
-            unsettled = [one for one in self.accounts if not self._is_settled(one, now)]
+            # What is sure of one account stays as it was then, while others are looked at again.
+            unsettled = [one for one in unsettled if not self._is_settled(one, now)]
             if not unsettled or now - begun > LIMIT:
                 return unsettled
             on_look(sum(len(one.missing) for one in unsettled))
             time.sleep(PAUSE)
 
-    def waiting(self, account: Account) -> int:
-        """How many messages wait in an account's queue and its wait queues, or are in somebody's hands there."""
-        return sum(one.ready + (one.in_hand or 0) for one in self._of(self._own(account.queue)))
-
     def is_blind(self, account: Account) -> bool:
         """Whether nobody tells what is in somebody's hands, of the queues where its messages may be."""
         return any(one.in_hand is None for one in self._of(self._all(account)))
 
-    def _look(self) -> None:
+    def _look(self, open_accounts: Sequence[Account]) -> None:
         site = self.site
         queues = [name for one in self.accounts for name in self._own(one.queue) if one.queue != site.trace]
         dead = list(site.places.origins)
@@ -120,15 +117,18 @@ class Observation:
         if site.trace is not None:
             self.counts |= holdings(site.url, site.management, [*self._own(site.trace)])
         self.known = replace(self.known, parked=parked)
-        for one in self.accounts:
+        for one in open_accounts:
             refresh(one, self.known)
-        self._read_again()
-        for one in self.accounts:
+        self._read_again(open_accounts)
+        for one in open_accounts:
+            own = self._of(self._own(one.queue))
+            one.ready = sum(holding.ready for holding in own)
+            one.in_hand = sum(holding.in_hand or 0 for holding in own)
             one.pending = {id for id in one.pending | {*one.missing} if self._is_pending(one, id)}
 
-    def _read_again(self) -> None:
+    def _read_again(self, open_accounts: Sequence[Account]) -> None:
         """What became meanwhile of the messages that are missing."""
-        ids = {id for one in self.accounts for id in one.missing}
+        ids = {id for one in open_accounts for id in one.missing}
         if not ids:
             return
         later = replace(
@@ -137,7 +137,7 @@ class Observation:
             inboxes=inboxes(self.read, ids),
             audited=frozenset(events_among(self.read, ids)),
         )
-        for one in self.accounts:
+        for one in open_accounts:
             refresh(one, later)
 
     def _is_pending(self, account: Account, id: str) -> bool:

@@ -52,16 +52,6 @@ class Known:
     parked: Mapping[str, Mapping[str, Parked]]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event as it counts for one queue."""
-
-    type: str
-    order_id: str | None
-    at: int
-    maker: tuple[str, str] | None = None
-
-
 @dataclass(frozen=True)
 class Row:
     """The figures of one type of event in one queue; None for what cannot be known."""
@@ -81,7 +71,8 @@ class Account:
     """The account of one queue. What is missing is waiting as far as something waits, and lost beyond that."""
 
     place: Place
-    entries: dict[str, Entry]
+    #: What was published to it, by id.
+    entries: dict[str, Published]
     #: Those that a service may not have sent yet, as the message that they are made of is not done.
     pending: set[str] = field(default_factory=set)
     handled: set[str] = field(default_factory=set)
@@ -94,6 +85,9 @@ class Account:
     wrong: set[str] = field(default_factory=set)
     lost: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: How many messages wait in its queue and its wait queues, and how many are in somebody's hands.
+    ready: int = 0
+    in_hand: int = 0
 
     @property
     def queue(self) -> str:
@@ -164,14 +158,14 @@ def _account(
     account = Account(place, {})
     first: dict[str, int] = {}
     # What was seen in a queue came to it, however.
-    for id, entry in _seen(place, known):
+    for entry in _seen(place, known):
         if since is None or entry.at >= since:
-            account.entries[id] = entry
+            account.entries[entry.id] = entry
         first[entry.type] = min(entry.at, first.get(entry.type, entry.at))
     if place.is_audit:
         for event, _ in coming:
             if event.id in known.audited:
-                account.entries[event.id] = Entry(event.type, event.order_id, event.at)
+                account.entries[event.id] = event
                 first[event.type] = min(event.at, first.get(event.type, event.at))
     early, unknown = 0, 0
     for event, start in coming:
@@ -183,7 +177,7 @@ def _account(
         elif event.at < (place.known_from or 0):
             early += 1
         else:
-            account.entries[event.id] = Entry(event.type, event.order_id, event.at, event.maker)
+            account.entries[event.id] = event
     refresh(account, known)
     _explain(account, arrivals, early, unknown)
     return account
@@ -205,13 +199,13 @@ def refresh(account: Account, known: Known) -> None:
         # Where a service reads the dead-letter queue, what it had is an account of its own.
         behind = known.fates.get(place.dead_letter, {}).keys()
         account.passed |= entries.keys() & {*behind, *_ids_in_inboxes(known, place.dead_letter)}
-    account.twice |= {id for id, fate in fates.items() if fate.is_twice and id in entries}
+    account.twice |= {id for id, fate in fates.items() if len(fate.handled) > 1 and fate.is_twice() and id in entries}
     account.wrong |= {
         id
         for inbox, service in mine
         if inbox is not None and service in place.inboxes
         for id in fates.keys() & account.twice & inbox.ids
-        if fates[id].is_twice_since(inbox.since)
+        if fates[id].is_twice(inbox.since)
     }
 
 
@@ -219,7 +213,7 @@ def _ids_in_inboxes(known: Known, queue: str) -> Iterable[str]:
     return (id for (_, name), inbox in known.inboxes.items() if name == queue for id in inbox.ids)
 
 
-def _seen(place: Place, known: Known) -> Iterable[tuple[str, Entry]]:
+def _seen(place: Place, known: Known) -> Iterable[Published]:
     fates: Mapping[str, Fate] = known.fates.get(place.queue, {})
     parked = known.parked.get(place.queue, {})
     ids = {*fates, *parked}
@@ -227,15 +221,13 @@ def _seen(place: Place, known: Known) -> Iterable[tuple[str, Entry]]:
         inbox = known.inboxes.get((service, place.queue))
         ids |= inbox.ids if inbox is not None else frozenset()
     for id in ids:
-        event, fate, letter = known.events.get(id), fates.get(id), parked.get(id)
+        event, seen = known.events.get(id), fates.get(id) or parked.get(id)
         if event is not None:
-            yield id, Entry(event.type, event.order_id, event.at)
-        elif fate is not None:
-            yield id, Entry(fate.type, fate.order_id, fate.at)
-        elif letter is not None:
-            yield id, Entry(letter.type, letter.order_id, letter.at or 0)
+            yield event
+        elif seen is not None:
+            yield Published(id, seen.type, seen.order_id, seen.at or 0)
         else:
-            yield id, Entry("", None, 0)
+            yield Published(id, "", None, 0)
 
 
 def _explain(account: Account, arrivals: Arrivals, early: int, unknown: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from runner.store.audited import Read
 
@@ -15,16 +15,15 @@ _TRY = "queue, message_id, outcome, replays, message_type, order_id, coalesce(se
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """One event that was published; the time is in milliseconds since the epoch."""
 
     id: str
     type: str
     order_id: str | None
     at: int
-    exchange: str
-    key: str
+    exchange: str = ""
+    key: str = ""
     #: The queue and the id of the message that it was made of, where that message's inbox row tells of the event: it
     #: goes out before that message is acknowledged, and not before it is committed.
     maker: tuple[str, str] | None = None
@@ -34,24 +33,19 @@ class Published:
 class Fate:
     """What is written down of one message in one queue."""
 
-    type: str = ""
-    order_id: str | None = None
+    type: str
+    order_id: str | None
     #: When it was sent to the queue, as far as its tries tell.
-    at: int = 0
-    tries: int = 0
+    at: int
     is_handled: bool = False
     is_discarded: bool = False
-    #: When each try ended that handled it, by how often the message had been replayed before.
-    handled: dict[int, list[int]] = field(default_factory=dict)
+    #: Each try that handled it: how often it had been replayed before, and when the try ended.
+    handled: tuple[tuple[int, int], ...] = ()
 
-    @property
-    def is_twice(self) -> bool:
-        """Whether it was handled more than once without having been replayed between."""
-        return any(len(ends) > 1 for ends in self.handled.values())
-
-    def is_twice_since(self, time: int) -> bool:
-        """The same, of what ended at ``time`` or later."""
-        return any(sum(end >= time for end in ends) > 1 for ends in self.handled.values())
+    def is_twice(self, since: int = 0) -> bool:
+        """Whether it was handled more than once, at ``since`` or later, without having been replayed between."""
+        replays = [count for count, ended in self.handled if ended >= since]
+        return len(replays) > len({*replays})
 
 
 #: By queue, then by message id.
@@ -70,7 +64,7 @@ class Inbox:
 def audited_events(read: Read) -> Iterator[Published]:
     """All events that audit wrote down."""
     for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
-        yield Published(*row)
+        yield Published._make((*row, None))
 
 
 def outbox_events(read: Read) -> Iterator[Published]:
@@ -146,9 +140,8 @@ def _add(found: Fates, row: Sequence[Any]) -> None:
     if outcome == "discarded":
         one.is_discarded = True
         return
-    one.tries += 1
     if outcome == "handled":
         one.is_handled = True
-        one.handled.setdefault(replays, []).append(ended)
+        one.handled += ((replays, ended),)
     elif outcome == "duplicate":
         one.is_handled = True
