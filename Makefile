@@ -13,7 +13,7 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 chaos: ## the long proofs, of which make test runs a short form; takes about a quarter of an hour
 	@deploy/setup.sh test
