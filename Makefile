@@ -13,7 +13,7 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" tells more
 	@deploy/setup.sh test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import uuid
 from collections.abc import Iterator
@@ -14,12 +15,19 @@ from runner.amqp import declare as declare_module
 from tests import jobs as jobs_project
 from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
-from tests.running import Project
+from tests.running import ROOT, Project
 from tests.supervised import Supervise
 
 # How long one example takes says more of what else the machine does than of the code.
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what some thousand processes will import, which Python would do in each where it may not write."""
+    if not hasattr(config, "workerinput"):  # the processes of pytest-xdist have one
+        for name in ("runner", "plugins"):
+            compileall.compile_dir(ROOT / name, quiet=2)
 
 
 @pytest.fixture(autouse=True)
@@ -32,16 +40,21 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where a test kills a broker that it has declared queues on in this process is the wait after it needed."""
+    """Only where a broker is killed the wait after a declaration is needed: in this process where a test says so."""
+    monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)
     if request.node.get_closest_marker("kills_broker") is None:
         monkeypatch.setattr(declare_module, "SETTLE", 0.0)
+        if "vhost" in request.fixturenames:
+            # The broker that has it lives as long as all tests, so no runner that a test starts need wait either.
+            monkeypatch.setenv("FASTCOMMERCE_SETTLE", "0")
 
 
 @pytest.fixture(scope="session")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     """One RabbitMQ for all tests of this process; a test that stops its broker makes its own."""
     os.environ.pop("RABBITMQ_URL", None)
-    node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
+    # Most tests look at counts when something has happened; those that make a broker of their own get late ones.
+    node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", statistics=500)
     yield node
     node.stop()
 

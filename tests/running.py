@@ -142,7 +142,8 @@ class Project:
         folder.mkdir(parents=True)
         for name in ("topology.yaml", "config.yaml"):
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+        # With what Python has compiled of them: it belongs to a file's time and size, which the copies keep.
+        shutil.copytree(ROOT / "plugins", folder / "plugins")
         self.port = free_port()
         self._runners: list[Runner] = []
         config = self.config()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from runner.amqp.session import Session
 from tests.rabbit import Vhost, wait_until
+from tests.running import Runner
 from tests.topologies import Shop
 
 MESSAGES = 100_000
@@ -78,12 +78,12 @@ def test_a_drain_that_is_killed_three_times_loses_nothing_and_doubles_only_what_
     command = [sys.executable, "-m", "runner", "--project", str(shop.folder), "apply", "--replace", "work", "--drain"]
     wait_until(lambda: any(one["messages"] == MESSAGES for one in shop.plan()["changes"]), 20, "the count is known")
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            # At a random instant of the work, and not of the start.
-            instant = time.monotonic() + random.uniform(1.0, 4.0)
-            wait_until(partial(is_over, instant), 10)
-            assert process.poll() is None, "it was done before it could be killed"
-            os.kill(process.pid, signal.SIGKILL)
+        drain = Runner(command, shop.folder)
+        # At a random instant of the work, and not of the start: it says once a second how far it is.
+        drain.wait_for(r"\d+ of \d+ moved to ", 60)
+        instant = time.monotonic() + random.uniform(0.0, 1.5)
+        wait_until(partial(is_over, instant), 10)
+        assert drain.stop(signal.SIGKILL) == -signal.SIGKILL, "it was done before it could be killed"
         plan = shop.plan()
         assert ("!", "queue", "work") in {(one["mark"], one["kind"], one["name"]) for one in plan["changes"]}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)

@@ -297,6 +297,10 @@ def test_whatever_a_handler_does_its_message_is_parked_and_the_next_ones_are_han
 def test_a_message_that_kills_its_workers_is_parked_alone_and_all_others_are_handled(
     jobs: Project, vhost: Vhost, how: str
 ) -> None:
+    config = jobs.config()
+    # Twelve restarts by the usual delays would be most of the time.
+    config["services"]["jobs"] |= {"backoff": {"max": "500ms"}}
+    jobs.set_config(config)
     jobs.plugin("jobs", PECULIAR)
     runner = jobs.run("run", "jobs", url=vhost.url)
     runner.pid_of("jobs.1")

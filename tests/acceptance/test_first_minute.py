@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
@@ -41,7 +43,11 @@ def test_an_order_is_accepted_paid_and_told_of_also_after_its_worker_was_killed(
     assert all(gone(pid) for pid in children)
 
 
-def test_with_a_running_broker_the_first_202_comes_within_2_s(project: Project, vhost: Vhost) -> None:
+def test_with_a_running_broker_the_first_202_comes_within_2_s(
+    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it is for a person.
+    monkeypatch.delenv("FASTCOMMERCE_SETTLE")
     took: list[float] = []
     # The best of three, because other tests share the machine's two cores.
     while len(took) < 3 and min(took, default=9.9) >= 2.0:

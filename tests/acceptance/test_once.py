@@ -150,7 +150,7 @@ def test_a_service_whose_database_is_away_waits_for_it_and_is_not_given_up(jobs:
         jobs.plugin("jobs", "from runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    pass\n")
         config = jobs.config()
         config["store"] = {"url": server.make_database("shop")}
-        config["services"]["jobs"] |= {"inbox": True}
+        config["services"]["jobs"] |= {"inbox": True, "backoff": {"max": "500ms"}}
         jobs.set_config(config)
         server.stop()
         runner = jobs.run(url=vhost.url)

@@ -122,6 +122,9 @@ def handle(message):
 
 def test_somebody_s_sigterm_is_no_failure_of_the_service(jobs: Project, vhost: Vhost) -> None:
     jobs.plugin("jobs", DEADLY)
+    config = jobs.config()
+    config["services"]["jobs"] |= {"backoff": {"max": "500ms"}}
+    jobs.set_config(config)
     runner = jobs.run(url=vhost.url)
     for count in range(1, 8):
         os.kill(runner.pid_of("jobs.1", count=count), signal.SIGTERM)

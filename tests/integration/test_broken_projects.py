@@ -23,7 +23,7 @@ SECRET = "correct-horse-battery-staple"
 
 def make_project(source: Path, folder: Path) -> Path:
     """A copy of ``source`` with the shipped plugins."""
-    shutil.copytree(SHIPPED / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SHIPPED / "plugins", folder / "plugins")
     for name in ("topology.yaml", "config.yaml"):
         if (source / name).exists():
             shutil.copy(source / name, folder / name)

@@ -218,7 +218,8 @@ def test_why_a_process_was_ended_is_remembered_with_its_end(supervise: Supervise
 
 def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> None:
     runner = up(supervise, SLEEPS.replace("ready()", "ready()\nsay('X_PROBLEM=the broker is away')"))
-    slot = supervise.slots()["child1.1"]
+    # It says so after it was ready.
+    slot = wait_until(lambda: (one := supervise.slots()["child1.1"])["problem"] and one, 10)
     assert (slot["state"], slot["problem"]) == ("RUNNING", "the broker is away")
     assert slot["why"] == "cannot work for now, tries again: the broker is away"
     assert runner.stop() == 0

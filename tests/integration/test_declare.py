@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from runner.amqp.declare import declare
@@ -111,3 +114,15 @@ def test_a_wrong_login_and_a_wrong_vhost_are_told_apart(vhost: Vhost, user: str,
     with pytest.raises(BrokerAway, match=words) as caught:
         declare([url], Objects((), (), ()))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("said", "waits"), [("0", False), ("", True), ("no", True), (None, True)])
+def test_the_wait_after_a_declaration_is_left_out_only_where_it_is_said_in_so_many_words(
+    said: str | None, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)
+    if said is not None:
+        monkeypatch.setenv("FASTCOMMERCE_SETTLE", said)
+    command = [sys.executable, "-c", "from runner.amqp import declare; print(declare.SETTLE)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert float(done.stdout) == (1.5 if waits else 0.0)
