@@ -28,6 +28,8 @@ from tests.running import ROOT
 
 #: Bytes of the disk that can be full: enough for the longest run.
 DISK = 512 * 1024 * 1024
+#: Milliseconds after which the broker counts its messages anew.
+STATISTICS = 1000
 #: Carried in the environment of all that the runner starts, so that what it leaves is found.
 MARK = "CHAOS_MARK"
 
@@ -129,7 +131,7 @@ class Rig:
 
     def __init__(self, folder: Path, database: str, *, is_cluster: bool = False) -> None:
         self.folder = folder
-        self.rabbit = None if is_cluster else Rabbit(folder / "broker")
+        self.rabbit = None if is_cluster else Rabbit(folder / "broker", STATISTICS)
         self.cluster = Cluster(folder / "cluster") if is_cluster else None
         # Of a cluster nodes are killed and nothing else, and clients go to each node themselves.
         targets = [] if self.rabbit is None else [("127.0.0.1", int(urlsplit(self.rabbit.url).port or 0))]

@@ -35,6 +35,7 @@ class Run:
         self._poison = rig.folder / "poison.jsonl"
         self._injector = Injector(rig, self._poison)
         self._threads: list[threading.Thread] = []
+        self._is_done = threading.Event()
         self.samples: list[Sample] = []
         self.began = 0.0
 
@@ -43,45 +44,48 @@ class Run:
         rig, outcome = self._rig, self._outcome
         rig.start()
         clients = Clients(rig.folder, rig.shop.doors, outcome.rate, seed=outcome.seed)
+        self.began = time.time()
+        sampler = threading.Thread(target=self._sample_all, args=(clients, say))
+        sampler.start()
         try:
-            self.began = time.time()
-            self._drive(clients, say)
-            say("orders and faults have ended; waiting until all is done")
+            self._drive()
             outcome.orders = clients.stop()
+            self._injector.stop()
+            for thread in self._threads:
+                thread.join(60)
+            ended = time.monotonic()
+            self._judge(clients.logs)
         finally:
+            self._is_done.set()
+            sampler.join(60)
             clients.kill()
-        self._injector.stop()
-        for thread in self._threads:
-            thread.join(60)
-        ended = time.monotonic()
-        self._judge(clients.logs)
         outcome.settled = None if outcome.verdict["violations"] else time.monotonic() - ended
         outcome.answers = read_answers(clients.logs)
         outcome.done = {row.order_id: row.at / 1000 for row in rig.database.rows(DONE)}
-        self._sample(clients)
         self._ask_ledger()
         code, left = rig.stop()
         if code:
             outcome.problems.append(f"the runner ended with exit code {code}")
         outcome.problems += [f"a process is left over: {one}" for one in left]
 
-    def _drive(self, clients: Clients, say: Callable[[str], None]) -> None:
-        waiting = list(self._planned)
+    def _drive(self) -> None:
         began = time.monotonic()
-        next_second = began
-        while (now := time.monotonic()) < began + self._outcome.seconds:
-            while waiting and waiting[0].at <= now - began:
-                self._inject(waiting.pop(0))
-            if now >= next_second:
-                next_second += 1.0
-                self._sample(clients)
-                last, count = self.samples[-1], len(self._outcome.faults)
-                say(
-                    f"{last.at:4.0f} s  {last.accepted:,} orders taken, {last.done:,} done,"
-                    f" {last.waiting:,} messages wait, {count} faults"
-                )
-            soon = min(next_second, began + waiting[0].at if waiting else next_second)
-            time.sleep(max(0.0, min(soon - time.monotonic(), 1.0)))
+        for planned in self._planned:
+            time.sleep(max(0.0, began + planned.at - time.monotonic()))
+            self._inject(planned)
+        time.sleep(max(0.0, began + self._outcome.seconds - time.monotonic()))
+
+    def _sample_all(self, clients: Clients, say: Callable[[str], None]) -> None:
+        due = time.monotonic()
+        while not self._is_done.wait(max(0.0, due - time.monotonic())):
+            due = max(due + 1.0, time.monotonic())
+            self._sample(clients)
+            last, count = self.samples[-1], len(self._outcome.faults)
+            say(
+                f"{last.at:4.0f} s  {last.accepted:,} orders taken, {last.done:,} done,"
+                f" {last.waiting:,} messages wait, {count} faults"
+            )
+        self._sample(clients)
 
     def _inject(self, planned: Planned) -> None:
         one = Injected(planned, time.time())
