@@ -36,20 +36,28 @@ class Hands:
     def at(self, hand: int, message: Message) -> Iterator[None]:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
         one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
+        is_suspect = self._is_suspect(one)
+        while True:
+            with self._beside_others(is_suspect=is_suspect):
+                if is_suspect:
+                    # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
+                    time.sleep(SETTLE)
+                # Only now: while it waited for its turn, a second delivery of it may have killed another worker.
+                suspect = self._suspects.get(one)
+                if suspect is not None and suspect.deaths >= self._max_crashes:
+                    raise Crashed(suspect)
+                if is_suspect or suspect is None or not suspect.is_suspect:
+                    self._record.take(hand, one)
+                    try:
+                        yield
+                    finally:
+                        self._record.release(hand)
+                    return
+            is_suspect = True
+
+    def _is_suspect(self, one: InHand) -> bool:
         suspect = self._suspects.get(one)
-        is_suspect = suspect is not None and suspect.is_suspect
-        if is_suspect:
-            # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
-            time.sleep(SETTLE)
-            suspect = self._suspects.get(one)
-        if suspect is not None and suspect.deaths >= self._max_crashes:
-            raise Crashed(suspect)
-        with self._beside_others(is_suspect=is_suspect):
-            self._record.take(hand, one)
-            try:
-                yield
-            finally:
-                self._record.release(hand)
+        return suspect is not None and suspect.is_suspect
 
     def _beside_others(self, *, is_suspect: bool) -> AbstractContextManager[None]:
         if self._turn is None:

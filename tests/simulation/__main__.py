@@ -1,0 +1,43 @@
+"""``python -m tests.simulation --seeds 1-3000`` looks for a violation; ``--seed 17 --history`` replays one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.simulation import Violation, run
+
+
+def main() -> int:
+    """Returns the exit code: 1 where an invariant did not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--seeds", metavar="FIRST-LAST", help="run these, until one fails")
+    which.add_argument("--seed", type=int, help="run this one")
+    parser.add_argument("--history", action="store_true", help="print all that happened")
+    parser.add_argument("--windows", action="store_true", help="print how often each window was hit")
+    options = parser.parse_args()
+    first, last = map(int, options.seeds.split("-")) if options.seeds else (options.seed, options.seed)
+    began, windows, is_terminal = time.monotonic(), Counter[str](), sys.stderr.isatty()
+    for seed in range(first, last + 1):
+        if is_terminal and seed % 20 == 0:
+            print(f"\rseed {seed} of {last}", end="", file=sys.stderr)
+        try:
+            report = run(seed)
+        except Violation as violation:
+            print("\n".join(violation.history) if options.history else f"{violation}")
+            return 1
+        windows += report.windows
+        if options.history:
+            print("\n".join(report.history))
+    if options.windows:
+        print("\n".join(f"{count:8} {window}" for window, count in sorted(windows.items())))
+    seconds = time.monotonic() - began
+    print(f"{last - first + 1} seeds in {seconds:.1f} s: no violation")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

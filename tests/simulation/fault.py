@@ -1,0 +1,111 @@
+"""What goes wrong: at times that the scenario names, and now and then at a step of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.simulation.process import Process
+from tests.simulation.scenario import FAULTS_END
+from tests.simulation.supervisor import ENDS
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Simulation
+
+#: So many workers are killed from outside in a run at most: every fourth such death speaks against a message.
+MOST_KILLS = 3
+
+
+class Faults:
+    """Does them."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._kills = MOST_KILLS
+        # Fewer than a message may have against it, or a good one would be parked for what it did not do.
+        self._crashes = simulation.scenario.max_crashes - 1
+        self._sabotages = simulation.scenario.most_sabotages
+        for when, fault in simulation.scenario.faults:
+            simulation.clock.at(when, partial(self.do, fault))
+        if simulation.scenario.sabotage:
+            simulation.database.forgetfulness = simulation.random.choice((0.0, 0.0, 0.2))
+        simulation.clock.at(FAULTS_END, self._end)
+
+    def _end(self) -> None:
+        broker, database = self._simulation.broker, self._simulation.database
+        self._sabotages = 0
+        broker.is_full, broker.slowness = False, 0.0
+        database.is_away, database.forgetfulness = False, 0.0
+        self._simulation.declare()
+        self._simulation.history.say("faults", "no more from now on")
+
+    def step(self, process: Process) -> None:
+        """A message of this process has got a step further: maybe something goes wrong just then."""
+        simulation = self._simulation
+        scenario = simulation.scenario
+        if not self._sabotages or not process.alive or simulation.random.random() >= scenario.sabotage:
+            return
+        self._sabotages -= 1
+        fault = simulation.random.choice(("kill", "crash", "lose consumer", "lose publisher", "lose publisher"))
+        simulation.clock.after(0.0, partial(self._do, fault, process))
+
+    def do(self, fault: str) -> None:
+        """One fault, to a worker drawn by lot."""
+        processes = [one for one in self._simulation.supervisor.processes.values() if one.alive]
+        if processes:
+            self._do(fault, self._simulation.random.choice(processes))
+
+    def _do(self, fault: str, process: Process) -> None:
+        simulation = self._simulation
+        if not process.alive:
+            return
+        simulation.history.say("faults", f"{fault} ({process.name})")
+        lasting = simulation.random.choice((0.2, 2.0, 5.0))
+        broker, database, random = simulation.broker, simulation.database, simulation.random
+        match fault:
+            case "kill" if self._kills:
+                self._kills -= 1
+                simulation.supervisor.kill(process, ENDS["killed from outside"])
+            case "crash" if self._crashes:
+                self._crashes -= 1
+                simulation.supervisor.kill(process, ENDS[random.choice(("segfault", "exit 1", "exit 0"))])
+            case "stop":
+                process.stop()
+            case "lose consumer" | "lose publisher":
+                self._lose(process, fault)
+            case "restart broker":
+                broker.restart(lasting)
+            case "block publishers":
+                self._block(process, lasting)
+            case "full queues":
+                self._for(lasting, lambda on: setattr(broker, "is_full", on))
+            case "database away":
+                self._for(lasting, lambda on: setattr(database, "is_away", on))
+            case "slow confirms" | "silent confirms":
+                seconds = 3.0 if fault == "slow confirms" else 80.0
+                self._for(lasting, lambda on: setattr(broker, "slowness", seconds if on else 0.0))
+            case "unbind":
+                broker.bindings.pop("done", None)
+                simulation.clock.after(lasting, simulation.declare)
+            case "delete a wait queue" if simulation.ladder.steps:
+                broker.delete(random.choice(simulation.ladder.steps)[1])
+            case "delete the dead-letter queue":
+                broker.delete(simulation.ladder.dead_letter)
+
+    def _for(self, seconds: float, switch: Callable[[bool], None]) -> None:
+        switch(True)
+        self._simulation.clock.after(seconds, lambda: switch(False))
+
+    def _lose(self, process: Process, fault: str) -> None:
+        for connection in list(process.connections):
+            channel = connection.the_channel
+            if channel is not None and bool(channel.consumer_tags) == (fault == "lose consumer"):
+                self._simulation.ledger.lost(process, fault)
+                connection.lose("reset by peer")
+
+    def _block(self, process: Process, seconds: float) -> None:
+        for connection in process.connections:
+            if connection.the_channel is not None and not connection.the_channel.consumer_tags:
+                self._simulation.history.hit("a publisher is blocked")
+                connection.block(seconds)

@@ -1,0 +1,140 @@
+"""One run of one seed: set up, go on until nothing more is to happen, and see what has become of each message."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import pika
+
+from runner.messages import Event
+from runner.supervisor.accusation import Dock
+from runner.topology.model import Ladder
+from tests.simulation import scenario as scenarios
+from tests.simulation.broker import Broker, Queue, Stored
+from tests.simulation.clock import EPOCH, Clock
+from tests.simulation.database import Database
+from tests.simulation.fault import Faults
+from tests.simulation.history import History
+from tests.simulation.ledger import Ledger
+from tests.simulation.plugin import Plugin
+from tests.simulation.process import NOTES, QUEUE
+from tests.simulation.scenario import Plan
+from tests.simulation.seam import installed
+from tests.simulation.supervisor import Supervisor
+from tests.simulation.thread import Turns
+from tests.simulation.verdict import judge
+
+#: Bytes of headers that a message can just have, and a copy of it with a reason cannot.
+UNFIT = 131_072 - 200
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run went."""
+
+    seed: int
+    history: tuple[str, ...]
+    windows: Counter[str]
+    messages: int
+    #: Virtual seconds until nothing more happened.
+    seconds: float
+
+
+class Simulation:
+    """All parts of one run."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.scenario = scenarios.draw(self.random)
+        self.clock = Clock()
+        self.history = History(seed, lambda: self.clock.now)
+        self.turns = Turns(self.clock, self.history)
+        self.broker = Broker(self.clock, self.random, self.history, self._stored)
+        self.database = Database(self.random)
+        steps = tuple((delay, f"{QUEUE}.retry.{number}") for number, delay in enumerate(self.scenario.steps))
+        self.ladder = Ladder(steps, f"{QUEUE}.dlq")
+        self.dock = Dock("jobs", lambda text, _: self.history.say("dock", text))
+        self.ledger = Ledger(self.history, self.clock, self.scenario, self.ladder, self.database)
+        self.plugin = Plugin(self)
+        self.supervisor = Supervisor(self)
+        self.declare()
+
+    def declare(self) -> None:
+        """The topology, as ``runner.topology`` would make it."""
+        for delay, name in self.ladder.steps:
+            self.broker.declare(Queue(name, ttl=delay, dead_letter=QUEUE))
+        self.broker.declare(Queue(QUEUE, dead_letter=self.ladder.dead_letter))
+        self.broker.declare(Queue(self.ladder.dead_letter))
+        self.broker.declare(Queue("output"))
+        if self.scenario.has_notes:
+            self.broker.declare(Queue(NOTES))
+        self.broker.bindings["done"] = "output"
+
+    def slowness(self) -> float:
+        """Seconds that a handler thread takes to get going."""
+        return self.random.choice((0.0, 0.0, 0.0, 0.001, 0.05))
+
+    def run(self) -> None:
+        """Until nothing more is to happen."""
+        self.history.say("scenario", f"{self.scenario}"[:400])
+        faults = Faults(self)
+        self.ledger.on_step = faults.step
+        for plan in self.scenario.messages:
+            self.history.say("scenario", f"{plan}")
+            for when in plan.times:
+                self.clock.at(when, partial(self._publish, plan))
+        for number in range(self.scenario.workers):
+            self.supervisor.start(f"jobs.{number + 1}")
+        while self.clock.step():
+            if self.history.violation is not None:
+                raise self.history.violation
+            if self.clock.now > scenarios.QUIET_BY:
+                self.history.fail("quiet in the end", f"not quiet {self.clock.now:.0f} s after the start")
+        judge(self)
+
+    def _publish(self, plan: Plan) -> None:
+        """A client sends a message; it sends it again where the broker does not answer."""
+        if self.broker.is_down:
+            self.clock.after(0.5, partial(self._publish, plan))
+            return
+        event = Event("order.created", {"m": plan.name})
+        headers = {"x-pad": "x" * UNFIT} if plan.kind == "unfit" else {}
+        properties = pika.BasicProperties(
+            content_type=event.content_type, headers=headers, type=event.type, delivery_mode=2,
+            message_id=plan.name if plan.has_id else None, timestamp=int(EPOCH),
+        )  # fmt: skip
+        self.history.say("client", f"sends {plan.name}")
+        self.broker.store(self.broker.queues[QUEUE], "orders", "order.created", properties, event.encoded())
+
+    def _stored(self, queue: str, stored: Stored) -> None:
+        self.history.say("broker", f"{queue} has {stored.properties.message_id or 'one without id'}")
+
+    def close(self) -> None:
+        """Let go of what the kernel holds."""
+        for process in self.supervisor.processes.values():
+            if process.alive:
+                process.end()
+        self.dock.file.close()
+
+
+def run(seed: int) -> Report:
+    """Run a seed. Raises Violation where an invariant does not hold."""
+    simulation = Simulation(seed)
+    # One look for garbage after each run costs a fifth less than many within.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    with installed(simulation):
+        try:
+            simulation.run()
+        finally:
+            simulation.close()
+            if was_enabled:
+                gc.enable()
+    history = simulation.history
+    return Report(
+        seed, tuple(history.lines()), history.windows, len(simulation.scenario.messages), simulation.clock.now
+    )

@@ -1,0 +1,83 @@
+"""Keeps the slots filled, and judges deaths by the real dock."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from runner.supervisor.accusation import Death
+from runner.supervisor.state import Slot, State
+from runner.worker.crash import SETTLE
+from tests.simulation.process import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.run import Simulation
+
+
+@dataclass(frozen=True)
+class End:
+    """One way for a worker to die."""
+
+    code: int
+    why: str = ""
+    is_oom: bool = False
+    is_condemned: bool = False
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether docs/delivery.md says that it speaks little against a message."""
+        return self.code == -signal.SIGKILL and not self.why and not self.is_oom
+
+
+ENDS = {
+    "segfault": End(-signal.SIGSEGV),
+    "exit 0": End(0),
+    "exit 1": End(1),
+    "hang": End(-signal.SIGABRT, "a handler hangs"),
+    "out of memory": End(-signal.SIGKILL, is_oom=True),
+    "condemned": End(-signal.SIGKILL, "took 300 MiB", is_condemned=True),
+    "killed from outside": End(-signal.SIGKILL),
+}
+
+
+class Supervisor:
+    """As far as a message is concerned."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._number = 0
+        self.processes: dict[str, Process] = {}
+
+    def start(self, slot: str) -> None:
+        """A worker in this slot, after the topology is declared."""
+        self._simulation.declare()
+        self._number += 1
+        self.processes[slot] = process = Process(self._simulation, slot, self._number)
+        self._simulation.history.say(process.name, "starts")
+        process.start()
+
+    def kill(self, process: Process, end: End) -> None:
+        """It dies now, whatever it is at."""
+        if process.alive:
+            self._simulation.ledger.died(process, end)
+            self._bury(process, end.code, end)
+
+    def ended(self, process: Process, code: int) -> None:
+        """It ended in good order."""
+        if process.alive:
+            self._bury(process, code, End(code))
+
+    def _bury(self, process: Process, code: int, end: End) -> None:
+        simulation = self._simulation
+        messages, is_leaving = process.file.messages(), process.file.is_leaving
+        simulation.history.say(process.name, f"ends, {code} {end.why}, in hand: {[one.id for one in messages]}")
+        is_asked = (process.is_stopping and code == 0) or end.is_condemned
+        slot = Slot(process.slot, state=State.STOPPING if is_asked else State.RUNNING, why=end.why)
+        death = Death(slot, code, end.is_condemned, end.is_oom, is_leaving)
+        process.end()
+        random = simulation.random
+        noticed = random.uniform(0.001, 0.9 * SETTLE)
+        simulation.clock.after(noticed, partial(simulation.dock.judge, death, messages))
+        simulation.clock.after(noticed + random.choice((0.0, 0.05, 0.5, 2.0)), partial(self.start, process.slot))

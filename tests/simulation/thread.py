@@ -1,0 +1,181 @@
+"""Threads that take turns where they wait: greenlets on one real thread, woken by the virtual clock.
+
+The code under test gets these in place of ``threading``, ``queue.SimpleQueue`` and ``time``. Whatever it does between
+two waits is one step, as if nothing had come in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
+
+from tests.simulation.clock import EPOCH, Clock
+from tests.simulation.history import History
+
+
+class Owner(Protocol):
+    """The process that a thread ends with."""
+
+    alive: bool
+    threads: list[Thread]
+
+
+class Thread(greenlet):  # type: ignore[misc]
+    """One thread of a process."""
+
+    def __init__(self, turns: Turns, owner: Owner, target: Callable[..., object], args: Sequence[Any]) -> None:
+        super().__init__(lambda: target(*args))
+        self.turns, self.owner = turns, owner
+        #: Which wait it is in, so that what comes too late for one wakes no other.
+        self.wait: object | None = None
+        owner.threads.append(self)
+
+    def start(self) -> None:
+        """Begin soon."""
+        self.wait = begun = object()
+        self.turns.clock.after(0.0, lambda: self.wake(begun))
+
+    def wake(self, wait: object) -> None:
+        """Go on, if it is still in that wait; from the thread of the simulation itself."""
+        if self.wait is wait and self.owner.alive:
+            self.wait = None
+            self.switch()
+
+    def end(self) -> None:
+        """Unwind it, as its process is no more."""
+        self.wait = None
+        if not self.dead:
+            self.throw(GreenletExit)
+
+
+class Turns:
+    """Whose turn it is."""
+
+    def __init__(self, clock: Clock, history: History) -> None:
+        self.clock, self._history = clock, history
+        self._hub = getcurrent()
+        #: The process that begins now.
+        self.owner: Owner | None = None
+
+    def thread(self, target: Callable[..., object], args: Sequence[Any]) -> Thread:
+        """A thread of the process that begins now."""
+        assert self.owner is not None
+        return Thread(self, self.owner, target, args)
+
+    def sleep(self, seconds: float) -> None:
+        """Let others have their turn for so many virtual seconds."""
+        self.pause(seconds, [])
+
+    def pause(self, timeout: float | None, waiters: list[tuple[Thread, object]] | deque[tuple[Thread, object]]) -> None:
+        """Wait until woken as one of ``waiters``, at most ``timeout`` seconds."""
+        thread = getcurrent()
+        if not isinstance(thread, Thread):
+            self._history.fail("no wait on the I/O thread", "a callback of the loop or of a future waits")
+        assert isinstance(thread, Thread)
+        if not thread.owner.alive:
+            raise GreenletExit
+        thread.wait = wait = object()
+        waiters.append((thread, wait))
+        if timeout is not None:
+            self.clock.after(timeout, lambda: thread.wake(wait))
+        self._hub.switch()
+
+    def wake(self, waiters: list[tuple[Thread, object]] | deque[tuple[Thread, object]]) -> None:
+        """Wake all of them soon."""
+        for thread, wait in waiters:
+            self.clock.after(0.0, partial(thread.wake, wait))
+        waiters.clear()
+
+
+class Condition:
+    """``threading.Condition``, as far as it is used; its lock is never held over a wait of another kind."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._waiters: list[tuple[Thread, object]] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Until ``predicate`` holds, or the time is over."""
+        deadline = None if timeout is None else self._turns.clock.now + timeout
+        while not predicate():
+            left = None if deadline is None else deadline - self._turns.clock.now
+            if left is not None and left <= 0:
+                return False
+            self._turns.pause(left, self._waiters)
+        return True
+
+    def notify_all(self) -> None:
+        """Have all look again."""
+        self._turns.wake(self._waiters)
+
+
+class Semaphore:
+    """``threading.BoundedSemaphore``."""
+
+    def __init__(self, turns: Turns, history: History, value: int) -> None:
+        self._condition, self._history = Condition(turns), history
+        self.bound = self.value = value
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take a place, or False when the time is over."""
+        if self.value == 0:
+            self._history.hit("a handler waits for room in the window")
+        if not self._condition.wait_for(lambda: self.value > 0, timeout):
+            return False
+        self.value -= 1
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        if self.value >= self.bound:
+            self._history.fail("window places", "released more often than taken")
+        self.value += 1
+        self._condition.notify_all()
+
+
+class SimpleQueue:
+    """``queue.SimpleQueue``."""
+
+    def __init__(self, turns: Turns, delay: Callable[[], float]) -> None:
+        """``delay`` draws how long a thread takes to get going with what it got, in seconds."""
+        self._turns, self._delay = turns, delay
+        self._items: deque[Any] = deque()
+        self._condition = Condition(turns)
+
+    def put(self, item: Any) -> None:
+        """Never waits."""
+        self._items.append(item)
+        self._condition.notify_all()
+
+    def get(self) -> Any:
+        """Wait for an item."""
+        self._condition.wait_for(lambda: bool(self._items))
+        item = self._items.popleft()
+        if item is not None and (delay := self._delay()):
+            self._turns.sleep(delay)
+        return item
+
+
+class Time:
+    """The module ``time``, as far as it is used."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._clock, self.sleep = turns.clock, turns.sleep
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self._clock.now
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return EPOCH + self._clock.now

@@ -1,0 +1,91 @@
+"""What is held against a message is looked at when its turn has come, and not only before it waits for that."""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import threading
+
+import pytest
+
+from runner.messages import Message
+from runner.record import InHand, Record, RecordFile
+from runner.supervisor.accusation import Death, Dock
+from runner.supervisor.state import Slot, State
+from runner.suspects import Suspects
+from runner.worker.crash import Crashed, Hands
+from tests.rabbit import wait_until
+
+A, B = Message(b"", "q", id="a"), Message(b"", "q", id="b")
+DEATH = Death(Slot("jobs.1", state=State.RUNNING), -signal.SIGSEGV, False, False)
+
+
+def in_hand(message: Message) -> InHand:
+    return InHand(message.queue, message.id)
+
+
+class Bench:
+    """Two handler threads of one worker, and its supervisor."""
+
+    def __init__(self) -> None:
+        self.dock = Dock("jobs", lambda *_: None)
+        self.file = RecordFile("test")
+        suspects = Suspects(mmap.mmap(self.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        self.hands = Hands(Record(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3)
+        self.is_over = threading.Event()
+        self.threads: list[threading.Thread] = []
+        self.parked: list[str] = []
+
+    def handle(self, hand: int, message: Message, until: threading.Event) -> None:
+        def run() -> None:
+            try:
+                with self.hands.at(hand, message):
+                    until.wait(30)
+            except Crashed:
+                self.parked.append(message.id)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def close(self) -> None:
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        self.file.close()
+        self.dock.file.close()
+
+
+@pytest.fixture
+def bench():
+    one = Bench()
+    yield one
+    one.close()
+
+
+def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(bench: Bench) -> None:
+    others_done = threading.Event()
+    bench.handle(0, B, others_done)
+    wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
+    bench.dock.judge(DEATH, [in_hand(A)])
+    bench.handle(1, A, bench.is_over)
+    wait_until(lambda: bench.hands._turn is not None and bench.hands._turn._wanted == 1, 10)
+    bench.dock.judge(DEATH, [in_hand(A)])
+    others_done.set()
+    wait_until(lambda: bench.parked == ["a"], 10)
+
+
+def test_a_message_that_kills_elsewhere_while_it_waits_to_work_beside_others_is_handled_alone(bench: Bench) -> None:
+    suspect_done = threading.Event()
+    turn = bench.hands._turn
+    assert turn is not None
+    bench.dock.judge(DEATH, [in_hand(B)])
+    bench.handle(0, B, suspect_done)
+    wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
+    bench.handle(1, A, bench.is_over)
+    wait_until(lambda: len(turn._changed._waiters) == 1, 10, "it waits")  # type: ignore[attr-defined]
+    bench.dock.judge(DEATH, [in_hand(A)])
+    suspect_done.set()
+    wait_until(lambda: bench.file.messages() == [in_hand(A)], 10)
+    assert turn._is_alone
+    bench.is_over.set()
