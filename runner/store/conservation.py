@@ -190,7 +190,7 @@ def refresh(account: Account, known: Known) -> None:
     mine = [(known.inboxes.get((service, place.queue)), service) for service in place.services]
     account.handled |= {id for id, fate in fates.items() if fate.is_handled and id in entries}
     for inbox, _ in mine:
-        account.handled |= entries.keys() & (inbox.ids if inbox is not None else frozenset())
+        account.handled |= entries.keys() & (inbox.done.keys() if inbox is not None else ())
     if place.is_audit:
         account.handled |= entries.keys() & known.audited
     account.discarded |= {id for id, fate in fates.items() if fate.is_discarded and id in entries}
@@ -204,13 +204,13 @@ def refresh(account: Account, known: Known) -> None:
         id
         for inbox, service in mine
         if inbox is not None and service in place.inboxes
-        for id in fates.keys() & account.twice & inbox.ids
-        if fates[id].is_twice(inbox.since)
+        for id in fates.keys() & account.twice & inbox.done.keys()
+        if fates[id].is_wrong(inbox, inbox.done[id])
     }
 
 
 def _ids_in_inboxes(known: Known, queue: str) -> Iterable[str]:
-    return (id for (_, name), inbox in known.inboxes.items() if name == queue for id in inbox.ids)
+    return (id for (_, name), inbox in known.inboxes.items() if name == queue for id in inbox.done)
 
 
 def _seen(place: Place, known: Known) -> Iterable[Published]:
@@ -219,7 +219,7 @@ def _seen(place: Place, known: Known) -> Iterable[Published]:
     ids = {*fates, *parked}
     for service in place.services:
         inbox = known.inboxes.get((service, place.queue))
-        ids |= inbox.ids if inbox is not None else frozenset()
+        ids |= inbox.done.keys() if inbox is not None else frozenset()
     for id in ids:
         event, seen = known.events.get(id), fates.get(id) or parked.get(id)
         if event is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -47,6 +47,13 @@ class Fate:
         replays = [count for count, ended in self.handled if ended >= since]
         return len(replays) > len({*replays})
 
+    def is_wrong(self, inbox: Inbox, done: int) -> bool:
+        """Whether the inbox, which had the message done at ``done``, should have kept it from being handled twice.
+
+        A try ends before its row is committed, and what was handled before the inbox was there is not its fault.
+        """
+        return self.is_twice() and (self.is_twice(inbox.since) or any(ended > done for _, ended in self.handled))
+
 
 #: By queue, then by message id.
 Fates = dict[str, dict[str, Fate]]
@@ -58,7 +65,8 @@ class Inbox:
 
     #: When the first of its messages was done that is still known.
     since: int
-    ids: frozenset[str]
+    #: When each message was done, by its id.
+    done: Mapping[str, int]
 
 
 def audited_events(read: Read) -> Iterator[Published]:
@@ -89,11 +97,11 @@ def _published(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[P
 def inboxes(read: Read, ids: Collection[str] | None = None) -> dict[tuple[str, str], Inbox]:
     """What each service's inbox holds of each queue; of all messages, or only of those with these ids."""
     statement = "SELECT service, queue, message_id, done_at FROM inbox"
-    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    found: dict[tuple[str, str], dict[str, int]] = {}
     for where, given in [("", {})] if ids is None else _named("message_id", ids):
         for service, queue, id, done in read(statement + where, given):
-            found.setdefault((service, queue), []).append((id, done))
-    return {key: Inbox(min(done for _, done in rows), frozenset(id for id, _ in rows)) for key, rows in found.items()}
+            found.setdefault((service, queue), {})[id] = done
+    return {key: Inbox(min(done.values()), done) for key, done in found.items()}
 
 
 def fates(read: Read, ids: Collection[str] | None = None) -> Fates:

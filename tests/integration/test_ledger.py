@@ -135,7 +135,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
     lines = output.splitlines()
     assert f"  {properties.message_id}  order.created  order {orders[0]}" in lines
     assert any(line.startswith(f"queue {PAYMENT}: 1 of 5 that are missing are lost") for line in lines)
-    assert lines[-1] == "1 lost: 19 published = 14 handled + 4 waiting + 1 lost"
+    assert lines[-1] == "1 lost: 20 published = 15 handled + 4 waiting + 1 lost"
 
     shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/{PAYMENT}/contents")
     found = shop.ledger(code=1)

@@ -135,7 +135,7 @@ def test_where_nothing_tells_what_is_handled_nothing_is_called_lost() -> None:
 
 
 def test_an_inbox_tells_what_is_handled_and_what_it_made_counts_once_that_is_sent() -> None:
-    inboxes = {("payment", "pay"): Inbox(1, frozenset({"a"})), ("other", "pay"): Inbox(1, frozenset({"b"}))}
+    inboxes = {("payment", "pay"): Inbox(1, {"a": 1}), ("other", "pay"): Inbox(1, {"b": 1})}
     account = told(known(event("a"), event("b"), event("c", maker=("pay", "a")), inboxes=inboxes))
     assert account.handled == {"a"}
     account.pending = {"c"}
@@ -156,11 +156,17 @@ def test_what_a_service_takes_from_the_dead_letter_queue_has_left_the_queue() ->
 
 @pytest.mark.parametrize(
     ("fate", "twice", "wrong"),
-    [(handled(5), 0, 0), (handled(5, 6), 1, 0), (handled(50, 60), 1, 1), (handled(5, 60), 1, 0)],
+    [
+        (handled(5), 0, 0),
+        (handled(5, 6), 1, 0),
+        (handled(15, 16), 1, 1),
+        (handled(5, 60), 1, 1),
+        (handled(5, 19), 1, 0),
+    ],
 )
 def test_twice_is_wrong_only_where_an_inbox_knew_of_the_first_time(fate: Fate, twice: int, wrong: int) -> None:
     place = Place("pay", ("payment",), known_from=0, inboxes=("payment",))
-    inboxes = {("payment", "pay"): Inbox(10, frozenset({"a"}))}
+    inboxes = {("payment", "pay"): Inbox(10, {"a": 20})}
     account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
     assert (len(account.twice), len(account.wrong)) == (twice, wrong)
 
