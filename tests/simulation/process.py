@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.amqp.consumer import Consumer
+from runner.amqp.link import Link
 from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_FAILURE
 from runner.record import Record, RecordFile
@@ -52,6 +53,8 @@ class Process:
         self.record = Record(mmap.mmap(self.file.descriptor, 0))
         self.loop = self
         self.is_stopped = False
+        #: Nobody cuts it off from within; connections are lost by the broker's side.
+        self.cut: str | None = None
         self._last_call = 0.0
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
@@ -89,6 +92,9 @@ class Process:
             self, self.simulation.broker, callbacks["on_open_callback"], callbacks["on_open_error_callback"],
             callbacks["on_close_callback"],
         )  # fmt: skip
+
+    def add(self, link: Link) -> None:
+        """``IoThread.add``: its links end with it."""
 
     def call(self, callback: Callable[[], None]) -> None:
         """``IoThread.call``: soon, and in order."""
