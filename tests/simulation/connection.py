@@ -163,6 +163,8 @@ class Channel:
         self.session = Session(broker, connection, self)
         self._ledger = connection.process.ledger
         self._receivers: dict[str, Callable[..., None]] = {}
+        #: Those whose deliveries the broker takes for answered.
+        self._auto: set[str] = set()
         #: What has come and was not answered, by its tag.
         self.open: dict[int, Stored] = {}
         self._on_return: Callable[..., None] = lambda *_: None
@@ -205,12 +207,16 @@ class Channel:
 
         self.connection.up(arrived)
 
-    def basic_consume(self, queue: str, receiver: Callable[..., None], callback: Callable[[Any], None]) -> None:
+    def basic_consume(
+        self, queue: str, receiver: Callable[..., None], callback: Callable[[Any], None], auto_ack: bool = False
+    ) -> None:
         """As pika."""
         tag = f"{queue}-{len(self._receivers) + 1}"
+        if auto_ack:
+            self._auto.add(tag)
         self._receivers[tag] = receiver
         frame = SimpleNamespace(method=SimpleNamespace(consumer_tag=tag))
-        self.connection.up(lambda: self.session.subscribe(queue, tag, lambda: callback(frame)))
+        self.connection.up(lambda: self.session.subscribe(queue, tag, lambda: callback(frame), auto_ack))
 
     def basic_cancel(self, tag: str, callback: Callable[[Any], None]) -> None:
         """As pika."""
@@ -224,6 +230,8 @@ class Channel:
     def receive(self, method: Any, stored: Stored) -> None:
         """A delivery has come."""
         self.open[method.delivery_tag] = stored
+        if method.consumer_tag in self._auto:
+            self._ledger.acked(self.connection.process, self.open.pop(method.delivery_tag))
         if (receiver := self._receivers.get(method.consumer_tag)) is not None:
             self._ledger.delivered(self.connection.process, stored)
             receiver(self, method, stored.properties, stored.body)
@@ -252,7 +260,6 @@ class Channel:
         self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, mandatory: bool
     ) -> None:
         """As pika."""
-        assert mandatory, "what has no queue would be lost"
         self._published += 1
         self._unconfirmed[self._published] = (exchange, routing_key, properties, body)
         self._ledger.published(self.connection.process, routing_key, properties, body)
@@ -261,7 +268,7 @@ class Channel:
         def arrived() -> None:
             if self._broker.route(exchange, routing_key) is None:
                 self._returned.add(number)
-            self.session.publish(exchange, routing_key, body, properties)
+            self.session.publish(exchange, routing_key, body, properties, mandatory)
 
         self.connection.up(arrived)
 

@@ -27,6 +27,7 @@ class Subscription:
     tag: str
     queue: Queue
     prefetch: int
+    auto_ack: bool = False
     unacked: int = 0
 
     @property
@@ -55,9 +56,9 @@ class Session:
         """Messages in queues whose confirms were not sent."""
         return (one for one in self._outstanding.values() if one is not None)
 
-    def subscribe(self, queue: str, tag: str, on_done: Callable[[], None]) -> None:
+    def subscribe(self, queue: str, tag: str, on_done: Callable[[], None], auto_ack: bool) -> None:
         """``basic.consume``."""
-        subscription = Subscription(self, tag, self._broker.queues[queue], self.prefetch)
+        subscription = Subscription(self, tag, self._broker.queues[queue], self.prefetch, auto_ack)
         self._subscriptions.append(subscription)
         subscription.queue.subscriptions.append(subscription)
         self.connection.down(on_done)
@@ -74,8 +75,11 @@ class Session:
         """``basic.deliver``."""
         self._tag += 1
         tag = self._tag
-        subscription.unacked += 1
-        self._unacked[tag] = (subscription, stored)
+        if subscription.auto_ack:
+            self._broker.settle(subscription.queue, stored, is_ack=True)
+        else:
+            subscription.unacked += 1
+            self._unacked[tag] = (subscription, stored)
         method = pika.spec.Basic.Deliver(
             subscription.tag, tag, stored.redelivered, stored.exchange, stored.routing_key
         )  # fmt: skip
@@ -95,22 +99,24 @@ class Session:
         for queue in queues.values():
             self._broker.pump(queue)
 
-    def publish(self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties) -> None:
-        """``basic.publish``, mandatory."""
+    def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, mandatory: bool
+    ) -> None:
+        """``basic.publish``."""
         broker = self._broker
         self._published += 1
         number = self._published
         queue = broker.route(exchange, routing_key)
         self._outstanding[number] = None
         is_refused = False
-        if queue is None:
+        if queue is None and mandatory:
             broker.history.say("broker", f"returns {properties.message_id}, no queue for {routing_key}")
             method = pika.spec.Basic.Return(NO_ROUTE, "NO_ROUTE", exchange, routing_key)
             self.connection.down(partial(self._channel.take_back, method, properties, body))
-        elif broker.is_full and not queue.subscriptions:
+        elif queue is not None and broker.is_full and not queue.subscriptions:
             is_refused = True
             broker.history.say("broker", f"refuses {properties.message_id}, {queue.name} is full")
-        else:
+        elif queue is not None:
             self._outstanding[number] = (queue, broker.store(queue, exchange, routing_key, properties, body))
         delay = broker.random.choice((0.0, 0.0, 0.001, 0.01))
         if queue is not None:  # what is returned waits for no disk: its confirm follows at once
