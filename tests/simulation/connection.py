@@ -225,7 +225,7 @@ class Channel:
         """A delivery has come."""
         self.open[method.delivery_tag] = stored
         if (receiver := self._receivers.get(method.consumer_tag)) is not None:
-            self._ledger.delivered(self.connection.process, stored)
+            self._ledger.delivered(self.connection.process, self, stored)
             receiver(self, method, stored.properties, stored.body)
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
