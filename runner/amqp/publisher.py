@@ -70,7 +70,7 @@ class Publisher:
         self._channel: Channel | None = None
         self._tag = 0
         self._unconfirmed: dict[int, _Outgoing] = {}
-        #: Failed by the timeout; their confirms and returns may still come and must not be taken for others.
+        #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
         self._returned: Counter[tuple[str | None, str, str]] = Counter()
         self._refusals, self._is_stale = Refusals(), False
@@ -192,6 +192,8 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
+        # The channel stays, and what the broker says of these may still come.
+        self._late.update(self._unconfirmed)
         self._fail_all(BrokerBlocked(f"the broker takes no messages for now: {self._blocked}"))
         self._on_state(f"the broker takes no messages for now: {self._blocked}")
 

@@ -68,6 +68,8 @@ class Broker:
         #: Whether queues take nothing, and the longest delay of a confirm, in seconds.
         self.is_full = False
         self.slowness = 0.0
+        #: How likely an alarm blocks a publisher between a return and its confirm.
+        self.blocks = 0.0
         self._position = 0
 
     def declare(self, queue: Queue) -> None:

@@ -233,7 +233,7 @@ class Channel:
         if method.consumer_tag in self._auto:
             self._ledger.acked(self.connection.process, self.open.pop(method.delivery_tag))
         if (receiver := self._receivers.get(method.consumer_tag)) is not None:
-            self._ledger.delivered(self.connection.process, stored)
+            self._ledger.delivered(self.connection.process, self, stored)
             receiver(self, method, stored.properties, stored.body)
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:

@@ -30,12 +30,13 @@ class Faults:
             simulation.clock.at(when, partial(self.do, fault))
         if simulation.scenario.sabotage:
             simulation.database.forgetfulness = simulation.random.choice((0.0, 0.0, 0.2))
+            simulation.broker.blocks = simulation.random.choice((0.0, 0.2))
         simulation.clock.at(FAULTS_END, self._end)
 
     def _end(self) -> None:
         broker, database = self._simulation.broker, self._simulation.database
         self._sabotages = 0
-        broker.is_full, broker.slowness = False, 0.0
+        broker.is_full, broker.slowness, broker.blocks = False, 0.0, 0.0
         database.is_away, database.forgetfulness = False, 0.0
         self._simulation.declare()
         self._simulation.history.say("faults", "no more from now on")

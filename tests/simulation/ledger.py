@@ -34,6 +34,7 @@ class Held:
 
     name: str
     stored: Stored
+    channel: object
     stage: int = 0
 
 
@@ -73,6 +74,8 @@ class Ledger:
         self._copied: set[tuple[str, int, str]] = set()
         #: By worker and event: whether its last publish was returned.
         self._strays: dict[tuple[Process, str, int], bool] = {}
+        #: Failures of handlers whose delivery could still be answered.
+        self._failures: Counter[tuple[Process, str, int]] = Counter()
         #: Those that were looked at: a copy that is sent again is the same object.
         self._justified: dict[int, pika.BasicProperties] = {}
         self.retries = {name: number + 2 for number, (_, name) in enumerate(ladder.steps)}
@@ -80,7 +83,7 @@ class Ledger:
     def _has_inbox(self, plan: Plan) -> bool:
         return self._scenario.inbox and plan.has_id
 
-    def delivered(self, process: Process, stored: Stored) -> None:
+    def delivered(self, process: Process, channel: object, stored: Stored) -> None:
         """A delivery has come to a worker."""
         name = _read(stored.body)["m"]
         for other, held in self._held.items():
@@ -92,7 +95,7 @@ class Ledger:
         again = ", again" if stored.redelivered else ""
         self._history.say(process.name, f"gets {name}, attempt {attempt_of(stored.properties)}{again}")
         self._came[name, attempt_of(stored.properties)][process] += 1
-        self._held[process].append(Held(name, stored))
+        self._held[process].append(Held(name, stored, channel))
 
     def _move(self, process: Process, name: str, stage: int) -> None:
         for held in self._held[process]:
@@ -127,6 +130,15 @@ class Ledger:
         """A handler is through, in whatever way."""
         if not self._at_work.get((process, plan.name)):
             self._at_work.pop((process, plan.name), None)
+
+    def failed(self, process: Process, plan: Plan, attempt: int) -> None:
+        """A handler fails: that makes a copy where its delivery can still be answered, and else nothing."""
+        if any(
+            held.name == plan.name and held.channel is process.consumer.channel
+            for held in self._held[process]
+            if attempt_of(held.stored.properties) == attempt
+        ):
+            self._failures[process, plan.name, attempt] += 1
 
     def ran(self, process: Process, plan: Plan, run: int) -> None:
         """A handler is through without a failure."""
@@ -195,14 +207,16 @@ class Ledger:
             return False
         if "no queue is bound" in error:
             # Of two that are at the same message nobody can tell whose events came back.
-            return self._came[plan.name, attempt][process] > 1 or any(
+            held = sum(one.name == plan.name for one in self._held[process])
+            return max(held, self._came[plan.name, attempt][process]) > 1 or any(
                 self._strays.get((process, plan.name, index), False) for index in range(plan.events)
             )
         if "IntegrityError" in error:
             return plan.kind == "refused"
         if plan.kind == "unwritable":
             return "not JSON compliant" in error
-        return f"{plan.kind} at attempt {attempt}" in error
+        self._failures[process, plan.name, attempt] -= 1
+        return f"{plan.kind} at attempt {attempt}" in error and self._failures[process, plan.name, attempt] >= 0
 
     def returned(self, process: Process, properties: pika.BasicProperties, body: bytes) -> None:
         """A return has come."""

@@ -44,7 +44,7 @@ class Plugin:
             self._kills[plan.name] += 1
             self._simulation.clock.after(0.0, lambda: self._simulation.supervisor.kill(process, ENDS[plan.end]))
             turns.pause(None, [])
-        self._fail(plan, message)
+        self._fail(process, plan, message)
         if plan.kind == "refused":
             store.execute(effects.insert(), {"message": plan.name, "run": -1})
         elif plan.has_effect:
@@ -61,7 +61,8 @@ class Plugin:
             for index in range(plan.events)
         ]
 
-    def _fail(self, plan: Plan, message: Message) -> None:
+    def _fail(self, process: Process, plan: Plan, message: Message) -> None:
+        self._simulation.ledger.failed(process, plan, message.attempt)
         text = f"{plan.kind} at attempt {message.attempt}"
         if plan.kind == "rejected":
             raise Reject(text)

@@ -113,6 +113,9 @@ class Session:
             broker.history.say("broker", f"returns {properties.message_id}, no queue for {routing_key}")
             method = pika.spec.Basic.Return(NO_ROUTE, "NO_ROUTE", exchange, routing_key)
             self.connection.down(partial(self._channel.take_back, method, properties, body))
+            if broker.blocks and broker.random.random() < broker.blocks:
+                broker.history.hit("a publisher is blocked between a return and its confirm")
+                self.connection.block(0.3)
         elif queue is not None and broker.is_full and not queue.subscriptions:
             is_refused = True
             broker.history.say("broker", f"refuses {properties.message_id}, {queue.name} is full")

@@ -22,6 +22,7 @@ WINDOWS = (
     "a handler waits for room in the window",
     "a negative confirm",
     "a publisher is blocked",
+    "a publisher is blocked between a return and its confirm",
     "a return before its confirm",
     "a second delivery while the first is at work in another worker",
     "a second delivery while the first is at work in the same worker",
