@@ -217,7 +217,8 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_it_is_a_failure(shop: 
 
 @pytest.mark.timeout(180)
 def test_under_load_nothing_is_ever_called_lost(shop: Shop, running: Runner) -> None:
-    shop.project.options("payment", failure_rate=0.1, latency="20ms", timeout_rate=0.3)
+    # Slower than orders come, so that most are in its hands, of which the statistics tell late.
+    shop.project.options("payment", failure_rate=0.1, latency="80ms", timeout_rate=0.3)
     shop.run("reload")
     load, looks = Load(shop.project.port, 15, clients=8), 0
     try:
