@@ -30,6 +30,8 @@ from tests.simulation.verdict import judge
 
 #: Bytes of headers that a message can just have, and a copy of it with a reason cannot.
 UNFIT = 131_072 - 200
+#: A run of a few hundred is the rule; one that goes round without time passing ends too.
+MOST_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,15 @@ class Simulation:
                 self.clock.at(when, partial(self._publish, plan))
         for number in range(self.scenario.workers):
             self.supervisor.start(f"jobs.{number + 1}")
+        events = 0
         while self.clock.step():
             if self.history.violation is not None:
                 raise self.history.violation
-            if self.clock.now > scenarios.QUIET_BY:
-                self.history.fail("quiet in the end", f"not quiet {self.clock.now:.0f} s after the start")
+            events += 1
+            if self.clock.now > scenarios.QUIET_BY or events > MOST_EVENTS:
+                self.history.fail(
+                    "quiet in the end", f"not quiet {self.clock.now:.0f} s after the start, {events} events"
+                )
         judge(self)
 
     def _publish(self, plan: Plan) -> None:

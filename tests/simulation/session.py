@@ -13,7 +13,8 @@ import pika
 from tests.simulation.broker import Broker, Queue, Stored
 
 if TYPE_CHECKING:
-    from tests.simulation.connection import Channel, Connection
+    from tests.simulation.channel import Channel
+    from tests.simulation.connection import Connection
 
 #: Reply code of a message that no queue takes (AMQP 0-9-1, constants).
 NO_ROUTE = 312

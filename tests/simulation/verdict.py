@@ -7,7 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tests.simulation.broker import Stored
-from tests.simulation.ledger import attempt_of
+from tests.simulation.held import attempt_of
 from tests.simulation.process import NOTES, Process
 from tests.simulation.scenario import Plan
 

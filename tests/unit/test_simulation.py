@@ -8,7 +8,7 @@ import pytest
 
 from tests.proof import times
 from tests.simulation import run
-from tests.simulation.ledger import STAGES
+from tests.simulation.held import STAGES
 
 SEEDS = times(2_000, 50_000)
 #: Each is hit so often at least, or the runs prove less than they seem to.
