@@ -81,5 +81,4 @@ def test_a_broker_that_is_killed_shows_that_messages_are_not_persistent(tmp_path
             assert bool(verdict.violations) == is_found
         finally:
             rounds.close()
-            rounds.shop.close()
             rabbit.stop()

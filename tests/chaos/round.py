@@ -134,7 +134,8 @@ class Rounds:
         return self.shop.run(*words, url=self.vhost.url, env=dict(self.environment)).process.wait(60)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and end what a failed test left."""
+        self.shop.close()
         self.client.close()
         self._database.close()
 
