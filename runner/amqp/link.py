@@ -182,6 +182,7 @@ class Link:
         """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
             self._tell(f"{Address.of(self._url)}: {reason}", 0)
+            self._opened_at = None  # our own will, which says nothing of the broker's channels
             self._connection.close()
 
     @property

@@ -73,7 +73,8 @@ class Publisher:
         #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
         self._returned: Counter[tuple[str | None, str, str]] = Counter()
-        self._refusals, self._is_stale = Refusals(), False
+        # One node alone has no other one to ask.
+        self._refusals, self._is_stale = Refusals() if len(urls) > 1 else None, False
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -170,7 +171,8 @@ class Publisher:
         self._tag = 0
         self._returned.clear()
         self._late.clear()
-        self._refusals.forget()
+        if self._refusals is not None:
+            self._refusals.forget()
         self._blocked = None
         connection = self._link.connection
         connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -228,9 +230,11 @@ class Publisher:
         _, exchange, routing_key = key = encoded.key
         where = f"exchange {exchange or 'default'!r}, routing key {routing_key!r}"
         if refused:
-            self._is_stale |= self._refusals.refused((exchange, routing_key), time.monotonic())
+            if self._refusals is not None:
+                self._is_stale |= self._refusals.refused((exchange, routing_key), time.monotonic())
             return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
-        self._refusals.taken((exchange, routing_key))
+        if self._refusals is not None:
+            self._refusals.taken((exchange, routing_key))
         if self._returned and self._returned[key] > 0:
             self._returned[key] -= 1
             self._returned += Counter()  # forgets what is at zero

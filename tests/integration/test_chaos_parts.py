@@ -406,7 +406,8 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_
     leader = leader_of(cluster, "first")
     io = IoThread(on_crash=lambda: None)
     io.start()
-    publisher = Publisher(io, [cluster.urls[leader - 1]], "test", lambda _: None, lambda _: None)
+    # One node twice: that of no leader, and with another address to connect to.
+    publisher = Publisher(io, 2 * [cluster.urls[leader - 1]], "test", lambda _: None, lambda _: None)
     publisher.start()
     wait_until(lambda: publisher.problem() is None, 10, "connected")
     cluster.kill(leader)

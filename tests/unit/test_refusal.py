@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from runner.amqp.refusal import PAUSE, Refusals
+from itertools import pairwise
+
+import pytest
+
+from runner.amqp.refusal import CALM, PAUSE, Refusals
 
 ORDERS, PAYMENTS = ("orders.topic", "order.created"), ("payments.topic", "payment.success")
 
@@ -23,14 +27,27 @@ def test_a_confirm_ends_what_counts_for_its_route_and_no_other() -> None:
     assert refusals.refused(PAYMENTS, 11.0)
 
 
-def test_a_queue_that_stays_full_costs_fewer_and_fewer_connections_until_it_takes_one_again() -> None:
+@pytest.mark.parametrize("taken_every", [0, 20])
+def test_a_queue_that_is_full_costs_fewer_and_fewer_connections_also_where_it_takes_an_event_now_and_then(
+    taken_every: int,
+) -> None:
     refusals, at = Refusals(), []
     for tenth in range(6000):
+        if taken_every and tenth % taken_every == 0:
+            refusals.taken(ORDERS)
         if refusals.refused(ORDERS, tenth / 10):
             at.append(tenth / 10)
             refusals.forget()
     assert len(at) < 16, "in ten minutes"
-    assert at[-1] - at[-2] >= PAUSE[1]
-    refusals.taken(ORDERS)
-    refusals.refused(ORDERS, 1000.0)
-    assert refusals.refused(ORDERS, 1000.0 + PAUSE[0])
+    assert all(after - before >= PAUSE[0] for before, after in pairwise(at))
+
+
+def test_a_route_that_was_calm_for_long_and_one_that_was_never_refused_begin_anew() -> None:
+    refusals = Refusals()
+    for second in range(100):
+        refusals.refused(ORDERS, float(second))
+    refusals.refused(PAYMENTS, 100.0)
+    assert refusals.refused(PAYMENTS, 100.0 + PAUSE[0]), "another route's pause is its own"
+    refusals.forget()
+    refusals.refused(ORDERS, 100.0 + CALM)
+    assert refusals.refused(ORDERS, 100.0 + CALM + PAUSE[0])
