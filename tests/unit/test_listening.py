@@ -61,6 +61,7 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
             accepted, _ = old.accept()
             with accepted:
                 assert not has_waiting(old)
+                assert not has_handshakes(old)
                 old.close()
                 waiting.sendall(b"hello")
                 wait_until(lambda: is_connected(late), 10)
@@ -70,10 +71,11 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
 
 
 def test_who_has_begun_to_connect_is_not_turned_away() -> None:
-    with listening_socket("127.0.0.1", 0) as listener, socket.socket() as client:
+    with listening_socket("0.0.0.0", 0) as listener, socket.socket() as client:
+        assert not has_handshakes(listener)
         turn_away(client)  # it does not see the answer, which has SYN too, so that the handshake stays half done
         client.setblocking(False)
-        assert client.connect_ex(listener.getsockname()) == errno.EINPROGRESS
+        assert client.connect_ex(("127.0.0.1", listener.getsockname()[1])) == errno.EINPROGRESS
         wait_until(lambda: has_handshakes(listener), 5)
         turn_away(listener)
         client.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
