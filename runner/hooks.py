@@ -68,7 +68,8 @@ class Context(Protocol):
         """A socket that listens there, for a server to accept on; it does not block.
 
         The supervisor holds it for all instances of the service and beyond the end of each, so that a restart refuses
-        no connection. Close it to accept no more. Raises OSError where the address cannot be had.
+        no connection. Close it to accept no more, and accept what waits before that: where the address has changed,
+        nobody else will. Raises OSError where the address cannot be had.
         """
 
     def broker_problem(self) -> str | None:

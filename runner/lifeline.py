@@ -16,30 +16,14 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
+from runner.listening import listening_socket
+
 #: Names the inherited file descriptor; absent when a person started the process by hand.
 VARIABLE = "FASTCOMMERCE_LIFELINE"
 #: How often a sign of life is expected, in microseconds, as systemd gives it (sd_watchdog_enabled(3)).
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
 #: Seconds that the supervisor may take to answer.
 ANSWER_TIMEOUT = 5.0
-
-
-#: Connections that may wait while no instance accepts any, as during a restart.
-BACKLOG = 1024
-
-
-def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.socket:
-    """A socket that listens on a numeric address and does not block. Raises OSError.
-
-    Not blocking, because several processes may share it: whoever finds that another one has accepted must not wait.
-    ``reuse`` lets it have a port that another socket of ours has (SO_REUSEPORT, socket(7)).
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse)
-    if reuse:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    listener.setblocking(False)
-    return listener
 
 
 class Lifeline:

@@ -19,6 +19,7 @@ from waitress.utilities import Error
 
 from runner import Context, PluginError
 from runner.errors import RunnerError
+from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
 
 from .api import MAX_BODY_BYTES
 from .problem import CONTENT_TYPE, Problem
@@ -37,6 +38,8 @@ REQUEST_SECONDS = 20
 STOP_RESERVE = 2.0
 #: A connection that has just been opened may take this long to send its first request although the service stops.
 FIRST_REQUEST_SECONDS = 0.5
+#: When the address is given up, those who are in the midst of connecting to it may take this long.
+HANDSHAKE_SECONDS = 0.5
 #: How soon a stop is noticed.
 POLL_SECONDS = 0.2
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -139,6 +142,13 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             if idle:
                 min(idle, key=lambda channel: channel.last_activity).will_close = True
 
+    def accept_waiting(self) -> None:
+        """Accept all that wait for it."""
+        for _ in range(BACKLOG):  # more than that are new ones, for the others that share it
+            if not has_waiting(self.socket):
+                break
+            self.handle_accept()
+
     def maintenance(self, now: float) -> None:
         """Close silent connections, and those whose request trickles in."""
         super().maintenance(now)
@@ -191,16 +201,27 @@ class Server:
         """Serve until ``wait_stop`` says so, then finish the requests in hand."""
         while not wait_stop(0):
             self._turn()
-        # Only the listening socket: the threads still need the trigger that wakes this loop.
-        wasyncore.dispatcher.close(self._listener)
+        deadline = time.monotonic() + self._drain_seconds
+        self._stop_accepting()
         started = time.monotonic()
-        while self._listener.active_channels and time.monotonic() < started + self._drain_seconds:
+        while self._listener.active_channels and time.monotonic() < deadline:
             for channel in self._listener.active_channels.values():
                 channel.will_close = channel.will_close or channel.is_done(time.monotonic() - started)
             self._turn()
 
-    def _turn(self) -> None:
-        wasyncore.loop(timeout=POLL_SECONDS, use_poll=True, map=self._listener._map, count=1)
+    def _stop_accepting(self) -> None:
+        """Close the listening socket; nobody who waits there is reset where this process is the last to have it."""
+        if is_given_up(self._listener.socket):
+            turn_away(self._listener.socket)
+            until = time.monotonic() + HANDSHAKE_SECONDS
+            while has_handshakes(self._listener.socket) and time.monotonic() < until:
+                self._turn(0.01)
+        self._listener.accept_waiting()
+        # Only this: the threads still need the trigger that wakes this loop.
+        wasyncore.dispatcher.close(self._listener)
+
+    def _turn(self, seconds: float = POLL_SECONDS) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._listener._map, count=1)
 
 
 def _bind(options: Options, context: Context) -> socket.socket:

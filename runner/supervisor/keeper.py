@@ -111,6 +111,12 @@ class Keeper:
         """No process is wanted here any more."""
         self._feed(Stop())
 
+    def give_way(self, successor: Keeper) -> None:
+        """Before it is stopped: what it alone listens on is its process's alone, so that its close is the last one."""
+        # A process that has not asked for a socket yet may still want one of these.
+        if successor._addresses:
+            self._let_go()
+
     def go(self) -> None:
         """What it waited for is there."""
         self._feed(Go())
@@ -147,8 +153,7 @@ class Keeper:
         if self.slot.state is not before.state:
             self.since = now
             if self.is_over:
-                self._addresses.clear()
-                self._means.listeners.keep_only(self, set())
+                self._let_go()
             self._means.on_transition(Transition(before, self.slot, time.time(), now, self.role))
         for action in actions:
             self._perform(action)
@@ -207,13 +212,17 @@ class Keeper:
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random(), is_known))
         if self._hold is None:
-            self._hold = self._means.loop.call_later(HOLD, self._let_go)
+            self._hold = self._means.loop.call_later(HOLD, self._end_hold)
         self._means.on_exit(self, code)
         self._means.on_change()
 
-    def _let_go(self) -> None:
+    def _end_hold(self) -> None:
         self._hold = None
         self._means.listeners.keep_only(self, self._addresses)
+
+    def _let_go(self) -> None:
+        self._addresses.clear()
+        self._means.listeners.keep_only(self, set())
 
     def _on_words(self, lines: Sequence[bytes]) -> None:
         for line in lines:

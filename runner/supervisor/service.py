@@ -163,8 +163,10 @@ class Service:
                 self._means.journal.say(f"{self._incoming.name}: replacing it, the new one first")
                 self._incoming.start()
             case Move.PROMOTE if self._incoming is not None:
-                self.keepers[step.number].role = Role.OLD
-                self._leave(self.keepers[step.number])
+                old = self.keepers[step.number]
+                old.role = Role.OLD
+                old.give_way(self._incoming)
+                self._leave(old)
                 self._incoming.role = Role.HOLDER
                 self.keepers[step.number], self._incoming = self._incoming, None
             case Move.ABANDON if self._incoming is not None:

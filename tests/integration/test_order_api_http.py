@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +19,7 @@ from plugins.order_api import Options, run, server
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
 from runner.lifeline import Lifeline
+from runner.listening import give_up
 
 BODY = json.dumps({"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}).encode()
 
@@ -38,6 +40,7 @@ class Context:
         self.is_ready = threading.Event()
         self.status = ""
         self.stopping = threading.Event()
+        self.at_stop: Callable[[], None] = lambda: None
 
     def publish(self, event):
         future: Future[None] = Future()
@@ -52,7 +55,8 @@ class Context:
         self.is_ready.set()
 
     def listen(self, host, port):
-        return Lifeline(None).listen(host, port)
+        self.listener = Lifeline(None).listen(host, port)
+        return self.listener
 
     @property
     def store(self):
@@ -65,7 +69,10 @@ class Context:
         return None
 
     def wait_stop(self, timeout=None):
-        return self.stopping.wait(timeout)
+        is_stopping = self.stopping.wait(timeout)
+        if is_stopping:
+            self.at_stop()
+        return is_stopping
 
 
 class Service:
@@ -335,6 +342,28 @@ def test_an_idle_service_stops_at_once(service):
         assert time.monotonic() - started < 1
     with pytest.raises(ConnectionRefusedError):
         service.connect()
+
+
+@pytest.mark.parametrize("has_moved", [False, True])
+def test_whoever_waits_to_be_accepted_at_the_stop_is_answered(has_moved):
+    with Service() as service, contextlib.ExitStack() as stack:
+        listener = service.context.listener
+        if has_moved:
+            give_up(listener)
+        connections: list[Any] = []
+
+        def connect():
+            """On the thread that accepts, so that it cannot meanwhile."""
+            connections.extend(stack.enter_context(service.connect()) for _ in range(50))
+            for one in connections:
+                one.sendall(SECOND)
+
+        service.context.at_stop = connect
+        service.stop()
+        assert len(connections) == 50
+        for one in connections:
+            assert one.recv(1000).startswith(b"HTTP/1.1 200")
+    assert listener.fileno() == -1
 
 
 def test_an_order_in_hand_is_answered_before_the_service_stops(service):

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from runner.listening import is_given_up
 from runner.supervisor.process.listener import Listeners
 
 
@@ -52,6 +53,29 @@ def test_an_owner_that_moves_to_another_port_lets_the_first_one_go(listeners: Li
     listeners.keep_only("a", {f"127.0.0.1 {port}"})
     assert not is_open(address)
     assert is_open(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(("first", "then"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_one_that_another_of_the_same_port_takes_over_from_is_given_up(
+    listeners: Listeners, first: str, then: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    with listeners.get("api", "old", f"{first} {port}").dup() as worker_s:
+        listeners.get("api", "older", f"{first} {port}")
+        listeners.get("api", "new", f"{then} {port}")
+        listeners.keep_only("old", set())
+        assert not is_given_up(worker_s), "somebody else uses it"
+        listeners.keep_only("older", set())
+        assert is_given_up(worker_s)
+        assert not is_given_up(listeners.get("api", "new", f"{then} {port}"))
+
+
+def test_one_that_no_other_takes_over_from_is_only_closed(listeners: Listeners) -> None:
+    with listeners.get("api", "a", "127.0.0.1 0").dup() as worker_s:
+        listeners.get("api", "b", "0.0.0.0 0")
+        listeners.keep_only("a", set())
+        assert not is_given_up(worker_s), "port 0 is another port each time"
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1 http", "192.0.2.1 0"])

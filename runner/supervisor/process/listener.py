@@ -6,7 +6,7 @@ import errno
 import socket
 from collections import defaultdict
 
-from runner.lifeline import listening_socket
+from runner.listening import give_up, listening_socket
 
 Address = tuple[str, int]
 
@@ -39,8 +39,7 @@ class Listeners:
             if f"{host} {port}" not in addresses:
                 users.discard(owner)
             if not users:
-                self._sockets.pop(key).close()
-                del self._users[key]
+                self._close(key)
 
     def release(self, service: str) -> None:
         """The service is leaving: whoever asks for its addresses from now on gets its sockets."""
@@ -56,12 +55,25 @@ class Listeners:
         self._sockets.clear()
         self._users.clear()
 
+    def _close(self, key: tuple[str, Address]) -> None:
+        one = self._sockets.pop(key)
+        del self._users[key]
+        if self._with_same_port(*key):
+            give_up(one)  # those that it loses go to that one
+        one.close()
+
+    def _with_same_port(self, service: str, address: Address) -> list[socket.socket]:
+        port = address[1]
+        return [
+            one for (name, (_, taken)), one in self._sockets.items() if name in (service, "") and taken == port != 0
+        ]
+
     def _open(self, service: str, host: str, port: int) -> socket.socket:
         if ("", (host, port)) in self._sockets:
             self._users[service, (host, port)] = self._users.pop(("", (host, port)))
             return self._sockets.pop(("", (host, port)))
         # Its own socket on another address with the same port would be in the way of 0.0.0.0, and 0.0.0.0 in its way.
-        own = [one for (name, (_, taken)), one in self._sockets.items() if name in (service, "") and taken == port != 0]
+        own = self._with_same_port(service, (host, port))
         for one in own:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
