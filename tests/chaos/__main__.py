@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.chaos.chart import chart
 from tests.chaos.disk import enter
-from tests.chaos.plan import draw_faults, node_faults
+from tests.chaos.plan import Planned, draw_faults, node_faults
 from tests.chaos.report import Outcome, as_json, as_text
 from tests.chaos.rig import Rig
 from tests.chaos.run import Run
@@ -22,6 +23,14 @@ from tests.running import ROOT
 
 #: Seconds between two nodes that are killed, so that the one before is back.
 NODE_EVERY = 20.0
+EXIT_INTERRUPTED = 130
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"out of range, {text!r}; allowed: more than 0")
+    return value
 
 
 def arguments() -> argparse.Namespace:
@@ -31,12 +40,12 @@ def arguments() -> argparse.Namespace:
         description="Post orders at a steady rate to the shipped services on a broker of their own, inject faults at"
         " random, and check that every order answered 202 is paid and told of once. Exits with 1 where it is not.",
     )
-    parser.add_argument("--seconds", type=float, help="for how long (600; with --cluster 180)")
-    parser.add_argument("--rate", type=float, default=50.0, help="orders a second (50)")
-    parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults (3)")
+    parser.add_argument("--seconds", type=_positive, help="for how long (600; with --cluster 180)")
+    parser.add_argument("--rate", type=_positive, default=50.0, help="orders a second (50)")
+    parser.add_argument("--every", type=_positive, default=3.0, help="seconds between two faults (3)")
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--cluster", action="store_true", help="three nodes, of which one is killed every 20 s")
-    parser.add_argument("--seed", type=int, help="draws the same faults again")
+    parser.add_argument("--seed", type=int, help="draws the same faults and amounts again")
     parser.add_argument("--output", type=Path, help="a folder for report.txt, report.json, chart.svg (var/chaos/…)")
     return parser.parse_args()
 
@@ -44,44 +53,64 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Do a run; returns 0 where everything held."""
     given = arguments()
-    without = () if enter() else ("store full",)
-    seed = random.randrange(10**6) if given.seed is None else given.seed
-    seconds = given.seconds or (180.0 if given.cluster else 600.0)
-    faults = node_faults(seconds, NODE_EVERY) if given.cluster else draw_faults(seed, seconds, given.every, without)
-    print(f"seed {seed}: {len(faults)} faults in {seconds:g} s, {given.rate:g} orders/s, {given.store}", flush=True)
-    if without:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    has_disk = enter()
+    given.seed = random.randrange(10**6) if given.seed is None else given.seed
+    given.seconds = given.seconds or (180.0 if given.cluster else 600.0)
+    faults = (
+        node_faults(given.seconds, NODE_EVERY) if given.cluster else draw_faults(given.seed, given.seconds, given.every)
+    )
+    if not has_disk:
+        faults = [one for one in faults if one.kind != "store full"]
         print("no disk can be mounted here, so that the store is never full")
-    output = given.output or ROOT / "var" / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
-    output.mkdir(parents=True, exist_ok=True)
+    about = f"{given.rate:g} orders/s, {given.store}{', three nodes' if given.cluster else ''}"
+    print(f"seed {given.seed}: {len(faults)} faults in {given.seconds:g} s, {about}", flush=True)
+    output = given.output or ROOT / "var" / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{given.seed}"
     folder = Path(tempfile.mkdtemp(prefix="fastcommerce-chaos-"))
     # PostgreSQL, which root runs as another user, has to get to what is its own in there.
     folder.chmod(0o711)
-    outcome = Outcome(seed, f"three nodes, {given.store}" if given.cluster else given.store, seconds, given.rate)
-    rig = Rig(folder, given.store, is_cluster=given.cluster)
-    run = Run(rig, outcome, faults)
     try:
-        run.go(_sayer())
-    except AssertionError as error:
-        outcome.problems.append(str(error))
-    finally:
-        rig.close()
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    marks = [(one.at - run.began, one.planned.kind, one.took) for one in outcome.faults if not one.missed]
-    title = f"{outcome.rate:g} orders/s for {seconds:g} s, {len(marks)} faults, seed {seed}, {outcome.database}"
-    (output / "chart.svg").write_text(chart(run.samples, marks, title))
-    (output / "report.json").write_text(json.dumps(as_json(outcome), indent=1) + "\n")
-    (output / "report.txt").write_text(as_text(outcome) + "\n")
+        outcome = _run(given, faults, folder, output)
+    except KeyboardInterrupt:
+        print("\ninterrupted, everything is ended, and nothing was judged", file=sys.stderr)
+        shutil.rmtree(folder, ignore_errors=True)
+        return EXIT_INTERRUPTED
     print(as_text(outcome))
     print(f"report and chart: {output}")
     if outcome.holds:
         shutil.rmtree(folder, ignore_errors=True)
         return 0
-    shutil.copy(rig.output, output / "runner.log")
-    again = f"--seed {seed} --seconds {seconds:g} --rate {given.rate:g} --every {given.every:g} --store {given.store}"
-    print(f"again: python -m tests.chaos {again}{' --cluster' if given.cluster else ''}")
+    again = f"--seed {given.seed} --seconds {given.seconds:g} --rate {given.rate:g} --every {given.every:g}"
+    print(f"again: python -m tests.chaos {again} --store {given.store}{' --cluster' if given.cluster else ''}")
     print(f"what was logged, and all else of the run: {folder}")
     return 1
+
+
+def _run(given: argparse.Namespace, faults: list[Planned], folder: Path, output: Path) -> Outcome:
+    database = f"three nodes, {given.store}" if given.cluster else given.store
+    outcome = Outcome(given.seed, database, given.seconds, given.rate)
+    rig = run = None
+    try:
+        rig = Rig(folder, given.store, is_cluster=given.cluster)
+        run = Run(rig, outcome, faults)
+        run.go(_sayer())
+    except Exception as error:  # the report says so, and has what there is
+        outcome.problems.append(f"the run ended early, {type(error).__name__}: {error}")
+    finally:
+        if rig is not None:
+            rig.close()
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.json").write_text(json.dumps(as_json(outcome), indent=1) + "\n")
+    (output / "report.txt").write_text(as_text(outcome) + "\n")
+    if run is not None and len(run.samples) > 1:
+        marks = [(one.at - run.began, one.planned.kind, one.took) for one in outcome.faults if not one.missed]
+        title = f"{given.rate:g} orders/s for {given.seconds:g} s, {len(marks)} faults, seed {given.seed}, {database}"
+        (output / "chart.svg").write_text(chart(run.samples, marks, title))
+    if not outcome.holds and (folder / "runner.log").exists():
+        shutil.copy(folder / "runner.log", output)
+    return outcome
 
 
 def _sayer() -> Callable[[str], None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
 import sys
 import urllib.request
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pika
 from sqlalchemy import create_engine, text
 
 from tests.chaos.client import Answer, read_answers
+from tests.chaos.queue import QUEUES
 
 #: Ids that are shown of each fault that is found.
 SHOWN = 5
@@ -58,11 +61,13 @@ class Database:
         self._engine.dispose()
 
 
-class Api:
-    """RabbitMQ's HTTP API."""
+class Broker:
+    """RabbitMQ: its queues' names and parked messages by its HTTP API, and how much they hold by AMQP, as of now."""
 
-    def __init__(self, url: str, vhost: str) -> None:
-        self._url, self._vhost = url.rstrip("/"), quote(vhost, safe="")
+    def __init__(self, management: str, amqp: str, vhost: str) -> None:
+        """``amqp`` is an address without a vhost."""
+        self._url, self._vhost = management.rstrip("/"), quote(vhost, safe="")
+        self._amqp = pika.URLParameters(f"{amqp.rstrip('/')}/{self._vhost}")
 
     def _ask(self, path: str, body: Any = None) -> Any:
         login = base64.b64encode(b"guest:guest").decode()
@@ -75,8 +80,15 @@ class Api:
             return json.loads(response.read())
 
     def depths(self) -> dict[str, int]:
-        """How many messages each queue holds, those in somebody's hands too; the broker's figures may be 5 s old."""
-        return {one["name"]: one.get("messages", 0) for one in self._ask(f"queues/{self._vhost}")}
+        """How many messages wait in each queue; those in somebody's hands are not among them.
+
+        The figures of the HTTP API are some seconds old, and are missing after a start: so each queue is asked itself.
+        Raises OSError and AMQPError.
+        """
+        names = [one["name"] for one in self._ask(f"queues/{self._vhost}?columns=name")]
+        with contextlib.closing(pika.BlockingConnection(self._amqp)) as connection:
+            channel = connection.channel()
+            return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
 
     def parked(self, queue: str) -> list[str]:
         """The ids of all messages of a queue, which stay there."""
@@ -85,71 +97,87 @@ class Api:
         return [one["properties"].get("message_id", "") for one in found]
 
 
-def judge(answers: Sequence[Answer], poison: Sequence[dict[str, Any]], database: Database, broker: Api) -> Verdict:
+def judge(answers: Sequence[Answer], poison: Sequence[dict[str, Any]], database: Database, broker: Broker) -> Verdict:
     """Compare what clients were told with what is there."""
     verdict = Verdict()
+    sent = {one.email: one for one in answers}
     accepted = {one.order_id: one for one in answers if one.status == 202}
-    by_email = {one.email: one for one in answers}
+    verdict.refuse("customers never got a 202", set(sent) - {one.email for one in accepted.values()})
     orders: dict[str, set[str]] = defaultdict(set)
-    for one in answers:
-        if one.status == 202:
-            orders[one.key].add(one.order_id)
+    for one in accepted.values():
+        orders[one.key].add(one.order_id)
     verdict.refuse("keys got two orders", [key for key, ids in orders.items() if len(ids) > 1])
-    charges = {row.order_id: row for row in database.rows("SELECT order_id, hundredths, reason FROM charges")}
-    _judge_charges(verdict, accepted, charges)
-    told: dict[str, Counter[str]] = defaultdict(Counter)
-    emails = database.rows("SELECT order_id, type, recipient FROM emails")
-    for row in emails:
-        told[row.order_id][row.type] += 1
-    verdict.refuse("e-mails went to nobody who ordered", {row.recipient for row in emails} - set(by_email))
-    ordered: dict[str, set[str]] = defaultdict(set)
-    for row in emails:
-        ordered[row.recipient].add(row.order_id)
+    if not accepted:
+        verdict.violations.append("no order was answered 202")
+    rows = database.rows("SELECT order_id, hundredths, reason FROM charges")
+    charges = {row.order_id: row for row in rows}
     verdict.refuse(
-        "customers have more than the one order they sent", [who for who, ids in ordered.items() if len(ids) > 1]
+        "orders were charged twice", [one for one, count in Counter(row[0] for row in rows).items() if count > 1]
     )
-    counted: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in database.rows("SELECT order_id, type FROM points"):
-        counted[row.order_id][row.type] += 1
-    written: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in database.rows("SELECT order_id, type FROM events WHERE order_id IS NOT NULL"):
-        written[row.order_id][row.type] += 1
-    for what, found in (("e-mails", told), ("points", counted), ("audited events", written)):
+    verdict.refuse("orders were answered 202 and never charged", set(accepted) - set(charges))
+    emails = database.rows("SELECT order_id, type, recipient FROM emails")
+    _judge_customers(verdict, sent, accepted, charges, emails)
+    told = _counted(emails)
+    points = database.rows("SELECT order_id, type FROM points")
+    written = database.rows("SELECT order_id, type FROM events")
+    for what, found in (("e-mails", told), ("points", _counted(points)), ("audited events", _counted(written))):
         _judge_kinds(verdict, what, accepted, charges, found)
     _judge_broker(verdict, poison, broker)
     unsent = database.rows("SELECT event_id FROM outbox WHERE sent_at IS NULL")
     verdict.refuse("events wait in the outbox", [row.event_id for row in unsent])
     verdict.figures = {
-        "orders": len(by_email),
+        "orders": len(sent),
         "accepted": len(accepted),
         "requests": len(answers),
-        "charges": len(charges),
+        "charges": len(rows),
         "emails": len(emails),
-        "points": sum(sum(one.values()) for one in counted.values()),
-        "poison": len(poison),
+        "points": len(points),
+        "poison": len({one["id"] for one in poison}),
     }
     return verdict
 
 
-def _judge_charges(verdict: Verdict, accepted: dict[str, Answer], charges: dict[str, Any]) -> None:
-    verdict.refuse("orders were answered 202 and never charged", set(accepted) - set(charges))
-    verdict.refuse(
-        "orders were charged another amount",
-        [order for order, one in accepted.items() if order in charges and charges[order].hundredths != one.hundredths],
-    )
+def _counted(rows: Sequence[Any]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        found[row.order_id or "no order"][row.type] += 1
+    return found
+
+
+def _judge_customers(
+    verdict: Verdict,
+    sent: dict[str, Answer],
+    accepted: dict[str, Answer],
+    charges: dict[str, Any],
+    emails: Sequence[Any],
+) -> None:
+    """Each order is that of the customer who sent it, over what they sent, whether they heard of it or not."""
+    verdict.refuse("e-mails went to nobody who ordered", {row.recipient for row in emails} - set(sent))
+    wrong = [
+        row.order_id for row in emails if row.order_id in accepted and accepted[row.order_id].email != row.recipient
+    ]
+    verdict.refuse("orders were told of to another customer", set(wrong))
+    ordered: dict[str, set[str]] = defaultdict(set)
+    for row in emails:
+        ordered[row.recipient].add(row.order_id)
+    doubled = [who for who, ids in ordered.items() if len(ids) > 1]
+    verdict.refuse("customers have more than the one order they sent", doubled)
+    amounts = {row.order_id: sent[row.recipient].hundredths for row in emails if row.recipient in sent}
+    other = [one for one, row in charges.items() if one in amounts and amounts[one] != row.hundredths]
+    verdict.refuse("orders were charged another amount", other)
 
 
 def _judge_kinds(
     verdict: Verdict, what: str, accepted: dict[str, Answer], charges: dict[str, Any], found: dict[str, Counter[str]]
 ) -> None:
-    """Each order has one of ``order.created`` and one of how its payment went; an unanswered one at most."""
+    """Each order that is anywhere has one of ``order.created``, one of how its payment went, and nothing else."""
     twice, lacking, wrong = [], [], []
     for order in set(accepted) | set(charges) | set(found):
         counts = found.get(order, Counter())
         decided = sum(counts[kind] for kind in DECIDED)
         if max(counts["order.created"], decided) > 1:
             twice.append(f"{order} {dict(counts)}")
-        if (order in accepted or order in charges) and min(counts["order.created"], decided) < 1:
+        if min(counts["order.created"], decided) < 1:
             lacking.append(f"{order} {dict(counts)}")
         if order in charges and decided == 1:
             right = "payment.failed" if charges[order].reason else "payment.success"
@@ -157,18 +185,25 @@ def _judge_kinds(
     verdict.refuse(f"orders have {what} twice", twice)
     verdict.refuse(f"orders lack {what}", lacking)
     verdict.refuse(f"orders have {what} of another outcome than their charge", wrong)
+    verdict.refuse(f"orders have {what} and no charge", set(found) - set(charges))
+    others = {kind for counts in found.values() for kind in counts} - DECIDED - {"order.created"}
+    verdict.refuse(f"{what} are of another type", others)
 
 
-def _judge_broker(verdict: Verdict, poison: Sequence[dict[str, Any]], broker: Api) -> None:
-    for queue, depth in broker.depths().items():
-        if not queue.endswith(".dlq"):
-            verdict.refuse("queues still hold messages", [f"{queue} {depth}"] if depth else [])
-            continue
-        parked = Counter(broker.parked(queue))
-        meant = {one["id"]: one["sure"] for one in poison if queue == f"{one['queue']}.dlq"}
-        verdict.refuse(f"good messages are parked in {queue}", set(parked) - set(meant))
-        lost = [one for one, is_sure in meant.items() if is_sure and one not in parked]
-        verdict.refuse(f"bad messages are missing in {queue}", lost)
+def _judge_broker(verdict: Verdict, poison: Sequence[dict[str, Any]], broker: Broker) -> None:
+    depths = broker.depths()
+    wanted = {*QUEUES, *(f"{queue}.dlq" for queue in QUEUES)}
+    verdict.refuse("queues are not there", wanted - set(depths))
+    held = [f"{queue} {depth}" for queue, depth in depths.items() if depth and not queue.endswith(".dlq")]
+    verdict.refuse("queues still hold messages", held)
+    for queue in sorted(one for one in depths if one.endswith(".dlq")):
+        # A worker that ends between the copy and its ack parks it once more, with the same id.
+        parked = set(broker.parked(queue))
+        meant = {one["id"] for one in poison if queue == f"{one['queue']}.dlq"}
+        # Sure is what the broker said it had taken.
+        sure = {one["id"] for one in poison if one["sure"] and queue == f"{one['queue']}.dlq"}
+        verdict.refuse(f"good messages are parked in {queue}", parked - meant)
+        verdict.refuse(f"bad messages are missing in {queue}", sure - parked)
 
 
 def main() -> int:
@@ -177,14 +212,15 @@ def main() -> int:
     parser.add_argument("logs", nargs="+", type=Path, help="what the clients wrote down")
     parser.add_argument("--poison", type=Path, help="the bad messages, one JSON object a line: id, queue, sure")
     parser.add_argument("--store", required=True, help="the database's address")
-    parser.add_argument("--broker", required=True, help="the address of RabbitMQ's HTTP API")
+    parser.add_argument("--management", required=True, help="the address of RabbitMQ's HTTP API")
+    parser.add_argument("--amqp", required=True, help="its AMQP address, without a vhost")
     parser.add_argument("--vhost", default="/")
     given = parser.parse_args()
     poison = []
     if given.poison is not None and given.poison.exists():
         poison = [json.loads(line) for line in given.poison.read_text().splitlines()]
     database = Database(given.store)
-    verdict = judge(read_answers(given.logs), poison, database, Api(given.broker, given.vhost))
+    verdict = judge(read_answers(given.logs), poison, database, Broker(given.management, given.amqp, given.vhost))
     database.close()
     print(json.dumps({"violations": verdict.violations, "figures": verdict.figures}, indent=2))
     return 1 if verdict.violations else 0

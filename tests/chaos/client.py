@@ -37,6 +37,8 @@ class Answer:
     #: When the answer was there, in seconds since the epoch, and how long it took.
     at: float
     took: float
+    #: The front door that was asked.
+    port: int = 0
 
 
 class Client:
@@ -99,12 +101,13 @@ class Client:
                 connection.request("POST", "/orders", body, headers)
                 with connection.getresponse() as response:
                     answer = json.loads(response.read())
-                status, order_id = response.status, answer.get("order_id", "")
+                status, order_id = response.status, str(answer["order_id"]) if response.status == 202 else ""
             finally:
                 connection.close()
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
             status = 0
-        self._write(Answer(key, email, hundredths, status, order_id, time.time(), time.monotonic() - began))
+        took = time.monotonic() - began
+        self._write(Answer(key, email, hundredths, status, order_id, time.time(), took, port))
         return status == 202
 
     def _write(self, answer: Answer) -> None:

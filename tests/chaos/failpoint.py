@@ -13,11 +13,16 @@ FOLDER = Path(__file__).parent / "failing"
 EXIT_CODE = 70
 
 
+#: Steps that are bytes to the broker, which must have left the process where it ends after them.
+SENT = {"publish", "note", "ack", "wait-queue publish", "dead-letter publish", "replay"}
+
+
 @dataclass(frozen=True)
 class Point:
-    """Where a process ends: right before, or right after, a step of a service."""
+    """A step of a service: a process ends right before it or right after it, or loses its connection at it."""
 
     service: str
+    #: ``before``, ``after`` or ``cut``.
     when: str
     step: str
 
@@ -25,21 +30,26 @@ class Point:
         return f"{self.service} {self.when} {self.step}"
 
 
-def _both(service: str, *steps: str) -> list[Point]:
-    return [Point(service, when, step) for step in steps for when in ("before", "after")]
+def _all(service: str, *steps: str) -> list[Point]:
+    return [
+        Point(service, when, step)
+        for step in steps
+        for when in ("before", "after", *(["cut"] if step in SENT and service != "dlq" else []))
+    ]
 
 
-#: Every step of every service that has it.
+#: Every step of every service that has it; what fails and is tried again are payments and points.
 POINTS = [
-    *_both("order_api", "commit", "publish", "confirm", "mark"),
-    *_both("order_direct", "publish", "confirm"),
-    *_both("payment", "commit", "publish", "confirm", "note", "ack", "wait-queue publish", "dead-letter publish"),
-    *_both("notification", "commit", "note", "ack", "dead-letter publish"),
-    *_both("points", "commit", "note", "ack", "dead-letter publish"),
-    *_both("audit", "commit", "ack"),
+    *_all("order_api", "commit", "publish", "confirm", "mark"),
+    *_all("order_direct", "publish", "confirm"),
+    *_all("payment", "commit", "publish", "confirm", "note", "note's confirm", "ack"),
+    *_all("payment", "wait-queue publish", "dead-letter publish", "copy's confirm"),
+    *_all("notification", "commit", "note", "ack", "dead-letter publish"),
+    *_all("points", "commit", "note", "ack", "wait-queue publish", "dead-letter publish"),
+    *_all("audit", "commit", "ack", "dead-letter publish"),
 ]
 #: Those of ``dlq replay``.
-REPLAYS = _both("dlq", "replay", "confirm", "ack")
+REPLAYS = _all("dlq", "replay", "confirm", "ack")
 
 
 class Failpoints:
@@ -62,5 +72,9 @@ class Failpoints:
         draft.rename(self._folder / f"{point.service}.armed")
 
     def has_fired(self, point: Point) -> bool:
-        """Whether a process has come there."""
-        return (self._folder / f"{point.service}.fired").exists()
+        """Whether a process has come there; what was to be sent before its end must be."""
+        try:
+            said = (self._folder / f"{point.service}.fired").read_text()
+        except FileNotFoundError:
+            return False
+        return said == "sent" or point.when != "after" or point.step not in SENT

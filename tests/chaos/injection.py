@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.plan import KINDS, Planned
+from tests.chaos.queue import QUEUES, bad_type
 from tests.chaos.rig import Rig
-from tests.chaos.shop import QUEUES
 
 #: Seconds for which a fault that cannot be injected for now, as where another has ended the runner, is tried.
-PATIENCE = 15.0
+PATIENCE = 45.0
 #: How many messages are delivered twice at once.
 DUPLICATES = 20
 #: A part of the memory that is over the limit whatever the broker uses, and RabbitMQ 3.10's own limit.
@@ -106,14 +106,14 @@ class Injector:
     def _park(self, planned: Planned, headers: dict[str, str]) -> None:
         """Put a message into a queue that nobody can handle, known by its id."""
         queue, name = self._queue(planned), f"bad-{uuid.uuid4()}"
-        properties = {"message_id": name, "delivery_mode": 2, "type": "order.created", "headers": headers}
+        properties = {"message_id": name, "delivery_mode": 2, "type": bad_type(queue), "headers": headers}
         message = {
             "routing_key": queue, "payload": '["no", "order"]', "payload_encoding": "string", "properties": properties,
         }  # fmt: skip
-        # Noted before it goes, because it may be there also where no answer comes.
-        self._note({"id": name, "queue": queue, "sure": False})
 
         def publish() -> bool:
+            # Noted before it goes, because it may be there also where no answer comes.
+            self._note({"id": name, "queue": queue, "sure": False})
             with contextlib.suppress(OSError):
                 return bool(self._rig.api("POST", "/exchanges/%2F/amq.default/publish", message)["routed"])
             return False
@@ -142,6 +142,8 @@ class Injector:
     def _kill_node(self, planned: Planned) -> None:
         cluster = self._rig.cluster
         assert cluster is not None
+        # Two of three away would be another fault, whose promise is another one.
+        cluster.wait_whole(60)
         number = round(planned.draw * 3)
         cluster.kill(number)
         time.sleep(planned.seconds)

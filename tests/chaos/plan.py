@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -57,20 +56,19 @@ class Planned:
     draw: float
 
 
-def draw_faults(seed: int, length: float, every: float, without: Collection[str] = ()) -> list[Planned]:
-    """One fault every ``every`` seconds of ``length`` seconds, of all kinds but those named in ``without``.
+def draw_faults(seed: int, length: float, every: float) -> list[Planned]:
+    """One fault every ``every`` seconds of ``length`` seconds, of all kinds.
 
     Each kind comes once before it goes by weight, so that a short run meets all of them too.
     """
     chance = random.Random(seed)
-    kinds = [one for one in KINDS if one.name not in without]
-    new = set(kinds)
+    new = set(KINDS)
     free_at: dict[str, float] = {}
     again_at: dict[str, float] = {}
     planned = []
     for number in range(1, int(length / every)):
         at = number * every
-        possible = [one for one in kinds if free_at.get(one.group, 0.0) <= at and again_at.get(one.name, 0.0) <= at]
+        possible = [one for one in KINDS if free_at.get(one.group, 0.0) <= at and again_at.get(one.name, 0.0) <= at]
         possible = [one for one in possible if one in new] or possible
         kind = chance.choices(possible, [one.weight for one in possible])[0]
         new.discard(kind)

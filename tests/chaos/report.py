@@ -12,6 +12,9 @@ from typing import Any
 from tests.chaos.client import Answer
 from tests.chaos.plan import Planned
 
+#: Seconds after a fault in which it may still be felt.
+AFTER = 10.0
+
 
 @dataclass
 class Injected:
@@ -35,7 +38,7 @@ class Outcome:
     rate: float
     orders: int = 0
     answers: Sequence[Answer] = ()
-    #: When the last e-mail of each order was committed, in seconds since the epoch.
+    #: When it was committed that the last e-mail of each order was sent, in seconds since the epoch.
     done: dict[str, float] = field(default_factory=dict)
     faults: list[Injected] = field(default_factory=list)
     #: Seconds until all was as it should be once orders and faults had ended; None where it never was.
@@ -50,35 +53,44 @@ class Outcome:
         return not self.problems and not self.verdict.get("violations", ["not judged"])
 
 
-class Recovery:
-    """How soon after a moment orders were taken, and done, again."""
+class Gaps:
+    """For how long nothing went on around a fault; where two faults overlap, both are charged with it."""
 
     def __init__(self, outcome: Outcome) -> None:
-        taken = sorted((one.at - one.took, one) for one in outcome.answers if one.status == 202)
-        self._began = [began for began, _ in taken]
-        self._taken = [one for _, one in taken]
-        self._done = outcome.done
+        doors: dict[int, list[float]] = defaultdict(list)
+        for one in outcome.answers:
+            if one.status == 202:
+                doors[one.port].append(one.at)
+        #: When orders were taken, at each door.
+        self._taken = [sorted(times) for times in doors.values()]
+        self._done = [sorted(outcome.done.values())]
 
-    def after(self, moment: float) -> tuple[float | None, float | None]:
-        """Seconds until the first 202 to a request that began later, and until the first order of those was done."""
-        later = self._taken[bisect.bisect_left(self._began, moment) :]
-        # Those soon after tell it: later ones are later done.
-        near = later[:200]
-        taken = min((one.at - moment for one in near), default=None)
-        done = min((self._done[one.order_id] - moment for one in near if one.order_id in self._done), default=None)
-        return taken, done
+    def around(self, fault: Injected) -> tuple[float, float]:
+        """The longest time without a 202 at one of the doors, and without an order that was done."""
+        begin, end = fault.at, fault.at + fault.took + AFTER
+        return _longest(self._taken, begin, end), _longest(self._done, begin, end)
+
+
+def _longest(series: Sequence[Sequence[float]], begin: float, end: float) -> float:
+    """The longest time between two of a series that lies in the time from ``begin`` to ``end`` at least in part."""
+    longest = 0.0
+    for times in series:
+        first = max(1, bisect.bisect_left(times, begin))
+        last = bisect.bisect_left(times, end)
+        gaps = (times[i] - times[i - 1] for i in range(first, min(last + 1, len(times))))
+        longest = max(longest, max(gaps, default=0.0))
+    return longest
 
 
 def by_kind(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """Each kind of fault: how often it came, how often it was missed, and how soon things went on."""
-    recovery, found = Recovery(outcome), defaultdict(list)
+    """Each kind of fault: how often it came, how often it was missed, and for how long nothing went on around it."""
+    gaps, found = Gaps(outcome), defaultdict(list)
     for one in outcome.faults:
         found[one.planned.kind].append(one)
     rows = {}
     for kind, faults in sorted(found.items()):
-        times = [recovery.after(one.at) for one in faults if not one.missed]
-        taken = [one for one, _ in times if one is not None]
-        done = [one for _, one in times if one is not None]
+        times = [gaps.around(one) for one in faults if not one.missed]
+        taken, done = [one for one, _ in times], [one for _, one in times]
         rows[kind] = {
             "count": len(times),
             "missed": len(faults) - len(times),
@@ -102,6 +114,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "orders": outcome.orders,
         "answers": dict(sorted(statuses.items())),
         "answer_seconds": _quantiles([one.took for one in outcome.answers if one.status == 202]),
+        "taken_seconds": _quantiles(_tries(outcome)),
         "done_seconds": _quantiles(_waits(outcome)),
         "faults": by_kind(outcome),
         "injected": [[round(one.at, 3), one.planned.kind, one.planned.seconds, one.missed] for one in outcome.faults],
@@ -110,6 +123,17 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "ledger": outcome.ledger,
         "problems": outcome.problems,
     }
+
+
+def _tries(outcome: Outcome) -> list[float]:
+    """From the first request of each order to its 202."""
+    began: dict[str, float] = {}
+    taken: dict[str, float] = {}
+    for one in outcome.answers:
+        began[one.key] = min(began.get(one.key, one.at), one.at - one.took)
+        if one.status == 202:
+            taken[one.key] = min(taken.get(one.key, one.at), one.at)
+    return [at - began[key] for key, at in taken.items()]
 
 
 def _waits(outcome: Outcome) -> list[float]:
@@ -136,16 +160,18 @@ def as_text(outcome: Outcome) -> str:
         f"orders     {outcome.orders:,}, of which {figures.get('accepted', 0):,} were answered 202 in the end",
         f"answers    {answers}",
         f"202 after  {_shown(data['answer_seconds'])}",
-        f"done after {_shown(data['done_seconds'])}, from the 202 to the last e-mail",
+        f"taken      {_shown(data['taken_seconds'])}, from an order's first request to its 202",
+        f"done       {_shown(data['done_seconds'])}, from the 202 to the commit of the last e-mail",
         f"effects    {figures.get('charges', 0):,} charges, {figures.get('emails', 0):,} e-mails,"
         f" {figures.get('points', 0):,} points; {figures.get('poison', 0)} bad messages",
         "",
-        f"{'fault':<20}{'times':>6}{'missed':>8}   next 202 after      next order done after (median, longest)",
+        f"longest time without a 202 at one of the doors, and without an order done, up to {AFTER:g} s after a fault:",
+        f"{'fault':<20}{'times':>6}{'missed':>8}   {'no 202: median, longest':<25}nothing done: median, longest",
     ]
     for kind, row in data["faults"].items():
         taken = f"{_seconds(row['taken_median'])} {_seconds(row['taken_longest'])}"
         done = f"{_seconds(row['done_median'])} {_seconds(row['done_longest'])}"
-        lines.append(f"{kind:<20}{row['count']:>6}{row['missed']:>8}   {taken:<20}{done}")
+        lines.append(f"{kind:<20}{row['count']:>6}{row['missed']:>8}   {taken:<25}{done}")
     lines.append("")
     if outcome.settled is not None:
         lines.append(f"all was done {outcome.settled:.1f} s after the last order")

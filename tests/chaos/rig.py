@@ -28,8 +28,6 @@ from tests.running import ROOT
 
 #: Bytes of the disk that can be full: enough for the longest run.
 DISK = 512 * 1024 * 1024
-#: Milliseconds after which the broker counts its messages anew.
-STATISTICS = 1000
 #: Carried in the environment of all that the runner starts, so that what it leaves is found.
 MARK = "CHAOS_MARK"
 
@@ -131,19 +129,34 @@ class Rig:
 
     def __init__(self, folder: Path, database: str, *, is_cluster: bool = False) -> None:
         self.folder = folder
-        self.rabbit = None if is_cluster else Rabbit(folder / "broker", STATISTICS)
+        self.runner: subprocess.Popen[bytes] | None = None
+        self.is_closed = False
+        self._undo = contextlib.ExitStack()
+        try:
+            self._make(folder, database, is_cluster=is_cluster)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, folder: Path, database: str, *, is_cluster: bool) -> None:
+        self.rabbit = None if is_cluster else Rabbit(folder / "broker")
         self.cluster = Cluster(folder / "cluster") if is_cluster else None
+        broker = self.rabbit or self.cluster
+        assert broker is not None
+        self._undo.callback(broker.stop)
         # Of a cluster nodes are killed and nothing else, and clients go to each node themselves.
         targets = [] if self.rabbit is None else [("127.0.0.1", int(urlsplit(self.rabbit.url).port or 0))]
         self.proxy = Proxy(targets)
+        self._undo.callback(self.proxy.close)
         self.store: Store = Postgresql(folder / "disk") if database == "postgresql" else Sqlite(folder / "disk")
+        self._undo.callback(self.store.close)
         self.shop = Shop(folder / "shop", self.store.url)
         through = [f"amqp://guest:guest@127.0.0.1:{port}/" for port in self.proxy.ports]
         self._set_broker(self.cluster.urls if self.cluster is not None else through)
         self.database = Database(self.store.url)
+        self._undo.callback(self.database.close)
         self.mark = uuid.uuid4().hex
         self.output = folder / "runner.log"
-        self.runner: subprocess.Popen[bytes] | None = None
 
     def _set_broker(self, urls: Sequence[str]) -> None:
         path = self.shop.folder / "config.yaml"
@@ -153,6 +166,14 @@ class Rig:
         if self.cluster is None:
             config["broker"]["management"] = self.management.rstrip("/")
         self.shop.set_config(config)
+
+    @property
+    def amqp(self) -> str:
+        """Where the broker itself is; faults do not touch it."""
+        if self.rabbit is not None:
+            return self.rabbit.url
+        assert self.cluster is not None
+        return self.cluster.urls[next(iter(self.cluster.running()), 0)]
 
     @property
     def management(self) -> str:
@@ -171,7 +192,9 @@ class Rig:
         wait_until(self.is_running, 60, "everything is RUNNING")
 
     def spawn(self) -> None:
-        """Start the runner."""
+        """Start the runner; nothing once all is closed."""
+        if self.is_closed:
+            return
         with self.output.open("ab") as output:
             self.runner = subprocess.Popen(
                 [sys.executable, "-m", "runner"],
@@ -220,14 +243,10 @@ class Rig:
         return found
 
     def close(self) -> None:
-        """End all that is left."""
+        """End all that is left, whatever of it there is."""
+        self.is_closed = True
         if self.runner is not None and self.runner.poll() is None:
             self.runner.kill()
             self.runner.wait(10)
-        self.database.close()
-        self.proxy.close()
-        self.store.close()
-        for broker in (self.rabbit, self.cluster):
-            if broker is not None:
-                with contextlib.suppress(Exception):  # it may be down by a fault of the run's
-                    broker.stop()
+        with contextlib.suppress(Exception):  # some of it may be down by a fault of the run's; the rest is ended
+            self._undo.close()

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.checker import Api, Database, Verdict, judge
+from tests.chaos.checker import Broker, Database, Verdict, judge
 from tests.chaos.client import Client, read_answers
 from tests.chaos.failpoint import Failpoints, Point
+from tests.chaos.queue import bad_type
 from tests.chaos.shop import Shop
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Runner
@@ -45,7 +46,7 @@ class Rounds:
         self.poison: list[dict[str, Any]] = []
         self.client = Client("fp", self.shop.doors, self.log, seed=1)
         self._database = Database(database)
-        self._api = Api(vhost.rabbit.management, vhost.name)
+        self._broker = Broker(vhost.rabbit.management, vhost.rabbit.url, vhost.name)
         self._keys = itertools.count()
 
     def start(self) -> Runner:
@@ -69,13 +70,13 @@ class Rounds:
     def park(self, queue: str) -> str:
         """Put a message into a queue that nobody can handle; returns its id."""
         name = f"bad-{next(self._keys)}"
-        properties = {"message_id": name, "delivery_mode": 2, "type": "order.created"}
+        properties = {"message_id": name, "delivery_mode": 2, "type": bad_type(queue)}
         message = {
             "routing_key": queue, "payload": GARBAGE, "payload_encoding": "string", "properties": properties,
         }  # fmt: skip
         path = f"/exchanges/{self.vhost.name}/amq.default/publish"
         wait_until(lambda: self.vhost.rabbit.api("POST", path, message)["routed"], 10, "the broker has it")
-        self.poison.append({"id": name, "queue": queue, "sure": True})
+        self.poison += [{"id": name, "queue": queue, "sure": is_sure} for is_sure in (False, True)]
         return name
 
     def end_at(self, *points: Point) -> None:
@@ -102,10 +103,13 @@ class Rounds:
 
     def verdict(self) -> Verdict:
         """What can be said now."""
-        return judge(read_answers([self.log]), self.poison, self._database, self._api)
+        return judge(read_answers([self.log]), self.poison, self._database, self._broker)
 
     def settled(self, timeout: float = 40.0) -> Verdict:
-        """The verdict once it is good, or once nothing has moved for a while; at the latest after so many seconds."""
+        """The verdict once it is good, or once nothing has moved for a while; at the latest after so many seconds.
+
+        What is in somebody's hands is no more in its queue: judge again when the runner has stopped.
+        """
         deadline = time.monotonic() + timeout
         last, since = "", time.monotonic()
         while (found := self.verdict()).violations and time.monotonic() < deadline:

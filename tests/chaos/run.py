@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pika.exceptions import AMQPError
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.chaos.chart import Sample
-from tests.chaos.checker import Api
+from tests.chaos.checker import Broker
 from tests.chaos.client import Clients, read_answers
 from tests.chaos.injection import Injector, Missed
 from tests.chaos.plan import Planned
@@ -24,7 +25,12 @@ from tests.rabbit import wait_until
 
 #: Seconds for everything to be as it should be, once orders and faults have ended.
 SETTLE = 180.0
-DONE = "SELECT order_id, max(sent_at) AS at FROM emails WHERE type <> 'order.created' GROUP BY order_id"
+DONE = """
+SELECT emails.order_id, max(inbox.done_at) AS at FROM emails JOIN inbox ON inbox.message_id = emails.event_id
+WHERE inbox.service = 'notification' AND emails.type <> 'order.created' GROUP BY emails.order_id
+"""
+#: The same at a glance, while the run goes on.
+COUNT = "SELECT count(*) AS n FROM emails WHERE type <> 'order.created'"
 
 
 class Run:
@@ -54,6 +60,7 @@ class Run:
             for thread in self._threads:
                 thread.join(60)
             ended = time.monotonic()
+            wait_until(rig.is_running, 90, "everything is RUNNING again")
             self._judge(clients.logs)
         finally:
             self._is_done.set()
@@ -67,6 +74,12 @@ class Run:
         if code:
             outcome.problems.append(f"the runner ended with exit code {code}")
         outcome.problems += [f"a process is left over: {one}" for one in left]
+        # Once more, because what was in somebody's hands is in no queue, and may have come to something since.
+        self._look(clients.logs)
+        never = {one.planned.kind for one in outcome.faults} - {
+            one.planned.kind for one in outcome.faults if not one.missed
+        }
+        outcome.problems += [f"{kind}: could not be injected once" for kind in sorted(never)]
 
     def _drive(self) -> None:
         began = time.monotonic()
@@ -111,37 +124,37 @@ class Run:
         accepted = last.accepted + sum(1 for one in clients.new_answers() if one.status == 202)
         done, waiting = last.done, last.waiting
         try:
-            done = int(self._rig.database.rows(f"SELECT count(*) AS n FROM ({DONE}) AS done")[0].n)
+            done = int(self._rig.database.rows(COUNT)[0].n)
             waiting = sum(self._depths().values())
-        except (OSError, SQLAlchemyError):
+        except (OSError, SQLAlchemyError, AMQPError):
             pass  # the broker is down, or the database busy: as it was
         self.samples.append(Sample(time.time() - self.began, accepted, done, waiting))
 
     def _depths(self) -> dict[str, int]:
-        depths = Api(self._rig.management, "/").depths()
+        depths = Broker(self._rig.management, self._rig.amqp, "/").depths()
         return {queue: depth for queue, depth in depths.items() if not queue.endswith(".dlq")}
 
     def _judge(self, logs: Sequence[Path]) -> None:
         """Have the checker look until nothing is wrong, or for as long as things may take to settle."""
-        command = [
-            sys.executable, "-m", "tests.chaos.checker", *map(str, logs), "--poison", str(self._poison),
-            "--store", self._rig.store.url,
-        ]  # fmt: skip
         deadline = time.monotonic() + SETTLE
-        while True:
-            done = subprocess.run(
-                [*command, "--broker", self._rig.management], capture_output=True, text=True, timeout=120, check=False
-            )
-            found: dict[str, Any] = {"violations": [f"the checker failed: {done.stderr[-500:]}"]}
-            if done.stdout.startswith("{"):
-                found = json.loads(done.stdout)
-            self._outcome.verdict = found
-            if not found["violations"] or time.monotonic() > deadline:
+        while time.monotonic() < deadline:
+            self._look(logs)
+            if not self._outcome.verdict["violations"]:
                 return
             time.sleep(0.5)
 
+    def _look(self, logs: Sequence[Path]) -> None:
+        command = [
+            sys.executable, "-m", "tests.chaos.checker", *map(str, logs), "--poison", str(self._poison),
+            "--store", self._rig.store.url, "--management", self._rig.management, "--amqp", self._rig.amqp,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        found: dict[str, Any] = {"violations": [f"the checker failed: {done.stderr[-500:]}"]}
+        if done.stdout.startswith("{"):
+            found = json.loads(done.stdout)
+        self._outcome.verdict = found
+
     def _ask_ledger(self) -> None:
-        wait_until(self._rig.is_running, 60, "everything is RUNNING")
         code, said = self._rig.tell("ledger", timeout=120)
         self._outcome.ledger = said
         if code:

@@ -3,23 +3,29 @@
 Python imports this by its name from ``PYTHONPATH`` in every process; it does something in workers and in ``dlq`` only.
 The file ``SERVICE.armed`` in the folder ``FASTCOMMERCE_FAILPOINTS`` holds ``before`` or ``after``, and a step.
 
-Before: the step does not happen, and everything that does not wait for it goes on for a moment, so that what wrongly
-goes ahead gets its chance. After: what the step sent is on its way, and nothing more happens in this process.
+Before: the step does not happen, and what does not wait for it goes on for a moment, so that what wrongly goes ahead
+gets its chance; of a publish all further ones are left out too, which the broker would take for it. After: what the
+step sent has reached the broker's machine, and nothing more happens in this process. Cut: the step does not happen,
+its connection is lost, and the process goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import socket
+import struct
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: Seconds for which everything else goes on where a step is left out; and that what was sent has to get away.
-GOES_ON, LEAVES = 0.25, 0.05
+#: Seconds for which everything else goes on where a step is left out; and that what was sent may take to get away.
+GOES_ON, LEAVES = 0.25, 5.0
 #: No code of the product's; ``tests.chaos.failpoint`` has the same.
 EXIT_CODE = 70
 
@@ -32,6 +38,8 @@ class Failpoints:
         self._lock = threading.Lock()
         #: The step that is left out from now on, until the process ends.
         self.left_out = ""
+        #: The channel whose connection is about to be lost.
+        self.lost: Any = None
 
     def is_at(self, when: str, step: str) -> bool:
         """Whether to end here; of all processes one is told so."""
@@ -43,6 +51,22 @@ class Failpoints:
         except FileNotFoundError:
             return False
         return True
+
+    def cut(self, step: str, channel: Any) -> bool:
+        """Whether to lose the connection instead of the step."""
+        if not self.is_at("cut", step):
+            return False
+        from pika.exceptions import StreamLostError
+
+        connection = channel.connection
+        # In the loop's next round, as what calls this is not prepared for it.
+        connection.ioloop.call_later(0, lambda: connection._terminate_stream(StreamLostError("cut")))
+        self.lost = channel
+        return True
+
+    def sent(self) -> None:
+        """Note that what was sent has left this process."""
+        self._fired.write_text("sent")
 
     def leave_out(self, step: str) -> bool:
         """Whether a step is to be left out; the process ends a little later."""
@@ -57,14 +81,26 @@ class Failpoints:
         return True
 
 
-def flush(channel: Any) -> None:
-    """Send what pika still holds, and end."""
+def flush(points: Failpoints, channel: Any) -> None:
+    """Send what pika still holds, wait until the other side's kernel has it, and end."""
     # pika writes when its loop comes round, which it will not any more.
     transport = channel.connection._transport
-    transport._sock.setblocking(True)
+    sock = transport._sock
+    sock.setblocking(True)
     for data in transport._tx_buffers:
-        transport._sock.sendall(data)
-    time.sleep(LEAVES)
+        sock.sendall(data)
+    deadline = time.monotonic() + LEAVES
+    while time.monotonic() < deadline:
+        # How many bytes are not acknowledged yet (SIOCOUTQ, tcp(7)).
+        if struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] == 0:
+            points.sent()
+            break
+    # What has come in and was not read would have the kernel reset the connection, and what was sent with it.
+    sock.shutdown(socket.SHUT_WR)
+    sock.settimeout(GOES_ON)
+    with contextlib.suppress(OSError):
+        while sock.recv(65536):
+            pass
     os._exit(EXIT_CODE)
 
 
@@ -88,44 +124,49 @@ def fail_in_pika(points: Failpoints) -> None:
     def basic_publish(self: Any, exchange: str, routing_key: str, *args: Any, **options: Any) -> None:
         step = step_of(exchange, routing_key)
         # The broker numbers what it gets: with one left out, the next ones would be taken for it.
-        if points.left_out.endswith(("publish", "replay", "note")) or points.leave_out(step):
+        if points.left_out.endswith(("publish", "replay", "note")) or points.lost is self or points.leave_out(step):
+            return
+        if points.cut(step, self):
             return
         publish(self, exchange, routing_key, *args, **options)
         if points.is_at("after", step):
-            flush(self)
+            flush(points, self)
 
     def basic_ack(self: Any, *args: Any, **options: Any) -> None:
-        if points.leave_out("ack"):
+        if points.lost is self or points.leave_out("ack") or points.cut("ack", self):
             return
         ack(self, *args, **options)
         if points.is_at("after", "ack"):
-            flush(self)
+            flush(points, self)
 
     Channel.basic_publish, Channel.basic_ack = basic_publish, basic_ack
 
 
-def fail_at_confirms(points: Failpoints, owner: Any, is_meant: Callable[[Any, Any], bool]) -> None:
-    """The moment when the broker's confirm is heard of; ``is_meant`` gets the publisher and the frame."""
+def fail_at_confirms(points: Failpoints, owner: Any, steps_of: Callable[[Any, Any], set[str]]) -> None:
+    """The moment when the broker's confirm is heard of; ``steps_of`` gets the publisher and the frame."""
     confirm = owner._on_confirm
 
     def on_confirm(self: Any, frame: Any) -> None:
-        is_event = is_meant(self, frame)
-        if points.left_out == "confirm" or (is_event and points.leave_out("confirm")):
+        steps = steps_of(self, frame)
+        if points.left_out.endswith("confirm") or any(points.leave_out(step) for step in steps):
             return
         confirm(self, frame)
-        if is_event and points.is_at("after", "confirm"):
+        if any(points.is_at("after", step) for step in steps):
             os._exit(EXIT_CODE)
 
     owner._on_confirm = on_confirm
 
 
-def is_of_event(publisher: Any, frame: Any) -> bool:
-    """Whether a confirm is that of an event, and not of a copy or a note."""
+def steps_of_confirm(publisher: Any, frame: Any) -> set[str]:
+    """What a confirm is to the product: that of an event, of a copy for the next try or the desk, of a note."""
     tag, multiple = frame.method.delivery_tag, frame.method.multiple
-    return any(
-        outgoing.encoded.key[1] and (number <= tag if multiple else number == tag)
-        for number, outgoing in publisher._unconfirmed.items()
-    )
+    steps = set()
+    for number, outgoing in publisher._unconfirmed.items():
+        if number <= tag if multiple else number == tag:
+            _, exchange, routing_key = outgoing.encoded.key
+            step = step_of(exchange, routing_key)
+            steps.add({"publish": "confirm", "note": "note's confirm"}.get(step, "copy's confirm"))
+    return steps
 
 
 #: What a job of the store's thread is for, by the function that made it.
@@ -165,11 +206,11 @@ def install(folder: Path, service: str) -> None:
     if service == "dlq":
         from runner.amqp.replay import _Replay
 
-        fail_at_confirms(points, _Replay, lambda *_: True)
+        fail_at_confirms(points, _Replay, lambda *_: {"confirm"})
         return
     from runner.amqp.publisher import Publisher
 
-    fail_at_confirms(points, Publisher, is_of_event)
+    fail_at_confirms(points, Publisher, steps_of_confirm)
     fail_at_commits(points)
 
 
