@@ -145,6 +145,14 @@ MUTANTS = [
         is_simulated=False,
     ),
     Mutant(
+        "what the relay could not publish is marked as sent",
+        RELAY,
+        "            except BrokerError as error:\n                self._say(str(error))\n        if sent:\n",
+        "            except BrokerError:\n                sent.append(number)\n        if sent:\n",
+        Point("order_api", "cut", "publish"),
+        is_simulated=False,
+    ),
+    Mutant(
         "a replay acknowledges before the confirm",
         "runner/amqp/replay.py",
         "        self._published += 1\n",

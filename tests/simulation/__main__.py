@@ -29,6 +29,9 @@ def main() -> int:
         except Violation as violation:
             print("\n".join(violation.history) if options.history else f"{violation}")
             return 1
+        except BaseException:
+            print(f"seed {seed} ended by an error of its own")
+            raise
         windows += report.windows
         if options.history:
             print("\n".join(report.history))
