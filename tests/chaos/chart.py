@@ -13,15 +13,15 @@ from tests.chaos.axis import Axis, duration, grouped, time_axis, time_text, valu
 Fault = tuple[float, str, float]
 Points = list[tuple[float, float]]
 
-WIDTH, HEIGHT = 1200, 640
+WIDTH, HEIGHT = 1200, 740
 _LEFT, _RIGHT = 176, 1172
 #: The top of the upper panel, the bottom of the rows of faults, and what lies between panels and rows.
-_TOP, _BOTTOM, _GAP, _ROW_GAP = 108, 584, 46, 20
+_TOP, _BOTTOM, _GAP, _ROW_GAP = 108, 684, 46, 20
 #: The upper panel's share of the panels' height.
 _UPPER_SHARE = 0.62
 #: A row is not higher than this.
 _HIGHEST_ROW = 17.0
-_MOST_ROWS_HEIGHT = 150.0
+_MOST_ROWS_HEIGHT = 212.0
 #: About so many points are drawn: rates are averaged between two of them, and of what waits the most is shown.
 _MOST_POINTS = 330
 #: Of Okabe and Ito's kind, which people with any colour vision tell apart, in shades that stand on white and on black.

@@ -153,7 +153,7 @@ def as_text(outcome: Outcome) -> str:
     """The run for people."""
     data, figures = as_json(outcome), outcome.verdict.get("figures", {})
     answers = ", ".join(
-        f"{count:,} x {status if status != '0' else 'none'}" for status, count in data["answers"].items()
+        f"{count:,} x {status if status != '0' else 'no answer'}" for status, count in data["answers"].items()
     )
     lines = [
         f"seed {outcome.seed}, {outcome.database}, {outcome.rate:g} orders/s for {outcome.seconds:g} s",
@@ -176,6 +176,8 @@ def as_text(outcome: Outcome) -> str:
     if outcome.settled is not None:
         lines.append(f"all was done {outcome.settled:.1f} s after the last order")
     lines += [f"NOT AS IT SHOULD BE: {one}" for one in (*outcome.verdict.get("violations", []), *outcome.problems)]
+    if outcome.ledger:
+        lines.append(f"ledger: {outcome.ledger.strip().splitlines()[-1]}")
     if outcome.holds:
         lines.append("nothing was lost, and nothing happened twice")
     return "\n".join(lines)

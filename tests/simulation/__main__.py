@@ -10,6 +10,13 @@ from collections import Counter
 from tests.simulation import Violation, run
 
 
+def _range(parser: argparse.ArgumentParser, text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        parser.error(f"--seeds: no range, {text!r}; allowed: the first and the last one, such as 1-3000")
+    return int(first), int(last)
+
+
 def main() -> int:
     """Returns the exit code: 1 where an invariant did not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -19,7 +26,7 @@ def main() -> int:
     parser.add_argument("--history", action="store_true", help="print all that happened")
     parser.add_argument("--windows", action="store_true", help="print how often each window was hit")
     options = parser.parse_args()
-    first, last = map(int, options.seeds.split("-")) if options.seeds else (options.seed, options.seed)
+    first, last = (options.seed, options.seed) if options.seeds is None else _range(parser, options.seeds)
     began, windows, is_terminal = time.monotonic(), Counter[str](), sys.stderr.isatty()
     for seed in range(first, last + 1):
         if is_terminal and seed % 20 == 0:
@@ -38,7 +45,8 @@ def main() -> int:
     if options.windows:
         print("\n".join(f"{count:8} {window}" for window, count in sorted(windows.items())))
     seconds = time.monotonic() - began
-    print(f"{last - first + 1} seeds in {seconds:.1f} s: no violation")
+    count = last - first + 1
+    print(f"{count} seed{'' if count == 1 else 's'} in {seconds:.1f} s: no violation")
     return 0
 
 
