@@ -134,15 +134,30 @@ def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None
 
 
 def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Shop) -> None:
-    told = shop.fault("hang", "payment.1", "3s")
+    told = shop.fault("hang", "payment.1", "1500ms")
     assert state_of(told["pid"]) == "T"
     assert any("the same pid goes on" in one for one in told["expect"])
-    order = shop.order()
     (active,) = shop.fault("list")["active"]
-    assert (active["fault"], active["target"]) == ("hang", "payment.1")
+    assert (active["fault"], active["target"], active["until"]) == ("hang", "payment.1", told["until"])
+    code, output = call(shop.project, "hang", "payment.1", "1h", url=shop.vhost.url)
+    assert code == 1
+    assert "payment.1: hang lasts until" in output
+    order = shop.order()
     shop.wait_paid(order)
     assert shop.settled("payment.1")["pid"] == told["pid"]
     wait_until(lambda: shop.fault("list")["active"] == [])
+
+
+def test_the_shortest_hang_is_over_too_and_clear_ends_the_longest(shop: Shop) -> None:
+    pid = shop.slot("payment.1")["pid"]
+    for _ in range(3):
+        shop.fault("hang", "payment.1", "1ms")
+        wait_until(lambda: shop.fault("list")["active"] == [])
+    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    shop.fault("hang", "payment.1", "1h")
+    assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["hang"]
+    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    shop.wait_paid(shop.order())
 
 
 def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) -> None:
@@ -155,7 +170,7 @@ def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) 
 
 def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
-    with begin(shop.project, "hang", "payment", "2s", url=shop.vhost.url) as command:
+    with begin(shop.project, "hang", "payment", "1s", url=shop.vhost.url) as command:
         wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
         command.kill()
         command.wait(10)
@@ -169,10 +184,10 @@ def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
         shop.runner.wait_for(f"order {order}: charging")
         return time.monotonic() - began
 
-    shop.fault("slow", "payment", "2.5s", "--for", "5s")
-    assert taken() > 2.4
+    shop.fault("slow", "payment", "2s", "--for", "3500ms")
+    assert taken() > 1.9
     wait_until(lambda: shop.fault("list")["active"] == [], 10, "it is over")
-    assert taken() < 2.4
+    assert taken() < 1.9
     shop.fault("slow", "payment", "60s", "--for", "1h")
     order = shop.order()
     assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["slow"]
@@ -199,6 +214,15 @@ def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None
 def test_a_duplicate_that_nobody_needs_ends_by_its_time(shop: Shop) -> None:
     assert shop.fault("duplicate", ORDERS, "--for", "300ms")["ids"] == []
     assert not [name for name in shop.vhost.queues() if name.startswith("amq.")]
+
+
+def test_a_duplicate_whose_command_is_killed_is_over(shop: Shop) -> None:
+    with begin(shop.project, "duplicate", ORDERS, "--for", "1h", url=shop.vhost.url) as command:
+        assert command.stderr is not None
+        command.stderr.readline()
+        assert [one["fault"] for one in shop.fault("list")["active"]] == ["duplicate"]
+        command.kill()
+    assert shop.fault("list")["active"] == []
 
 
 def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_three_deaths(shop: Shop) -> None:
