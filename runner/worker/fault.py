@@ -1,23 +1,27 @@
 """Faults that somebody injects on purpose: the files that say which last for now, and what a worker does of them.
 
-Each is a file of its own in ``var/faults``, replaced as a whole, with the time at which it is over by the machine's
-clock: so it ends by itself, whoever is killed meanwhile, and holds for a worker that starts while it lasts.
+Each is a file of its own in ``var/faults``, replaced as a whole, with when it began by the machine's clock and for how
+long: so it ends by itself, whoever is killed meanwhile, and holds for a worker that starts while it lasts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import RunnerError
 from runner.messages import Message
+from runner.worker.identity import Identity
+from runner.worker.injection import Active
 
 if TYPE_CHECKING:
     from runner.amqp.link import IoThread
@@ -30,20 +34,6 @@ INTERVAL = 0.1
 _RUNNER = "runner"
 
 
-@dataclass(frozen=True)
-class Active:
-    """One fault that lasts."""
-
-    #: ``slow``, ``cut``, ``hang`` or ``duplicate``.
-    fault: str
-    #: A service, a slot or a queue; empty for all services.
-    target: str
-    #: Seconds since the epoch.
-    until: float
-    #: Of ``slow``, how many seconds longer each handler takes.
-    delay: float = 0.0
-
-
 class FaultFolder:
     """``var/faults``: a file for each fault that lasts."""
 
@@ -51,20 +41,22 @@ class FaultFolder:
         self.path = var / "faults"
 
     def begin(self, runner: int | None) -> None:
-        """Note the pid of a runner that starts with ``faults: true``; None for one that starts without.
+        """Note the pid of a runner that starts with ``faults: true``; None takes the note away.
 
         Raises RunnerError where nothing can be written.
         """
-        marker = self.path / _RUNNER
         if runner is None:
-            marker.unlink(missing_ok=True)
-        else:
-            self._replace(_RUNNER, str(runner))
+            # A note that cannot be taken away does no harm: it names a process that has ended.
+            with contextlib.suppress(OSError):
+                (self.path / _RUNNER).unlink()
+            return
+        with self._lock():
+            self._replace(_RUNNER, _note(runner))
 
     def is_on(self, runner: int) -> bool:
         """Whether the runner with this pid was started with ``faults: true``."""
         with contextlib.suppress(OSError):
-            return (self.path / _RUNNER).read_text("utf-8") == str(runner)
+            return (self.path / _RUNNER).read_text("utf-8") == _note(runner)
         return False
 
     def file(self, name: str) -> Path:
@@ -73,15 +65,34 @@ class FaultFolder:
 
     def write(self, name: str, active: Active) -> None:
         """Let a fault begin; it takes the place of one of the same name. Raises RunnerError."""
-        self._replace(f"{name}.json", json.dumps(asdict(active)))
+        with self._lock():
+            self._put(name, active)
+
+    def claim(self, name: str, active: Active) -> None:
+        """Let a fault begin that cannot take another one's place. Raises RunnerError while one of its name lasts."""
+        with self._lock():
+            lasting = self.read(name)
+            if lasting is not None:
+                what = f"{lasting.fault} lasts until {lasting.clock}"
+                raise RunnerError(f"{lasting.target}: {what}; wait, or end it by python -m runner fault clear")
+            self._put(name, active)
+
+    def noted(self, name: str) -> Active | None:
+        """A fault by its name, also one that is over; None where there is none."""
+        try:
+            found = json.loads(self.file(name).read_bytes())
+            process = found["process"]
+            return Active(
+                str(found["fault"]), str(found["target"]), float(found["began"]), float(found["seconds"]),
+                float(found["delay"]), process and Identity(int(process["pid"]), int(process["start"])),
+            )  # fmt: skip
+        except (OSError, ValueError, TypeError, KeyError):
+            return None  # also what a person has written there by hand
 
     def read(self, name: str) -> Active | None:
         """A fault by its name; None where there is none or it is over."""
-        try:
-            active = Active(**json.loads(self.file(name).read_bytes()))
-            return active if time.time() < active.until else None
-        except (OSError, ValueError, TypeError):
-            return None  # also what a person has written there by hand
+        found = self.noted(name)
+        return found if found is not None and found.lasts else None
 
     def active(self) -> list[Active]:
         """All that last now."""
@@ -89,20 +100,73 @@ class FaultFolder:
         return [one for one in found if one is not None]
 
     def clear(self) -> list[Active]:
-        """End all that last; returns what they were."""
-        found = self.active()
+        """End all that last, and let go on what is still stopped; returns what they were. Raises RunnerError."""
+        if not self.path.exists():
+            return []
+        ended = []
+        with self._lock():
+            for file in sorted(self.path.glob("*.json")):
+                found = self.noted(file.stem)
+                lasted = found is not None and found.lasts
+                was_stopped = self._take_away(file.stem, found)
+                if found is not None and (lasted or was_stopped):
+                    ended.append(found)
+        return ended
+
+    def end(self, name: str, active: Active) -> None:
+        """End a fault, unless another one has taken its place. Raises RunnerError."""
+        with self._lock():
+            if self.noted(name) in (active, None):
+                self._take_away(name, active)
+
+    def _put(self, name: str, active: Active) -> None:
         for file in self.path.glob("*.json"):
-            file.unlink(missing_ok=True)
-        return found
+            found = self.noted(file.stem)
+            if found is not None and not found.lasts:
+                with contextlib.suppress(RunnerError):  # another user's is in nobody's way
+                    self._take_away(file.stem, found)
+        self._replace(f"{name}.json", json.dumps(asdict(active)))
+
+    def _take_away(self, name: str, active: Active | None) -> bool:
+        """Whether a process goes on by it: what was to let it go on may have been killed."""
+        try:
+            was_stopped = active is not None and active.let_go()
+        except PermissionError:
+            raise RunnerError(f"{name}: its process is another user's; be that user, or root") from None
+        with self._writing():
+            self.file(name).unlink(missing_ok=True)
+        return was_stopped
 
     def _replace(self, name: str, text: str) -> None:
-        new = self.path / f"{name}.{os.getpid()}.new"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
+        # The lock is held, so that one that was left by a process that was killed may be written over.
+        new = self.path / f"{name}.new"
+        with self._writing():
             new.write_text(text, "utf-8")
             new.replace(self.path / name)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with self._writing():
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}; be the runner's user") from None
+
+
+def _note(runner: int) -> str:
+    found = Identity.of(runner)
+    return f"{runner} {found.start if found is not None else 0}"
 
 
 class Faults:
@@ -127,10 +191,8 @@ class Faults:
     def cut(self) -> str | None:
         """Why there is to be no connection to the broker now, or None."""
         found = [self._folder.read(name) for name in ("cut", f"cut.{self._service}")]
-        until = max((one.until for one in found if one is not None), default=None)
-        if until is None:
-            return None
-        return f"cut off on purpose until {time.strftime('%H:%M:%S', time.localtime(until))}"
+        last = max((one for one in found if one is not None), key=lambda one: one.until, default=None)
+        return f"cut off on purpose until {last.clock}" if last is not None else None
 
     def watch(self, io: IoThread) -> None:
         """Look for a cut from now on, first of all that the thread does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -134,15 +135,30 @@ def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None
 
 
 def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Shop) -> None:
-    told = shop.fault("hang", "payment.1", "3s")
+    told = shop.fault("hang", "payment.1", "1500ms")
     assert state_of(told["pid"]) == "T"
     assert any("the same pid goes on" in one for one in told["expect"])
-    order = shop.order()
     (active,) = shop.fault("list")["active"]
-    assert (active["fault"], active["target"]) == ("hang", "payment.1")
+    assert (active["fault"], active["target"], active["until"]) == ("hang", "payment.1", told["until"])
+    code, output = call(shop.project, "hang", "payment.1", "1h", url=shop.vhost.url)
+    assert code == 1
+    assert "payment.1: hang lasts until" in output
+    order = shop.order()
     shop.wait_paid(order)
     assert shop.settled("payment.1")["pid"] == told["pid"]
     wait_until(lambda: shop.fault("list")["active"] == [])
+
+
+def test_the_shortest_hang_is_over_too_and_clear_ends_the_longest(shop: Shop) -> None:
+    pid = shop.slot("payment.1")["pid"]
+    for _ in range(2):
+        shop.fault("hang", "payment.1", "1ms")
+        wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+        wait_until(lambda: shop.fault("list")["active"] == [])
+    shop.fault("hang", "payment.1", "1h")
+    assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["hang"]
+    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    shop.wait_paid(shop.order())
 
 
 def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) -> None:
@@ -155,7 +171,7 @@ def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) 
 
 def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
-    with begin(shop.project, "hang", "payment", "2s", url=shop.vhost.url) as command:
+    with begin(shop.project, "hang", "payment", "1s", url=shop.vhost.url) as command:
         wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
         command.kill()
         command.wait(10)
@@ -163,16 +179,34 @@ def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
     assert shop.settled("payment.1")["pid"] == pid
 
 
-def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
-    def taken() -> float:
-        began, order = time.monotonic(), shop.order()
-        shop.runner.wait_for(f"order {order}: charging")
-        return time.monotonic() - began
+def test_a_hang_ends_although_its_command_is_held_up(shop: Shop) -> None:
+    pid = shop.slot("payment.1")["pid"]
+    with begin(shop.project, "hang", "payment", "200ms", url=shop.vhost.url) as command:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        deadline = time.monotonic() + 20
+        while not (found := children.read_text().split()):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)  # before it goes on
+        command.send_signal(signal.SIGSTOP)
+        releaser = int(found[0])
+        wait_until(lambda: state_of(releaser) in ("Z", ""), 20, "what lets it go on has ended")
+        command.send_signal(signal.SIGCONT)
+        assert command.wait(20) == 0
+    wait_until(lambda: state_of(pid) == "S", 5, "it goes on")
 
-    shop.fault("slow", "payment", "2.5s", "--for", "5s")
-    assert taken() > 2.4
-    wait_until(lambda: shop.fault("list")["active"] == [], 10, "it is over")
-    assert taken() < 2.4
+
+def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
+    def charged(order: str) -> None:
+        shop.runner.wait_for(f"order {order}: charging")
+
+    shop.fault("slow", "payment", "1s", "--for", "1h")
+    began = time.monotonic()
+    charged(shop.order())
+    assert time.monotonic() - began >= 1
+    told = shop.fault("slow", "payment", "60s", "--for", "1s")
+    charged(shop.order())
+    assert time.time() >= told["until"]
+    assert shop.fault("list")["active"] == []
     shop.fault("slow", "payment", "60s", "--for", "1h")
     order = shop.order()
     assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["slow"]
@@ -199,6 +233,15 @@ def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None
 def test_a_duplicate_that_nobody_needs_ends_by_its_time(shop: Shop) -> None:
     assert shop.fault("duplicate", ORDERS, "--for", "300ms")["ids"] == []
     assert not [name for name in shop.vhost.queues() if name.startswith("amq.")]
+
+
+def test_a_duplicate_whose_command_is_killed_is_over(shop: Shop) -> None:
+    with begin(shop.project, "duplicate", ORDERS, "--for", "1h", url=shop.vhost.url) as command:
+        assert command.stderr is not None
+        command.stderr.readline()
+        assert [one["fault"] for one in shop.fault("list")["active"]] == ["duplicate"]
+        command.kill()
+    assert shop.fault("list")["active"] == []
 
 
 def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_three_deaths(shop: Shop) -> None:
@@ -257,9 +300,9 @@ def test_a_runner_that_was_started_without_faults_is_left_alone(project: Project
     runner.pid_of("payment.1")
     config = project.config()
     project.set_config({"faults": True, **config})
-    reload = project.run("reload", url=vhost.url)
-    assert reload.process.wait(30) == 1
-    wait_until(lambda: "config.yaml:1: faults: is taken at the start" in reload.output, 10)
+    reload = CliRunner().invoke(main, ["--project", str(project.folder), "reload"])
+    assert reload.exit_code == 1
+    assert "config.yaml:1: faults: is taken at the start" in reload.output
     for arguments in (["kill", "payment"], ["cut"], ["poison", ORDERS]):
         code, output = call(project, *arguments, url=vhost.url)
         assert code == 1
@@ -275,7 +318,7 @@ def test_the_private_broker_is_killed_and_comes_back_with_all_orders(project: Pr
     config = project.config()
     config["services"]["payment"]["options"] = {"failure_rate": 0.0}
     project.set_config({"faults": True, **config})
-    runner: Runner = project.run(url=url)
+    runner: Runner = project.run("run", "order_api", "payment", url=url)
     runner.wait_for("everything is RUNNING", 90)
     code, output = call(project, "slow", "payment", "500ms", "--for", "3s", url=url)
     assert code == 0, output
@@ -288,5 +331,5 @@ def test_the_private_broker_is_killed_and_comes_back_with_all_orders(project: Pr
     assert runner.pid_of("broker.1", count=2) != told["pid"]
     runner.wait_for("broker.1 killed by SIGKILL: restarting")
     for order in [*before, project.first_order(60)]:
-        runner.wait_for(f"Your order {order} is paid", 60)
+        runner.wait_for(f"order {order}: approved", 60)
     assert runner.stop() == 0

@@ -12,7 +12,7 @@ from runner.cli.fault.report import PERIOD, as_json, is_period, report
 from runner.cli.fault.scenario import CUT, SLOW
 from runner.config.value import format_duration
 from runner.desk.record import json_text
-from runner.worker.fault import Active
+from runner.worker.injection import Active
 
 
 @click.command(short_help="Make each handler of a service take longer.")
@@ -28,14 +28,14 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
     """
     lab = Lab.of(folder)
     settings = lab.consumer(service)
-    until = time.time() + seconds
-    lab.faults.write(f"slow.{service}", Active("slow", service, until, delay))
+    active = Active("slow", service, time.time(), seconds, delay)
+    lab.faults.write(f"slow.{service}", active)
     limit = settings.handler_timeout
     facts = lab.facts(service, settings) | {
-        "delay": format_duration(delay), "until": clock(until), "handler_timeout": format_duration(limit),
+        "delay": format_duration(delay), "until": active.clock, "handler_timeout": format_duration(limit),
         "overdue": 0 < limit < min(delay, seconds),
     }  # fmt: skip
-    found = {"delay": delay, "seconds": seconds, "until": until}
+    found = {"delay": delay, "seconds": seconds, "until": active.until}
     report(lab, SLOW, service, found, facts, is_json=is_json)
 
 
@@ -58,15 +58,15 @@ def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -
         lab.service(service)
     here = lab.status["services"]
     named = [service] if service is not None else [one for one in services if here.get(one)]
-    until = time.time() + period
-    lab.faults.write("cut" if service is None else f"cut.{service}", Active("cut", service or "", until))
+    active = Active("cut", service or "", time.time(), period)
+    lab.faults.write("cut" if service is None else f"cut.{service}", active)
     apis = [services[one] for one in named if (services[one].plugin or one) == "order_api"]
     facts = {
-        "whom": f"{service} is" if service is not None else "all workers are", "until": clock(until),
+        "whom": f"{service} is" if service is not None else "all workers are", "until": active.clock,
         "api": bool(apis), "outbox": any(one.options.get("outbox") is True for one in apis),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
-    report(lab, CUT, service or "", {"seconds": period, "until": until}, facts, is_json=is_json)
+    report(lab, CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
 
 
 @click.command("list", short_help="What lasts now, and until when.")
@@ -91,7 +91,7 @@ def list_(folder: Path, is_json: bool) -> None:
 @as_json
 @click.pass_obj
 def clear(folder: Path, is_json: bool) -> None:
-    """End all faults that last, at once."""
+    """End all faults that last, at once; what hang has stopped goes on, whatever became of what was to let it go on."""
     lab = Lab.of(folder)
     ended = lab.faults.clear()
     look = [f"{lab.command} status"]
@@ -110,12 +110,7 @@ def line_of(active: Active) -> str:
     words = [active.fault, active.target or "all workers"]
     words += [f"by {format_duration(active.delay)}"] if active.delay else []
     left = max(0.0, active.until - time.time())
-    return f"{' '.join(words)} until {clock(active.until)}, for {left:.1f} s more"
-
-
-def clock(seconds: float) -> str:
-    """The time of day in the machine's own zone."""
-    return time.strftime("%H:%M:%S", time.localtime(seconds))
+    return f"{' '.join(words)} until {active.clock}, for {left:.1f} s more"
 
 
 def _objects(active: list[Active]) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -20,7 +21,9 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.messages import Event
 from runner.topology.change import counted
-from runner.worker.fault import HEADER, KILL, Active
+from runner.worker.fault import HEADER, KILL
+from runner.worker.identity import Identity
+from runner.worker.injection import Active
 
 #: The most messages of one command.
 MOST = 1000
@@ -49,9 +52,10 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     key = f"duplicate.{os.getpid()}"
     file = lab.faults.file(key)
+    process = Identity.of(os.getpid())
 
     def begin() -> None:
-        lab.faults.write(key, Active("duplicate", queue, time.time() + seconds))
+        lab.faults.write(key, Active("duplicate", queue, time.time(), seconds, process=process))
         what = f"the next {counted(count, 'message')} routed to {queue}"
         click.echo(f"duplicating {what}, for {format_duration(seconds)} at most", err=True)
 
@@ -59,7 +63,8 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
     try:
         ids = Duplicate(url, queue, bindings, count, begin, file.exists).run(seconds)
     finally:
-        file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # left behind, it counts for nothing once this process has ended
+            file.unlink()
     facts = {**lab.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
     report(lab, DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
     if not is_json:

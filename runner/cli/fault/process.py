@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -19,11 +19,9 @@ from runner.cli.fault.scenario import HANG, KILL
 from runner.config.settings import Service
 from runner.config.value import format_duration
 from runner.errors import RunnerError
-from runner.worker.fault import Active
+from runner.worker.identity import Identity
 
-#: Seconds that what lets the process go on may take to start.
-START_TIME = 10.0
-#: Seconds for a process to be gone or stopped; one that writes to a slow disk takes its time.
+#: Seconds for a process to be gone; one that writes to a slow disk takes its time.
 END_TIME = 5.0
 #: Seconds after which the broker gives what a silent connection held to others: two heartbeats.
 HEARTBEATS = 20.0
@@ -39,7 +37,7 @@ def kill(folder: Path, target: str, is_json: bool) -> None:
     """Kill one process of a service by SIGKILL: any one of them, or the one that is named."""
     lab = Lab.of(folder)
     name, slot, pid = lab.slot(target)
-    _send(slot, pid, signal.SIGKILL)
+    _kill(slot, _worker(slot, pid))
     facts = {**lab.facts(name, lab.service(name)), "slot": slot, "pid": pid}
     report(lab, KILL, slot, {"pid": pid}, facts, is_json=is_json)
 
@@ -52,16 +50,11 @@ def kill(folder: Path, target: str, is_json: bool) -> None:
 def hang(folder: Path, target: str, seconds: float, is_json: bool) -> None:
     """Stop one process of a service by SIGSTOP, and let it go on after a time by SIGCONT.
 
-    A small process of its own does the latter, also where this command is killed.
+    A small process of its own does both, so that it goes on also where this command is killed.
     """
     lab = Lab.of(folder)
     name, slot, pid = lab.slot(target)
-    key = f"hang.{slot}"
-    lab.faults.write(key, Active("hang", slot, time.time() + seconds + START_TIME))
-    _start_release(pid, seconds, lab.faults.file(key))
-    until = time.time() + seconds  # only now does its time begin
-    lab.faults.write(key, Active("hang", slot, until))
-    _send(slot, pid, signal.SIGSTOP)
+    until = _stop(lab.faults.path, slot, _worker(slot, pid), seconds)
     service = lab.service(name)
     facts = {**lab.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
     facts["seconds"] = format_duration(seconds)
@@ -86,45 +79,41 @@ def _ends(service: Service, seconds: float) -> dict[str, object]:
     }
 
 
-def _start_release(pid: int, seconds: float, file: Path) -> None:
-    command = [sys.executable, "-I", "-S", release.__file__, str(pid), str(seconds), str(file.resolve())]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    assert process.stdout is not None  # noqa: S101 - for the type checker
-    with process.stdout as stream:
-        if stream.readline() != b"ready\n":
-            file.unlink(missing_ok=True)
-            raise RunnerError(f"hang: pid {pid} is not there any more, or nothing can let it go on; it was not stopped")
-    # It outlives this process, which is not to wait for it.
-    process.returncode = 0
+def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
+    """Have a process of its own stop a worker for so long; returns when that is over, in seconds since the epoch."""
+    command = [sys.executable, "-m", release.__name__, str(faults.parent.resolve()), slot]
+    with subprocess.Popen(
+        [*command, str(process.pid), str(process.start), str(seconds)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None  # noqa: S101 - for the type checker
+        word, _, rest = child.stdout.readline().rstrip("\n").partition(" ")
+        # It outlives this process, which is not to wait for it.
+        child.returncode = 0
+    if word == release.STOPPED:
+        return float(rest)
+    ended = f"{slot}: what was to stop it has ended too soon; see python -m runner fault list"
+    raise RunnerError(rest or ended)
 
 
-def _wait_stopped(pid: int) -> None:
-    """Wait until a process that was sent SIGSTOP is stopped, which a busy machine comes to a little later."""
-    deadline = time.monotonic() + END_TIME
-    # The state follows the name, which may hold any character (proc(5)).
-    while Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"T", b"t"):
-        if time.monotonic() >= deadline:
-            return
-        time.sleep(0.005)
+def _worker(slot: str, pid: int) -> Identity:
+    """The worker of a slot. Raises RunnerError where it has ended, and somebody else may have its pid."""
+    process = Identity.of(pid)
+    with contextlib.suppress(OSError):
+        if process is not None and b"runner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            return process
+    raise RunnerError(f"{slot}: pid {pid} has just ended; try again")
 
 
-def _send(slot: str, pid: int, number: signal.Signals) -> None:
-    """Send a signal to a worker, and to nobody who has its pid by now."""
+def _kill(slot: str, process: Identity) -> None:
     try:
-        process = os.pidfd_open(pid)
+        end = os.pidfd_open(process.pid)
         try:
-            if b"runner.worker" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                raise ProcessLookupError
-            signal.pidfd_send_signal(process, number)
-            if number == signal.SIGKILL:
-                select.select([process], [], [], END_TIME)
-            else:
-                _wait_stopped(pid)
+            process.send(signal.SIGKILL)
+            select.select([end], [], [], END_TIME)
         finally:
-            os.close(process)
-    except (ProcessLookupError, FileNotFoundError):
-        raise RunnerError(f"{slot}: pid {pid} has just ended; try again") from None
+            os.close(end)
+    except ProcessLookupError:
+        raise RunnerError(f"{slot}: pid {process.pid} has just ended; try again") from None
     except PermissionError:
-        raise RunnerError(f"{slot}: pid {pid} is another user's; be that user, or root") from None
+        raise RunnerError(f"{slot}: pid {process.pid} is another user's; be that user, or root") from None

@@ -1,0 +1,117 @@
+"""A process is stopped for a while by another one, and goes on whatever is killed, cleared or asked for meanwhile."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.cli.fault import release
+from runner.worker.fault import FaultFolder
+from runner.worker.identity import Identity
+from runner.worker.injection import Active
+from tests.rabbit import wait_until
+
+SLOT, NAME = "payment.1", "hang.payment.1"
+
+
+@pytest.fixture
+def victim() -> Iterator[Identity]:
+    """A process that sleeps."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        found = Identity.of(process.pid)
+        assert found is not None
+        yield found
+        process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FaultFolder:
+    return FaultFolder(tmp_path)
+
+
+def stop(folder: FaultFolder, victim: Identity, seconds: float) -> subprocess.Popen[str]:
+    """Begin what stops it for so long."""
+    words = [str(folder.path.parent), SLOT, str(victim.pid), str(victim.start), str(seconds)]
+    return subprocess.Popen([sys.executable, "-m", release.__name__, *words], stdout=subprocess.PIPE, text=True)
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    """What it says first."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_the_shortest_hang_ends_too(folder: FaultFolder, victim: Identity) -> None:
+    for _ in range(5):
+        with stop(folder, victim, 0.001) as process:
+            assert told(process).startswith("stopped ")
+            assert process.wait(20) == 0
+        assert victim.state != "T"
+        assert list(folder.path.iterdir()) == []
+
+
+def test_it_goes_on_by_itself_although_nobody_reads_what_is_told(folder: FaultFolder, victim: Identity) -> None:
+    with stop(folder, victim, 0.5) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        wait_until(lambda: victim.state == "T", 20, "it is stopped")
+        assert process.wait(20) == 0
+    assert victim.state != "T"
+
+
+def test_clear_lets_it_go_on_whoever_was_killed(folder: FaultFolder, victim: Identity) -> None:
+    with stop(folder, victim, 600) as process:
+        told(process)
+        process.kill()
+    assert victim.state == "T"
+    assert [one.process for one in folder.clear()] == [victim]
+    wait_until(lambda: victim.state != "T", 10, "it goes on")
+    assert folder.clear() == []
+
+
+def test_clear_lets_go_on_also_what_is_over_and_still_stopped(folder: FaultFolder, victim: Identity) -> None:
+    folder.write(NAME, Active("hang", SLOT, time.time() - 10, 9.0, process=victim))
+    victim.send(signal.SIGSTOP)
+    victim.wait_stopped(10)
+    assert [one.process for one in folder.clear()] == [victim]
+    wait_until(lambda: victim.state != "T", 10, "it goes on")
+
+
+def test_clear_while_it_begins_leaves_nothing_stopped(folder: FaultFolder, victim: Identity) -> None:
+    with stop(folder, victim, 600) as process:
+        wait_until(lambda: folder.read(NAME), 20, "it begins")
+        folder.clear()
+        assert process.wait(20) == 0
+    assert victim.state != "T"
+    assert list(folder.path.iterdir()) == []
+
+
+def test_a_second_one_is_refused_while_the_first_lasts(folder: FaultFolder, victim: Identity) -> None:
+    with stop(folder, victim, 600) as first:
+        told(first)
+        with stop(folder, victim, 0.001) as second:
+            assert told(second).startswith(f"failed {SLOT}: hang lasts until ")
+            second.wait(20)
+        assert victim.state == "T"
+        folder.clear()
+        with stop(folder, victim, 600) as third:
+            assert told(third).startswith("stopped ")
+            first.wait(20)
+            assert victim.state == "T", "the first one leaves it to the third"
+            folder.clear()
+            assert third.wait(20) == 0
+    assert victim.state != "T"
+
+
+def test_what_has_ended_is_not_stopped(folder: FaultFolder, victim: Identity) -> None:
+    other = Identity(victim.pid, victim.start - 1)
+    with stop(folder, other, 600) as process:
+        assert told(process) == f"failed {SLOT}: pid {victim.pid} has just ended; try again\n"
+    assert victim.state != "T"
+    assert not folder.path.exists()
