@@ -54,6 +54,7 @@ def _supervise(
     from runner.supervisor.output.logfile import LogFiles
     from runner.supervisor.output.writer import Writer
     from runner.supervisor.transition import Listener, history
+    from runner.worker.fault import FaultFolder
 
     var, programs = folder / "var", [*found.programs, *begun.programs]
     width = max(len(f"{one.service}.{one.instances}") for one in programs)
@@ -75,6 +76,9 @@ def _supervise(
     supervisor.on_hangup = lambda: threading.Thread(target=reload.take, name="reload", daemon=True).start()
     if watch:
         Watch(folder, reload).start()
-    code = supervisor.run()
+    try:
+        code = supervisor.run()
+    finally:
+        FaultFolder(var).begin(None)  # nobody is to take a later process for this runner
     journal.close()
     return code

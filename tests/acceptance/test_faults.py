@@ -101,6 +101,7 @@ def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     one.project.close()
     vhost.delete()
     assert code == 0
+    assert list((one.project.folder / "var" / "faults").iterdir()) == [], "nothing names the runner that has ended"
 
 
 @pytest.fixture(autouse=True)
