@@ -33,7 +33,7 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
     limit = settings.handler_timeout
     facts = lab.facts(service, settings) | {
         "delay": format_duration(delay), "until": active.clock, "handler_timeout": format_duration(limit),
-        "overdue": 0 < limit < min(delay, seconds),
+        "overdue": 0 < limit < min(delay, seconds), "brief": 0 < limit < delay and seconds <= limit,
     }  # fmt: skip
     found = {"delay": delay, "seconds": seconds, "until": active.until}
     report(lab, SLOW, service, found, facts, is_json=is_json)
@@ -101,6 +101,8 @@ def clear(folder: Path, is_json: bool) -> None:
         return
     for one in ended:
         click.echo(f"ended: {line_of(one)}")
+    if any(one.fault == "cut" for one in ended):
+        click.echo("workers connect again within 5 s")
     if not ended:
         click.echo("no fault lasted")
 
