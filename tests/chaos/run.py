@@ -24,7 +24,7 @@ from tests.chaos.rig import Rig
 from tests.rabbit import wait_until
 
 #: Seconds for everything to be as it should be, once orders and faults have ended.
-SETTLE = 180.0
+SETTLE = 600.0
 DONE = """
 SELECT emails.order_id, max(inbox.done_at) AS at FROM emails JOIN inbox ON inbox.message_id = emails.event_id
 WHERE inbox.service = 'notification' AND emails.type <> 'order.created' GROUP BY emails.order_id
