@@ -13,10 +13,29 @@ from sqlalchemy import insert
 from runner.messages import Event
 from runner.store.event import to_bytes
 from runner.store.schema import inbox
-from tests.accounted import AUDIT, MAIL, PAID, PAYMENT, Shop, audited_shop, of_queue, orders_lost, row, running_in
+from tests.accounted import (
+    AUDIT,
+    MAIL,
+    PAID,
+    PAYMENT,
+    Shop,
+    audited_shop,
+    of_queue,
+    orders_lost,
+    quick_rabbit,
+    row,
+    running_in,
+)
 from tests.load import Load
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
+    yield node
+    node.stop()
 
 
 @pytest.fixture
@@ -53,7 +72,7 @@ def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sur
     assert "3 more wait here, of which nothing is written down yet" in of_queue(found, PAYMENT)["note"]
     assert shop.command("ledger")[1].splitlines()[-1].startswith("not sure yet: ")
     shop.run("start", "audit")
-    wait_until(lambda: row(shop.ledger(code=1), PAYMENT) == (16, 10, 0, 0, 3, 3, 0), 30, "audit has written it down")
+    wait_until(lambda: row(shop.losing(), PAYMENT) == (16, 10, 0, 0, 3, 3, 0), 30, "audit has written it down")
 
 
 @pytest.mark.timeout(120)
@@ -73,14 +92,14 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
     begin = lines.index(f"1 of these 5 are lost in {PAYMENT}:")
     assert {line.split()[-1] for line in lines[begin + 1 : begin + 6]} == {*orders}
     assert lines[-1] == "1 lost: 20 published = 15 handled + 4 waiting + 1 lost"
-    found = of_queue(shop.ledger(code=1), PAYMENT)
+    found = of_queue(shop.losing(), PAYMENT)
     assert (found["lost"], {one["order_id"] for one in found["candidates"]}) == ([], {*orders})
 
     shop.purge(PAYMENT)
     code, output, _ = shop.process("ledger")
     assert code == 1
     assert f"lost in {PAYMENT}:" in output.splitlines()
-    found = shop.ledger(code=1)
+    found = shop.losing()
     assert row(found, PAYMENT) == (6, 1, 0, 0, 0, 5, 0)
     assert orders_lost(found, PAYMENT) == sorted(orders)
     assert found["settled"]
@@ -88,7 +107,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
     # Those that are lost stay so, and those that come later are told from them.
     shop.run("start", "payment")
     shop.post(2)
-    wait_until(lambda: row(shop.ledger(code=1), PAYMENT) == (8, 3, 0, 0, 0, 5, 0), 30, "two more are handled")
+    wait_until(lambda: row(shop.losing(), PAYMENT) == (8, 3, 0, 0, 0, 5, 0), 30, "two more are handled")
 
 
 @pytest.mark.timeout(180)
@@ -150,7 +169,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
             "1 more are not counted: the messages that they are made of are not done" in of_queue(found, PAID)["note"]
         )
         shop.purge(PAYMENT)
-        found = shop.ledger(code=1)
+        found = shop.losing()
         assert orders_lost(found, PAYMENT) == sorted(orders)
         assert [one["id"] for one in of_queue(found, PAID)["lost"]] == ["ghost"]
 
