@@ -145,7 +145,8 @@ def _places(project: Project, objects: Objects, read: Read, known: Known, is_tra
 
 def _say_missing(count: int) -> None:
     if sys.stderr.isatty():
-        click.secho(f"\r{count} missing so far, looking again …\x1b[K", err=True, nl=False, dim=True)
+        what = f"{count} missing so far" if count else "not all is written down so far"
+        click.secho(f"\r{what}, looking again …\x1b[K", err=True, nl=False, dim=True)
 
 
 def _note(observation: Observation, unsettled: Sequence[Account], project: Project) -> bool:
