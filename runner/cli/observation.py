@@ -189,9 +189,12 @@ class Observation:
         still = self._still.setdefault(account.queue, _Stillness())
         if still.lasts((missing, places), now) < self.still or self.is_blind(account):
             return False
-        # One queue may have refused what audit's queue took: it is sent again as long as nobody has confirmed it.
-        account.pending |= {id for id in missing if self._is_pending(account, id)}
-        account.lose(exact + sum(one.in_hand or 0 for one in places))
+        waiting = exact + sum(one.in_hand or 0 for one in places)
+        if len(missing) > waiting:
+            # One queue may have refused what audit's queue took: it is sent again as long as nobody has confirmed it.
+            unconfirmed = [id for id in missing if self._is_pending(account, id)]
+            account.pending |= {*unconfirmed[waiting - len(missing) :]}
+        account.lose(waiting)
         return True
 
     def _all(self, account: Account) -> list[str]:

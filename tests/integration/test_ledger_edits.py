@@ -1,4 +1,4 @@
-"""``ledger`` where something was edited, refused, discarded, handled twice or made anew, with the real runner."""
+"""``ledger`` where something was edited, discarded, handled twice or made anew, with the real runner."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 
-from runner.store.schema import attempts, events, outbox
+from runner.store.schema import attempts, events
 from tests.accounted import (
     AUDIT,
     PAID,
@@ -223,32 +223,3 @@ def test_what_a_broker_held_whose_data_is_gone_is_lost_though_all_bindings_are_n
     wait_until(lambda: row(shop.losing(), PAYMENT) == (7, 1, 0, 0, 1, 5, 0), 30, "all is there again")
     candidates = of_queue(shop.losing(), PAYMENT)["candidates"]
     assert {one["order_id"] for one in candidates} > {*orders}
-
-
-def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_else_nobody_who_waits_is_named(
-    shop: Shop,
-) -> None:
-    shop.project.options("order_api", outbox=True)
-    with running_in(shop):
-        shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
-        shop.run("stop", "payment")
-        shop.edit(PAYMENT, policy={"max-length": 2, "overflow": "reject-publish"})
-        shop.run("reload")
-        shop.post(8)
-
-        def refused() -> int:
-            found = shop.ledger()
-            published, waiting = row(found, PAYMENT)[0], row(found, PAYMENT)[4]
-            note = of_queue(found, PAYMENT)["note"]
-            held = 9 - published
-            is_said = f"{held} more are not counted: the outbox has no confirm of them yet" in note
-            return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
-
-        count = wait_until(refused, 30, "what the outbox has no confirm of is not counted")
-        # Where nobody tells what was confirmed, it cannot be told from what is lost.
-        shop.run("stop", "order_api")
-        shop.execute(delete(outbox))
-        found = of_queue(shop.losing(), PAYMENT)
-        assert (found["lost"], len(found["candidates"])) == ([], 8)
-        assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
-        assert "it refuses what is more than its max-length: an order that was answered 503" in found["note"]
