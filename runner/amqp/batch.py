@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pika
@@ -23,18 +23,18 @@ STALLED = 30.0
 BEAT = 0.5
 
 
-def publish_all(url: str, events: Iterable[Event]) -> None:
-    """Publish ``events`` in their order.
+def publish_all(url: str, events: Iterable[Event], on_sent: Callable[[int], None]) -> None:
+    """Publish ``events`` in their order; ``on_sent`` is told each time how many may have come there so far.
 
     Raises Unroutable where a queue is not there, PublishRefused where the broker takes one not, BrokerAway, and what
     ``events`` itself raises; some may be published then.
     """
-    _Batch(url, events).run()
+    _Batch(url, events, on_sent).run()
 
 
 class _Batch:
-    def __init__(self, url: str, events: Iterable[Event]) -> None:
-        self._events = iter(events)
+    def __init__(self, url: str, events: Iterable[Event], on_sent: Callable[[int], None]) -> None:
+        self._events, self._on_sent = iter(events), on_sent
         self._session = Session(url, "runner notes", self._opened)
         self._sent = 0
         self._unconfirmed: set[int] = set()
@@ -66,6 +66,8 @@ class _Batch:
                 self._session.fail(error)
                 return
             self._sent += 1
+            # Before it goes, so that whoever breaks this off knows of each that may have gone.
+            self._on_sent(self._sent)
             self._unconfirmed.add(self._sent)
             self._channel.basic_publish(
                 event.exchange or "", event.routing_key or "", one.body, one.properties, mandatory=True
@@ -89,6 +91,8 @@ class _Batch:
         self._pump()
 
     def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
+        # The queue is gone, and takes none of those that are on their way.
+        self._on_sent(self._sent - len(self._unconfirmed))
         self._session.fail(Unroutable(f"queue {method.routing_key!r}: it is not there"))
 
     def _closed(self, _: Channel, error: Exception) -> None:

@@ -6,23 +6,23 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import click
 
-from runner.amqp.management import Management, ManagementError
 from runner.cli.audited import OFF, opened
 from runner.cli.dlq.desk import opened as opened_desk
 from runner.cli.events import time_ago
-from runner.cli.observation import Observation, Site
+from runner.cli.observation import Observation
+from runner.cli.site import Site, live_of
 from runner.cli.statement import as_json_object, statement, unread_queues
 from runner.config.keeping import AUDIT
 from runner.config.project import Project
 from runner.desk.record import json_text
 from runner.errors import EXIT_FAILURE, RunnerError
+from runner.store.account import Account, Place
 from runner.store.audited import Read
-from runner.store.conservation import Account, Known, Place, accounts
+from runner.store.conservation import Known, accounts
 from runner.store.known import (
     Published,
     audited_events,
@@ -31,14 +31,19 @@ from runner.store.known import (
     inbox_events,
     inboxes,
     outbox_events,
+    unsent,
 )
 from runner.topology.arrival import Arrivals
 from runner.topology.compile import compile_topology
-from runner.topology.live import BindingKey
+from runner.topology.effect import Policies
+from runner.topology.live import Live
 from runner.topology.model import Objects
+from runner.topology.standing import standing, unapplied
 
 #: Seconds for which processes may run on without a trace after the first one has it, as they are replaced one by one.
 ROLLOUT = 60.0
+#: What a queue may refuse events for.
+LIMITS = {"max-length", "max-length-bytes"}
 
 
 @click.command(short_help="Prove that no message is lost.")
@@ -59,19 +64,19 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         is_traced = _is_traced(project)
         known = _known(read)
         places = _places(project, objects, read, known, is_traced)
-        found = accounts(places, known, Arrivals(objects, _times(desk.management)), since)
+        live = live_of(desk.management)
+        found = accounts(places, known, _arrivals(objects, live), since)
         if not keeping.is_audited and not any(one.is_known for one in found):
             raise RunnerError(OFF)
         trace = project.config.trace if is_traced else None
-        site = Site(desk.url, desk.management, desk.places, objects.ladders, trace, project.consumed)
-        observation = Observation(site, read, known, found)
+        observation = Observation(Site.of(desk, objects, live, trace), read, known, found)
         unsettled = observation.settle(_say_missing)
-        _note(observation, unsettled, project)
-    unread = unread_queues(project, objects)
+        is_settled = _note(observation, unsettled, project)
+    unread, differing = unread_queues(project, objects), [*unapplied(objects, live)]
     if as_json:
-        click.echo(json_text(as_json_object(found, unread, is_settled=not unsettled), indent=2))
+        click.echo(json_text(as_json_object(found, unread, differing, is_settled=is_settled), indent=2))
     else:
-        for line in statement(found, unread, unsettled):
+        for line in statement(found, unread, differing, is_settled=is_settled):
             click.echo(line)
     if any(one.lost or one.wrong for one in found):
         sys.exit(EXIT_FAILURE)
@@ -87,21 +92,26 @@ def _known(read: Read) -> Known:
     gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
-    for one in chain(outbox_events(read), inbox_events(read)):
+    for one in outbox_events(read):
         events.setdefault(one.id, one)
-    return Known(events, audited, fates(read), inboxes(read), {})
+    for one in inbox_events(read):
+        seen = events.get(one.id)
+        events[one.id] = one if seen is None else seen._replace(maker=one.maker)
+    return Known(events, audited, fates(read), inboxes(read), {}, unsent(read))
 
 
-def _times(management: Management) -> dict[BindingKey, int]:
-    try:
-        return dict(management.owned().since)
-    except ManagementError:
-        return {}
+def _arrivals(objects: Objects, live: Live) -> Arrivals:
+    times = live.owned.since
+    # When the broker began to remember is only known where no binding is older than that.
+    begun = min(times.values(), default=None) if live.owned.bindings <= times.keys() else None
+    return Arrivals(standing(objects, live), times, begun)
 
 
 def _places(project: Project, objects: Objects, read: Read, known: Known, is_traced: bool) -> list[Place]:
     begun = first_notes(read) if is_traced else {}
     names = dict.fromkeys(queue for one in project.config.services.values() for queue in one.consumes)
+    settings = Policies(objects.policies)
+    limits = {one.name: LIMITS & settings.settings_of(one).keys() for one in objects.queues if one.name in names}
     result = []
     for queue in names:
         readers = {name: one for name, one in project.config.services.items() if queue in one.consumes}
@@ -127,6 +137,7 @@ def _places(project: Project, objects: Objects, read: Read, known: Known, is_tra
                 is_audit,
                 min(times, default=None),
                 inboxed,
+                bool(limits.get(queue)),
             )
         )
     return result
@@ -134,15 +145,17 @@ def _places(project: Project, objects: Objects, read: Read, known: Known, is_tra
 
 def _say_missing(count: int) -> None:
     if sys.stderr.isatty():
-        click.secho(f"\r{count} missing so far, looking again …\x1b[K", err=True, nl=False, dim=True)
+        what = f"{count} missing so far" if count else "not all is written down so far"
+        click.secho(f"\r{what}, looking again …\x1b[K", err=True, nl=False, dim=True)
 
 
-def _note(observation: Observation, unsettled: Sequence[Account], project: Project) -> None:
-    """Say of each account what its figures do not."""
+def _note(observation: Observation, unsettled: Sequence[Account], project: Project) -> bool:
+    """Say of each account what its figures do not; returns whether all is sure."""
+    is_settled = not unsettled
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
     for one in observation.accounts:
-        waiting, missing = one.ready + one.in_hand, len(one.missing)
+        missing = len(one.missing)
         trace = project.config.trace
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
@@ -154,9 +167,17 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
             if observation.is_blind(one):
                 why = "RabbitMQ's HTTP API does not tell how many messages are in somebody's hands"
             one.notes.append(f"{missing} are not found for now, while {why}: look again later")
-        elif waiting < missing - len(one.lost):
-            rest = missing - len(one.lost) - waiting
-            one.notes.append(f"{rest} of those that wait may be handled: notes wait in {trace} to be written down")
-        elif one.ready > missing:
-            more = one.ready - missing
-            one.notes.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")
+        if one.candidates:
+            one.notes.append(
+                f"{len(one.lost)} of {missing} that are missing are lost; which, is not known, as what waits cannot be"
+                " told by its id"
+            )
+        if one.lost and one.place.is_limited:
+            one.notes.append(
+                "it refuses what is more than its max-length: an order that was answered 503 for that, while audit got"
+                " its event, looks lost here"
+            )
+        if one not in unsettled and (doubts := observation.doubts(one)):
+            one.notes += doubts
+            is_settled = False
+    return is_settled

@@ -12,41 +12,29 @@ than two intervals of the statistics.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from runner.amqp.desk import Browser
 from runner.amqp.holding import Holding, holdings
-from runner.amqp.management import Management
+from runner.cli.site import Site
 from runner.desk.letter import Letter, number_of
-from runner.desk.places import Places
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT
+from runner.store.account import Account
 from runner.store.audited import Read
-from runner.store.conservation import Account, Known, Parked, refresh
+from runner.store.conservation import Known, Parked, refresh
 from runner.store.known import events_among, fates, inboxes
-from runner.topology.model import Ladder
 
 #: Seconds for which nothing may move before what is missing is lost. A queue tells its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).
 STILL = 11.0
-#: Seconds after which it ends without being sure, and between two looks.
-LIMIT, PAUSE = 16.0, 0.5
+#: Seconds beyond that after which it ends without being sure, and between two looks.
+BEYOND, PAUSE = 5.0, 0.5
+#: Seconds for which it waits, where things move, for what is not written down yet.
+HASTE = 2.0
 #: Seconds after which a dead-letter queue is read again, though it holds as many messages as before.
 FRESH = 3.0
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where to look: a broker, and which queues lead where on it."""
-
-    url: str
-    management: Management
-    places: Places
-    ladders: Mapping[str, Ladder]
-    #: The queue of notes, where tries are traced.
-    trace: str | None
-    #: The queues that a service reads.
-    consumed: frozenset[str]
 
 
 @dataclass
@@ -56,11 +44,11 @@ class _Stillness:
     seen: object = None
     since: float = 0.0
 
-    def lasts(self, seen: object, now: float) -> bool:
-        """Whether it has looked so for long enough."""
+    def lasts(self, seen: object, now: float) -> float:
+        """For how many seconds it has looked so."""
         if seen != self.seen:
             self.seen, self.since = seen, now
-        return now - self.since >= STILL
+        return now - self.since
 
 
 @dataclass(frozen=True)
@@ -82,6 +70,8 @@ class Observation:
     read: Read
     known: Known
     accounts: Sequence[Account]
+    #: For how many seconds nothing may move, which a broker that tells its statistics more often needs fewer of.
+    still: ClassVar[float] = STILL
     counts: dict[str, Holding] = field(default_factory=dict)
     #: Notes that could not be written down.
     parked_notes: int = 0
@@ -93,38 +83,76 @@ class Observation:
 
         ``on_look`` is told before each further look how many messages are missing.
         """
-        begun, unsettled = time.monotonic(), [*self.accounts]
+        begun, open_accounts = time.monotonic(), [*self.accounts]
+        ready: list[int] = []
         while True:
-            self._look(unsettled)
+            self._look(open_accounts)
             now = time.monotonic()
             # What is sure of one account stays as it was then, while others are looked at again.
-            unsettled = [one for one in unsettled if not self._is_settled(one, now)]
-            if not unsettled or now - begun > LIMIT:
+            unsettled = [one for one in open_accounts if not self._is_settled(one, now)]
+            unsure = [one for one in open_accounts if one not in unsettled and self.doubts(one)]
+            before, ready = ready, [one.ready for one in self.counts.values()]
+            # The statistics may be late that say what is in audit's hands; what moves goes on moving.
+            is_late = all(one.place.is_audit and not one.ready for one in unsure) and before in ([], ready)
+            is_vain = now - begun > (self.still if is_late else HASTE)
+            if now - begun > self.still + BEYOND or (not unsettled and (not unsure or is_vain)):
                 return unsettled
-            on_look(sum(len(one.missing) for one in unsettled))
+            open_accounts = unsettled + unsure
+            on_look(sum(len(one.missing) for one in open_accounts))
             time.sleep(PAUSE)
+
+    def doubts(self, account: Account) -> list[str]:
+        """Why something may be lost of a settled account that nobody would see: what is written down is not all."""
+        if not account.is_known:
+            return []
+        found, missing = [], len(account.missing)
+        waiting, rest = account.ready + account.in_hand, missing - len(account.lost)
+        if account.pending:
+            found.append(
+                f"{len(account.pending)} more are not counted: the messages that they are made of are not done yet, so"
+                " that they may not be sent"
+            )
+        if waiting < rest and self._notes:
+            where = f"notes wait in {self.site.trace} to be written down"
+            found.append(f"{min(rest - waiting, self._notes)} of those that wait may be handled: {where}")
+        elif account.ready > missing:
+            more = account.ready - missing
+            found.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")
+        elif account.place.is_audit and account.in_hand:
+            found.append(f"{account.in_hand} in the hands of audit may not be written down yet")
+        return found
 
     def is_blind(self, account: Account) -> bool:
         """Whether nobody tells what is in somebody's hands, of the queues where its messages may be."""
         return any(one.in_hand is None for one in self._of(self._all(account)))
 
+    @property
+    def _notes(self) -> int:
+        """How many notes there may be that are not written down."""
+        there = self._of(self.site.own[self.site.trace]) if self.site.trace is not None else []
+        return self.parked_notes + sum(one.ready + (one.in_hand or 0) for one in there)
+
     def _look(self, open_accounts: Sequence[Account]) -> None:
         site = self.site
-        queues = [name for one in self.accounts for name in self._own(one.queue) if one.queue != site.trace]
+        queues = [name for one in self.accounts for name in site.own[one.queue] if one.queue != site.trace]
         dead = list(site.places.origins)
         self.counts = holdings(site.url, site.management, [*dict.fromkeys([*queues, *dead])])
         parked = self._parked(dead)
         if site.trace is not None:
-            self.counts |= holdings(site.url, site.management, [*self._own(site.trace)])
+            self.counts |= holdings(site.url, site.management, site.own[site.trace])
         self.known = replace(self.known, parked=parked)
         for one in open_accounts:
             refresh(one, self.known)
         self._read_again(open_accounts)
         for one in open_accounts:
-            own = self._of(self._own(one.queue))
+            own = self._of(site.own[one.queue])
             one.ready = sum(holding.ready for holding in own)
             one.in_hand = sum(holding.in_hand or 0 for holding in own)
-            one.pending = {id for id in one.pending | {*one.missing} if self._is_pending(one, id)}
+            one.pending = {
+                id
+                for id in one.pending | {*one.missing}
+                if id not in self.known.audited and id not in one.found and self._is_pending(one, id)
+            }
 
     def _read_again(self, open_accounts: Sequence[Account]) -> None:
         """What became meanwhile of the messages that are missing."""
@@ -142,45 +170,41 @@ class Observation:
 
     def _is_pending(self, account: Account, id: str) -> bool:
         maker = account.entries[id].maker
-        if maker is None or id in account.handled:
+        if maker is None:
             return False
         queue, message = maker
-        names = self._own(queue)
-        is_parked = message in self.known.parked.get(queue, {})
-        return (
-            is_parked
-            or not names.keys() <= self.counts.keys()
-            or any(one.ready or one.in_hand != 0 for one in self._of(names))
-        )
+        if message in self.known.parked.get(queue, {}):
+            return True
+        # Of a queue that no service reads any more nobody knows.
+        names = self.site.own.get(queue)
+        return names is None or any(one.ready or one.in_hand != 0 for one in self._of(names))
 
     def _is_settled(self, account: Account, now: float) -> bool:
         missing = account.missing
         places = self._of(self._all(account))
         exact = sum(one.ready for one in places) + self.parked_notes
-        account.lost = []
+        account.lost, account.candidates = [], []
         if len(missing) <= exact:
             return True
         still = self._still.setdefault(account.queue, _Stillness())
-        if not still.lasts((missing, places), now) or self.is_blind(account):
+        if still.lasts((missing, places), now) < self.still or self.is_blind(account):
             return False
-        account.lose(exact + sum(one.in_hand or 0 for one in places))
+        waiting = exact + sum(one.in_hand or 0 for one in places)
+        if len(missing) > waiting:
+            # One queue may have refused what audit's queue took: it is sent again as long as nobody has confirmed it.
+            unconfirmed = [id for id in missing if self._is_pending(account, id)]
+            account.pending |= {*unconfirmed[waiting - len(missing) :]}
+        account.lose(waiting)
         return True
-
-    def _own(self, queue: str) -> dict[str, None]:
-        """A queue and its wait queues, in the order in which a message goes through them."""
-        ladder = self.site.ladders.get(queue)
-        return dict.fromkeys([queue, *(name for _, name in ladder.steps)] if ladder is not None else [queue])
 
     def _all(self, account: Account) -> list[str]:
         """All queues in which a message of an account may be, or the note that it was handled."""
-        names = [*self._own(account.queue)]
-        if account.place.dead_letter is not None:
-            names.append(account.place.dead_letter)
-        if self.site.trace is not None:
-            names += self._own(self.site.trace)
-        return [*dict.fromkeys(names)]
+        # A message is in a dead-letter queue of another one only where an edit has left it.
+        left = [name for name, origins in self.site.places.origins.items() if not origins or account.queue in origins]
+        notes = self.site.own[self.site.trace] if self.site.trace is not None else ()
+        return [*dict.fromkeys([*self.site.own[account.queue], *left, *notes])]
 
-    def _of(self, names: Sequence[str] | Mapping[str, None]) -> list[Holding]:
+    def _of(self, names: Sequence[str]) -> list[Holding]:
         found = []
         for name in names:
             one = self.counts.get(name, Holding())

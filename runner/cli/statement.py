@@ -10,7 +10,7 @@ import click
 from runner.cli.audited import printable, width_of
 from runner.cli.terminal import has_colour
 from runner.config.project import Project
-from runner.store.conservation import Account, Row
+from runner.store.account import Account, Row
 from runner.topology.model import Objects
 
 #: How many ids of a queue are shown to people.
@@ -24,7 +24,9 @@ def unread_queues(project: Project, objects: Objects) -> list[str]:
     return [name for name in project.topology.queues if name not in project.consumed and name not in dead]
 
 
-def as_json_object(found: Sequence[Account], unread: Sequence[str], *, is_settled: bool) -> dict[str, Any]:
+def as_json_object(
+    found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
+) -> dict[str, Any]:
     """All accounts with all ids; ``unread`` are the queues that no service reads."""
 
     def ids(one: Account, some: Sequence[str]) -> list[dict[str, Any]]:
@@ -34,18 +36,23 @@ def as_json_object(found: Sequence[Account], unread: Sequence[str], *, is_settle
         {
             "queue": one.queue,
             "events": [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in one.rows()],
-            "lost": ids(one, one.lost),
+            # Where it is not known which are lost, nobody who waits is named so.
+            "lost": [] if one.candidates else ids(one, one.lost),
+            "candidates": ids(one, one.candidates),
             "twice": ids(one, sorted(one.twice)),
             "note": "; ".join(one.notes),
         }
         for one in found
     ]
-    queues += [{"queue": name, "events": [], "lost": [], "twice": [], "note": "no service reads it"} for name in unread]
+    nothing: dict[str, Any] = {"events": [], "lost": [], "candidates": [], "twice": []}
+    queues += [{"queue": name, **nothing, "note": "no service reads it"} for name in unread]
     lost, twice = sum(len(one.lost) for one in found), sum(len(one.twice) for one in found)
-    return {"queues": queues, "lost": lost, "twice": twice, "settled": is_settled}
+    return {"queues": queues, "unapplied": [*unapplied], "lost": lost, "twice": twice, "settled": is_settled}
 
 
-def statement(found: Sequence[Account], unread: Sequence[str], unsettled: Sequence[Account]) -> Iterator[str]:
+def statement(
+    found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
+) -> Iterator[str]:
     """A table, what it does not say, the ids of what is not as it should be, and the verdict."""
     cells = [(one, row) for one in found for row in one.rows()]
     if cells:
@@ -55,10 +62,14 @@ def statement(found: Sequence[Account], unread: Sequence[str], unsettled: Sequen
             yield printable(f"queue {one.queue}: {note}")
     for name in unread:
         yield printable(f"queue {name}: no service reads it")
+    yield from map(printable, unapplied)
     for one in found:
-        yield from _named(one, "lost in", one.lost)
+        if one.candidates:
+            yield from _named(one, f"{len(one.lost)} of these {len(one.candidates)} are lost in", one.candidates)
+        else:
+            yield from _named(one, "lost in", one.lost)
         yield from _named(one, "handled more than once in", sorted(one.twice))
-    yield _verdict(found, unsettled)
+    yield _verdict(found, is_settled=is_settled)
 
 
 def _table(cells: Sequence[tuple[Account, Row]]) -> Iterator[str]:
@@ -91,7 +102,7 @@ def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
         yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json names all"
 
 
-def _verdict(found: Sequence[Account], unsettled: Sequence[Account]) -> str:
+def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
     rows = [row for one in found if one.is_known for row in one.rows()]
     names = ("handled", "parked", "discarded", "waiting", "lost")
     sums = {name: sum(getattr(row, name) for row in rows) for name in names}
@@ -101,7 +112,7 @@ def _verdict(found: Sequence[Account], unsettled: Sequence[Account]) -> str:
     words, colour = "nothing is lost", "green"
     if not any(one.is_known for one in found):
         words, colour = "nothing is proved", "yellow"
-    if unsettled:
+    if not is_settled:
         words, colour = "not sure yet", "yellow"
     if sums["lost"]:
         words, colour = f"{sums['lost']:,} lost", "red"

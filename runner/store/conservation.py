@@ -1,31 +1,26 @@
-"""The account of each queue: what was published to it is handled, parked, discarded or waiting, or else it is lost.
+"""Balances each queue: what was published to it is handled, parked, discarded or waiting, or else it is lost.
 
 Pure: what is known comes from ``runner.store.known``, from the dead-letter queues and from the broker's counts.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from runner.store.account import Account, Place
 from runner.store.known import Fate, Fates, Inbox, Published
-from runner.topology.arrival import Arrivals
+from runner.topology.arrival import Arrivals, Way
 
-
-@dataclass(frozen=True)
-class Place:
-    """One queue that a service reads, and how it is known what was handled there."""
-
-    queue: str
-    services: tuple[str, ...] = ()
-    dead_letter: str | None = None
-    #: Whether the one who reads it writes every event down, so that each that is written down was handled.
-    is_audit: bool = False
-    #: From when on everything that is handled is written down, in ms since the epoch; None where it is not.
-    known_from: int | None = None
-    #: The services that have an inbox.
-    inboxes: tuple[str, ...] = ()
+#: Why events are not counted, after how many they are.
+_UNKNOWN = (
+    "more may have come here and are not counted: since when it gets them is not remembered, and it had none of their"
+    " type before"
+)
+_BEFORE = "published before the binding was there, and not handled: not counted"
+_EARLY = "more are not counted: what was handled was not written down yet then"
+_UNSENT = "more are not counted: the outbox has no confirm of them yet, and sends them again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,110 +45,24 @@ class Known:
     inboxes: Mapping[tuple[str, str], Inbox]
     #: By the queue in which they failed, then by id.
     parked: Mapping[str, Mapping[str, Parked]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """The figures of one type of event in one queue; None for what cannot be known."""
-
-    type: str
-    published: int
-    handled: int | None
-    parked: int
-    discarded: int
-    waiting: int | None
-    lost: int
-    twice: int
-
-
-@dataclass
-class Account:
-    """The account of one queue. What is missing is waiting as far as something waits, and lost beyond that."""
-
-    place: Place
-    #: What was published to it, by id.
-    entries: dict[str, Published]
-    #: Those that a service may not have sent yet, as the message that they are made of is not done.
-    pending: set[str] = field(default_factory=set)
-    handled: set[str] = field(default_factory=set)
-    parked: set[str] = field(default_factory=set)
-    #: Parked, and taken up by the service that reads the dead-letter queue.
-    passed: set[str] = field(default_factory=set)
-    discarded: set[str] = field(default_factory=set)
-    #: Handled more than once, and those of them that an inbox should have kept from it.
-    twice: set[str] = field(default_factory=set)
-    wrong: set[str] = field(default_factory=set)
-    lost: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    #: How many messages wait in its queue and its wait queues, and how many are in somebody's hands.
-    ready: int = 0
-    in_hand: int = 0
-
-    @property
-    def queue(self) -> str:
-        """Its queue's name."""
-        return self.place.queue
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it is known what was handled."""
-        return self.place.known_from is not None
-
-    @property
-    def missing(self) -> list[str]:
-        """The ids that are neither handled nor parked nor discarded, the oldest first."""
-        if not self.is_known:
-            return []
-        done = self.handled | self.parked | self.passed | self.discarded | self.pending
-        return sorted((id for id in self.entries if id not in done), key=lambda id: (self.entries[id].at, id))
-
-    def lose(self, waiting: int) -> None:
-        """Call lost what is missing beyond ``waiting`` messages.
-
-        The oldest, since a queue gives the oldest first; so it says, where it is not sure which.
-        """
-        missing = self.missing
-        self.lost = missing[: max(0, len(missing) - waiting)]
-        if self.lost and waiting:
-            self.notes.append(
-                f"{len(self.lost)} of {len(missing)} that are missing are lost; the oldest are named, as what waits"
-                " cannot be told by its id"
-            )
-
-    def rows(self) -> list[Row]:
-        """The figures, by type."""
-        by_type: dict[str, set[str]] = defaultdict(set)
-        for id, entry in self.entries.items():
-            if id not in self.pending:
-                by_type[entry.type].add(id)
-        return [self._row(type, by_type[type]) for type in sorted(by_type)]
-
-    def _row(self, type: str, ids: set[str]) -> Row:
-        handled = ids & self.handled
-        parked = (ids & (self.parked | self.passed)) - handled
-        discarded = (ids & self.discarded) - handled - parked
-        lost = len(ids.intersection(self.lost))
-        waiting = len(ids) - len(handled) - len(parked) - len(discarded) - lost
-        twice = len(ids & self.twice)
-        if not self.is_known:
-            return Row(type, len(ids), None, len(parked), len(discarded), None, 0, twice)
-        return Row(type, len(ids), len(handled), len(parked), len(discarded), waiting, lost, twice)
+    #: Those that an outbox holds until the broker confirms them.
+    unsent: frozenset[str] = frozenset()
 
 
 def accounts(places: Sequence[Place], known: Known, arrivals: Arrivals, since: int | None = None) -> list[Account]:
     """The account of each queue, of what was published at ``since`` (ms since the epoch) or later."""
-    coming: dict[str, list[tuple[Published, int | None]]] = defaultdict(list)
+    coming: dict[str, list[tuple[Published, Way]]] = defaultdict(list)
     wanted = {place.queue for place in places}
     for event in known.events.values():
         if since is None or event.at >= since:
-            for queue, start in arrivals.of(event.exchange, event.key).items():
+            for queue, way in arrivals.of(event.exchange, event.key).items():
                 if queue in wanted:
-                    coming[queue].append((event, start))
+                    coming[queue].append((event, way))
     return [_account(place, known, coming[place.queue], arrivals, since) for place in places]
 
 
 def _account(
-    place: Place, known: Known, coming: Sequence[tuple[Published, int | None]], arrivals: Arrivals, since: int | None
+    place: Place, known: Known, coming: Sequence[tuple[Published, Way]], arrivals: Arrivals, since: int | None
 ) -> Account:
     account = Account(place, {})
     first: dict[str, int] = {}
@@ -167,20 +76,34 @@ def _account(
             if event.id in known.audited:
                 account.entries[event.id] = event
                 first[event.type] = min(event.at, first.get(event.type, event.at))
-    early, unknown = 0, 0
-    for event, start in coming:
+    left_out: Counter[str] = Counter()
+    for event, way in coming:
         if event.id in account.entries:
             continue
-        begin = first.get(event.type) if start is None else start
-        if begin is None or event.at < begin:
-            unknown += start is None
-        elif event.at < (place.known_from or 0):
-            early += 1
+        if (why := _left_out(event, way, place, known, first.get(event.type), arrivals.begun)) is not None:
+            left_out[why] += 1
         else:
             account.entries[event.id] = event
     refresh(account, known)
-    _explain(account, arrivals, early, unknown)
+    if account.queue in arrivals.untold:
+        account.notes.append("headers choose what comes here: only what was tried or parked is counted as published")
+    account.notes += [f"{left_out[why]} {why}" for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]
     return account
+
+
+def _left_out(
+    event: Published, way: Way, place: Place, known: Known, first: int | None, begun: int | None
+) -> str | None:
+    """Why an event does not count for a queue; None where it does. ``first`` is when one of its type is known there."""
+    begin = way.since
+    # The broker's data may have been made anew, and all times with it: then the database knows better.
+    if first is not None and (way.is_unsure or begin is None or (begun is not None and begin <= begun)):
+        begin = first if begin is None else min(begin, first)
+    if begin is None or event.at < begin:
+        return _UNKNOWN if way.is_unsure else _BEFORE
+    if event.at < (place.known_from or 0):
+        return _EARLY
+    return _UNSENT if event.id in known.unsent else None
 
 
 def refresh(account: Account, known: Known) -> None:
@@ -205,7 +128,7 @@ def refresh(account: Account, known: Known) -> None:
         for inbox, service in mine
         if inbox is not None and service in place.inboxes
         for id in fates.keys() & account.twice & inbox.done.keys()
-        if fates[id].is_wrong(inbox, inbox.done[id])
+        if fates[id].is_wrong(service, inbox, inbox.done[id])
     }
 
 
@@ -228,15 +151,3 @@ def _seen(place: Place, known: Known) -> Iterable[Published]:
             yield Published(id, seen.type, seen.order_id, seen.at or 0)
         else:
             yield Published(id, "", None, 0)
-
-
-def _explain(account: Account, arrivals: Arrivals, early: int, unknown: int) -> None:
-    if account.queue in arrivals.untold:
-        account.notes.append("headers choose what comes here: only what was tried or parked is counted as published")
-    if unknown:
-        account.notes.append(
-            f"{unknown} more may have come here and are not counted: since when it gets them is not remembered, and it"
-            " had none of their type before"
-        )
-    if early:
-        account.notes.append(f"{early} more are not counted: what was handled was not written down yet then")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from runner.store.audited import Read
 
 #: How many ids one question names at most; for more, all is read.
 MOST_NAMED = 500
-_TRY = "queue, message_id, outcome, replays, message_type, order_id, coalesce(sent_at, began_at), ended_at"
+_TRY = (
+    "queue, message_id, outcome, replays, message_type, order_id, coalesce(sent_at, began_at), ended_at, service,"
+    " attempt"
+)
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
@@ -38,21 +41,33 @@ class Fate:
     #: When it was sent to the queue, as far as its tries tell.
     at: int
     is_handled: bool = False
-    is_discarded: bool = False
-    #: Each try that handled it: how often it had been replayed before, and when the try ended.
-    handled: tuple[tuple[int, int], ...] = ()
+    #: Each try that handled it: how often it had been replayed before, when the try ended, and of which service.
+    handled: tuple[tuple[int, int, str], ...] = ()
+    #: Its last try, and the last time that a person discarded it: the number of replays before, and of the attempt.
+    tried: tuple[int, int] = (0, 0)
+    discarded: tuple[int, int] = (0, 0)
+
+    @property
+    def is_discarded(self) -> bool:
+        """Whether a person discarded it, and it was not tried after that, as where the discarding was broken off.
+
+        By the numbers of the tries, since clocks of two machines differ.
+        """
+        return self.discarded > self.tried
 
     def is_twice(self, since: int = 0) -> bool:
         """Whether it was handled more than once, at ``since`` or later, without having been replayed between."""
-        replays = [count for count, ended in self.handled if ended >= since]
+        replays = [count for count, ended, _ in self.handled if ended >= since]
         return len(replays) > len({*replays})
 
-    def is_wrong(self, inbox: Inbox, done: int) -> bool:
-        """Whether the inbox, which had the message done at ``done``, should have kept it from being handled twice.
+    def is_wrong(self, service: str, inbox: Inbox, done: int) -> bool:
+        """Whether a service's inbox, which had the message done at ``done``, should have kept it from a second time.
 
-        A try ends before its row is committed, and what was handled before the inbox was there is not its fault.
+        A try ends before its row is committed, and what was handled before the inbox was there is not its fault; nor
+        is what another service handled that reads the same queue.
         """
-        return self.is_twice() and (self.is_twice(inbox.since) or any(ended > done for _, ended in self.handled))
+        own = replace(self, handled=tuple(one for one in self.handled if one[2] == service))
+        return own.is_twice() and (own.is_twice(inbox.since) or any(ended > done for _, ended, _ in own.handled))
 
 
 #: By queue, then by message id.
@@ -79,6 +94,11 @@ def outbox_events(read: Read) -> Iterator[Published]:
     """The events of the outbox that the broker has confirmed and that are not forgotten yet."""
     for raw, created in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
         yield from _published(raw, created, None)
+
+
+def unsent(read: Read) -> frozenset[str]:
+    """The ids of the events of the outbox that the broker has not confirmed: the outbox sends them again."""
+    return frozenset(str(row[0]) for row in read("SELECT event_id FROM outbox WHERE sent_at IS NULL", {}))
 
 
 def inbox_events(read: Read) -> Iterator[Published]:
@@ -136,7 +156,7 @@ def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, s
 
 
 def _add(found: Fates, row: Sequence[Any]) -> None:
-    queue, id, outcome, replays, type, order_id, at, ended = row
+    queue, id, outcome, replays, type, order_id, at, ended, service, attempt = row
     of_queue = found.get(queue)
     if of_queue is None:
         of_queue = found[queue] = {}
@@ -146,10 +166,11 @@ def _add(found: Fates, row: Sequence[Any]) -> None:
     elif at < one.at:
         one.at = at
     if outcome == "discarded":
-        one.is_discarded = True
+        one.discarded = max(one.discarded, (replays, attempt))
         return
+    one.tried = max(one.tried, (replays, attempt))
     if outcome == "handled":
         one.is_handled = True
-        one.handled += ((replays, ended),)
+        one.handled += ((replays, ended, service),)
     elif outcome == "duplicate":
         one.is_handled = True

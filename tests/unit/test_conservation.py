@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.store.conservation import Account, Known, Parked, Place, accounts, refresh
+from runner.store.account import Account, Place
+from runner.store.conservation import Known, Parked, accounts, refresh
 from runner.store.known import Fate, Inbox, Published
 from runner.topology.arrival import Arrivals
 from runner.topology.live import Owned
@@ -33,8 +34,9 @@ def event(id: str, at: int = 2000, key: str = "created", exchange: str = "orders
     return Published(id, f"order.{key}", f"of-{id}", at, exchange, key, **more)
 
 
-def handled(*ends: int, replays: int = 0, at: int = 2000) -> Fate:
-    return Fate("order.created", "o", at, bool(ends), handled=tuple((replays, end) for end in ends))
+def handled(*ends: int, replays: int = 0, at: int = 2000, service: str = "payment") -> Fate:
+    tries = tuple((replays, end, service) for end in ends)
+    return Fate("order.created", "o", at, bool(ends), tries, tried=(replays, 1))
 
 
 def known(*events: Published, **more: Any) -> Known:
@@ -42,8 +44,10 @@ def known(*events: Published, **more: Any) -> Known:
     return Known({one.id: one for one in events}, **filled)
 
 
-def told(what: Known, place: Place = PAY, since: Mapping[Any, int] = SINCE, **more: Any) -> Account:
-    (account,) = accounts([place], what, Arrivals(OBJECTS, since), **more)
+def told(
+    what: Known, place: Place = PAY, since: Mapping[Any, int] = SINCE, begun: int | None = None, **more: Any
+) -> Account:
+    (account,) = accounts([place], what, Arrivals(OBJECTS, since, begun), **more)
     return account
 
 
@@ -55,8 +59,8 @@ def figures(account: Account) -> dict[str, tuple[Any, ...]]:
 
 
 def test_each_message_counts_once_wherever_it_is() -> None:
-    fates = {"handled": handled(9), "both": handled(9), "retried": handled(), "discarded": Fate("", None, 0)}
-    fates["discarded"].is_discarded = True
+    fates = {"handled": handled(9), "both": handled(9), "retried": handled()}
+    fates["discarded"] = Fate("", None, 0, discarded=(0, 2))
     parked = {one: Parked("order.created", None) for one in ("parked", "both")}
     names = (*fates, "parked", "missing")
     account = told(known(*map(event, names), fates={"pay": fates}, parked={"pay": parked}))
@@ -64,7 +68,7 @@ def test_each_message_counts_once_wherever_it_is() -> None:
     assert account.missing == ["missing", "retried"]
 
 
-def test_what_is_missing_waits_as_far_as_something_waits_and_the_oldest_is_lost_beyond_that() -> None:
+def test_what_is_missing_waits_as_far_as_something_waits_and_beyond_that_is_lost_and_candidates_are_all() -> None:
     account = told(known(event("new", 3000), event("old", 2000), event("newest", 4000)))
     account.lose(3)
     assert account.lost == []
@@ -72,14 +76,18 @@ def test_what_is_missing_waits_as_far_as_something_waits_and_the_oldest_is_lost_
     assert account.lost == []
     account.lose(1)
     assert account.lost == ["old", "new"]
-    assert "2 of 3 that are missing are lost" in account.notes[-1]
+    assert account.candidates == ["old", "new", "newest"]
     assert figures(account) == {"order.created": (3, 0, 0, 0, 1, 2, 0)}
+    account.lose(0)
+    assert (len(account.lost), account.candidates) == (3, []), "where nothing waits, it is known which"
 
 
 @given(st.dictionaries(st.text(max_size=3), st.sampled_from("hpdm"), max_size=20), st.integers(0, 30))
 def test_the_figures_always_add_up(fate_of: dict[str, str], waiting: int) -> None:
     fates = {
-        id: Fate("order.created", None, 2000, one == "h", one == "d") for id, one in fate_of.items() if one in "hd"
+        id: Fate("order.created", None, 2000, one == "h", discarded=(0, int(one == "d")))
+        for id, one in fate_of.items()
+        if one in "hd"
     }
     parked = {id: Parked("", None) for id, one in fate_of.items() if one == "p"}
     account = told(known(*map(event, fate_of), fates={"pay": fates}, parked={"pay": parked}))
@@ -92,7 +100,30 @@ def test_the_figures_always_add_up(fate_of: dict[str, str], waiting: int) -> Non
 
 def test_an_event_counts_for_a_queue_from_when_its_binding_is_there() -> None:
     events = (event("before", 999), event("after", 1000), event("elsewhere", key="deleted"))
-    assert [*told(known(*events)).entries] == ["after"]
+    account = told(known(*events))
+    assert [*account.entries] == ["after"]
+    assert account.notes == ["1 published before the binding was there, and not handled: not counted"]
+
+
+def test_where_the_brokers_data_was_made_anew_it_counts_from_the_first_that_the_database_knows_there() -> None:
+    events = (event("a", 10), event("b", 20), event("c", 30), event("other", 40, "created.late"))
+    fates = {"pay": {"b": handled(21, at=20)}}
+    account = told(known(*events, fates=fates), begun=1000)
+    assert {*account.entries} == {"b", "c"}
+    assert account.missing == ["c"]
+    assert account.notes == ["2 published before the binding was there, and not handled: not counted"]
+    # A binding that was taken out and put back, on a broker that remembers older ones, brought nothing meanwhile.
+    account = told(known(*events, fates=fates), begun=5)
+    assert {*account.entries} == {"b"}
+    assert account.notes == ["3 published before the binding was there, and not handled: not counted"]
+
+
+def test_what_an_outbox_has_no_confirm_of_is_not_published_yet_though_audit_got_it() -> None:
+    account = told(known(event("a"), event("b"), audited=frozenset("ab"), unsent=frozenset("b")))
+    assert [*account.entries] == ["a"]
+    assert account.notes == ["1 more are not counted: the outbox has no confirm of them yet, and sends them again"]
+    account = told(known(event("b"), fates={"pay": {"b": handled(9)}}, unsent=frozenset("b")))
+    assert account.handled == {"b"}, "what came to the queue is there"
 
 
 def test_where_that_is_not_remembered_it_counts_from_the_first_of_its_type_that_is_known_there() -> None:
@@ -101,14 +132,6 @@ def test_where_that_is_not_remembered_it_counts_from_the_first_of_its_type_that_
     assert {*account.entries} == {"b", "c"}
     assert "2 more may have come here and are not counted" in account.notes[0]
     assert told(known(*events), since={}).entries == {}
-
-
-def test_an_alternate_exchange_brings_what_no_binding_takes_and_has_no_time() -> None:
-    arrivals = Arrivals(OBJECTS, SINCE)
-    assert arrivals.of("orders", "created") == {"pay": 1000}
-    assert arrivals.of("orders", "deleted") == {"rest.all": None}
-    assert arrivals.of("", "pay") == {"pay": None}
-    assert arrivals.of("gone", "created") == {}
 
 
 def test_what_headers_choose_is_said_not_to_be_known() -> None:
@@ -172,8 +195,28 @@ def test_twice_is_wrong_only_where_an_inbox_knew_of_the_first_time(fate: Fate, t
 
 
 def test_a_replay_is_not_the_second_time() -> None:
-    assert not Fate("", None, 0, True, handled=((0, 5), (1, 6))).is_twice()
-    assert Fate("", None, 0, True, handled=((0, 5), (1, 6), (1, 7))).is_twice()
+    assert not Fate("", None, 0, True, handled=((0, 5, "a"), (1, 6, "a"))).is_twice()
+    assert Fate("", None, 0, True, handled=((0, 5, "a"), (1, 6, "a"), (1, 7, "a"))).is_twice()
+
+
+def test_two_services_that_read_one_queue_each_answer_for_their_own_inbox() -> None:
+    place = Place("pay", ("payment", "other"), known_from=0, inboxes=("payment", "other"))
+    inboxes = {(name, "pay"): Inbox(1, {"a": 6}) for name in place.services}
+    fate = handled(5)
+    fate.handled += ((0, 9, "other"),)
+    account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
+    assert (account.twice, account.wrong) == ({"a"}, set())
+    fate.handled += ((0, 12, "other"),)
+    account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
+    assert (account.twice, account.wrong) == ({"a"}, {"a"})
+
+
+def test_what_was_tried_again_after_it_was_noted_as_discarded_was_not_discarded() -> None:
+    assert Fate("", None, 0, tried=(0, 3), discarded=(0, 4)).is_discarded
+    assert not Fate("", None, 0, tried=(1, 1), discarded=(0, 4)).is_discarded
+    assert not Fate("", None, 0, tried=(0, 3)).is_discarded
+    again = Fate("order.created", "o", 2000, tried=(1, 1), discarded=(0, 4))
+    assert told(known(event("a"), fates={"pay": {"a": again}})).missing == ["a"]
 
 
 def test_a_further_look_adds_what_became_of_messages_and_forgets_nothing() -> None:

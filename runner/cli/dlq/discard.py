@@ -54,6 +54,7 @@ def discard(
         selection = selection_of(there, match, ids)
         file = NewFile(to or named_by_time(there.project.var, "discarded"))
         written: dict[str, Counter[bytes]] = {}
+        notes = _Notes()
 
         def keep(letter: Letter, origin: str | None) -> None:
             if selection.takes(letter, origin):
@@ -69,10 +70,10 @@ def discard(
                 click.echo("nothing discarded")
                 sys.exit(EXIT_FAILURE)
             if total:
-                _note(there, file.path)
+                notes.send(there, file.path)
         except (click.Abort, KeyboardInterrupt):
             file.remove()
-            click.echo("nothing discarded", err=True)
+            click.echo(f"nothing discarded{notes.sent_in_vain}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         except BaseException:
             file.remove()
@@ -97,21 +98,37 @@ def discard(
         sys.exit(EXIT_FAILURE)
 
 
-def _note(there: Opened, file: Path) -> None:
-    """Where tries are noted, have it noted of each message of the file that a person discarded it.
+class _Notes:
+    """The notes that messages were discarded, where tries are noted."""
 
-    Before anything is taken away, so that nothing leaves without a record: a note of a message that others take
-    meanwhile does less harm than none of one that is gone. Raises BrokerError where not all is confirmed.
-    """
-    queue, now = there.project.config.trace, int(time.time() * 1000)
-    if queue is None:
-        return
-    with file.open(encoding="utf-8") as lines:
-        notes = (discard_note(json.loads(line), number, queue, now) for number, line in enumerate(lines))
-        try:
-            publish_all(there.url, notes)
-        except BrokerError as error:
-            raise type(error)(f"trace: not noted, so nothing is discarded, {error}") from None
+    def __init__(self) -> None:
+        self._sent = 0
+
+    def send(self, there: Opened, file: Path) -> None:
+        """Have it noted of each message of the file that a person discarded it.
+
+        Before anything is taken away, so that nothing leaves without a record: a note of a message that others take
+        meanwhile does less harm than none of one that is gone. Raises BrokerError where not all is confirmed.
+        """
+        queue, now = there.project.config.trace, int(time.time() * 1000)
+        if queue is None:
+            return
+        with file.open(encoding="utf-8") as lines:
+            notes = (discard_note(json.loads(line), number, queue, now) for number, line in enumerate(lines))
+            try:
+                publish_all(there.url, notes, self._count)
+            except BrokerError as error:
+                raise type(error)(f"trace: not noted, so nothing is discarded{self.sent_in_vain}, {error}") from None
+
+    @property
+    def sent_in_vain(self) -> str:
+        """What to say where nothing is discarded after all: what was sent cannot be taken back."""
+        if not self._sent:
+            return ""
+        return f" (order show may tell of {self._sent} that were: their notes had gone out)"
+
+    def _count(self, sent: int) -> None:
+        self._sent = sent
 
 
 def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> None:

@@ -1,0 +1,49 @@
+"""Where the messages of a project are: on which broker, and in which of its queues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.amqp.management import Management, ManagementError
+from runner.cli.dlq.desk import Opened
+from runner.desk.places import Places
+from runner.topology.live import Live
+from runner.topology.model import Objects
+from runner.topology.standing import dead_letter_queues, own_queues
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where to look: a broker, and which queues lead where on it."""
+
+    url: str
+    management: Management
+    places: Places
+    #: What holds the messages of each queue that a service reads, but parked ones, in the order in which they go.
+    own: Mapping[str, tuple[str, ...]]
+    #: The queue of notes, where tries are traced.
+    trace: str | None
+    #: The queues that a service reads.
+    consumed: frozenset[str]
+
+    @classmethod
+    def of(cls, desk: Opened, objects: Objects, live: Live, trace: str | None) -> Site:
+        """Where the messages of a project are whose desk is opened."""
+        places = Places(dead_letter_queues(objects, desk.places.origins, live), desk.places.waiting)
+        consumed = desk.project.consumed
+        names = {*consumed, *([trace] if trace is not None else [])}
+        own = {name: own_queues(name, objects, live) for name in names}
+        return cls(desk.url, desk.management, places, own, trace, consumed)
+
+
+def live_of(management: Management) -> Live:
+    """What is on the broker, as far as its HTTP API tells this user."""
+    try:
+        return management.live()
+    except ManagementError:
+        pass
+    try:
+        return Live(owned=management.owned())
+    except ManagementError:
+        return Live()

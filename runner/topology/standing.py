@@ -1,0 +1,85 @@
+"""What of a topology stands on the broker: bindings that are made, and queues that an edit left with messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from runner.topology.change import Change, Mark
+from runner.topology.live import Live
+from runner.topology.model import Objects
+from runner.topology.plan import DRAIN_SUFFIXES
+
+#: By the name of a dead-letter queue, the queues that park there.
+Origins = Mapping[str, tuple[str, ...]]
+
+
+def standing(objects: Objects, live: Live) -> Objects:
+    """``objects`` with the bindings that are there, instead of those that an edit only says.
+
+    One of ours that somebody took away with its queue stands: what it does not bring is lost. Where the broker
+    remembers nothing as ours, ``topology.yaml`` is the best that is known.
+    """
+    ours = live.owned.bindings
+    if not ours:
+        return objects
+    written = {one.key for one in objects.bindings}
+    there = ours | live.bindings.keys()
+    left = [live.bindings[key].binding for key in sorted((ours & live.bindings.keys()) - written)]
+    known = {one.name for one in objects.exchanges}
+    ends = {name for one in left for name in (one.source, one.destination if one.destination_type != "queue" else "")}
+    exchanges = tuple(live.exchanges[name] for name in sorted(ends - known) if name in live.exchanges)
+    return replace(
+        objects,
+        exchanges=(*objects.exchanges, *exchanges),
+        bindings=(*(one for one in objects.bindings if one.key in there), *left),
+    )
+
+
+def unapplied(objects: Objects, live: Live) -> Iterator[str]:
+    """Each binding in which ``topology.yaml`` and the broker differ, for people."""
+    stands = standing(objects, live).bindings
+    keys, written = {one.key for one in stands}, {one.key for one in objects.bindings}
+    queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
+    for one in objects.bindings:
+        if one.key not in keys:
+            yield f"binding {Change(Mark.CREATE, one).name}: not applied yet, so nothing counts by it"
+    for one in stands:
+        if one.key not in written and one.destination in (queues if one.destination_type == "queue" else exchanges):
+            yield f"binding {Change(Mark.CHANGE, one).name}: no longer in topology.yaml and still there, so it counts"
+
+
+def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
+    """A queue and its wait queues, in the order in which a message goes through them.
+
+    With the wait queues that left its ladder, as they return what they hold; and what an interrupted replacement has
+    set aside.
+    """
+    ladder = objects.ladders.get(queue)
+    waiting = [name for _, name in ladder.steps] if ladder is not None else []
+    known = {one.name for one in objects.queues}
+    left = [name for name in sorted(live.owned.queues - known) if name.startswith(f"{queue}.retry.")]
+    return tuple(part for name in (queue, *waiting, *left) for part in _with_aside(name, live))
+
+
+def dead_letter_queues(objects: Objects, origins: Origins, live: Live) -> Origins:
+    """``origins``, by the dead-letter queue in which each queue parks, and what may hold parked messages beside those.
+
+    Those are what is ours and no longer in ``topology.yaml`` while nothing is bound to it, as after another
+    ``dead_letter``; and what an interrupted replacement of a dead-letter queue has set aside.
+    """
+    known = {one.name for one in objects.queues}
+    bound = {key[2] for key in live.owned.bindings | live.bindings.keys() if key[1] == "queue"}
+    waits = [f"{name}.retry." for name in objects.ladders]
+    left = live.owned.queues - known - bound
+    found = dict(origins)
+    for name in origins:
+        found |= dict.fromkeys(_with_aside(name, live)[1:], origins[name])
+    for name in sorted(left & live.queues.keys()):
+        if not any(name.startswith(one) for one in waits):
+            found.setdefault(name, ())
+    return found
+
+
+def _with_aside(name: str, live: Live) -> list[str]:
+    return [name, *(aside for suffix in DRAIN_SUFFIXES if (aside := f"{name}{suffix}") in live.queues)]

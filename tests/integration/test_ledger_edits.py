@@ -1,0 +1,225 @@
+"""``ledger`` where something was edited, discarded, handled twice or made anew, with the real runner."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from runner.store.schema import attempts, events
+from tests.accounted import (
+    AUDIT,
+    PAID,
+    PAYMENT,
+    Shop,
+    audited_shop,
+    of_queue,
+    orders_lost,
+    quick_rabbit,
+    row,
+    running_in,
+)
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import Project, Runner
+
+HANDLES = "from runner import hookimpl\n\n\n@hookimpl\ndef handle(message):\n    pass\n"
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return audited_shop(project, vhost, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def running(shop: Shop) -> Iterator[Runner]:
+    with running_in(shop) as runner:
+        yield runner
+
+
+def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_purged_dead_letter_is_lost(
+    shop: Shop, running: Runner
+) -> None:
+    shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
+    shop.project.options("payment", timeout_rate=1.0)
+    shop.run("reload")
+    orders = shop.post(3)
+    shop.settled({PAYMENT: (4, 1, 3, 0, 0, 0, 0)})
+    shop.run("dlq", "discard", "--id", orders[0], "--yes")
+    shop.settled({PAYMENT: (4, 1, 2, 1, 0, 0, 0)})
+    _, story, _ = shop.command("order", "show", orders[0])
+    assert f"order.created discarded by a person from {PAYMENT}.dlq" in story
+    assert story.startswith(f"order {orders[0]}: failed")
+    assert "still parked" not in story
+
+    shop.edit(PAYMENT, retry=["10m"])
+    shop.run("reload")
+    shop.post(2)
+    running.wait_for("again in 10m", count=2)
+    shop.edit(PAYMENT, retry=["1s"], dead_letter="failed.payments")
+    shop.run("reload")
+    found = shop.settled({PAYMENT: (6, 1, 2, 1, 2, 0, 0)})
+    assert found["settled"]
+
+    shop.purge(f"{PAYMENT}.dlq")
+    found = shop.losing()
+    assert row(found, PAYMENT) == (6, 1, 0, 1, 2, 2, 0)
+    assert {one["order_id"] for one in of_queue(found, PAYMENT)["candidates"]} > {*orders[1:]}
+
+
+def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) -> None:
+    shop.project.options("payment", timeout_rate=1.0)
+    shop.run("reload")
+    orders = shop.post(2)
+    shop.settled({PAYMENT: (3, 1, 2, 0, 0, 0, 0)})
+
+    def parked() -> set[str]:
+        return {one["properties"]["correlation_id"] for one in shop.vhost.messages(f"{PAYMENT}.dlq")}
+
+    shop.run("stop", "audit")
+    # It takes no more notes.
+    shop.edit(AUDIT, policy={"max-length": 1, "overflow": "reject-publish"})
+    shop.run("apply")
+    wait_until(lambda: shop.project.post()[0] == 503, 20, "the queue of notes is full")
+    code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--id", orders[1], "--yes")
+    assert code == 75
+    assert (
+        "trace: not noted, so nothing is discarded (order show may tell of 2 that were: their notes had gone" in errors
+    )
+    assert parked() >= {*orders}
+
+    shop.vhost.delete_queue(AUDIT)
+    code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
+    assert code == 75
+    assert f"trace: not noted, so nothing is discarded, queue '{AUDIT}': it is not there" in errors
+    assert parked() >= {*orders}
+    assert not [*(shop.project.folder / "var").glob("discarded-*")]
+
+
+def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a_failure(
+    shop: Shop, running: Runner
+) -> None:
+    def publish(id: str, order: str, times: int) -> None:
+        body = {"order_id": order, "customer_email": "a@example.com", "amount": "9.99", "currency": "EUR"}
+        properties = {"message_id": id, "type": "order.created", "correlation_id": order}
+        message = {
+            "routing_key": "order.created", "payload": json.dumps(body), "payload_encoding": "string",
+            "properties": {**properties, "content_type": "application/json"},
+        }  # fmt: skip
+        for _ in range(times):
+            path = f"/exchanges/{shop.vhost.name}/orders.topic/publish"
+            assert shop.vhost.rabbit.api("POST", path, message)["routed"]
+
+    publish("event-1", "o1", 2)
+    found = shop.settled({PAYMENT: (2, 2, 0, 0, 0, 0, 1), PAID: (2, 2, 0, 0, 0, 0, 1)})
+    assert of_queue(found, PAYMENT)["twice"] == [{"id": "event-1", "order_id": "o1", "type": "order.created"}]
+
+    shop.project.plugin("other", HANDLES)
+    config = shop.project.config()
+    config["services"]["payment"]["inbox"] = True
+    config["services"]["other"] = {"consumes": [PAYMENT], "inbox": True}
+    shop.project.set_config(config)
+    shop.run("reload")
+    running.pid_of("other.1")
+    # The broker gives it to both of them in turn, and either one keeps its promise.
+    tries = select(attempts.c.service, attempts.c.outcome).where(attempts.c.message_id == "event-2")
+    tries = tries.where(attempts.c.queue == PAYMENT)
+    count = 0
+
+    def had_by_both() -> bool:
+        nonlocal count
+        publish("event-2", "o2", 3)
+        count += 3
+        wait_until(lambda: len(shop.rows(tries)) == count, 20, "all tries are written down")
+        return {*shop.rows(tries)} >= {("payment", "handled"), ("other", "handled"), ("other", "duplicate")}
+
+    wait_until(had_by_both, 30, "both had it")
+    assert row(shop.ledger(), PAYMENT) == (3, 3, 0, 0, 0, 0, 2)
+    # As if one of them had not.
+    mine = attempts.c.service == "other"
+    shop.execute(update(attempts).where(attempts.c.outcome == "duplicate", mine).values(outcome="handled"))
+    code, output, _ = shop.command("ledger")
+    assert code == 1
+    assert "1 handled twice in spite of an inbox" in output.splitlines()[-1]
+
+
+def test_a_queue_counts_what_is_published_once_its_bindings_are_there(shop: Shop, running: Runner) -> None:
+    shop.post(3)
+    shop.settled({PAYMENT: (4, 4, 0, 0, 0, 0, 0)})
+    topology, config = shop.project.topology(), shop.project.config()
+    topology["queues"]["counter.orders"] = {"bind": {"orders.topic": ["order.created.#"]}}
+    config["services"]["counter"] = {"consumes": ["counter.orders"]}
+    shop.project.plugin("counter", HANDLES)
+    shop.project.set_topology(topology)
+    shop.project.set_config(config)
+    found = shop.ledger()
+    assert found["unapplied"] == [
+        "binding orders.topic -(order.created.#)-> counter.orders: not applied yet, so nothing counts by it"
+    ]
+    shop.run("reload")
+    running.pid_of("counter.1")
+    found = shop.ledger()
+    assert (row(found, "counter.orders"), found["unapplied"]) == ((0,) * 7, [])
+    note = of_queue(found, "counter.orders")["note"]
+    assert "4 published before the binding was there, and not handled: not counted" in note
+    # Before it has handled anything, what is lost there is known to be; an edit that is not applied changes nothing.
+    shop.run("stop", "counter")
+    orders = shop.post(2)
+    shop.settled({"counter.orders": (2, 0, 0, 0, 2, 0, 0)})
+    shop.purge("counter.orders")
+    shop.edit("counter.orders", bind={"orders.topic": ["order.updated.#"]})
+    shop.edit(PAYMENT, bind={"orders.topic": ["order.#"]})
+    shop.execute(insert(events).values(an_event("other", "order.updated", int(time.time() * 1000))))
+    found = shop.losing()
+    assert orders_lost(found, "counter.orders") == sorted(orders)
+    assert row(found, PAYMENT) == (6, 6, 0, 0, 0, 0, 0)
+    assert len(found["unapplied"]) == 4
+
+
+def an_event(id: str, type: str, at: int) -> dict[str, Any]:
+    about = {"exchange": "orders.topic", "routing_key": type, "headers": {}, "order_id": "o", "body": "{}"}
+    return {**about, "id": id, "type": type, "published_at": at}
+
+
+def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_known_event_on(
+    shop: Shop, running: Runner
+) -> None:
+    shop.post(2)
+    shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
+    name = f"fastcommerce.{shop.vhost.name}"
+    owned = shop.vhost.rabbit.api("GET", f"/global-parameters/{name}")
+    del owned["value"]["since"]
+    shop.vhost.rabbit.api("PUT", f"/global-parameters/{name}", owned)
+    # Events that came before there was any queue but that of audit, and one that is lost now.
+    shop.execute(insert(events).values([an_event(f"old-{n}", "order.created", n) for n in range(4)]))
+    found = shop.ledger()
+    assert row(found, PAYMENT) == (3, 3, 0, 0, 0, 0, 0)
+    assert "4 more may have come here and are not counted" in of_queue(found, PAYMENT)["note"]
+    shop.execute(insert(events).values(an_event("new", "order.created", int(time.time() * 1000))))
+    assert [one["id"] for one in of_queue(shop.losing(), PAYMENT)["lost"]] == ["new"]
+
+
+def test_what_a_broker_held_whose_data_is_gone_is_lost_though_all_bindings_are_new(shop: Shop, running: Runner) -> None:
+    shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
+    shop.run("stop", "payment")
+    orders = shop.post(5)
+    shop.settled({PAYMENT: (6, 1, 0, 0, 5, 0, 0)})
+    rabbit, name = shop.vhost.rabbit, shop.vhost.name
+    rabbit.api("DELETE", f"/vhosts/{name}")
+    rabbit.api("DELETE", f"/global-parameters/fastcommerce.{name}")
+    rabbit.make_vhost(name)
+    shop.project.first_order()
+    wait_until(lambda: row(shop.losing(), PAYMENT) == (7, 1, 0, 0, 1, 5, 0), 30, "all is there again")
+    candidates = of_queue(shop.losing(), PAYMENT)["candidates"]
+    assert {one["order_id"] for one in candidates} > {*orders}

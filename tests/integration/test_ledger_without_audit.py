@@ -1,0 +1,95 @@
+"""``ledger`` where audit or trace is off: it proves what an outbox and inboxes tell, and says what is not known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from runner.messages import Event
+from runner.store.event import to_bytes
+from runner.store.schema import inbox
+from tests.accounted import (
+    AUDIT,
+    MAIL,
+    PAID,
+    PAYMENT,
+    Shop,
+    audited_shop,
+    of_queue,
+    orders_lost,
+    quick_rabbit,
+    row,
+    running_in,
+)
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import Project
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return audited_shop(project, vhost, tmp_path, monkeypatch)
+
+
+def test_without_audit_it_says_how_to_turn_it_on(
+    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, errors = Shop(project, vhost, monkeypatch).command("ledger")
+    assert code == 1
+    assert "audit is off" in errors
+
+
+def test_an_outbox_and_inboxes_prove_it_without_audit(
+    project: Project, vhost: Vhost, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = project.config()
+    config["store"] = {"url": database}
+    for name in ("payment", "notification"):
+        config["services"][name]["inbox"] = True
+    config["services"]["payment"]["options"] = {"failure_rate": 0.0, "latency": "1ms"}
+    config["services"]["order_api"]["options"]["outbox"] = True
+    project.set_config(config)
+    shop = Shop(project, vhost, monkeypatch)
+    with running_in(shop):
+        shop.post(3)
+        shop.settled(dict.fromkeys((PAYMENT, MAIL, PAID), (4, 4, 0, 0, 0, 0, 0)))
+        shop.run("stop", "payment")
+        orders = shop.post(2)
+        assert shop.settled({PAYMENT: (6, 4, 0, 0, 2, 0, 0)})["settled"]
+        # Of a message that is not acknowledged the event may not be sent yet, which as good as hides its loss.
+        ghost = Event("payment.success", {}, exchange="payments.topic", routing_key="payment.success", id="ghost")
+        made = {"service": "payment", "queue": PAYMENT, "message_id": "m", "events": to_bytes([ghost])}
+        shop.execute(insert(inbox).values({**made, "done_at": int(time.time() * 1000)}))
+        found = shop.ledger()
+        assert (row(found, PAID), found["settled"]) == ((4, 4, 0, 0, 0, 0, 0), False)
+        assert (
+            "1 more are not counted: the messages that they are made of are not done" in of_queue(found, PAID)["note"]
+        )
+        shop.purge(PAYMENT)
+        found = shop.losing()
+        assert orders_lost(found, PAYMENT) == sorted(orders)
+        assert [one["id"] for one in of_queue(found, PAID)["lost"]] == ["ghost"]
+
+
+def test_with_audit_but_no_trace_it_says_what_is_not_known(shop: Shop) -> None:
+    config = shop.project.config()
+    del config["trace"]
+    shop.project.set_config(config)
+    with running_in(shop):
+        wait_until(lambda: row(shop.ledger(), AUDIT) == (2, 2, 0, 0, 0, 0, 0), 30)
+        one = of_queue(shop.ledger(), PAYMENT)
+        assert [(one["published"], one["handled"], one["waiting"], one["lost"]) for one in one["events"]] == [
+            (1, None, None, 0)
+        ]
+        known = "what was handled is not known: trace, or inbox: true for payment, makes it known"
+        assert one["note"].startswith(known)
