@@ -44,15 +44,15 @@ class Answer:
 class Client:
     """Threads that post what is due."""
 
-    def __init__(self, name: str, ports: list[int], log: Path, seed: int) -> None:
-        self._name, self._ports = name, ports
+    def __init__(self, name: str, log: Path, seed: int) -> None:
+        self._name = name
         self._log = log.open("ab")
         self._lock = threading.Lock()
         self._draw = random.Random(f"{seed} {name}")
         self._due: SimpleQueue[tuple[str, int, int] | None] = SimpleQueue()
 
-    def run(self, rate: float, threads: int) -> None:
-        """Post ``rate`` orders a second until standard input ends, then finish what is due."""
+    def run(self, port: int, rate: float, threads: int) -> None:
+        """Post ``rate`` orders a second to a port until standard input ends, then finish what is due."""
         stop = threading.Event()
 
         def wait_end() -> None:
@@ -65,7 +65,6 @@ class Client:
             worker.start()
         began, number = time.monotonic(), 0
         while not stop.wait(max(0.0, began + number / rate - time.monotonic())):
-            port = self._ports[number % len(self._ports)]
             self._due.put((f"{self._name}-{number}", self._draw.randrange(100, 1_000_000), port))
             number += 1
         for _ in workers:
@@ -121,18 +120,16 @@ class Client:
 
 
 class Clients:
-    """Several clients, each a process with a log of its own."""
+    """A client for each of the ports, as a process with a log of its own: none waits for what another one meets."""
 
-    def __init__(
-        self, folder: Path, ports: list[int], rate: float, *, count: int = 2, threads: int = 24, seed: int = 1
-    ) -> None:
+    def __init__(self, folder: Path, ports: list[int], rate: float, *, threads: int = 32, seed: int = 1) -> None:
         """``rate`` is that of all together, in orders a second."""
-        self.logs = [folder / f"client-{number}.jsonl" for number in range(count)]
-        self._offsets = [0] * count
+        self.logs = [folder / f"client-{number}.jsonl" for number in range(len(ports))]
+        self._offsets = [0] * len(ports)
         self._processes = []
-        for number, log in enumerate(self.logs):
+        for number, (port, log) in enumerate(zip(ports, self.logs, strict=True)):
             spec = {
-                "name": f"c{number}", "ports": ports, "log": str(log), "seed": seed, "rate": rate / count,
+                "name": f"c{number}", "port": port, "log": str(log), "seed": seed, "rate": rate / len(ports),
                 "threads": threads,
             }  # fmt: skip
             command = [sys.executable, "-m", "tests.chaos.client", json.dumps(spec)]
@@ -182,8 +179,8 @@ def read_answers(logs: list[Path]) -> list[Answer]:
 
 def main(spec: dict[str, Any]) -> None:
     """Run one client."""
-    client = Client(spec["name"], spec["ports"], Path(spec["log"]), spec["seed"])
-    client.run(spec["rate"], spec["threads"])
+    client = Client(spec["name"], Path(spec["log"]), spec["seed"])
+    client.run(spec["port"], spec["rate"], spec["threads"])
     client.close()
 
 

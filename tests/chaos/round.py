@@ -44,7 +44,7 @@ class Rounds:
         self.environment: Mapping[str, str] = self.points.environment(source)
         self.log = folder / "client.jsonl"
         self.poison: list[dict[str, Any]] = []
-        self.client = Client("fp", self.shop.doors, self.log, seed=1)
+        self.client = Client("fp", self.log, seed=1)
         self._database = Database(database)
         self._broker = Broker(vhost.rabbit.management, vhost.rabbit.url, vhost.name)
         self._keys = itertools.count()
