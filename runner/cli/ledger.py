@@ -56,7 +56,8 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
     What was published and handled is read from the database that the services write to, what is parked and what waits
     from the broker. Nothing is consumed or changed. Where something is missing it looks again, for at most 16 s.
 
-    Exits with 1 where a message is lost, or was handled twice in spite of an inbox.
+    Exits with 1 where a message is lost, or was handled twice in spite of an inbox, and where nothing can be proved;
+    with 74 while the database is away, and 75 while a broker elsewhere is.
     """
     with opened(folder) as (read, keeping), opened_desk(folder, None) as desk:
         project = desk.project

@@ -69,6 +69,7 @@ def statement(
         else:
             yield from _named(one, "lost in", one.lost)
         yield from _named(one, "handled more than once in", sorted(one.twice))
+    yield from _advice(found)
     yield _verdict(found, is_settled=is_settled)
 
 
@@ -100,6 +101,14 @@ def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
         yield printable(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
     if len(ids) > MOST_SHOWN:
         yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json names all"
+
+
+def _advice(found: Sequence[Account]) -> Iterator[str]:
+    """What a person can do about messages that are lost."""
+    if not any(row.lost for one in found if one.is_known for row in one.rows()):
+        return
+    yield "somebody emptied or deleted their queue, or acknowledged them without handling them; of an order it is told by"
+    yield "order show ORDER when that was, and its events are kept in the table events. --since leaves out what is known"
 
 
 def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
