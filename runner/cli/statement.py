@@ -107,8 +107,8 @@ def _advice(found: Sequence[Account]) -> Iterator[str]:
     """What a person can do about messages that are lost."""
     if not any(row.lost for one in found if one.is_known for row in one.rows()):
         return
-    yield "somebody emptied or deleted their queue, or acknowledged them without handling them; of an order it is told by"
-    yield "order show ORDER when that was, and its events are kept in the table events. --since leaves out what is known"
+    yield "somebody emptied or deleted their queue, or acknowledged them without handling them; order show ORDER tells"
+    yield "of the time before that, and the events are kept in the table events; --since leaves out what is known"
 
 
 def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
