@@ -152,6 +152,8 @@ class Rig:
         self._undo.callback(self.store.close)
         self.shop = Shop(folder / "shop", self.store.url)
         through = [f"amqp://guest:guest@127.0.0.1:{port}/" for port in self.proxy.ports]
+        if is_cluster:
+            self.shop.replicate()
         self._set_broker(self.cluster.urls if self.cluster is not None else through)
         self.database = Database(self.store.url)
         self._undo.callback(self.database.close)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import yaml
-
 from tests.ports import free_port
 from tests.running import ROOT, Project
 
@@ -97,8 +95,8 @@ class Shop(Project):
         """The ports where orders are taken."""
         return [self.port, self.direct_port]
 
-    def change(self, service: str, **keys: object) -> None:
-        """Change keys of a service."""
-        config = yaml.safe_load((self.folder / "config.yaml").read_text())
-        config["services"][service] |= keys
-        self.set_config(config)
+    def replicate(self) -> None:
+        """Have every queue on all nodes of a cluster: a classic one misses what is published while its node is away."""
+        topology = self.topology()
+        del topology["queues"]["points.events"]["type"]
+        self.set_topology(topology)
