@@ -16,11 +16,12 @@ import pika
 import pytest
 
 from runner.amqp.session import Session
+from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Runner
 from tests.topologies import Shop
 
-MESSAGES = 100_000
+MESSAGES = times(40_000, 100_000)
 
 
 def publish_all(url: str, count: int) -> None:

@@ -30,8 +30,12 @@ from tests.chaos import disk
 from tests.chaos.chart import Sample, chart
 from tests.chaos.cluster import SIZE, Cluster
 from tests.chaos.proxy import Proxy
+from tests.proof import IS_FULL
 from tests.rabbit import wait_until
 from tests.running import Project
+
+#: The short form has the one test of a cluster that the product was mended for.
+IN_FULL = pytest.mark.skipif(not IS_FULL, reason="a part of make chaos-full")
 
 
 class Echo:
@@ -366,6 +370,7 @@ def empty(url: str, queue: str) -> list[bytes]:
         return bodies
 
 
+@IN_FULL
 @pytest.mark.timeout(300)
 def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(cluster: Cluster) -> None:
     cluster.wait_whole(120)
@@ -431,6 +436,7 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_
     cluster.wait_whole(120)
 
 
+@IN_FULL
 @pytest.mark.timeout(300)
 def test_commands_use_another_node_where_the_first_of_the_list_is_away(cluster: Cluster, project: Project) -> None:
     cluster.wait_whole(120)
@@ -455,6 +461,7 @@ def _is_retired(cluster: Cluster) -> bool:
     return "old" not in {one["name"] for one in cluster.api("GET", "/queues")}
 
 
+@IN_FULL
 @pytest.mark.timeout(300)
 def test_a_cluster_that_was_killed_as_a_whole_comes_back_with_its_messages(cluster: Cluster) -> None:
     cluster.wait_whole(120)

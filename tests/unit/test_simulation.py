@@ -10,9 +10,9 @@ from tests.proof import times
 from tests.simulation import run
 from tests.simulation.held import STAGES
 
-SEEDS = times(2_000, 50_000)
+SEEDS = times(1_200, 50_000)
 #: Each is hit so often at least, or the runs prove less than they seem to.
-LEAST = 20
+LEAST = times(10, 20)
 WINDOWS = (
     *(f"{what}: {stage}" for what in ("crash", "lose consumer", "lose publisher") for stage in STAGES),
     "a commit whose answer is lost is done again",
