@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner, workers_killed
+
+ORDERS = times(500, 1000)
 
 
 def is_settled(order: str, output: str) -> bool:
@@ -34,7 +37,7 @@ def wait_settled(runner: Runner, orders: set[str], timeout: float) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_a_thousand_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_second(
+def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_second(
     project: Project, vhost: Vhost
 ) -> None:
     project.options("payment", failure_rate=0.0, latency="5ms")
@@ -52,10 +55,10 @@ def test_a_thousand_orders_are_paid_and_told_of_while_the_payment_worker_is_kill
         return str(body["order_id"])
 
     with workers_killed(runner, 1.0, "payment.1") as killed, ThreadPoolExecutor(3) as clients:
-        orders.update(clients.map(post, range(999)))
-        assert len(orders) == 1000
+        orders.update(clients.map(post, range(ORDERS - 1)))
+        assert len(orders) == ORDERS
         wait_settled(runner, orders, 120)
-    assert len(killed) >= 8
+    assert len(killed) >= 5
     # A payment may be told of twice, but then it is the same event.
     seen = [one["properties"] for one in vhost.messages("seen", 5000)]
     assert {one["correlation_id"] for one in seen} == orders
