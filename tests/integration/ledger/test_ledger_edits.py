@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import insert, select, update
 
 from runner.store.schema import attempts, events
@@ -17,35 +14,14 @@ from tests.accounted import (
     PAID,
     PAYMENT,
     Shop,
-    audited_shop,
     of_queue,
     orders_lost,
-    quick_rabbit,
     row,
-    running_in,
 )
-from tests.rabbit import Rabbit, Vhost, wait_until
-from tests.running import Project, Runner
+from tests.rabbit import wait_until
+from tests.running import Runner
 
 HANDLES = "from runner import hookimpl\n\n\n@hookimpl\ndef handle(message):\n    pass\n"
-
-
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
-    yield node
-    node.stop()
-
-
-@pytest.fixture
-def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return audited_shop(project, vhost, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def running(shop: Shop) -> Iterator[Runner]:
-    with running_in(shop) as runner:
-        yield runner
 
 
 def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_purged_dead_letter_is_lost(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
@@ -18,27 +16,13 @@ from tests.accounted import (
     PAID,
     PAYMENT,
     Shop,
-    audited_shop,
     of_queue,
     orders_lost,
-    quick_rabbit,
     row,
     running_in,
 )
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project
-
-
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
-    yield node
-    node.stop()
-
-
-@pytest.fixture
-def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return audited_shop(project, vhost, tmp_path, monkeypatch)
 
 
 def test_without_audit_it_says_how_to_turn_it_on(

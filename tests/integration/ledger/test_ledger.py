@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pika
 import pytest
@@ -15,33 +13,12 @@ from tests.accounted import (
     PAID,
     PAYMENT,
     Shop,
-    audited_shop,
     of_queue,
-    quick_rabbit,
     row,
-    running_in,
 )
 from tests.load import Load
-from tests.rabbit import Rabbit, Vhost, wait_until
-from tests.running import Project, Runner
-
-
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
-    yield node
-    node.stop()
-
-
-@pytest.fixture
-def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return audited_shop(project, vhost, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def running(shop: Shop) -> Iterator[Runner]:
-    with running_in(shop) as runner:
-        yield runner
+from tests.rabbit import wait_until
+from tests.running import Runner
 
 
 def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sure(shop: Shop, running: Runner) -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import delete
 
 from runner.store.schema import outbox
-from tests.accounted import AUDIT, PAID, PAYMENT, Shop, audited_shop, of_queue, quick_rabbit, row, running_in
-from tests.rabbit import Rabbit, Vhost, wait_until
-from tests.running import Project
+from tests.accounted import AUDIT, PAID, PAYMENT, Shop, of_queue, row, running_in
+from tests.rabbit import wait_until
 
 FULL = {"max-length": 2, "overflow": "reject-publish"}
-
-
-@pytest.fixture(scope="module")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
-    yield node
-    node.stop()
-
-
-@pytest.fixture
-def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return audited_shop(project, vhost, tmp_path, monkeypatch)
 
 
 def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_else_nobody_who_waits_is_named(

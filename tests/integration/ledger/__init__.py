@@ -1,0 +1,1 @@
+"""The ledger on a real broker, with the real runner."""
