@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,5 +34,12 @@ class Console(Writer):
             self._stream.write("\n".join(map(self._form, lines)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
+            self._let_go()
             return False
         return True
+
+    def _let_go(self) -> None:
+        # What is left in its buffer is flushed once more at the end, and the process would end with 120 for it (Python:
+        # "signal", Note on SIGPIPE).
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), self._stream.fileno())
