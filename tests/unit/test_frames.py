@@ -2,6 +2,7 @@
 
 import string
 from types import SimpleNamespace
+from typing import Any
 
 import pika
 import pytest
@@ -122,7 +123,7 @@ class Reader:
         self.told.append((type(one.method).__name__, one.method.delivery_tag, one.method.multiple))
 
 
-def message(method, fields, bodies):
+def message(method: Any, fields: dict[str, Any], bodies: list[bytes]) -> bytes:
     header = frame.Header(1, sum(map(len, bodies)), pika.BasicProperties(**fields))
     return b"".join(one.marshal() for one in (frame.Method(1, method), header, *(frame.Body(1, b) for b in bodies)))
 
@@ -169,7 +170,7 @@ def test_what_comes_for_a_cancelled_consumer_goes_back_as_by_pika():
     reader = Reader(Connection)
     channel = reader.connection._channels[1]
     channel._cancelled.add("tag")
-    rejected = []
+    rejected: list[int] = []
     channel.basic_reject = rejected.append
     deliver = pika.spec.Basic.Deliver("tag", 5, False, "", "q")
     reader.connection._on_data_available(message(deliver, {"type": string.ascii_letters}, [b"x"]))
