@@ -94,7 +94,7 @@ class Reader:
     """A connection without a socket, and what its channel was told."""
 
     def __init__(self, kind: Any) -> None:
-        self.told: list[tuple] = []
+        self.told: list[tuple[Any, ...]] = []
         self.connection = kind.__new__(kind)
         self.connection._frame_buffer = b""
         self.connection.bytes_received = self.connection.frames_received = 0
