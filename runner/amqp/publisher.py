@@ -67,6 +67,7 @@ class Publisher:
         self._confirm_timeout = confirm_timeout
         self._room = Window(window)
         self._window = window
+        io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
         self._sweeping = False
@@ -91,6 +92,7 @@ class Publisher:
         self._is_closed = True
         self._channel = None
         self._fail_all(BrokerAway(reason))
+        self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """Close the connection; what is still unconfirmed fails. On the I/O thread."""
