@@ -7,15 +7,13 @@ import logging
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.amqp.publisher import Publisher
 from runner.lifeline import Lifeline
-from runner.messages import Event
+from runner.messages import Event, random_id
 from runner.record import Record
 from runner.worker.routing import Router
 from runner.worker.storage import Storage
@@ -63,8 +61,7 @@ class WorkerContext:
 
     def routed(self, event: Event) -> Event:
         """The event as it will be sent; see ``runner.hooks.Context``."""
-        complete = replace(event, id=event.id or str(uuid.uuid4()), app_id=event.app_id or self.service)
-        return self._router.routed(complete)
+        return self._router.routed(event.filled(id=event.id or random_id(), app_id=self.service))
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens and outlives this process; see ``runner.hooks.Context``."""

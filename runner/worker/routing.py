@@ -45,20 +45,7 @@ class Router:
         key = event.routing_key
         if key is None:
             key = routing_key(template, event.body) if "{" in template else template
-        where = exchange if event.exchange is None else event.exchange
-        return Event(
-            event.type,
-            event.body,
-            where,
-            key,
-            event.headers,
-            event.id,
-            event.correlation_id,
-            event.causation_id,
-            event.content_type,
-            event.timestamp,
-            event.app_id,
-        )
+        return event.filled(exchange=exchange, routing_key=key)
 
 
 def routing_key(template: str, body: object) -> str:
