@@ -27,9 +27,8 @@ def settle(urls: Sequence[str]) -> None:
 
     It would forget with them all that it has confirmed, and they would wait for a leader for ever. RabbitMQ looks up a
     new member's name before it registers it, and a look for a name that is not cached first writes what is (Erlang's
-    dets): so one more quorum queue, on every node, has all earlier ones written when its declaration returns. RabbitMQ
-    4 writes each name at once (Ra's pull request 443). Where this is not known of a version, or cannot be done, it
-    takes ``PERIOD``.
+    dets): so one more quorum queue, on every node, has all earlier ones written when its declaration returns. Where
+    this was not seen of a version, or cannot be done, it takes ``PERIOD``.
     """
     for url in random.sample(list(urls), len(urls)):
         try:
@@ -70,4 +69,4 @@ class _Marker:
 def _writes_earlier_names(version: str) -> bool:
     """Whether a declaration in RabbitMQ of this version has the names of earlier quorum queues written."""
     parts = tuple(int(part) for part in version.partition("-")[0].split(".", 3)[:3] if part.isdigit())
-    return (3, 10, 8) <= parts < (3, 11) or parts >= (4,)
+    return (3, 10, 8) <= parts < (3, 11)
