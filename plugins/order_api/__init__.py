@@ -37,12 +37,14 @@ def run(options: Options, context: Context) -> None:
     """Serve until the service is to stop."""
     # Imported here because the options are also checked by programs that never serve a request.
     from .api import create_app
+    from .fast_path import FastPath
     from .outbox import Outbox
     from .server import Server
 
     outbox = Outbox(context) if options.outbox else None
     app = create_app(options, context, outbox)
-    with Server(app, options, context) as server:
+    fast_path = FastPath(options, context) if outbox is None else None
+    with Server(app, options, context, fast_path) as server:
         if outbox is not None:
             outbox.start()
         context.ready(f"listening on {server.url}", needs_broker=outbox is None)
