@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
 from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import FixedStreamReceiver
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import Error
 
@@ -21,6 +24,17 @@ DETAILS = {
     413: f"the body is longer than {MAX_BODY_BYTES} bytes",
     431: f"the request's headers are longer than {MAX_HEADER_BYTES} bytes",
 }
+
+
+#: A request as most clients write it. Those are read in one go; of all others waitress takes its closer look.
+PLAIN_HEAD = re.compile(
+    rb"([A-Z]+) (/[A-Za-z0-9/._~-]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[ \t]*[!-~][ -~\t]*\r\n)*)\r\n", re.ASCII
+)
+FIELD = re.compile(r"([^:]+):[ \t]*([^\r]+)\r\n")
+#: Headers that ask for more than that.
+UNUSUAL = frozenset({"EXPECT", "TRANSFER_ENCODING"})
+#: Digits of a plain Content-Length.
+LENGTH_DIGITS = 8
 
 
 class LengthRequired(Error):  # type: ignore[misc]
@@ -42,6 +56,8 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         """Check the framing headers, then parse as waitress does."""
+        if self._parse_plain(header_plus):
+            return
         lines = header_plus.split(b"\r\n")[1:]
         if any(line.startswith((b" ", b"\t")) for line in lines):
             raise ParsingError("a header is folded over several lines")
@@ -54,6 +70,29 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
             self.error = LengthRequired("Transfer-Encoding is not supported; send a Content-Length")
             return
         super().parse_header(header_plus)
+
+    def _parse_plain(self, head: bytes) -> bool:
+        """Parse what is plain in every way, with the same result as waitress; False where it is not."""
+        plain = PLAIN_HEAD.fullmatch(head)
+        if plain is None:
+            return False
+        fields = FIELD.findall(plain[3].decode())
+        headers = {name.upper().replace("-", "_"): value.rstrip(" \t") for name, value in fields}
+        length = headers.get("CONTENT_LENGTH", "0")
+        if len(headers) < len(fields) or not headers.keys().isdisjoint(UNUSUAL):
+            return False
+        if not length.isdigit() or len(length) > LENGTH_DIGITS:
+            return False
+        self.headers = headers
+        self.command, self.version = plain[1].decode(), "1.1"
+        self.path = self.request_uri = plain[2].decode()
+        self.proxy_scheme = self.proxy_netloc = self.query = self.fragment = ""
+        self.url_scheme = self.adj.url_scheme
+        self.connection_close = headers.get("CONNECTION", "").lower() == "close"
+        self.content_length = int(length)
+        if self.content_length:
+            self.body_rcv = FixedStreamReceiver(self.content_length, OverflowableBuffer(self.adj.inbuf_overflow))
+        return True
 
     def received(self, data: bytes) -> int:
         """Take what has come in; a refused request is not asked to continue."""
@@ -122,6 +161,25 @@ class StrictChannel(HTTPChannel):  # type: ignore[misc]
         """Wait for it no more."""
         self.server.loop.forget(self._fileno)
         super().del_channel(map)
+
+    def reply(self, answer: bytes) -> None:
+        """Send the whole answer to the first request; on the loop's thread."""
+        (request,) = self.requests[:1]
+        if self.connected and not (self.requests[1:] or self.request or self.total_outbufs_len):
+            request.close()
+            self.requests.clear()
+            self.last_activity = time.time()
+            self._send_at_once(answer)
+        else:
+            request.answer = answer
+            self.service()
+        if self.writable():
+            self.server.loop.watch(self)
+
+    def _send_at_once(self, answer: bytes) -> None:
+        sent, has_failed = self._flush_exception(lambda do_close: self.send(answer, do_close))
+        if not has_failed and sent < len(answer) and self.connected:
+            self.write_soon(answer[sent:])
 
     def end(self) -> None:
         """Close it as soon as the loop comes round."""

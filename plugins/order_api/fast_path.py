@@ -127,11 +127,11 @@ class FastPath:
         order_id, event_id = taken.event.body["order_id"], str(taken.event.id)
         log_accepted(self._context.log, taken.order, order_id)
         body = accepted(order_id, event_id)
-        taken.request.answer = (
+        answer = (
             f"HTTP/1.1 202 ACCEPTED\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n"
             f"Date: {self._now()}\r\nLocation: /orders/{order_id}\r\n\r\n{body}"
-        ).encode()
-        taken.channel.service()
+        )
+        taken.channel.reply(answer.encode())
 
     def _refuse(self, taken: _Taken, error: BaseException) -> None:
         taken.request.outcome = error
