@@ -1,8 +1,8 @@
 """Plain orders, taken without a thread that waits for the broker.
 
 A thread for each request costs more than all the rest: with 16 of them, a request meant 57 switches between threads.
-So the loop itself reads an order, publishes it, and answers when its confirm has come. It only takes what is fine in
-every way; the Flask application answers everything else, with what came of the publish where that has failed.
+So the loop itself reads all orders that have come, publishes them together, and answers each when its confirm has come.
+It only takes what is fine in every way; the Flask application answers everything else, and says why a publish failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
@@ -49,27 +50,36 @@ class FastPath:
         self._is_own_host = Hosts(options).is_own
         self._in_hand: dict[int, _Taken] = {}
         self._count = 0
+        #: What was read and is not published yet: together, as the thread that sends is woken once for all of them.
+        self._read_now: list[int] = []
         self._done: deque[tuple[int, Future[None]]] = deque()
         self._date = (0, "")
         #: Called on any thread when an answer is known.
         self.wake: Callable[[], None] = lambda: None
 
     def take(self, channel: StrictChannel, request: StrictParser) -> bool:
-        """Publish the order in ``request``; False where it is for the Flask application."""
+        """Read the order in ``request``; False where it is for the Flask application."""
         order = self._read(request)
         if order is None or len(self._in_hand) >= MAX_IN_HAND or self._context.broker_problem():
             return False
         order_id = order_id_for(request.headers.get("IDEMPOTENCY_KEY"), order)
         event = created_event(order, order_id)
-        try:
-            future = self._context.publish(event)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the application says it
-            request.outcome = error
-            return False
         self._count = number = self._count + 1
         self._in_hand[number] = _Taken(channel, request, order, event, time.monotonic() + CONFIRM_SECONDS)
-        future.add_done_callback(lambda done: self._confirmed(number, done))
+        self._read_now.append(number)
         return True
+
+    def publish(self) -> None:
+        """Publish what was read in this turn."""
+        for number in self._read_now:
+            taken = self._in_hand[number]
+            try:
+                future = self._context.publish(taken.event)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the application says it
+                self._refuse(self._in_hand.pop(number), error)
+            else:
+                future.add_done_callback(partial(self._confirmed, number))
+        self._read_now.clear()
 
     def has_answers(self) -> bool:
         """Whether there are some to be sent."""

@@ -113,6 +113,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         self.loop.turn(0 if has_answers else seconds)
         self._is_asleep = False
         if self._fast_path is not None:
+            self._fast_path.publish()
             self._fast_path.answer()
 
     def pull_trigger(self) -> None:
