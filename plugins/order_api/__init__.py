@@ -2,9 +2,9 @@
 
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
 order and event are committed, so an accepted order is never lost. ``order.py`` says what an order is, ``api.py`` what
-each URL answers, ``fast_path.py`` answers plain orders at once, ``outbox.py`` keeps what is to be sent, ``problem.py`` is
-how it refuses, ``openapi.py`` describes all that for programs; ``server.py`` listens, ``loop.py`` waits for its sockets,
-and ``channel.py`` is one connection.
+each URL answers, ``fast_path.py`` takes plain orders without a thread, ``outbox.py`` keeps what is to be sent,
+``problem.py`` is how it refuses, ``openapi.py`` describes all that for programs; ``server.py`` listens, ``loop.py``
+waits for its sockets, and ``channel.py`` is one connection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Options(BaseModel):
         16,
         ge=1,
         le=256,
-        description="orders with `outbox`, look-ups and refusals in hand at once; others need no thread",
+        description="orders with `outbox`, look-ups and refusals in hand at once; other orders need none",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],

@@ -115,6 +115,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         if self._fast_path is not None:
             self._fast_path.publish()
             self._fast_path.answer()
+            # What came behind those that are answered now.
+            self._fast_path.publish()
 
     def pull_trigger(self) -> None:
         """Wake the loop, unless it is awake; from any thread, also after the end."""
