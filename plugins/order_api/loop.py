@@ -1,12 +1,14 @@
 """The loop that waits for sockets: epoll, which costs nothing for those that are silent.
 
 waitress's own loop asks every connection before each wait what it waits for, and tells the kernel anew. Here a
-connection is asked when that may have changed.
+connection is asked when that may have changed. Only the listening socket is waited for with poll: epoll wakes the
+processes that share one in the same order for ever, so that the first of them would get nearly all connections.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 from collections.abc import MutableMapping
 from typing import Any
@@ -21,7 +23,8 @@ class Loop:
 
     def __init__(self, sockets: MutableMapping[int, Any]) -> None:
         self._sockets = sockets
-        self._epoll = select.epoll()
+        self._epoll, self._poll = select.epoll(), select.poll()
+        self._poll.register(self._epoll.fileno(), select.POLLIN)
         #: What the kernel was told to wait for.
         self._asked: dict[int, int] = {}
         #: Those that may wait for something else by now.
@@ -41,6 +44,8 @@ class Loop:
         if self._asked.pop(descriptor, 0):
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(descriptor)
 
     def prepare(self) -> None:
         """Tell the kernel what has changed."""
@@ -49,17 +54,24 @@ class Loop:
 
     def turn(self, seconds: float) -> None:
         """Wait for at most so many seconds, and let each socket do what it can."""
-        for descriptor, flags in self._epoll.poll(seconds):
-            one = self._sockets.get(descriptor)
-            if one is None:
+        for descriptor, flags in self._poll.poll(math.ceil(seconds * 1000)):
+            if descriptor != self._epoll.fileno():
+                self._do(descriptor, flags)
                 continue
-            if one.readable():
-                wasyncore.readwrite(one, flags)
-                continue
-            # It has a request in hand, and sends more or is gone: looked at when that one is answered.
-            self._ask(one)
-            if self._asked.get(descriptor):
-                wasyncore.readwrite(one, flags & ~_READ)
+            for ready, its_flags in self._epoll.poll(0):
+                self._do(ready, its_flags)
+
+    def _do(self, descriptor: int, flags: int) -> None:
+        one = self._sockets.get(descriptor)
+        if one is None:
+            return
+        if one.readable():
+            wasyncore.readwrite(one, flags)
+            return
+        # It has a request in hand, and sends more or is gone: looked at when that one is answered.
+        self._ask(one)
+        if self._asked.get(descriptor):
+            wasyncore.readwrite(one, flags & ~_READ)
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -75,13 +87,14 @@ class Loop:
             wanted |= select.EPOLLOUT
         asked = self._asked.get(descriptor, 0)
         if wanted != asked:
+            poll = self._poll if one.accepting else self._epoll
             if not asked:
-                self._epoll.register(descriptor, wanted)
+                poll.register(descriptor, wanted)
             elif wanted:
-                self._epoll.modify(descriptor, wanted)
+                poll.modify(descriptor, wanted)
             else:
                 # Without it the end of a connection would be told again and again.
-                self._epoll.unregister(descriptor)
+                poll.unregister(descriptor)
             self._asked[descriptor] = wanted
         if wanted == _READ and not one.accepting:
             self._watched.discard(one)
