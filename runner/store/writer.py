@@ -10,13 +10,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from runner.errors import StoreAway
 from runner.store.database import is_passing, is_timeout, reason_of
+from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.
@@ -32,14 +33,32 @@ SAY_AGAIN = 10.0
 log = logging.getLogger("runner.store")
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Insertion(Generic[T]):
+    """A row that a job begins with: the job's work is only done where it is new."""
+
+    #: As ``runner.store.prepared.insertion`` makes it.
+    statement: Prepared
+    row: Values
+    #: What is done instead where the row was there before.
+    otherwise: Callable[[Connection], T]
+
+
+@dataclass(slots=True)
 class _Job:
     work: Callable[[Connection], Any]
     future: Future[Any]
     #: On the monotonic clock; None for as long as it takes.
     deadline: float | None
+    new: Insertion[Any] | None = None
     result: Any = None
     error: BaseException | None = None
+
+    def run(self, connection: Connection) -> Any:
+        """Do all of it."""
+        if self.new is not None and not self.new.statement.execute(connection, self.new.row):
+            return self.new.otherwise(connection)
+        return self.work(connection)
 
 
 class Writer:
@@ -62,14 +81,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
-        """Run ``work`` in a transaction; done with what it returns once that is committed.
+    def commit(
+        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+    ) -> Future[T]:
+        """Run ``work``, after ``new``, in a transaction; done with what it returns once that is committed.
 
         Fails with what ``work`` raises, or with StoreAway where the database was away for ``timeout`` seconds.
         """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
-        self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout))
+        self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout, new))
         if self._is_over.is_set():
             self._drop_rest()
         return future
@@ -152,25 +173,19 @@ class Writer:
 
     def _transact(self, batch: list[_Job], *, is_careful: bool) -> None:
         with self._engine.begin() as connection:
+            if is_careful:
+                for job in batch:
+                    _run_apart(job, connection)
+                return
+            _insert(batch, connection)
             for job in batch:
                 job.error = None
-                if not is_careful:
-                    try:
-                        job.result = job.work(connection)
-                    except SQLAlchemyError:
-                        raise
-                    except BaseException as error:
-                        raise _Faulty from error
-                    continue
-                savepoint = connection.begin_nested()
                 try:
                     job.result = job.work(connection)
-                    savepoint.commit()
+                except SQLAlchemyError:
+                    raise
                 except BaseException as error:
-                    if is_passing(error):
-                        raise
-                    savepoint.rollback()
-                    job.error = error
+                    raise _Faulty from error
 
     def _waiting(self, batch: list[_Job], reason: str) -> list[_Job]:
         """Those that go on waiting; the others fail."""
@@ -206,4 +221,30 @@ class Writer:
 
 
 class _Faulty(Exception):
-    """A job failed by an error of its own."""
+    """One of the jobs needs a look of its own: it failed by an error that is not the database's, or its row is old."""
+
+
+def _insert(batch: list[_Job], connection: Connection) -> None:
+    """Insert all rows that the jobs begin with, those of one statement at once. Raises _Faulty where one is not new."""
+    rows: dict[Prepared, list[Values]] = {}
+    for job in batch:
+        if job.new is not None:
+            rows.setdefault(job.new.statement, []).append(job.new.row)
+    for statement, some in rows.items():
+        if statement.execute_all(connection, some) != len(some):
+            # Hardly ever: who has looked it up before has found it then.
+            raise _Faulty
+
+
+def _run_apart(job: _Job, connection: Connection) -> None:
+    """Run a job so that its failure is its own. Raises what passes."""
+    job.error = None
+    savepoint = connection.begin_nested()
+    try:
+        job.result = job.run(connection)
+        savepoint.commit()
+    except BaseException as error:
+        if is_passing(error):
+            raise
+        savepoint.rollback()
+        job.error = error

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from runner.store import writer as writer_module
 from runner.store.insert import insert_new
 from runner.store.relay import Relay
 from runner.store.store import Store
+from runner.store.writer import Insertion
 from runner.worker.intake import Intake, Outcome
 from runner.worker.storage import Storage
 from tests.postgres import Postgres
@@ -52,8 +53,14 @@ def insert(order: str, connection: Connection) -> bool:
     return insert_new(connection, tables.charges, charge(order))
 
 
-def take_in(one: Message, connection: Connection) -> None:
-    assert inbox.take_in(connection, "a", one, []) is None
+def take_in(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
+    """Note a message's outcome as a worker does; returns the earlier one where it was noted before."""
+
+    def otherwise(connection: Connection) -> Sequence[Event] | None:
+        return inbox.earlier(connection, service, one)
+
+    new = Insertion(inbox.INSERT, inbox.row(service, one, events), otherwise)
+    return store.commit(lambda _: None, new=new).result(10)
 
 
 def put(event: Event, connection: Connection) -> None:
@@ -169,8 +176,8 @@ def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_ref
 def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
     events = [Event("paid", {"a": 1}, "e", "k", id="1"), Event("told", b"\xff", "e", "k", {"x": b"y"}, id="2")]
     assert inbox.outcome(store, "payment", message("m")) is None
-    assert store.commit(lambda one: inbox.take_in(one, "payment", message("m"), events)).result(10) is None
-    again = store.commit(lambda one: inbox.take_in(one, "payment", message("m"), [])).result(10)
+    assert take_in(store, "payment", message("m"), events) is None
+    again = take_in(store, "payment", message("m"))
     assert again == inbox.outcome(store, "payment", message("m"))
     assert again is not None
     assert [one.encoded() for one in again] == [b'{"a":1}', b"\xff"]
@@ -180,8 +187,7 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
 
 def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
     for number in range(3):
-        one = message(str(number))
-        store.commit(partial(take_in, one)).result(10)
+        take_in(store, "a", message(str(number)))
     assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "b", -1)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
