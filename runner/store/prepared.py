@@ -110,7 +110,7 @@ def _run(connection: Connection, text: str, method: str, given: Any, finish: Cal
         getattr(cursor, method)(text, given)
         return finish(cursor)
     except connection.dialect.loaded_dbapi.Error as error:
-        is_lost = connection.dialect.is_disconnect(error, connection.connection, cursor)
+        is_lost = connection.dialect.is_disconnect(error, connection.connection.driver_connection, cursor)
         if is_lost:
             # So that nobody gets it from the pool again.
             connection.invalidate(error)

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.errors import StoreAway
 from runner.store.database import is_passing, open_database, reading, reason_of
+from runner.store.job import Insertion
 from runner.store.prepared import Prepared
-from runner.store.writer import Insertion, Writer
+from runner.store.writer import Writer
 
 T = TypeVar("T")
 #: How many connections are kept open for reading: fewer than the pool has for all.

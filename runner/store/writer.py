@@ -8,16 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.errors import StoreAway
 from runner.store.database import is_passing, is_timeout, reason_of
-from runner.store.prepared import Prepared, Values
+from runner.store.job import Faulty, Insertion, Job, run
 
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.
@@ -33,34 +32,6 @@ SAY_AGAIN = 10.0
 log = logging.getLogger("runner.store")
 
 
-@dataclass(frozen=True, slots=True)
-class Insertion(Generic[T]):
-    """A row that a job begins with: the job's work is only done where it is new."""
-
-    #: As ``runner.store.prepared.insertion`` makes it.
-    statement: Prepared
-    row: Values
-    #: What is done instead where the row was there before.
-    otherwise: Callable[[Connection], T]
-
-
-@dataclass(slots=True)
-class _Job:
-    work: Callable[[Connection], Any]
-    future: Future[Any]
-    #: On the monotonic clock; None for as long as it takes.
-    deadline: float | None
-    new: Insertion[Any] | None = None
-    result: Any = None
-    error: BaseException | None = None
-
-    def run(self, connection: Connection) -> Any:
-        """Do all of it."""
-        if self.new is not None and not self.new.statement.execute(connection, self.new.row):
-            return self.new.otherwise(connection)
-        return self.work(connection)
-
-
 class Writer:
     """A thread that runs jobs in transactions of many.
 
@@ -71,7 +42,9 @@ class Writer:
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
         """``on_state`` is told why nothing can be written for now, and None once it can again."""
         self._engine, self._on_state = engine, on_state
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        #: Kept from one commit to the next, because taking one from the pool costs as much as the commit itself.
+        self._connection: Connection | None = None
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         #: Whether nobody waits any longer, and whether nothing is committed any more.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
@@ -90,7 +63,7 @@ class Writer:
         """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
-        self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout, new))
+        self._jobs.put(Job(work, future, None if timeout is None else time.monotonic() + timeout, new))
         if self._is_over.is_set():
             self._drop_rest()
         return future
@@ -105,6 +78,8 @@ class Writer:
         self._work()
         self._is_over.set()
         self._drop_rest()
+        if self._connection is not None:
+            self._connection.close()
 
     def _drop_rest(self) -> None:
         with contextlib.suppress(Empty):
@@ -135,7 +110,7 @@ class Writer:
             if is_last:
                 return
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[Job]) -> None:
         delay, is_careful = RETRY_DELAY[0], False
         patience = time.monotonic() + TIMEOUTS
         while batch:
@@ -154,7 +129,7 @@ class Writer:
                 self._is_closed.wait(delay)
                 delay = min(2 * delay, RETRY_DELAY[1])
                 continue
-            except _Faulty:
+            except Faulty:
                 is_careful = True
                 continue
             except BaseException as error:  # noqa: BLE001 - whoever waits for these must hear of it
@@ -164,30 +139,30 @@ class Writer:
             self._finish(batch)
             return
 
-    def _ask(self, batch: list[_Job], *, is_careful: bool) -> None:
+    def _ask(self, batch: list[Job], *, is_careful: bool) -> None:
         self.asked_since = time.monotonic()
+        was_kept = self._connection is not None
         try:
+            self._transact(batch, is_careful=is_careful)
+        except DBAPIError as error:
+            if not (was_kept and error.connection_invalidated):
+                raise
+            # The server may only have closed it while nothing was to be done.
             self._transact(batch, is_careful=is_careful)
         finally:
             self.asked_since = None
 
-    def _transact(self, batch: list[_Job], *, is_careful: bool) -> None:
-        with self._engine.begin() as connection:
-            if is_careful:
-                for job in batch:
-                    _run_apart(job, connection)
-                return
-            _insert(batch, connection)
-            for job in batch:
-                job.error = None
-                try:
-                    job.result = job.work(connection)
-                except SQLAlchemyError:
-                    raise
-                except BaseException as error:
-                    raise _Faulty from error
+    def _transact(self, batch: list[Job], *, is_careful: bool) -> None:
+        connection, self._connection = self._connection or self._engine.connect(), None
+        try:
+            with connection.begin():
+                run(batch, connection, is_careful=is_careful)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
-    def _waiting(self, batch: list[_Job], reason: str) -> list[_Job]:
+    def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
         """Those that go on waiting; the others fail."""
         self._tell(reason)
         now = time.monotonic()
@@ -207,44 +182,14 @@ class Writer:
             self._on_state(None if reason is None else f"the database is away: {reason}")
         self._problem = reason
 
-    def _fail(self, batch: list[_Job], error: BaseException) -> None:
+    def _fail(self, batch: list[Job], error: BaseException) -> None:
         for job in batch:
             job.error = error
         self._finish(batch)
 
-    def _finish(self, batch: list[_Job]) -> None:
+    def _finish(self, batch: list[Job]) -> None:
         for job in batch:
             if job.error is None:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(job.error)
-
-
-class _Faulty(Exception):
-    """One of the jobs needs a look of its own: it failed by an error that is not the database's, or its row is old."""
-
-
-def _insert(batch: list[_Job], connection: Connection) -> None:
-    """Insert all rows that the jobs begin with, those of one statement at once. Raises _Faulty where one is not new."""
-    rows: dict[Prepared, list[Values]] = {}
-    for job in batch:
-        if job.new is not None:
-            rows.setdefault(job.new.statement, []).append(job.new.row)
-    for statement, some in rows.items():
-        if statement.execute_all(connection, some) != len(some):
-            # Hardly ever: who has looked it up before has found it then.
-            raise _Faulty
-
-
-def _run_apart(job: _Job, connection: Connection) -> None:
-    """Run a job so that its failure is its own. Raises what passes."""
-    job.error = None
-    savepoint = connection.begin_nested()
-    try:
-        job.result = job.run(connection)
-        savepoint.commit()
-    except BaseException as error:
-        if is_passing(error):
-            raise
-        savepoint.rollback()
-        job.error = error

@@ -92,7 +92,7 @@ class Intake:
         if not is_known:
             return self._storage.get().commit(work)
         from runner.store import inbox
-        from runner.store.writer import Insertion
+        from runner.store.job import Insertion
 
         def otherwise(connection: Connection) -> Outcome:
             return Outcome(inbox.earlier(connection, self._service, message), is_earlier=True)

@@ -22,9 +22,9 @@ from runner.store import inbox, outbox
 from runner.store import schema as tables
 from runner.store import writer as writer_module
 from runner.store.insert import insert_new
+from runner.store.job import Insertion
 from runner.store.relay import Relay
 from runner.store.store import Store
-from runner.store.writer import Insertion
 from runner.worker.intake import Intake, Outcome
 from runner.worker.storage import Storage
 from tests.postgres import Postgres
@@ -160,6 +160,48 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
         store.close(5)
     finally:
         server.close()
+
+
+def test_what_a_server_closed_while_nothing_was_to_be_done_is_opened_again_without_a_word(tmp_path: Path) -> None:
+    server = Postgres()
+    said: list[str | None] = []
+    try:
+        store = Store(server.make_database("shop"), tmp_path, said.append)
+        assert take_in(store, "a", message("1")) is None
+        assert inbox.outcome(store, "a", message("1")) == []
+        for number in range(2, 5):
+            server.stop()
+            server.start()
+            assert inbox.outcome(store, "a", message(str(number))) is None
+            assert take_in(store, "a", message(str(number))) is None
+        assert said == []
+        store.close(5)
+    finally:
+        server.close()
+
+
+def test_of_a_commit_that_others_share_only_the_new_messages_are_taken_in(store: Store) -> None:
+    assert take_in(store, "a", message("old"), [Event("x", b"", id="1")]) is None
+    gate = threading.Event()
+    held = store.commit(lambda _: gate.wait(10))
+    done: list[str] = []
+
+    def commit(name: str) -> Future[Sequence[Event] | None]:
+        def otherwise(connection: Connection) -> Sequence[Event] | None:
+            return inbox.earlier(connection, "a", message(name))
+
+        def work(connection: Connection) -> None:
+            insert_new(connection, tables.charges, charge(f"{name}-{len(done)}"))
+            done.append(name)
+
+        return store.commit(work, new=Insertion(inbox.INSERT, inbox.row("a", message(name), []), otherwise))
+
+    first, old, twice, last = commit("first"), commit("old"), commit("first"), commit("last")
+    gate.set()
+    assert held.result(10) is True
+    assert [one.result(10) for one in (first, old, twice, last)] == [None, [Event("x", b"", id="1")], [], None]
+    assert done == ["first", "last"]
+    assert charged(store) == {"first-0", "last-1"}
 
 
 def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_refused(tmp_path: Path) -> None:

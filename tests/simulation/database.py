@@ -29,6 +29,7 @@ from sqlalchemy.pool import StaticPool
 
 from runner.errors import StoreAway
 from runner.store import database, schema, writer
+from runner.store.job import Insertion
 from runner.store.prepared import Prepared
 from runner.store.store import Store
 from tests.simulation.thread import Condition
@@ -105,7 +106,7 @@ class VirtualStore(Store):
         return super().read(statement, parameters)
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: writer.Insertion[T] | None = None
+        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
     ) -> Future[T]:
         """As the real one."""
         future = super().commit(work, timeout, new)
