@@ -87,13 +87,17 @@ MUTANTS = [
     Mutant(
         "that a message was handled is committed apart from what it wrote",
         INTAKE,
-        "            for write in store.work:\n                write(connection)\n"
-        "            return Outcome(events)\n\n        return self._storage.get().commit(work)",
-        "            return Outcome(events)\n\n"
-        "        future = self._storage.get().commit(work)\n"
-        "        for write in store.work:\n            self._storage.get().commit(write)\n"
-        "        return future",
+        "            for write in store.work:\n                write(connection)\n",
+        "",
         Point("points", "after", "commit"),
+        more=(
+            (
+                "        return self._storage.get().commit(work, new=new)",
+                "        future = self._storage.get().commit(work, new=new)\n"
+                "        for write in store.work:\n            self._storage.get().commit(write)\n"
+                "        return future",
+            ),
+        ),
     ),
     Mutant(
         "there is no inbox",
