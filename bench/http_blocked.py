@@ -22,9 +22,9 @@ ALARM, NO_ALARM = "0", "0.4"
 def blocked(ground: Ground, runs: int) -> list[float]:
     """The longest wait of each run, in milliseconds. Raises RuntimeError for an answer that is neither 202 nor 503."""
     longest = []
-    with ground.vhost() as vhost, order_api(ground, vhost, 1) as port:
+    with ground.vhost() as vhost, order_api(ground, vhost, 1) as server:
         for _ in range(runs):
-            load = Load(port, RATE)
+            load = Load(server.port, RATE)
             try:
                 time.sleep(0.5)
                 block(ground.rabbit, ALARM)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 from bench.figure import Figure
 from bench.ground import Ground, is_installed, say
@@ -107,7 +108,7 @@ def timed(folder: Path, send: Callable[[], dict[str, float]]) -> Percentiles:
 @contextlib.contextmanager
 def ours(ground: Ground, vhost: Vhost, port: int) -> Iterator[Path]:
     """The three shipped services; gives the folder with the times of the e-mails."""
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "payment": {"options": {"failure_rate": 0.0, "latency": "0ms"}},
         "notification": {"plugin": "timed"},
     }

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Self
 
 import pika
 
@@ -62,24 +63,20 @@ def post(port: int, rate: int, count: int) -> dict[str, float]:
     problems: list[str] = []
 
     def one(first: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        def send(number: int) -> None:
+            began = time.monotonic()
+            status, body = client.order(number)
+            match = _ORDER_ID.search(body)
+            if status != 202 or match is None:
+                problems.append(f"{status} {body!r}")
+            else:
+                sent[match[1].decode()] = began
 
-            def send(number: int) -> None:
-                request = _request(number)
-                began = time.monotonic()
-                connection.sendall(request)
-                status, body = _answer(connection)
-                match = _ORDER_ID.search(body)
-                if status != 202 or match is None:
-                    problems.append(f"{status} {body!r}")
-                else:
-                    sent[match[1].decode()] = began
-
-            try:
+        try:
+            with Client(port) as client:
                 at_pace(rate, count, send, first, CONNECTIONS)
-            except OSError as error:
-                problems.append(repr(error))
+        except OSError as error:
+            problems.append(repr(error))
 
     threads = [threading.Thread(target=one, args=(first,)) for first in range(CONNECTIONS)]
     for thread in threads:
@@ -91,22 +88,37 @@ def post(port: int, rate: int, count: int) -> dict[str, float]:
     return sent
 
 
-def _request(number: int) -> bytes:
-    order = {"customer_email": f"customer{number}@example.com", "amount": number % 900 + 1, "currency": "USD"}
-    body = json.dumps(order).encode()
-    head = f"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+class Client:
+    """A connection to the order API that stays open. Raises OSError where there is nobody or no answer within 20 s."""
 
+    def __init__(self, port: int) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-def _answer(connection: socket.socket) -> tuple[int, bytes]:
-    received = b""
-    while True:
-        data = connection.recv(65536)
-        if not data:
-            raise ConnectionResetError("the server closed the connection")
-        received += data
-        head, end, body = received.partition(b"\r\n\r\n")
-        if end:
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            if length is not None and len(body) >= int(length[1]):
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def order(self, number: int) -> tuple[int, bytes]:
+        """Place an order; returns status and body of the answer."""
+        order = {"customer_email": f"customer{number}@example.com", "amount": number % 900 + 1, "currency": "USD"}
+        body = json.dumps(order)
+        self._connection.sendall(
+            "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        return self._answer()
+
+    def _answer(self) -> tuple[int, bytes]:
+        received = b""
+        while True:
+            data = self._connection.recv(65536)
+            if not data:
+                raise ConnectionResetError("the server closed the connection")
+            received += data
+            head, end, body = received.partition(b"\r\n\r\n")
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            if end and length is not None and len(body) >= int(length[1]):
                 return int(head[9:12]), body
