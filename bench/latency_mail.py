@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,17 +16,17 @@ FILE = Path("mails.txt")
 class TimedTransport:
     """Sends each e-mail by ``transport``, then writes down when that had happened, its order and its subject.
 
-    A line is one ``write`` of some 90 bytes to an open file: 2 µs, no wait for a disk.
+    A line is one ``write`` of some 90 bytes to an open file: some microseconds, and no wait for a disk.
     """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._file = FILE.open("ab", buffering=0)
+        self._file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def send(self, mail: EmailMessage, order: str) -> None:
         """Send it; ``order`` is the order's id."""
         self._transport.send(mail, order)
-        self._file.write(f"{time.monotonic():.6f} {order} {mail['Subject']}\n".encode())
+        os.write(self._file, f"{time.monotonic():.6f} {order} {mail['Subject']}\n".encode())
 
 
 def paid_at(folder: Path) -> dict[str, float]:
