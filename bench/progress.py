@@ -27,9 +27,14 @@ def counting(vhost: Vhost) -> Iterator[Callable[[str], int]]:
 
 
 def watch(
-    vhost: Vhost, queue: str, total: int, timeout: float, also: Callable[[], object] = lambda: None
+    vhost: Vhost,
+    queue: str,
+    total: int,
+    timeout: float,
+    also: Callable[[], object] = lambda: None,
+    interval: float = INTERVAL,
 ) -> list[Sample]:
-    """Look at a queue until it holds ``total`` messages; ``also`` is called at each look.
+    """Look at a queue every ``interval`` seconds until it holds ``total`` messages; ``also`` is called at each look.
 
     Raises RuntimeError after ``timeout`` seconds.
     """
@@ -43,7 +48,7 @@ def watch(
                 return samples
             if samples[-1][0] > deadline:
                 raise RuntimeError(f"{samples[-1][1]} of {total} messages in {queue} after {timeout:g} s")
-            time.sleep(INTERVAL)
+            time.sleep(interval)
 
 
 def rate(samples: Sequence[Sample], begin: float = 0.1, end: float = 1.0) -> float:

@@ -2,8 +2,9 @@
 
 usage: python -m bench.peers.consume_aio_pika asyncio|uvloop URL EXCHANGE PREFETCH
 
-``queue.consume`` with a callback, which aio-pika runs as a task for each message, as in its "Quick start"; ``set_qos`` as its
-tutorial "Work Queues" has it; ``message.process()`` acknowledges after the publish was confirmed, which is awaited.
+``queue.consume`` with a callback, which aio-pika runs as a task for each message, as in its "Quick start";
+``set_qos`` as its tutorial "Work Queues" has it; ``message.process()`` acknowledges after the publish was confirmed,
+which is awaited.
 """
 
 from __future__ import annotations

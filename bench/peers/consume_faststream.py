@@ -2,10 +2,11 @@
 
 usage: python -m bench.peers.consume_faststream URL EXCHANGE PREFETCH
 
-``@broker.subscriber`` and ``@broker.publisher`` as in its documentation, with ``prefetch_count`` as its page "Concurrency and
-Prefetch" has it: handlers of as many messages run at once. uvloop is what its command line uses where it is installed. Confirms
-are on by default; ``AckPolicy.NACK_ON_ERROR`` acknowledges once the handler has returned and the event is published. Its
-log of each message and its conversion by type hints, both on by default, are off here, which makes it faster.
+``@broker.subscriber`` and ``@broker.publisher`` as in its documentation, with ``prefetch_count`` as its page
+"Concurrency and Prefetch" has it: handlers of as many messages run at once. uvloop is what its command line uses
+where it is installed. Confirms are on by default; ``AckPolicy.NACK_ON_ERROR`` acknowledges once the handler has
+returned and the event is published. Its log of each message and its conversion by type hints, both on by default, are
+off here, which makes it faster.
 """
 
 from __future__ import annotations

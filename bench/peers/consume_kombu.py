@@ -5,8 +5,8 @@ usage: python -m bench.peers.consume_kombu URL EXCHANGE PREFETCH
 ``ConsumerProducerMixin``, as its page "Mixin Classes" recommends it for a consumer that also publishes, with
 ``transport_options={"confirm_publish": True}``, which its page "pyamqp transport" has, and the default producer.
 
-Celery is built on it and does not fit: its workers take tasks in Celery's own message format from Celery's own queues and
-hand out results, not events; foreign JSON from a queue needs a consumer step, which is this kombu consumer.
+Celery is built on it and does not fit: its workers take tasks in Celery's own message format from Celery's own queues
+and hand out results, not events; foreign JSON from a queue needs a consumer step, which is this kombu consumer.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 usage: python -m bench.peers.consume_pika URL EXCHANGE PREFETCH
 
-BlockingConnection with ``basic_consume`` and ``confirm_delivery``, as in its examples "Using Delivery Confirmations with the
-BlockingConnection" and "Using the Blocking Connection to consume messages from RabbitMQ".
+BlockingConnection with ``basic_consume`` and ``confirm_delivery``, as in its examples "Using Delivery Confirmations
+with the BlockingConnection" and "Using the Blocking Connection to consume messages from RabbitMQ".
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 usage: python -m bench.peers.publish_faststream URL EXCHANGE ROUTING_KEY N WINDOW
 
-``broker.publish`` as its documentation, "Publishing", has it: ``persist`` is off by default and on here, ``mandatory`` and
-publisher confirms are on by default. WINDOW tasks publish at once, on uvloop, which its command line uses where it is
-installed. The message is a dict, which FastStream encodes.
+``broker.publish`` as its documentation, "Publishing", has it: ``persist`` is off by default and on here,
+``mandatory`` and publisher confirms are on by default. WINDOW tasks publish at once, on uvloop, which its command
+line uses where it is installed. The message is a dict, which FastStream encodes.
 """
 
 from __future__ import annotations
