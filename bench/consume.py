@@ -39,8 +39,8 @@ PEERS: dict[str, tuple[int, str, tuple[str, ...], tuple[object, ...]]] = {
     "FastStream": (5_000, "consume_faststream", (), (500,)),
     "aio-pika": (6_000, "consume_aio_pika", ("asyncio",), (100,)),
     "aio-pika on uvloop": (6_000, "consume_aio_pika", ("uvloop",), (100,)),
-    "pika BlockingConnection": (3_000, "consume_pika", (), (200,)),
-    "kombu": (3_000, "consume_kombu", (), (200,)),
+    "pika BlockingConnection": (1_500, "consume_pika", (), (200,)),
+    "kombu": (1_500, "consume_kombu", (), (200,)),
 }
 _NEEDS = {"consume_faststream": ("faststream", "uvloop"), "consume_aio_pika": ("aio_pika", "uvloop"),
           "consume_kombu": ("kombu",)}  # fmt: skip
@@ -125,7 +125,7 @@ def _measure(ground: Ground, runs: int, queue_type: str, names: list[str], quick
     mine: list[float] = []
     theirs: dict[str, list[float]] = defaultdict(list)
     for _ in range(runs):
-        mine.append(ours(ground, queue_type, 5_000 if quick else 20_000, {}))
+        mine.append(ours(ground, queue_type, 5_000 if quick else 15_000, {}))
         for name in names:
             theirs[name].append(peer(ground, queue_type, name, 4 if quick else 1))
     what = f"consume, publish, ack, {queue_type} queues"

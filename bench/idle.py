@@ -33,7 +33,7 @@ def cost(pid: int) -> float:
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     """What nothing costs: all of them idle side by side, in windows of some seconds."""
-    window = 3.0 if quick else 10.0
+    window = 3.0 if quick else 6.0
     with contextlib.ExitStack() as stack:
         vhost = stack.enter_context(ground.vhost())
         config = yaml.safe_load((ROOT / "config.yaml").read_text())

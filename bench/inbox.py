@@ -35,7 +35,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     mine: list[float] = []
     theirs: list[float] = []
     for _ in range(runs):
-        mine.append(consume.ours(ground, "quorum", 2_000 if quick else 8_000, {"inbox": True}))
+        mine.append(consume.ours(ground, "quorum", 2_000 if quick else 5_000, {"inbox": True}))
         theirs += [consume.peer(ground, "quorum", name, 4 if quick else 1) for name in names]
     what = "consume, publish, ack, each message once"
     if theirs:

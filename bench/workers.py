@@ -67,7 +67,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     counts = (1, 4) if quick else (1, 2, 4, 8)
     for _ in range(runs):
         for instances in counts:
-            total, least = share(ground, instances, 4_000 if quick else 15_000)
+            total, least = share(ground, instances, 4_000 if quick else 8_000)
             rates.setdefault(instances, []).append(total)
             shares.setdefault(instances, []).append(least)
     for instances in counts[1:]:
