@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ class Product:
 
     def __init__(self, runner: Runner, folder: Path, vhost: Vhost) -> None:
         self.runner, self.folder, self.vhost = runner, folder, vhost
+
+    def wait(self, config: Mapping[str, Any], timeout: float = 60.0) -> None:
+        """Wait until every instance of every service in ``config`` is up."""
+        for service, one in config["services"].items():
+            for number in range(1, one.get("instances", 1) + 1):
+                self.runner.wait_for(rf"{re.escape(service)}\.{number} RUNNING, pid \d+", timeout)
 
     def pid(self, slot: str) -> int:
         """The process of a slot, such as ``payment.1``."""
@@ -123,15 +129,16 @@ class Ground:
         return done.stdout
 
     @contextlib.contextmanager
-    def product(self, vhost: Vhost, folder: Path, *arguments: str, timeout: float = 60.0) -> Iterator[Product]:
-        """Run ``python -m runner`` in a project's folder until all its services are up; stopped afterwards."""
+    def product(
+        self, vhost: Vhost, folder: Path, *arguments: str, wait: bool = True, timeout: float = 60.0
+    ) -> Iterator[Product]:
+        """Run ``python -m runner`` in a project's folder, and with ``wait`` until all is up; stopped afterwards."""
         config = yaml.safe_load((folder / "config.yaml").read_text())
         runner = Runner([sys.executable, "-m", "runner", *arguments], folder)
         product = Product(runner, folder, vhost)
         try:
-            for service, one in config["services"].items():
-                for number in range(1, one.get("instances", 1) + 1):
-                    runner.wait_for(rf"{re.escape(service)}\.{number} RUNNING, pid \d+", timeout)
+            if wait:
+                product.wait(config, timeout)
             yield product
             if runner.process.poll() is None:
                 product.stop()
@@ -150,3 +157,31 @@ class Ground:
         if done.returncode != 0:
             raise RuntimeError(f"{module} ended with {done.returncode}:\n{done.stderr[-3000:]}")
         return float(done.stdout.split()[-1])
+
+    @contextlib.contextmanager
+    def worker(self, module: str, *arguments: object) -> Iterator[Callable[[], None]]:
+        """Run a module of ``bench.peers`` that works until it is ended.
+
+        Gives what raises RuntimeError, with what the module wrote, once it has ended by itself.
+        """
+        log = self.folder / "worker.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"bench.peers.{module}", *map(str, arguments)],
+                cwd=ROOT, stdout=file, stderr=file,
+            )  # fmt: skip
+
+        def works() -> None:
+            if process.poll() is not None:
+                raise RuntimeError(f"{module} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+
+        try:
+            yield works
+            works()
+        finally:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(5)

@@ -110,8 +110,8 @@ def peers(ground: Ground, quick: bool) -> dict[str, tuple[int, Callable[[Vhost, 
         found["aio-pika on uvloop"] = (8_000, script("publish_aio_pika", "uvloop"))
     if is_installed("faststream", "uvloop"):
         found["FastStream on uvloop"] = (8_000, script("publish_faststream"))
-    found["pika, each confirm awaited"] = (2_000, script("publish_pika", "blocking"))
-    found["pika, a connection per message"] = (200, script("publish_pika", "connection"))
+    found["pika, each confirm awaited"] = (1_500, script("publish_pika", "blocking"))
+    found["pika, a connection per message"] = (150, script("publish_pika", "connection"))
     return {name: (count // 4 if quick else count, run) for name, (count, run) in found.items()}
 
 

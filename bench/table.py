@@ -32,4 +32,4 @@ def _row(figure: Figure) -> tuple[str, ...]:
 def _spread(value: float, between: tuple[float, float] | None) -> str:
     if between is None or between[0] == between[1]:
         return number(value)
-    return f"{number(value)} ({number(between[0])}\N{EN DASH}{number(between[1])})"
+    return f"{number(value)} ({number(between[0])}-{number(between[1])})"
