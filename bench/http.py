@@ -47,7 +47,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     if shutil.which("wrk") is None:
         say("    load: not measured, wrk is not installed; apt-get install wrk")
     else:
-        yield from figures(loaded(ground, runs, 2 if quick else 3))
+        yield from figures(loaded(ground, runs, 1 if quick else 3))
     waits = blocked(ground, runs)
     yield Figure.alone("POST /orders, longest wait for 503 as the broker blocks", "ms", waits, "ours <= 1000")
 
