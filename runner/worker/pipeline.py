@@ -40,7 +40,7 @@ class Pipeline:
         self,
         service: str,
         handle: Callable[[Message, MessageStore], object],
-        send: Callable[..., Future[None]],
+        send: Callable[..., None],
         call_later: Callable[[float, Callable[[], None]], None],
         router: Router,
         ladders: dict[str, Ladder],
