@@ -162,7 +162,7 @@ class Pipeline:
                 finally:
                     del self._at_work[hand]
         finally:
-            work.attempt = replace(work.attempt, ended_at=_milliseconds())
+            work.attempt = Try(began_at, _milliseconds(), "handled")
         self._commit(work, message, store, events, encoded)
 
     def _commit(

@@ -93,8 +93,8 @@ def test_an_ack_is_written_and_read_as_pika_does(tag, multiple):
 class Reader:
     """A connection without a socket, and what its channel was told."""
 
-    def __init__(self, kind: type) -> None:
-        self.told: list[tuple] = []
+    def __init__(self, kind: Any) -> None:
+        self.told: list[tuple[Any, ...]] = []
         self.connection = kind.__new__(kind)
         self.connection._frame_buffer = b""
         self.connection.bytes_received = self.connection.frames_received = 0
