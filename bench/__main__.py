@@ -14,6 +14,7 @@ import json
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -64,6 +65,8 @@ def main() -> int:
     if options.list:
         sys.stdout.writelines(f"{name:<12} {subject.ABOUT}\n" for name, subject in known.items())
         return 0
+    # So that broker and product are ended where this program is told to end, as by timeout(1).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs = options.runs or (1 if options.quick else 5)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         began = time.monotonic()

@@ -20,7 +20,7 @@ ABOUT = "1,000,000 messages for one worker: memory and throughput, last 10 % bes
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     """How flat both are."""
-    count = 50_000 if quick else 1_000_000
+    count = 30_000 if quick else 1_000_000
     memory: list[float] = []
     with working(ground, "quorum", count, {}) as product:
         product.wait({"services": {"jobs": {}}})

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,8 @@ class Ground:
             yield vhost
         finally:
             vhost.delete()
+            # The broker takes its messages away a little later, which the next measurement should not feel.
+            time.sleep(0.3)
 
     def project(
         self, vhost: Vhost, config: Mapping[str, Any], topology: Mapping[str, Any], plugins: Mapping[str, str | Path]

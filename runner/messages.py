@@ -6,10 +6,11 @@ amount of money never passes through a binary float, here or in the next reader.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -37,6 +38,13 @@ MADE_ID = "x-made-id"
 ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
+
+
+def name_based_id(name: str) -> str:
+    """The UUIDv5 of a name in ``EVENT_NAMESPACE``, as text (RFC 9562, section 5.5)."""
+    digest = hashlib.sha1(EVENT_NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 class Reject(Exception):
@@ -67,10 +75,13 @@ def encode_json(body: object) -> bytes:
     Raises TypeError for other types and ValueError for NaN and infinities, which JSON does not have.
     """
     try:
-        text = json.dumps(body, default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _ENCODER.encode(body).encode()
     except RecursionError:
         raise ValueError("event body: nested too deeply") from None
-    return text.encode()
+
+
+# Made once: json.dumps and json.loads would make them anew each time that they are told how.
+_ENCODER = json.JSONEncoder(default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def _refuse_constant(name: str) -> None:
@@ -88,6 +99,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
 #: How deep arrays and objects of a body may be nested.
 MAX_DEPTH = 32
 
@@ -108,17 +120,13 @@ def decode_json(raw: bytes) -> Any:
     Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
     """
     try:
-        value = json.loads(
-            raw.decode(),
-            parse_float=Decimal,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_duplicates,
-        )
+        value = _DECODER.decode(raw.decode())
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     except ArithmeticError:
         raise ValueError("a number is out of all bounds") from None
-    if _is_too_deep(value):
+    # Brackets in texts count too, so that this only ever looks closer than it needs to.
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_too_deep(value):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -198,7 +206,7 @@ class Message:
 
         It depends on nothing else, so that a redelivered message makes the same events again.
         """
-        return str(uuid.uuid5(EVENT_NAMESPACE, f"{self.id}/{service}/{index}"))
+        return name_based_id(f"{self.id}/{service}/{index}")
 
 
 def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterator[Event]:
@@ -213,10 +221,17 @@ def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterat
 
 def caused_by(message: Message, event: Event, index: int, service: str) -> Event:
     """``event`` with the ids it inherits from ``message`` filled in, where it has none of its own."""
-    return replace(
-        event,
-        id=event.id or message.event_id(index, service),
-        correlation_id=event.correlation_id or message.correlation_id or message.id,
-        causation_id=event.causation_id or message.id,
-        app_id=event.app_id or service,
+    # Named one by one, since dataclasses.replace asks for each field by its name.
+    return Event(
+        event.type,
+        event.body,
+        event.exchange,
+        event.routing_key,
+        event.headers,
+        event.id or message.event_id(index, service),
+        event.correlation_id or message.correlation_id or message.id,
+        event.causation_id or message.id,
+        event.content_type,
+        event.timestamp,
+        event.app_id or service,
     )

@@ -11,7 +11,8 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
-from runner.amqp.link import IoThread, Link
+from runner.amqp.io_thread import IoThread
+from runner.amqp.link import Link
 from runner.amqp.properties import message_of
 from runner.messages import Message
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pika.channel import Channel
 
-from runner.amqp.link import IoThread, Link
+from runner.amqp.io_thread import IoThread
+from runner.amqp.link import Link
 from runner.errors import BrokerAway
 
 #: Seconds for the broker to answer.

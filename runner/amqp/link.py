@@ -1,10 +1,9 @@
-"""A connection with one channel that is opened again whenever it is lost, and the thread it lives on."""
+"""A connection with one channel that is opened again whenever it is lost."""
 
 from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,11 +11,12 @@ from urllib.parse import urlsplit
 
 import pika
 from pika import exceptions
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
 from runner.address import Address
 from runner.amqp import field
+from runner.amqp.connection import Connection
+from runner.amqp.io_thread import IoThread
 
 #: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
@@ -33,60 +33,6 @@ log = logging.getLogger("runner.amqp")
 field.install()
 # What pika would log is said by the link that it happened to, once and in our words.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
-
-
-class IoThread:
-    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
-
-    def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
-        self.loop: Any = IOLoop()
-        self._on_crash = on_crash
-        self._is_stopped = False
-        self._links: list[Link] = []
-        #: Why no connection may be open for now, or None.
-        self.cut: str | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def call(self, callback: Callable[[], None]) -> None:
-        """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
-        if not self._is_stopped:
-            self.loop.add_callback_threadsafe(callback)
-
-    def add(self, link: Link) -> None:
-        """Note a link whose connections live on the thread."""
-        self._links.append(link)
-
-    def cut_off(self, reason: str | None) -> None:
-        """Lose all connections without a goodbye, and open none until called with None. On the thread."""
-        self.cut = reason
-        if reason is not None:
-            for link in self._links:
-                link.drop(reason)
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether nothing runs on it any more."""
-        return self._is_stopped
-
-    def stop(self, timeout: float) -> None:
-        """End the loop and wait for the thread, at most ``timeout`` seconds."""
-        self.call(self.loop.stop)
-        self._is_stopped = True
-        self._thread.join(timeout)
-        if not self._thread.is_alive():
-            self.loop.close()
-
-    def _run(self) -> None:
-        try:
-            self.loop.start()
-        except Exception:
-            log.exception("the AMQP thread ended by an error of its own")
-            self._is_stopped = True
-            self._on_crash()
 
 
 def parameters_of(url: str, name: str) -> pika.URLParameters:
@@ -185,6 +131,11 @@ class Link:
             self._opened_at = None  # our own will, which says nothing of the broker's channels
             self._connection.close()
 
+    def flush(self) -> None:
+        """Send what was written in this round."""
+        if self._connection is not None:
+            self._connection.flush()
+
     @property
     def connection(self) -> Any:
         """Pika's connection of the moment."""
@@ -197,7 +148,7 @@ class Link:
         if self._io.cut is not None:
             self._lost(f"{Address.of(url)}: {self._io.cut}", 0)
             return
-        self._connection = pika.SelectConnection(
+        self._connection = Connection(
             parameters_of(url, self._name),
             on_open_callback=self._connected,
             on_open_error_callback=lambda _, error: self._lost(reason_of(error, url), 0),

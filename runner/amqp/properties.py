@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import pika
 
+from runner.amqp.frames import AROUND_PROPERTIES, Properties, encode_properties
 from runner.config.value import check_short
 from runner.messages import (
     ATTEMPT,
     CAUSATION,
-    EVENT_NAMESPACE,
     MADE_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_KEY,
@@ -26,6 +25,7 @@ from runner.messages import (
     SENT_AT,
     Event,
     Message,
+    name_based_id,
 )
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
@@ -43,13 +43,13 @@ MAX_BODY = 16 * 1024 * 1024
 MAX_FRAME = 131_072
 
 
-def properties_of(event: Event) -> pika.BasicProperties:
-    """The AMQP properties of an event; always persistent."""
+def properties_of(event: Event) -> Properties:
+    """The AMQP properties of an event; always persistent. Raises what pika raises for what does not fit."""
     now = time.time()
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
         headers[CAUSATION] = event.causation_id
-    return pika.BasicProperties(
+    properties = Properties(
         content_type=event.content_type,
         headers=headers,
         delivery_mode=PERSISTENT,
@@ -59,6 +59,8 @@ def properties_of(event: Event) -> pika.BasicProperties:
         type=event.type,
         app_id=event.app_id,
     )
+    properties.encoded = encode_properties(properties)
+    return properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Encoded:
 
     event: Event
     body: bytes
-    properties: pika.BasicProperties
+    properties: Properties
 
     @property
     def key(self) -> tuple[str | None, str, str]:
@@ -80,25 +82,25 @@ def encode(event: Event, *, is_copy: bool = False) -> Encoded:
 
     Raises ValueError or TypeError, saying what does not fit AMQP or JSON.
     """
-    body, properties = event.encoded(), properties_of(event)
+    body = event.encoded()
     if len(body) > MAX_BODY and not is_copy:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
     for name in ("exchange", "routing_key"):
         check_short(getattr(event, name) or "")
     try:
-        frame = pika.frame.Header(1, len(body), properties).marshal()
+        properties = properties_of(event)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {reason}") from error
-    if len(frame) > MAX_FRAME:
-        raise ValueError(f"event {event.type!r}: its headers are too large, {len(frame)} bytes; allowed: {MAX_FRAME}")
+    if (size := len(properties.encoded) + AROUND_PROPERTIES) > MAX_FRAME:
+        raise ValueError(f"event {event.type!r}: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 
 
 def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> str:
     """An id for a message without one, the same whenever it is delivered again."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
-    return str(uuid.uuid5(EVENT_NAMESPACE, seed))
+    return name_based_id(seed)
 
 
 def _text(value: Any) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import pika
 from pika.channel import Channel
 
-from runner.amqp.link import IoThread, Link
+from runner.amqp.io_thread import IoThread
+from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.refusal import Refusals
+from runner.amqp.window import Window
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,
@@ -28,13 +30,15 @@ from runner.messages import Event
 
 #: How many events may be on their way to the broker without its confirm.
 WINDOW = 1000
+#: What is called once with the outcome of an event: None once the broker has confirmed it, or why that failed.
+Done = Callable[[Encoded, BrokerError | None], object]
 #: Seconds until an event without a confirm has failed; pika itself would wait for ever.
 CONFIRM_TIMEOUT = 5.0
 
 
 class _Outgoing(NamedTuple):
     encoded: Encoded
-    future: Future[None]
+    done: Done
     deadline: float
     timeout: float
     #: Whether it takes one of the window's places.
@@ -61,7 +65,7 @@ class Publisher:
         self._io = io
         self._on_state, self._on_missing = on_state, on_missing
         self._confirm_timeout = confirm_timeout
-        self._room = threading.BoundedSemaphore(window)
+        self._room = Window(window)
         self._window = window
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
@@ -108,49 +112,55 @@ class Publisher:
 
         Raises TypeError or ValueError for an event that does not fit AMQP or JSON; see ``send`` for the rest.
         """
-        return self.send(encode(event))
-
-    def send(self, encoded: Encoded, timeout: float | None = None, *, may_wait: bool = True) -> Future[None]:
-        """Send an encoded event; done once the broker has confirmed it, or failed within the confirm timeout.
-
-        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
-        beyond the window instead, for callers that others wait for, as the I/O thread is. The future fails with
-        BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
-        """
-        timeout = self._confirm_timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
         future: Future[None] = Future()
         # Running from the start: a caller that gives up must not cancel what may be on its way.
         future.set_running_or_notify_cancel()
+
+        def done(_: Encoded, error: BrokerError | None) -> None:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.send(encode(event), done)
+        return future
+
+    def send(self, encoded: Encoded, done: Done, timeout: float | None = None, *, may_wait: bool = True) -> None:
+        """Send an encoded event; ``done`` is told of the broker's confirm, or within the confirm timeout why it failed.
+
+        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
+        beyond the window instead, for callers that others wait for, as the I/O thread is. It fails with BrokerAway,
+        BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. ``done`` is called on the I/O thread, or on the
+        caller's before this returns, and does not wait.
+        """
+        timeout = self._confirm_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
         problem = self.problem()
         if problem is None and may_wait and not self._room.acquire(timeout=timeout):
             problem = BrokerBlocked(f"{self._window} events wait for the broker's confirm; it is slow or stuck")
         if problem is not None:
-            future.set_exception(problem)
-            return future
-        self._waiting.append(_Outgoing(encoded, future, deadline, timeout, may_wait))
+            done(encoded, problem)
+            return
+        self._waiting.append(_Outgoing(encoded, done, deadline, timeout, may_wait))
         if self._is_closed:
             self._fail_waiting(BrokerAway("the connection is closed"))
         elif not self._scheduled:
             self._scheduled = True
             self._io.call(self._send)
-        return future
 
     def _send(self) -> None:
         # Cleared before the queue is emptied: what is appended afterwards schedules the next round.
         self._scheduled = False
         while self._waiting:
             outgoing = self._waiting.popleft()
-            problem = self.problem()
-            if problem is not None or self._channel is None:
-                self._finish(outgoing, problem)
+            if self._blocked is not None or self._channel is None:
+                self._finish(outgoing, self.problem())
                 continue
             self._tag += 1
             self._unconfirmed[self._tag] = outgoing
-            _, exchange, routing_key = outgoing.encoded.key
-            self._channel.basic_publish(
-                exchange, routing_key, outgoing.encoded.body, outgoing.encoded.properties, mandatory=True
-            )
+            encoded = outgoing.encoded
+            exchange, routing_key = encoded.event.exchange or "", encoded.event.routing_key or ""
+            self._channel.basic_publish(exchange, routing_key, encoded.body, encoded.properties, mandatory=True)
         if self._unconfirmed and not self._sweeping:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)
@@ -212,7 +222,8 @@ class Publisher:
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         if method.multiple:
-            tags = [tag for tag in (*self._unconfirmed, *self._late) if tag <= method.delivery_tag]
+            tags = _up_to(method.delivery_tag, self._unconfirmed)
+            tags += [tag for tag in self._late if tag <= method.delivery_tag]
         else:
             tags = [method.delivery_tag]
         refused = isinstance(method, pika.spec.Basic.Nack)
@@ -227,6 +238,8 @@ class Publisher:
             self._link.reopen("it refuses events; a new connection is tried")
 
     def _verdict(self, encoded: Encoded, refused: bool) -> BrokerError | None:
+        if not refused and self._refusals is None and not self._returned:
+            return None
         _, exchange, routing_key = key = encoded.key
         where = f"exchange {exchange or 'default'!r}, routing key {routing_key!r}"
         if refused:
@@ -235,7 +248,7 @@ class Publisher:
             return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
         if self._refusals is not None:
             self._refusals.taken((exchange, routing_key))
-        if self._returned and self._returned[key] > 0:
+        if self._returned[key] > 0:
             self._returned[key] -= 1
             self._returned += Counter()  # forgets what is at zero
             if not exchange:
@@ -259,7 +272,9 @@ class Publisher:
     def _finish(self, outgoing: _Outgoing, error: BrokerError | None) -> None:
         if outgoing.has_place:
             self._room.release()
-        if error is None:
-            outgoing.future.set_result(None)
-        else:
-            outgoing.future.set_exception(error)
+        outgoing.done(outgoing.encoded, error)
+
+
+def _up_to(last: int, outgoing: dict[int, _Outgoing]) -> list[int]:
+    """The tags up to that of a confirm for many; they are in order, and most of them may be beyond it."""
+    return list(takewhile(lambda tag: tag <= last, outgoing))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pika
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 
+from runner.amqp.connection import Connection
+from runner.amqp.io_thread import Loop
 from runner.amqp.link import parameters_of, reason_of
 from runner.errors import BrokerAway
 
@@ -21,14 +21,14 @@ class Session:
 
     def __init__(self, url: str, name: str, on_channel: Callable[[Channel], None]) -> None:
         self._url, self._name, self._on_channel = url, name, on_channel
-        self.loop: Any = IOLoop()
+        self.loop: Any = Loop(self._flush)
         self._connection: Any = None
         self._is_finished = False
         self._error: Exception | None = None
 
     def run(self, timeout: float | None = None) -> None:
         """Do the job. Raises what ``fail`` was given, and BrokerAway where the connection fails or time is over."""
-        self._connection = pika.SelectConnection(
+        self._connection = Connection(
             parameters_of(self._url, self._name),
             on_open_callback=lambda _: self.open_channel(),
             on_open_error_callback=lambda _, error: self._end(BrokerAway(reason_of(error, self._url))),
@@ -43,6 +43,10 @@ class Session:
         self.loop.close()
         if self._error is not None:
             raise self._error
+
+    def _flush(self) -> None:
+        if self._connection is not None:
+            self._connection.flush()
 
     @property
     def is_finished(self) -> bool:

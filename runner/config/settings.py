@@ -76,7 +76,7 @@ class Service(Supervision):
     instances: StrictInt = Field(1, ge=0, le=64, description="How many processes run it.")
     concurrency: StrictInt = Field(1, ge=1, le=64, description="How many messages one process handles at once.")
     prefetch: StrictInt = Field(
-        50, ge=1, le=65535, description="How many unacknowledged messages one process may hold for each queue."
+        100, ge=1, le=65535, description="How many unacknowledged messages one process may hold for each queue."
     )
     inbox: InboxSwitch = Field(
         None, description="Each message once, whatever is delivered twice; {keep: 7d} says for how long it is known."

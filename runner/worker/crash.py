@@ -32,10 +32,16 @@ class Hands:
         self._record, self._suspects, self._max_crashes = record, suspects, max_crashes
         self._turn = Turn() if concurrency > 1 else None
 
-    @contextmanager
-    def at(self, hand: int, message: Message) -> Iterator[None]:
+    def at(self, hand: int, message: Message) -> AbstractContextManager[None]:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
         one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
+        if self._turn is None and self._suspects.get(one) is None:
+            return _Held(self._record, hand, one)
+        return self._at_last(hand, one)
+
+    @contextmanager
+    def _at_last(self, hand: int, one: InHand) -> Iterator[None]:
+        """Once those beside it, and what is held against it, allow for it."""
         is_suspect = self._is_suspect(one)
         while True:
             with self._beside_others(is_suspect=is_suspect):
@@ -63,6 +69,21 @@ class Hands:
         if self._turn is None:
             return nullcontext()
         return self._turn.alone() if is_suspect else self._turn.together()
+
+
+class _Held:
+    """A message in a hand, with nothing to wait for: nearly all of them."""
+
+    __slots__ = ("_hand", "_message", "_record")
+
+    def __init__(self, record: Record, hand: int, message: InHand) -> None:
+        self._record, self._hand, self._message = record, hand, message
+
+    def __enter__(self) -> None:
+        self._record.take(self._hand, self._message)
+
+    def __exit__(self, *_: object) -> None:
+        self._record.release(self._hand)
 
 
 class Turn:

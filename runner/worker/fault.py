@@ -24,7 +24,7 @@ from runner.worker.identity import Identity
 from runner.worker.injection import Active
 
 if TYPE_CHECKING:
-    from runner.amqp.link import IoThread
+    from runner.amqp.io_thread import IoThread
 
 #: The header of a message that is to end its worker, and what it says.
 HEADER, KILL = "x-fault", "kill"

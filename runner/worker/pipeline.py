@@ -40,7 +40,7 @@ class Pipeline:
         self,
         service: str,
         handle: Callable[[Message, MessageStore], object],
-        send: Callable[..., Future[None]],
+        send: Callable[..., None],
         call_later: Callable[[float, Callable[[], None]], None],
         router: Router,
         ladders: dict[str, Ladder],
@@ -162,7 +162,7 @@ class Pipeline:
                 finally:
                     del self._at_work[hand]
         finally:
-            work.attempt = replace(work.attempt, ended_at=_milliseconds())
+            work.attempt = Try(began_at, _milliseconds(), "handled")
         self._commit(work, message, store, events, encoded)
 
     def _commit(

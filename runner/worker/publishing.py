@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
 
 from runner.amqp.properties import Encoded
@@ -25,7 +24,7 @@ class Publishing:
 
     def __init__(
         self,
-        send: Callable[..., Future[None]],
+        send: Callable[..., None],
         call_later: Callable[[float, Callable[[], None]], None],
         tracer: Tracer | None,
         log: logging.Logger,
@@ -49,11 +48,10 @@ class Publishing:
             self._published(work)
             return
         lock, left = threading.Lock(), len(events)
-        failed: list[tuple[Encoded, BaseException]] = []
+        failed: list[tuple[Encoded, BrokerError]] = []
 
-        def confirmed(event: Encoded, future: Future[None]) -> None:
+        def confirmed(event: Encoded, error: BrokerError | None) -> None:
             nonlocal left
-            error = future.exception()
             with lock:
                 left -= 1
                 if error is not None:
@@ -66,7 +64,7 @@ class Publishing:
                 self._published(work)
 
         for event in events:
-            self._send(event, may_wait=may_wait).add_done_callback(partial(confirmed, event))
+            self._send(event, confirmed, may_wait=may_wait)
 
     def _published(self, work: Work) -> None:
         # Only now, since what becomes of a message is not known before.
@@ -81,7 +79,7 @@ class Publishing:
         # Maybe on the I/O thread, which alone can make room in the window.
         self.publish(work, [work.note], may_wait=False)
 
-    def _unpublished(self, work: Work, failed: list[tuple[Encoded, BaseException]]) -> None:
+    def _unpublished(self, work: Work, failed: list[tuple[Encoded, BrokerError]]) -> None:
         event, error = failed[0]
         if event is work.note and isinstance(error, Unroutable | PublishRefused):
             self._drop(work, str(error))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from runner.config.fault import one_of
 from runner.config.value import MAX_NAME_BYTES
@@ -46,7 +45,20 @@ class Router:
         key = event.routing_key
         if key is None:
             key = routing_key(template, event.body) if "{" in template else template
-        return replace(event, exchange=exchange if event.exchange is None else event.exchange, routing_key=key)
+        where = exchange if event.exchange is None else event.exchange
+        return Event(
+            event.type,
+            event.body,
+            where,
+            key,
+            event.headers,
+            event.id,
+            event.correlation_id,
+            event.causation_id,
+            event.content_type,
+            event.timestamp,
+            event.app_id,
+        )
 
 
 def routing_key(template: str, body: object) -> str:

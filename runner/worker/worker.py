@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.amqp.consumer import Consumer
-from runner.amqp.link import IoThread
+from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, StoreAway
 from runner.lifeline import Lifeline

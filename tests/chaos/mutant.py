@@ -66,23 +66,15 @@ MUTANTS = [
     Mutant(
         "the ack does not wait for the confirm",
         PUBLISHING,
-        "            self._send(event, may_wait=may_wait).add_done_callback(partial(confirmed, event))",
-        "            self._send(event, may_wait=may_wait)\n            confirmed(event, _done())",
+        "            self._send(event, confirmed, may_wait=may_wait)",
+        "            self._send(event, lambda *_: None, may_wait=may_wait)\n            confirmed(event, None)",
         Point("payment", "before", "publish"),
-        more=(
-            (
-                "class Publishing:",
-                "def _done() -> Future[None]:\n"
-                "    one: Future[None] = Future()\n    one.set_result(None)\n    return one\n\n\n"
-                "class Publishing:",
-            ),
-        ),
     ),
     Mutant(
         "a copy for the next try is not waited for",
         PIPELINE,
         "        work.is_recovery = True\n        self._publishing.publish(work, [copy])",
-        "        self._publishing._send(copy)\n        self._ack(work)",
+        "        self._publishing._send(copy, lambda *_: None)\n        self._ack(work)",
         Point("payment", "before", "wait-queue publish"),
     ),
     Mutant(
@@ -176,7 +168,7 @@ MUTANTS = [
     Mutant(
         "what has no queue counts as confirmed",
         PUBLISHER,
-        "        if self._returned and self._returned[key] > 0:",
+        "        if self._returned[key] > 0:",
         "        if False:",
     ),
     Mutant(
@@ -188,8 +180,8 @@ MUTANTS = [
     Mutant(
         "mandatory is off",
         PUBLISHER,
-        "outgoing.encoded.properties, mandatory=True",
-        "outgoing.encoded.properties, mandatory=False",
+        "encoded.properties, mandatory=True",
+        "encoded.properties, mandatory=False",
     ),
     Mutant(
         "attempts are not counted",

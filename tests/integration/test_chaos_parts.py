@@ -21,7 +21,7 @@ import pika
 import pytest
 
 from runner.amqp.declare import declare
-from runner.amqp.link import IoThread
+from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
 from runner.errors import BrokerError
 from runner.messages import Event

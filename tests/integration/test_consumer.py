@@ -11,7 +11,7 @@ import pytest
 
 from runner.amqp.consumer import Consumer, Delivery
 from runner.amqp.declare import declare
-from runner.amqp.link import IoThread
+from runner.amqp.io_thread import IoThread
 from runner.topology.model import Objects, Queue
 from tests.rabbit import Vhost, wait_until
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.amqp.declare import declare
-from runner.amqp.link import IoThread
+from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
 from runner.errors import BrokerAway, PublishRefused, Unroutable
 from runner.messages import Event

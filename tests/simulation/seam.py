@@ -36,11 +36,11 @@ def installed(simulation: Simulation) -> Iterator[None]:
         (pipeline, "threading", SimpleNamespace(Condition=condition, Thread=thread)),
         (pipeline, "SimpleQueue", partial(SimpleQueue, turns, simulation.slowness)),
         (crash, "threading", SimpleNamespace(Condition=condition)),
-        (publisher, "threading", SimpleNamespace(BoundedSemaphore=partial(Semaphore, turns, simulation.history))),
+        (publisher, "Window", partial(Semaphore, turns, simulation.history)),
         (writer, "threading", WITHOUT_THREAD),
         (link, "random", simulation.random),
         (link, "parameters_of", lambda *_: None),
-        (link, "pika", SimpleNamespace(SelectConnection=_connect)),
+        (link, "Connection", _connect),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in stands_in]
     for module, name, value in stands_in:

@@ -120,7 +120,7 @@ class Condition:
 
 
 class Semaphore:
-    """``threading.BoundedSemaphore``."""
+    """``runner.amqp.window.Window``, which also looks whether more places are given back than were taken."""
 
     def __init__(self, turns: Turns, history: History, value: int) -> None:
         self._condition, self._history = Condition(turns), history

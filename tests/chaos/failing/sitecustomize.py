@@ -82,8 +82,9 @@ class Failpoints:
 
 
 def flush(points: Failpoints, channel: Any) -> None:
-    """Send what pika still holds, wait until the other side's kernel has it, and end."""
-    # pika writes when its loop comes round, which it will not any more.
+    """Send what is still held back, wait until the other side's kernel has it, and end."""
+    # What is written goes out when the loop has come round, which it will not any more.
+    channel.connection.flush()
     transport = channel.connection._transport
     sock = transport._sock
     sock.setblocking(True)
@@ -117,7 +118,7 @@ def step_of(exchange: str, routing_key: str) -> str:
 
 def fail_in_pika(points: Failpoints) -> None:
     """The steps that are a frame to the broker: publishes and acks."""
-    from pika.channel import Channel
+    from runner.amqp.connection import Channel
 
     publish, ack = Channel.basic_publish, Channel.basic_ack
 
@@ -139,7 +140,7 @@ def fail_in_pika(points: Failpoints) -> None:
         if points.is_at("after", "ack"):
             flush(points, self)
 
-    Channel.basic_publish, Channel.basic_ack = basic_publish, basic_ack
+    Channel.basic_publish, Channel.basic_ack = basic_publish, basic_ack  # type: ignore[method-assign]
 
 
 def fail_at_confirms(points: Failpoints, owner: Any, steps_of: Callable[[Any, Any], set[str]]) -> None:

@@ -1,0 +1,86 @@
+"""The thread that all connections of a process live on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pika.adapters.select_connection import IOLoop
+
+if TYPE_CHECKING:
+    from runner.amqp.link import Link
+
+log = logging.getLogger("runner.amqp")
+
+
+class Loop(IOLoop):  # type: ignore[misc]
+    """pika's loop, which tells the end of each round: what was written in it is then sent with one call."""
+
+    def __init__(self, on_round: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_round = on_round
+
+    def process_timeouts(self) -> None:
+        """What the poller calls once it has called all for whom something came."""
+        super().process_timeouts()
+        self._on_round()
+
+
+class IoThread:
+    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
+
+    def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
+        self.loop: Any = Loop(self._flush)
+        self._on_crash = on_crash
+        self._is_stopped = False
+        self._links: list[Link] = []
+        #: Why no connection may be open for now, or None.
+        self.cut: str | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
+        if not self._is_stopped:
+            self.loop.add_callback_threadsafe(callback)
+
+    def add(self, link: Link) -> None:
+        """Note a link whose connections live on the thread."""
+        self._links.append(link)
+
+    def cut_off(self, reason: str | None) -> None:
+        """Lose all connections without a goodbye, and open none until called with None. On the thread."""
+        self.cut = reason
+        if reason is not None:
+            for link in self._links:
+                link.drop(reason)
+
+    def _flush(self) -> None:
+        for link in self._links:
+            link.flush()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing runs on it any more."""
+        return self._is_stopped
+
+    def stop(self, timeout: float) -> None:
+        """End the loop and wait for the thread, at most ``timeout`` seconds."""
+        self.call(self.loop.stop)
+        self._is_stopped = True
+        self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self.loop.close()
+
+    def _run(self) -> None:
+        try:
+            self.loop.start()
+        except Exception:
+            log.exception("the AMQP thread ended by an error of its own")
+            self._is_stopped = True
+            self._on_crash()
