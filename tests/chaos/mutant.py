@@ -108,9 +108,10 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the confirm",
-        "plugins/order_api/api.py",
-        "        context.publish(event).result(timeout=CONFIRM_SECONDS)",
-        "        context.publish(event)",
+        "plugins/order_api/fast_path.py",
+        "                future.add_done_callback(partial(self._confirmed, number))",
+        "                done: Future[None] = Future()\n                done.set_result(None)\n"
+        "                self._confirmed(number, done)",
         Point("order_direct", "before", "publish"),
         is_simulated=False,
     ),
