@@ -2,7 +2,7 @@
 
 The backlog is filled before the worker starts. What is measured is the output queue from 10 to 100 % of all messages,
 so that no start is in it. Afterwards the input queue must be empty: everything was acknowledged. Ours has its default
-settings: one message handled at a time, 50 of them taken ahead; queues as ``topology.yaml`` makes them by default.
+settings: one message handled at a time, and what it takes ahead; queues as ``topology.yaml`` makes them by default.
 """
 
 from __future__ import annotations
