@@ -24,14 +24,13 @@ NAME = "consume"
 ABOUT = "consume, publish, acknowledge with one worker, beside FastStream, aio-pika, pika and kombu"
 
 PLUGIN = """
+from bench.peers.work import outcome
 from runner import Event, Message, hookimpl
 
 
 @hookimpl
 def handle(message: Message) -> Event:
-    order = message.json()
-    body = {"order_id": order["order_id"], "amount": order["amount"], "currency": order["currency"]}
-    return Event("order.done", body)
+    return Event("order.done", outcome(message.json()))
 """
 #: Peers by name: how many messages each gets, so that it takes about two seconds, its module, and what is said to it
 #: beside the address and the exchange. The prefetch is the one with which it was fastest.
