@@ -68,8 +68,8 @@ def main() -> int:
     # So that broker and product are ended where this program is told to end, as by timeout(1).
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs = options.runs or (1 if options.quick else 5)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        began = time.monotonic()
         ground = Ground(Path(name))
         try:
             where = (
@@ -83,6 +83,7 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "latest.json").write_text(json.dumps([one.as_json() for one in figures], indent=1) + "\n")
     (options.output / "latest.svg").write_text(chart(figures, "FastCommerce beside its peers", where))
+    say(f"took {(time.monotonic() - began) / 60:.1f} min in all")
     sys.stdout.write(f"{where}\n{table(figures)}")
     sys.stdout.writelines(f"not measured: {one}\n" for one in failed)
     return 1 if failed else 0

@@ -26,22 +26,12 @@ import time
 
 from pydantic import BaseModel
 
+from bench.peers.body import body
 from runner import Context, Event, hookimpl
 
 
 class Options(BaseModel):
     count: int
-
-
-def body(number):
-    return {
-        "order_id": f"{number:08x}-0000-4000-8000-000000000000",
-        "customer_email": f"customer{number % 1000000:06}@example.com",
-        "amount": "149.99",
-        "currency": "USD",
-        "region": "eu",
-        "note": f"{number % 1000000:06}",
-    }
 
 
 @hookimpl

@@ -22,6 +22,7 @@ PLUGIN = """
 import time
 from pathlib import Path
 
+from bench.peers.work import outcome
 from runner import Event, Message, hookimpl
 
 handled = 0
@@ -34,9 +35,7 @@ def handle(message: Message) -> Event:
         while not Path("go").exists():
             time.sleep(0.005)
     handled += 1
-    order = message.json()
-    body = {"order_id": order["order_id"], "amount": order["amount"], "currency": order["currency"]}
-    return Event("order.done", body)
+    return Event("order.done", outcome(message.json()))
 
 
 @hookimpl
