@@ -109,16 +109,18 @@ class Publisher:
             return BrokerAway(self._link.problem or "the channel is not open yet")
         return None
 
-    def publish(self, event: Event) -> Future[None]:
+    def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
         """Publish ``event`` to its ``exchange`` and ``routing_key``; done once the broker confirmed it.
 
-        Raises TypeError or ValueError for an event that does not fit AMQP or JSON; see ``send`` for the rest.
+        ``on_done`` is told before whoever waits for the future. Raises TypeError or ValueError for an event that does
+        not fit AMQP or JSON; see ``send`` for the rest.
         """
         future: Future[None] = Future()
         # Running from the start: a caller that gives up must not cancel what may be on its way.
         future.set_running_or_notify_cancel()
 
         def done(_: Encoded, error: BrokerError | None) -> None:
+            on_done(error)
             if error is None:
                 future.set_result(None)
             else:
