@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from email.message import EmailMessage
 from typing import Any
 
 from runner import Message, MessageStore, Reject
 from runner.store.text import MOST_INDEXED, storable
 
-from .mail import compose
+from .mail import Email, compose
 from .template import Template, TemplateFault
 from .transport import Transport
 
@@ -59,7 +58,7 @@ def was_sent(message: Message, store: MessageStore) -> bool:
     return bool(store.read(select(emails.c.sent_at).where(emails.c.event_id == storable(message.id))))
 
 
-def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStore) -> None:
+def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:
     """Write the e-mail's row, in the transaction of the message."""
     from runner.store.insert import insert_new
     from runner.store.schema import emails
@@ -68,8 +67,8 @@ def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStor
         "event_id": storable(message.id),
         "order_id": order_id,
         "type": storable(message.type),
-        "recipient": storable(str(mail["To"])),
-        "subject": storable(str(mail["Subject"])),
+        "recipient": storable(mail.recipient),
+        "subject": storable(mail.shown_subject),
         "sent_at": int(time.time() * 1000),
     }
     store.transact(lambda connection: insert_new(connection, emails, row))
