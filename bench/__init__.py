@@ -1,1 +1,1 @@
-"""Measurements beside other ways to do the same; each prints a table of ratios."""
+"""Measurements beside other ways to do the same; ``python -m bench`` runs them and prints a table of ratios."""

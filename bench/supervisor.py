@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+
+from bench.memory import resident
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
@@ -155,8 +156,7 @@ class Running:
         before, began = ticks(), time.monotonic()
         time.sleep(seconds)
         percent = 100 * (ticks() - before) / (time.monotonic() - began)
-        memory = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[0]
-        return percent, int(memory) / 1024
+        return percent, resident(self.process.pid)
 
     def took(self) -> float:
         """Seconds that the child took to write its lines."""
@@ -186,7 +186,7 @@ def running(make: Callable[[Path, list[str], int], list[str]], count: int, lines
         one.close()
 
 
-def measure(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: float) -> dict[str, float]:
+def examine(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: float) -> dict[str, float]:
     """All figures of one of them."""
     found: dict[str, float] = {}
     with running(make, 20) as one:
@@ -222,7 +222,7 @@ def main() -> None:
     table = {}
     for name, make in peers.items():
         sys.stderr.write(f"measuring {name} ...\n")
-        table[name] = measure(make, options.runs, options.idle)
+        table[name] = examine(make, options.runs, options.idle)
     lines = [f"{f'20 children, medians of {options.runs}':<28}" + "".join(f"{name:>14}" for name in table)]
     for figure in table["ours"]:
         digits = 0 if figure in ("restart ms", "lines/s") else 2

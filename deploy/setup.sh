@@ -109,6 +109,22 @@ except RunnerError:
 sys.exit(1)
 PYTHON
 }
+has_c_client() {
+    command -v cc >/dev/null 2>&1 && printf '#include <amqp.h>\n' | cc -E - >/dev/null 2>&1
+}
+# What only a part of the benchmarks needs: where it is missing, that part says that it was not measured.
+install_measures() {
+    missing=""
+    has_c_client || missing="gcc libc6-dev librabbitmq-dev"
+    command -v wrk >/dev/null 2>&1 || missing="${missing:+$missing }wrk"
+    if [ -z "$missing" ]; then return; fi
+    if can_install; then
+        say "installing what the benchmarks measure with: apt-get install $missing"
+        # shellcheck disable=SC2086 # the words are meant to be split
+        if (apt_install $missing); then return; fi
+    fi
+    say "not everything will be measured; it needs as root: apt-get install $missing"
+}
 
 # Runs an installation so that the packages' own services stay off: ours listen on loopback only, with data of their own.
 without_services() {
@@ -158,5 +174,6 @@ test | bench)
         can_install || fail "the tests need PostgreSQL's programs" "install them as root: apt-get install postgresql"
         install_postgresql
     fi
+    if [ "$purpose" = bench ]; then install_measures; fi
     ;;
 esac

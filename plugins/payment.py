@@ -14,14 +14,17 @@ import time
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from runner import Context, Event, Message, MessageStore, Reject, Retry, hookimpl
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy import Connection
+
+    from runner.store.prepared import Prepared
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
@@ -145,19 +148,30 @@ def outcome_event(order: Order, reason: str | None) -> Event:
     )
 
 
-def find_charge(order: Order, store: MessageStore) -> Row[tuple[str | None, int, str]] | None:
+class Charged(NamedTuple):
+    """What the ledger knows of an order."""
+
+    reason: str | None
+    hundredths: int
+    currency: str
+
+
+def find_charge(order: Order, store: MessageStore) -> Charged | None:
     """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
-    return next(iter(store.read(_charge_of(order))), None)
+    rows = store.read(_charge_of(), {"order_id": order.order_id})
+    return Charged(*rows[0]) if rows else None
 
 
-def _charge_of(order: Order) -> Select[tuple[str | None, int, str]]:
+@cache
+def _charge_of() -> Prepared:
     # Imported here because only a service with an inbox needs them.
-    from sqlalchemy import select
+    from sqlalchemy import bindparam, select
 
+    from runner.store.prepared import prepared
     from runner.store.schema import charges
 
     columns = (charges.c.reason, charges.c.hundredths, charges.c.currency)
-    return select(*columns).where(charges.c.order_id == order.order_id)
+    return prepared(select(*columns).where(charges.c.order_id == bindparam("order_id")))
 
 
 def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
@@ -178,12 +192,13 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
     def write(connection: Connection) -> None:
         if not insert_new(connection, charges, row):
             # Another delivery of the order was faster, while this one was at the gateway.
-            check_amount(order, connection.execute(_charge_of(order)).one())
+            (found,) = _charge_of().read(connection, {"order_id": order.order_id})
+            check_amount(order, Charged(*found))
 
     store.transact(write)
 
 
-def check_amount(order: Order, charged: Row[tuple[str | None, int, str]]) -> None:
+def check_amount(order: Order, charged: Charged) -> None:
     """Refuse an order that was decided before over another amount. Raises Reject."""
     if (charged.hundredths, charged.currency) != (int(order.amount * 100), order.currency):
         before = f"{Decimal(charged.hundredths) / 100:.2f} {charged.currency}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,13 @@ MADE_ID = "x-made-id"
 ATTEMPT_TYPE = "runner.attempt"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
+
+
+def random_id() -> str:
+    """A UUIDv4 as text (RFC 9562, section 5.4); unlike ``uuid.uuid4`` without asking the kernel each time."""
+    digits = f"{random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def name_based_id(name: str) -> str:
@@ -159,6 +167,32 @@ class Event:
     #: The service that published it.
     app_id: str | None = None
 
+    def filled(
+        self,
+        *,
+        exchange: str | None = None,
+        routing_key: str | None = None,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        app_id: str | None = None,
+    ) -> Event:
+        """The same event with these set where they are not set yet."""
+        # Named one by one, since dataclasses.replace asks for each field by its name, and this is done for each event.
+        return Event(
+            self.type,
+            self.body,
+            exchange if self.exchange is None else self.exchange,
+            routing_key if self.routing_key is None else self.routing_key,
+            self.headers,
+            self.id or id,
+            self.correlation_id or correlation_id,
+            self.causation_id or causation_id,
+            self.content_type,
+            self.timestamp,
+            self.app_id or app_id,
+        )
+
     def encoded(self) -> bytes:
         """The body as bytes. Raises TypeError or ValueError where it is not JSON."""
         return self.body if isinstance(self.body, bytes) else encode_json(self.body)
@@ -221,17 +255,9 @@ def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterat
 
 def caused_by(message: Message, event: Event, index: int, service: str) -> Event:
     """``event`` with the ids it inherits from ``message`` filled in, where it has none of its own."""
-    # Named one by one, since dataclasses.replace asks for each field by its name.
-    return Event(
-        event.type,
-        event.body,
-        event.exchange,
-        event.routing_key,
-        event.headers,
-        event.id or message.event_id(index, service),
-        event.correlation_id or message.correlation_id or message.id,
-        event.causation_id or message.id,
-        event.content_type,
-        event.timestamp,
-        event.app_id or service,
+    return event.filled(
+        id=event.id or message.event_id(index, service),
+        correlation_id=message.correlation_id or message.id,
+        causation_id=message.id,
+        app_id=service,
     )

@@ -43,7 +43,7 @@ def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
     """Only where a broker is killed the wait after a declaration is needed: in this process where a test says so."""
     monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)
     if request.node.get_closest_marker("kills_broker") is None:
-        monkeypatch.setattr(declare_module, "SETTLE", 0.0)
+        monkeypatch.setattr(declare_module, "SETTLES", False)
         if "vhost" in request.fixturenames:
             # The broker that has it lives as long as all tests, so no runner that a test starts need wait either.
             monkeypatch.setenv("FASTCOMMERCE_SETTLE", "0")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from runner import Message, MessageStore, Reject
 from runner.store.text import MOST_INDEXED, storable
@@ -12,6 +13,9 @@ from runner.store.text import MOST_INDEXED, storable
 from .mail import Email, compose
 from .template import Template, TemplateFault
 from .transport import Transport
+
+if TYPE_CHECKING:
+    from runner.store.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,18 @@ class Notifier:
 
 def was_sent(message: Message, store: MessageStore) -> bool:
     """Whether the e-mail of this event is in the table."""
-    # Imported here because only a service with an inbox needs them.
-    from sqlalchemy import select
+    return bool(store.read(_sent_at(), {"event_id": storable(message.id)}))
 
+
+@cache
+def _sent_at() -> Prepared:
+    # Imported here because only a service with an inbox needs them.
+    from sqlalchemy import bindparam, select
+
+    from runner.store.prepared import prepared
     from runner.store.schema import emails
 
-    return bool(store.read(select(emails.c.sent_at).where(emails.c.event_id == storable(message.id))))
+    return prepared(select(emails.c.sent_at).where(emails.c.event_id == bindparam("event_id")))
 
 
 def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:

@@ -2,8 +2,9 @@
 
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
 order and event are committed, so an accepted order is never lost. ``order.py`` says what an order is, ``api.py`` what
-each URL answers, ``outbox.py`` keeps what is to be sent, ``problem.py`` is how it refuses, ``openapi.py`` describes all
-that for programs, and ``server.py`` listens.
+each URL answers, ``fast_path.py`` takes plain orders without a thread, ``outbox.py`` keeps what is to be sent,
+``problem.py`` is how it refuses, ``openapi.py`` describes all that for programs; ``server.py`` listens, ``loop.py``
+waits for its sockets, and ``channel.py`` is one connection.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ class Options(BaseModel):
     outbox: bool = Field(
         False, description="take orders while the broker is away: 202 follows a commit, and events are sent later"
     )
-    threads: int = Field(16, ge=1, le=256, description="orders in hand at once; each waits for the broker's confirm")
+    threads: int = Field(
+        16,
+        ge=1,
+        le=256,
+        description="orders with `outbox`, look-ups and refusals in hand at once; other orders need none",
+    )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
         description="names a request's Host header may have, besides `host`; '*' allows any",
@@ -37,12 +43,14 @@ def run(options: Options, context: Context) -> None:
     """Serve until the service is to stop."""
     # Imported here because the options are also checked by programs that never serve a request.
     from .api import create_app
+    from .fast_path import FastPath
     from .outbox import Outbox
     from .server import Server
 
     outbox = Outbox(context) if options.outbox else None
     app = create_app(options, context, outbox)
-    with Server(app, options, context) as server:
+    fast_path = FastPath(options, context) if outbox is None else None
+    with Server(app, options, context, fast_path) as server:
         if outbox is not None:
             outbox.start()
         context.ready(f"listening on {server.url}", needs_broker=outbox is None)

@@ -5,116 +5,41 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
-from waitress.utilities import Error
+from waitress.task import ThreadedTaskDispatcher
 
 from runner import Context, PluginError
 from runner.errors import RunnerError
 from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
 
 from .api import MAX_BODY_BYTES
-from .problem import CONTENT_TYPE, Problem
+from .channel import MAX_HEADER_BYTES, StrictChannel
+from .loop import Loop
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
     from . import Options
+    from .fast_path import FastPath
 
-MAX_HEADER_BYTES = 16 * 1024
 #: Over this many connections the one that has been silent longest makes room for the newest.
 MAX_CONNECTIONS = 512
 #: A connection may be silent, and one request may take to arrive, this long.
 REQUEST_SECONDS = 20
 #: So much of the time to stop is kept from the requests in hand.
 STOP_RESERVE = 2.0
-#: A connection that has just been opened may take this long to send its first request although the service stops.
-FIRST_REQUEST_SECONDS = 0.5
 #: When the address is given up, those who are in the midst of connecting to it may take this long.
 HANDSHAKE_SECONDS = 0.5
 #: How soon a stop is noticed.
 POLL_SECONDS = 0.2
 PROBES = frozenset({"/healthz", "/readyz"})
-DETAILS = {
-    413: f"the body is longer than {MAX_BODY_BYTES} bytes",
-    431: f"the request's headers are longer than {MAX_HEADER_BYTES} bytes",
-}
-
-
-class LengthRequired(Error):  # type: ignore[misc]
-    """Refuses a body without a stated length; waitress knows no such error."""
-
-    code = 411
-
-
-class StrictParser(HTTPRequestParser):  # type: ignore[misc]
-    """Refuses requests whose end is not stated in one way alone, as smuggled requests are."""
-
-    def __init__(self, adj: Adjustments) -> None:
-        super().__init__(adj)
-        self.started = time.monotonic()
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Check the framing headers, then parse as waitress does."""
-        lines = header_plus.split(b"\r\n")[1:]
-        if any(line.startswith((b" ", b"\t")) for line in lines):
-            raise ParsingError("a header is folded over several lines")
-        names = [line.partition(b":")[0].strip().lower() for line in lines]
-        if names.count(b"content-length") > 1:
-            raise ParsingError("more than one Content-Length")
-        if b"transfer-encoding" in names:
-            if b"content-length" in names or names.count(b"transfer-encoding") > 1:
-                raise ParsingError("more than one statement of the body's length")
-            self.error = LengthRequired("Transfer-Encoding is not supported; send a Content-Length")
-            return
-        super().parse_header(header_plus)
-
-    def received(self, data: bytes) -> int:
-        """Take what has come in; a refused request is not asked to continue."""
-        consumed: int = super().received(data)
-        if self.error:
-            self.expect_continue = False
-        return consumed
-
-
-class ProblemTask(ErrorTask):  # type: ignore[misc]
-    """Answers what never reaches the application in the application's own form."""
-
-    def execute(self) -> None:
-        """Write the answer; the connection is closed after it."""
-        error = self.request.error
-        problem = Problem(error.code, DETAILS.get(error.code, str(error.body)))
-        body = problem.body()
-        self.status = f"{problem.status.value} {problem.status.phrase}"
-        self.response_headers.append(("Content-Type", CONTENT_TYPE))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class StrictChannel(HTTPChannel):  # type: ignore[misc]
-    """One connection."""
-
-    parser_class = StrictParser
-    error_task_class = ProblemTask
-
-    has_asked = False
-
-    def is_idle(self) -> bool:
-        """No whole request of it is in hand, and no answer is on its way."""
-        return not self.requests and not self.total_outbufs_len
-
-    def is_done(self, stopping_for: float) -> bool:
-        """Whether it can be closed, as the service stops since so many seconds: a new one still gets its answer."""
-        return self.is_idle() and (self.has_asked or stopping_for > FIRST_REQUEST_SECONDS)
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -122,15 +47,34 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
 
     channel_class = StrictChannel
 
-    def __init__(self, app: WSGIApplication, sock: socket.socket, adj: Adjustments) -> None:
+    def __init__(self, app: WSGIApplication, sock: socket.socket, adj: Adjustments, fast_path: FastPath | None) -> None:
         self.probes = ThreadedTaskDispatcher()
         self.probes.set_thread_count(1)
+        self._fast_path = fast_path
+        self._loop_thread = threading.get_ident()
+        self._waking = threading.Lock()
+        self._is_asleep = self._is_closed = False
+        sockets: dict[int, Any] = {}
+        self.loop = Loop(sockets)
         family = (sock.family, sock.type, sock.proto, sock.getsockname())
-        super().__init__(app, {}, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)
+        super().__init__(app, sockets, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)
+        self.loop.watch_all()
+        if fast_path is not None:
+            fast_path.wake = self.pull_trigger
 
     def add_task(self, channel: StrictChannel) -> None:
-        """Queue a request; probes have a thread of their own, since orders wait for the broker."""
+        """Begin a request."""
         channel.has_asked = True
+        if (
+            self._fast_path is None
+            or threading.get_ident() != self._loop_thread
+            or not self._fast_path.take(channel, channel.requests[0])
+        ):
+            self.give(channel)
+
+    def give(self, channel: StrictChannel) -> None:
+        """Queue a request for a thread; probes have one of their own, since others wait for broker or database."""
+        self.loop.watch(channel)
         path = getattr(channel.requests[0], "path", "")
         (self.probes if path in PROBES else self.task_dispatcher).add_task(channel)
 
@@ -140,7 +84,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         if len(self.active_channels) > MAX_CONNECTIONS:
             idle = [channel for channel in self.active_channels.values() if channel.is_idle()]
             if idle:
-                min(idle, key=lambda channel: channel.last_activity).will_close = True
+                min(idle, key=lambda channel: channel.last_activity).end()
 
     def accept_waiting(self) -> None:
         """Accept all that wait for it."""
@@ -156,12 +100,51 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         for channel in self.active_channels.values():
             if channel.request is not None and channel.request.started < oldest:
                 channel.will_close = True
+        self.loop.watch_all()
+        if self._fast_path is not None:
+            self._fast_path.give_up_late()
+
+    def turn(self, seconds: float) -> None:
+        """Wait for at most so many seconds, and do what there is to do."""
+        # What changes from here on pulls the trigger.
+        self._is_asleep = True
+        self.loop.prepare()
+        has_answers = self._fast_path is not None and self._fast_path.has_answers()
+        self.loop.turn(0 if has_answers else seconds)
+        self._is_asleep = False
+        if self._fast_path is not None:
+            self._fast_path.publish()
+            self._fast_path.answer()
+            # What came behind those that are answered now.
+            self._fast_path.publish()
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, unless it is awake; from any thread, also after the end."""
+        if self._is_asleep:
+            with self._waking:
+                if self._is_asleep and not self._is_closed:
+                    self._is_asleep = False
+                    super().pull_trigger()
+
+    def del_channel(self, map: dict[int, Any] | None = None) -> None:
+        """Accept no more."""
+        self.loop.forget(self._fileno)
+        super().del_channel(map)
+
+    def end(self) -> None:
+        """Close every connection, and the descriptors of the loop."""
+        with self._waking:
+            # Its descriptor may be somebody else's when a late confirm comes.
+            self._is_closed = True
+            self.trigger.close()
+        wasyncore.close_all(self._map)
+        self.loop.close()
 
 
 class Server:
     """The listening socket, from its binding to its end."""
 
-    def __init__(self, app: WSGIApplication, options: Options, context: Context) -> None:
+    def __init__(self, app: WSGIApplication, options: Options, context: Context, fast_path: FastPath | None) -> None:
         sock = _bind(options, context)
         # It warns whenever requests wait for a thread, which they do as long as the broker takes.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -176,11 +159,9 @@ class Server:
             connection_limit=MAX_CONNECTIONS * 2,
             channel_timeout=REQUEST_SECONDS,
             cleanup_interval=1,
-            # select() knows no descriptor over 1023.
-            asyncore_use_poll=True,
             log_socket_errors=False,
         )
-        self._listener = Listener(app, sock, adjustments)
+        self._listener = Listener(app, sock, adjustments, fast_path)
         # What is left of the time to stop is for closing down.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
@@ -194,20 +175,22 @@ class Server:
         """Close every connection and end the threads."""
         for threads in (self._listener.task_dispatcher, self._listener.probes):
             threads.shutdown(timeout=0.5)
-        self._listener.trigger.close()
-        wasyncore.close_all(self._listener._map)
+        self._listener.end()
 
     def serve(self, wait_stop: Callable[[float], bool]) -> None:
         """Serve until ``wait_stop`` says so, then finish the requests in hand."""
         while not wait_stop(0):
-            self._turn()
+            until = time.monotonic() + POLL_SECONDS
+            while (left := until - time.monotonic()) > 0:
+                self._listener.turn(left)
         deadline = time.monotonic() + self._drain_seconds
         self._stop_accepting()
         started = time.monotonic()
         while self._listener.active_channels and time.monotonic() < deadline:
             for channel in self._listener.active_channels.values():
-                channel.will_close = channel.will_close or channel.is_done(time.monotonic() - started)
-            self._turn()
+                if channel.is_done(time.monotonic() - started):
+                    channel.end()
+            self._listener.turn(POLL_SECONDS)
 
     def _stop_accepting(self) -> None:
         """Close the listening socket; nobody who waits there is reset where this process is the last to have it."""
@@ -215,13 +198,10 @@ class Server:
             turn_away(self._listener.socket)
             until = time.monotonic() + HANDSHAKE_SECONDS
             while has_handshakes(self._listener.socket) and time.monotonic() < until:
-                self._turn(0.01)
+                self._listener.turn(0.01)
         self._listener.accept_waiting()
         # Only this: the threads still need the trigger that wakes this loop.
         wasyncore.dispatcher.close(self._listener)
-
-    def _turn(self, seconds: float = POLL_SECONDS) -> None:
-        wasyncore.loop(timeout=seconds, use_poll=True, map=self._listener._map, count=1)
 
 
 def _bind(options: Options, context: Context) -> socket.socket:

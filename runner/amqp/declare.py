@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pika import exceptions
 from pika.channel import Channel
 
 from runner.amqp.session import Session
+from runner.amqp.settle import settle
 from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS, QUORUM
 from runner.errors import BrokerAway
 from runner.topology.model import Binding, Exchange, Objects, Queue
@@ -30,11 +30,9 @@ _INEQUIVALENT = re.compile(
 _MOST_DIFFERENCES = 20
 #: AMQP's code for a right that is missing.
 ACCESS_REFUSED = 403
-#: Seconds until a broker that is killed no longer forgets a quorum queue that it has just made, and with it all that it
-#: has confirmed meanwhile; it then also waits for a leader for ever. RabbitMQ writes the list of its Raft members a
-#: second after the last change (measured on 3.10.8: lost up to 0.9 s, kept from 1.0 s on). FASTCOMMERCE_SETTLE=0 in the
-#: environment is for a broker whose messages nobody will miss, such as one that is there for the tests of a project.
-SETTLE = 0.0 if os.environ.get("FASTCOMMERCE_SETTLE") == "0" else 1.5
+#: FASTCOMMERCE_SETTLE=0 in the environment is for a broker whose messages nobody will miss, such as one that is there
+#: for the tests of a project.
+SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
 #: More things than this are shared out over several connections.
 MOST_AT_ONCE = 500
 CONNECTIONS = 4
@@ -61,8 +59,8 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     BrokerAway when no broker answers, or it goes away meanwhile, or takes longer than ``timeout`` seconds.
     """
     refusals = _declare_all(urls, objects, timeout)
-    if any(queue.type == QUORUM for queue in objects.queues):
-        time.sleep(SETTLE)
+    if SETTLES and any(queue.type == QUORUM for queue in objects.queues):
+        settle(urls)
     return refusals
 
 

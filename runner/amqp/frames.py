@@ -7,6 +7,7 @@ functions do not know they leave to pika: for them it is all that is rare.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +68,7 @@ class _Rare(Exception):
 def encode_properties(properties: pika.BasicProperties) -> bytes:
     """The properties as they go into a content header, from their flags on. Raises what pika raises."""
     try:
+        # Its fields are in the order of their flags, as pika's constructor sets them.
         return _properties(properties.__dict__)
     except _Rare:
         header = pika.frame.Header(1, 0, properties).marshal()
@@ -75,19 +77,10 @@ def encode_properties(properties: pika.BasicProperties) -> bytes:
 
 def _properties(fields: dict[str, Any]) -> bytes:
     flags, pieces = 0, [b""]
-    for name, flag in _FIELDS:
-        value = fields[name]
-        if value is None:
-            continue
-        flags |= flag
-        if name == "headers":
-            pieces.append(_table(value))
-        elif name in _OCTETS:
-            pieces.append(_octet(value))
-        elif name == "timestamp":
-            pieces.append(_timestamp(value))
-        else:
-            pieces.append(_short(value))
+    for name, value in fields.items():
+        if value is not None and name in _FLAGS:
+            flags |= _FLAGS[name]
+            pieces.append(_WRITERS.get(name, _short)(value))
     pieces[0] = _SHORT.pack(flags)
     return b"".join(pieces)
 
@@ -137,6 +130,15 @@ def _table(table: Any) -> bytes:
             data.encode_value(pieces, value)
     encoded = b"".join(pieces)
     return _LONG.pack(len(encoded)) + encoded
+
+
+#: What is no short string, as all the others are.
+_WRITERS: dict[str, Callable[[Any], bytes]] = {
+    "headers": _table,
+    "delivery_mode": _octet,
+    "priority": _octet,
+    "timestamp": _timestamp,
+}
 
 
 @lru_cache(maxsize=1024)

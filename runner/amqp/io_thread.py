@@ -32,10 +32,11 @@ class IoThread:
     """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
 
     def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
-        self.loop: Any = Loop(self._flush)
+        self.loop: Any = Loop(self._end_round)
         self._on_crash = on_crash
         self._is_stopped = False
         self._links: list[Link] = []
+        self._round_ends: list[Callable[[], None]] = []
         #: Why no connection may be open for now, or None.
         self.cut: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -60,9 +61,15 @@ class IoThread:
             for link in self._links:
                 link.drop(reason)
 
-    def _flush(self) -> None:
+    def at_round_end(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called at the end of each round of the loop, once what was written is sent."""
+        self._round_ends.append(callback)
+
+    def _end_round(self) -> None:
         for link in self._links:
             link.flush()
+        for callback in self._round_ends:
+            callback()
 
     @property
     def is_stopped(self) -> bool:

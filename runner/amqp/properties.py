@@ -85,8 +85,8 @@ def encode(event: Event, *, is_copy: bool = False) -> Encoded:
     body = event.encoded()
     if len(body) > MAX_BODY and not is_copy:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
-    for name in ("exchange", "routing_key"):
-        check_short(getattr(event, name) or "")
+    check_short(event.exchange or "")
+    check_short(event.routing_key or "")
     try:
         properties = properties_of(event)
     except Exception as error:

@@ -67,6 +67,7 @@ class Publisher:
         self._confirm_timeout = confirm_timeout
         self._room = Window(window)
         self._window = window
+        io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
         self._sweeping = False
@@ -91,6 +92,7 @@ class Publisher:
         self._is_closed = True
         self._channel = None
         self._fail_all(BrokerAway(reason))
+        self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """Close the connection; what is still unconfirmed fails. On the I/O thread."""
@@ -107,16 +109,18 @@ class Publisher:
             return BrokerAway(self._link.problem or "the channel is not open yet")
         return None
 
-    def publish(self, event: Event) -> Future[None]:
+    def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
         """Publish ``event`` to its ``exchange`` and ``routing_key``; done once the broker confirmed it.
 
-        Raises TypeError or ValueError for an event that does not fit AMQP or JSON; see ``send`` for the rest.
+        ``on_done`` is told before whoever waits for the future. Raises TypeError or ValueError for an event that does
+        not fit AMQP or JSON; see ``send`` for the rest.
         """
         future: Future[None] = Future()
         # Running from the start: a caller that gives up must not cancel what may be on its way.
         future.set_running_or_notify_cancel()
 
         def done(_: Encoded, error: BrokerError | None) -> None:
+            on_done(error)
             if error is None:
                 future.set_result(None)
             else:

@@ -1,4 +1,4 @@
-"""How many events may be on their way without a confirm."""
+"""How many events may be on their way without a confirm: a number of places."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 
 
 class Window:
-    """A number of places, which threads take and give back; a ``threading.Semaphore`` that costs little when free."""
+    """Places that threads take, and one gives back: as ``threading.Semaphore``, but cheap while there are free ones."""
 
     def __init__(self, places: int) -> None:
-        # One append or pop of a deque is atomic, so that nobody needs a lock unless somebody waits.
+        # An append or a pop is atomic, so that nobody needs a lock unless somebody waits.
         self._free = deque([None] * places)
         self._given = threading.Condition()
         self._waiting = 0
@@ -22,7 +22,7 @@ class Window:
         with self._given:
             self._waiting += 1
             try:
-                # Looked at again only now, since who gives a place back looks whether somebody waits after that.
+                # Looks once more before it waits: ``wake`` looks whether somebody waits after a place was given back.
                 return self._given.wait_for(self._take, timeout)
             finally:
                 self._waiting -= 1
@@ -35,8 +35,11 @@ class Window:
         return True
 
     def release(self) -> None:
-        """Give a place back."""
+        """Give a place back; nobody who waits is told before ``wake``."""
         self._free.append(None)
-        if self._waiting:
+
+    def wake(self) -> None:
+        """Let those go on who wait, once for many places: woken for each of them, a thread would send one by one."""
+        if self._waiting and self._free:
             with self._given:
-                self._given.notify()
+                self._given.notify_all()

@@ -11,7 +11,7 @@ import click
 from runner.address import Address
 from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
-from runner.inspection import checked_project
+from runner.inspection.project import checked_project
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from runner.config.fault import Fault, Path, dotted, shown
+from runner.config.fault import Fault, Path, dotted, shown, value_at
 
 #: A file larger than this is not a configuration.
 MAX_BYTES = 1024 * 1024
@@ -192,16 +192,6 @@ class Document:
 def _is_option(path: Path) -> bool:
     # A plugin's own model reads a number from text where it wants one; a password of digits must stay text.
     return len(path) > 3 and path[0] == "services" and path[2] == "options"
-
-
-def value_at(data: Any, path: Path) -> Any:
-    """The value at ``path`` of plain data, or None where there is none."""
-    for part in path:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
 
 
 def _check_depth(text: str) -> None:

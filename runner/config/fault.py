@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 Path = tuple[str | int, ...]
 
@@ -29,6 +30,16 @@ class Fault:
 def dotted(path: Path) -> str:
     """``services.payment.consumes.0``; a key that holds dots itself is quoted."""
     return ".".join(str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{part}"' for part in path)
+
+
+def value_at(data: Any, path: Path) -> Any:
+    """The value at ``path`` of plain data, or None where there is none."""
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
 
 
 def shown(value: object) -> str:

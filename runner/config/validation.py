@@ -5,14 +5,16 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runner.config.document import Document, value_at
-from runner.config.fault import Path, one_of
+from runner.config.fault import Path, one_of, value_at
 from runner.config.value import Unshown
+
+if TYPE_CHECKING:
+    from runner.config.document import Document
 
 M = TypeVar("M", bound=BaseModel)
 #: A fault's path, and its text given the value as it may be shown.

@@ -83,7 +83,8 @@ def check_name(text: str) -> str:
 
 def check_short(text: str) -> str:
     """Refuse what does not fit an AMQP short string. Raises ValueError."""
-    if len(text.encode()) > MAX_NAME_BYTES:
+    # No character takes more than four bytes.
+    if len(text) > MAX_NAME_BYTES // 4 and len(text.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"too long, {len(text.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)")
     return text
 

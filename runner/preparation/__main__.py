@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from runner.errors import RunnerError
-from runner.preparation.task import Preparer
+from runner.inspection.remote import Inspector
 
 
 def main() -> None:
@@ -26,6 +26,10 @@ def main() -> None:
         os.dup2(nothing.fileno(), 0)
     stream = connection.makefile("rwb")
     order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a socket of its own
+    # The first one reads the files first of all. What looks at the plugins imports as long as this process does.
+    inspector = Inspector() if memory is None else None
+    from runner.preparation.task import Preparer
+
     lock = threading.Lock()
 
     def send(*answer: Any) -> None:
@@ -36,7 +40,8 @@ def main() -> None:
     preparer = Preparer(
         order,
         lambda text, level: send("say", text, level),
-        pickle.loads(memory),  # noqa: S301 - what one of us has left with the supervisor
+        None if memory is None else pickle.loads(memory),  # noqa: S301 - what one of us has left with the supervisor
+        inspector,
     )
     tasks: SimpleQueue[tuple[str, tuple[Any, ...]]] = SimpleQueue()
     threading.Thread(target=_read, args=(stream, tasks), daemon=True).start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 FoundBroker = Answering | PrivateNode | Container | BrokerAway
 #: Seconds that a broker of ours may take to listen for HTTP after it answers AMQP.
 PATIENCE = 5.0
+
+
+def import_reconcile() -> None:
+    """Import what ``Declaration`` needs once the broker answers: AMQP and HTTP take their time."""
+    importlib.import_module("runner.reconcile")
 
 
 class Declaration:

@@ -13,11 +13,11 @@ from runner.config.settings import Service
 from runner.errors import ConfigError
 from runner.plugins import revision_of
 from runner.preparation.declaration import FoundBroker
+from runner.preparation.spec import spec_of
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.program import SLOT, Limits, Program
 from runner.topology.model import Objects
-from runner.worker.spec import spec_of
 
 #: The broker may take its time to start; it stops after the services.
 BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)

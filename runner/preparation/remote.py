@@ -67,7 +67,8 @@ class Preparation:
         #: Whether it goes on running, because it is asked for queues again and again.
         self._stays = self._is_closed = False
         self._lock = threading.Lock()
-        self._memory = pickle.dumps(None)
+        #: What the last process left to the next one; None before the first has done anything.
+        self._memory: bytes | None = None
         self._process: subprocess.Popen[bytes] | None = None
         # The first task needs it, and it takes longest to get there.
         self._start()

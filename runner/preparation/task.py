@@ -11,8 +11,9 @@ from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
-from runner.inspection import checked_project
-from runner.preparation.declaration import Declaration, FoundBroker
+from runner.inspection.project import checked_project
+from runner.inspection.remote import Inspector
+from runner.preparation.declaration import Declaration, FoundBroker, import_reconcile
 from runner.preparation.programs import broker_program, programs_of
 from runner.preparation.remote import Begun, Found, Order, Taken
 from runner.supervisor.program import Program
@@ -35,8 +36,15 @@ class Memory:
 class Preparer:
     """Does what it is told to, one thing after the other; ``say`` gets what people should know of it."""
 
-    def __init__(self, order: Order, say: Callable[[str, str], None], memory: Memory | None = None) -> None:
-        self._order, self._say = order, say
+    def __init__(
+        self,
+        order: Order,
+        say: Callable[[str, str], None],
+        memory: Memory | None = None,
+        inspector: Inspector | None = None,
+    ) -> None:
+        """``inspector`` is for ``begin``, where one has been started already."""
+        self._order, self._say, self._inspector = order, say, inspector
         self._folder = Path(order.folder)
         self._declaration: Declaration | None = None
         self._project: Project | None = None
@@ -58,7 +66,8 @@ class Preparer:
 
     def begin(self) -> Begun:
         """Read and check everything. Raises ConfigError with every fault."""
-        self._project, objects = checked_project(self._folder)
+        inspector, self._inspector = self._inspector, None
+        self._project, objects = checked_project(self._folder, inspector, import_reconcile)
         runner = self.project.config.runner
         logs = None if runner.logs is None else (runner.logs.max_size, runner.logs.keep)
         return Begun(self._programs(objects), runner.on_fatal == "exit", logs)

@@ -26,8 +26,8 @@ CONNECT_TIMEOUT = 5
 NETWORK_TIMEOUT = 30.0
 #: How many threads of a process may read a SQLite file at once: as many as it may have handlers.
 MOST_READERS = 64
-#: Marks a connection that only reads: it waits for nobody, and nobody for it.
-READS = "runner_reads"
+#: Marks a connection that only reads, one statement at a time: it waits for nobody, and nobody for it.
+_READS = "runner_reads"
 #: SQLSTATEs that pass: connections, deadlocks and serialization, resources, a shutdown, a lock not had, a server that
 #: only reads for now, and its system's errors.
 _PASSING = ("08", "40", "53", "57P0", "55P03", "25006", "58")
@@ -50,6 +50,13 @@ def open_database(address: str, folder: Path) -> Engine:
         engine = _engine(url)
         _bring_up_to_date(engine, url)
         return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The same database for single SELECTs, each of which is a transaction of its own and one round trip."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**{_READS: True})
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def location(address: str, folder: Path) -> URL:
@@ -125,8 +132,9 @@ def _keep_a_log(cursor: sqlite3.Cursor) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that began by reading could not wait for another's lock when it comes to write.
-    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get(_READS):
+        # A transaction that began by reading could not wait for another's lock when it comes to write.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _bring_up_to_date(engine: Engine, url: URL) -> None:
@@ -172,7 +180,7 @@ def _migrating(engine: Engine, url: URL) -> Iterator[Connection]:
 
 
 def _revision(engine: Engine) -> str | None:
-    with engine.connect().execution_options(**{READS: True}) as connection:
+    with reading(engine).connect() as connection:
         return _revision_on(connection)
 
 

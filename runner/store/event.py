@@ -5,22 +5,36 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from runner.messages import Event
 
+_OPTIONAL = ("exchange", "routing_key", "correlation_id", "causation_id", "timestamp", "app_id")
+
 
 def to_bytes(events: Sequence[Event]) -> bytes:
     """Write events whose ids, exchange and routing key are known. Raises TypeError for a header AMQP does not know."""
-    return json.dumps([{**asdict(one), "body": one.encoded()} for one in events], default=_tagged).encode()
+    return _ENCODER.encode([_fields(one) for one in events]).encode()
 
 
 def from_bytes(raw: bytes) -> list[Event]:
     """Read what ``to_bytes`` wrote."""
     return [Event(**one) for one in json.loads(raw, object_hook=_plain)]
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": event.type, "id": event.id, "content_type": event.content_type}
+    found["body"] = event.encoded()
+    if event.headers:
+        found["headers"] = event.headers
+    # What is not there is not written either, since the disk takes each byte twice.
+    for name in _OPTIONAL:
+        value = getattr(event, name)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def _tagged(value: object) -> dict[str, str]:
@@ -43,3 +57,6 @@ def _plain(found: dict[str, Any]) -> Any:
             case ("$decimal", str(text)):
                 return Decimal(text)
     return found
+
+
+_ENCODER = json.JSONEncoder(default=_tagged, separators=(",", ":"))

@@ -4,48 +4,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, select, tuple_
 
 from runner.messages import Event, Message
 from runner.store.event import from_bytes, to_bytes
-from runner.store.insert import insert_new
+from runner.store.prepared import insertion, prepared
 from runner.store.schema import inbox
 from runner.store.store import Store
 
 #: How many old rows one transaction forgets at most, so that others wait for no long one.
 PRUNED = 1000
 
+_KEY = ("service", "queue", "message_id")
+#: Writes nothing where the message was noted before.
+INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
+_EVENTS = prepared(select(inbox.c.events).where(*(inbox.c[name] == bindparam(name) for name in _KEY)))
+
 
 def outcome(store: Store, service: str, message: Message) -> list[Event] | None:
     """The events of a message that was handled before; None for a new one. Raises StoreAway."""
-    found = store.read(_row(service, message))
-    return from_bytes(found[0].events) if found else None
+    found = store.read(_EVENTS, _key(service, message))
+    return from_bytes(found[0][0]) if found else None
 
 
-def take_in(connection: Connection, service: str, message: Message, events: Sequence[Event]) -> list[Event] | None:
-    """Note a message's outcome; where it was noted before, nothing is changed and the earlier events are returned."""
-    row = {
-        "service": service,
-        "queue": message.queue,
-        "message_id": message.id,
-        "events": to_bytes(events),
-        "done_at": int(time.time() * 1000),
-    }
-    if insert_new(connection, inbox, row):
-        return None
-    return from_bytes(connection.execute(_row(service, message)).one().events)
+def row(service: str, message: Message, events: Sequence[Event]) -> dict[str, Any]:
+    """The row that notes a message's outcome. Raises TypeError for a header that cannot be kept."""
+    return {**_key(service, message), "events": to_bytes(events), "done_at": int(time.time() * 1000)}
+
+
+def earlier(connection: Connection, service: str, message: Message) -> list[Event]:
+    """The events of a message that was noted before."""
+    return from_bytes(_EVENTS.read(connection, _key(service, message))[0][0])
 
 
 def prune(connection: Connection, service: str, keep: float) -> int:
     """Forget what is older than ``keep`` seconds, at most 1,000 rows; returns how many."""
     limit = int((time.time() - keep) * 1000)
-    key = (inbox.c.service, inbox.c.queue, inbox.c.message_id)
+    key = tuple(inbox.c[name] for name in _KEY)
     old = select(*key).where(inbox.c.service == service, inbox.c.done_at < limit).limit(PRUNED)
     return connection.execute(delete(inbox).where(tuple_(*key).in_(old))).rowcount
 
 
-def _row(service: str, message: Message) -> Select[tuple[bytes]]:
-    return select(inbox.c.events).where(
-        and_(inbox.c.service == service, inbox.c.queue == message.queue, inbox.c.message_id == message.id)
-    )
+def _key(service: str, message: Message) -> dict[str, Any]:
+    return {"service": service, "queue": message.queue, "message_id": message.id}

@@ -90,11 +90,12 @@ def _postgresql(address: str, stack: ExitStack) -> Read:
 def _by_sqlalchemy(address: str, folder: Path, stack: ExitStack) -> Read:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from runner.store.database import READS, open_database
+    from runner.store.database import open_database
+    from runner.store.database import reading as for_reading
 
     engine = open_database(address, folder)
     stack.callback(engine.dispose)
-    readers = engine.execution_options(**{READS: True})
+    readers = for_reading(engine)
 
     def read(sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         try:

@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.errors import StoreAway
 from runner.store.database import is_passing, is_timeout, reason_of
+from runner.store.job import Faulty, Insertion, Job, run
 
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.
@@ -32,16 +32,6 @@ SAY_AGAIN = 10.0
 log = logging.getLogger("runner.store")
 
 
-@dataclass
-class _Job:
-    work: Callable[[Connection], Any]
-    future: Future[Any]
-    #: On the monotonic clock; None for as long as it takes.
-    deadline: float | None
-    result: Any = None
-    error: BaseException | None = None
-
-
 class Writer:
     """A thread that runs jobs in transactions of many.
 
@@ -52,7 +42,9 @@ class Writer:
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
         """``on_state`` is told why nothing can be written for now, and None once it can again."""
         self._engine, self._on_state = engine, on_state
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        #: Kept from one commit to the next, because taking one from the pool costs as much as the commit itself.
+        self._connection: Connection | None = None
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         #: Whether nobody waits any longer, and whether nothing is committed any more.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
@@ -62,14 +54,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
-    def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
-        """Run ``work`` in a transaction; done with what it returns once that is committed.
+    def commit(
+        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+    ) -> Future[T]:
+        """Run ``work``, after ``new``, in a transaction; done with what it returns once that is committed.
 
         Fails with what ``work`` raises, or with StoreAway where the database was away for ``timeout`` seconds.
         """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
-        self._jobs.put(_Job(work, future, None if timeout is None else time.monotonic() + timeout))
+        self._jobs.put(Job(work, future, None if timeout is None else time.monotonic() + timeout, new))
         if self._is_over.is_set():
             self._drop_rest()
         return future
@@ -84,6 +78,8 @@ class Writer:
         self._work()
         self._is_over.set()
         self._drop_rest()
+        if self._connection is not None:
+            self._connection.close()
 
     def _drop_rest(self) -> None:
         with contextlib.suppress(Empty):
@@ -114,7 +110,7 @@ class Writer:
             if is_last:
                 return
 
-    def _commit(self, batch: list[_Job]) -> None:
+    def _commit(self, batch: list[Job]) -> None:
         delay, is_careful = RETRY_DELAY[0], False
         patience = time.monotonic() + TIMEOUTS
         while batch:
@@ -133,7 +129,7 @@ class Writer:
                 self._is_closed.wait(delay)
                 delay = min(2 * delay, RETRY_DELAY[1])
                 continue
-            except _Faulty:
+            except Faulty:
                 is_careful = True
                 continue
             except BaseException as error:  # noqa: BLE001 - whoever waits for these must hear of it
@@ -143,36 +139,30 @@ class Writer:
             self._finish(batch)
             return
 
-    def _ask(self, batch: list[_Job], *, is_careful: bool) -> None:
+    def _ask(self, batch: list[Job], *, is_careful: bool) -> None:
         self.asked_since = time.monotonic()
+        was_kept = self._connection is not None
         try:
+            self._transact(batch, is_careful=is_careful)
+        except DBAPIError as error:
+            if not (was_kept and error.connection_invalidated):
+                raise
+            # The server may only have closed it while nothing was to be done.
             self._transact(batch, is_careful=is_careful)
         finally:
             self.asked_since = None
 
-    def _transact(self, batch: list[_Job], *, is_careful: bool) -> None:
-        with self._engine.begin() as connection:
-            for job in batch:
-                job.error = None
-                if not is_careful:
-                    try:
-                        job.result = job.work(connection)
-                    except SQLAlchemyError:
-                        raise
-                    except BaseException as error:
-                        raise _Faulty from error
-                    continue
-                savepoint = connection.begin_nested()
-                try:
-                    job.result = job.work(connection)
-                    savepoint.commit()
-                except BaseException as error:
-                    if is_passing(error):
-                        raise
-                    savepoint.rollback()
-                    job.error = error
+    def _transact(self, batch: list[Job], *, is_careful: bool) -> None:
+        connection, self._connection = self._connection or self._engine.connect(), None
+        try:
+            with connection.begin():
+                run(batch, connection, is_careful=is_careful)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
-    def _waiting(self, batch: list[_Job], reason: str) -> list[_Job]:
+    def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
         """Those that go on waiting; the others fail."""
         self._tell(reason)
         now = time.monotonic()
@@ -192,18 +182,14 @@ class Writer:
             self._on_state(None if reason is None else f"the database is away: {reason}")
         self._problem = reason
 
-    def _fail(self, batch: list[_Job], error: BaseException) -> None:
+    def _fail(self, batch: list[Job], error: BaseException) -> None:
         for job in batch:
             job.error = error
         self._finish(batch)
 
-    def _finish(self, batch: list[_Job]) -> None:
+    def _finish(self, batch: list[Job]) -> None:
         for job in batch:
             if job.error is None:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(job.error)
-
-
-class _Faulty(Exception):
-    """A job failed by an error of its own."""

@@ -7,15 +7,13 @@ import logging
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.amqp.publisher import Publisher
 from runner.lifeline import Lifeline
-from runner.messages import Event
+from runner.messages import Event, random_id
 from runner.record import Record
 from runner.worker.routing import Router
 from runner.worker.storage import Storage
@@ -54,17 +52,19 @@ class WorkerContext:
 
     def publish(self, event: Event) -> Future[None]:
         """Publish from any thread; see ``runner.hooks.Context``."""
-        future = self._publisher.publish(self.routed(event))
+        routed = self.routed(event)
         with self._lock:
             self._open += 1
             self._record.in_hand(self._open)
-        future.add_done_callback(self._done)
-        return future
+        try:
+            return self._publisher.publish(routed, self._done)
+        except BaseException as error:
+            self._done(error)  # it does not fit, and was not sent
+            raise
 
     def routed(self, event: Event) -> Event:
         """The event as it will be sent; see ``runner.hooks.Context``."""
-        complete = replace(event, id=event.id or str(uuid.uuid4()), app_id=event.app_id or self.service)
-        return self._router.routed(complete)
+        return self._router.routed(event, event.id or random_id())
 
     def listen(self, host: str, port: int) -> socket.socket:
         """A socket that listens and outlives this process; see ``runner.hooks.Context``."""
@@ -111,10 +111,10 @@ class WorkerContext:
             return None
         return f"its own loop has not come round for {now - since:.1f} s"
 
-    def _done(self, future: Future[None]) -> None:
+    def _done(self, error: BaseException | None) -> None:
         with self._lock:
             self._open -= 1
             self._record.in_hand(self._open)
-            if not future.cancelled() and future.exception() is None:
+            if error is None:
                 self._published += 1
                 self._record.published(self._published)

@@ -85,17 +85,20 @@ class Intake:
             return None
 
         def work(connection: Connection) -> Outcome:
-            if is_known:
-                from runner.store.inbox import take_in
-
-                earlier = take_in(connection, self._service, message, events)
-                if earlier is not None:
-                    return Outcome(earlier, is_earlier=True)
             for write in store.work:
                 write(connection)
             return Outcome(events)
 
-        return self._storage.get().commit(work)
+        if not is_known:
+            return self._storage.get().commit(work)
+        from runner.store import inbox
+        from runner.store.job import Insertion
+
+        def otherwise(connection: Connection) -> Outcome:
+            return Outcome(inbox.earlier(connection, self._service, message), is_earlier=True)
+
+        new = Insertion(inbox.INSERT, inbox.row(self._service, message, events), otherwise)
+        return self._storage.get().commit(work, new=new)
 
     def _knows(self, message: Message) -> bool:
         # Two messages without an id that hold the same may be two all the same.

@@ -29,13 +29,16 @@ class Router:
         self._service = service
         self._publishes = publishes
 
-    def routed(self, event: Event) -> Event:
-        """``event`` with exchange and routing key. Raises PluginError for a type that is not in ``publishes``."""
+    def routed(self, event: Event, id: str | None = None) -> Event:
+        """``event`` with exchange and routing key, and ``id`` where it has none.
+
+        Raises PluginError for a type that is not in ``publishes``.
+        """
         if event.exchange and event.exchange not in {exchange for exchange, _ in self._publishes.values()}:
             # The broker would close the channel on an exchange that it does not have.
             raise PluginError(f"services.{self._service}.publishes: exchange {event.exchange!r} is not there; add it")
         if event.exchange is not None and event.routing_key is not None:
-            return event
+            return event if id is None else event.filled(id=id, app_id=self._service)
         if event.type not in self._publishes:
             raise PluginError(
                 f"services.{self._service}.publishes: event {event.type!r} is not there;"
@@ -45,20 +48,7 @@ class Router:
         key = event.routing_key
         if key is None:
             key = routing_key(template, event.body) if "{" in template else template
-        where = exchange if event.exchange is None else event.exchange
-        return Event(
-            event.type,
-            event.body,
-            where,
-            key,
-            event.headers,
-            event.id,
-            event.correlation_id,
-            event.causation_id,
-            event.content_type,
-            event.timestamp,
-            event.app_id,
-        )
+        return event.filled(exchange=exchange, routing_key=key, id=id, app_id=self._service)
 
 
 def routing_key(template: str, body: object) -> str:

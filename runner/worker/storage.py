@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Executable, Row
+    from sqlalchemy import Connection, Executable
 
+    from runner.store.prepared import Prepared
     from runner.store.store import Store
 
 
@@ -58,9 +59,9 @@ class MessageStore:
         #: What is to be done in the message's transaction, in order.
         self.work: list[Callable[[Connection], object]] = []
 
-    def read(self, statement: Executable) -> Sequence[Row[Any]]:
+    def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """All rows of a SELECT, as last committed."""
-        return self._storage.get().read(statement)
+        return self._storage.get().read(statement, parameters)
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
         """Execute a statement in the message's transaction."""

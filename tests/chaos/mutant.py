@@ -87,13 +87,17 @@ MUTANTS = [
     Mutant(
         "that a message was handled is committed apart from what it wrote",
         INTAKE,
-        "            for write in store.work:\n                write(connection)\n"
-        "            return Outcome(events)\n\n        return self._storage.get().commit(work)",
-        "            return Outcome(events)\n\n"
-        "        future = self._storage.get().commit(work)\n"
-        "        for write in store.work:\n            self._storage.get().commit(write)\n"
-        "        return future",
+        "            for write in store.work:\n                write(connection)\n",
+        "",
         Point("points", "after", "commit"),
+        more=(
+            (
+                "        return self._storage.get().commit(work, new=new)",
+                "        future = self._storage.get().commit(work, new=new)\n"
+                "        for write in store.work:\n            self._storage.get().commit(write)\n"
+                "        return future",
+            ),
+        ),
     ),
     Mutant(
         "there is no inbox",
@@ -104,9 +108,10 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the confirm",
-        "plugins/order_api/api.py",
-        "        context.publish(event).result(timeout=CONFIRM_SECONDS)",
-        "        context.publish(event)",
+        "plugins/order_api/fast_path.py",
+        "                future.add_done_callback(partial(self._confirmed, number))",
+        "                done: Future[None] = Future()\n                done.set_result(None)\n"
+        "                self._confirmed(number, done)",
         Point("order_direct", "before", "publish"),
         is_simulated=False,
     ),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import inspection
 from runner.config.project import load_project
 from runner.errors import ConfigError, PluginError
-from runner.inspection import check_plugins, checked_project
+from runner.inspection import remote
+from runner.inspection.project import check_plugins, checked_project
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLE = "\nfrom runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    return None\n"
@@ -76,7 +76,7 @@ def test_a_plugin_that_ends_the_process_is_told_with_the_reason(check: Check) ->
 
 
 def test_a_plugin_that_hangs_is_told_after_a_while(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "TIMEOUT", 2)
+    monkeypatch.setattr(remote, "TIMEOUT", 2)
     with pytest.raises(ConfigError, match="plugin 'stock': importing it took over 2 s; move slow work from the module"):
         check("import threading\nthreading.Event().wait()\n" + HANDLE)
 

@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from runner.store import inbox, outbox
 from runner.store import schema as tables
 from runner.store import writer as writer_module
 from runner.store.insert import insert_new
+from runner.store.job import Insertion
 from runner.store.relay import Relay
 from runner.store.store import Store
 from runner.worker.intake import Intake, Outcome
@@ -52,8 +53,14 @@ def insert(order: str, connection: Connection) -> bool:
     return insert_new(connection, tables.charges, charge(order))
 
 
-def take_in(one: Message, connection: Connection) -> None:
-    assert inbox.take_in(connection, "a", one, []) is None
+def take_in(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
+    """Note a message's outcome as a worker does; returns the earlier one where it was noted before."""
+
+    def otherwise(connection: Connection) -> Sequence[Event] | None:
+        return inbox.earlier(connection, service, one)
+
+    new = Insertion(inbox.INSERT, inbox.row(service, one, events), otherwise)
+    return store.commit(lambda _: None, new=new).result(10)
 
 
 def put(event: Event, connection: Connection) -> None:
@@ -155,6 +162,48 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
         server.close()
 
 
+def test_what_a_server_closed_while_nothing_was_to_be_done_is_opened_again_without_a_word(tmp_path: Path) -> None:
+    server = Postgres()
+    said: list[str | None] = []
+    try:
+        store = Store(server.make_database("shop"), tmp_path, said.append)
+        assert take_in(store, "a", message("1")) is None
+        assert inbox.outcome(store, "a", message("1")) == []
+        for number in range(2, 5):
+            server.stop()
+            server.start()
+            assert inbox.outcome(store, "a", message(str(number))) is None
+            assert take_in(store, "a", message(str(number))) is None
+        assert said == []
+        store.close(5)
+    finally:
+        server.close()
+
+
+def test_of_a_commit_that_others_share_only_the_new_messages_are_taken_in(store: Store) -> None:
+    assert take_in(store, "a", message("old"), [Event("x", b"", id="1")]) is None
+    gate = threading.Event()
+    held = store.commit(lambda _: gate.wait(10))
+    done: list[str] = []
+
+    def commit(name: str) -> Future[Sequence[Event] | None]:
+        def otherwise(connection: Connection) -> Sequence[Event] | None:
+            return inbox.earlier(connection, "a", message(name))
+
+        def work(connection: Connection) -> None:
+            insert_new(connection, tables.charges, charge(f"{name}-{len(done)}"))
+            done.append(name)
+
+        return store.commit(work, new=Insertion(inbox.INSERT, inbox.row("a", message(name), []), otherwise))
+
+    first, old, twice, last = commit("first"), commit("old"), commit("first"), commit("last")
+    gate.set()
+    assert held.result(10) is True
+    assert [one.result(10) for one in (first, old, twice, last)] == [None, [Event("x", b"", id="1")], [], None]
+    assert done == ["first", "last"]
+    assert charged(store) == {"first-0", "last-1"}
+
+
 def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is away, "):
         Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
@@ -169,8 +218,8 @@ def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_ref
 def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
     events = [Event("paid", {"a": 1}, "e", "k", id="1"), Event("told", b"\xff", "e", "k", {"x": b"y"}, id="2")]
     assert inbox.outcome(store, "payment", message("m")) is None
-    assert store.commit(lambda one: inbox.take_in(one, "payment", message("m"), events)).result(10) is None
-    again = store.commit(lambda one: inbox.take_in(one, "payment", message("m"), [])).result(10)
+    assert take_in(store, "payment", message("m"), events) is None
+    again = take_in(store, "payment", message("m"))
     assert again == inbox.outcome(store, "payment", message("m"))
     assert again is not None
     assert [one.encoded() for one in again] == [b'{"a":1}', b"\xff"]
@@ -180,8 +229,7 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
 
 def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
     for number in range(3):
-        one = message(str(number))
-        store.commit(partial(take_in, one)).result(10)
+        take_in(store, "a", message(str(number)))
     assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "b", -1)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3

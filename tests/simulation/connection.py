@@ -59,8 +59,8 @@ class Connection:
         self._down.send(partial(self._receive, frame))
 
     def _receive(self, frame: Callable[[], None]) -> None:
-        if self.process.alive and not self.is_closed:
-            frame()
+        if not self.is_closed:
+            self.process.round(frame)
 
     def channel(self, on_open_callback: Callable[[Any], None]) -> None:
         """Open the one channel."""
@@ -118,4 +118,4 @@ class Connection:
             return
         self.is_closed, self.is_closing = True, False
         self.process.connections.remove(self)
-        self._on_close(self, error)
+        self.process.round(lambda: self._on_close(self, error))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache, partial
 from queue import Empty
@@ -19,7 +20,6 @@ from sqlalchemy import (
     Executable,
     Integer,
     MetaData,
-    Row,
     Table,
     Text,
     create_engine,
@@ -29,6 +29,8 @@ from sqlalchemy.pool import StaticPool
 
 from runner.errors import StoreAway
 from runner.store import database, schema, writer
+from runner.store.job import Insertion
+from runner.store.prepared import Prepared
 from runner.store.store import Store
 from tests.simulation.thread import Condition
 
@@ -89,22 +91,25 @@ class VirtualStore(Store):
         self.engine = shared.engine
         self._shared, self._process = shared, process
         self._writer = writer.Writer(shared.engine)
-        self._readers = shared.engine.execution_options(**{database.READS: True})
+        self._readers = database.reading(shared.engine)
+        self._kept = deque()
         self._is_busy = False
         self._is_closed = False
         self._idle = Condition(process.turns)
 
-    def read(self, statement: Executable) -> Sequence[Row[Any]]:
+    def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
         """As the real one; takes a moment, in which others have their turn."""
         if self._shared.random.random() < 0.5:
             self._process.turns.sleep(0.001)
         if self._shared.is_away:
             raise StoreAway("the database is away: simulated")
-        return super().read(statement)
+        return super().read(statement, parameters)
 
-    def commit(self, work: Callable[[Connection], T], timeout: float | None = None) -> Future[T]:
+    def commit(
+        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+    ) -> Future[T]:
         """As the real one."""
-        future = super().commit(work, timeout)
+        future = super().commit(work, timeout, new)
         self._next()
         return future
 

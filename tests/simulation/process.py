@@ -53,6 +53,7 @@ class Process:
         self.record = Record(mmap.mmap(self.file.descriptor, 0))
         self.loop = self
         self.is_stopped = False
+        self._round_ends: list[Callable[[], None]] = []
         #: Nobody cuts it off from within; connections are lost by the broker's side.
         self.cut: str | None = None
         self._last_call = 0.0
@@ -96,16 +97,27 @@ class Process:
     def add(self, link: Link) -> None:
         """``IoThread.add``: its links end with it."""
 
+    def at_round_end(self, callback: Callable[[], None]) -> None:
+        """``IoThread.at_round_end``."""
+        self._round_ends.append(callback)
+
+    def round(self, callback: Callable[[], None]) -> None:
+        """A round of the I/O loop in which one thing happens, unless the process has ended."""
+        if self.alive:
+            callback()
+            for one in self._round_ends:
+                one()
+
     def call(self, callback: Callable[[], None]) -> None:
         """``IoThread.call``: soon, and in order."""
         if self.alive:
             self._last_call = max(self._last_call, self.clock.now + self.random.choice((0.0, 0.0, 0.0001, 0.002)))
-            self.clock.at(self._last_call, lambda: callback() if self.alive else None)
+            self.clock.at(self._last_call, lambda: self.round(callback))
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> None:
         """``IOLoop.call_later``."""
         if self.alive:
-            self.clock.after(delay, lambda: callback() if self.alive else None)
+            self.clock.after(delay, lambda: self.round(callback))
 
     def stop(self, code: int = 0) -> None:
         """End in good order: asked to (0), or by its own decision."""

@@ -8,11 +8,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from runner.amqp import consumer, link, properties, publisher
+from runner.amqp import consumer, link, properties, publisher, window
 from runner.store import inbox, writer
 from runner.worker import crash, pipeline, publishing, recovery
 from tests.simulation.database import WITHOUT_THREAD
-from tests.simulation.thread import Condition, Semaphore, SimpleQueue, Thread, Time
+from tests.simulation.thread import Condition, Room, SimpleQueue, Thread, Time
 
 if TYPE_CHECKING:
     from tests.simulation.run import Simulation
@@ -36,7 +36,8 @@ def installed(simulation: Simulation) -> Iterator[None]:
         (pipeline, "threading", SimpleNamespace(Condition=condition, Thread=thread)),
         (pipeline, "SimpleQueue", partial(SimpleQueue, turns, simulation.slowness)),
         (crash, "threading", SimpleNamespace(Condition=condition)),
-        (publisher, "Window", partial(Semaphore, turns, simulation.history)),
+        (publisher, "Window", partial(Room, simulation.history)),
+        (window, "threading", SimpleNamespace(Condition=condition)),
         (writer, "threading", WITHOUT_THREAD),
         (link, "random", simulation.random),
         (link, "parameters_of", lambda *_: None),

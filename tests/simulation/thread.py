@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
+from runner.amqp.window import Window
 from tests.simulation.clock import EPOCH, Clock
 from tests.simulation.history import History
 
@@ -119,28 +120,24 @@ class Condition:
         self._turns.wake(self._waiters)
 
 
-class Semaphore:
-    """``runner.amqp.window.Window``, which also looks whether more places are given back than were taken."""
+class Room(Window):
+    """The window of a publisher; it is seen how it is used."""
 
-    def __init__(self, turns: Turns, history: History, value: int) -> None:
-        self._condition, self._history = Condition(turns), history
-        self.bound = self.value = value
+    def __init__(self, history: History, places: int) -> None:
+        super().__init__(places)
+        self._history, self._places = history, places
 
-    def acquire(self, timeout: float | None = None) -> bool:
+    def acquire(self, timeout: float) -> bool:
         """Take a place, or False when the time is over."""
-        if self.value == 0:
+        if not self._free:
             self._history.hit("a handler waits for room in the window")
-        if not self._condition.wait_for(lambda: self.value > 0, timeout):
-            return False
-        self.value -= 1
-        return True
+        return super().acquire(timeout)
 
     def release(self) -> None:
         """Give it back."""
-        if self.value >= self.bound:
+        if len(self._free) >= self._places:
             self._history.fail("window places", "released more often than taken")
-        self.value += 1
-        self._condition.notify_all()
+        super().release()
 
 
 class SimpleQueue:

@@ -21,6 +21,9 @@ class Io:
     def add(self, link: object) -> None:
         pass
 
+    def at_round_end(self, callback: object) -> None:
+        pass
+
     def __init__(self) -> None:
         self.loop = self
 

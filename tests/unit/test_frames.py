@@ -6,7 +6,7 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame
 
@@ -43,6 +43,7 @@ def pikas_header(properties: pika.BasicProperties, length: int = 0) -> bytes:
     return bytes(frame.Header(1, length, properties).marshal())
 
 
+@settings(deadline=None)
 @given(PROPERTIES)
 def test_properties_are_written_as_pika_writes_them(fields):
     properties = pika.BasicProperties(**fields)
@@ -62,6 +63,7 @@ def test_what_pika_refuses_is_refused_as_by_pika(fields):
         frames.encode_properties(properties)
 
 
+@settings(deadline=None)
 @given(PROPERTIES)
 def test_properties_are_read_as_pika_reads_them(fields):
     raw = pikas_header(pika.BasicProperties(**fields))
@@ -72,6 +74,7 @@ def test_properties_are_read_as_pika_reads_them(fields):
     assert pikas_header(ours) == raw
 
 
+@settings(deadline=None)
 @given(SHORT, SHORT, PROPERTIES, st.binary(max_size=500), st.booleans())
 def test_a_publish_is_written_as_pika_writes_it(exchange, routing_key, fields, body, mandatory):
     properties = pika.BasicProperties(**fields)
@@ -83,6 +86,7 @@ def test_a_publish_is_written_as_pika_writes_it(exchange, routing_key, fields, b
     assert frames.publish(3, exchange, routing_key, encoded, body, mandatory=mandatory) == pikas
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1), st.booleans())
 def test_an_ack_is_written_and_read_as_pika_does(tag, multiple):
     raw = frames.ack(2, tag, multiple=multiple)
@@ -152,6 +156,7 @@ ALL = [
 ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(*ALL), max_size=8), st.lists(st.integers(0, 4000), max_size=12))
 def test_whatever_comes_and_however_it_is_cut_up_is_read_as_pika_reads_it(pieces, cuts):
     raw = b"".join(pieces)

@@ -12,7 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.messages import MAX_DEPTH, BadBody, Event, Message, Reject, caused_by, decode_json, encode_json, events_of
+from runner.messages import (
+    EVENT_NAMESPACE,
+    MAX_DEPTH,
+    BadBody,
+    Event,
+    Message,
+    Reject,
+    caused_by,
+    decode_json,
+    encode_json,
+    events_of,
+    name_based_id,
+    random_id,
+)
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text()
 _VALUES = st.recursive(
@@ -201,3 +214,23 @@ def test_a_handler_returns_nothing_one_event_or_several() -> None:
 def test_a_handler_that_returns_something_else_is_told_what_is_allowed(outcome: Any) -> None:
     with pytest.raises(TypeError, match=r"^handle: returned .*; allowed: an Event, a list of them, or None$"):
         list(events_of(outcome))
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+def test_an_id_that_is_made_of_a_name_is_the_uuid_of_that_name(name: str) -> None:
+    assert name_based_id(name) == str(uuid.uuid5(EVENT_NAMESPACE, name))
+
+
+def test_a_random_id_is_a_uuid_of_version_4_and_never_the_same() -> None:
+    ids = [random_id() for _ in range(2000)]
+    assert len(set(ids)) == 2000
+    for one in ids:
+        found = uuid.UUID(one)
+        assert (str(found), found.version, found.variant) == (one, 4, uuid.RFC_4122)
+
+
+@settings(deadline=None)
+@given(st.text('[]{}"\\ a1,:', max_size=200))
+def test_how_deep_a_body_is_nested_is_judged_the_same_with_brackets_in_texts(text: str) -> None:
+    assert decode_json(encode_json([text])) == [text]

@@ -1,15 +1,19 @@
 """What the order API takes as an order, and the event it makes of one."""
 
+import string
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
-from plugins.order_api.order import Order, created_event, order_id_for
+from plugins.order_api.order import Order, check_email, created_event, order_id_for
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
 
@@ -124,6 +128,92 @@ def test_an_address_is_taken(address):
 )
 def test_what_is_no_address_is_refused(address):
     assert faults(customer_email=address) == {"customer_email": "must be one e-mail address, such as alice@example.com"}
+
+
+ATEXT = string.ascii_letters + string.digits + "!#$%&'*+/=?^_`{|}~-"
+LOCAL_PARTS = [
+    "info",
+    "Info",
+    "postmaster",
+    "POSTMASTER",
+    "www",
+    "abuse",
+    "-",
+    "--",
+    "",
+    '"a"',
+    "é",
+    "e\u0301",
+    "\ufb01",
+]
+LABELS = [
+    *(
+        "example",
+        "Example",
+        "com",
+        "org",
+        "test",
+        "local",
+        "localhost",
+        "invalid",
+        "arpa",
+        "onion",
+        "xn--p1ai",
+        "xn--a",
+    ),
+    *("ab--c", "xn--mnchen-3ya", "münchen", "бел", "1", "1a", "", "a_b", "ß", "[127", "\uff43\uff4f\uff4d"),
+]
+atoms = st.one_of(
+    st.text(ATEXT, min_size=1, max_size=12),
+    st.text(string.ascii_lowercase, min_size=1, max_size=90),
+    st.sampled_from(LOCAL_PARTS),
+)
+labels = st.one_of(
+    st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=10),
+    st.text(string.ascii_lowercase + "-", min_size=55, max_size=66),
+    st.sampled_from(LABELS),
+)
+addresses = st.builds(
+    "{}{}{}".format,
+    st.lists(atoms, min_size=1, max_size=4).map(".".join),
+    st.sampled_from(["@", "@", "@", "@", "@", "@@", "", " @", "@ ", "\uff20", "@a@"]),
+    st.lists(labels, min_size=1, max_size=5).map(".".join),
+)
+
+
+def outcome(check: Callable[[Any], str], value: Any) -> str:
+    try:
+        return check(value)
+    except PydanticCustomError:
+        return ""
+
+
+def validated(value: str) -> str:
+    try:
+        address = validate_email(value, check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError:
+        return ""
+    return address if address.isprintable() else ""
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.one_of(addresses, addresses, addresses.map(lambda address: address[:250] + "\n"), st.emails(), st.text()))
+def test_an_address_is_what_email_validator_says(address):
+    assert outcome(check_email, address) == validated(address)
+
+
+@pytest.mark.parametrize("domain", [*SPECIAL_USE_DOMAIN_NAMES, "example.com", "sub.example.org", "a-b.co.uk", "1.com1"])
+def test_a_domain_is_one_for_whatever_stands_before_it(domain):
+    longest = 253 - len(domain)
+    for local in ("a", "a.b", "info", "Info", "x" * 300, "x" * longest, "x" * (longest + 1), "a..b", ".a", "a."):
+        for address in (
+            f"{local}@{domain}",
+            f"{local}@sub.{domain}",
+            f"{local}@{domain.upper()}",
+            f"{local}@{domain}\n",
+        ):
+            assert outcome(check_email, address) == validated(address)
+            assert outcome(check_email, address) == validated(address), "when the domain is known"
 
 
 @pytest.mark.parametrize("region", ["emea", "eu-west_1", "A" * 32, None])

@@ -1,0 +1,111 @@
+"""Measure the product beside its peers, and print a table of ratios.
+
+usage: python -m bench [--quick] [--only NAME ...] [--runs N] [--list] [--output DIR]
+
+Each subject is a module of this package with ``NAME``, ``ABOUT`` and ``measure(ground, runs, quick)``, which yields
+figures. All of them stand on one private broker, started here. Results go to ``latest.json`` and ``latest.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import bench
+from bench.chart import chart
+from bench.figure import Figure
+from bench.ground import Ground, say
+from bench.table import table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Subject(Protocol):
+    """What a module that measures something offers."""
+
+    NAME: str
+    ABOUT: str
+
+    def measure(self, ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
+        """Measure; each figure is of ``runs`` runs in which ours and the peers take turns."""
+
+
+def subjects() -> dict[str, Subject]:
+    """All subjects by name."""
+    modules = [
+        importlib.import_module(f"bench.{module.name}")
+        for module in pkgutil.iter_modules(bench.__path__)
+        if module.name != "__main__"
+    ]
+    return {module.NAME: module for module in modules if hasattr(module, "NAME")}
+
+
+def main() -> int:
+    """Measure what was asked for; returns 1 where a subject could not be measured."""
+    known = subjects()
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer runs of less work, to see that all works")
+    parser.add_argument("--only", nargs="+", choices=sorted(known), metavar="NAME", help="these subjects alone")
+    parser.add_argument("--runs", type=int, help="how often each is measured (5; quick: 1); medians are shown")
+    parser.add_argument("--list", action="store_true", help="print the subjects")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for latest.json and latest.svg")
+    options = parser.parse_args()
+    if options.list:
+        sys.stdout.writelines(f"{name:<12} {subject.ABOUT}\n" for name, subject in known.items())
+        return 0
+    # So that broker and product are ended where this program is told to end, as by timeout(1).
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    runs = options.runs or (1 if options.quick else 5)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        ground = Ground(Path(name))
+        try:
+            where = (
+                f"RabbitMQ {ground.version()}, Python {platform.python_version()}, {os.cpu_count()} cores shared with"
+                f" the broker; medians of {runs} runs" + (", quick" if options.quick else "")
+            )
+            say(f"{where}; the broker is up after {time.monotonic() - began:.0f} s")
+            figures, failed = measure(ground, [known[one] for one in options.only or known], runs, options.quick)
+        finally:
+            ground.close()
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "latest.json").write_text(json.dumps([one.as_json() for one in figures], indent=1) + "\n")
+    (options.output / "latest.svg").write_text(chart(figures, "FastCommerce beside its peers", where))
+    say(f"took {(time.monotonic() - began) / 60:.1f} min in all")
+    sys.stdout.write(f"{where}\n{table(figures)}")
+    sys.stdout.writelines(f"not measured: {one}\n" for one in failed)
+    return 1 if failed else 0
+
+
+def measure(ground: Ground, chosen: list[Subject], runs: int, quick: bool) -> tuple[list[Figure], list[str]]:
+    """The figures of the chosen subjects, and the names of those that failed."""
+    figures: list[Figure] = []
+    failed = []
+    for subject in chosen:
+        began = time.monotonic()
+        say(f"{subject.NAME}: {subject.ABOUT}")
+        try:
+            for figure in subject.measure(ground, runs, quick):
+                figures.append(figure)
+                say("    " + table([figure]).splitlines()[1])
+        except Exception:  # noqa: BLE001 - told of; the other subjects can still be measured
+            traceback.print_exc()
+            failed.append(subject.NAME)
+        say(f"{subject.NAME}: took {time.monotonic() - began:.0f} s")
+    return figures, failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

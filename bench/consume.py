@@ -1,0 +1,137 @@
+"""Consume, publish one confirmed event, acknowledge: messages a second of one worker that finds a backlog.
+
+The backlog is filled before the worker starts. What is measured is the output queue from 10 to 100 % of all messages,
+so that no start is in it. Ours is then stopped, and the input queue must be empty: all was acknowledged. It has its
+default settings: one message handled at a time, and what it takes ahead; queues as ``topology.yaml`` makes them by
+default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pika
+
+from bench import client
+from bench.figure import Figure
+from bench.ground import Ground, Product, is_installed
+from bench.progress import Sample, counting, rate, watch
+from tests.rabbit import Vhost
+
+NAME = "consume"
+ABOUT = "consume, publish, acknowledge with one worker, beside FastStream, aio-pika, pika and kombu"
+
+PLUGIN = """
+from bench.peers.work import outcome
+from runner import Event, Message, hookimpl
+
+
+@hookimpl
+def handle(message: Message) -> Event:
+    return Event("order.done", outcome(message.json()))
+"""
+#: Peers by name: how many messages each gets, so that it takes about two seconds, its module, and what is said to it
+#: beside the address and the exchange. The prefetch is the one with which it was fastest.
+PEERS: dict[str, tuple[int, str, tuple[str, ...], tuple[int, ...]]] = {
+    "FastStream": (5_000, "consume_faststream", (), (500,)),
+    "aio-pika": (6_000, "consume_aio_pika", ("asyncio",), (100,)),
+    "aio-pika on uvloop": (6_000, "consume_aio_pika", ("uvloop",), (100,)),
+    "pika BlockingConnection": (1_500, "consume_pika", (), (200,)),
+    "kombu": (1_500, "consume_kombu", (), (200,)),
+}
+_NEEDS = {"consume_faststream": ("faststream", "uvloop"), "consume_aio_pika": ("aio_pika", "uvloop"),
+          "consume_kombu": ("kombu",)}  # fmt: skip
+
+
+def topology(queue_type: str) -> dict[str, Any]:
+    """An exchange, a queue to consume, and one for the events."""
+    return {
+        "defaults": {"queue_type": queue_type},
+        "exchanges": {"work": {"type": "topic"}},
+        "queues": {"jobs": {"bind": {"work": ["order.created"]}}, "done": {"bind": {"work": ["order.done"]}}},
+    }
+
+
+def declare(vhost: Vhost, queue_type: str) -> None:
+    """The same for a peer."""
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
+        channel = connection.channel()
+        channel.exchange_declare("work", "topic", durable=True)
+        for queue, key in (("jobs", "order.created"), ("done", "order.done")):
+            channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
+            channel.queue_bind(queue, "work", key)
+
+
+@contextlib.contextmanager
+def working(
+    ground: Ground, queue_type: str, count: int, service: Mapping[str, Any], plugin: str = PLUGIN
+) -> Iterator[Product]:
+    """Our service ``jobs``, with a backlog of ``count`` messages that was there before it."""
+    config = {"services": {"jobs": {"consumes": ["jobs"], "publishes": {"work": ["order.done"]}, **service}}}
+    with ground.vhost() as vhost:
+        folder = ground.project(vhost, config, topology(queue_type), {"jobs": plugin})
+        ground.command(folder, "apply")
+        client.fill(ground, vhost, "work", "order.created", count)
+        with ground.product(vhost, folder, wait=False) as product:
+            yield product
+        check(vhost, count)
+
+
+def check(vhost: Vhost, count: int, most_left: int = 0) -> None:
+    """Raise where an event is missing, or more than ``most_left`` messages were not acknowledged."""
+    with counting(vhost) as ready:
+        left, done = ready("jobs"), ready("done")
+    if left > most_left or done < count:
+        raise RuntimeError(f"{left} messages left over, {done} of {count} events")
+
+
+def ours(ground: Ground, queue_type: str, count: int, service: Mapping[str, Any]) -> float:
+    """Our messages a second."""
+    with working(ground, queue_type, count, service) as product:
+        samples: list[Sample] = watch(product.vhost, "done", count, 90)
+    return rate(samples)
+
+
+def peer(ground: Ground, queue_type: str, name: str, share: int = 1) -> float:
+    """A peer's messages a second; ``share`` divides how many it gets."""
+    count, module, before, after = PEERS[name]
+    with ground.vhost() as vhost:
+        declare(vhost, queue_type)
+        client.fill(ground, vhost, "work", "order.created", count // share)
+        with ground.worker(module, *before, vhost.url, "work", *after) as works:
+            samples = watch(vhost, "done", count // share, 60, works)
+        # A peer is ended at once, maybe with its last acknowledgements still unsent; never more than it took ahead.
+        check(vhost, count // share, after[-1])
+    return rate(samples)
+
+
+def available(*names: str) -> list[str]:
+    """Those of the peers that are installed."""
+    return [name for name in names if is_installed(*_NEEDS.get(PEERS[name][1], ()))]
+
+
+def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
+    """All peers on quorum queues, which are the default; the two of the goals on classic ones also."""
+    names = available("FastStream", "aio-pika on uvloop") if quick else available(*PEERS)
+    yield from _measure(ground, runs, "quorum", names, quick)
+    if not quick:
+        chosen = [name for name in names if name in ("FastStream", "aio-pika on uvloop")]
+        yield from _measure(ground, runs, "classic", chosen, quick)
+
+
+def _measure(ground: Ground, runs: int, queue_type: str, names: list[str], quick: bool) -> Iterator[Figure]:
+    mine: list[float] = []
+    theirs: dict[str, list[float]] = defaultdict(list)
+    for _ in range(runs):
+        mine.append(ours(ground, queue_type, 5_000 if quick else 15_000, {}))
+        for name in names:
+            theirs[name].append(peer(ground, queue_type, name, 4 if quick else 1))
+    what = f"consume, publish, ack, {queue_type} queues"
+    if not theirs:
+        yield Figure.alone(what, "msg/s", mine)
+    for name, rates in theirs.items():
+        goal = "ratio >= 5" if name.startswith("FastStream") else "ratio >= 3" if name.startswith("aio-pika") else None
+        yield Figure.beside(what, "msg/s", mine, rates, name, goal)

@@ -1,0 +1,141 @@
+"""``POST /orders`` with 32 keep-alive clients, every event routed and confirmed before its 202.
+
+Ours is the shipped order API under ``python -m runner``, with the shipped topology, in one process and in four that
+share the listening socket; each order is also a line of its log. The peers check the same things of an order and log
+nothing. All are asked by ``wrk`` with one thread, each in turn within a run, with empty queues; p50 and p99 are wrk's.
+Four processes are to do 1.5 times as much where cores are free for that, which is measured.
+``http_blocked`` says what is measured as the broker blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from bench.figure import Figure
+from bench.ground import Ground, is_installed, say
+from bench.http_blocked import blocked
+from bench.http_server import Server, order_api, peer
+from tests.rabbit import Vhost
+
+NAME = "http"
+ABOUT = "POST /orders with 32 clients, beside FastAPI with FastStream and Flask with pika; 503 when the broker blocks"
+
+SCRIPT = Path(__file__).parent / "http_orders.lua"
+CLIENTS = 32
+INSTANCES = 4
+FASTSTREAM, LOCK, CONNECTION = "FastAPI + FastStream", "Flask + channel behind a lock", "Flask + connection per request"
+PEERS = {
+    FASTSTREAM: ("bench.peers.http_faststream",),
+    LOCK: ("bench.peers.http_flask", "lock"),
+    CONNECTION: ("bench.peers.http_flask", "connection"),
+}
+#: The queues that get an order in the shipped topology.
+QUEUES = ("payment.order.created", "notification.order.events")
+
+
+def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
+    """Requests a second, p50 and p99, then the longest wait for a 503."""
+    if shutil.which("wrk") is None:
+        say("    load: not measured, wrk is not installed; apt-get install wrk")
+    else:
+        yield from figures(loaded(ground, runs, 1 if quick else 3))
+    waits = blocked(ground, runs)
+    yield Figure.alone("POST /orders, longest wait for 503 as the broker blocks", "ms", waits, "ours <= 1000")
+
+
+def loaded(ground: Ground, runs: int, seconds: int) -> dict[str, dict[str, list[float]]]:
+    """What each server does under load: by server, then ``rate``, ``p50`` and ``p99`` of each run."""
+    with contextlib.ExitStack() as stack:
+        vhost = stack.enter_context(ground.vhost())
+        servers = {"ours": stack.enter_context(order_api(ground, vhost, 1))}
+        if is_installed("fastapi", "faststream", "uvicorn", "uvloop", "httptools"):
+            servers[FASTSTREAM] = stack.enter_context(peer(ground, vhost, *PEERS[FASTSTREAM]))
+        for name in (LOCK, CONNECTION):
+            servers[name] = stack.enter_context(peer(ground, vhost, *PEERS[name]))
+        servers["four"] = stack.enter_context(order_api(ground, vhost, INSTANCES))
+        return in_turns(vhost, servers, runs, seconds)
+
+
+def figures(found: dict[str, dict[str, list[float]]]) -> Iterator[Figure]:
+    """What is told of the runs."""
+    ours = found["ours"]
+    goals = {FASTSTREAM: "ratio >= 1.1", CONNECTION: "ratio >= 7"}
+    for name in PEERS:
+        if name in found:
+            yield Figure.beside(
+                "POST /orders, one process", "req/s", ours["rate"], found[name]["rate"], name, goals.get(name)
+            )
+    for key, unit, goal in (("p50", "ms", None), ("p99", "ms", "ratio >= 1"), ("cpu", "µs/req", None)):
+        name = "POST /orders, " + ("CPU of the server" if key == "cpu" else key)
+        if FASTSTREAM in found:
+            theirs = found[FASTSTREAM][key]
+            yield Figure.beside(name, unit, ours[key], theirs, FASTSTREAM, goal, less_is_better=True)
+        else:
+            yield Figure.alone(name, unit, ours[key])
+    # The broker and the client need cores too: once all are at work, more processes only share them.
+    cores, busy = os.cpu_count() or 1, median(ours["busy"])
+    room = cores / busy
+    say(f"    with one process {busy:.1f} of {cores} cores are at work: room for about {room:.1f} times as much")
+    yield Figure.beside(
+        f"POST /orders, {INSTANCES} processes", "req/s", found["four"]["rate"], ours["rate"], "ours, one process",
+        "ratio >= 1.5" if room >= 1.5 else None,
+    )  # fmt: skip
+
+
+def in_turns(vhost: Vhost, servers: dict[str, Server], runs: int, seconds: int) -> dict[str, dict[str, list[float]]]:
+    """Measure each server in turn, ``runs`` times, after one short round for all to warm up."""
+    for server in servers.values():
+        ask(server, 1)
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in range(runs):
+        for name, server in servers.items():
+            for queue in QUEUES:
+                vhost.rabbit.api("DELETE", f"/queues/{vhost.name}/{queue}/contents")
+            for key, value in ask(server, seconds).items():
+                found[name][key].append(value)
+        said = ", ".join(f"{name} {found[name]['rate'][-1]:,.0f}" for name in servers)
+        say(f"    run {run + 1} of {runs}, requests a second: {said}")
+    return found
+
+
+def ask(server: Server, seconds: int) -> dict[str, float]:
+    """Ask a server for so many seconds.
+
+    ``rate`` is in requests a second, ``p50`` and ``p99`` in milliseconds, ``cpu`` of the server in microseconds
+    for each request; ``busy`` is how many cores were at work, whoever had them.
+
+    Raises RuntimeError where any order was not taken.
+    """
+    url = f"http://127.0.0.1:{server.port}/orders"
+    cpu, busy, began = server.cpu(), busy_seconds(), time.monotonic()
+    done = subprocess.run(
+        [shutil.which("wrk") or "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "-s", str(SCRIPT), url],
+        capture_output=True, text=True, check=True, timeout=seconds + 30,
+    )  # fmt: skip
+    cpu, busy, took = server.cpu() - cpu, busy_seconds() - busy, time.monotonic() - began
+    counted = json.loads(done.stdout.splitlines()[-1])
+    if counted["refused"] or counted["broken"] or not counted["answers"]:
+        raise RuntimeError(f"{url}: not every order was taken, {counted}")
+    return {
+        "rate": counted["answers"] / counted["seconds"],
+        "p50": counted["p50"],
+        "p99": counted["p99"],
+        "cpu": 1e6 * cpu / counted["answers"],
+        "busy": busy / took,
+    }
+
+
+def busy_seconds() -> float:
+    """Seconds of CPU that all processes of the machine have taken together."""
+    # proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")

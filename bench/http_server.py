@@ -1,0 +1,68 @@
+"""The order API and its peers as servers for a while."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.ground import Ground
+from bench.shipped import shipped
+from tests.ports import free_port
+from tests.rabbit import Vhost, wait_until
+from tests.running import ROOT
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it listens, and the processes that answer."""
+
+    port: int
+    pids: tuple[int, ...]
+
+    def cpu(self) -> float:
+        """Seconds of CPU that its processes have taken so far."""
+        ticks = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def order_api(ground: Ground, vhost: Vhost, instances: int) -> Iterator[Server]:
+    """The shipped order API in so many processes."""
+    port = free_port()
+    folder = shipped(ground, vhost, port, ["order_api"], {"order_api": {"instances": instances}})
+    with ground.product(vhost, folder) as product:
+        yield Server(port, tuple(product.pid(f"order_api.{number + 1}") for number in range(instances)))
+
+
+@contextlib.contextmanager
+def peer(ground: Ground, vhost: Vhost, *module: str) -> Iterator[Server]:
+    """A peer that serves."""
+    port = free_port()
+    said = ground.folder / f"{'-'.join(module)}.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module, vhost.url, str(port)], cwd=ROOT, stdout=log, stderr=log
+        )
+    try:
+        wait_until(lambda: process.poll() is not None or has_listener(port), 30, f"{module} answers")
+        if process.poll() is not None:
+            raise RuntimeError(f"{module} ended with {process.returncode}:\n{said.read_text()[-2000:]}")
+        yield Server(port, (process.pid,))
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def has_listener(port: int) -> bool:
+    """Whether a server listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

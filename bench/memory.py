@@ -1,0 +1,12 @@
+"""The memory of a process, from outside."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def resident(pid: int) -> float:
+    """Megabytes of memory that a process has resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024

@@ -1,0 +1,66 @@
+"""How fast the messages of one queue become messages of another one, seen from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pika
+
+from tests.rabbit import Vhost
+
+#: Seconds since some moment, and how many messages had come by then.
+Sample = tuple[float, int]
+#: Seconds between two looks; each costs the broker about a quarter of a millisecond.
+INTERVAL = 0.025
+
+
+@contextlib.contextmanager
+def counting(vhost: Vhost) -> Iterator[Callable[[str], int]]:
+    """What tells how many messages of a queue are ready."""
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
+        channel: Any = connection.channel()
+        yield lambda queue: int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def watch(
+    vhost: Vhost,
+    queue: str,
+    total: int,
+    timeout: float,
+    also: Callable[[], object] = lambda: None,
+    interval: float = INTERVAL,
+) -> list[Sample]:
+    """Look at a queue every ``interval`` seconds until it holds ``total`` messages; ``also`` is called at each look.
+
+    Raises RuntimeError after ``timeout`` seconds.
+    """
+    samples: list[Sample] = []
+    with counting(vhost) as count:
+        deadline = time.monotonic() + timeout
+        while True:
+            also()
+            samples.append((time.monotonic(), count(queue)))
+            if samples[-1][1] >= total:
+                return samples
+            if samples[-1][0] > deadline:
+                raise RuntimeError(f"{samples[-1][1]} of {total} messages in {queue} after {timeout:g} s")
+            time.sleep(interval)
+
+
+def rate(samples: Sequence[Sample], begin: float = 0.1, end: float = 1.0) -> float:
+    """Messages a second between two shares of the last sample's count."""
+    total = samples[-1][1]
+    first, last = begin * total, end * total
+    return (last - first) / (_reached(samples, last) - _reached(samples, first))
+
+
+def _reached(samples: Sequence[Sample], count: float) -> float:
+    """When so many had come, on a straight line between two looks."""
+    for (before, less), (after, more) in pairwise(samples):
+        if more >= count > less:
+            return before + (after - before) * (count - less) / (more - less)
+    return samples[0][0]

@@ -1,0 +1,61 @@
+"""What ``run`` does once its preparation is under way: supervise, until all is stopped."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from runner.cli.reload import Outcome, Reload
+from runner.cli.terminal import has_colour
+from runner.cli.watch import Watch
+from runner.preparation.remote import Begun, Found, Preparation
+from runner.supervisor.control.command import Commands
+from runner.supervisor.control.server import Control
+from runner.supervisor.control.upkeep import Upkeep
+from runner.supervisor.control.usage import Sampler
+from runner.supervisor.lock import take_lock
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.output.console import Console
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.output.logfile import LogFiles
+from runner.supervisor.output.writer import Writer
+from runner.supervisor.transition import Listener, history
+from runner.worker.fault import FaultFolder
+
+
+def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str) -> int:
+    """Supervise what the files ask for; returns the exit code. Raises RunnerError where there is nothing to run."""
+    begun = preparation.begin()
+    with take_lock(folder / "var"):
+        return _supervise(folder, preparation, begun, preparation.find(), watch=watch, log_format=log_format)
+
+
+def _supervise(
+    folder: Path, preparation: Preparation, begun: Begun, found: Found, *, watch: bool, log_format: str
+) -> int:
+    var, programs = folder / "var", [*found.programs, *begun.programs]
+    width = max(len(f"{one.service}.{one.instances}") for one in programs)
+    writers: list[Writer] = [Console(log_format=log_format, colour=has_colour(), width=max(width, 8))]
+    listeners: list[Listener] = []
+    if begun.logs is not None:
+        writers.append(files := LogFiles(var / "log", *begun.logs, log_format))
+        listeners.append(history(files))
+    journal = Journal(*writers)
+    journal.say(found.words)
+    if found.warning:
+        journal.say(found.warning, "warning")
+    preparation.say = journal.say
+    supervisor = Supervisor(programs, preparation.prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
+    reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
+    commands = Commands(supervisor, sampler, lambda: reload.take() in (Outcome.DONE, Outcome.LEFT))
+    supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
+    supervisor.attach(Control(var, commands, journal).begin)
+    supervisor.on_hangup = lambda: threading.Thread(target=reload.take, name="reload", daemon=True).start()
+    if watch:
+        Watch(folder, reload).start()
+    try:
+        code = supervisor.run()
+    finally:
+        FaultFolder(var).begin(None)  # nobody is to take a later process for this runner
+    journal.close()
+    return code

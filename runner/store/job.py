@@ -1,0 +1,93 @@
+"""What is committed together: jobs, and how several are run in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from runner.store.database import is_passing
+from runner.store.prepared import Prepared, Values
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion(Generic[T]):
+    """A row that a job begins with: the job's work is only done where it is new."""
+
+    #: As ``runner.store.prepared.insertion`` makes it.
+    statement: Prepared
+    row: Values
+    #: What is done instead where the row was there before.
+    otherwise: Callable[[Connection], T]
+
+
+@dataclass(slots=True)
+class Job:
+    """Something to be committed, and who is told of it."""
+
+    work: Callable[[Connection], Any]
+    future: Future[Any]
+    #: On the monotonic clock; None for as long as it takes.
+    deadline: float | None
+    new: Insertion[Any] | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+    def run(self, connection: Connection) -> Any:
+        """Do all of it."""
+        if self.new is not None and not self.new.statement.execute(connection, self.new.row):
+            return self.new.otherwise(connection)
+        return self.work(connection)
+
+
+class Faulty(Exception):
+    """One of the jobs needs a look of its own: it failed by an error that is not the database's, or its row is old."""
+
+
+def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
+    """Run all jobs in a transaction; with care, each so that it fails alone."""
+    if is_careful:
+        for job in batch:
+            _run_apart(job, connection)
+        return
+    _insert(batch, connection)
+    for job in batch:
+        job.error = None
+        try:
+            job.result = job.work(connection)
+        except SQLAlchemyError:
+            raise
+        except BaseException as error:
+            raise Faulty from error
+
+
+def _insert(batch: list[Job], connection: Connection) -> None:
+    """Insert all rows that the jobs begin with, those of one statement at once. Raises Faulty where one is not new."""
+    rows: dict[Prepared, list[Values]] = {}
+    for job in batch:
+        if job.new is not None:
+            rows.setdefault(job.new.statement, []).append(job.new.row)
+    for statement, some in rows.items():
+        if statement.execute_all(connection, some) != len(some):
+            # Hardly ever: who has looked it up before has found it then.
+            raise Faulty
+
+
+def _run_apart(job: Job, connection: Connection) -> None:
+    """Run a job so that its failure is its own. Raises what passes."""
+    job.error = None
+    savepoint = connection.begin_nested()
+    try:
+        job.result = job.run(connection)
+        savepoint.commit()
+    except BaseException as error:
+        if is_passing(error):
+            raise
+        savepoint.rollback()
+        job.error = error

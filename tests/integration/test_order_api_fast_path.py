@@ -1,0 +1,314 @@
+"""Plain orders, which are taken without a thread: the same answers as the Flask application gives, and none lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+from waitress.adjustments import Adjustments
+
+from plugins.order_api import fast_path
+from plugins.order_api.fast_path import MAX_IN_HAND, MAX_PLAIN_BYTES, FastPath
+from runner import BrokerBlocked, Unroutable
+from tests.integration.test_order_api_http import BODY, Service, post, read_all
+
+LENGTH = b"Content-Length: %d\r\n" % len(BODY)
+KEY = b"Idempotency-Key: one\r\n"
+
+
+def raw(headers: bytes = LENGTH, body: bytes = BODY, line: bytes = b"POST /orders HTTP/1.1") -> Any:
+    return post(headers, body).replace(b"POST /orders HTTP/1.1", line, 1)
+
+
+def sized(body: bytes, headers: bytes = KEY) -> Any:
+    return raw(headers + b"Content-Length: %d\r\n" % len(body), body)
+
+
+def changed(old: bytes, new: bytes) -> Any:
+    return raw(KEY + LENGTH).replace(old, new, 1)
+
+
+REQUESTS = {
+    "plain": raw(KEY + LENGTH),
+    "without a key": raw(),
+    "key of the longest": raw(b"Idempotency-Key: " + b"k" * 255 + b"\r\n" + LENGTH),
+    "key too long": raw(b"Idempotency-Key: " + b"k" * 256 + b"\r\n" + LENGTH),
+    "two keys": raw(KEY + KEY + LENGTH),
+    "empty key": raw(b"Idempotency-Key:\r\n" + LENGTH),
+    "query": raw(KEY + LENGTH, line=b"POST /orders?a=1 HTTP/1.1"),
+    "escaped path": raw(KEY + LENGTH, line=b"POST /%6frders HTTP/1.1"),
+    "absolute": raw(KEY + LENGTH, line=b"POST http://localhost/orders HTTP/1.1"),
+    "two slashes": raw(KEY + LENGTH, line=b"POST //orders HTTP/1.1"),
+    "another path": raw(KEY + LENGTH, line=b"POST /order HTTP/1.1"),
+    "HTTP/1.0": raw(KEY + LENGTH, line=b"POST /orders HTTP/1.0"),
+    "HTTP/1.0 kept": raw(KEY + LENGTH + b"Connection: keep-alive\r\n", line=b"POST /orders HTTP/1.0"),
+    "to be closed": raw(KEY + LENGTH + b"Connection: close\r\n"),
+    "to be kept": raw(KEY + LENGTH + b"Connection: Keep-Alive\r\n"),
+    "PUT": raw(KEY + LENGTH, line=b"PUT /orders HTTP/1.1"),
+    "own port": changed(b"Host: localhost", b"Host: LOCALHOST:99999"),
+    "foreign host": changed(b"Host: localhost", b"Host: evil.example"),
+    "no host": changed(b"Host: localhost\r\n", b""),
+    "two hosts": changed(b"Host: localhost", b"Host: localhost\r\nHost: localhost"),
+    "charset": changed(b"application/json", b"application/json; charset=utf-8"),
+    "kind in capitals": changed(b"application/json", b"Application/JSON"),
+    "another kind": changed(b"application/json", b"text/plain"),
+    "no kind": changed(b"Content-Type: application/json\r\n", b""),
+    "encoded": raw(KEY + LENGTH + b"Content-Encoding: gzip\r\n"),
+    "identity": raw(KEY + LENGTH + b"Content-Encoding: identity\r\n"),
+    "no length": raw(KEY, b""),
+    "no body": raw(KEY + b"Content-Length: 0\r\n", b""),
+    "cut": sized(BODY[:-1]),
+    "spaces": sized(BODY + b" " * (MAX_PLAIN_BYTES - len(BODY))),
+    "more spaces": sized(BODY + b" " * MAX_PLAIN_BYTES),
+    "not UTF-8": sized(b"\xff" + BODY),
+    "a list": sized(b"[" + BODY + b"]"),
+    "twice the same": sized(BODY[:-1] + b',"amount":1}'),
+    "unknown field": sized(BODY[:-1] + b',"colour":"red"}'),
+    "region": sized(BODY[:-1] + b',"region":"emea"}'),
+    "no region": sized(BODY[:-1] + b',"region":null}'),
+    "no such region": sized(BODY[:-1] + b',"region":"a.b"}'),
+    "number": sized(BODY.replace(b'"149.99"', b"149.990")),
+    "NaN": sized(BODY.replace(b'"149.99"', b"NaN")),
+    "address": sized(BODY.replace(b"alice@example.com", "Юля@пример.бел".encode())),
+    "no address": sized(BODY.replace(b"alice@example.com", b"alice")),
+    "no such currency": sized(BODY.replace(b"USD", b"XAU")),
+    "currency": sized(BODY.replace(b"USD", b"eur")),
+}
+
+
+def first_answer(service: Any, request: bytes) -> bytes:
+    """The answer less its date, and less the ids of an order without a key."""
+    with service.connect() as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = re.sub(rb"Date: [^\r]+", b"Date", read_all(connection))
+    return answer if b"-Key" in request else re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"id", answer)
+
+
+def told(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
+    """What was published and logged, less what differs each time."""
+    bodies = [{**event.body, "order_id": ""} for event, _ in service.context.published]
+    lines = [re.sub("order [0-9a-f-]+", "order", record.getMessage()) for record in caplog.records]
+    service.context.published.clear()
+    caplog.clear()
+    return bodies, lines
+
+
+@pytest.fixture
+def service() -> Iterator[Any]:
+    with Service() as service:
+        yield service
+
+
+def test_every_request_gets_the_answer_that_the_application_gives(service, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    taken: list[Any] = []
+    accept = FastPath._accept
+
+    def count(*given: Any) -> None:
+        taken.append(given)
+        accept(*given)
+
+    monkeypatch.setattr(FastPath, "_accept", count)
+    fast = {name: first_answer(service, request) for name, request in REQUESTS.items()}
+    told_fast = told(service, caplog)
+    monkeypatch.setattr(FastPath, "take", lambda *_: False)
+    assert fast == {name: first_answer(service, request) for name, request in REQUESTS.items()}
+    assert told_fast == told(service, caplog)
+    assert len(taken) > 8
+
+
+def hold(service: Any, count: int, stack: contextlib.ExitStack) -> list[Any]:
+    """Orders on so many connections, none of them confirmed yet."""
+    service.context.hold = True
+    connections = [stack.enter_context(service.connect()) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(raw())
+    for _ in connections:
+        assert service.context.asked.acquire(timeout=10)
+    return connections
+
+
+def read_answer(connection: Any) -> tuple[bytes, bytes]:
+    """One answer's head and body."""
+    received = b""
+    while True:
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if end and length is not None and len(body) >= int(length[1]):
+            return head, body
+        chunk = connection.recv(65536)
+        assert chunk, f"closed after {received!r}"
+        received += chunk
+
+
+def test_orders_wait_for_their_confirms_without_a_thread():
+    with Service(threads=1) as service, contextlib.ExitStack() as stack:
+        connections = hold(service, 40, stack)
+        assert service.ask("GET", "/openapi.json")[0] == 200
+        for _, future in reversed(service.context.published):
+            future.set_result(None)
+        ids = set()
+        for connection in connections:
+            head, body = read_answer(connection)
+            assert head.startswith(b"HTTP/1.1 202 ACCEPTED\r\n")
+            ids.add(json.loads(body)["order_id"])
+        assert ids == {event.body["order_id"] for event, _ in service.context.published}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BrokerBlocked("a memory alarm"), "a memory alarm"),
+        (Unroutable("no queue"), "no queue"),
+        (CancelledError(), "the service is stopping"),
+    ],
+)
+def test_an_order_whose_publish_fails_is_a_503_and_not_published_again(service, error, reason):
+    with contextlib.ExitStack() as stack:
+        connections = hold(service, 40, stack)
+        started = time.monotonic()
+        for _, future in service.context.published:
+            future.set_exception(error)
+        for connection in connections:
+            head, body = read_answer(connection)
+            assert head.startswith(b"HTTP/1.1 503 SERVICE UNAVAILABLE\r\n")
+            assert b"Retry-After: 2" in head
+            assert reason in json.loads(body)["detail"]
+        assert time.monotonic() - started < 1
+        assert len(service.context.published) == 40
+        service.context.hold = False
+        connections[0].sendall(raw())
+        assert read_answer(connections[0])[0].startswith(b"HTTP/1.1 202")
+
+
+def test_a_confirm_that_never_comes_is_a_503(monkeypatch):
+    monkeypatch.setattr(fast_path, "CONFIRM_SECONDS", 0.2)
+    with Service() as service, contextlib.ExitStack() as stack:
+        (connection,) = hold(service, 1, stack)
+        assert b"did not confirm within" in read_answer(connection)[1]
+        service.context.published[0][1].set_result(None)
+        service.context.hold = False
+        connection.sendall(raw())
+        assert read_answer(connection)[0].startswith(b"HTTP/1.1 202")
+
+
+@pytest.mark.parametrize(("error", "status"), [(BrokerBlocked("an alarm"), 503), (RuntimeError("secret"), 500)])
+def test_an_error_that_publish_raises_is_the_answer(service, monkeypatch, error, status):
+    tries = []
+
+    def publish(event: Any) -> Any:
+        tries.append(event)
+        raise error
+
+    monkeypatch.setattr(service.context, "publish", publish)
+    got, _, body = service.order()
+    assert got == status
+    assert b"secret" not in body
+    assert len(tries) == 1
+
+
+def test_more_orders_than_may_be_in_hand_wait_for_a_thread(monkeypatch):
+    monkeypatch.setattr(fast_path, "MAX_IN_HAND", 3)
+    assert MAX_IN_HAND < 1000, "the window of the publisher"
+    with Service(threads=2) as service, contextlib.ExitStack() as stack:
+        service.context.hold = True
+        connections = [stack.enter_context(service.connect()) for _ in range(8)]
+        for connection in connections:
+            connection.sendall(raw())
+        for _ in range(5):
+            assert service.context.asked.acquire(timeout=10)
+        assert not service.context.asked.acquire(timeout=0.2)
+        service.context.hold = False
+        for _, future in list(service.context.published):
+            future.set_result(None)
+        assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
+
+
+def test_requests_that_follow_at_once_are_answered_in_their_order(service):
+    keys = [b"Idempotency-Key: %d\r\n" % number for number in range(300)]
+    probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with service.connect() as connection:
+        sender = threading.Thread(
+            target=lambda: connection.sendall(b"".join(raw(key + LENGTH) + probe for key in keys))
+        )
+        sender.start()
+        received = b""
+        while received.count(b"alive") < len(keys):
+            received += connection.recv(65536)
+        sender.join(5)
+    order = re.findall(rb'"order_id": "([^"]+)|alive', received)
+    assert order[1::2] == [b""] * len(keys)
+    assert [one.decode() for one in order[::2]] == [event.body["order_id"] for event, _ in service.context.published]
+
+
+def test_a_client_that_reads_nothing_for_long_gets_all_answers_in_the_end(monkeypatch):
+    count = 1000
+    small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    monkeypatch.setattr(Adjustments, "socket_options", [*Adjustments.socket_options, small])
+    with Service() as service, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", service.port))
+        sender = threading.Thread(target=lambda: connection.sendall(raw() * count))
+        sender.start()
+        time.sleep(0.5)
+        assert service.order()[0] == 202, "others are served meanwhile"
+        assert len(service.context.published) < count, "what nobody reads is not asked for"
+        started, received = time.monotonic(), b""
+        while received.count(b"}\n") < count:
+            received += connection.recv(65536)
+        sender.join(5)
+        assert time.monotonic() - started < 10
+        assert received.count(b"HTTP/1.1 202") == count
+        assert len(service.context.published) == count + 1
+
+
+def test_a_client_that_leaves_before_its_answer_disturbs_nobody(service):
+    with contextlib.ExitStack() as stack:
+        connections = hold(service, 10, stack)
+        for connection in connections[:5]:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+        before = time.process_time()
+        time.sleep(0.3)
+        assert time.process_time() - before < 0.2, "the loop goes round for nothing"
+        for _, future in service.context.published:
+            future.set_result(None)
+        assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections[5:])
+        service.context.hold = False
+        assert service.order()[0] == 202
+
+
+def test_orders_in_hand_are_answered_before_the_service_stops(service):
+    with contextlib.ExitStack() as stack:
+        connections = hold(service, 5, stack)
+        service.context.stopping.set()
+        time.sleep(0.5)
+        for _, future in service.context.published:
+            future.set_result(None)
+        assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
+        service.thread.join(5)
+        assert not service.thread.is_alive()
+
+
+def test_a_confirm_after_the_end_reaches_nobody(monkeypatch):
+    with Service() as service, contextlib.ExitStack() as stack:
+        monkeypatch.setattr("plugins.order_api.server.STOP_RESERVE", 100.0)
+        hold(service, 1, stack)
+        service.stop()
+        # The descriptors that it had are somebody else's by now.
+        one, other = socket.socketpair()
+        with one, other:
+            service.context.published[0][1].set_result(None)
+            one.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                one.recv(1)

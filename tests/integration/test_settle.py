@@ -1,0 +1,58 @@
+"""How a declaration has RabbitMQ write the quorum queues it has just made; ``test_quorum_settled.py`` kills it then."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runner.amqp import settle as module
+from runner.amqp.settle import settle
+from tests.rabbit import Vhost
+
+
+@pytest.fixture
+def bystander(vhost: Vhost) -> Iterator[str]:
+    """The URL of the vhost for a user who may declare nothing."""
+    api = vhost.rabbit.api
+    api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
+    api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": "^$", "write": ".*", "read": ".*"})
+    yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")
+    api("DELETE", f"/users/{vhost.name}")
+
+
+def test_it_takes_one_more_queue_of_which_nothing_is_left(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PERIOD", 60.0)
+    settle([vhost.url])
+    assert vhost.queues() == {}
+
+
+def test_of_several_addresses_any_one_that_answers_will_do(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PERIOD", 60.0)
+    settle(["amqp://guest:guest@127.0.0.1:1/", vhost.url])
+
+
+def test_who_may_not_declare_it_waits(bystander: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PERIOD", 0.7)
+    started = time.monotonic()
+    settle([bystander])
+    assert time.monotonic() - started >= 0.7
+
+
+def test_a_broker_that_is_gone_meanwhile_is_waited_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PERIOD", 0.7)
+    started = time.monotonic()
+    settle(["amqp://guest:guest@127.0.0.1:1/"])
+    assert time.monotonic() - started >= 0.7
+
+
+@pytest.mark.parametrize(
+    ("version", "is_known"),
+    [
+        ("3.10.7", False), ("3.10.8", True), ("3.10.25", True), ("3.11.0", False), ("3.13.7", False), ("4.0.0", False),
+        ("4.3.6", False), ("4.1.0-rc.1", False), ("", False), ("unknown", False),
+    ],
+)  # fmt: skip
+def test_only_versions_of_which_it_is_known_are_trusted_with_it(version: str, is_known: bool) -> None:
+    assert module._writes_earlier_names(version) is is_known
