@@ -75,13 +75,16 @@ class Gateway:
 
     def charge(self, order: Order, attempt: int) -> str | None:
         """Charge the order; return why it is declined, or None. Raises Retry where no answer comes."""
-        time.sleep(self.options.latency)
-        # With the attempt in the draw, a later try of the same order can get through.
-        if self._draw("timeout", order.order_id, attempt) < self.options.timeout_rate:
+        if self.options.latency:
+            # Even a sleep of no time at all waits 50 to 100 us for the kernel's timer.
+            time.sleep(self.options.latency)
+        # With the attempt in the draw, a later try of the same order can get through. No draw is below a rate of 0.
+        timeout_rate, failure_rate = self.options.timeout_rate, self.options.failure_rate
+        if timeout_rate and self._draw("timeout", order.order_id, attempt) < timeout_rate:
             raise Retry("gateway timed out")
         if self.options.decline_over is not None and order.amount > self.options.decline_over:
             return "over_limit"
-        if self._draw("decline", order.order_id) < self.options.failure_rate:
+        if failure_rate and self._draw("decline", order.order_id) < failure_rate:
             return "card_declined"
         return None
 
@@ -117,10 +120,11 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
         extra=named,
     )
     reason = resources.charge(order, message.attempt)
-    log.info("order %s: %s, payment %s", order.order_id, reason or "approved", payment_id(order), extra=named)
+    event = outcome_event(order, reason)
+    log.info("order %s: %s, payment %s", order.order_id, reason or "approved", event.body["payment_id"], extra=named)
     if store.inbox:
         keep_charge(order, reason, message, store)
-    return outcome_event(order, reason)
+    return event
 
 
 def payment_id(order: Order) -> str:

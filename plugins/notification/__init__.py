@@ -65,9 +65,15 @@ def start(options: Options, context: Context) -> Notifier:
     # Imported here because the options are also checked by programs that never send an e-mail.
     from .notifier import Notifier
     from .template import load_templates
-    from .transport import LogTransport, SmtpTransport
+    from .transport import LogTransport, Transport
 
-    transport = LogTransport(context.log) if options.transport == "log" else SmtpTransport(options.smtp, context.log)
+    transport: Transport
+    if options.transport == "log":
+        transport = LogTransport(context.log)
+    else:
+        from .smtp import SmtpTransport
+
+        transport = SmtpTransport(options.smtp, context.log)
     return Notifier(load_templates(options.templates), options.sender, transport)
 
 

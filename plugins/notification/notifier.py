@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from email.message import EmailMessage
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from runner import Message, MessageStore, Reject
 from runner.store.text import MOST_INDEXED, storable
 
-from .mail import compose
+from .mail import Email, compose
 from .template import Template, TemplateFault
 from .transport import Transport
 
@@ -69,7 +68,7 @@ def _sent_at() -> Prepared:
     return prepared(select(emails.c.sent_at).where(emails.c.event_id == bindparam("event_id")))
 
 
-def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStore) -> None:
+def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:
     """Write the e-mail's row, in the transaction of the message."""
     from runner.store.insert import insert_new
     from runner.store.schema import emails
@@ -78,8 +77,8 @@ def keep(mail: EmailMessage, message: Message, order_id: str, store: MessageStor
         "event_id": storable(message.id),
         "order_id": order_id,
         "type": storable(message.type),
-        "recipient": storable(str(mail["To"])),
-        "subject": storable(str(mail["Subject"])),
+        "recipient": storable(mail.recipient),
+        "subject": storable(mail.shown_subject),
         "sent_at": int(time.time() * 1000),
     }
     store.transact(lambda connection: insert_new(connection, emails, row))

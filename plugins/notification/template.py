@@ -34,7 +34,7 @@ class Template:
         """Return subject and text. Raises TemplateFault, say for a field that the event lacks."""
         # Given as one mapping: as keyword arguments a field called "self" would be an error.
         try:
-            return self.subject.render(dict(values)), self.text.render(dict(values)).strip() + "\n"
+            return self.subject.render(values), self.text.render(values).strip() + "\n"
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise TemplateFault(f"{self.path.name}: {error}") from None
 

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import smtplib
-import ssl
-from email.message import EmailMessage
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from runner import Reject, Retry
-
-if TYPE_CHECKING:
-    from . import Smtp
-
-#: SMTP answers from here on are final (RFC 5321, section 4.2.1); those from 400 may pass.
-PERMANENT = 500
+from .mail import Email
 
 
 class Transport(Protocol):
     """What sends an e-mail."""
 
-    def send(self, mail: EmailMessage, order: str) -> None:
+    def send(self, mail: Email, order: str) -> None:
         """Send it; ``order`` is the id for the log. Raises Retry or Reject."""
 
 
 def printable(text: str) -> str:
     """Write control characters as escapes, so that no text can fake a line of the log."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class LogTransport:
@@ -36,62 +26,10 @@ class LogTransport:
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
 
-    def send(self, mail: EmailMessage, order: str) -> None:
+    def send(self, mail: Email, order: str) -> None:
         """Write it line by line, since a log is read line by line."""
         extra = {"order": printable(order)}
-        to, subject = printable(mail["To"]), printable(mail["Subject"])
-        self._log.info("e-mail to %s: %s", to, subject, extra=extra)
-        for line in mail.get_content().splitlines():
+        self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.shown_subject), extra=extra)
+        for line in mail.text.splitlines():
             if line.strip():
                 self._log.info("  | %s", printable(line), extra=extra)
-
-
-class SmtpTransport:
-    """Sends each e-mail to a mail server, over a connection of its own."""
-
-    def __init__(self, options: Smtp, log: logging.Logger) -> None:
-        self._options = options
-        self._log = log
-        self._server = f"{options.host}:{options.port}"
-
-    def send(self, mail: EmailMessage, order: str) -> None:
-        """Send it. What may pass raises Retry, what the server refuses for good Reject."""
-        try:
-            self._deliver(mail)
-        except smtplib.SMTPRecipientsRefused as error:
-            raise self._refusal(*next(iter(error.recipients.values()))) from None
-        except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
-            raise self._refusal(error.smtp_code, error.smtp_error) from None
-        except smtplib.SMTPResponseException as error:
-            # A refused login or greeting is not the message's fault: it can be sent once that is put right.
-            raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
-        except (smtplib.SMTPException, OSError) as error:
-            raise Retry(f"{self._server}: cannot send, {error}") from None
-        extra = {"order": printable(order)}
-        self._log.info("e-mail to %s sent: %s", printable(mail["To"]), printable(mail["Subject"]), extra=extra)
-
-    def _deliver(self, mail: EmailMessage) -> None:
-        options = self._options
-        session = smtplib.SMTP(options.host, options.port, timeout=options.timeout)
-        try:
-            if options.starttls:
-                session.starttls(context=ssl.create_default_context())
-            if options.username and options.password:
-                session.login(options.username, options.password.get_secret_value())
-            try:
-                session.send_message(mail)
-            except smtplib.SMTPNotSupportedError as error:
-                raise Reject(f"{self._server}: cannot take the address {mail['To']!r}, {error}") from None
-            # The server has it now; if its goodbye is lost, a retry would send it twice.
-            with contextlib.suppress(smtplib.SMTPException, OSError):
-                session.quit()
-        finally:
-            session.close()
-
-    def _refusal(self, code: int, words: bytes | str) -> Reject | Retry:
-        kind = Reject if code >= PERMANENT else Retry
-        return kind(f"{self._server}: refuses the e-mail, {code} {_decode(words)}")
-
-
-def _decode(words: bytes | str) -> str:
-    return printable(words.decode(errors="replace") if isinstance(words, bytes) else words)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 from email import message_from_bytes, policy
 from functools import partial
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from pydantic import ValidationError
 
 from plugins.notification import Options, start
 from plugins.notification import handle as _handle
-from plugins.notification.mail import compose
+from plugins.notification.mail import compose, parse_address, read_recipient
+from plugins.notification.mime import as_message
 from plugins.notification.notifier import Notifier
 from plugins.notification.template import load_templates
 from runner import Message, PluginError, Reject
@@ -45,9 +47,8 @@ class Outbox:
         self.mails: list[Any] = []
 
     def send(self, mail, order) -> Any:
-        self.mails.append(
-            message_from_bytes(mail.as_bytes(policy=policy.default.clone(utf8=True)), policy=policy.default)
-        )
+        sent = as_message(mail).as_bytes(policy=policy.default.clone(utf8=True))
+        self.mails.append(message_from_bytes(sent, policy=policy.default))
 
 
 def message(event_type="order.created", drop=(), **changes) -> Any:
@@ -98,7 +99,7 @@ def test_the_same_event_gives_the_same_e_mail():
 @pytest.mark.parametrize("event_id", ["", "a b", "x>\r\nBcc: all@example.com", "\ud800", "y" * 500])
 def test_an_unusual_event_id_still_makes_a_message_id(event_id):
     mail = compose(Message(body=b"", queue="q", id=event_id), "shop@example.com", "a@example.com", "Hi", "text")
-    parsed = message_from_bytes(mail.as_bytes(), policy=policy.default)
+    parsed = message_from_bytes(as_message(mail).as_bytes(), policy=policy.default)
     assert parsed["Message-ID"].endswith("@example.com>")
     assert parsed["Bcc"] is None
 
@@ -176,6 +177,43 @@ def test_no_text_of_an_event_can_add_a_header(order_id, amount):
         "MIME-Version",
     }
     assert mail["To"] == "alice@example.com"
+
+
+#: Parts of addresses that look plain, and of some that are not.
+LOCAL_PARTS = st.from_regex(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,70}", fullmatch=True) | st.sampled_from(
+    ["Postmaster", "ABUSE", "info", "Ünï", '"a b"', '"plain"', "a..b", ".a", "a" * 250]
+)
+DOMAINS = st.from_regex(r"[a-z0-9.-]{1,70}", fullmatch=True) | st.sampled_from(
+    ["example.com", "Example.COM", "a.test", "localhost", "xn--bcher-kva.example", "xn--a.example", "bücher.example"]
+)
+ODD_DOMAINS = st.sampled_from(
+    ["[127.0.0.1]", "ab--cd.com", "-a.com", "a-.com", "a..com", "a.com.", "com", "1.2.3.4", ".".join(["a" * 60] * 4)]
+)
+#: Encoded words (RFC 2047), some of them broken.
+ENCODED = st.sampled_from(["=?utf-8?q?a?=", "=?utf-8?b?w7w=?=", "=?utf-8?q?=0a?=", "=?", " "])
+
+
+@given(st.builds("{}@{}".format, LOCAL_PARTS, DOMAINS | ODD_DOMAINS) | st.emails() | st.text())
+def test_a_plain_address_is_read_as_any_other(text):
+    try:
+        expected = str(parse_address(text))
+    except ValueError as error:
+        with pytest.raises(ValueError, match=f"^{re.escape(str(error))}$"):
+            read_recipient(text)
+    else:
+        assert read_recipient(text) == expected
+
+
+@given(
+    st.text() | st.lists(ENCODED).map("".join),
+    st.text() | st.text("aé \r\n\x0b\x0c\x85\u2028.=\t", max_size=400),
+)
+def test_what_is_logged_is_what_a_reader_sees(subject, text):
+    mail = compose(Message(body=b"", queue="q", id="m"), "shop@example.com", "a@example.com", subject, text)
+    seen = as_message(mail)
+    assert (mail.recipient, mail.shown_subject) == (str(seen["To"]), str(seen["Subject"]))
+    logged, read = ([line for line in lines.splitlines() if line] for lines in (mail.text, seen.get_content()))
+    assert logged == read
 
 
 @given(st.text())
