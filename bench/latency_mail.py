@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from email.message import EmailMessage
 from pathlib import Path
 
+from plugins.notification.mail import Email
 from plugins.notification.transport import Transport
 
 #: In the folder in which the process runs.
@@ -23,10 +23,10 @@ class TimedTransport:
         self._transport = transport
         self._file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def send(self, mail: EmailMessage, order: str) -> None:
+    def send(self, mail: Email, order: str) -> None:
         """Send it; ``order`` is the order's id."""
         self._transport.send(mail, order)
-        os.write(self._file, f"{time.monotonic():.6f} {order} {mail['Subject']}\n".encode())
+        os.write(self._file, f"{time.monotonic():.6f} {order} {mail.shown_subject}\n".encode())
 
 
 def paid_at(folder: Path) -> dict[str, float]:

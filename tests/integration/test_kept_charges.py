@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from plugins import payment
+from plugins.notification.mail import Email
 from plugins.notification.notifier import Notifier
 from plugins.notification.template import load_templates
 from runner import Event, Message, Reject
@@ -75,9 +75,9 @@ def test_of_two_deliveries_at_once_over_two_amounts_the_second_is_rejected(tmp_p
 class Post:
     """Keeps the e-mails."""
 
-    sent: list[EmailMessage] = field(default_factory=list)
+    sent: list[Email] = field(default_factory=list)
 
-    def send(self, mail: EmailMessage, order: str) -> None:
+    def send(self, mail: Email, order: str) -> None:
         self.sent.append(mail)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,15 @@ import pytest
 from bench.http import CONNECTION, FASTSTREAM, figures
 from bench.latency_mail import TimedTransport, paid_at
 from bench.latency_orders import at_pace
+from plugins.notification.mail import Email, compose
+from runner import Message
 
 
 class Taken:
     def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
+        self.mails: list[Email] = []
 
-    def send(self, mail: EmailMessage, order: str) -> None:
+    def send(self, mail: Email, order: str) -> None:
         self.mails.append(mail)
 
 
@@ -30,9 +31,8 @@ def test_only_the_email_that_tells_of_the_payment_is_timed_and_each_one_is_sent(
     transport = TimedTransport(taken)
     before = time.monotonic()
     for subject in ("We have your order o-1", "Your order o-1 is paid"):
-        mail = EmailMessage()
-        mail["Subject"] = subject
-        transport.send(mail, "o-1")
+        message = Message(b"", "q", id="event-1")
+        transport.send(compose(message, "shop@example.com", "a@example.com", subject, "text"), "o-1")
     with (tmp_path / "mails.txt").open("a") as file:
         file.write("1.5 o-2 Your order o-2 is pa")  # still being written
     assert len(taken.mails) == 2
