@@ -1,20 +1,19 @@
 """What travels: the message a handler gets, the events it answers with, and how it may refuse.
 
-Bodies are JSON. Numbers with a fraction are read as ``Decimal`` and written as strings, so that an
-amount of money never passes through a binary float, here or in the next reader.
+Bodies are JSON, read and written by ``strict_json``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import random
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
+
+from runner.strict_json import decode_json, encode_json
 
 #: Events made by ``Message.event_id`` are UUIDv5 in this namespace (RFC 9562, section 5.5).
 EVENT_NAMESPACE = uuid.UUID("5f0f4a86-6d5c-5a5e-9a5e-6b1d0c5e7a11")
@@ -41,9 +40,14 @@ ATTEMPT_TYPE = "runner.attempt"
 REDELIVERED = "x-redelivered"
 
 
+#: Its own, so that a plugin that seeds Python's shared one does not have each of its processes draw the same ids.
+_RANDOM = random.Random()
+os.register_at_fork(after_in_child=_RANDOM.seed)
+
+
 def random_id() -> str:
     """A UUIDv4 as text (RFC 9562, section 5.4); unlike ``uuid.uuid4`` without asking the kernel each time."""
-    digits = f"{random.getrandbits(128):032x}"
+    digits = f"{_RANDOM.getrandbits(128):032x}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
@@ -65,78 +69,6 @@ class Retry(Exception):
 
 class BadBody(Reject):
     """A message's body is not the JSON that the handler asked for."""
-
-
-def _encode_value(value: object) -> str:
-    if isinstance(value, Decimal) and not value.is_finite():
-        raise ValueError(f"event body: {value} is not JSON; allowed: finite numbers")
-    if isinstance(value, Decimal | uuid.UUID):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"event body: cannot be written as JSON, {value!r}; allowed: JSON types, Decimal, UUID, datetime")
-
-
-def encode_json(body: object) -> bytes:
-    """Write ``body`` as compact UTF-8 JSON; Decimal, UUID and datetime become strings.
-
-    Raises TypeError for other types and ValueError for NaN and infinities, which JSON does not have.
-    """
-    try:
-        return _ENCODER.encode(body).encode()
-    except RecursionError:
-        raise ValueError("event body: nested too deeply") from None
-
-
-# Made once: json.dumps and json.loads would make them anew each time that they are told how.
-_ENCODER = json.JSONEncoder(default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise ValueError(f"duplicate key {name!r}")
-            seen.add(name)
-    return result
-
-
-_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
-#: How deep arrays and objects of a body may be nested.
-MAX_DEPTH = 32
-
-
-def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        containers = [one for one in level if isinstance(one, dict | list)]
-        if not containers:
-            return False
-        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
-    return True
-
-
-def decode_json(raw: bytes) -> Any:
-    """Read UTF-8 JSON strictly: fractions as Decimal; no NaN, duplicate keys, or nesting over 32.
-
-    Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
-    """
-    try:
-        value = _DECODER.decode(raw.decode())
-    except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
-    except ArithmeticError:
-        raise ValueError("a number is out of all bounds") from None
-    # Brackets in texts count too, so that this only ever looks closer than it needs to.
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_too_deep(value):
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from runner import BrokerError, Context, Event
-from runner.messages import decode_json
+from runner.strict_json import decode_json
 
 from .history import Histories
 from .openapi import describe

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from waitress.utilities import build_http_date
 
 from runner import Context, Event
-from runner.messages import decode_json
+from runner.strict_json import decode_json
 
 from .api import CONFIRM_SECONDS, IDEMPOTENCY_KEY, Hosts, accepted, log_accepted
 from .order import Order, created_event, order_id_for

@@ -6,7 +6,8 @@ pika's; what they do is held to it by tests that run both ways over the same byt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pika
@@ -14,10 +15,12 @@ from pika import frame
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.channel import Channel as PikaChannel
 
-from runner.amqp import frames
+from runner.amqp import content, frames
 
 #: Bytes that are read at once; pika reads 4096, and gives the lock of Python's threads away for each of them.
 READ_SIZE = 65536
+#: Bytes that are sent at once, unless one message has more.
+SEND_SIZE = 65536
 #: Frames whose size is where it is in all of them, which the protocol's own header is not.
 _KINDS = frozenset({frames.METHOD, frames.HEADER, frames.BODY, pika.spec.FRAME_HEARTBEAT})
 
@@ -37,7 +40,11 @@ class Channel(PikaChannel):  # type: ignore[misc]
         mandatory: bool = False,
     ) -> None:
         """As pika's; what is written in one round of the I/O loop is sent together."""
-        if isinstance(properties, frames.Properties) and len(body) <= self.connection._body_max_length:
+        if (
+            isinstance(properties, content.Properties)
+            and properties.encoded
+            and len(body) <= self.connection._body_max_length
+        ):
             self._raise_if_not_open()
             self.connection.write(
                 frames.publish(
@@ -78,27 +85,26 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
         self._outgoing.append(encoded)
 
     def flush(self) -> None:
-        """Send what was written, with one call."""
-        if not self._outgoing:
-            return
-        encoded = b"".join(self._outgoing)
-        self._outgoing.clear()
+        """Send what was written, with as few calls as can be."""
+        if self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            for encoded in _joined(outgoing):
+                self._send(encoded)
+
+    def _send(self, encoded: bytes) -> None:
         transport = self._transport
         if transport is None:
             return  # it is lost, and whoever wrote that is told so
         self.bytes_sent += len(encoded)
-        self.frames_sent += 1
+        sent = 0
         is_plain = isinstance(transport, _AsyncPlaintextTransport) and transport._state == transport._STATE_ACTIVE
         if is_plain and not transport.get_write_buffer_size():
-            # At once, rather than after a round of asking whether it may be written.
-            try:
+            # At once, rather than after a round of asking whether it may be written. Where that fails, pika's own
+            # attempt meets with the same, and knows what to do.
+            with contextlib.suppress(OSError):
                 sent = transport._sock.send(encoded)
-            except OSError:
-                sent = 0  # pika's own attempt meets with the same, and knows what to do
-            if sent == len(encoded):
-                return
-            encoded = encoded[sent:]
-        self._adapter_emit_data(encoded)
+        if sent < len(encoded):
+            self._adapter_emit_data(encoded[sent:])
 
     def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:
         self.flush()  # what was written before goes first
@@ -114,7 +120,7 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
     def _on_data_available(self, data_in: bytes) -> None:
         raw = self._frame_buffer + data_in if self._frame_buffer else data_in
         at, end = 0, len(raw)
-        while end - at >= frames.AROUND:
+        while end - at >= frames.FRAME_OVERHEAD:
             after = self._take(raw, at, end)
             if after == at:
                 break
@@ -127,7 +133,7 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
         kind, number, size = frames.HEAD.unpack_from(raw, at)
         if kind not in _KINDS:
             return self._leave_to_pika(raw, at, end)
-        after: int = at + frames.AROUND + size
+        after: int = at + frames.FRAME_OVERHEAD + size
         if after > end:
             return at
         channel = self._channels.get(number)
@@ -142,14 +148,15 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
         return self._leave_to_pika(raw, at, after)
 
     def _deliver(self, channel: Channel, raw: bytes, at: int, header: int, end: int) -> int:
-        body, after = frames.extent(raw, header, end)
+        body, after = frames.extent(raw, channel.channel_number, header, end)
         if after == frames.PARTIAL:
             return at
         method = frames.read_deliver(raw, at)
         receive = channel.receiver(method.consumer_tag)
         if after == frames.RARE or receive is None:
             return self._leave_to_pika(raw, at, header)
-        receive(channel, method, frames.read_properties(raw, header), raw[body + 7 : after - 1])
+        properties = content.read_properties(raw, header + frames.PROPERTIES_AT)
+        receive(channel, method, properties, raw[body + frames.HEAD.size : after - 1])
         return after
 
     def _leave_to_pika(self, raw: bytes, at: int, after: int) -> int:
@@ -159,3 +166,16 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
             return at
         self._process_frame(value)
         return at + consumed
+
+
+def _joined(pieces: list[bytes]) -> Iterator[bytes]:
+    """The pieces together, but not more than that pika may copy what is left of them after each send of a part."""
+    some: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        if some and size + len(piece) > SEND_SIZE:
+            yield b"".join(some)
+            some, size = [], 0
+        some.append(piece)
+        size += len(piece)
+    yield b"".join(some)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pika
 
-from runner.amqp.frames import AROUND_PROPERTIES, Properties, encode_properties
+from runner.amqp.content import Properties, encode_properties
+from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
 from runner.messages import (
     ATTEMPT,
@@ -92,7 +93,7 @@ def encode(event: Event, *, is_copy: bool = False) -> Encoded:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {reason}") from error
-    if (size := len(properties.encoded) + AROUND_PROPERTIES) > MAX_FRAME:
+    if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
         raise ValueError(f"event {event.type!r}: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 

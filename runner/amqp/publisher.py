@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import takewhile
@@ -17,16 +18,17 @@ from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.refusal import Refusals
+from runner.amqp.verdict import Verdicts
 from runner.amqp.window import Window
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,
     BrokerError,
     ConfirmTimeout,
-    PublishRefused,
-    Unroutable,
 )
 from runner.messages import Event
+
+log = logging.getLogger("runner.amqp")
 
 #: How many events may be on their way to the broker without its confirm.
 WINDOW = 1000
@@ -77,9 +79,8 @@ class Publisher:
         self._unconfirmed: dict[int, _Outgoing] = {}
         #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
-        self._returned: Counter[tuple[str | None, str, str]] = Counter()
         # One node alone has no other one to ask.
-        self._refusals, self._is_stale = Refusals() if len(urls) > 1 else None, False
+        self._verdicts = Verdicts(Refusals() if len(urls) > 1 else None)
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -135,7 +136,7 @@ class Publisher:
         ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
         beyond the window instead, for callers that others wait for, as the I/O thread is. It fails with BrokerAway,
         BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. ``done`` is called on the I/O thread, or on the
-        caller's before this returns, and does not wait.
+        caller's before this returns, and does not wait; what it raises is only logged.
         """
         timeout = self._confirm_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
@@ -183,15 +184,13 @@ class Publisher:
 
     def _opened(self, channel: Channel) -> None:
         self._tag = 0
-        self._returned.clear()
         self._late.clear()
-        if self._refusals is not None:
-            self._refusals.forget()
+        self._verdicts.forget()
         self._blocked = None
         connection = self._link.connection
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
-        channel.add_on_return_callback(self._on_return)
+        channel.add_on_return_callback(self._verdicts.on_return)
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self._use(channel))
 
     def _use(self, channel: Channel) -> None:
@@ -217,12 +216,6 @@ class Publisher:
         self._blocked = None
         self._on_state(None)
 
-    def _on_return(self, _channel: Channel, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
-        # The broker returns an unroutable message first and then confirms it (RabbitMQ: "Consumer
-        # Acknowledgements and Publisher Confirms"). The return does not name the confirm's tag; what is the same
-        # in id, exchange and routing key shares its fate.
-        self._returned[properties.message_id, method.exchange, method.routing_key] += 1
-
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         if method.multiple:
@@ -234,31 +227,11 @@ class Publisher:
         for tag in tags:
             outgoing = self._unconfirmed.pop(tag, None)
             if outgoing is not None:
-                self._finish(outgoing, self._verdict(outgoing.encoded, refused))
+                self._finish(outgoing, self._verdicts.of(outgoing.encoded, refused=refused))
             elif tag in self._late:
-                self._verdict(self._late.pop(tag).encoded, refused)
-        if self._is_stale:
-            self._is_stale = False
+                self._verdicts.of(self._late.pop(tag).encoded, refused=refused)
+        if self._verdicts.take_stale():
             self._link.reopen("it refuses events; a new connection is tried")
-
-    def _verdict(self, encoded: Encoded, refused: bool) -> BrokerError | None:
-        if not refused and self._refusals is None and not self._returned:
-            return None
-        _, exchange, routing_key = key = encoded.key
-        where = f"exchange {exchange or 'default'!r}, routing key {routing_key!r}"
-        if refused:
-            if self._refusals is not None:
-                self._is_stale |= self._refusals.refused((exchange, routing_key), time.monotonic())
-            return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
-        if self._refusals is not None:
-            self._refusals.taken((exchange, routing_key))
-        if self._returned[key] > 0:
-            self._returned[key] -= 1
-            self._returned += Counter()  # forgets what is at zero
-            if not exchange:
-                return Unroutable(f"queue {routing_key!r} is not there")
-            return Unroutable(f"{where}: no queue is bound for it; add a binding, or an alternate_exchange")
-        return None
 
     def _fail_all(self, error: BrokerError) -> None:
         failed = list(self._unconfirmed.values())
@@ -276,7 +249,10 @@ class Publisher:
     def _finish(self, outgoing: _Outgoing, error: BrokerError | None) -> None:
         if outgoing.has_place:
             self._room.release()
-        outgoing.done(outgoing.encoded, error)
+        try:
+            outgoing.done(outgoing.encoded, error)
+        except Exception:  # whatever it is, others must hear of theirs
+            log.exception("what waited for an event's confirm ended by an error of its own")
 
 
 def _up_to(last: int, outgoing: dict[int, _Outgoing]) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from runner.desk.letter import number_of, text_of
-from runner.messages import ATTEMPT, ATTEMPT_TYPE, EVENT_NAMESPACE, Event
+from runner.messages import ATTEMPT, ATTEMPT_TYPE, Event, name_based_id
 
 #: What stands for a service in the note: no service had the message.
 DESK = "desk"
@@ -49,7 +48,7 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         body,
         exchange="",
         routing_key=queue,
-        id=str(uuid.uuid5(EVENT_NAMESPACE, which)),
+        id=name_based_id(which),
         correlation_id=order_id,
         causation_id=record["id"],
         app_id=DESK,

@@ -74,7 +74,13 @@ def _insert(batch: list[Job], connection: Connection) -> None:
         if job.new is not None:
             rows.setdefault(job.new.statement, []).append(job.new.row)
     for statement, some in rows.items():
-        if statement.execute_all(connection, some) != len(some):
+        try:
+            count = statement.execute_all(connection, some)
+        except SQLAlchemyError:
+            raise
+        except BaseException as error:
+            raise Faulty from error
+        if count != len(some):
             # Hardly ever: who has looked it up before has found it then.
             raise Faulty
 

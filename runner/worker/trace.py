@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 
 from runner.amqp.properties import Encoded, encode
-from runner.messages import ATTEMPT_TYPE, EVENT_NAMESPACE, REPLAYED_AT, SENT_AT, Event, Message
+from runner.messages import ATTEMPT_TYPE, REPLAYED_AT, SENT_AT, Event, Message, name_based_id
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Tracer:
                 body,
                 exchange="",
                 routing_key=self._queue,
-                id=str(uuid.uuid5(EVENT_NAMESPACE, which)),
+                id=name_based_id(which),
                 correlation_id=order_id,
                 causation_id=message.id,
                 app_id=self._service,

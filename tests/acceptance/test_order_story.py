@@ -17,9 +17,9 @@ from sqlalchemy import func, select
 from plugins.order_api.order import Order, order_id_for
 from plugins.payment import Gateway
 from plugins.payment import Options as PaymentOptions
-from runner.messages import decode_json
 from runner.store.database import open_database
 from runner.store.schema import attempts, events
+from runner.strict_json import decode_json
 from tests.audited import turn_on
 from tests.postgres import Postgres
 from tests.rabbit import Vhost, wait_until

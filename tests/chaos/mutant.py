@@ -13,6 +13,7 @@ from tests.running import ROOT
 TREE = ("runner", "plugins", "tests")
 PIPELINE, PUBLISHING, INTAKE = "runner/worker/pipeline.py", "runner/worker/publishing.py", "runner/worker/intake.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
+VERDICT = "runner/amqp/verdict.py"
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,13 @@ MUTANTS = [
     ),
     Mutant(
         "what has no queue counts as confirmed",
-        PUBLISHER,
+        VERDICT,
         "        if self._returned[key] > 0:",
         "        if False:",
     ),
     Mutant(
         "what the broker refused counts as confirmed",
-        PUBLISHER,
+        VERDICT,
         "        if refused:\n",
         "        if False:\n",
     ),

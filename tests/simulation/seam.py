@@ -8,7 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from runner.amqp import consumer, link, properties, publisher, window
+from runner.amqp import consumer, link, properties, publisher, verdict, window
 from runner.store import inbox, writer
 from runner.worker import crash, pipeline, publishing, recovery
 from tests.simulation.database import WITHOUT_THREAD
@@ -30,7 +30,19 @@ def installed(simulation: Simulation) -> Iterator[None]:
     condition = partial(Condition, turns)
     stands_in: list[tuple[Any, str, Any]] = [
         (module, "time", time)
-        for module in (consumer, link, properties, publisher, inbox, writer, crash, pipeline, publishing, recovery)
+        for module in (
+            consumer,
+            link,
+            properties,
+            publisher,
+            verdict,
+            inbox,
+            writer,
+            crash,
+            pipeline,
+            publishing,
+            recovery,
+        )
     ]
     stands_in += [
         (pipeline, "threading", SimpleNamespace(Condition=condition, Thread=thread)),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame
 
-from runner.amqp import field, frames
+from runner.amqp import content, field, frames
 from runner.amqp.connection import Channel, Connection
 
 field.install()
@@ -47,7 +47,7 @@ def pikas_header(properties: pika.BasicProperties, length: int = 0) -> bytes:
 @given(PROPERTIES)
 def test_properties_are_written_as_pika_writes_them(fields):
     properties = pika.BasicProperties(**fields)
-    assert frames.encode_properties(properties) == pikas_header(properties)[19:-1]
+    assert content.encode_properties(properties) == pikas_header(properties)[19:-1]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_pika_refuses_is_refused_as_by_pika(fields):
     with pytest.raises(Exception) as pikas:  # noqa: PT011 - whatever pika raises
         pikas_header(properties)
     with pytest.raises(type(pikas.value)):
-        frames.encode_properties(properties)
+        content.encode_properties(properties)
 
 
 @settings(deadline=None)
@@ -68,7 +68,7 @@ def test_what_pika_refuses_is_refused_as_by_pika(fields):
 def test_properties_are_read_as_pika_reads_them(fields):
     raw = pikas_header(pika.BasicProperties(**fields))
     _, read = frame.decode_frame(raw)
-    ours = frames.read_properties(raw, 0)
+    ours = content.read_properties(raw, frames.PROPERTIES_AT)
     assert ours.__dict__ == read.properties.__dict__
     # A whole number keeps its width, so that a copy has the headers of its original.
     assert pikas_header(ours) == raw
@@ -82,7 +82,7 @@ def test_a_publish_is_written_as_pika_writes_it(exchange, routing_key, fields, b
     pikas = frame.Method(3, method).marshal() + frame.Header(3, len(body), properties).marshal()
     if body:
         pikas += frame.Body(3, body).marshal()
-    encoded = frames.encode_properties(properties)
+    encoded = content.encode_properties(properties)
     assert frames.publish(3, exchange, routing_key, encoded, body, mandatory=mandatory) == pikas
 
 
@@ -103,7 +103,7 @@ class Reader:
         self.connection._frame_buffer = b""
         self.connection.bytes_received = self.connection.frames_received = 0
         self.connection.callbacks = pika.callback.CallbackManager()
-        self.connection._heartbeat_checker = None
+        self.connection._heartbeat_checker = SimpleNamespace(received=lambda: None)
         self.connection.params = SimpleNamespace(frame_max=1 << 17)
         self.connection.connection_state = self.connection.CONNECTION_OPEN
         channel = Channel(self.connection, 1, lambda _: None)
@@ -113,7 +113,11 @@ class Reader:
         for method in (pika.spec.Basic.Ack, pika.spec.Basic.Nack):
             self.connection.callbacks.add(1, method, self.confirmed, one_shot=False)
         channel.add_on_return_callback(lambda _, method, properties, body: self.told.append(("return", body)))
-        self.connection._channels = {1: channel}
+        # A second channel, whose frames may come in between.
+        other = Channel(self.connection, 2, lambda _: None)
+        other._state = other.OPEN
+        other._consumers["tag"] = self.delivered
+        self.connection._channels = {1: channel, 2: other}
 
     def delivered(self, _, method, properties, body):
         self.told.append(
@@ -127,9 +131,23 @@ class Reader:
         self.told.append((type(one.method).__name__, one.method.delivery_tag, one.method.multiple))
 
 
+def frames_of(method: Any, fields: dict[str, Any], bodies: list[bytes], channel: int = 1) -> list[bytes]:
+    header = frame.Header(channel, sum(map(len, bodies)), pika.BasicProperties(**fields))
+    all_of_it = (frame.Method(channel, method), header, *(frame.Body(channel, one) for one in bodies))
+    return [bytes(one.marshal()) for one in all_of_it]
+
+
 def message(method: Any, fields: dict[str, Any], bodies: list[bytes]) -> bytes:
-    header = frame.Header(1, sum(map(len, bodies)), pika.BasicProperties(**fields))
-    return b"".join(one.marshal() for one in (frame.Method(1, method), header, *(frame.Body(1, b) for b in bodies)))
+    return b"".join(frames_of(method, fields, bodies))
+
+
+def woven(orders: list[bool], first: list[bytes], second: list[bytes]) -> bytes:
+    """The frames of two channels, in an order that AMQP allows."""
+    rest, taken = [list(first), list(second)], []
+    for is_second in orders:
+        if rest[is_second]:
+            taken.append(rest[is_second].pop(0))
+    return b"".join(taken + rest[0] + rest[1])
 
 
 ALL = [
@@ -153,6 +171,16 @@ ALL = [
         st.booleans(),
     ),
     st.just(frame.Method(1, pika.spec.Channel.Flow(True)).marshal()),
+    st.just(frame.Heartbeat().marshal()),
+    st.builds(
+        lambda orders, bodies: woven(
+            orders,
+            frames_of(pika.spec.Basic.Deliver("tag", 1, False, "e", "first"), {"type": "first"}, bodies),
+            frames_of(pika.spec.Basic.Deliver("tag", 2, False, "e", "second"), {"type": "second"}, bodies, 2),
+        ),
+        st.lists(st.booleans(), max_size=8),
+        st.lists(st.binary(min_size=1, max_size=20), max_size=2),
+    ),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,18 +15,16 @@ from hypothesis import strategies as st
 
 from runner.messages import (
     EVENT_NAMESPACE,
-    MAX_DEPTH,
     BadBody,
     Event,
     Message,
     Reject,
     caused_by,
-    decode_json,
-    encode_json,
     events_of,
     name_based_id,
     random_id,
 )
+from runner.strict_json import MAX_DEPTH, decode_json, encode_json
 
 _SCALARS = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text()
 _VALUES = st.recursive(
@@ -234,3 +233,11 @@ def test_a_random_id_is_a_uuid_of_version_4_and_never_the_same() -> None:
 @given(st.text('[]{}"\\ a1,:', max_size=200))
 def test_how_deep_a_body_is_nested_is_judged_the_same_with_brackets_in_texts(text: str) -> None:
     assert decode_json(encode_json([text])) == [text]
+
+
+def test_a_plugin_that_seeds_pythons_random_numbers_does_not_choose_our_ids() -> None:
+    drawn = set()
+    for _ in range(2):
+        random.seed(1)
+        drawn.add(random_id())
+    assert len(drawn) == 2

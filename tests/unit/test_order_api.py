@@ -19,7 +19,7 @@ from plugins.order_api import Options
 from plugins.order_api.api import create_app
 from plugins.order_api.openapi import describe
 from runner import BrokerAway, BrokerBlocked, ConfirmTimeout, PublishRefused, Unroutable
-from runner.messages import decode_json
+from runner.strict_json import decode_json
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
 

@@ -12,7 +12,7 @@ from runner.amqp.properties import MAX_BODY
 from runner.cli.dlq.file import NewFile, named_by_time
 from runner.desk.letter import Letter, text_of
 from runner.desk.record import json_text, record_of
-from runner.messages import decode_json
+from runner.strict_json import decode_json
 from runner.topology.change import counted
 
 _JSON = "application/json"

@@ -1,0 +1,187 @@
+"""A message's properties and headers, read and written in one go (AMQP 0-9-1, 4.2.5 and 4.2.6).
+
+What stands in a table beside texts and numbers, and what does not fit, is pika's to write, to read, or to refuse.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import pika
+from pika import data
+from pika.compat import long
+
+_QUAD, _LONG, _SHORT = struct.Struct(">Q"), struct.Struct(">I"), struct.Struct(">H")
+_SIGNED_QUAD, _SIGNED_LONG = struct.Struct(">q"), struct.Struct(">i")
+_LONGEST = 255
+#: Bytes of the content header that pika writes before the properties.
+_HEAD = 19
+
+#: The property flags of AMQP 0-9-1, in their order on the wire; each is a short string but for those that are named.
+_FLAGS = {
+    "content_type": 1 << 15,
+    "content_encoding": 1 << 14,
+    "headers": 1 << 13,
+    "delivery_mode": 1 << 12,
+    "priority": 1 << 11,
+    "correlation_id": 1 << 10,
+    "reply_to": 1 << 9,
+    "expiration": 1 << 8,
+    "message_id": 1 << 7,
+    "timestamp": 1 << 6,
+    "type": 1 << 5,
+    "user_id": 1 << 4,
+    "app_id": 1 << 3,
+    "cluster_id": 1 << 2,
+}
+_FIELDS = tuple(_FLAGS.items())
+_OCTETS = frozenset({"delivery_mode", "priority"})
+_CONTINUED = 1
+
+
+class Properties(pika.BasicProperties):  # type: ignore[misc]
+    """A message's properties, and the bytes that they are on the wire, from their flags on."""
+
+    encoded: bytes = b""
+
+
+class Rare(Exception):
+    """Something that pika is to write, or to refuse."""
+
+
+def encode_properties(properties: pika.BasicProperties) -> bytes:
+    """The properties as they go into a content header, from their flags on. Raises what pika raises."""
+    try:
+        # Its fields are in the order of their flags, as pika's constructor sets them.
+        return _properties(properties.__dict__)
+    except Rare:
+        header = pika.frame.Header(1, 0, properties).marshal()
+        return bytes(header[_HEAD:-1])
+
+
+def _properties(fields: dict[str, Any]) -> bytes:
+    flags, pieces = 0, [b""]
+    for name, value in fields.items():
+        if value is not None and name in _FLAGS:
+            flags |= _FLAGS[name]
+            pieces.append(_WRITERS.get(name, write_short)(value))
+    pieces[0] = _SHORT.pack(flags)
+    return b"".join(pieces)
+
+
+def _octet(value: Any) -> bytes:
+    if type(value) is not int or not 0 <= value <= 255:
+        raise Rare
+    return bytes((value,))
+
+
+def _timestamp(value: Any) -> bytes:
+    if type(value) is not int or value < 0 or value >= 1 << 64:
+        raise Rare
+    return _QUAD.pack(value)
+
+
+def write_short(value: Any) -> bytes:
+    """A short string with its length. Raises Rare for what is none."""
+    if type(value) is not str:
+        raise Rare
+    text = value.encode()
+    if len(text) > _LONGEST:
+        raise Rare
+    return bytes((len(text),)) + text
+
+
+@lru_cache(maxsize=512)
+def _key(name: str) -> bytes:
+    return write_short(name)
+
+
+def _table(table: Any) -> bytes:
+    if type(table) is not dict:
+        raise Rare
+    pieces = [b""]
+    for name, value in table.items():
+        if type(name) is not str:
+            raise Rare
+        pieces.append(_key(name))
+        if type(value) is str:
+            text = value.encode()
+            pieces.append(b"S" + _LONG.pack(len(text)))
+            pieces.append(text)
+        elif type(value) is int and -(1 << 63) <= value < 1 << 63:
+            small = -(1 << 31) <= value < 1 << 31
+            pieces.append(b"I" + _SIGNED_LONG.pack(value) if small else b"l" + _SIGNED_QUAD.pack(value))
+        else:
+            data.encode_value(pieces, value)
+    encoded = b"".join(pieces)
+    return _LONG.pack(len(encoded)) + encoded
+
+
+#: What is no short string, as all the others are.
+_WRITERS: dict[str, Callable[[Any], bytes]] = {
+    "headers": _table,
+    "delivery_mode": _octet,
+    "priority": _octet,
+    "timestamp": _timestamp,
+}
+
+
+def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
+    """The short string at ``at``, and where the next value begins."""
+    end = at + 1 + raw[at]
+    return _text(raw[at + 1 : end]), end
+
+
+def _text(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value  # as pika does
+
+
+def read_properties(raw: bytes, at: int) -> pika.BasicProperties:
+    """The properties whose flags are at ``at``."""
+    properties = pika.BasicProperties()
+    (flags,) = _SHORT.unpack_from(raw, at)
+    if flags & _CONTINUED:
+        return properties.decode(raw, at)
+    at += 2
+    fields = properties.__dict__
+    for name, flag in _FIELDS:
+        if not flags & flag:
+            continue
+        if name == "headers":
+            fields[name], at = _read_table(raw, at)
+        elif name in _OCTETS:
+            fields[name] = raw[at]
+            at += 1
+        elif name == "timestamp":
+            fields[name] = _QUAD.unpack_from(raw, at)[0]
+            at += 8
+        else:
+            fields[name], at = read_short(raw, at)
+    return properties
+
+
+def _read_table(raw: bytes, at: int) -> tuple[dict[str | bytes, Any], int]:
+    table: dict[str | bytes, Any] = {}
+    end = at + 4 + _LONG.unpack_from(raw, at)[0]
+    at += 4
+    while at < end:
+        name, stop = read_short(raw, at)
+        kind = raw[stop]
+        if kind == 0x53:  # S, a long string
+            at = stop + 5 + _LONG.unpack_from(raw, stop + 1)[0]
+            table[name] = _text(raw[stop + 5 : at])
+        elif kind == 0x6C:  # l, 64 bits
+            table[name] = long(_SIGNED_QUAD.unpack_from(raw, stop + 1)[0])
+            at = stop + 9
+        elif kind == 0x49:  # I, 32 bits
+            table[name] = _SIGNED_LONG.unpack_from(raw, stop + 1)[0]
+            at = stop + 5
+        else:
+            table[name], at = data.decode_value(raw, stop)
+    return table, at

@@ -1,0 +1,85 @@
+"""JSON that means one thing to every reader.
+
+Numbers with a fraction are read as ``Decimal`` and written as strings, so that an amount of money never passes through
+a binary float, here or in the next reader.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+
+def _encode_value(value: object) -> str:
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueError(f"event body: {value} is not JSON; allowed: finite numbers")
+    if isinstance(value, Decimal | uuid.UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"event body: cannot be written as JSON, {value!r}; allowed: JSON types, Decimal, UUID, datetime")
+
+
+def encode_json(body: object) -> bytes:
+    """Write ``body`` as compact UTF-8 JSON; Decimal, UUID and datetime become strings.
+
+    Raises TypeError for other types and ValueError for NaN and infinities, which JSON does not have.
+    """
+    try:
+        return _ENCODER.encode(body).encode()
+    except RecursionError:
+        raise ValueError("event body: nested too deeply") from None
+
+
+# Made once: json.dumps and json.loads would make them anew each time that they are told how.
+_ENCODER = json.JSONEncoder(default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"duplicate key {name!r}")
+            seen.add(name)
+    return result
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+#: How deep arrays and objects of a body may be nested.
+MAX_DEPTH = 32
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        containers = [one for one in level if isinstance(one, dict | list)]
+        if not containers:
+            return False
+        level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
+    return True
+
+
+def decode_json(raw: bytes) -> Any:
+    """Read UTF-8 JSON strictly: fractions as Decimal; no NaN, duplicate keys, or nesting over 32.
+
+    Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
+    """
+    try:
+        value = _DECODER.decode(raw.decode())
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except ArithmeticError:
+        raise ValueError("a number is out of all bounds") from None
+    # Brackets in texts count too, so that this only ever looks closer than it needs to.
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_too_deep(value):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    return value
