@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -153,6 +154,47 @@ def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
         assert found[1].endswith("| WARNING: 15 lines dropped: this output is read too slowly")
     assert "line 15" in found[2]
     assert "line 19" in found[-1]
+
+
+class Counting(io.StringIO):
+    """Keeps each write apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: SimpleQueue[str] = SimpleQueue()
+
+    def write(self, text: str) -> int:
+        self.written.put(text)
+        return len(text)
+
+
+def test_a_line_after_a_pause_is_written_at_once_and_what_comes_soon_after_it_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writer, "PAUSE", 60.0)
+    monkeypatch.setattr(writer, "MANY", 10)
+    stream = Counting()
+    one = Journal(Console(stream))
+    one.say("first")
+    assert stream.written.get(timeout=TIMEOUT).count("\n") == 1
+    for number in range(10):
+        one.say(f"line {number}")
+    assert stream.written.get(timeout=TIMEOUT).count("\n") == 10, "many lines do not wait for the pause to end"
+    one.say("last but one")
+    one.say("last")
+    one.close(TIMEOUT)
+    assert stream.written.get_nowait().count("\n") == 2, "nor does the end"
+    assert stream.written.empty()
+
+
+def test_what_comes_soon_after_a_line_is_written_without_another() -> None:
+    stream = Counting()
+    one = Journal(Console(stream))
+    one.say("first")
+    assert "first" in stream.written.get(timeout=TIMEOUT)
+    one.say("second")
+    assert "second" in stream.written.get(timeout=TIMEOUT)
+    one.close(TIMEOUT)
 
 
 def test_closing_does_not_wait_for_a_terminal_that_stays_paused() -> None:

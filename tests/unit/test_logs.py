@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.logs import JsonFormatter, TextFormatter, escaped, set_up
+from runner.logs import DescriptorHandler, JsonFormatter, TextFormatter, escaped, json_record, set_up, timestamp
+
+TIMEOUT = 10.0
 
 #: What moves a terminal's cursor or ends a line somewhere: C0 but for tab, DEL, C1, and Unicode's own line ends.
 DANGEROUS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -102,11 +108,67 @@ def test_json_too_escapes_what_a_terminal_obeys(text: str) -> None:
     assert not DANGEROUS.search(line)
 
 
+@given(st.floats(min_value=0, max_value=4e9))
+def test_a_time_is_what_the_standard_library_makes_of_it(seconds: float) -> None:
+    assert timestamp(seconds) == datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+@settings(deadline=None)
+@given(st.text(), st.from_regex(r"[a-z_]{1,9}\.[0-9]{1,2}", fullmatch=True))
+def test_a_line_of_json_is_written_as_the_standard_library_does(text: str, slot: str) -> None:
+    data = {"service": slot.partition(".")[0], "slot": slot, "message": text, "order": text}
+    expected = json.dumps({"time": "1970-01-01T00:00:01.500+00:00", "level": "info", **data}, ensure_ascii=False)
+    found = json_record(1.5, "info", slot, text, order=text)
+    assert found == DANGEROUS.sub(lambda match: f"\\u{ord(match[0]):04x}", expected)
+
+
+# Writing them.
+
+
+def test_a_record_is_in_the_pipe_before_the_call_that_made_it_returns() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as end, open(writer, "wb"):
+        handler = DescriptorHandler(writer, "ascii", "backslashreplace")
+        handler.handle(record("paid 5 \u20ac"))
+        assert os.read(end.fileno(), 100) == b"paid 5 \\u20ac\n"
+
+
+def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
+    reader, writer = os.pipe()
+    long = "x" * (20 * select.PIPE_BUF)
+    with open(reader, "rb") as end:
+        with open(writer, "wb"):
+            handler = DescriptorHandler(writer, "utf-8", "backslashreplace")
+            messages = [long, *["short"] * 50]
+            threads = [threading.Thread(target=handler.handle, args=(record(one),)) for one in messages]
+            threads[0].start()
+            assert select.select([end], [], [], TIMEOUT)[0]
+            for thread in threads[1:]:
+                thread.start()
+            # Nothing was read so far: the long record fills the pipe, and its rest waits for room.
+            lines = [end.readline() for _ in messages]
+            for thread in threads:
+                thread.join(TIMEOUT)
+        assert end.read() == b""
+    assert sorted(lines) == sorted(f"{one}\n".encode() for one in messages)
+
+
+def test_a_record_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb"):
+        DescriptorHandler(writer, "utf-8", "strict").handle(record("hello"))
+    assert "BrokenPipeError" in capsys.readouterr().err
+
+
 @pytest.fixture
 def _root() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    shown = {name: getattr(logging, name) for name in ("logThreads", "logProcesses", "logMultiprocessing", "_srcfile")}
     yield
+    for name, value in shown.items():
+        setattr(logging, name, value)
     root.handlers[:] = handlers
     root.setLevel(level)
 

@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.writer import Writer
@@ -26,10 +26,10 @@ class Recent:
         self._lines: deque[tuple[int, Line]] = deque()
         self._bytes = 0
 
-    def extend(self, lines: Sequence[tuple[int, Line]]) -> None:
+    def extend(self, numbers: Iterator[int], lines: Sequence[Line]) -> None:
         """Add lines, and forget the oldest where there are too many."""
-        self._lines.extend(lines)
-        self._bytes += sum(len(line.text) for _, line in lines)
+        self._lines.extend(zip(numbers, lines, strict=False))  # the numbers never end
+        self._bytes += sum([len(line.text) for line in lines])
         while len(self._lines) > MAX_LINES or (self._bytes > MAX_BYTES and len(self._lines) > 1):
             self._bytes -= len(self._lines.popleft()[1].text)
 
@@ -80,10 +80,10 @@ class Journal:
 
     def _take(self, slot: str, lines: Sequence[Line]) -> None:
         with self._lock:
-            if slot not in self._recent:
-                self._recent[slot] = Recent()
+            if (recent := self._recent.get(slot)) is None:
+                recent = self._recent[slot] = Recent()
             # Of a flood only what can be remembered at all is looked at.
-            self._recent[slot].extend([(next(self._numbers), line) for line in lines[-MAX_LINES:]])
+            recent.extend(self._numbers, lines[-MAX_LINES:])
             for writer in self._writers:
                 writer.put(lines)
             followers = self._followers

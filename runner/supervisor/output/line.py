@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from runner.logs import escaped, json_line
+from runner.logs import escaped, json_record
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR colour codes (ECMA-48), easy on dark and light
 
@@ -30,6 +29,11 @@ class Line(NamedTuple):
             return escaped(self.text.decode("utf-8", "backslashreplace"))
         return escaped(self.text).replace("\n", "\\n")
 
+    @property
+    def marked(self) -> str:
+        """What is shown, with its level before it where that is known and not info."""
+        return self.shown if self.level in (None, "info") else f"{(self.level or '').upper()}: {self.shown}"
+
 
 class TextForm:
     """``12:42:18 payment.1 | text``, in the service's colour on a terminal."""
@@ -39,23 +43,30 @@ class TextForm:
         self._colours = {"runner": 1}
         self._palette = itertools.cycle(_COLOURS)
         self._second, self._clock = -1, ""
+        #: What stands before the text of each slot's lines within the second.
+        self._prefixes: dict[str, str] = {}
 
     def __call__(self, line: Line) -> str:
         """One line as text."""
-        mark = "" if line.level in (None, "info") else f"{(line.level or '').upper()}: "
-        text = mark + line.shown
         if int(line.time) != self._second:
             self._second = int(line.time)
             self._clock = time.strftime("%H:%M:%S", time.localtime(self._second))
-        name = f"{line.slot:<{self._width}}"
-        if not self._has_colour:
-            return f"{self._clock} {name} | {text}"
-        service = line.slot.partition(".")[0]
-        if service not in self._colours:
-            self._colours[service] = next(self._palette)
-        if text.startswith(("WARNING:", "ERROR:", "CRITICAL:")):
+            self._prefixes.clear()
+        prefix = self._prefixes.get(line.slot) or self._prefix(line.slot)
+        text = line.marked
+        if self._has_colour and text.startswith(("WARNING:", "ERROR:", "CRITICAL:")):
             text = f"\x1b[{33 if text.startswith('W') else 31}m{text}\x1b[0m"
-        return f"\x1b[2m{self._clock}\x1b[0m \x1b[{self._colours[service]}m{name} |\x1b[0m {text}"
+        return prefix + text
+
+    def _prefix(self, slot: str) -> str:
+        prefix = f"{self._clock} {slot:<{self._width}} | "
+        if self._has_colour:
+            service = slot.partition(".")[0]
+            if service not in self._colours:
+                self._colours[service] = next(self._palette)
+            prefix = f"\x1b[2m{self._clock}\x1b[0m \x1b[{self._colours[service]}m{slot:<{self._width}} |\x1b[0m "
+        self._prefixes[slot] = prefix
+        return prefix
 
 
 def json_form(line: Line) -> str:
@@ -69,15 +80,7 @@ def json_form(line: Line) -> str:
 
 
 def _object(line: Line, text: str) -> str:
-    return json_line(
-        {
-            "time": datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds"),
-            "level": line.level or "info",
-            "service": line.slot.partition(".")[0],
-            "slot": line.slot,
-            "message": text,
-        }
-    )
+    return json_record(line.time, line.level or "info", line.slot, text)
 
 
 def _is_record_of(slot: str, text: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from runner.logs import timestamp
 from runner.supervisor.output.line import Line, json_form
 from runner.supervisor.output.writer import Writer
 
@@ -49,7 +50,7 @@ class LogFiles(Writer):
 
     def _append(self, slot: str, texts: list[bytes]) -> None:
         if self._lost:
-            note = Line(datetime.now(UTC).timestamp(), "runner", f"{self._lost} lines were lost before this", "warning")
+            note = Line(time.time(), "runner", f"{self._lost} lines were lost before this", "warning")
             texts = [self._form(note), *texts]
         file = self._files.get(slot) or self._open(slot)
         for text in texts:
@@ -60,12 +61,7 @@ class LogFiles(Writer):
         self._lost = 0
 
     def _form(self, line: Line) -> bytes:
-        if self._is_json:
-            text = json_form(line)
-        else:
-            moment = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds")
-            mark = "" if line.level in (None, "info") else f"{(line.level or '').upper()}: "
-            text = f"{moment} {mark}{line.shown}"
+        text = json_form(line) if self._is_json else f"{timestamp(line.time)} {line.marked}"
         return text.encode("utf-8", "backslashreplace") + b"\n"
 
     def _open(self, slot: str) -> IO[bytes]:
