@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import re
-import select
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -55,13 +54,18 @@ def _names(slot: str) -> str:
     return f'"service": {_quoted(slot.partition(".")[0])}, "slot": {_quoted(slot)}'
 
 
+def _lines(record: logging.LogRecord) -> list[str]:
+    """The message, and what follows it on lines of their own: the list ``lines`` in ``extra``, written at once."""
+    return [record.getMessage(), *getattr(record, "lines", ())]
+
+
 class TextFormatter(logging.Formatter):
     """The message, with its level where that is not INFO; a traceback follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as text."""
         level = "" if record.levelno == logging.INFO else f"{record.levelname}: "
-        text = level + escaped(record.getMessage()).replace("\n", "\\n")
+        text = "\n".join([level + escaped(line).replace("\n", "\\n") for line in _lines(record)])
         return text + ("\n" + escaped(_traceback(record)) if record.exc_info else "")
 
 
@@ -79,7 +83,8 @@ class JsonFormatter(logging.Formatter):
             more["order"] = str(order)
         if record.exc_info:
             more["traceback"] = _traceback(record)
-        return json_record(record.created, record.levelname.lower(), self._slot, record.getMessage(), **more)
+        level = record.levelname.lower()
+        return "\n".join([json_record(record.created, level, self._slot, line, **more) for line in _lines(record)])
 
 
 def _traceback(record: logging.LogRecord) -> str:
@@ -100,20 +105,14 @@ def _is_framework(filename: str) -> bool:
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes each record to a descriptor, whole, before it returns.
-
-    No lock is held while a record of at most PIPE_BUF bytes is written, which the kernel does in one piece anyway
-    (pipe(7)): all threads would queue up for the one that writes, while it waits for the interpreter.
-    """
+    """Writes each record to a descriptor, whole and at once, before it returns."""
 
     def __init__(self, descriptor: int, encoding: str, errors: str) -> None:
         super().__init__()
         self._descriptor, self._encoding, self._errors = descriptor, encoding, errors
-        #: Whether a record is being written that others must not get into.
-        self._is_long = False
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record that the filters let through, without the lock that the base class takes."""
+        """Write a record that the filters let through; the base class would hold the lock while it is put in form."""
         if is_wanted := bool(self.filter(record)):
             self.emit(record)
         return is_wanted
@@ -122,22 +121,14 @@ class DescriptorHandler(logging.Handler):
         """Write a record."""
         try:
             data = (self.format(record) + "\n").encode(self._encoding, self._errors)
-            if len(data) > select.PIPE_BUF or self._is_long:
-                self._write_alone(data)
-            elif (written := os.write(self._descriptor, data)) < len(data):
-                self._write_alone(data[written:])
+            self.acquire()
+            try:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+            finally:
+                self.release()
         except Exception:  # noqa: BLE001 - a record that cannot be written must not end what was at work
             self.handleError(record)
-
-    def _write_alone(self, data: bytes) -> None:
-        self.acquire()
-        try:
-            self._is_long = True
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        finally:
-            self._is_long = False
-            self.release()
 
 
 def _handler() -> logging.Handler:

@@ -28,8 +28,6 @@ class LogTransport:
 
     def send(self, mail: Email, order: str) -> None:
         """Write it line by line, since a log is read line by line."""
-        extra = {"order": printable(order)}
+        lines = ["  | " + printable(line) for line in mail.text.splitlines() if line.strip()]
+        extra = {"order": printable(order), "lines": lines}
         self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.shown_subject), extra=extra)
-        for line in mail.text.splitlines():
-            if line.strip():
-                self._log.info("  | %s", printable(line), extra=extra)

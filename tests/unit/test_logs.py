@@ -189,3 +189,12 @@ def test_every_logger_of_a_process_writes_in_the_chosen_form(
         assert [json.loads(line)["message"] for line in lines] == ["one", "two"]
     else:
         assert lines == ["one", "WARNING: two"]
+
+
+def test_the_lines_of_a_record_each_have_the_form_of_one() -> None:
+    record = logging.makeLogRecord({"msg": "e-mail", "levelno": logging.INFO, "levelname": "INFO", "created": 1.5})
+    record.lines, record.order = ["  | dear\x1b", "  | Alice"], "o1"
+    assert TextFormatter().format(record) == "e-mail\n  | dear\\x1b\n  | Alice"
+    written = [json.loads(line) for line in JsonFormatter("notification.1").format(record).split("\n")]
+    assert [line["message"] for line in written] == ["e-mail", "  | dear\x1b", "  | Alice"]
+    assert {(line["order"], line["slot"]) for line in written} == {("o1", "notification.1")}

@@ -108,7 +108,7 @@ def test_the_log_shows_the_e_mail_line_by_line(caplog):
     caplog.set_level(logging.INFO)
     options = Options()
     assert handle(message("payment.success"), start(options, CONTEXT)) is None
-    lines = [line.getMessage() for line in caplog.records]
+    lines = [line for record in caplog.records for line in (record.getMessage(), *record.lines)]
     assert lines[0] == "e-mail to alice@example.com: Your order 6f1c0f5e is paid"
     assert "  | we have received 149.99 USD for your order 6f1c0f5e." in lines
     assert {line.order for line in caplog.records} == {"6f1c0f5e"}
@@ -117,7 +117,9 @@ def test_the_log_shows_the_e_mail_line_by_line(caplog):
 def test_an_event_cannot_fake_a_line_of_the_log(caplog):
     caplog.set_level(logging.INFO)
     handle(message(amount="1\x1b[31m\n2024 ERROR all is lost"), start(Options(), CONTEXT))
-    assert all(line.getMessage().isprintable() for line in caplog.records)
+    lines = [line for record in caplog.records for line in (record.getMessage(), *record.lines)]
+    assert len(lines) > 1
+    assert all(line.isprintable() for line in lines)
 
 
 def test_an_unknown_event_is_rejected():
