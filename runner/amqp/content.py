@@ -99,6 +99,10 @@ def _key(name: str) -> bytes:
     return write_short(name)
 
 
+def _frequent(value: Any) -> bytes:
+    return _key(value) if type(value) is str else write_short(value)
+
+
 def _table(table: Any) -> bytes:
     if type(table) is not dict:
         raise Rare
@@ -120,8 +124,11 @@ def _table(table: Any) -> bytes:
     return _LONG.pack(len(encoded)) + encoded
 
 
-#: What is no short string, as all the others are.
+#: What is no short string, as all the others are, or one that is the same for most messages of a process.
 _WRITERS: dict[str, Callable[[Any], bytes]] = {
+    "content_type": _frequent,
+    "type": _frequent,
+    "app_id": _frequent,
     "headers": _table,
     "delivery_mode": _octet,
     "priority": _octet,

@@ -106,6 +106,8 @@ def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> s
 
 def _text(value: Any) -> str:
     """A short string as text; AMQP asks for UTF-8, and not every sender knows."""
+    if type(value) is str:  # nearly always
+        return value
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value or "")
 
 

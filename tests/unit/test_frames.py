@@ -53,7 +53,7 @@ def test_properties_are_written_as_pika_writes_them(fields):
 @pytest.mark.parametrize(
     "fields",
     [{"type": "x" * 256}, {"message_id": 7}, {"headers": {"x" * 256: 1}}, {"headers": {"x": object()}}],
-    ids=str,
+    ids=["a long text", "a number for a text", "a long name", "a value of no kind"],
 )
 def test_what_pika_refuses_is_refused_as_by_pika(fields):
     properties = pika.BasicProperties(**fields)
