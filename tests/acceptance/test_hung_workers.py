@@ -88,6 +88,7 @@ from runner.amqp.consumer import Consumer
 def handle(message):
     if not os.path.exists("lost"):
         open("lost", "w").close()
+        gc.unfreeze()  # only what is looked at for garbage can be found
         (consumer,) = [one for one in gc.get_objects() if type(one) is Consumer]
         cancel = lambda: [consumer.channel.basic_cancel(tag) for tag in list(consumer.channel.consumer_tags)]
         consumer._io.call(cancel)
