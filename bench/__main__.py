@@ -29,7 +29,9 @@ from bench.figure import Figure
 from bench.ground import Ground, say
 from bench.table import table
 
+#: Of a whole run, which documentation shows; and of any other.
 RESULTS = Path(__file__).parent / "results"
+OTHER_RESULTS = Path(__file__).parent.parent / "var" / "bench"
 
 
 class Subject(Protocol):
@@ -57,10 +59,11 @@ def main() -> int:
     known = subjects()
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs of less work, to see that all works")
-    parser.add_argument("--only", nargs="+", choices=sorted(known), metavar="NAME", help="these subjects alone")
-    parser.add_argument("--runs", type=int, help="how often each is measured (5; quick: 1); medians are shown")
+    names = ", ".join(sorted(known))
+    parser.add_argument("--only", nargs="+", choices=sorted(known), metavar="NAME", help=f"these alone: {names}")
+    parser.add_argument("--runs", type=_count, help="how often each is measured (5; quick: 1); medians are shown")
     parser.add_argument("--list", action="store_true", help="print the subjects")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="the folder for latest.json and latest.svg")
+    parser.add_argument("--output", type=Path, help="the folder for latest.json and latest.svg")
     options = parser.parse_args()
     if options.list:
         sys.stdout.writelines(f"{name:<12} {subject.ABOUT}\n" for name, subject in known.items())
@@ -68,31 +71,46 @@ def main() -> int:
     # So that broker and product are ended where this program is told to end, as by timeout(1).
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs = options.runs or (1 if options.quick else 5)
+    is_whole = not options.only and not options.quick and runs >= 5
+    output = options.output or (RESULTS if is_whole else OTHER_RESULTS)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output: cannot make the folder, {error}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         ground = Ground(Path(name))
         try:
             where = (
                 f"RabbitMQ {ground.version()}, Python {platform.python_version()}, {os.cpu_count()} cores shared with"
-                f" the broker; medians of {runs} runs" + (", quick" if options.quick else "")
+                f" the broker; {f'medians of {runs} runs' if runs > 1 else 'one run'}"
+                + (", quick" if options.quick else "")
             )
             say(f"{where}; the broker is up after {time.monotonic() - began:.0f} s")
             figures, failed = measure(ground, [known[one] for one in options.only or known], runs, options.quick)
         finally:
             ground.close()
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "latest.json").write_text(json.dumps([one.as_json() for one in figures], indent=1) + "\n")
-    (options.output / "latest.svg").write_text(chart(figures, "FastCommerce beside its peers", where))
-    say(f"took {(time.monotonic() - began) / 60:.1f} min in all")
+    (output / "latest.json").write_text(json.dumps([one.as_json() for one in figures], indent=1) + "\n")
+    (output / "latest.svg").write_text(chart(figures, "FastCommerce beside its peers", where))
+    say(f"took {(time.monotonic() - began) / 60:.1f} min in all; written to {output}")
     sys.stdout.write(f"{where}\n{table(figures)}")
+    if not is_whole:
+        sys.stdout.write("Goals are meant for a whole run on a machine that does nothing else.\n")
     sys.stdout.writelines(f"not measured: {one}\n" for one in failed)
     return 1 if failed else 0
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is too few; allowed: 1 or more")
+    return number
+
+
 def measure(ground: Ground, chosen: list[Subject], runs: int, quick: bool) -> tuple[list[Figure], list[str]]:
-    """The figures of the chosen subjects, and the names of those that failed."""
+    """The figures of the chosen subjects, and why others failed; Ctrl-C ends it with what there is."""
     figures: list[Figure] = []
-    failed = []
+    failed: list[str] = []
     for subject in chosen:
         began = time.monotonic()
         say(f"{subject.NAME}: {subject.ABOUT}")
@@ -100,9 +118,11 @@ def measure(ground: Ground, chosen: list[Subject], runs: int, quick: bool) -> tu
             for figure in subject.measure(ground, runs, quick):
                 figures.append(figure)
                 say("    " + table([figure]).splitlines()[1])
-        except Exception:  # noqa: BLE001 - told of; the other subjects can still be measured
+        except KeyboardInterrupt:
+            return figures, [*failed, f"{subject.NAME}, and what comes after it: interrupted"]
+        except Exception as error:  # noqa: BLE001 - told of; the other subjects can still be measured
             traceback.print_exc()
-            failed.append(subject.NAME)
+            failed.append(f"{subject.NAME}: {type(error).__name__}: {error}".partition("\n")[0])
         say(f"{subject.NAME}: took {time.monotonic() - began:.0f} s")
     return figures, failed
 

@@ -48,7 +48,12 @@ def chart(figures: Sequence[Figure], title: str, subtitle: str) -> str:
         parts.append(_stroke("one" if mark == 1 else "grid", x, _TOP, x, bottom))
         parts.append(_text(x, bottom + 20, f"{mark:g}", "dim middle"))
     parts.append(
-        _text((_LEFT + _RIGHT) / 2, bottom + 42, "ratio: over 1 is better for us; a line marks the goal", "dim middle")
+        _text(
+            (_LEFT + _RIGHT) / 2,
+            bottom + 42,
+            "ratio: over 1 is better for ours; a line marks the goal, a bar of another colour misses it",
+            "dim middle",
+        )
     )
     for row, ((figure, ratio), value) in enumerate(zip(rows, values, strict=True)):
         parts += _bar(figure, ratio, _TOP + _ROW * row, place(1.0), place(value))

@@ -2,8 +2,8 @@
 
 The shipped project under ``python -m runner``, on a broker that runs. Timed are
 
-- from its start to the first 202 of ``POST /orders``: in an empty vhost, where the topology is declared first and its
-  new quorum queues are given 1.5 s to be safe on the disk; and in the same vhost again, where it stands already;
+- from its start to the first 202 of ``POST /orders``: in an empty vhost, where the topology is declared first; and in
+  the same vhost again, where it stands already;
 - from ``kill -9`` of the payment worker to the moment at which its successor begins to handle an order that was placed
   right after the kill. It is the first kill of that slot, so that the restart has no delay, which is checked.
 
