@@ -105,13 +105,9 @@ class FastPath:
         """How many orders wait for their confirms or answers."""
         return len(self._in_hand)
 
-    def has_work(self) -> bool:
-        """Whether there is something to do that is known by now."""
-        return bool(self._done or self._read_now)
-
     def work(self) -> None:
         """Publish what was read, and send the answers that are known, until there is neither."""
-        while self.has_work():
+        while self._read_now or self._done:
             self._publish()
             self._answer()
         self._log.flush()

@@ -130,15 +130,14 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         self.readable()
 
     def turn(self, seconds: float) -> None:
-        """Wait for at most so many seconds, and do what there is to do."""
+        """Do what is known by now, then wait for at most so many seconds for what comes next, and read it."""
         # What changes from here on pulls the trigger.
         self._is_asleep = True
-        self.loop.prepare()
-        has_work = self._fast_path is not None and self._fast_path.has_work()
-        self.loop.turn(0 if has_work else seconds)
-        self._is_asleep = False
         if self._fast_path is not None:
             self._fast_path.work()
+        self.loop.prepare()
+        self.loop.turn(seconds)
+        self._is_asleep = False
 
     def pull_trigger(self) -> None:
         """Wake the loop, unless it is awake; from any thread, also after the end."""
