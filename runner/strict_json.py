@@ -6,6 +6,7 @@ a binary float, here or in the next reader.
 
 from __future__ import annotations
 
+import codecs
 import json
 import uuid
 from datetime import datetime
@@ -54,6 +55,8 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+#: Of UTF-8 and UTF-16; RFC 8259, section 8.1, has a writer of JSON send none.
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: How deep arrays and objects of a body may be nested.
 MAX_DEPTH = 32
 
@@ -73,6 +76,8 @@ def decode_json(raw: bytes) -> Any:
 
     Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
     """
+    if raw.startswith(BYTE_ORDER_MARKS):
+        raise ValueError("it begins with a byte order mark; send UTF-8 without it")
     try:
         value = _DECODER.decode(raw.decode())
     except RecursionError:

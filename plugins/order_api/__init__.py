@@ -2,7 +2,8 @@
 
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
 order and event are committed, so an accepted order is never lost. ``order.py`` says what an order is, ``api.py`` what
-each URL answers, ``fast_path.py`` takes plain orders without a thread, ``outbox.py`` keeps what is to be sent,
+each URL answers, ``fast_path.py`` takes plain orders without a thread, ``log_writer.py`` writes the log lines of
+those, ``outbox.py`` keeps what is to be sent,
 ``problem.py`` is how it refuses, ``openapi.py`` describes all that for programs; ``server.py`` listens, ``loop.py``
 waits for its sockets, and ``channel.py`` is one connection.
 """
@@ -14,6 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from runner import Context, hookimpl
+
+MAX_THREADS = 256
 
 
 class Options(BaseModel):
@@ -29,7 +32,7 @@ class Options(BaseModel):
     threads: int = Field(
         16,
         ge=1,
-        le=256,
+        le=MAX_THREADS,
         description="orders with `outbox`, look-ups and refusals in hand at once; other orders need none",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(

@@ -73,7 +73,8 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
             _publish(context, event)
         else:
             outbox.take(order, order_id, key, event)
-        log_accepted(log, order, order_id)
+        if log.isEnabledFor(logging.INFO):
+            log.handle(accepted_record(log, order, order_id))
         headers = {"Location": f"/orders/{order_id}"}
         return Response(accepted(order_id, str(event.id)), 202, headers, mimetype="application/json")
 
@@ -127,16 +128,11 @@ def accepted(order_id: str, event_id: str) -> str:
     return f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event_id}"}}\n'
 
 
-def log_accepted(log: logging.Logger, order: Order, order_id: str) -> None:
-    """The line that says so."""
-    log.info(
-        "order %s accepted: %s %s for %s",
-        order_id,
-        order.amount,
-        order.currency,
-        order.customer_email,
-        extra={"order": order_id},
-    )
+def accepted_record(log: logging.Logger, order: Order, order_id: str) -> logging.LogRecord:
+    """The line for ``log`` that says so."""
+    given = (order_id, order.amount, order.currency, order.customer_email)
+    text = "order %s accepted: %s %s for %s"
+    return log.makeRecord(log.name, logging.INFO, __file__, 0, text, given, None, extra={"order": order_id})
 
 
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -125,6 +125,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         if self.request.answer is None:
             super().service()
         else:
+            self.close_on_finish = self.request.connection_close
             self.channel.write_soon(self.request.answer)
 
     def get_environment(self) -> dict[str, Any]:
@@ -148,6 +149,10 @@ class StrictChannel(HTTPChannel):  # type: ignore[misc]
         """No whole request of it is in hand, and no answer is on its way."""
         return not self.requests and not self.total_outbufs_len
 
+    def is_stuck(self, since: float) -> bool:
+        """Whether its client has read nothing of an answer since ``since``, a time of ``time.time()``."""
+        return self.total_outbufs_len > 0 and self.last_activity < since
+
     def is_done(self, stopping_for: float) -> bool:
         """Whether it can be closed, as the service stops since so many seconds: a new one still gets its answer."""
         return self.is_idle() and (self.has_asked or stopping_for > FIRST_REQUEST_SECONDS)
@@ -163,13 +168,19 @@ class StrictChannel(HTTPChannel):  # type: ignore[misc]
         super().del_channel(map)
 
     def reply(self, answer: bytes) -> None:
-        """Send the whole answer to the first request; on the loop's thread."""
+        """Send the whole answer to the first request, and close behind it where the request says so.
+
+        On the loop's thread.
+        """
         (request,) = self.requests[:1]
         if self.connected and not (self.requests[1:] or self.request or self.total_outbufs_len):
             request.close()
             self.requests.clear()
             self.last_activity = time.time()
+            self.close_when_flushed = request.connection_close
             self._send_at_once(answer)
+            if self.close_when_flushed and not self.total_outbufs_len:
+                self.handle_close()
         else:
             request.answer = answer
             self.service()

@@ -1,4 +1,4 @@
-"""The loop that waits for sockets: epoll, which costs nothing for those that are silent.
+"""The loop that waits for sockets: epoll, which costs next to nothing for those that are silent.
 
 waitress's own loop asks every connection before each wait what it waits for, and tells the kernel anew. Here a
 connection is asked when that may have changed. Only the listening socket is waited for with poll: epoll wakes the
@@ -15,7 +15,8 @@ from typing import Any
 
 from waitress import wasyncore
 
-_READ = select.EPOLLIN | select.EPOLLPRI
+#: Not EPOLLPRI: an urgent byte (RFC 6093), which nobody here reads, would be told again and again.
+_READ = select.EPOLLIN
 
 
 class Loop:

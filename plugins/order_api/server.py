@@ -37,13 +37,25 @@ REQUEST_SECONDS = 20
 STOP_RESERVE = 2.0
 #: When the address is given up, those who are in the midst of connecting to it may take this long.
 HANDSHAKE_SECONDS = 0.5
+#: At the stop, orders whose confirm has not come so long before the end of the requests in hand are refused.
+REFUSE_SECONDS = 0.5
+#: And the log lines of orders may take this long to be written.
+LOG_SECONDS = 0.5
+#: Connections accepted in a turn: one, so that all processes that share the address get some; more while orders in
+#: hand make turns long, one for so many of them.
+MAX_ACCEPTS, ORDERS_PER_ACCEPT = 16, 4
+#: How often it is looked, while stopping, whether all is done.
+DRAIN_POLL_SECONDS = 0.05
 #: How soon a stop is noticed.
 POLL_SECONDS = 0.2
 PROBES = frozenset({"/healthz", "/readyz"})
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
-    """Accepts connections; slow ones cannot keep out others, nor orders the probes."""
+    """Accepts connections; slow clients keep out no others, nor do orders that wait for the broker keep out the probes.
+
+    They still wait for the loop itself, which reads and answers plain orders: 10 ms or more a turn under load.
+    """
 
     channel_class = StrictChannel
 
@@ -79,12 +91,17 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         (self.probes if path in PROBES else self.task_dispatcher).add_task(channel)
 
     def handle_accept(self) -> None:
-        """Accept, and close the longest silent connection when there are too many."""
-        super().handle_accept()
-        if len(self.active_channels) > MAX_CONNECTIONS:
-            idle = [channel for channel in self.active_channels.values() if channel.is_idle()]
-            if idle:
-                min(idle, key=lambda channel: channel.last_activity).end()
+        """Accept some that wait for it, and for each close the longest silent one when there are too many."""
+        in_hand = 0 if self._fast_path is None else self._fast_path.in_hand()
+        for _ in range(min(MAX_ACCEPTS, 1 + in_hand // ORDERS_PER_ACCEPT)):
+            before = len(self.active_channels)
+            super().handle_accept()
+            if len(self.active_channels) == before:
+                break
+            if len(self.active_channels) > MAX_CONNECTIONS:
+                idle = [one for one in self.active_channels.values() if one.is_idle() and not one.will_close]
+                if idle:
+                    min(idle, key=lambda channel: channel.last_activity).end()
 
     def accept_waiting(self) -> None:
         """Accept all that wait for it."""
@@ -94,29 +111,33 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             self.handle_accept()
 
     def maintenance(self, now: float) -> None:
-        """Close silent connections, and those whose request trickles in."""
+        """Close silent connections, those whose request trickles in, and those whose client does not read."""
         super().maintenance(now)
         oldest = time.monotonic() - REQUEST_SECONDS
-        for channel in self.active_channels.values():
-            if channel.request is not None and channel.request.started < oldest:
+        for channel in tuple(self.active_channels.values()):
+            if channel.is_stuck(now - 2 * REQUEST_SECONDS):
+                # It can never be written to, which is when waitress closes one.
+                channel.handle_close()
+            elif channel.request is not None and channel.request.started < oldest:
                 channel.will_close = True
         self.loop.watch_all()
         if self._fast_path is not None:
             self._fast_path.give_up_late()
 
+    def maintain_when_due(self) -> None:
+        """Do the maintenance, once a second, also when no connection is accepted any more."""
+        # waitress does it whenever it asks this of the listening socket.
+        self.readable()
+
     def turn(self, seconds: float) -> None:
-        """Wait for at most so many seconds, and do what there is to do."""
+        """Do what is known by now, then wait for at most so many seconds for what comes next, and read it."""
         # What changes from here on pulls the trigger.
         self._is_asleep = True
-        self.loop.prepare()
-        has_answers = self._fast_path is not None and self._fast_path.has_answers()
-        self.loop.turn(0 if has_answers else seconds)
-        self._is_asleep = False
         if self._fast_path is not None:
-            self._fast_path.publish()
-            self._fast_path.answer()
-            # What came behind those that are answered now.
-            self._fast_path.publish()
+            self._fast_path.work()
+        self.loop.prepare()
+        self.loop.turn(seconds)
+        self._is_asleep = False
 
     def pull_trigger(self) -> None:
         """Wake the loop, unless it is awake; from any thread, also after the end."""
@@ -161,6 +182,7 @@ class Server:
             cleanup_interval=1,
             log_socket_errors=False,
         )
+        self._fast_path = fast_path
         self._listener = Listener(app, sock, adjustments, fast_path)
         # What is left of the time to stop is for closing down.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
@@ -169,6 +191,8 @@ class Server:
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def __enter__(self) -> Self:
+        if self._fast_path is not None:
+            self._fast_path.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,6 +200,8 @@ class Server:
         for threads in (self._listener.task_dispatcher, self._listener.probes):
             threads.shutdown(timeout=0.5)
         self._listener.end()
+        if self._fast_path is not None:
+            self._fast_path.stop(LOG_SECONDS)
 
     def serve(self, wait_stop: Callable[[float], bool]) -> None:
         """Serve until ``wait_stop`` says so, then finish the requests in hand."""
@@ -184,13 +210,19 @@ class Server:
             while (left := until - time.monotonic()) > 0:
                 self._listener.turn(left)
         deadline = time.monotonic() + self._drain_seconds
+        if self._fast_path is not None:
+            self._fast_path.is_stopping = True
         self._stop_accepting()
         started = time.monotonic()
-        while self._listener.active_channels and time.monotonic() < deadline:
+        last_call = deadline - min(REFUSE_SECONDS, self._drain_seconds / 2)
+        while self._listener.active_channels and (now := time.monotonic()) < deadline:
+            self._listener.maintain_when_due()
+            if self._fast_path is not None and now >= last_call:
+                self._fast_path.give_up_all()
             for channel in self._listener.active_channels.values():
-                if channel.is_done(time.monotonic() - started):
+                if channel.is_done(now - started):
                     channel.end()
-            self._listener.turn(POLL_SECONDS)
+            self._listener.turn(DRAIN_POLL_SECONDS)
 
     def _stop_accepting(self) -> None:
         """Close the listening socket; nobody who waits there is reset where this process is the last to have it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
+import select
 import socket
 import threading
 import time
@@ -15,10 +17,11 @@ from typing import Any
 import pytest
 from waitress.adjustments import Adjustments
 
-from plugins.order_api import fast_path
+from plugins.order_api import fast_path, log_writer, server
 from plugins.order_api.fast_path import MAX_IN_HAND, MAX_PLAIN_BYTES, FastPath
 from runner import BrokerBlocked, Unroutable
-from tests.integration.test_order_api_http import BODY, Service, post, read_all
+from tests.integration.test_order_api_http import BODY, SECOND, Service, post, read_all
+from tests.rabbit import wait_until
 
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 KEY = b"Idempotency-Key: one\r\n"
@@ -77,6 +80,9 @@ REQUESTS = {
     "no such region": sized(BODY[:-1] + b',"region":"a.b"}'),
     "number": sized(BODY.replace(b'"149.99"', b"149.990")),
     "NaN": sized(BODY.replace(b'"149.99"', b"NaN")),
+    "byte order mark": sized(b"\xef\xbb\xbf" + BODY),
+    "escaped address": sized(BODY.replace(b"alice", b"\\u0061lice")),
+    "encoded domain": sized(BODY.replace(b"example.com", b"xn--e1afmkfd.xn--90ais")),
     "address": sized(BODY.replace(b"alice@example.com", "Юля@пример.бел".encode())),
     "no address": sized(BODY.replace(b"alice@example.com", b"alice")),
     "no such currency": sized(BODY.replace(b"USD", b"XAU")),
@@ -94,9 +100,10 @@ def first_answer(service: Any, request: bytes) -> bytes:
 
 
 def told(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
-    """What was published and logged, less what differs each time."""
+    """What was published and logged, less what differs each time; lines of orders may come later than others."""
     bodies = [{**event.body, "order_id": ""} for event, _ in service.context.published]
-    lines = [re.sub("order [0-9a-f-]+", "order", record.getMessage()) for record in caplog.records]
+    wait_until(lambda: sum(" accepted: " in record.getMessage() for record in caplog.records) == len(bodies))
+    lines = sorted(re.sub("order [0-9a-f-]+", "order", record.getMessage()) for record in caplog.records)
     service.context.published.clear()
     caplog.clear()
     return bodies, lines
@@ -298,6 +305,172 @@ def test_orders_in_hand_are_answered_before_the_service_stops(service):
         assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
         service.thread.join(5)
         assert not service.thread.is_alive()
+
+
+def test_orders_in_hand_are_refused_before_the_time_to_stop_is_over(monkeypatch):
+    monkeypatch.setattr(server, "STOP_RESERVE", 4.8)
+    with Service() as service, contextlib.ExitStack() as stack:
+        connections = hold(service, 40, stack)
+        service.context.stopping.set()
+        for connection in connections:
+            head, body = read_answer(connection)
+            assert head.startswith(b"HTTP/1.1 503")
+            assert "the service is stopping" in json.loads(body)["detail"]
+
+
+def test_a_confirm_that_never_comes_is_a_503_while_the_service_stops_too(monkeypatch):
+    monkeypatch.setattr(fast_path, "CONFIRM_SECONDS", 0.5)
+    with Service() as service, contextlib.ExitStack() as stack:
+        (connection,) = hold(service, 1, stack)
+        service.context.stopping.set()
+        assert b"did not confirm within" in read_answer(connection)[1]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+def test_a_client_is_told_that_its_connection_ends_as_the_service_stops(service, is_followed):
+    with contextlib.ExitStack() as stack:
+        (connection,) = hold(service, 1, stack)
+        if is_followed:
+            connection.sendall(raw())
+        service.context.stopping.set()
+        wait_until(lambda: service.context.listener.fileno() == -1)
+        service.context.published[0][1].set_result(None)
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+        assert b"\r\nConnection: close\r\n" in head
+        assert body.count(b"\n") == 1
+
+
+def test_a_connection_to_be_closed_takes_no_thread(monkeypatch):
+    monkeypatch.setattr(server.Listener, "give", lambda *_: pytest.fail("it took a thread"))
+    with Service() as service:
+        answer = service.send(raw(LENGTH + b"Connection: close\r\n"))
+        assert answer.startswith(b"HTTP/1.1 202")
+        assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "part", [b"\\u0061lice@example.com", "ü@example.com".encode(), b"a@XN--e1afmkfd.com", b"A" * 200]
+)
+def test_what_may_take_long_to_read_is_not_read_on_the_loop(service, monkeypatch, part):
+    monkeypatch.setattr(fast_path, "decode_json", lambda _: pytest.fail("it was read"))
+    with service.connect() as connection:
+        connection.sendall(sized(BODY.replace(b"alice@example.com", part)))
+        assert read_answer(connection)
+
+
+def test_an_error_while_an_order_is_read_is_logged_and_the_application_answers(service, monkeypatch, caplog):
+    monkeypatch.setattr(fast_path, "created_event", lambda *_: 1 // 0)
+    assert service.order()[0] == 202
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_error_while_an_order_is_answered_is_logged_and_ends_its_connection_alone(service, monkeypatch, caplog):
+    with service.connect() as connection, monkeypatch.context() as patch:
+        patch.setattr(FastPath, "_accept", lambda *_: 1 // 0)
+        connection.sendall(raw())
+        assert read_all(connection) == b""
+    assert "ZeroDivisionError" in caplog.text
+    assert service.order()[0] == 202
+
+
+@pytest.fixture
+def stuck() -> Iterator[Any]:
+    """A log that nobody reads until the event is set."""
+    go_on, lines = threading.Event(), []
+
+    class Stuck(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert go_on.wait(30)
+            lines.append(record.getMessage())
+
+    log, handler = logging.getLogger("test.order_api"), Stuck()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel("INFO")
+    yield go_on, lines
+    go_on.set()
+    log.setLevel(level)
+    log.removeHandler(handler)
+
+
+def test_a_log_that_nobody_reads_keeps_nobody_waiting_and_loses_no_line(stuck):
+    go_on, lines = stuck
+    with Service() as service:
+        for _ in range(20):
+            assert service.order()[0] == 202
+        assert service.ask("GET", "/healthz")[0] == 200
+        assert not lines
+        threading.Timer(0.2, go_on.set).start()
+    assert len(lines) == 20
+
+
+def test_when_the_log_is_full_orders_wait_for_it_and_the_probes_do_not(stuck, monkeypatch):
+    monkeypatch.setattr(log_writer, "MAX_WAITING", 3)
+    go_on, lines = stuck
+    with Service(threads=2) as service, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            assert service.order()[0] == 202
+        connections = [stack.enter_context(service.connect()) for _ in range(6)]
+        for connection in connections:
+            connection.sendall(raw())
+        assert service.ask("GET", "/healthz")[0] == 200
+        connections[0].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connections[0].recv(1)
+        connections[0].settimeout(10)
+        go_on.set()
+        assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
+    assert len(lines) == 9
+
+
+def test_an_urgent_byte_does_not_keep_the_loop_busy(service, caplog):
+    with service.connect() as connection:
+        connection.send(b"!", socket.MSG_OOB)
+        time.sleep(0.1)
+        before = time.process_time()
+        time.sleep(0.4)
+        assert time.process_time() - before < 0.2
+        assert "priority" not in caplog.text
+        connection.sendall(SECOND)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
+    small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    monkeypatch.setattr(Adjustments, "socket_options", [*Adjustments.socket_options, small])
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 1)
+    with Service() as service, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", service.port))
+        connection.sendall(raw() * 1000)
+        poll = select.poll()
+        # Nothing is read here: the end of the connection is told all the same.
+        poll.register(connection, 0)
+        assert poll.poll(10_000)
+
+
+@pytest.mark.parametrize(("orders", "most"), [(0, 1), (40, 11), (100, server.MAX_ACCEPTS)])
+def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn(monkeypatch, orders, most):
+    accepted: list[int] = []
+    may_turn, take_turn = threading.Event(), server.Listener.turn
+
+    def turn(listener: Any, seconds: float) -> None:
+        assert may_turn.wait(10)
+        before = len(listener.active_channels)
+        take_turn(listener, seconds)
+        accepted.append(len(listener.active_channels) - before)
+
+    with Service() as service, contextlib.ExitStack() as stack:
+        hold(service, orders, stack)
+        with monkeypatch.context() as patch:
+            patch.setattr(server.Listener, "turn", turn)
+            time.sleep(2 * server.POLL_SECONDS)
+            for _ in range(64):
+                stack.enter_context(service.connect())
+            may_turn.set()
+            wait_until(lambda: sum(accepted) == 64)
+        assert max(accepted) == most
 
 
 def test_a_confirm_after_the_end_reaches_nobody(monkeypatch):
