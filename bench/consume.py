@@ -126,7 +126,7 @@ def _measure(ground: Ground, runs: int, queue_type: str, names: list[str], quick
     mine: list[float] = []
     theirs: dict[str, list[float]] = defaultdict(list)
     for _ in range(runs):
-        mine.append(ours(ground, queue_type, 5_000 if quick else 15_000, {}))
+        mine.append(ours(ground, queue_type, 10_000 if quick else 30_000, {}))
         for name in names:
             theirs[name].append(peer(ground, queue_type, name, 4 if quick else 1))
     what = f"consume, publish, ack, {queue_type} queues"

@@ -6,7 +6,7 @@ What stands in a table beside texts and numbers, and what does not fit, is pika'
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -43,31 +43,34 @@ _CONTINUED = 1
 
 
 class Properties(pika.BasicProperties):  # type: ignore[misc]
-    """A message's properties, and the bytes that they are on the wire, from their flags on."""
+    """A message's properties as bytes, from their flags on; what they say is only read where somebody asks for it."""
 
-    encoded: bytes = b""
+    def __init__(self, encoded: bytes) -> None:
+        self.encoded = encoded
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked where pika's own constructor would have set it.
+        if name not in _FLAGS:
+            raise AttributeError(name)
+        self.__dict__.update(read_properties(self.encoded, 0).__dict__)
+        return self.__dict__[name]
 
 
 class Rare(Exception):
     """Something that pika is to write, or to refuse."""
 
 
-def encode_properties(properties: pika.BasicProperties) -> bytes:
-    """The properties as they go into a content header, from their flags on. Raises what pika raises."""
-    try:
-        # Its fields are in the order of their flags, as pika's constructor sets them.
-        return _properties(properties.__dict__)
-    except Rare:
-        header = pika.frame.Header(1, 0, properties).marshal()
-        return bytes(header[_HEAD:-1])
-
-
-def _properties(fields: dict[str, Any]) -> bytes:
+def write_properties(fields: Mapping[str, Any]) -> bytes:
+    """Properties, in the order of their flags, as they go into a content header; None is none. Raises as pika."""
     flags, pieces = 0, [b""]
-    for name, value in fields.items():
-        if value is not None and name in _FLAGS:
-            flags |= _FLAGS[name]
-            pieces.append(_WRITERS.get(name, write_short)(value))
+    try:
+        for name, value in fields.items():
+            if value is not None:
+                flags |= _FLAGS[name]
+                pieces.append(_WRITERS.get(name, write_short)(value))
+    except Rare:
+        header = pika.frame.Header(1, 0, pika.BasicProperties(**fields)).marshal()
+        return bytes(header[_HEAD:-1])
     pieces[0] = _SHORT.pack(flags)
     return b"".join(pieces)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pika
 
-from runner.amqp.content import Properties, encode_properties
+from runner.amqp.content import Properties, write_properties
 from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
 from runner.messages import (
@@ -50,18 +50,19 @@ def properties_of(event: Event) -> Properties:
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
         headers[CAUSATION] = event.causation_id
-    properties = Properties(
-        content_type=event.content_type,
-        headers=headers,
-        delivery_mode=PERSISTENT,
-        correlation_id=event.correlation_id,
-        message_id=event.id,
-        timestamp=int(now) if event.timestamp is None else event.timestamp,
-        type=event.type,
-        app_id=event.app_id,
+    encoded = write_properties(
+        {
+            "content_type": event.content_type,
+            "headers": headers,
+            "delivery_mode": PERSISTENT,
+            "correlation_id": event.correlation_id,
+            "message_id": event.id,
+            "timestamp": int(now) if event.timestamp is None else event.timestamp,
+            "type": event.type,
+            "app_id": event.app_id,
+        }
     )
-    properties.encoded = encode_properties(properties)
-    return properties
+    return Properties(encoded)
 
 
 @dataclass(frozen=True, slots=True)

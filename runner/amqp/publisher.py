@@ -38,6 +38,12 @@ Done = Callable[[Encoded, BrokerError | None], object]
 CONFIRM_TIMEOUT = 5.0
 
 
+class _Confirmation(Future[None]):
+    def cancel(self) -> bool:
+        """A caller that gives up must not cancel what may be on its way."""
+        return False
+
+
 class _Outgoing(NamedTuple):
     encoded: Encoded
     done: Done
@@ -116,9 +122,7 @@ class Publisher:
         ``on_done`` is told before whoever waits for the future. Raises TypeError or ValueError for an event that does
         not fit AMQP or JSON; see ``send`` for the rest.
         """
-        future: Future[None] = Future()
-        # Running from the start: a caller that gives up must not cancel what may be on its way.
-        future.set_running_or_notify_cancel()
+        future = _Confirmation()
 
         def done(_: Encoded, error: BrokerError | None) -> None:
             on_done(error)
