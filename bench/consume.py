@@ -18,7 +18,7 @@ import pika
 from bench import client
 from bench.figure import Figure
 from bench.ground import Ground, Product, is_installed
-from bench.progress import Sample, counting, rate, watch
+from bench.progress import CpuMeter, counting, rate, watch
 from tests.rabbit import Vhost
 
 NAME = "consume"
@@ -42,6 +42,8 @@ PEERS: dict[str, tuple[int, str, tuple[str, ...], tuple[int, ...]]] = {
     "pika BlockingConnection": (1_500, "consume_pika", (), (200,)),
     "kombu": (1_500, "consume_kombu", (), (200,)),
 }
+#: Messages a second, and microseconds of CPU for each.
+Pace = tuple[float, float]
 _NEEDS = {"consume_faststream": ("faststream", "uvloop"), "consume_aio_pika": ("aio_pika", "uvloop"),
           "consume_kombu": ("kombu",)}  # fmt: skip
 
@@ -88,24 +90,31 @@ def check(vhost: Vhost, count: int, most_left: int = 0) -> None:
         raise RuntimeError(f"{left} messages left over, {done} of {count} events")
 
 
-def ours(ground: Ground, queue_type: str, count: int, service: Mapping[str, Any]) -> float:
-    """Our messages a second."""
+def ours(ground: Ground, queue_type: str, count: int, service: Mapping[str, Any]) -> Pace:
+    """How fast we are."""
     with working(ground, queue_type, count, service) as product:
-        samples: list[Sample] = watch(product.vhost, "done", count, 90)
-    return rate(samples)
+        cpu = CpuMeter(product.pid("jobs.1"))
+        samples = watch(product.vhost, "done", count, 90, cpu.look)
+        return rate(samples), cpu.each(samples)
 
 
-def peer(ground: Ground, queue_type: str, name: str, share: int = 1) -> float:
-    """A peer's messages a second; ``share`` divides how many it gets."""
+def peer(ground: Ground, queue_type: str, name: str, share: int = 1) -> Pace:
+    """How fast a peer is; ``share`` divides how many messages it gets."""
     count, module, before, after = PEERS[name]
     with ground.vhost() as vhost:
         declare(vhost, queue_type)
         client.fill(ground, vhost, "work", "order.created", count // share)
-        with ground.worker(module, *before, vhost.url, "work", *after) as works:
-            samples = watch(vhost, "done", count // share, 60, works)
+        with ground.worker(module, *before, vhost.url, "work", *after) as (pid, works):
+            cpu = CpuMeter(pid)
+
+            def look() -> None:
+                works()
+                cpu.look()
+
+            samples = watch(vhost, "done", count // share, 60, look)
         # A peer is ended at once, maybe with its last acknowledgements still unsent; never more than it took ahead.
         check(vhost, count // share, after[-1])
-    return rate(samples)
+    return rate(samples), cpu.each(samples)
 
 
 def available(*names: str) -> list[str]:
@@ -123,15 +132,21 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
 
 
 def _measure(ground: Ground, runs: int, queue_type: str, names: list[str], quick: bool) -> Iterator[Figure]:
-    mine: list[float] = []
-    theirs: dict[str, list[float]] = defaultdict(list)
+    mine: list[Pace] = []
+    theirs: dict[str, list[Pace]] = defaultdict(list)
     for _ in range(runs):
         mine.append(ours(ground, queue_type, 10_000 if quick else 30_000, {}))
         for name in names:
             theirs[name].append(peer(ground, queue_type, name, 4 if quick else 1))
     what = f"consume, publish, ack, {queue_type} queues"
+    rates, costs = zip(*mine, strict=True)
     if not theirs:
-        yield Figure.alone(what, "msg/s", mine)
-    for name, rates in theirs.items():
+        yield Figure.alone(what, "msg/s", rates)
+    for name, paces in theirs.items():
         goal = "ratio >= 5" if name.startswith("FastStream") else "ratio >= 3" if name.startswith("aio-pika") else None
-        yield Figure.beside(what, "msg/s", mine, rates, name, goal)
+        yield Figure.beside(what, "msg/s", rates, [pace for pace, _ in paces], name, goal)
+    for name, paces in theirs.items():
+        cost = [cost for _, cost in paces]
+        yield Figure.beside(
+            f"the same, CPU of the worker, {queue_type}", "µs/msg", costs, cost, name, less_is_better=True
+        )

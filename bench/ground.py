@@ -163,10 +163,10 @@ class Ground:
         return float(done.stdout.split()[-1])
 
     @contextlib.contextmanager
-    def worker(self, module: str, *arguments: object) -> Iterator[Callable[[], None]]:
+    def worker(self, module: str, *arguments: object) -> Iterator[tuple[int, Callable[[], None]]]:
         """Run a module of ``bench.peers`` that works until it is ended.
 
-        Gives what raises RuntimeError, with what the module wrote, once it has ended by itself.
+        Gives its pid, and what raises RuntimeError, with what the module wrote, once it has ended by itself.
         """
         log = self.folder / "worker.log"
         with log.open("wb") as file:
@@ -180,7 +180,7 @@ class Ground:
                 raise RuntimeError(f"{module} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
 
         try:
-            yield works
+            yield process.pid, works
             works()
         finally:
             process.terminate()

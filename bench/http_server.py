@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.ground import Ground
+from bench.progress import cpu_seconds
 from bench.shipped import shipped
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
@@ -27,11 +26,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that its processes have taken so far."""
-        ticks = 0
-        for pid in self.pids:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pids)
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
     mine: list[float] = []
     theirs: list[float] = []
     for _ in range(runs):
-        mine.append(consume.ours(ground, "quorum", 2_000 if quick else 5_000, {"inbox": True}))
-        theirs += [consume.peer(ground, "quorum", name, 4 if quick else 1) for name in names]
+        mine.append(consume.ours(ground, "quorum", 2_000 if quick else 5_000, {"inbox": True})[0])
+        theirs += [consume.peer(ground, "quorum", name, 4 if quick else 1)[0] for name in names]
     what = "the same with an inbox on SQLite"
     if theirs:
         yield Figure.beside(what, "msg/s", mine, theirs, f"{_PEER}, no inbox", "ratio >= 1")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -64,3 +66,32 @@ def _reached(samples: Sequence[Sample], count: float) -> float:
         if more >= count > less:
             return before + (after - before) * (count - less) / (more - less)
     return samples[0][0]
+
+
+class CpuMeter:
+    """What a process takes of a CPU while it is looked at."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._samples: list[tuple[float, float]] = []
+
+    def look(self) -> None:
+        """Note what it has taken by now."""
+        self._samples.append((time.monotonic(), cpu_seconds([self._pid])))
+
+    def each(self, samples: Sequence[Sample], begin: float = 0.1) -> float:
+        """Microseconds for each message, from a share of the last sample's count on."""
+        total = samples[-1][1]
+        since = _reached(samples, begin * total)
+        before = max((at, taken) for at, taken in self._samples if at <= since or at == self._samples[0][0])
+        done = total - next(count for at, count in reversed(samples) if at <= before[0] or at == samples[0][0])
+        return 1e6 * (self._samples[-1][1] - before[1]) / done
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Seconds of CPU that processes have taken so far (proc(5), ``stat``: utime and stime)."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
