@@ -23,10 +23,6 @@ from tests.rabbit import Rabbit, Vhost
 from tests.running import ROOT, Runner
 
 
-class NotMeasured(Exception):
-    """A peer cannot be measured here; the text says why."""
-
-
 def say(text: str) -> None:
     """Tell of the progress, on stderr."""
     sys.stderr.write(f"{text}\n")

@@ -15,7 +15,7 @@ from runner.amqp.content import read_short, write_short
 
 METHOD, HEADER, BODY, END = 1, 2, 3, 0xCE
 #: Class and method of the methods that come or go with each message.
-PUBLISH, RETURN, DELIVER, ACK = 0x3C0028, 0x3C0032, 0x3C003C, 0x3C0050
+PUBLISH, DELIVER, ACK = 0x3C0028, 0x3C003C, 0x3C0050
 #: Bytes around the payload of a frame: its kind, channel and size, and the end.
 HEAD, FRAME_OVERHEAD = struct.Struct(">BHI"), 8
 

@@ -295,11 +295,19 @@ def test_a_client_that_leaves_before_its_answer_disturbs_nobody(service):
         assert service.order()[0] == 202
 
 
+def takes_no_more(service: Any) -> bool:
+    try:
+        service.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_orders_in_hand_are_answered_before_the_service_stops(service):
     with contextlib.ExitStack() as stack:
         connections = hold(service, 5, stack)
         service.context.stopping.set()
-        time.sleep(0.5)
+        wait_until(lambda: takes_no_more(service))
         for _, future in service.context.published:
             future.set_result(None)
         assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
@@ -453,9 +461,10 @@ def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
 @pytest.mark.parametrize(("orders", "most"), [(0, 1), (40, 11), (100, server.MAX_ACCEPTS)])
 def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn(monkeypatch, orders, most):
     accepted: list[int] = []
-    may_turn, take_turn = threading.Event(), server.Listener.turn
+    is_held, may_turn, take_turn = threading.Event(), threading.Event(), server.Listener.turn
 
     def turn(listener: Any, seconds: float) -> None:
+        is_held.set()
         assert may_turn.wait(10)
         before = len(listener.active_channels)
         take_turn(listener, seconds)
@@ -465,7 +474,7 @@ def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn
         hold(service, orders, stack)
         with monkeypatch.context() as patch:
             patch.setattr(server.Listener, "turn", turn)
-            time.sleep(2 * server.POLL_SECONDS)
+            assert is_held.wait(10)
             for _ in range(64):
                 stack.enter_context(service.connect())
             may_turn.set()

@@ -17,12 +17,13 @@ def test_as_many_places_are_given_as_there_are():
 def test_one_who_waits_is_let_go_on_by_the_wake_after_a_release():
     window, taken = Window(1), []
     assert window.acquire(0.0)
-    thread = threading.Thread(target=lambda: taken.append(window.acquire(30.0)))
+    # For longer than the test lets it: at the end of its time it would find the place without being woken.
+    thread = threading.Thread(target=lambda: taken.append(window.acquire(600.0)), daemon=True)
     thread.start()
     wait_until(lambda: window._waiting)
     window.release()
     window.wake()
-    thread.join(30)
+    thread.join(20)
     assert taken == [True]
 
 
