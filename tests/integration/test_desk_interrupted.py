@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -123,6 +124,12 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
                 else:
                     wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks, or is about to")
                     process.send_signal(answer)
+                    # One that comes as it begins to read is only seen when that ends: a person presses the keys again.
+                    for _ in range(10):
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            process.wait(2)
+                            break
+                        process.send_signal(answer)
                 output, _ = process.communicate(timeout=30)
             finally:
                 process.kill()
