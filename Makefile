@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test chaos chaos-full check format bench bench-quick lock schema reset clean
+.PHONY: help run test test-matrix chaos chaos-full check format bench bench-quick lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -14,6 +14,10 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+
+test-matrix: ## the suite on RabbitMQ 4.0 and 4.3 and on Python 3.14, and `make run` on fresh systems; as root; ARGS="--help"
+	@deploy/setup.sh matrix
+	@.venv/bin/python -m tests.matrix $(ARGS)
 
 chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" tells more
 	@deploy/setup.sh test

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
-# usage: deploy/setup.sh run|test|bench|tools
+# usage: deploy/setup.sh run|test|matrix|bench|tools
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-run}
@@ -36,23 +36,46 @@ apt_install() {
     fail "apt-get could not install $*" "see its words above; mend that, or install it by hand"
 }
 
+# The range stands in pyproject.toml alone, such as ">=3.11,<3.15".
+lowest=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\),<3\.[0-9]*"$/\1/p' pyproject.toml)
+too_new=$(sed -n 's/^requires-python = ">=3\.[0-9]*,<3\.\([0-9]*\)"$/\1/p' pyproject.toml)
+is_supported() {
+    "$1" -c "import sys; sys.exit(not (3, $lowest) <= sys.version_info < (3, $too_new))" 2>/dev/null
+}
+# The newest that is here, unless PYTHON names one.
 find_python() {
-    for name in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
-        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+    names=""
+    minor=$lowest
+    while [ "$minor" -lt "$too_new" ]; do
+        names="python3.$minor $names"
+        minor=$((minor + 1))
+    done
+    for name in ${PYTHON:-} $names python3; do
+        if is_supported "$name"; then
             command -v "$name"
             return
         fi
     done
 }
+# The Python that was found and does not fit, in words.
+unsupported_python() {
+    for name in ${PYTHON:-} python3; do
+        if version=$("$name" --version 2>/dev/null); then
+            echo "$(command -v "$name") is $version"
+            return
+        fi
+    done
+    echo "there is no python3"
+}
 
 make_venv() {
-    if .venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null &&
-        .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    if is_supported .venv/bin/python && .venv/bin/python -m pip --version >/dev/null 2>&1; then
         return
     fi
     python=$(find_python)
-    [ -n "$python" ] || fail "no Python 3.11, 3.12 or 3.13 found" \
-        "install one: apt-get install python3 python3-venv" "or name yours: make run PYTHON=/path/to/python3"
+    [ -n "$python" ] || fail "no Python 3.$lowest to 3.$((too_new - 1)) found; $(unsupported_python)" \
+        "install one, on Debian and Ubuntu: apt-get install python3 python3-venv" \
+        "or name yours: make run PYTHON=/path/to/python3"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         can_install || fail "$python has no module 'venv' with pip, which Debian packages apart" \
             "install it as root: apt-get install python3-venv"
@@ -164,16 +187,20 @@ run)
     # Where it cannot be installed, the runner itself says what else helps.
     if lacks_broker && can_install; then install_rabbitmq; fi
     ;;
-test | bench)
+test | matrix | bench)
     # The tests start brokers of their own, so one that already answers is no help here.
     if ! has_rabbitmq; then
         can_install || fail "the tests need rabbitmq-server" "install it as root: apt-get install rabbitmq-server"
         install_rabbitmq
     fi
-    if [ "$purpose" = test ] && ! has_postgresql; then
+    if [ "$purpose" != bench ] && ! has_postgresql; then
         can_install || fail "the tests need PostgreSQL's programs" "install them as root: apt-get install postgresql"
         install_postgresql
     fi
     if [ "$purpose" = bench ]; then install_measures; fi
+    if [ "$purpose" = matrix ] && ! command -v debootstrap >/dev/null 2>&1 && can_install; then
+        say "installing debootstrap, which makes the folders of other Debian releases"
+        apt_install debootstrap
+    fi
     ;;
 esac

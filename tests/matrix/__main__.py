@@ -1,0 +1,119 @@
+"""``make test-matrix``: the suite on other versions of RabbitMQ and Python, and the first command on fresh systems."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from tests.installation import VARIABLE
+from tests.matrix.debian import Debian, Unavailable, cache_folder
+from tests.matrix.newcomer import reach_202
+from tests.running import ROOT
+
+#: Debian 13 has RabbitMQ 4.0; testing has 4.3, and Python 3.14.
+BROKERS = ("trixie", "testing")
+FRESH = ("bookworm", "trixie", "testing")
+#: Seconds for one whole suite; on two idle cores it takes less than 10 minutes.
+SUITE_TIMEOUT = 3600
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the matrix."""
+
+    name: str
+    what: str
+    run: Callable[[], bool]
+
+
+def say(words: str) -> None:
+    """Print a line of progress."""
+    print(f"matrix: {words}", flush=True)
+
+
+def release(suite: str) -> Debian:
+    """The folder of a fresh release."""
+    found = Debian(cache_folder() / suite)
+    found.make(suite, say)
+    return found
+
+
+def release_with_broker(suite: str) -> Debian:
+    """The folder of a release with its RabbitMQ, and what its own Python needs to run the suite."""
+    found = Debian(cache_folder() / f"{suite}-rabbitmq")
+    if not found.is_made:
+        found.make_from(release(suite), ["rabbitmq-server", "postgresql", "python3-venv", "procps"], say)
+    return found
+
+
+def suite_on_broker(suite: str) -> bool:
+    """Run integration and acceptance tests with this Python on the release's RabbitMQ."""
+    environment = os.environ | {VARIABLE: str(release_with_broker(suite).folder)}
+    tests = ["tests/integration", "tests/acceptance"]
+    command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup", "-q", *tests]
+    return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_TIMEOUT, check=False).returncode == 0
+
+
+def suite_in_release(suite: str) -> bool:
+    """Run ``make test`` in the release, with its Python and its RabbitMQ, in a clone of this checkout."""
+    with release_with_broker(suite).view() as view:
+        view.run(ROOT, "git", "-c", "safe.directory=*", "clone", "-q", "/source", "/clone")
+        command = view.command(ROOT, "make", "-C", "/clone", "test")
+        return subprocess.run(command, timeout=SUITE_TIMEOUT, check=False).returncode == 0
+
+
+def first_202(suite: str, user: str) -> bool:
+    """Follow the README on a fresh release until the first 202."""
+    with release(suite).view() as view:
+        seconds = reach_202(view, user)
+    say(f"run-{suite}-{user}: 202 after {seconds:.0f} s")
+    return True
+
+
+def rows() -> list[Row]:
+    """All lines, in their order."""
+    return [
+        *(
+            Row(f"broker-{suite}", f"this Python on the RabbitMQ of Debian {suite}", partial(suite_on_broker, suite))
+            for suite in BROKERS
+        ),
+        Row("python-testing", "Python and RabbitMQ of Debian testing", partial(suite_in_release, "testing")),
+        *(
+            Row(f"run-{suite}-{user}", f"make run on a fresh Debian {suite}", partial(first_202, suite, user))
+            for suite in FRESH
+            for user in ("root", "student")
+        ),
+    ]
+
+
+def main() -> int:
+    """Run the rows that are named, or all; print what came of each."""
+    parser = argparse.ArgumentParser(prog="make test-matrix ARGS=…", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(one.name for one in rows())}")
+    wanted = parser.parse_args().rows
+    known = {one.name: one for one in rows()}
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"unknown row {unknown[0]!r}; allowed: {', '.join(known)}")
+    outcomes = []
+    for row in (known[name] for name in wanted) if wanted else known.values():
+        say(f"{row.name}: {row.what}")
+        started = time.monotonic()
+        try:
+            word = "passed" if row.run() else "FAILED"
+        except (AssertionError, Unavailable, subprocess.TimeoutExpired) as error:
+            say(f"{row.name}: {error}")
+            word = "FAILED"
+        outcomes.append((row.name, word, time.monotonic() - started))
+    for name, word, seconds in outcomes:
+        print(f"{name:<24} {word}  {seconds:6.0f} s")
+    return 0 if all(word == "passed" for _, word, _ in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

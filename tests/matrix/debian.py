@@ -1,0 +1,139 @@
+"""A Debian release in a folder, made by debootstrap, and programs that run in it.
+
+What runs in a folder sees a copy-on-write view of it in namespaces of its own: the folder stays as it was made,
+nothing stays mounted, and every process ends with the one that was started.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+#: What a person has who follows the README, and no more.
+NEWCOMER = ("ca-certificates", "git", "make", "python3")
+#: A company's certificates, if this machine trusts any, must also be trusted in the folder.
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+_NO_SERVICES = "#!/bin/sh\nexit 101\n"
+_APT = ("apt-get", "-q", "-y", "--no-install-recommends", "install")
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+# The mounts are those of a private namespace. $0 is the view's folder, then come lower, source, and the command.
+_ENTER = """
+set -e
+view=$0 lower=$1 source=$2
+shift 2
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$view/upper,workdir=$view/work" "$view/root"
+mount -t proc proc "$view/root/proc"
+mount --rbind /dev "$view/root/dev"
+mkdir -p "$view/root/source"
+mount --bind "$source" "$view/root/source"
+for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
+    if [ -e "$file" ]; then mkdir -p "$view/root${file%/*}"; cp -L "$file" "$view/root$file"; fi
+done
+exec chroot "$view/root" "$@"
+"""
+
+
+class Unavailable(Exception):
+    """This machine cannot make or enter such a folder."""
+
+
+def cache_folder() -> Path:
+    """The folder in which releases are kept between runs."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "fastcommerce" / "debian"
+
+
+class Debian:
+    """One release in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the folder is complete."""
+        return (self.folder / ".complete").exists()
+
+    def make(self, suite: str, say: Callable[[str], None]) -> None:
+        """Install the release, with what a newcomer has. Raises Unavailable."""
+        if self.is_made:
+            return
+        if os.getuid() != 0 or shutil.which("debootstrap") is None:
+            raise Unavailable("a Debian folder takes root and debootstrap; apt-get install debootstrap, then as root")
+        say(f"installing Debian {suite} into {self.folder}: about 300 MB, a minute or two")
+        self._begin()
+        self._run(["debootstrap", "--variant=minbase", suite, str(self.folder)])
+        self._install(NEWCOMER)
+
+    def make_from(self, other: Debian, packages: Sequence[str], say: Callable[[str], None]) -> None:
+        """Copy another release and install more packages into the copy. Raises Unavailable."""
+        if self.is_made:
+            return
+        say(f"installing {' '.join(packages)} into {self.folder}")
+        self._begin()
+        self.folder.rmdir()
+        self._run(["cp", "-a", str(other.folder), str(self.folder)])
+        (self.folder / ".complete").unlink()
+        self._install(packages)
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """A copy-on-write view that is forgotten at the end."""
+        # An overlay's upper folder must not itself be on an overlay, which /tmp of a container may be.
+        with tempfile.TemporaryDirectory(prefix="fastcommerce-view-", ignore_cleanup_errors=True) as name:
+            yield View(self.folder, Path(name))
+
+    def _begin(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+
+    def _install(self, packages: Sequence[str]) -> None:
+        guard = self.folder / "usr/sbin/policy-rc.d"
+        guard.write_text(_NO_SERVICES)
+        guard.chmod(0o755)
+        for path in (Path("/etc/resolv.conf"), _CERTIFICATES):
+            if path.exists() and (self.folder / path.relative_to("/")).parent.is_dir():
+                shutil.copy(path, self.folder / path.relative_to("/"))
+        inside = " ".join(("mount -t proc proc /proc && exec", *_APT, *packages))
+        self._run(["unshare", "--mount", "--", "chroot", str(self.folder), "sh", "-c", inside])
+        guard.unlink()
+        (self.folder / ".complete").touch()
+
+    def _run(self, command: list[str]) -> None:
+        environment = _ENVIRONMENT | {"DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+        if done.returncode:
+            words = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+            raise Unavailable(f"{self.folder}: {command[0]} ended with {done.returncode}\n{words}")
+
+
+class View:
+    """A copy-on-write view of a folder: what one command changes the next one sees."""
+
+    def __init__(self, lower: Path, folder: Path) -> None:
+        self._lower, self._folder = lower, folder
+        for name in ("upper", "work", "root"):
+            (folder / name).mkdir()
+
+    def command(self, source: Path, *words: str, user: str = "root") -> list[str]:
+        """The command line that runs ``words`` in the view, with ``source`` as ``/source``."""
+        environment = [f"{name}={value}" for name, value in (_ENVIRONMENT | {"HOME": _home(user)}).items()]
+        as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER]
+        inside = [*as_user, "env", "-i", *environment, *words]
+        return [*enter, str(self._folder), str(self._lower), str(source), *inside]
+
+    def run(self, source: Path, *words: str, user: str = "root") -> None:
+        """Run a command to its end. Raises AssertionError with its last words if it fails."""
+        command = self.command(source, *words, user=user)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+
+
+def _home(user: str) -> str:
+    return "/root" if user == "root" else f"/home/{user}"
