@@ -62,15 +62,15 @@ def suite_on_broker(suite: str) -> bool:
 
 def suite_in_release(suite: str) -> bool:
     """Run ``make test`` in the release, with its Python and its RabbitMQ, in a clone of this checkout."""
-    with release_with_broker(suite).view() as view:
-        view.run(ROOT, "git", "-c", "safe.directory=*", "clone", "-q", "/source", "/clone")
-        command = view.command(ROOT, "make", "-C", "/clone", "test")
+    with release_with_broker(suite).view(ROOT) as view:
+        view.run("git", "-c", "safe.directory=*", "clone", "-q", "/source", "/clone")
+        command = view.command("make", "-C", "/clone", "test")
         return subprocess.run(command, timeout=SUITE_TIMEOUT, check=False).returncode == 0
 
 
 def first_202(suite: str, user: str) -> bool:
     """Follow the README on a fresh release until the first 202."""
-    with release(suite).view() as view:
+    with release(suite).view(ROOT) as view:
         seconds = reach_202(view, user)
     say(f"run-{suite}-{user}: 202 after {seconds:.0f} s")
     return True

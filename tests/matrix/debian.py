@@ -21,16 +21,16 @@ _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _NO_SERVICES = "#!/bin/sh\nexit 101\n"
 _APT = ("apt-get", "-q", "-y", "--no-install-recommends", "install")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-# The mounts are those of a private namespace. $0 is the view's folder, then come lower, source, and the command.
+# The mounts are those of a private namespace. $0 is the view's folder, then come lower and the command.
 _ENTER = """
 set -e
-view=$0 lower=$1 source=$2
-shift 2
+view=$0 lower=$1
+shift
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$view/upper,workdir=$view/work" "$view/root"
 mount -t proc proc "$view/root/proc"
 mount --rbind /dev "$view/root/dev"
 mkdir -p "$view/root/source"
-mount --bind "$source" "$view/root/source"
+mount --bind "$view/source" "$view/root/source"
 for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then mkdir -p "$view/root${file%/*}"; cp -L "$file" "$view/root$file"; fi
 done
@@ -82,10 +82,13 @@ class Debian:
         self._install(packages)
 
     @contextmanager
-    def view(self) -> Iterator[View]:
-        """A copy-on-write view that is forgotten at the end."""
-        # An overlay's upper folder must not itself be on an overlay, which /tmp of a container may be.
+    def view(self, checkout: Path) -> Iterator[View]:
+        """A copy-on-write view with a clonable copy of ``checkout`` as ``/source``; it is forgotten at the end."""
         with tempfile.TemporaryDirectory(prefix="fastcommerce-view-", ignore_cleanup_errors=True) as name:
+            # Bare, because a worktree's own .git leads out of it.
+            clone = ["git", "clone", "-q", "--bare", str(checkout), f"{name}/source"]
+            subprocess.run(clone, check=True)
+            Path(name).chmod(0o755)
             yield View(self.folder, Path(name))
 
     def _begin(self) -> None:
@@ -120,17 +123,17 @@ class View:
         for name in ("upper", "work", "root"):
             (folder / name).mkdir()
 
-    def command(self, source: Path, *words: str, user: str = "root") -> list[str]:
-        """The command line that runs ``words`` in the view, with ``source`` as ``/source``."""
+    def command(self, *words: str, user: str = "root") -> list[str]:
+        """The command line that runs ``words`` in the view."""
         environment = [f"{name}={value}" for name, value in (_ENVIRONMENT | {"HOME": _home(user)}).items()]
         as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER]
         inside = [*as_user, "env", "-i", *environment, *words]
-        return [*enter, str(self._folder), str(self._lower), str(source), *inside]
+        return [*enter, str(self._folder), str(self._lower), *inside]
 
-    def run(self, source: Path, *words: str, user: str = "root") -> None:
+    def run(self, *words: str, user: str = "root") -> None:
         """Run a command to its end. Raises AssertionError with its last words if it fails."""
-        command = self.command(source, *words, user=user)
+        command = self.command(*words, user=user)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         assert done.returncode == 0, "\n".join((done.stdout + done.stderr).splitlines()[-15:])
 

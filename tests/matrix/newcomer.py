@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,6 @@ import urllib.request
 from tests.matrix.debian import View
 from tests.ports import free_port
 from tests.rabbit import wait_until
-from tests.running import ROOT
 
 #: Seconds from the clone to the first 202, with the installation of RabbitMQ over a slow network.
 TIMEOUT = 600
@@ -25,8 +25,8 @@ _BY_ADMINISTRATOR = ("apt-get", "-q", "-y", "--no-install-recommends", "install"
 def reach_202(view: View, user: str) -> float:
     """Return the seconds from the clone to the first 202. Raises AssertionError with what was printed."""
     if user != "root":
-        view.run(ROOT, "useradd", "--create-home", user)
-        view.run(ROOT, "sh", "-c", f"apt-get -q update && {' '.join(_BY_ADMINISTRATOR)}")
+        view.run("useradd", "--create-home", user)
+        view.run("sh", "-c", f"apt-get -q update && {' '.join(_BY_ADMINISTRATOR)}")
     port, amqp = free_port(), free_port()
     edit = f"sed -i 's/port: 8000/port: {port}/' config.yaml"
     clone = "cd && git -c safe.directory='*' clone -q /source fastcommerce && cd fastcommerce"
@@ -34,7 +34,7 @@ def reach_202(view: View, user: str) -> float:
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            view.command(ROOT, "sh", "-c", f"{clone} && {edit} && exec env {url} make run", user=user),
+            view.command("sh", "-c", f"{clone} && {edit} && exec env {url} make run", user=user),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -48,7 +48,8 @@ def reach_202(view: View, user: str) -> float:
             output.seek(0)
             raise AssertionError(f"{error}\n{output.read()[-3000:]}") from None
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
