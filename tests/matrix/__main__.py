@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from runner.errors import EXIT_TERMINATED
 from tests.installation import VARIABLE
 from tests.matrix.debian import Debian, Unavailable, cache_folder
 from tests.matrix.newcomer import reach_202
@@ -100,6 +102,8 @@ def main() -> int:
     known = {one.name: one for one in rows()}
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"unknown row {unknown[0]!r}; allowed: {', '.join(known)}")
+    # So that the views are taken away then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     outcomes = []
     for row in (known[name] for name in wanted) if wanted else known.values():
         say(f"{row.name}: {row.what}")

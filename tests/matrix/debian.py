@@ -127,9 +127,10 @@ class View:
         """The command line that runs ``words`` in the view."""
         environment = [f"{name}={value}" for name, value in (_ENVIRONMENT | {"HOME": _home(user)}).items()]
         as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
-        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _ENTER]
+        # Ends with this process however that ends, and everything in the view with it.
+        enter = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         inside = [*as_user, "env", "-i", *environment, *words]
-        return [*enter, str(self._folder), str(self._lower), *inside]
+        return [*enter, "sh", "-c", _ENTER, str(self._folder), str(self._lower), *inside]
 
     def run(self, *words: str, user: str = "root") -> None:
         """Run a command to its end. Raises AssertionError with its last words if it fails."""
