@@ -27,12 +27,16 @@ def _encode_value(value: object) -> str:
 def encode_json(body: object) -> bytes:
     """Write ``body`` as compact UTF-8 JSON; Decimal, UUID and datetime become strings.
 
-    Raises TypeError for other types and ValueError for NaN and infinities, which JSON does not have.
+    Raises TypeError for other types, and ValueError for NaN and infinities, which JSON does not have, and for a body
+    that ``decode_json`` would refuse as nested too deeply.
     """
     try:
-        return _ENCODER.encode(body).encode()
-    except RecursionError:
-        raise ValueError("event body: nested too deeply") from None
+        raw = _ENCODER.encode(body).encode()
+    except RecursionError:  # how deep that is differs between versions of Python
+        raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels") from None
+    if _may_be_too_deep(raw) and _is_too_deep(body):
+        raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels")
+    return raw
 
 
 # Made once: json.dumps and json.loads would make them anew each time that they are told how.
@@ -61,10 +65,15 @@ BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MAX_DEPTH = 32
 
 
+def _may_be_too_deep(raw: bytes) -> bool:
+    # Brackets in texts count too, so that a body is only ever looked at more closely than it needs.
+    return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
+
+
 def _is_too_deep(value: Any) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        containers = [one for one in level if isinstance(one, dict | list)]
+        containers = [one for one in level if isinstance(one, dict | list | tuple)]
         if not containers:
             return False
         level = [inner for one in containers for inner in (one.values() if isinstance(one, dict) else one)]
@@ -84,7 +93,6 @@ def decode_json(raw: bytes) -> Any:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     except ArithmeticError:
         raise ValueError("a number is out of all bounds") from None
-    # Brackets in texts count too, so that this only ever looks closer than it needs to.
-    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_too_deep(value):
+    if _may_be_too_deep(raw) and _is_too_deep(value):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value

@@ -18,6 +18,9 @@ from runner.broker.server import Server
 
 _GIGABYTE = 1_000_000_000
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
+#: Erlang's "Inet Configuration": the node's own name is found without /etc/hosts, which small systems lack, and
+#: every other name as the machine finds it.
+_NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
 #: What a node takes from the environment it is started in; anything of RabbitMQ's or Erlang's would change it.
 _INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")
 
@@ -40,6 +43,7 @@ class Folder:
         self.lock_file = self.path / "lock"
         self.env_file = self.path / "env"
         self.enabled_plugins_file = self.path / "enabled_plugins"
+        self._names_file = self.path / "inetrc"
         self._conf_file = self.path / "rabbitmq.conf"
         self._definitions_file = self.path / "definitions.json"
 
@@ -78,6 +82,7 @@ class Folder:
             "log.file.rotation.count = 3\n",
         )
         _write(self._definitions_file, json.dumps(_definitions(login)))
+        _write(self._names_file, _NAMES)
 
     def management_url(self, amqp_port: int) -> str | None:
         """Where the HTTP API of the node answers that was last configured here, if it is the one of that AMQP port."""
@@ -97,6 +102,7 @@ class Folder:
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_INETRC": str(self._names_file),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.path / "advanced.config"),
             "RABBITMQ_CONFIG_FILE": str(self._conf_file),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
@@ -120,6 +126,7 @@ class Folder:
             "HOME": str(self.home),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_INETRC": str(self._names_file),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.enabled_plugins_file),

@@ -151,12 +151,22 @@ def test_what_json_does_not_have_cannot_be_written(value: object) -> None:
 def test_a_body_that_contains_itself_or_is_too_deep_cannot_be_written() -> None:
     circle: list[Any] = []
     circle.append(circle)
-    deep: list[Any] = []
-    for _ in range(50_000):
-        deep = [deep]
-    for body in (circle, deep):
-        with pytest.raises(ValueError, match=r"."):
-            encode_json(body)
+    with pytest.raises(ValueError, match="Circular reference"):
+        encode_json(circle)
+    for levels, wrap in ((33, list), (33, tuple), (40, lambda inner: {"a": inner[0]}), (500, list), (50_000, list)):
+        deep: Any = []
+        for _ in range(levels - 1):
+            deep = wrap([deep])
+        with pytest.raises(ValueError, match="nested deeper than 32 levels"):
+            encode_json(deep)
+
+
+def test_a_body_that_can_be_written_can_be_read() -> None:
+    for wrap in (list, tuple, lambda inner: {"a": inner[0]}):
+        body: Any = ["[" * 100]
+        for _ in range(31):
+            body = wrap([body])
+        decode_json(encode_json(body))
 
 
 def test_bytes_are_sent_as_they_are() -> None:
