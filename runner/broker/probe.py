@@ -44,6 +44,8 @@ class Kind(enum.Enum):
     UNREACHABLE = "unreachable"
     #: Something listens, but no AMQP broker answered.
     OTHER = "other"
+    #: Something accepts the connection and does not answer: another program, or a broker that waits for something.
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Finding:
 
 
 #: The best finding of several addresses comes first.
-_ORDER = (Kind.BROKER, Kind.OTHER, Kind.NOTHING, Kind.UNREACHABLE)
+_ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> Finding:
@@ -127,7 +129,7 @@ def _greet(connection: socket.socket, timeout: float) -> Finding:
                 break
             answer += received
     except TimeoutError:
-        return Finding(Kind.OTHER, f"it says nothing within {timeout:g} s")
+        return Finding(Kind.SILENT, f"it says nothing within {timeout:g} s")
     except OSError:
         # A reset is the same as an end: judged below by what came before it.
         pass
@@ -158,7 +160,7 @@ def _greet_tls(connection: socket.socket, timeout: float) -> Finding:
         with context.wrap_socket(connection):
             return Finding(Kind.BROKER, "a TLS server")
     except TimeoutError:
-        return Finding(Kind.OTHER, f"no TLS handshake within {timeout:g} s")
+        return Finding(Kind.SILENT, f"no TLS handshake within {timeout:g} s")
     except ssl.SSLError as error:
         # An alert is a TLS server's own word, for instance that it wants a client certificate.
         if "ALERT" in (error.reason or ""):

@@ -33,7 +33,9 @@ def own_exchanges(vhost: Vhost) -> set[str]:
     return {name for name in vhost.exchanges() if name and not name.startswith("amq.")}
 
 
-@pytest.mark.parametrize("kind", ["x-delayed-message", "x-modulus-hash", "x-rtopic", "x-lvc", "x-recent-history"])
+@pytest.mark.parametrize(
+    "kind", ["x-delayed-message", "x-modulus-hash", "x-random", "x-consistent-hash", "x-recent-history"]
+)
 def test_an_exchange_type_that_the_broker_has_not_is_a_problem_before_anything_is_changed(
     shop: Shop, kind: str
 ) -> None:
