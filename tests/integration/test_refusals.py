@@ -39,6 +39,8 @@ def own_exchanges(vhost: Vhost) -> set[str]:
 def test_an_exchange_type_that_the_broker_has_not_is_a_problem_before_anything_is_changed(
     shop: Shop, kind: str
 ) -> None:
+    if kind in {one["name"] for one in shop.vhost.rabbit.api("GET", "/overview")["exchange_types"]}:
+        pytest.skip("this broker has the type without a plugin")
     topology = copy.deepcopy(BASE)
     topology["exchanges"]["h"]["type"] = kind
     shop.write(topology)
