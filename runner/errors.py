@@ -82,6 +82,12 @@ class BrokerAway(BrokerError):
     """No connection to the broker, or it was lost before the answer."""
 
 
+class BrokerRefused(RunnerError):
+    """The broker refused what was asked of it, and would refuse it again."""
+
+    exit_code = EXIT_CONFIG
+
+
 class BrokerBlocked(BrokerError):
     """The broker takes no messages for now: memory or disk alarm, or too many without a confirm."""
 

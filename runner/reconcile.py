@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runner.address import Address
-from runner.amqp.admin import Admin, refusal_line
+from runner.amqp.admin import Admin
 from runner.amqp.declare import declare
+from runner.amqp.look import look
 from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
 from runner.broker.leftover import find_leftover
 from runner.config.project import Project
-from runner.errors import BrokerAway, DeclarationRefused
+from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 from runner.topology.apply import Consent, apply
 from runner.topology.change import Change, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
-from runner.topology.plan import make_plan
+from runner.topology.plan import make_plan, missing_types
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def examine(project: Project, management_url: str | None = None, patience: float
         return Examination(project, objects, Plan(uncompared=(f"{what}: {error}", *_no_policies(project))))
     objects = compile_topology(topology, consumed, with_policies=with_policies)
     plan = make_plan(objects, live, topology.retire)
+    types = [f"{project.topology_line(path_of(one, topology))}: {text}" for one, text in missing_types(objects, live)]
+    plan = replace(plan, problems=(*types, *plan.problems))
     if not with_policies:
         plan = replace(plan, uncompared=tuple(_no_policies(project)))
     return Examination(project, objects, plan, live, management)
@@ -86,12 +89,33 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
         for broker_url in project.config.broker.url:
             management = Management(broker_url, project.config.broker.management or url)
             try:
-                return management, management.live()
+                return management, counted_by_queues(management.live(), [broker_url])
             except ManagementError as error:
                 problem = problem or error
-        if problem is None or problem.status or time.monotonic() >= deadline:
+        if problem is None or problem.status or problem.is_failure or time.monotonic() >= deadline:
             raise problem or ManagementError("no address")
         time.sleep(0.1)
+
+
+def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
+    """Ask the queues themselves for the counts that the HTTP API does not give; some may stay unknown.
+
+    A queue says how many messages are ready. Those in consumers' hands it does not count: without a consumer there
+    are none.
+    """
+    names = [name for name, one in live.queues.items() if one.messages is None and not one.is_exclusive]
+    if not names:
+        return live
+    try:
+        _, found = look(urls, names)
+    except RunnerError:
+        return live
+    queues = dict(live.queues)
+    for name in names:
+        if (counts := found.get(name)) is not None:
+            messages = counts.messages if counts.messages or not counts.consumers else None
+            queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
+    return replace(live, queues=queues)
 
 
 def _no_policies(project: Project) -> list[str]:
@@ -117,14 +141,14 @@ def bring(examination: Examination, consent: Consent, say: Callable[[str], None]
     try:
         return apply(plan, examination.objects, examination.live, admin, consent, say)
     except ManagementError as error:
-        raise (DeclarationRefused if error.status else BrokerAway)(str(error)) from None
+        raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
     """Declare by AMQP alone, which tells of a difference only by refusing."""
     lines, denied = [], []
     for refusal in declare(examination.project.config.broker.url, examination.objects):
-        line = f"{examination.place_of(refusal.thing)}: {refusal_line(refusal)}"
+        line = f"{examination.place_of(refusal.thing)}: {refusal.line}"
         if refusal.is_denied:
             denied.append(refusal.thing)
         elif refusal.may_be_policy:

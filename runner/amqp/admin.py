@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from runner.amqp.declare import Refusal, declare
+from runner.amqp.declare import declare
 from runner.amqp.look import look
 from runner.amqp.management import Management, ManagementError
 from runner.amqp.replacement import Replacement
-from runner.errors import DeclarationRefused
+from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.change import counted
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
@@ -28,7 +28,7 @@ class Admin:
         """Declare what is not there yet. Raises DeclarationRefused."""
         refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
         if refusals:
-            raise DeclarationRefused("\n".join(refusal_line(one) for one in refusals))
+            raise DeclarationRefused("\n".join(one.line for one in refusals))
 
     def put_policy(self, policy: Policy) -> None:
         """Create or change a policy."""
@@ -52,11 +52,15 @@ class Admin:
 
     def in_use(self, name: str) -> str | None:
         """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
-        _, found = look(self._urls, [name])
+        try:
+            _, found = look(self._urls, [name])
+        except BrokerAway as error:
+            return f"kept, {error}; apply again once it answers"
         counts = found[name]
         if counts is None:
-            return "kept, its node is away; apply again once that is back"
-        messages = max(counts.messages, self._management.messages_of(name))
+            return "deleted meanwhile by another client; apply again"
+        # What is not known of a queue without a consumer is not in anybody's hands.
+        messages = max(counts.messages, self._management.messages_of(name) or 0)
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
             return f"kept, it has {held}; read or purge them, and apply again some seconds later"
@@ -88,11 +92,3 @@ class Admin:
         """
         url, _ = look(self._urls, [])
         Replacement(url, self._management, self, queue, policy, objects, say).run(live)
-
-
-def refusal_line(refusal: Refusal) -> str:
-    """What the broker refuses, for people."""
-    thing = refusal.thing
-    if isinstance(thing, Binding):
-        return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {refusal.text}"
-    return f"{type(thing).__name__.lower()} {thing.name!r}: {refusal.text}"

@@ -9,7 +9,7 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.drain import reason
+from runner.amqp.close import close_of
 from runner.amqp.properties import encode
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, Unroutable
@@ -96,7 +96,7 @@ class _Batch:
         self._session.fail(Unroutable(f"queue {method.routing_key!r}: it is not there"))
 
     def _closed(self, _: Channel, error: Exception) -> None:
-        self._session.fail(BrokerAway(reason(error)))
+        self._session.fail(close_of(error).error("publishing"))
 
     def _beat(self) -> None:
         if not self._is_going:

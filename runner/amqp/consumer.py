@@ -11,6 +11,7 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
+from runner.amqp.close import Close, Verdict
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import message_of
@@ -60,9 +61,10 @@ class Consumer:
     """One connection for consuming; subscribes again after each reconnection.
 
     ``on_delivery``, ``on_state`` and ``on_missing`` are called on the I/O thread. ``on_state`` gets None once all
-    queues are subscribed, and the reason when they no longer are. ``on_missing`` tells that a queue is gone: the
-    broker cancelled its consumer, or knows no such queue. ``at_first`` is how many messages of each queue are taken at
-    once until as many as can be in hand have been answered.
+    queues are subscribed, and the reason when they no longer are. ``on_missing`` gets the reason when a queue does not
+    exist, and ``on_refused`` when the user may not consume. ``on_timeout`` is called when a delivery may have passed
+    the broker's ``consumer_timeout``, with its queue, or "" for any. ``at_first`` is how many messages of each queue
+    are taken at once until as many as can be in hand have been answered.
     """
 
     def __init__(
@@ -76,6 +78,8 @@ class Consumer:
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
         at_first: int = 1,
+        on_refused: Callable[[str], None] | None = None,
+        on_timeout: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._io = io
         self._at_first = min(at_first, prefetch)
@@ -83,6 +87,7 @@ class Consumer:
         self._queues = list(queues)
         self._prefetch = prefetch
         self._on_delivery, self._on_state, self._on_missing = on_delivery, on_state, on_missing
+        self._on_refused, self._on_timeout = on_refused or on_missing, on_timeout
         self._waiting: deque[tuple[Channel, int, bool]] = deque()
         self._scheduled = False
         self._acks = AckLedger()
@@ -90,6 +95,8 @@ class Consumer:
         self._opened_at = 0.0
         #: The subscriptions that the broker has confirmed on the channel of the moment.
         self._tags: set[str] = set()
+        #: The queue of each subscription.
+        self._queue_of: dict[str, str] = {}
         self._cancelled = False
         #: The channel that deliveries of the moment belong to.
         self.channel: Channel | None = None
@@ -160,7 +167,7 @@ class Consumer:
         self.channel = channel
         if self._cancelled:
             return
-        channel.add_on_cancel_callback(lambda frame: self._on_missing("the broker cancelled the consumer"))
+        channel.add_on_cancel_callback(lambda frame: self._find_cause(channel, frame.method.consumer_tag))
         # Whatever was in somebody's hands when it stopped, crashed or lost its connection was delivered in vain, and
         # the broker counts that. Those messages come first again: taken only as handlers are free, until that many are
         # done, they are not counted again, but for those that a handler has begun and that may be the reason.
@@ -182,7 +189,8 @@ class Consumer:
         if self._cancelled:
             return
         for queue in self._queues:
-            channel.basic_consume(queue, self._receiver(channel, queue), callback=self._count)
+            tag = channel.basic_consume(queue, self._receiver(channel, queue), callback=self._count)
+            self._queue_of[tag] = queue
 
     def _receiver(self, channel: Channel, queue: str) -> Callable[..., None]:
         on_delivery = self._on_delivery
@@ -198,10 +206,37 @@ class Consumer:
         if self._subscribed == len(self._queues):
             self._on_state(None)
 
-    def _lost(self, reason: str, code: int) -> None:
+    def _find_cause(self, channel: Any, tag: str) -> None:
+        """Ask why the broker has cancelled a subscription, which it does not say.
+
+        If the queue is gone, the answer closes the channel. If it is there, RabbitMQ has moved it to another node,
+        has taken away the right to read it, or, from 4.3 on, has waited for an ack of a quorum queue's delivery for
+        longer than the ``consumer_timeout``. A new subscription is right in all these cases.
+        """
+        queue = self._queue_of.get(tag, "")
+        if not self._is_current(channel):
+            return
+
+        def is_there(_: Any) -> None:
+            if self._is_current(channel):
+                if _may_time_out(channel):
+                    self._on_timeout(queue)
+                self._link.reopen(f"queue {queue!r}: the broker cancelled its consumer; subscribing again")
+
+        channel.queue_declare(queue, passive=True, callback=is_there)
+
+    def _is_current(self, channel: Channel) -> bool:
+        return not self._cancelled and self.channel is channel and bool(self.channel and self.channel.is_open)
+
+    def _lost(self, reason: str, close: Close) -> None:
+        is_subscribed = self._subscribed >= len(self._queues)
         self.channel = None
         self._on_state(reason)
-        if code == 404 or self._link.is_hopeless:
+        if close.is_consumer_timeout:
+            self._on_timeout("")
+        if close.is_denial and (not is_subscribed or self._link.is_hopeless):
+            self._on_refused(reason)
+        elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
@@ -214,8 +249,19 @@ class Consumer:
             return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
         return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
 
+    @property
+    def close_reason(self) -> Close:
+        """The close of the last connection or channel."""
+        return self._link.close_reason
+
     def problem(self) -> str | None:
         """Why nothing is consumed now, or None."""
         if self._link.problem is not None:
             return self._link.problem
         return None if self._subscribed >= len(self._queues) else "not subscribed yet"
+
+
+def _may_time_out(channel: Channel) -> bool:
+    """Return True if this broker cancels a consumer whose ack is late; older ones close its channel and say why."""
+    version = str((channel.connection.server_properties or {}).get("version", ""))
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)

@@ -14,10 +14,11 @@ from typing import Any
 from pika import exceptions
 from pika.channel import Channel
 
+from runner.amqp.close import ACCESS_REFUSED, Close, Verdict, close_of
 from runner.amqp.session import Session
 from runner.amqp.settle import settle
 from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS, QUORUM
-from runner.errors import BrokerAway
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Queue
 
 #: How RabbitMQ words a declaration that differs from what exists, in all versions from 3.10 to 4.3.
@@ -28,8 +29,6 @@ _INEQUIVALENT = re.compile(
 )
 #: A queue's differences are asked for one by one; it cannot have more than this.
 _MOST_DIFFERENCES = 20
-#: AMQP's code for a right that is missing.
-ACCESS_REFUSED = 403
 #: FASTCOMMERCE_SETTLE=0 in the environment is for a broker whose messages nobody will miss, such as one that is there
 #: for the tests of a project.
 SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
@@ -50,15 +49,28 @@ class Refusal:
     may_be_policy: bool = False
     #: Whether this user may not declare it, whatever it is.
     is_denied: bool = False
+    #: Whether the same declaration may succeed later, such as of a queue that another connection has for itself.
+    may_pass: bool = False
+
+    @property
+    def line(self) -> str:
+        """The object and what the broker says of it, for people."""
+        thing = self.thing
+        if isinstance(thing, Binding):
+            return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
+        return f"{type(thing).__name__.lower()} {thing.name!r}: {self.text}"
 
 
 def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[Refusal]:
     """Declare all of ``objects``, pipelined; whatever exists already and is the same stays as it is.
 
     Returns what the broker refuses, once what it took outlives it; the rest is declared nevertheless. Raises
-    BrokerAway when no broker answers, or it goes away meanwhile, or takes longer than ``timeout`` seconds.
+    BrokerAway if no broker answers, it stops answering meanwhile, it takes longer than ``timeout`` seconds, or all
+    that it refuses may be accepted later. Raises BrokerRefused if the broker accepts no connection.
     """
     refusals = _declare_all(urls, objects, timeout)
+    if refusals and all(one.may_pass for one in refusals):
+        raise BrokerAway("\n".join(one.line for one in refusals))
     if SETTLES and any(queue.type == QUORUM for queue in objects.queues):
         settle(urls)
     return refusals
@@ -83,12 +95,15 @@ def _shares(things: Sequence[Declarable]) -> list[list[Declarable]]:
 
 
 def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> list[Refusal]:
-    problem = BrokerAway("no address")
+    problem: RunnerError = BrokerAway("no address")
     for url in random.sample(list(urls), len(urls)):
         declaration = _Declaration(url, things)
         try:
             declaration.run(timeout)
         except BrokerAway as error:
+            # The refusal of another node says more.
+            problem = problem if isinstance(problem, BrokerRefused) else error
+        except BrokerRefused as error:
             problem = error
         else:
             return declaration.refusals
@@ -96,18 +111,31 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """One connection's life: declare everything, over a new channel after each refusal."""
+    """Declare everything, over a new channel or connection after each refusal, whichever the broker closed."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
-        self._things = things
+        self._url = url
+        self._things = list(things)
         self._answered = 0
         self._differences: list[re.Match[str]] = []
-        self._session = Session(url, "runner declare", self._declare_rest)
+        #: The close of the connection that answered a declaration.
+        self._closed_by: Close | None = None
         self.refusals: list[Refusal] = []
 
     def run(self, timeout: float) -> None:
-        """Declare. Raises BrokerAway."""
-        self._session.run(timeout)
+        """Declare. Raises BrokerAway, and BrokerRefused if the broker accepts no connection."""
+        while True:
+            self._closed_by = None
+            self._session = Session(self._url, "runner declare", self._declare_rest)
+            try:
+                self._session.run(timeout)
+            except BrokerRefused:
+                # RabbitMQ answers some declarations, as of an unknown exchange type, by closing the connection.
+                if self._closed_by is None or self._answered == len(self._things):
+                    raise
+                self._refuse(self._things[self._answered], self._closed_by)
+            else:
+                return
 
     def _declare_rest(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._refused)
@@ -119,14 +147,18 @@ class _Declaration:
 
     def _count(self) -> None:
         if self._differences:
-            self._refuse(self._things[self._answered], "")
+            self._refuse(self._things[self._answered], None)
         else:
             self._answered += 1
         if self._answered == len(self._things):
             self._session.finish()
 
     def _refused(self, _: Channel, error: Exception) -> None:
-        if self._session.is_finished or not isinstance(error, exceptions.ChannelClosedByBroker):
+        close = close_of(error)
+        if self._session.is_finished or self._answered == len(self._things):
+            return
+        if not isinstance(error, exceptions.ChannelClosedByBroker):
+            self._closed_by = close if isinstance(error, exceptions.ConnectionClosedByBroker) else None
             return
         # The broker answers in order, so the first declaration without an answer is the refused one.
         thing = self._things[self._answered]
@@ -139,16 +171,21 @@ class _Declaration:
             # queue shows the next one, or that there is none; nothing changes on the broker.
             self._things[self._answered] = agreed
         else:
-            self._refuse(thing, error.reply_text, is_denied=error.reply_code == ACCESS_REFUSED)
+            self._refuse(thing, close)
         self._session.open_channel()
 
-    def _refuse(self, thing: Declarable, reply: str, *, is_denied: bool = False) -> None:
-        text = difference_text(self._differences) if self._differences else f"the broker refuses it: {reply}"
+    def _refuse(self, thing: Declarable, close: Close | None) -> None:
+        """Note a refusal; without a close all differences are known."""
+        if self._differences or close is None:
+            text, is_denied, may_pass = difference_text(self._differences), False, False
+        else:
+            text = f"the broker refuses it: {close.reason}"
+            is_denied, may_pass = close.code == ACCESS_REFUSED, close.verdict is Verdict.PASSES
         may_be_policy = bool(self._differences) and all(
             one["theirs"] == "none" and one["key"].removeprefix("x-") in (*QUEUE_POLICY_KEYS, *EXCHANGE_POLICY_KEYS)
             for one in self._differences
         )
-        self.refusals.append(Refusal(thing, text, may_be_policy, is_denied))
+        self.refusals.append(Refusal(thing, text, may_be_policy, is_denied, may_pass))
         self._differences.clear()
         self._answered += 1
 

@@ -12,7 +12,7 @@ from pika.channel import Channel
 
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
-from runner.errors import BrokerAway
+from runner.errors import BrokerAway, BrokerRefused
 
 #: Seconds for the broker to answer.
 TIMEOUT = 5.0
@@ -22,7 +22,7 @@ class Depths:
     """Connects with the first question; from any thread, one question at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
-        self._io = IoThread(on_crash=lambda: self._lost("the AMQP thread has ended", 0))
+        self._io = IoThread(on_crash=lambda: self._fail(BrokerAway("the AMQP thread has ended")))
         self._channel: Channel | None = None
         self._link = Link(self._io, urls, name, self._opened, self._lost)
         self._asked: Future[int] | None = None
@@ -34,7 +34,7 @@ class Depths:
     def ready(self, queues: Sequence[str]) -> int:
         """The ready messages of all these together; those in consumers' hands are not among them.
 
-        Raises BrokerAway where the broker does not tell.
+        Raises BrokerAway if the broker does not answer, and BrokerRefused if this user may not know.
         """
         with self._lock:
             if not self._is_started:
@@ -54,7 +54,7 @@ class Depths:
             if self._is_first:
                 self._waiting = partial(self._ask, future, queues)  # the first connection is on its way
             else:
-                future.set_exception(BrokerAway(self._link.problem or "not connected"))
+                future.set_exception(self._link.error())
             return
         self._asked, counts = future, list[int]()
         for queue in queues:
@@ -75,7 +75,10 @@ class Depths:
             self._waiting()
             self._waiting = None
 
-    def _lost(self, reason: str, _: int) -> None:
+    def _lost(self, *_: object) -> None:
         self._channel = None
+        self._fail(self._link.error())
+
+    def _fail(self, error: BrokerAway | BrokerRefused) -> None:
         if self._asked is not None and not self._asked.done():
-            self._asked.set_exception(BrokerAway(reason))
+            self._asked.set_exception(error)

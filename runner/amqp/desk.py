@@ -12,15 +12,15 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
 
 from runner.amqp.acks import AckLedger
-from runner.amqp.drain import SURE, reason
+from runner.amqp.close import close_of
+from runner.amqp.drain import SURE
 from runner.amqp.properties import PROPERTIES
 from runner.amqp.session import Session
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint
-from runner.errors import BrokerAway, RunnerError
+from runner.errors import RunnerError
 
 #: How many messages one consumer may hold; AMQP's largest number, because quorum queues take 0 for 2000.
 MOST_HELD = 65_535
@@ -192,10 +192,7 @@ class Reader:
             self._session.loop.call_later(INTERVAL, self._ask)
 
     def _closed(self, _: Channel, error: Exception) -> None:
-        if isinstance(error, ChannelClosedByBroker):
-            self._fail(reason(error))
-        else:
-            self._session.fail(BrokerAway(f"queue {self._queue!r}: {reason(error)}"))
+        self._session.fail(close_of(error).error(f"queue {self._queue!r}"))
 
     def _fail(self, why: str) -> None:
         self._session.fail(RunnerError(f"queue {self._queue!r}: {why}"))

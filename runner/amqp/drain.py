@@ -8,9 +8,9 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
 
 from runner.amqp.acks import AckLedger
+from runner.amqp.close import Verdict, close_of
 from runner.amqp.properties import PROPERTIES
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
@@ -38,7 +38,7 @@ class Counts:
 
 
 def counts_of(url: str, queue: str) -> Counts:
-    """Ask a queue. Raises RunnerError where there is none."""
+    """Ask a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerAway."""
     found: list[Counts] = []
 
     def ask(channel: Channel) -> None:
@@ -46,7 +46,7 @@ def counts_of(url: str, queue: str) -> Counts:
             found.append(Counts(frame.method.message_count, frame.method.consumer_count))
             session.finish()
 
-        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {reason(error)}")))
+        channel.add_on_close_callback(lambda _, error: session.fail(close_of(error).error(f"queue {queue!r}")))
         channel.queue_declare(queue, passive=True, callback=answered)
 
     session = Session(url, "runner counts", ask)
@@ -187,18 +187,14 @@ class Drain:
             self._session.finish()
 
     def _channel_closed(self, _: Channel, error: Exception) -> None:
-        if isinstance(error, ChannelClosedByBroker):
-            self._fail(reason(error))  # such as a source that is not empty any more; the same command goes on
+        close = close_of(error)
+        if close.verdict is Verdict.PASSES:
+            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {close.reason}"))
         else:
-            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {reason(error)}"))
+            self._fail(close.reason)  # such as a source that is not empty any more; the same command goes on
 
     def _fail(self, why: str) -> None:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
-
-
-def reason(error: Exception) -> str:
-    """Why a channel is closed, in the broker's words."""
-    return str(getattr(error, "reply_text", error))
 
 
 def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> pika.BasicProperties:

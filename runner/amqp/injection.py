@@ -8,12 +8,12 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError
 
-from runner.amqp.drain import reason
+from runner.amqp.close import close_of
 from runner.amqp.properties import PROPERTIES, Encoded
 from runner.amqp.session import Session
-from runner.errors import BrokerAway, BrokerBlocked, PublishRefused, RunnerError
+from runner.errors import BrokerBlocked, PublishRefused, RunnerError
 from runner.topology.model import Binding
 
 #: Seconds for the broker to open a channel, and to confirm what was published.
@@ -65,8 +65,7 @@ class _Injection:
         self._fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {PATIENCE:g} s"))
 
     def _closed(self, _: Channel, error: Exception) -> None:
-        is_ours = isinstance(error, ChannelClosedByBroker)
-        self._fail((RunnerError if is_ours else BrokerAway)(f"queue {self._queue!r}: {reason(error)}"))
+        self._fail(close_of(error).error(f"queue {self._queue!r}"))
 
     def _fail(self, error: Exception) -> None:
         self._session.fail(error)

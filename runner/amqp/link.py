@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,10 +13,11 @@ import pika
 from pika import exceptions
 from pika.channel import Channel
 
-from runner.address import Address
 from runner.amqp import field
+from runner.amqp.close import REPLY_SUCCESS, Close, Verdict, close_of, reason_at
 from runner.amqp.connection import Connection
 from runner.amqp.io_thread import IoThread
+from runner.errors import BrokerAway, BrokerRefused
 
 #: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
@@ -48,37 +49,10 @@ def parameters_of(url: str, name: str) -> pika.URLParameters:
     return parameters
 
 
-def reason_of(error: BaseException, url: str) -> str:
-    """Why a connection failed or ended, in a few words that hold no password."""
-    where = str(Address.of(url))
-    chain = list(_causes(error))
-    if any(isinstance(one, exceptions.ProbableAuthenticationError) for one in chain):
-        return f"{where}: the broker refused the login; check user and password of broker.url"
-    if any(isinstance(one, exceptions.ProbableAccessDeniedError) for one in chain):
-        return f"{where}: the broker refused the vhost; check the last part of broker.url"
-    for one in chain:
-        if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
-            return f"{where}: {one.reply_text} ({one.reply_code})"
-        if isinstance(one, OSError) and one.strerror:
-            return f"{where}: {one.strerror.lower()}"
-    for one in reversed(chain):
-        if isinstance(one, OSError | exceptions.AMQPError) and str(one):
-            return f"{where}: {one}"
-    return f"{where}: {type(error).__name__}"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Pika wraps what happened in other errors: as an argument, an attribute, or in a list."""
-    yield error
-    for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
-        if isinstance(inner, BaseException):
-            yield from _causes(inner)
-
-
 class Link:
     """Keeps one connection with one channel open; everything but the properties runs on the I/O thread.
 
-    ``on_open`` gets each new channel. ``on_lost`` is told why it is gone, with AMQP's reply code (0 without one).
+    ``on_open`` gets each new channel. ``on_lost`` gets the reason when a channel is gone, and its close.
     """
 
     def __init__(
@@ -87,7 +61,7 @@ class Link:
         urls: Sequence[str],
         name: str,
         on_open: Callable[[Channel], None],
-        on_lost: Callable[[str, int], None],
+        on_lost: Callable[[str, Close], None],
     ) -> None:
         self._io = io
         # Shuffled, so that not every client of a cluster goes to its first node.
@@ -99,6 +73,8 @@ class Link:
         self._losses = 0
         self._opened_at: float | None = None
         self._closing = False
+        #: The last close that ``problem`` is about.
+        self.close_reason = Close(0, "not connected yet", Verdict.PASSES)
         self._on_closed: Callable[[], None] | None = None
         #: Why there is no channel now, or None while there is one.
         self.problem: str | None = "not connected yet"
@@ -127,7 +103,7 @@ class Link:
     def reopen(self, reason: str) -> None:
         """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
-            self._tell(f"{Address.of(self._url)}: {reason}", 0)
+            self._tell(Close(0, reason, Verdict.PASSES))
             self._opened_at = None  # our own will, which says nothing of the broker's channels
             self._connection.close()
 
@@ -135,6 +111,11 @@ class Link:
         """Send what was written in this round."""
         if self._connection is not None:
             self._connection.flush()
+
+    def error(self) -> BrokerAway | BrokerRefused:
+        """Return why there is no channel now, for a caller that waits."""
+        kind = BrokerRefused if self.close_reason.verdict is Verdict.PERMANENT else BrokerAway
+        return kind(self.problem or "not connected")
 
     @property
     def connection(self) -> Any:
@@ -144,18 +125,17 @@ class Link:
     def _connect(self) -> None:
         if self._closing:
             return
-        url = self._urls[self._attempt % len(self._urls)]
+        self._url = url = self._urls[self._attempt % len(self._urls)]
         if self._io.cut is not None:
-            self._lost(f"{Address.of(url)}: {self._io.cut}", 0)
+            self._lost(Close(0, self._io.cut, Verdict.PASSES))
             return
         self._connection = Connection(
             parameters_of(url, self._name),
             on_open_callback=self._connected,
-            on_open_error_callback=lambda _, error: self._lost(reason_of(error, url), 0),
-            on_close_callback=lambda _, error: self._lost(reason_of(error, url), getattr(error, "reply_code", 0)),
+            on_open_error_callback=lambda _, error: self._lost(close_of(error)),
+            on_close_callback=lambda _, error: self._lost(close_of(error)),
             custom_ioloop=self._io.loop,
         )
-        self._url = url
 
     def _connected(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._opened)
@@ -175,26 +155,24 @@ class Link:
         if self._closing or channel.connection.is_closing or channel.connection.is_closed:
             return
         # A channel that the broker closed is not reopened alone: one way to recover is easier to get right.
-        self._tell(reason_of(error, self._url), getattr(error, "reply_code", 0))
+        self._tell(close_of(error))
         channel.connection.close()
 
-    def _tell(self, reason: str, code: int) -> None:
-        if self.problem is None:
-            self.problem = reason
-            self._on_lost(reason, code)
-        self.problem = reason
+    def _tell(self, close: Close) -> None:
+        is_first, self.close_reason = self.problem is None, close
+        self.problem = reason_at(close, self._url)
+        if is_first:
+            self._on_lost(self.problem, close)
 
-    def _lost(self, reason: str, code: int) -> None:
+    def _lost(self, close: Close) -> None:
         if self._closing:
             self.problem = "closed"
             if self._on_closed is not None:
                 self._on_closed()
             return
-        if self.problem is None:
-            self._tell(reason, code)
-        elif code != 200:
-            # Code 200 is our own close after a channel's error, which said more.
-            self.problem = reason
+        # Code 200 is our own close after a channel's error, which said more.
+        if self.problem is None or close.code != REPLY_SUCCESS:
+            self._tell(close)
         if self._opened_at is not None:
             is_good = time.monotonic() - self._opened_at >= STABLE_AFTER
             self._attempt = 0 if is_good else self._attempt

@@ -9,33 +9,36 @@ import pika
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 
-from runner.amqp.drain import Counts, reason
+from runner.amqp.close import Verdict, close_of
+from runner.amqp.drain import Counts
 from runner.amqp.session import Session
-from runner.errors import BrokerAway, RunnerError
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
 
 #: Seconds for which a queue may say nothing.
 STALLED = 20.0
-NOT_FOUND = 404
 
 
 def look(urls: Sequence[str], queues: Sequence[str]) -> tuple[str, dict[str, Counts | None]]:
     """Find the broker that answers, and what each of some queues holds; None for one that is not there.
 
-    Raises BrokerAway where none answers, and RunnerError where this user may not know.
+    Raises BrokerAway if none answers, or a queue cannot answer for now, and BrokerRefused if this user may not know.
     """
-    problem = BrokerAway("broker.url: no address")
+    problem: RunnerError = BrokerAway("broker.url: no address")
     for url in urls:
+        one = _Look(url, queues)
         try:
-            return url, _Look(url, queues).run()
-        except BrokerAway as error:
-            problem = error
+            return url, one.run()
+        except (BrokerAway, BrokerRefused) as error:
+            if one.is_answered:
+                raise
+            problem = problem if isinstance(problem, BrokerRefused) else error
     raise problem
 
 
 def holds_any(url: str, queue: str) -> bool:
     """Try to take one message, and put it back: a quorum queue answers this only once it knows.
 
-    Raises BrokerAway, and RunnerError where it does not answer.
+    Raises BrokerAway, BrokerRefused, and RunnerError if the queue does not exist.
     """
     found: list[bool] = []
 
@@ -44,7 +47,7 @@ def holds_any(url: str, queue: str) -> bool:
             found.append(is_there)
             session.finish()
 
-        channel.add_on_close_callback(lambda _, error: session.fail(RunnerError(f"queue {queue!r}: {reason(error)}")))
+        channel.add_on_close_callback(lambda _, error: session.fail(close_of(error).error(f"queue {queue!r}")))
         channel.add_callback(lambda _: answered(False), [pika.spec.Basic.GetEmpty])
         channel.basic_get(queue, callback=lambda *_: answered(True))
 
@@ -60,6 +63,8 @@ class _Look:
         self._left = list(queues)
         self._found: dict[str, Counts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)
+        #: Whether a queue could not be asked on a connection that was open, which another node would not change.
+        self.is_answered = False
 
     def run(self) -> dict[str, Counts | None]:
         self._session.run(STALLED)
@@ -82,9 +87,10 @@ class _Look:
     def _closed(self, _: Channel, error: Exception) -> None:
         if self._session.is_finished or not isinstance(error, ChannelClosedByBroker):
             return
-        name = self._left.pop(0)
-        if error.reply_code != NOT_FOUND:
-            self._session.fail(RunnerError(f"queue {name!r}: {reason(error)}"))
+        name, close = self._left.pop(0), close_of(error)
+        if close.verdict is not Verdict.MISSING:
+            self.is_answered = close.verdict is Verdict.PERMANENT
+            self._session.fail(close.error(f"queue {name!r}"))
             return
         self._found[name] = None
         self._session.open_channel()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 from urllib.parse import quote, unquote
 
 import urllib3
 
 from runner.address import Address, authority
+from runner.amqp.close import readable
 from runner.config.argument import QUORUM
 from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
@@ -25,6 +27,12 @@ OWNED = "fastcommerce"
 #: The delivery limit of a quorum queue of RabbitMQ 4 that names none; older ones have none then.
 DEFAULT_LIMIT = 20
 
+#: Seconds for which an HTTP API that fails is asked again. RabbitMQ 4.3 answers 500 until a moment after it answers
+#: AMQP, and a proxy before it 502 to 504 until it answers.
+PATIENCE = 5.0
+#: Seconds between two such requests.
+PAUSE = 0.1
+
 _DENIED = (401, 403)
 _NOT_FOUND = 404
 
@@ -32,9 +40,12 @@ _NOT_FOUND = 404
 class ManagementError(RunnerError):
     """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
 
-    def __init__(self, text: str, status: int = 0) -> None:
+    def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
+        """``is_broken`` is for an answer that is none, as one that was cut short or is no JSON."""
         super().__init__(text)
         self.status = status
+        #: Whether the same request may succeed a moment later: the server failed, and refused nothing.
+        self.is_failure = is_broken or status >= 500
 
     @property
     def is_denied(self) -> bool:
@@ -65,9 +76,28 @@ class Management:
             retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
             maxsize=4,
         )
+        #: Until when failures are taken for those of a server that starts; from the first one on.
+        self._deadline: float | None = None
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """One request to ``/api/PART/PART...``; returns the JSON of the answer, or None. Raises ManagementError."""
+        """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
+
+        If the server fails, send it again for PATIENCE seconds, once for all requests until one succeeds.
+        """
+        while True:
+            try:
+                answer = self._request(method, *parts, body=body, query=query)
+            except ManagementError as error:
+                now = time.monotonic()
+                self._deadline = self._deadline or now + PATIENCE
+                if not error.is_failure or now >= self._deadline:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                self._deadline = None
+                return answer
+
+    def _request(self, method: str, *parts: str, body: Any, query: str) -> Any:
         path = "/".join(quote(part, safe="") for part in parts)
         try:
             answer = self._pool.request(
@@ -75,22 +105,31 @@ class Management:
             )
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
-            reason = "no connection" if isinstance(cause, urllib3.exceptions.NewConnectionError) else str(cause)
-            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {reason}; enable rabbitmq_management") from None
+            if isinstance(cause, urllib3.exceptions.NewConnectionError):
+                text = "no connection; enable rabbitmq_management"
+                raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}") from None
+            is_broken = isinstance(cause, urllib3.exceptions.ProtocolError)  # reset, or cut short
+            text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
+            raise ManagementError(text, is_broken=is_broken) from None
         if answer.status in _DENIED:
             text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag administrator"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
+        if answer.status >= 500:
+            text = f"it fails with HTTP status {answer.status}, {_reason(answer.data)}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 400:
             raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(answer.data)}", answer.status)
         try:
             return json.loads(answer.data) if answer.data else None
         except ValueError:
-            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there") from None
+            text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
+            raise ManagementError(text, is_broken=True) from None
 
     def live(self) -> Live:
         """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
         vhost = self.vhost
-        version = self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"]
+        overview = self.request("GET", "overview", query="?columns=rabbitmq_version,exchange_types")
+        version = overview["rabbitmq_version"]
         exchanges = [_exchange(one) for one in self.request("GET", "exchanges", vhost) if not _is_predefined(one)]
         columns = "name,durable,auto_delete,exclusive,arguments,type,messages,consumers"
         queues = [_queue(one) for one in self.request("GET", "queues", vhost, query=f"?columns={columns}")]
@@ -103,6 +142,7 @@ class Management:
             bindings={one.binding.key: one for one in bindings},
             policies={one.name: one for one in policies},
             owned=self.owned(),
+            exchange_types=frozenset(str(one["name"]) for one in overview.get("exchange_types") or ()),
         )
 
     def owned(self) -> Owned:
@@ -142,17 +182,20 @@ class Management:
         tags = self.request("GET", "whoami").get("tags") or []
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
-    def messages_of(self, queue: str) -> int:
-        """All messages of a queue, also those in somebody's hands, as its statistics of the last seconds say."""
-        return int(self._queue(queue).get("messages") or 0)
+    def messages_of(self, queue: str) -> int | None:
+        """Return the messages of a queue, unacked ones included, as the statistics of the last seconds say.
 
-    def ready_of(self, queue: str) -> int:
-        """The messages in nobody's hands, as the statistics of the last seconds say."""
-        return int(self._queue(queue).get("messages_ready") or 0)
+        None if they do not say: the queue is new, or the broker collects none (``management_metrics_collection``).
+        """
+        return count_of(self._queue(queue), "messages")
 
-    def unacknowledged_of(self, queue: str) -> int:
-        """The messages in somebody's hands, as the statistics of the last seconds say."""
-        return int(self._queue(queue).get("messages_unacknowledged") or 0)
+    def ready_of(self, queue: str) -> int | None:
+        """Return the ready messages, as the statistics of the last seconds say; None if they do not."""
+        return count_of(self._queue(queue), "messages_ready")
+
+    def unacknowledged_of(self, queue: str) -> int | None:
+        """Return the unacked messages, as the statistics of the last seconds say; None if they do not."""
+        return count_of(self._queue(queue), "messages_unacknowledged")
 
     def delivery_limit_of(self, queue: str) -> int | None:
         """How often a queue may deliver one message in vain before it parks or drops it; None for any number.
@@ -199,12 +242,18 @@ class Management:
                 raise
 
 
+def count_of(one: dict[str, Any], name: str) -> int | None:
+    """Return a count of a queue in the HTTP API's words; None if it is not known, which is not zero."""
+    value = one.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _reason(data: bytes) -> str:
     try:
         answer = json.loads(data)
-        return str(answer.get("reason") or answer.get("error") or answer)
+        return readable(str(answer.get("reason") or answer.get("error") or answer))
     except (ValueError, AttributeError):
-        return data[:200].decode("utf-8", "replace")
+        return readable(data[:200].decode("utf-8", "replace")) or "an empty answer"
 
 
 def _is_predefined(exchange: dict[str, Any]) -> bool:
@@ -222,8 +271,8 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
     arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
     return LiveQueue(
         Queue(one["name"], one["durable"], arguments, one["auto_delete"]),
-        int(one.get("messages") or 0),
-        int(one.get("consumers") or 0),
+        count_of(one, "messages"),
+        count_of(one, "consumers"),
         bool(one.get("exclusive")),
     )
 

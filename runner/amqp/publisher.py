@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pika
 from pika.channel import Channel
 
+from runner.amqp.close import Close, Verdict
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
@@ -57,7 +58,8 @@ class Publisher:
     """One connection for publishing alone, because a broker that blocks publishers reads nothing else from it.
 
     ``on_state`` and ``on_missing`` are called on the I/O thread: ``on_state`` with None once events can be
-    published and with the reason when they no longer can, ``on_missing`` when an exchange is gone.
+    published and with the reason when they no longer can, ``on_missing`` when an exchange is gone, and ``on_refused``
+    when the user may not publish, again and again.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Publisher:
         on_missing: Callable[[str], None],
         window: int = WINDOW,
         confirm_timeout: float = CONFIRM_TIMEOUT,
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self._io = io
         self._on_state, self._on_missing = on_state, on_missing
+        self._on_refused = on_refused or on_missing
         self._confirm_timeout = confirm_timeout
         self._room = Window(window)
         self._window = window
@@ -201,12 +205,14 @@ class Publisher:
         self._channel = channel
         self._on_state(None)
 
-    def _lost(self, reason: str, code: int) -> None:
+    def _lost(self, reason: str, close: Close) -> None:
         self._channel = None
         self._blocked = None
         self._fail_all(BrokerAway(reason))
         self._on_state(reason)
-        if code == 404 or self._link.is_hopeless:
+        if close.is_denial and self._link.is_hopeless:
+            self._on_refused(reason)
+        elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
             self._on_missing(reason)
 
     def _on_blocked(self, _: Any, frame: Any) -> None:

@@ -86,6 +86,7 @@ class Replacement:
             read = counted(consumers, "consumer")
             raise RunnerError(f"queue {name!r}: it has {read}; stop the runner, or whoever reads it, and try again")
         deadline = time.monotonic() + STATISTICS
+        # A count that is not known is no obstacle: nothing consumes the queue, so nothing of it is unacked.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if held:

@@ -7,10 +7,12 @@ from typing import Any
 
 from pika.channel import Channel
 
+from runner.address import Address
+from runner.amqp.close import close_of
 from runner.amqp.connection import Connection
 from runner.amqp.io_thread import Loop
-from runner.amqp.link import parameters_of, reason_of
-from runner.errors import BrokerAway
+from runner.amqp.link import parameters_of
+from runner.errors import BrokerAway, RunnerError
 
 
 class Session:
@@ -27,11 +29,15 @@ class Session:
         self._error: Exception | None = None
 
     def run(self, timeout: float | None = None) -> None:
-        """Do the job. Raises what ``fail`` was given, and BrokerAway where the connection fails or time is over."""
+        """Do the job.
+
+        Raises what ``fail`` was given, BrokerRefused if the broker closes the connection for a reason that does not
+        pass by itself, and BrokerAway if the connection fails otherwise or time is over.
+        """
         self._connection = Connection(
             parameters_of(self._url, self._name),
             on_open_callback=lambda _: self.open_channel(),
-            on_open_error_callback=lambda _, error: self._end(BrokerAway(reason_of(error, self._url))),
+            on_open_error_callback=lambda _, error: self._end(self._failure(error)),
             on_close_callback=self._closed,
             custom_ioloop=self.loop,
         )
@@ -72,7 +78,10 @@ class Session:
             self.finish()
 
     def _closed(self, _: Any, error: Exception) -> None:
-        self._end(None if self._is_finished else BrokerAway(reason_of(error, self._url)))
+        self._end(None if self._is_finished else self._failure(error))
+
+    def _failure(self, error: BaseException) -> RunnerError:
+        return close_of(error).error(str(Address.of(self._url)))
 
     def _end(self, error: Exception | None) -> None:
         self._error = self._error or error

@@ -137,6 +137,11 @@ def _container_command(engine: str, box: Box) -> list[str]:
 
 def _nothing_answers(findings: dict[Address, Finding], start: str) -> BrokerError:
     for address, finding in findings.items():
+        if finding.kind is Kind.SILENT:
+            return BrokerError(
+                f"broker.url: no AMQP broker at {address}, {finding.fact}; stop what listens there, or give another"
+                " port; if RabbitMQ listens there, have its host's own name resolve, as by /etc/hosts"
+            )
         if finding.kind is Kind.OTHER:
             return BrokerError(
                 f"broker.url: no AMQP broker at {address}, {finding.fact}; "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import fcntl
+import http.client
 import logging
 import os
 import queue
@@ -30,6 +32,9 @@ from runner.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 _PROBE_SECONDS = 0.05
+#: While it boots, RabbitMQ's HTTP API answers 500, from 4.3 on until a moment after AMQP answers; an API that does not
+#: come, as without its plugin, does not keep a broker from being used.
+_API_SECONDS = 10.0
 #: Recovering much data takes long, and waiting for what does not come looks the same.
 _PROGRESS_SECONDS = 15.0
 #: What the supervisor's end leaves us for a clean stop.
@@ -80,15 +85,17 @@ class Node:
 
     def _serve(self, server: Server) -> str:
         """Return "stop" or "node ended", whichever comes first."""
-        is_ready = False
+        is_ready, api_due = False, 0.0
         progress_due = time.monotonic() + _PROGRESS_SECONDS
         while True:
             try:
                 word = self._events.get(timeout=None if is_ready else _PROBE_SECONDS)
             except queue.Empty:
                 if probe(self._address).kind is Kind.BROKER:
-                    is_ready = True
-                    self._show_ready(server)
+                    api_due = api_due or time.monotonic() + _API_SECONDS
+                    if self._answers_http() or time.monotonic() >= api_due:
+                        is_ready = True
+                        self._show_ready(server)
                 elif time.monotonic() >= progress_due:
                     progress_due += _PROGRESS_SECONDS
                     self._say(f"RabbitMQ is still starting; its last words: {last_line(self._folder)}")
@@ -98,6 +105,19 @@ class Node:
             # Only rabbitmqctl needs it; but RabbitMQ would start one that nobody ends.
             log.warning("epmd ended, starting it again")
             self._start_epmd()
+
+    def _answers_http(self) -> bool:
+        """Return True if the HTTP API does what it is asked, or refuses it."""
+        login = self._address.login
+        token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        connection = http.client.HTTPConnection(self._address.host, self._ports.management, timeout=1.0)
+        try:
+            connection.request("GET", "/api/overview", headers={"Authorization": f"Basic {token}"})
+            return connection.getresponse().status < 500
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def _start_epmd(self) -> None:
         self._epmd = start_epmd(self._folder, self._epmd_port)

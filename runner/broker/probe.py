@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import queue
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runner.address import Address
 
@@ -17,6 +21,16 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _ANSWER_BYTES = 11
 _FRAME_METHOD = b"\x01\x00\x00"
 _CONNECTION_START = b"\x00\x0a\x00\x0a"
+#: Seconds to resolve the host's name: two tries of a resolver, of 5 s each (resolv.conf(5), timeout and attempts).
+RESOLVE_TIMEOUT = 11.0
+#: Seconds for a TCP connection to one of the host's addresses.
+CONNECT_TIMEOUT = 1.0
+#: Seconds for the first answer. A broker resolves names before it answers, and waits 5 s for each try in vain.
+ANSWER_TIMEOUT = 7.0
+#: The first byte of TLS's alert, with the version behind it (RFC 8446, record layer).
+_TLS_ALERT = b"\x15\x03"
+
+_Target = tuple[socket.AddressFamily, Any]
 
 
 class Kind(enum.Enum):
@@ -30,6 +44,8 @@ class Kind(enum.Enum):
     UNREACHABLE = "unreachable"
     #: Something listens, but no AMQP broker answered.
     OTHER = "other"
+    #: Something accepts the connection and does not answer: another program, or a broker that waits for something.
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)
@@ -40,21 +56,65 @@ class Finding:
     fact: str
 
 
-def probe(address: Address, timeout: float = 1.0) -> Finding:
-    """Speak the first words of AMQP (of TLS for ``amqps``) and look at the answer.
+#: The best finding of several addresses comes first.
+_ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
-    ``timeout`` is in seconds, once for the connection and once for the answer.
+
+def probe(address: Address, timeout: float | None = None) -> Finding:
+    """Speak the first words of AMQP (of TLS for ``amqps``) to each of the host's addresses until a broker answers.
+
+    ``timeout`` is in seconds, once for each step; without it, each step has its own.
     """
+    targets = _resolve(address, timeout or RESOLVE_TIMEOUT)
+    if isinstance(targets, Finding):
+        return targets
+    findings: list[Finding] = []
+    for family, target in targets:
+        findings.append(_try(address, family, target, timeout))
+        if findings[-1].kind is Kind.BROKER:
+            break
+    return min(findings, key=lambda one: _ORDER.index(one.kind))
+
+
+def _resolve(address: Address, timeout: float) -> Sequence[_Target] | Finding:
+    """Return the addresses of the host, on a thread of its own: the resolver has no time limit that a caller sets."""
+    answers: queue.SimpleQueue[Sequence[_Target] | OSError] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            answers.put([(family, target) for family, _, _, _, target in found])
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="resolve", daemon=True).start()
     try:
-        connection = socket.create_connection((address.host, address.port), timeout)
-    except ConnectionRefusedError:
-        return Finding(Kind.NOTHING, "connection refused")
-    except TimeoutError:
-        return Finding(Kind.UNREACHABLE, f"no connection within {timeout:g} s")
-    except OSError as error:
+        answer = answers.get(timeout=timeout)
+    except queue.Empty:
+        return Finding(Kind.UNREACHABLE, f"the host's name is not resolved within {timeout:g} s")
+    if isinstance(answer, OSError):
+        return Finding(Kind.UNREACHABLE, (answer.strerror or str(answer)).lower())
+    return answer
+
+
+def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: float | None) -> Finding:
+    limit = timeout or CONNECT_TIMEOUT
+    try:
+        connection = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:  # such as IPv6 on a machine without it
         return Finding(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
     with connection:
-        return _greet_tls(connection, timeout) if address.is_tls else _greet(connection, timeout)
+        try:
+            connection.settimeout(limit)
+            connection.connect(target)
+        except ConnectionRefusedError:
+            return Finding(Kind.NOTHING, "connection refused")
+        except TimeoutError:
+            return Finding(Kind.UNREACHABLE, f"no connection within {limit:g} s")
+        except OSError as error:
+            return Finding(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
+        limit = timeout or ANSWER_TIMEOUT
+        return _greet_tls(connection, limit) if address.is_tls else _greet(connection, limit)
 
 
 def _greet(connection: socket.socket, timeout: float) -> Finding:
@@ -69,16 +129,24 @@ def _greet(connection: socket.socket, timeout: float) -> Finding:
                 break
             answer += received
     except TimeoutError:
-        return Finding(Kind.OTHER, f"it says nothing within {timeout:g} s")
+        return Finding(Kind.SILENT, f"it says nothing within {timeout:g} s")
     except OSError:
         # A reset is the same as an end: judged below by what came before it.
         pass
+    return _judge(answer)
+
+
+def _judge(answer: bytes) -> Finding:
     if answer.startswith(_FRAME_METHOD) and answer[7:] == _CONNECTION_START:
         return Finding(Kind.BROKER, "an AMQP broker")
     if not answer:
         return Finding(Kind.OTHER, "it closes the connection without an answer")
     if answer.startswith(b"AMQP"):
         return Finding(Kind.OTHER, "it speaks another version of AMQP")
+    if answer.startswith(_TLS_ALERT):
+        return Finding(Kind.OTHER, "it speaks TLS, for which the URL begins with amqps://")
+    if answer.startswith(b"HTTP/"):
+        return Finding(Kind.OTHER, "it speaks HTTP; RabbitMQ's HTTP API has another port than AMQP")
     return Finding(Kind.OTHER, f"it answers {answer!r}")
 
 
@@ -92,12 +160,12 @@ def _greet_tls(connection: socket.socket, timeout: float) -> Finding:
         with context.wrap_socket(connection):
             return Finding(Kind.BROKER, "a TLS server")
     except TimeoutError:
-        return Finding(Kind.OTHER, f"no TLS handshake within {timeout:g} s")
+        return Finding(Kind.SILENT, f"no TLS handshake within {timeout:g} s")
     except ssl.SSLError as error:
         # An alert is a TLS server's own word, for instance that it wants a client certificate.
         if "ALERT" in (error.reason or ""):
             return Finding(Kind.BROKER, "a TLS server")
-        return Finding(Kind.OTHER, "it does not speak TLS")
+        return Finding(Kind.OTHER, "it does not speak TLS, without which the URL begins with amqp://")
     except OSError:
         with contextlib.suppress(OSError):
             connection.close()

@@ -111,7 +111,7 @@ def _wait_queues(queue: str, objects: Objects) -> frozenset[str]:
 
 
 def _is_agreed(change: Change, consent: Consent) -> bool:
-    return change.name in consent.replace and (consent.drain or not change.messages)
+    return change.name in consent.replace and (consent.drain or change.messages == 0)
 
 
 def apply(

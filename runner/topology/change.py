@@ -34,9 +34,9 @@ class Change:
     mark: Mark
     thing: Thing
     why: str = ""
-    #: What is at risk, of a queue.
-    messages: int = 0
-    consumers: int = 0
+    #: What is at risk, of a queue; None if it is not known.
+    messages: int | None = 0
+    consumers: int | None = 0
     #: Whether a binding or policy goes away.
     is_removal: bool = False
 
@@ -81,15 +81,17 @@ class Plan:
         return 2 if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE) else 0
 
 
-def counted(number: int, word: str) -> str:
-    """``1 message``, ``2 messages``."""
+def counted(number: int | None, word: str) -> str:
+    """``1 message``, ``2 messages``; ``an unknown number of messages`` for None."""
+    if number is None:
+        return f"an unknown number of {word}s"
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def change_line(change: Change) -> str:
     """One change, for people."""
     risk = []
-    if change.messages or change.consumers:
+    if change.messages != 0 or change.consumers != 0:
         risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
     words = "; ".join([*([change.why] if change.why else []), *risk])
     return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"

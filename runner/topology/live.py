@@ -13,11 +13,11 @@ BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue on the broker; the counts may be some seconds old, as RabbitMQ's statistics are."""
+    """A queue on the broker; the counts may be some seconds old, as RabbitMQ's statistics are, or not known."""
 
     queue: Queue
-    messages: int = 0
-    consumers: int = 0
+    messages: int | None = 0
+    consumers: int | None = 0
     is_exclusive: bool = False
 
 
@@ -113,3 +113,5 @@ class Live:
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     owned: Owned = Owned()
+    #: The exchange types that the broker has, those of its plugins included; empty if not known.
+    exchange_types: frozenset[str] = frozenset()

@@ -79,7 +79,8 @@ def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change
         aside = [live.queues[name] for suffix in DRAIN_SUFFIXES if (name := f"{one.name}{suffix}") in live.queues]
         if aside:
             why = INTERRUPTED
-            messages = sum(part.messages for part in (*aside, *([there] if there is not None else [])))
+            counts = [part.messages for part in (*aside, *([there] if there is not None else []))]
+            messages = None if None in counts else sum(one or 0 for one in counts)
             yield Change(Mark.REPLACE, one, why, messages)
         elif there is None:
             yield Change(Mark.CREATE, one, one.type)
@@ -205,11 +206,10 @@ def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
         limit = policies.settings_of(queue).get("max-length")
         if there is None or not isinstance(limit, int) or before.settings_of(there.queue).get("max-length") == limit:
             continue
-        if there.messages > limit and there.queue.type == CLASSIC:
-            yield (
-                f"queue {queue.name!r}: max-length {limit} is below its {there.messages} messages; a classic queue"
-                " drops what is over at once"
-            )
+        if (there.messages is None or there.messages > limit) and there.queue.type == CLASSIC:
+            held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
+            cost = "a classic queue drops what is over at once"
+            yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
 
 
 def _problems(objects: Objects, live: Live) -> Iterator[str]:
@@ -219,6 +219,17 @@ def _problems(objects: Objects, live: Live) -> Iterator[str]:
         for key, reason in version_problem(settings, live.version).items():
             kind = type(thing).__name__.lower()
             yield f"{kind} {thing.name!r}: {key} {reason}; take it out, or use another broker"
+
+
+def missing_types(objects: Objects, live: Live) -> Iterator[tuple[Exchange, str]]:
+    """Exchanges of a type that the broker does not have, and what to do about each."""
+    for one in objects.exchanges:
+        if live.exchange_types and one.type not in live.exchange_types:
+            yield (
+                one,
+                f"exchange {one.name!r}: the broker has no exchange type {one.type!r}; enable the plugin that brings"
+                " it, or take the exchange out",
+            )
 
 
 def _settings(definition: Mapping[str, Any]) -> str:

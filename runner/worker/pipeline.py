@@ -28,6 +28,10 @@ from runner.worker.storage import MessageStore
 from runner.worker.trace import Tracer, Try
 from runner.worker.work import Work
 
+#: Seconds below which a ``consumer_timeout`` is not taken for the reason of a cancelled consumer; RabbitMQ advises
+#: against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+SHORTEST_TIMEOUT = 1.0
+
 
 class Pipeline:
     """Handles deliveries on ``concurrency`` threads.
@@ -60,8 +64,8 @@ class Pipeline:
         self._publishing = Publishing(send, call_later, tracer, log, self._ack, self._unroutable, self._queue.put)
         self._stopping = False
         self._open = self._handled = 0
-        #: What each handler thread is at, and since when.
-        self._at_work: dict[int, tuple[float, Message]] = {}
+        #: The message of each handler thread, when it was delivered, and when its handler began.
+        self._at_work: dict[int, tuple[Message, float, float]] = {}
         self._idle = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -77,7 +81,7 @@ class Pipeline:
         with self._idle:
             self._open += 1
             self._record.in_hand(self._open)
-        self._queue.put(Work(delivery))
+        self._queue.put(Work(delivery, time.monotonic()))
 
     def stop(self, timeout: float) -> bool:
         """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
@@ -93,11 +97,24 @@ class Pipeline:
 
     def overdue(self, now: float, timeout: float) -> str | None:
         """In words, a message that a handler has been at for longer than ``timeout`` s; None where there is none."""
-        for since, message in list(self._at_work.values()):
+        for message, _, since in list(self._at_work.values()):
             if now - since > timeout:
-                what = f"message {message.id or 'without id'} of {message.queue}"
-                return f"a handler has been at {what} for {now - since:.1f} s, over its handler_timeout"
+                return f"{_held(message, now - since)}, over its handler_timeout"
         return None
+
+    def unacknowledged(self, queue: str, now: float) -> str | None:
+        """Return in words the message whose handler let the broker's ``consumer_timeout`` pass; None for none.
+
+        ``queue`` is its queue, or "" for any. A message that waited here for longer than its handler has run may be
+        handled in time when it comes again.
+        """
+        held = [
+            (now - since, message)
+            for message, delivered, since in list(self._at_work.values())
+            if queue in ("", message.queue) and now - since >= max(SHORTEST_TIMEOUT, (now - delivered) / 2)
+        ]
+        longest, message = max(held, key=lambda one: one[0], default=(0.0, None))
+        return None if message is None else f"{_held(message, longest)}, over the broker's consumer_timeout"
 
     def _run(self, hand: int) -> None:
         try:
@@ -151,7 +168,7 @@ class Pipeline:
         work.attempt = Try(began_at, began_at, "handled")
         try:
             with self._hands.at(hand, message):
-                self._at_work[hand] = (time.monotonic(), message)
+                self._at_work[hand] = (message, work.delivered_at, time.monotonic())
                 try:
                     # All are encoded before any is sent, so that no half of a handler's events goes out.
                     events = [
@@ -262,6 +279,10 @@ class Pipeline:
                 self._record.handled(self._handled)
             if self._open == 0:
                 self._idle.notify_all()
+
+
+def _held(message: Message, seconds: float) -> str:
+    return f"a handler has been at message {message.id or 'without id'} of {message.queue} for {seconds:.1f} s"
 
 
 def _milliseconds() -> int:

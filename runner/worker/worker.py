@@ -14,7 +14,7 @@ from typing import Any
 from runner.amqp.consumer import Consumer
 from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
-from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, StoreAway
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreAway
 from runner.lifeline import Lifeline
 from runner.messages import Message
 from runner.plugins import Plugin
@@ -73,8 +73,9 @@ class Worker:
         self._connected = threading.Event()
         self._io = IoThread(on_crash=self._io_crashed)
         self._publisher = Publisher(
-            self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing
-        )
+            self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing,
+            on_refused=self._refused,
+        )  # fmt: skip
         router = Router(spec.service, spec.publishes)
         self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
         self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
@@ -96,7 +97,7 @@ class Worker:
             self._consumer = Consumer(
                 self._io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
                 self._pipeline.submit, lambda reason: self._state("consumer", reason), self._missing,
-                at_first=spec.concurrency,
+                at_first=spec.concurrency, on_refused=self._refused, on_timeout=self._timed_out,
             )  # fmt: skip
 
         self._pulse = Pulse(lifeline, self._call_later, self._checks(), spec.handler_timeout, log)
@@ -247,6 +248,17 @@ class Worker:
             self._log.error("%s; starting again, after the topology is declared again", reason)
             self.stop(EXIT_BROKER)
 
+    def _refused(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            self._log.error("%s", reason)
+            self.stop(EXIT_CONFIG)
+
+    def _timed_out(self, queue: str) -> None:
+        # The broker delivers the message again, and its handler could not acknowledge it any more. Ended here, it
+        # has no second effect beside the next attempt, and a message that takes too long each time is dead-lettered.
+        if (problem := self._pipeline.unacknowledged(queue, time.monotonic())) is not None:
+            self._pulse.fail(problem)
+
     def _remind(self) -> None:
         if self._run_status is None and not self._stopping.is_set():
             self._log.warning("the plugin's run has not called context.ready() yet; without it this start will fail")
@@ -256,4 +268,5 @@ class Worker:
         reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
             self._log.error("no broker within %g s, %s", self._connect_time, reason)
-            self.stop(EXIT_BROKER)
+            is_refused = consumer is not None and consumer.close_reason.is_denial
+            self.stop(EXIT_CONFIG if is_refused else EXIT_BROKER)

@@ -6,10 +6,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
 import pytest
 
 from runner.address import Address
+from runner.broker import probe as probe_module
 from runner.broker.engine import find_engine
 from runner.broker.port import is_free
 from runner.broker.probe import Finding, Kind, probe
@@ -82,7 +84,115 @@ def test_answer_in_pieces_is_an_answer(serve):
 def test_web_server_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
 
-    assert finding == Finding(Kind.OTHER, "it answers b'HTTP/1.1 40'")
+    assert finding == Finding(Kind.OTHER, "it speaks HTTP; RabbitMQ's HTTP API has another port than AMQP")
+
+
+def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
+    finding = _look(urlsplit(rabbit.management).port)
+
+    assert finding.kind is Kind.OTHER
+
+
+def test_tls_server_is_named_where_the_url_says_plain_amqp(serve):
+    finding = _look(
+        serve(lambda connection: connection.recv(8) and connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46"))
+    )
+
+    assert finding == Finding(Kind.OTHER, "it speaks TLS, for which the URL begins with amqps://")
+
+
+def test_plain_broker_is_named_where_the_url_says_tls(rabbit: Rabbit):
+    finding = _look(Address.of(rabbit.url).port, "amqps")
+
+    assert finding == Finding(Kind.OTHER, "it does not speak TLS, without which the URL begins with amqp://")
+
+
+def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serve, monkeypatch):
+    # A RabbitMQ on a host whose own name does not resolve stalls for the 5 s of a resolver now and then.
+    monkeypatch.setattr(probe_module, "ANSWER_TIMEOUT", 20.0)
+    resolved = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(8)
+        resolved.wait(1.5)
+        connection.sendall(b"\x01\x00\x00\x00\x00\x01\xd3\x00\x0a\x00\x0a\x00\x09")
+        connection.recv(1)
+
+    assert probe(Address.of(f"amqp://127.0.0.1:{serve(answer)}/")).kind is Kind.BROKER
+
+
+def test_each_step_has_a_limit_longer_than_what_it_may_wait_for():
+    a_try_of_a_resolver = 5.0  # resolv.conf(5), timeout
+    assert a_try_of_a_resolver < probe_module.ANSWER_TIMEOUT
+    assert 2 * a_try_of_a_resolver < probe_module.RESOLVE_TIMEOUT
+    assert probe_module.CONNECT_TIMEOUT <= 1.0, "a dead address holds up the next one no longer"
+
+
+@pytest.fixture
+def resolve(monkeypatch) -> Callable[..., None]:
+    """Have a name stand for these addresses, or fail."""
+
+    def install(*targets: tuple[str, int], error: OSError | None = None, until: threading.Event | None = None) -> None:
+        real = socket.getaddrinfo
+
+        def answer(host: str, port: int, *rest: object, **named: object):
+            if host != "broker.example":
+                return real(host, port, *rest, **named)
+            if until is not None:
+                until.wait(10)
+            if error is not None:
+                raise error
+            return [
+                (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, number))
+                for one, number in targets
+            ]
+
+        monkeypatch.setattr(socket, "getaddrinfo", answer)
+
+    return install
+
+
+BROKER = Address.of("amqp://broker.example/")
+
+
+def test_name_that_takes_too_long_to_resolve_is_the_named_cause(resolve):
+    done = threading.Event()
+    resolve(until=done)
+    finding = probe(BROKER, 0.2)
+    done.set()
+
+    assert finding == Finding(Kind.UNREACHABLE, "the host's name is not resolved within 0.2 s")
+
+
+def test_resolver_that_fails_is_the_named_cause(resolve):
+    resolve(error=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
+
+    assert probe(BROKER) == Finding(Kind.UNREACHABLE, "temporary failure in name resolution")
+
+
+@pytest.mark.parametrize("dead", ["::1", "127.0.0.2", "not bound", "half-open"])
+def test_broker_behind_a_dead_address_of_the_same_host_is_found(rabbit: Rabbit, resolve, dead):
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    full = [socket.socket() for _ in range(4)]
+    port = listener.getsockname()[1]
+    for one in full:  # what is not accepted fills the backlog, and the next connection gets no answer
+        one.setblocking(False)
+        one.connect_ex(("127.0.0.1", port))
+    addresses = {"not bound": ("::ffff", 1), "half-open": ("127.0.0.1", port)}
+    resolve(addresses.get(dead, (dead, free_port())), ("127.0.0.1", Address.of(rabbit.url).port))
+    try:
+        assert probe(BROKER).kind is Kind.BROKER
+    finally:
+        for one in (listener, *full):
+            one.close()
+
+
+def test_of_several_addresses_without_a_broker_the_most_telling_is_named(serve, resolve):
+    port = serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    resolve(("127.0.0.1", free_port()), ("127.0.0.1", port), ("127.0.0.2", free_port()))
+    assert probe(BROKER).kind is Kind.OTHER
+    resolve(("::1", free_port()), ("127.0.0.1", free_port()))
+    assert probe(BROKER) == Finding(Kind.NOTHING, "connection refused")
 
 
 def test_other_version_of_amqp_is_named(serve):
@@ -94,7 +204,7 @@ def test_other_version_of_amqp_is_named(serve):
 def test_listener_that_says_nothing_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8) and connection.recv(1)), timeout=0.1)
 
-    assert finding == Finding(Kind.OTHER, "it says nothing within 0.1 s")
+    assert finding == Finding(Kind.SILENT, "it says nothing within 0.1 s")
 
 
 def test_listener_that_closes_is_no_broker(serve):

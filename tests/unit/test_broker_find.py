@@ -145,6 +145,15 @@ def test_something_else_at_the_port_is_said(machine: Machine, tmp_path: Path, st
         find_broker([LOCAL], start, tmp_path)
 
 
+def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machine: Machine, tmp_path: Path):
+    machine.kinds["127.0.0.1:7000"] = Kind.SILENT
+
+    with pytest.raises(
+        BrokerError, match=r"fact: silent; stop what listens there, .* have its host's own name resolve"
+    ):
+        find_broker([LOCAL], "auto", tmp_path)
+
+
 def test_node_of_a_killed_run_is_not_relied_on(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.BROKER
     machine.leftover = 4711

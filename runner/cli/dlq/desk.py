@@ -15,7 +15,7 @@ import click
 from runner.amqp.desk import Browser
 from runner.amqp.drain import Counts
 from runner.amqp.look import holds_any, look
-from runner.amqp.management import Management, ManagementError
+from runner.amqp.management import Management, ManagementError, count_of
 from runner.cli.broker import broker_for
 from runner.cli.dlq.work import progress, warn
 from runner.config.argument import QUORUM
@@ -114,7 +114,7 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                 )
         management = Management(url, project.config.broker.management or management_url)
         if queue is None:
-            _warn_of_orphans(management, {*places.origins, *(one.name for one in objects.queues)})
+            _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
         for name in [one for one in quorum & found.keys() if found[one] == Counts(0, 0)]:
             found[name] = _sure(name, url, management)
@@ -129,15 +129,24 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
         yield Opened(project, url, management, places, held, origin, queue, others)
 
 
-def _warn_of_orphans(management: Management, known: set[str]) -> None:
+def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
     """Say which messages the desk cannot reach, because their queue was taken out of topology.yaml."""
     try:
         found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
     except ManagementError:
         return  # whatever else is on the broker is not known then
     for one in found:
-        name, count = str(one["name"]), int(one.get("messages") or 0)
-        if name.endswith(DEAD) and name not in known and count:
+        name = str(one["name"])
+        if not name.endswith(DEAD) or name in known:
+            continue
+        count = count_of(one, "messages")
+        if count is None:
+            try:
+                counts = look([url], [name])[1][name]
+            except RunnerError:
+                continue  # its count stays unknown
+            count = 0 if counts is None else counts.messages
+        if count:
             warn(
                 f"queue {escaped(name)}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its"
                 " queue back to reach them"
@@ -149,7 +158,7 @@ def _sure(name: str, url: str, management: Management) -> Counts:
     deadline = time.monotonic() + DOUBT
     try:
         # RabbitMQ's statistics are late too: neither is believed alone.
-        if not management.ready_of(name) or not holds_any(url, name):
+        if management.ready_of(name) == 0 or not holds_any(url, name):
             return Counts(0, 0)
         while time.monotonic() < deadline:
             counts = look([url], [name])[1][name]

@@ -21,7 +21,7 @@ from runner.cli.dlq.work import progress, warn
 from runner.desk.letter import Letter
 from runner.desk.note import discard_note
 from runner.desk.record import fingerprint, json_text, record_of
-from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError
+from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, BrokerRefused
 from runner.topology.change import counted
 
 
@@ -88,7 +88,7 @@ def discard(
                 taker = Taker(there.url, name, marks, partial(_show_beyond, show_done, before))
                 try:
                     taker.run()
-                except (BrokerError, KeyboardInterrupt):
+                except (BrokerError, BrokerRefused, KeyboardInterrupt):
                     warn(f"about {before + taker.answered} of {total} discarded; all of them are in {file.path}")
                     raise
                 taken += taker.answered
@@ -117,7 +117,7 @@ class _Notes:
             notes = (discard_note(json.loads(line), number, queue, now) for number, line in enumerate(lines))
             try:
                 publish_all(there.url, notes, self._count)
-            except BrokerError as error:
+            except (BrokerError, BrokerRefused) as error:
                 raise type(error)(f"trace: not noted, so nothing is discarded{self.sent_in_vain}, {error}") from None
 
     @property

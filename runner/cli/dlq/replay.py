@@ -21,7 +21,7 @@ from runner.cli.dlq.work import progress, stoppable, warn
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint
 from runner.desk.replay import Judge, Pace, Tally
-from runner.errors import EXIT_FAILURE, BrokerError
+from runner.errors import EXIT_FAILURE, BrokerError, BrokerRefused
 from runner.topology.change import counted
 
 #: How many messages a dry run names for each queue.
@@ -110,7 +110,7 @@ def _replay(there: Opened, judge: Judge, tally: Tally, rate: float | None, body:
                     there.url, name, count, judge, pace, tally,
                     body=body, on_progress=show_done, is_stopped=stop.is_wished,
                 )  # fmt: skip
-            except BrokerError as error:
+            except (BrokerError, BrokerRefused) as error:
                 words = f"{counted(tally.replayed, 'message')} replayed before that; nothing is lost, run it again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count

@@ -1,0 +1,212 @@
+"""Closes of connections and channels, sorted by their reply code: only some of them may pass by themselves."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import html
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pika import exceptions
+
+from runner.address import Address
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
+
+
+class Verdict(enum.Enum):
+    """What a client does about a close."""
+
+    #: It may pass by itself: wait and try again.
+    PASSES = "passes"
+    #: A queue or an exchange does not exist: a declaration creates it.
+    MISSING = "missing"
+    #: Trying again cannot help: a person must change something.
+    PERMANENT = "permanent"
+
+
+class ReplyCode(NamedTuple):
+    """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
+
+    name: str
+    #: Whether it closes the whole connection, and not one channel alone.
+    closes_connection: bool
+    #: Unless the text says otherwise, see ``_RULES``.
+    verdict: Verdict
+
+
+REPLY_CODES = {
+    200: ReplyCode("reply-success", True, Verdict.PASSES),
+    311: ReplyCode("content-too-large", False, Verdict.PERMANENT),
+    312: ReplyCode("no-route", False, Verdict.MISSING),
+    313: ReplyCode("no-consumers", False, Verdict.PASSES),
+    320: ReplyCode("connection-forced", True, Verdict.PASSES),
+    402: ReplyCode("invalid-path", True, Verdict.PERMANENT),
+    403: ReplyCode("access-refused", False, Verdict.PERMANENT),
+    404: ReplyCode("not-found", False, Verdict.MISSING),
+    405: ReplyCode("resource-locked", False, Verdict.PASSES),
+    406: ReplyCode("precondition-failed", False, Verdict.PERMANENT),
+    501: ReplyCode("frame-error", True, Verdict.PERMANENT),
+    502: ReplyCode("syntax-error", True, Verdict.PERMANENT),
+    503: ReplyCode("command-invalid", True, Verdict.PERMANENT),
+    504: ReplyCode("channel-error", True, Verdict.PERMANENT),
+    505: ReplyCode("unexpected-frame", True, Verdict.PERMANENT),
+    506: ReplyCode("resource-error", True, Verdict.PASSES),
+    530: ReplyCode("not-allowed", True, Verdict.PERMANENT),
+    540: ReplyCode("not-implemented", True, Verdict.PERMANENT),
+    541: ReplyCode("internal-error", True, Verdict.PASSES),
+}
+REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
+#: Reply codes of what this user, on this vhost, may not do.
+_DENIALS = (402, 403, 530)
+
+
+class _Rule(NamedTuple):
+    """What a text says beyond its reply code, and what a person can do about it."""
+
+    codes: tuple[int, ...]
+    text: str
+    verdict: Verdict | None = None
+    remedy: str = ""
+
+
+#: The first that fits. The texts are RabbitMQ's of 3.10 to 4.3 (rabbit_reader, rabbit_channel, rabbit_amqqueue,
+#: rabbit_exchange, rabbit_access_control).
+_RULES = (
+    # The broker's internal user is told apart from a wrong password in its log alone.
+    _Rule((403,), r"[Ll]ogin was refused", None, "check user and password of broker.url"),
+    _Rule((403,), r"in exclusive use", Verdict.PASSES, "stop the other consumer"),
+    _Rule((403,), r"access to .* refused for user", None, "give the user this permission"),
+    _Rule((404,), r"is down|is stopped|has crashed|due to timeout|stopping or being demoted", Verdict.PASSES),
+    _Rule((405,), r"", None, "another connection has it for itself, and must close first"),
+    _Rule((406,), r"delivery acknowledgement .* timed out", Verdict.PASSES),
+    _Rule((406, 503), r"exchange type", None, "enable the plugin that brings this type, or take the exchange out"),
+    _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
+    _Rule((530,), r"connection limit", Verdict.PASSES, "close other connections, or raise the limit"),
+    _Rule((530,), r"number of channels opened", Verdict.PASSES, "close other channels, or raise the limit"),
+    _Rule((530,), r"access to vhost .* refused", None, "give the user permissions on the vhost"),
+)
+
+
+_QUOTED = re.compile(r"'[^']*'")
+
+
+@dataclass(frozen=True)
+class Close:
+    """One close of a connection or channel, or a failure to open one."""
+
+    #: AMQP's reply code, 0 if the connection was lost without one.
+    code: int
+    #: The reason in the broker's own words, or in the operating system's.
+    text: str
+    verdict: Verdict
+    remedy: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The text, the reply code and what to do, for people."""
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.text}{code}" + (f"; {self.remedy}" if self.remedy else "")
+
+    @property
+    def is_denial(self) -> bool:
+        """Whether this user is not allowed what it asked for."""
+        return self.verdict is Verdict.PERMANENT and self.code in _DENIALS
+
+    @property
+    def is_consumer_timeout(self) -> bool:
+        """Whether a delivery was not acknowledged within the broker's ``consumer_timeout`` (RabbitMQ: "Consumers")."""
+        return self.code == PRECONDITION_FAILED and "delivery acknowledgement" in self.text
+
+    def error(self, where: str) -> RunnerError:
+        """Return the error for a caller that waits: BrokerAway only for what may pass by itself."""
+        kind = {Verdict.PASSES: BrokerAway, Verdict.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
+        return kind(f"{where}: {self.reason}")
+
+
+def close_of(error: BaseException) -> Close:
+    """Sort the error with which pika reports a close, or a connection that did not open."""
+    chain = list(_causes(error))
+    for one in chain:
+        if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
+            return coded(one.reply_code, one.reply_text)
+        if isinstance(one, exceptions.ProbableAuthenticationError | exceptions.ProbableAccessDeniedError):
+            return _while_opening(one)
+        if isinstance(one, ssl.SSLError):
+            return _of_tls(one)
+        if isinstance(one, OSError) and one.strerror:
+            return Close(0, one.strerror.lower(), Verdict.PASSES)
+    for one in reversed(chain):
+        if isinstance(one, OSError | exceptions.AMQPError) and str(one):
+            return Close(0, readable(str(one)), Verdict.PASSES)
+    return Close(0, type(error).__name__, Verdict.PASSES)
+
+
+def coded(code: int, text: str) -> Close:
+    """Sort a close by its reply code, and by its text where one code has several causes."""
+    known = REPLY_CODES.get(code)
+    # A code that no version knows says nothing; waiting loses nothing.
+    verdict = known.verdict if known is not None else Verdict.PASSES
+    words = readable(text) or (known.name if known is not None else "closed without a reason")
+    unnamed = _QUOTED.sub("''", words)  # a queue may be called "timeout"
+    for rule in _RULES:
+        if code in rule.codes and re.search(rule.text, unnamed):
+            return Close(code, words, rule.verdict or verdict, rule.remedy)
+    return Close(code, words, verdict)
+
+
+def _while_opening(error: BaseException) -> Close:
+    """Read the close that pika has turned into a guess at its cause, as the representation of an exception."""
+    text = str(error.args[0]) if error.args else ""
+    match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
+    if match is None:
+        # Lost without a word, as from a broker that dies in this moment: the broker refused nothing.
+        return Close(0, "the connection was lost while it was opened", Verdict.PASSES)
+    return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
+
+
+def _of_tls(error: ssl.SSLError) -> Close:
+    reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"TLS: the broker's certificate is not trusted, {error.verify_message}"
+        return Close(0, text, Verdict.PERMANENT, "use a certificate that this machine trusts, for this host's name")
+    if "wrong version number" in reason or "record layer failure" in reason:
+        remedy = "use amqp:// for this port, or the broker's port for TLS"
+        return Close(0, f"TLS: {reason}, so this port does not speak TLS", Verdict.PERMANENT, remedy)
+    return Close(0, f"TLS: {reason}", Verdict.PERMANENT if "alert" in reason else Verdict.PASSES)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Pika wraps what happened in other errors: as an argument, an attribute, or in a list."""
+    yield error
+    for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def reason_at(close: Close, url: str) -> str:
+    """Return why a connection to ``url`` ended, without the password."""
+    return f"{Address.of(url)}: {close.reason}"
+
+
+_BINARY = re.compile(r"<<\"((?:[^\"\\]|\\.)*)\"(?:/utf8)?>>")
+_NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
+
+
+def readable(text: str) -> str:
+    """Return what a broker says on one line, without HTML's escapes and Erlang's notation for texts."""
+    # The HTTP API escapes what it puts into JSON, sometimes twice.
+    plain = html.unescape(html.unescape(text))
+    plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)
+    plain = _NUMBERS.sub(_decoded, plain)
+    return " ".join("".join(one if one.isprintable() else " " for one in plain).split())
+
+
+def _decoded(match: re.Match[str]) -> str:
+    try:
+        return f"'{bytes(int(one) for one in match[1].split(',')).decode()}'"
+    except ValueError:
+        return match[0]

@@ -1,0 +1,131 @@
+"""A handler that runs longer than the broker waits for its ack: the message counts, and in the end is dead-lettered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.jobs import publish
+from tests.proof import times
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import Project
+
+#: Seconds for which the broker waits for an ack; RabbitMQ looks at classic queues, and up to 4.2 at all, at each tick.
+TIMEOUT = 2
+CONFIGURATION = f"[{{rabbit, [{{consumer_timeout, {TIMEOUT * 1000}}}, {{channel_tick_interval, 300}}]}}].\n"
+#: Notes each message that it is given, and takes as long as the message says.
+PLUGIN = """import time
+from runner import Event, hookimpl
+
+@hookimpl
+def handle(message):
+    with open("handled", "a") as file:
+        file.write(message.id + "\\n")
+    time.sleep(float(message.json()["seconds"]))
+    return Event("done", {})
+"""
+BLAME = r"jobs\.1 .*a handler has been at message slow of jobs for \d+\.\d s, over the broker's consumer_timeout"
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    folder = tmp_path_factory.mktemp("impatient") / "broker"
+    folder.mkdir(mode=0o700)
+    (folder / "advanced.config").write_text(CONFIGURATION)
+    node = Rabbit(folder)
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def shop(impatient: Rabbit, request: pytest.FixtureRequest) -> Iterator[Vhost]:
+    one = impatient.make_vhost(f"test-{abs(hash(request.node.name)):x}")
+    yield one
+    one.delete()
+
+
+def version_of(rabbit: Rabbit) -> tuple[int, ...]:
+    version: str = rabbit.api("GET", "/overview")["rabbitmq_version"]
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def begin(jobs: Project, shop: Vhost, kind: str, jobs_to_do: dict[str, float], **settings: object) -> None:
+    topology = jobs.topology()
+    topology["defaults"] = {"queue_type": kind}
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", PLUGIN)
+    config = jobs.config()
+    config["services"]["jobs"] |= settings
+    jobs.set_config(config)
+    runner = jobs.run("apply", url=shop.url)
+    assert runner.process.wait(30) == 0
+    for name, seconds in jobs_to_do.items():
+        publish(shop, f'{{"seconds": {seconds}}}', message_id=name)
+
+
+def handled(jobs: Project) -> list[str]:
+    return (jobs.folder / "handled").read_text().split()
+
+
+#: The type of the queue, the seconds of the handler, and settings of the service.
+CASES: dict[str, tuple[str, float, dict[str, int]]] = {
+    "hangs": ("quorum", 600, {"max_crashes": 2}),
+    "would end a little later": ("quorum", TIMEOUT + 3, {"max_crashes": 1}),
+    "three times": ("quorum", 600, {}),
+    "beside others": ("quorum", 600, {"concurrency": 2}),
+    "without prefetch": ("quorum", 600, {"prefetch": 1, "max_crashes": 2}),
+    "classic queue": ("classic", 600, {"max_crashes": 2}),
+}
+
+
+@pytest.mark.parametrize(("kind", "seconds", "settings"), [*CASES.values()][: times(2, len(CASES))])
+def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handled(
+    jobs: Project, impatient: Rabbit, shop: Vhost, kind: str, seconds: float, settings: dict[str, int]
+) -> None:
+    if kind == "classic" and version_of(impatient) >= (4, 3):
+        pytest.skip("from 4.3 on RabbitMQ waits without a limit for the ack of a classic queue's delivery")
+    deaths = settings.get("max_crashes", 3)
+    good = {f"good-{number}": 0.0 for number in range(10)}
+    begin(jobs, shop, kind, {**good, "slow": seconds, "last": 0.0}, **{"prefetch": 20} | settings)
+    runner = jobs.run(url=shop.url)
+    (parked,) = wait_until(lambda: shop.messages("jobs.dlq"), 60, "the slow one is dead-lettered")
+    wait_until(lambda: {*good, "last"} <= set(handled(jobs)), 20, "the others are handled")
+    runner.wait_for(BLAME)
+    headers = parked["properties"]["headers"]
+    assert parked["properties"]["message_id"] == "slow"
+    # A death with others in hand only makes each of them suspect.
+    assert headers["x-crashes"] == deaths or (deaths < headers["x-crashes"] and "concurrency" in settings)
+    assert "over the broker's consumer_timeout" in headers["x-last-error"]
+    assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than it may"
+    assert len(shop.messages("jobs.dlq")) == 1
+    assert "FATAL" not in runner.output
+    assert "topology is declared again" not in runner.output
+    assert runner.stop() == 0
+
+
+def test_messages_that_only_waited_too_long_beside_others_are_all_handled(jobs: Project, shop: Vhost) -> None:
+    todo = {f"job-{number}": 0.5 for number in range(8)}
+    begin(jobs, shop, "quorum", todo, prefetch=20)
+    runner = jobs.run(url=shop.url)
+    wait_until(lambda: set(handled(jobs)) == set(todo) if (jobs.folder / "handled").exists() else None, 60, "all done")
+    wait_until(lambda: len(shop.messages("done")) >= len(todo), 20, "each has its event")
+    assert shop.messages("jobs.dlq") == []
+    assert "consumer_timeout" not in runner.output
+    assert "in hand" not in runner.output
+    assert runner.stop() == 0
+
+
+def test_a_queue_that_is_deleted_during_a_long_handler_is_declared_again_and_its_message_not_blamed(
+    jobs: Project, shop: Vhost
+) -> None:
+    begin(jobs, shop, "quorum", {"slow": 1.5}, prefetch=20)
+    runner = jobs.run(url=shop.url)
+    wait_until((jobs.folder / "handled").exists, 20, "it is being handled")
+    shop.delete_queue("jobs")
+    runner.wait_for("NOT_FOUND - no queue 'jobs' .*topology is declared again")
+    wait_until(lambda: "jobs" in shop.queues(), 20, "it is declared again")
+    publish(shop, '{"seconds": 0}', message_id="next")
+    wait_until(lambda: "next" in handled(jobs), 20, "and consumed")
+    assert "consumer_timeout" not in runner.output
+    assert runner.stop() == 0

@@ -1,0 +1,200 @@
+"""A broker whose HTTP API gives no counts: what is not known is not taken for zero, and a queue is asked itself."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp.holding import Holding, holdings
+from runner.amqp.management import Management
+from runner.reconcile import counted_by_queues
+from tests.rabbit import Rabbit, Vhost
+from tests.topologies import Shop
+
+#: From 4.3 on a deprecated feature that an operator may deny; before, the settings of "Management Plugin" do the same.
+CONFIGURATION = """[
+  {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},
+  {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
+  {rabbitmq_management, [{disable_management_stats, true}]}
+].
+"""
+TOPOLOGY: dict[str, Any] = {
+    "defaults": {"queue_type": "quorum"},
+    "exchanges": {"orders": {"type": "topic"}},
+    "queues": {"work": {"bind": {"orders": ["a"]}, "retry": ["1s"]}},
+}
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+    folder = tmp_path_factory.mktemp("silent") / "broker"
+    folder.mkdir(mode=0o700)
+    (folder / "advanced.config").write_text(CONFIGURATION)
+    node = Rabbit(folder)
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def shop(silent: Rabbit, tmp_path: Path) -> Iterator[Shop]:
+    vhost = silent.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+    one = Shop(tmp_path / "shop", vhost)
+    one.write(TOPOLOGY, {"s": {"plugin": "payment", "consumes": ["work"]}})
+    assert one.run("apply")[0] == 0
+    assert "messages" not in vhost.queues()["work"], "this broker gives no counts"
+    yield one
+    vhost.delete()
+
+
+@pytest.fixture
+def consumer(shop: Shop) -> Iterator[Any]:
+    """Something that takes all messages of a queue, and answers none; call it with the queue's name."""
+    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
+    channel = connection.channel()
+
+    def hold(queue: str, count: int) -> None:
+        got: list[int] = []
+        channel.basic_consume(queue, lambda _, method, *__: got.append(method.delivery_tag))
+        while len(got) < count:
+            connection.process_data_events(0.1)
+
+    yield hold
+    connection.close()
+
+
+def publish(vhost: Vhost, queue: str, count: int) -> None:
+    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        for number in range(count):
+            channel.basic_publish("", queue, str(number).encode(), pika.BasicProperties(delivery_mode=2))
+
+
+def count(vhost: Vhost, queue: str) -> int:
+    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+        ready: int = connection.channel().queue_declare(queue, passive=True).method.message_count
+        return ready
+
+
+def replacing(shop: Shop, **settings: Any) -> None:
+    topology = copy.deepcopy(TOPOLOGY)
+    topology["queues"]["work"]["type"] = "classic"
+    topology["queues"]["work"] |= settings
+    shop.write(topology, {"s": {"plugin": "payment", "consumes": ["work"]}})
+
+
+def line(shop: Shop) -> Any:
+    (one,) = [change for change in shop.plan()["changes"] if change["name"] == "work" and change["kind"] == "queue"]
+    return one
+
+
+def test_a_full_queue_is_not_replaced_without_having_been_asked_to_move_its_messages(shop: Shop) -> None:
+    publish(shop.vhost, "work", 3)
+    replacing(shop)
+    assert line(shop)["messages"] == 3
+    code, output = shop.run("apply", "--replace", "work")
+    assert code == 3
+    assert "left: queue 'work': it holds 3 messages: add --drain" in output
+    assert "moved" not in output
+    assert shop.vhost.queues()["work"]["type"] == "quorum"
+    assert count(shop.vhost, "work") == 3
+
+
+def test_a_full_queue_is_replaced_with_its_messages_if_asked_to(shop: Shop) -> None:
+    publish(shop.vhost, "work", 3)
+    replacing(shop)
+    code, output = shop.run("apply", "--replace", "work", "--drain")
+    assert code == 0, output
+    assert shop.vhost.queues()["work"]["type"] == "classic"
+    assert count(shop.vhost, "work") == 3
+
+
+def test_an_empty_queue_that_nothing_consumes_is_replaced(shop: Shop) -> None:
+    replacing(shop)
+    assert line(shop)["messages"] == 0
+    assert shop.run("apply", "--replace", "work")[0] == 0
+    assert shop.vhost.queues()["work"]["type"] == "classic"
+
+
+def test_a_queue_whose_messages_a_consumer_has_is_not_taken_for_empty(shop: Shop, consumer: Any) -> None:
+    publish(shop.vhost, "work", 3)
+    consumer("work", 3)
+    assert count(shop.vhost, "work") == 0
+    replacing(shop)
+    assert (line(shop)["messages"], line(shop)["consumers"]) == (None, 1)
+    assert (
+        "! queue    work  type is 'classic' here, but 'quorum' on the broker; an unknown number of messages, 1"
+        in (shop.run("plan")[1])
+    )
+    code, output = shop.run("apply", "--replace", "work")
+    assert code == 3
+    assert "it holds an unknown number of messages: add --drain" in output
+    assert shop.vhost.queues()["work"]["type"] == "quorum"
+
+
+@pytest.mark.parametrize(("messages", "is_consumed", "is_kept"), [
+    (2, False, True), (0, True, True), (2, True, True), (0, False, False),
+])  # fmt: skip
+def test_only_a_retired_queue_that_is_empty_and_unused_is_deleted(
+    shop: Shop, consumer: Any, messages: int, is_consumed: bool, is_kept: bool
+) -> None:
+    publish(shop.vhost, "work", messages)
+    if is_consumed:
+        consumer("work", messages)
+    shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": {}, "retire": {"queues": ["work"]}}, {})
+    code, output = shop.run("apply")
+    assert code == (3 if is_kept else 0), output
+    assert ("work" in shop.vhost.queues()) == is_kept
+    assert ("kept, it has" in output) == is_kept
+
+
+def test_a_limit_below_what_a_classic_queue_holds_is_warned_of(shop: Shop, consumer: Any) -> None:
+    topology = copy.deepcopy(TOPOLOGY)
+    topology["queues"]["plain"] = {"type": "classic"}
+    shop.write(topology, {})
+    assert shop.run("apply")[0] == 0
+    publish(shop.vhost, "plain", 4)
+    topology["queues"]["plain"]["policy"] = {"max-length": 2}
+    shop.write(topology, {})
+    (warning,) = shop.plan()["warnings"]
+    assert "max-length 2 is below its 4 messages" in warning
+    consumer("plain", 4)
+    (warning,) = shop.plan()["warnings"]
+    assert "max-length 2 is below an unknown number" in warning
+
+
+def test_dead_letters_are_found_also_of_a_queue_that_is_not_in_the_topology_any_more(shop: Shop) -> None:
+    publish(shop.vhost, "work.dlq", 2)
+    code, output = shop.run("dlq", "list")
+    assert code == 0
+    assert "2 messages parked" in output
+    shop.write({"queues": {"other": {"retry": ["1s"]}}}, {"s": {"plugin": "payment", "consumes": ["other"]}})
+    assert shop.run("apply")[0] == 0
+    assert "queue work.dlq: 2 messages, of no queue in topology.yaml any more" in shop.run("dlq", "list")[1]
+
+
+def test_unacked_messages_are_unknown_only_while_something_consumes(shop: Shop, consumer: Any) -> None:
+    publish(shop.vhost, "work", 3)
+    management = Management(shop.vhost.url, shop.vhost.rabbit.management)
+    queues = ["work", "work.dlq", "missing"]
+    found = holdings(shop.vhost.url, management, queues)
+    assert found == {"work": Holding(3, 0), "work.dlq": Holding(0, 0), "missing": Holding()}
+    consumer("work", 3)
+    assert holdings(shop.vhost.url, management, queues)["work"] == Holding(0, None)
+    assert (management.messages_of("work"), management.ready_of("work"), management.unacknowledged_of("work")) == (
+        None, None, None,
+    )  # fmt: skip
+
+
+def test_what_no_queue_answers_stays_unknown(shop: Shop) -> None:
+    live = Management(shop.vhost.url, shop.vhost.rabbit.management).live()
+    assert live.queues["work"].messages is None
+    nowhere = "amqp://guest:guest@127.0.0.1:1/"
+    assert counted_by_queues(live, [nowhere]).queues["work"].messages is None
+    assert counted_by_queues(live, [shop.vhost.url]).queues["work"].messages == 0
