@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,7 +89,7 @@ def test_web_server_is_no_broker(serve):
 
 
 def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
-    finding = _look(urlsplit(rabbit.management).port)
+    finding = _look(urlsplit(rabbit.management).port or 0)
 
     assert finding.kind is Kind.OTHER
 
@@ -135,7 +136,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
     def install(*targets: tuple[str, int], error: OSError | None = None, until: threading.Event | None = None) -> None:
         real = socket.getaddrinfo
 
-        def answer(host: str, port: int, *rest: object, **named: object):
+        def answer(host: str, port: int, *rest: Any, **named: Any):
             if host != "broker.example":
                 return real(host, port, *rest, **named)
             if until is not None:

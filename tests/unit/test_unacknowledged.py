@@ -1,0 +1,54 @@
+"""The message blamed for a consumer timeout is the one whose handler took the time, not one that waited behind it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runner.worker.pipeline import SHORTEST_TIMEOUT, Pipeline
+
+NOW = 1000.0
+
+
+def pipeline(*hands: tuple[str, str, float, float]) -> Pipeline:
+    """One at these messages: queue, id, the seconds since the delivery, and since the handler began."""
+    one = Pipeline.__new__(Pipeline)
+    one._at_work = {
+        number: (message(queue, name), NOW - delivered, NOW - began)
+        for number, (queue, name, delivered, began) in enumerate(hands)
+    }
+    return one
+
+
+def message(queue: str, name: str) -> Any:
+    return SimpleNamespace(queue=queue, id=name)
+
+
+@pytest.mark.parametrize(
+    ("hands", "queue", "blamed"),
+    [
+        ([], "", None),
+        ([("q", "a", 30.0, 30.0)], "", "a"),
+        ([("q", "a", 30.0, 30.0)], "q", "a"),
+        ([("q", "a", 30.0, 30.0)], "other", None),
+        ([("q", "a", 30.0, 29.0)], "q", "a"),
+        # It waited for most of the time, and may be handled in time when it comes again.
+        ([("q", "a", 30.0, 10.0)], "q", None),
+        # Such as a queue that was deleted and declared again while a handler was at a message of it.
+        ([("q", "a", 0.2, 0.2)], "q", None),
+        ([("q", "a", SHORTEST_TIMEOUT, SHORTEST_TIMEOUT)], "q", "a"),
+        # Of several the one that took longest.
+        ([("q", "a", 30.0, 16.0), ("q", "b", 30.0, 29.0), ("q", "c", 30.0, 1.0)], "", "b"),
+        ([("p", "a", 30.0, 30.0), ("q", "b", 20.0, 20.0)], "q", "b"),
+    ],
+)
+def test_only_a_handler_that_took_most_of_the_time_is_blamed(
+    hands: list[tuple[str, str, float, float]], queue: str, blamed: str | None
+) -> None:
+    words = pipeline(*hands).unacknowledged(queue, NOW)
+    assert (words is None) == (blamed is None)
+    if words is not None:
+        assert words.startswith(f"a handler has been at message {blamed} of ")
+        assert words.endswith(" s, over the broker's consumer_timeout")
