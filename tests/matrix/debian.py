@@ -34,6 +34,8 @@ mount --bind "$view/source" "$view/root/source"
 for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then mkdir -p "$view/root${file%/*}"; cp -L "$file" "$view/root$file"; fi
 done
+# The checkout may belong to another user than the one who clones it.
+printf '[safe]\n\tdirectory = *\n' > "$view/root/etc/gitconfig"
 exec chroot "$view/root" "$@"
 """
 

@@ -29,7 +29,7 @@ def reach_202(view: View, user: str) -> float:
         view.run(*_BY_ADMINISTRATOR)
     port, amqp = free_port(), free_port()
     edit = f"sed -i 's/port: 8000/port: {port}/' config.yaml"
-    clone = "cd && git -c safe.directory='*' clone -q /source fastcommerce && cd fastcommerce"
+    clone = "cd && git clone -q /source fastcommerce && cd fastcommerce"
     url = f"RABBITMQ_URL=amqp://guest:guest@127.0.0.1:{amqp}/"
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
