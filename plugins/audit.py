@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runner import Context, Message, MessageStore, Reject, hookimpl
+from runner.headers import milliseconds_of
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
 from runner.store.text import MOST_INDEXED, storable
 
@@ -105,9 +106,9 @@ def note_row(message: Message) -> dict[str, Any]:
 def published_at(message: Message) -> int:
     """When the event was published, in milliseconds since the epoch; of one that does not say so, now."""
     for name in (PUBLISHED_AT, SENT_AT):
-        value = message.headers.get(name)
-        if isinstance(value, int) and 0 <= value < 2**63:
-            return int(value)
+        value = milliseconds_of(message.headers.get(name))
+        if value is not None:
+            return value
     return int(time.time() * 1000) if message.timestamp is None else message.timestamp * 1000
 
 
