@@ -62,7 +62,8 @@ def properties(**fields: bytes) -> bytes:
 VALUES = (
     b"t\x02", b"b\x80", b"B\xff", b"s\x80\x00", b"u\xff\xff", b"I\x80\x00\x00\x00", b"i\xff\xff\xff\xff",
     b"l" + b"\x80" + bytes(7), b"l" + b"\x7f" + b"\xff" * 7, b"f\x7f\x7f\xff\xff",
-    b"d\x7f\xef" + b"\xff" * 6, b"d\x00\x00\x00\x00\x00\x00\x00\x01", b"D\xff\x7f\xff\xff\xff", b"D\x00\xff\xff\xff\xff", b"D\x80\x00\x00\x00\x00",
+    b"d\x7f\xef" + b"\xff" * 6, b"d\x00\x00\x00\x00\x00\x00\x00\x01", b"D\xff\x7f\xff\xff\xff",
+    b"D\x00\xff\xff\xff\xff", b"D\x80\x00\x00\x00\x00",
     b"T" + b"\xff" * 8, b"T" + struct.pack(">Q", 1_772_000_000_000), b"T" + bytes(8), b"V",
     sized(b"S", b"M\xfcller \xff\xfe"), sized(b"S", "\u202e\x1b[31m".encode()), sized(b"S", b"\0" * 20),
     sized(b"x", bytes(range(256))), sized(b"A", b"V" * 1000), sized(b"A", b""), sized(b"F", b""),

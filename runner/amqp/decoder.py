@@ -130,9 +130,12 @@ def _salvaged(raw: bytes) -> Damaged:
                 at = _salvage_field(found, raw, at, name)
         if at < len(raw):
             raise Undecodable(f"{len(raw) - at} bytes after the last one")
+        if flags & _CONTINUED:
+            raise Undecodable("more flags than AMQP has properties")
     except (Undecodable, IndexError, struct.error) as error:
         found.problem = found.problem or f"properties: cannot be decoded, {_words(error)}"
-        found.remainder = found.remainder or raw[at:]
+        # Never empty, since no copy of these may be made.
+        found.remainder = found.remainder or raw[at:] or raw
     return found
 
 

@@ -123,6 +123,13 @@ def encode_value(pieces: list[bytes], value: Any) -> int:
     if isinstance(value, Undecoded):
         pieces.append(bytes(value))
         return len(value)
+    if isinstance(value, Decimal):
+        sign, digits, exponent = value.as_tuple()
+        number = int("".join(map(str, digits))) * (-1 if sign else 1)
+        if isinstance(exponent, int) and -255 <= exponent <= 0 and -(1 << 31) <= number < 1 << 31:
+            # With its own scale, which pika changes.
+            pieces.append(struct.pack(">cBi", b"D", -exponent, number))
+            return 6
     if isinstance(value, float | Timestamp):
         pieces.append(struct.pack(">cd", b"d", value) if isinstance(value, float) else struct.pack(">cQ", b"T", value))
         return 9

@@ -39,6 +39,8 @@ PERSISTENT = 2
 _NOT_COPIED = ("expiration", "user_id")
 #: A message's properties but its headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
+#: A timestamp below this is one in seconds; it is the year 2286.
+_SOON = 10**10
 #: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
@@ -171,7 +173,7 @@ def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue
         routing_key=short_of(headers[ORIGIN_KEY]) if ORIGIN_KEY in headers else name_of(method.routing_key),
         headers=headers,
         content_type=name_of(properties.content_type),
-        timestamp=timestamp if timestamp is None else whole_seconds(timestamp),
+        timestamp=timestamp if timestamp is None or 0 < timestamp < _SOON else whole_seconds(timestamp),
         app_id=name_of(properties.app_id),
         redelivered=method.redelivered or headers.get(REDELIVERED) is True,
         attempt=count_of(headers.get(ATTEMPT)) or 1,

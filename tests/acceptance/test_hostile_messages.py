@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from pika.exceptions import AMQPError
 
+from runner.cli.command import main
 from runner.errors import BrokerAway
 from tests import hostile
+from tests.parked import held
 from tests.proof import IS_FULL, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
@@ -25,12 +29,12 @@ PAID_WITHIN = 30.0
 CONSUMED = ("payment.order.created", "notification.order.events", "notification.payment.events")
 
 
-def dlq(project: Project, vhost: Vhost, *arguments: str) -> tuple[int, str]:
-    """``python -m runner dlq`` beside the runner that is running."""
-    runner = project.run("dlq", *arguments, url=vhost.url)
-    code = runner.process.wait(60)
-    runner.stop()
-    return code, runner.output
+def dlq(project: Project, *arguments: str) -> tuple[int, str]:
+    """``python -m runner dlq`` beside the runner that is running, in this process."""
+    began = time.monotonic()
+    result = CliRunner().invoke(main, ["--project", str(project.folder), "dlq", *arguments], catch_exceptions=False)
+    print(f"dlq {arguments[0]} took {time.monotonic() - began:.1f} s")
+    return result.exit_code, result.output
 
 
 def large_bodies() -> Iterator[tuple[bytes, bytes]]:
@@ -56,17 +60,19 @@ def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
         try:
             client.publish([content])
             taken += 1
-        except Exception as error:  # noqa: BLE001 - the broker refuses most, and a body of over 16 MiB from 4.0 on
-            assert "541" in str(error) or "406" in str(error) or "501" in str(error), error
-            assert not isinstance(error, BrokerAway | AssertionError) or "(" in str(error), error
+        except (AMQPError, BrokerAway) as error:
+            # The broker refuses most, and a body of over 16 MiB from 4.0 on.
+            if not re.search("541|406|501", str(error)):
+                raise
     return taken
 
 
 @pytest.mark.timeout(600 if IS_FULL else 120)
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_good_orders_are_paid_among_hostile_messages_and_the_desk_has_the_others(
-    project: Project, vhost: Vhost, kind: str
+    project: Project, vhost: Vhost, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     topology = project.topology()
     topology["defaults"]["queue_type"] = kind
     for queue in topology["queues"].values():
@@ -80,6 +86,7 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_desk_has_the_others
     project.set_config(config)
     runner = project.run(url=vhost.url)
     good = {project.first_order()}
+    runner.pid_of("payment.1")  # from here on its tables are there
     messages = list(hostile.fitting(COUNT, SEED))
     began = time.monotonic()
     with ThreadPoolExecutor(1) as thread:
@@ -88,38 +95,41 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_desk_has_the_others
             status, answer = project.post()
             assert status == 202, answer
             good.add(answer["order_id"])
+        print(f"{len(good)} orders accepted after {time.monotonic() - began:.1f} s")
         taken = attacked.result()
+    print(f"{len(messages)} hostile messages published after {time.monotonic() - began:.1f} s")
     wait_until(lambda: good <= paid(project).keys(), PAID_WITHIN - (time.monotonic() - began), "all good are paid")
 
+    print(f"all good orders paid after {time.monotonic() - began:.1f} s")
     fit = {json.loads(one.body)["order_id"] for one in messages if one.is_fit}
     unfit = len(messages) - len(fit) + taken
     names = [f"{name}.dlq" for name in CONSUMED[:2]]
     wait_until(lambda: fit <= paid(project).keys(), 20, "those of which only the decoration is odd are paid")
     assert paid(project).keys() == good | fit
 
-    def parked() -> list[Any]:
-        queues = vhost.queues()
-        assert all(queues[name].get("messages") is not None for name in (*CONSUMED, *names))
-        return [queues[name]["messages"] for name in (*CONSUMED, *names)]
+    def parked() -> list[int]:
+        return held(vhost.url, *CONSUMED, *names)
 
     wait_until(lambda: parked() == [0, 0, 0, unfit, unfit], 30, f"{unfit} are on each desk")
+    print(f"all others on the desk after {time.monotonic() - began:.1f} s")
     for slot in ("payment.1", "notification.1", "order_api.1"):
         assert runner.output.count(f"{slot} RUNNING") == 1
     assert "restarting" not in runner.output
     assert "no broker for now" not in runner.output
 
-    listed = json.loads(dlq(project, vhost, "list", "--json")[1])
+    listed = json.loads(dlq(project, "list", "--json")[1])
     assert listed["messages"] == 2 * unfit
     assert any("nested too deep" in one["error"] for one in listed["groups"])
     exported = project.folder / "exported.jsonl"
-    assert dlq(project, vhost, "export", "--to", str(exported))[0] == 0
+    assert dlq(project, "export", "--to", str(exported))[0] == 0
     assert len(exported.read_text("utf-8").splitlines()) == 2 * unfit
-    code, output = dlq(project, vhost, "replay", "--queue", CONSUMED[0], "--match", "nested too deep")
+    code, output = dlq(project, "replay", "--queue", CONSUMED[0], "--match", "nested too deep")
     deep = sum(one["count"] for one in listed["groups"] if "deep" in one["error"] and one["origin"] == CONSUMED[0])
     assert (code, output.splitlines()[-1]) == (0, f"{deep} messages replayed")
     wait_until(lambda: parked() == [0, 0, 0, unfit, unfit], 30, "they are parked again")
-    code, output = dlq(project, vhost, "discard", "--all", "--yes")
+    code, output = dlq(project, "discard", "--all", "--yes")
     assert code == 0, output
     assert f"{2 * unfit} messages discarded" in output
-    assert json.loads(dlq(project, vhost, "list", "--json")[1])["messages"] == 0
+    assert held(vhost.url, *names) == [0, 0]
+    print(f"the desk empty after {time.monotonic() - began:.1f} s")
     assert runner.stop() == 0
