@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 Text = Annotated[str, AfterValidator(storable)]
+#: Cut rather than refused: what only decorates a message must not fail its note.
+OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
 #: Milliseconds, as a column of 64 bits holds them.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -40,7 +42,7 @@ class Note(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    order_id: Annotated[Text, Field(max_length=MOST_INDEXED)] | None
+    order_id: OrderId | None
     message_id: Text
     message_type: Text
     queue: Text
@@ -81,7 +83,7 @@ def event_row(message: Message) -> dict[str, Any]:
     return {
         "id": storable(message.id),
         "type": storable(message.type),
-        "order_id": storable(message.correlation_id) or None,
+        "order_id": storable(message.correlation_id, MOST_INDEXED) or None,
         "published_at": published_at(message),
         "exchange": storable(message.exchange),
         "routing_key": storable(message.routing_key),
