@@ -14,7 +14,7 @@ from runner.amqp.drain import reason
 from runner.amqp.properties import PROPERTIES, Encoded, copied_properties, remainder_of
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, BrokerBlocked, PublishRefused, RunnerError
-from runner.headers import copy_headers, from_sender
+from runner.headers import copy_headers
 from runner.topology.model import Binding
 
 #: Seconds for the broker to open a channel, and to confirm what was published.
@@ -163,13 +163,12 @@ class Duplicate(_Injection):
     def _is_all(self) -> bool:
         return self._is_over
 
-    def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+    def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:
             return
         known = {name: getattr(properties, name) for name in PROPERTIES}
         try:
-            headers = properties.headers or {}
-            headers = copy_headers(from_sender(headers) if method.exchange else headers)
+            headers = copy_headers(properties.headers or {})
             copy = copied_properties(known, headers, remainder_of(properties), keep_expiration=True)
         except ValueError as error:
             self._fail(RunnerError(f"queue {self._queue!r}: {error}"))
