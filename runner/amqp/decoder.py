@@ -152,7 +152,7 @@ def _salvage_field(found: Damaged, raw: bytes, at: int, name: str) -> int:
 
 
 def _salvage_table(found: Damaged, raw: bytes, at: int) -> int:
-    end = at + 4 + _LONG.unpack_from(raw, at)[0]
+    end: int = at + 4 + _LONG.unpack_from(raw, at)[0]
     if end > len(raw):
         raise Undecodable("the table of headers is longer than the message's header")
     at += 4
