@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runner import Context, Message, MessageStore, Reject, hookimpl
+from runner.headers import milliseconds_of
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
 from runner.store.text import MOST_INDEXED, storable
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 
 Text = Annotated[str, AfterValidator(storable)]
+#: Cut rather than refused: what only decorates a message must not fail its note.
+OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
 #: Milliseconds, as a column of 64 bits holds them.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -39,7 +42,7 @@ class Note(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    order_id: Annotated[Text, Field(max_length=MOST_INDEXED)] | None
+    order_id: OrderId | None
     message_id: Text
     message_type: Text
     queue: Text
@@ -80,7 +83,7 @@ def event_row(message: Message) -> dict[str, Any]:
     return {
         "id": storable(message.id),
         "type": storable(message.type),
-        "order_id": storable(message.correlation_id) or None,
+        "order_id": storable(message.correlation_id, MOST_INDEXED) or None,
         "published_at": published_at(message),
         "exchange": storable(message.exchange),
         "routing_key": storable(message.routing_key),
@@ -105,9 +108,9 @@ def note_row(message: Message) -> dict[str, Any]:
 def published_at(message: Message) -> int:
     """When the event was published, in milliseconds since the epoch; of one that does not say so, now."""
     for name in (PUBLISHED_AT, SENT_AT):
-        value = message.headers.get(name)
-        if isinstance(value, int) and 0 <= value < 2**63:
-            return int(value)
+        value = milliseconds_of(message.headers.get(name))
+        if value is not None:
+            return value
     return int(time.time() * 1000) if message.timestamp is None else message.timestamp * 1000
 
 

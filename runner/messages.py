@@ -32,6 +32,8 @@ PUBLISHED_AT = "x-published-at"
 #: How often it was replayed from its dead-letter queue, and when for the last time, in milliseconds since the epoch.
 REPLAYS = "x-replays"
 REPLAYED_AT = "x-replayed-at"
+#: Counts are stored in 32 bits, and one is added to them.
+MAX_COUNT = 2**31 - 2
 #: The sender gave the message no id; the one that it has is made of what it holds.
 MADE_ID = "x-made-id"
 #: The type of the notes that workers write about each try of a message.
@@ -158,7 +160,7 @@ class Message:
     def replays(self) -> int:
         """How often it was replayed from its dead-letter queue."""
         found = self.headers.get(REPLAYS)
-        return found if isinstance(found, int) and found > 0 else 0
+        return found if isinstance(found, int) and found is not True and 0 < found <= MAX_COUNT else 0
 
     def json(self) -> Any:
         """The body as JSON, fractions as Decimal. Raises BadBody, which parks the message."""

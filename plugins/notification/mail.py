@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runner import Message, Reject
+from runner.headers import seconds_of
 
 if TYPE_CHECKING:
     from email.headerregistry import Address
@@ -116,7 +117,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
         subject=subject,
         # JSON may hold half a surrogate pair, which no character set can.
         text=text.encode(errors="replace").decode(),
-        date=formatdate(message.timestamp),
+        date=formatdate(seconds_of(message.timestamp)),
         token=_token(message),
     )
 

@@ -15,7 +15,7 @@ from pika import frame
 from pika.adapters.utils.io_services_utils import _AsyncPlaintextTransport
 from pika.channel import Channel as PikaChannel
 
-from runner.amqp import content, frames
+from runner.amqp import content, decoder, frames
 
 #: Bytes that are read at once; pika reads 4096, and gives the lock of Python's threads away for each of them.
 READ_SIZE = 65536
@@ -155,13 +155,20 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
         receive = channel.receiver(method.consumer_tag)
         if after == frames.RARE or receive is None:
             return self._leave_to_pika(raw, at, header)
-        properties = content.read_properties(raw, header + frames.PROPERTIES_AT)
+        properties = decoder.read_properties(raw, header + frames.PROPERTIES_AT, body - 1)
         receive(channel, method, properties, raw[body + frames.HEAD.size : after - 1])
         return after
 
     def _leave_to_pika(self, raw: bytes, at: int, after: int) -> int:
         consumed: int
-        consumed, value = frame.decode_frame(raw[at:after])
+        if raw[at] == frames.HEADER and after - at >= frames.HEADER_OVERHEAD and raw[after - 1] == frames.END:
+            # Of a large message, a return or an answer to ``basic.get``: a header that pika cannot decode would end
+            # the connection.
+            number, length = frames.read_header(raw, at)
+            properties = decoder.read_properties(raw, at + frames.PROPERTIES_AT, after - 1)
+            consumed, value = after - at, frame.Header(number, length, properties)
+        else:
+            consumed, value = frame.decode_frame(raw[at:after])
         if not value:
             return at
         self._process_frame(value)

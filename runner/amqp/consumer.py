@@ -14,7 +14,7 @@ from runner.amqp.acks import AckLedger
 from runner.amqp.close import Close, Verdict
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
-from runner.amqp.properties import message_of
+from runner.amqp.properties import message_of, problem_of
 from runner.messages import Message
 
 #: Seconds that the broker may take to confirm all subscriptions on a new channel.
@@ -24,7 +24,7 @@ SUBSCRIBE_TIMEOUT = 30.0
 class Delivery:
     """One delivery that waits for ``ack`` or ``reject``, from any thread, once; without one it is delivered again."""
 
-    __slots__ = ("_body", "_channel", "_consumer", "_method", "_properties", "queue")
+    __slots__ = ("_body", "_channel", "_consumer", "_method", "properties", "queue")
 
     def __init__(
         self,
@@ -36,12 +36,17 @@ class Delivery:
         body: bytes,
     ) -> None:
         self._consumer, self._channel = consumer, channel
-        self._method, self._properties, self._body = method, properties, body
+        self._method, self.properties, self._body = method, properties, body
         self.queue = queue
 
     def message(self) -> Message:
         """What a handler gets of it."""
-        return message_of(self._method, self._properties, self._body, self.queue)
+        return message_of(self._method, self.properties, self._body, self.queue)
+
+    @property
+    def problem(self) -> str | None:
+        """Why its properties cannot be decoded, so that no handler gets it; None for nearly all."""
+        return problem_of(self.properties)
 
     @property
     def is_alive(self) -> bool:

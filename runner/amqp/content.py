@@ -1,6 +1,6 @@
-"""A message's properties and headers, read and written in one go (AMQP 0-9-1, 4.2.5 and 4.2.6).
+"""A message's properties and headers, written in one go (AMQP 0-9-1, 4.2.5 and 4.2.6).
 
-What stands in a table beside texts and numbers, and what does not fit, is pika's to write, to read, or to refuse.
+What stands in a table beside texts and numbers, and what does not fit, is pika's to write or to refuse.
 """
 
 from __future__ import annotations
@@ -12,34 +12,14 @@ from typing import Any
 
 import pika
 from pika import data
-from pika.compat import long
+
+from runner.amqp.decoder import FLAGS, read_properties
 
 _QUAD, _LONG, _SHORT = struct.Struct(">Q"), struct.Struct(">I"), struct.Struct(">H")
 _SIGNED_QUAD, _SIGNED_LONG = struct.Struct(">q"), struct.Struct(">i")
 _LONGEST = 255
 #: Bytes of the content header that pika writes before the properties.
 _HEAD = 19
-
-#: The property flags of AMQP 0-9-1, in their order on the wire; each is a short string but for those that are named.
-_FLAGS = {
-    "content_type": 1 << 15,
-    "content_encoding": 1 << 14,
-    "headers": 1 << 13,
-    "delivery_mode": 1 << 12,
-    "priority": 1 << 11,
-    "correlation_id": 1 << 10,
-    "reply_to": 1 << 9,
-    "expiration": 1 << 8,
-    "message_id": 1 << 7,
-    "timestamp": 1 << 6,
-    "type": 1 << 5,
-    "user_id": 1 << 4,
-    "app_id": 1 << 3,
-    "cluster_id": 1 << 2,
-}
-_FIELDS = tuple(_FLAGS.items())
-_OCTETS = frozenset({"delivery_mode", "priority"})
-_CONTINUED = 1
 
 
 class Properties(pika.BasicProperties):  # type: ignore[misc]
@@ -50,9 +30,9 @@ class Properties(pika.BasicProperties):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         # Only asked where pika's own constructor would have set it.
-        if name not in _FLAGS:
+        if name not in FLAGS:
             raise AttributeError(name)
-        self.__dict__.update(read_properties(self.encoded, 0).__dict__)
+        self.__dict__.update(read_properties(self.encoded, 0, len(self.encoded)).__dict__)
         return self.__dict__[name]
 
 
@@ -66,7 +46,7 @@ def write_properties(fields: Mapping[str, Any]) -> bytes:
     try:
         for name, value in fields.items():
             if value is not None:
-                flags |= _FLAGS[name]
+                flags |= FLAGS[name]
                 pieces.append(_WRITERS.get(name, write_short)(value))
     except Rare:
         header = pika.frame.Header(1, 0, pika.BasicProperties(**fields)).marshal()
@@ -137,61 +117,3 @@ _WRITERS: dict[str, Callable[[Any], bytes]] = {
     "priority": _octet,
     "timestamp": _timestamp,
 }
-
-
-def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
-    """The short string at ``at``, and where the next value begins."""
-    end = at + 1 + raw[at]
-    return _text(raw[at + 1 : end]), end
-
-
-def _text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value  # as pika does
-
-
-def read_properties(raw: bytes, at: int) -> pika.BasicProperties:
-    """The properties whose flags are at ``at``."""
-    properties = pika.BasicProperties()
-    (flags,) = _SHORT.unpack_from(raw, at)
-    if flags & _CONTINUED:
-        return properties.decode(raw, at)
-    at += 2
-    fields = properties.__dict__
-    for name, flag in _FIELDS:
-        if not flags & flag:
-            continue
-        if name == "headers":
-            fields[name], at = _read_table(raw, at)
-        elif name in _OCTETS:
-            fields[name] = raw[at]
-            at += 1
-        elif name == "timestamp":
-            fields[name] = _QUAD.unpack_from(raw, at)[0]
-            at += 8
-        else:
-            fields[name], at = read_short(raw, at)
-    return properties
-
-
-def _read_table(raw: bytes, at: int) -> tuple[dict[str | bytes, Any], int]:
-    table: dict[str | bytes, Any] = {}
-    end = at + 4 + _LONG.unpack_from(raw, at)[0]
-    at += 4
-    while at < end:
-        name, stop = read_short(raw, at)
-        kind = raw[stop]
-        if kind == 0x53:  # S, a long string
-            at = stop + 5 + _LONG.unpack_from(raw, stop + 1)[0]
-            table[name] = _text(raw[stop + 5 : at])
-        elif kind == 0x6C:  # l, 64 bits
-            table[name] = long(_SIGNED_QUAD.unpack_from(raw, stop + 1)[0])
-            at = stop + 9
-        elif kind == 0x49:  # I, 32 bits
-            table[name] = _SIGNED_LONG.unpack_from(raw, stop + 1)[0]
-            at = stop + 5
-        else:
-            table[name], at = data.decode_value(raw, stop)
-    return table, at

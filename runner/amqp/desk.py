@@ -16,7 +16,7 @@ from pika.channel import Channel
 from runner.amqp.acks import AckLedger
 from runner.amqp.close import close_of
 from runner.amqp.drain import SURE
-from runner.amqp.properties import PROPERTIES
+from runner.amqp.properties import PROPERTIES, remainder_of
 from runner.amqp.session import Session
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint
@@ -34,7 +34,6 @@ STALLED = 20.0
 PATIENCE = 2.0
 #: Seconds after which reading ends in a queue that gets new messages faster than they are read.
 ENDLESS = 2.0
-_SHOWN = (*PROPERTIES, "user_id")
 
 
 class Reader:
@@ -123,7 +122,9 @@ class Reader:
         if self._is_read or self._is_over:
             return  # it came after this began
         self.seen += 1
-        known = {name: getattr(properties, name) for name in _SHOWN}
+        known = {name: getattr(properties, name) for name in PROPERTIES}
+        if remainder := remainder_of(properties):
+            known["undecoded"] = remainder
         headers = properties.headers or {}
         letter = Letter(self._queue, known, headers, body, method.exchange, method.routing_key)
         try:

@@ -11,9 +11,11 @@ from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.close import Verdict, close_of
-from runner.amqp.properties import PROPERTIES
+from runner.amqp.content import Properties
+from runner.amqp.properties import PROPERTIES, copied_properties, remainder_of
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.headers import copy_headers, from_sender, name_of
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
 
 #: Keeps a message's own time to live while it only waits.
@@ -124,11 +126,15 @@ class Drain:
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         self._zeros = 0
+        try:
+            copy = moved_properties(method, properties, is_aside=self._is_aside)
+        except ValueError as error:
+            # The message stays where it is, and so do those behind it.
+            self._fail(f"message {name_of(properties.message_id) or 'without id'}: {error}; take it out of the queue")
+            return
         self._published += 1
         self._unconfirmed[self._published] = method.delivery_tag
-        channel.basic_publish(
-            "", self._target, body, moved_properties(method, properties, is_aside=self._is_aside), mandatory=True
-        )
+        channel.basic_publish("", self._target, body, copy, mandatory=True)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -197,18 +203,26 @@ class Drain:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
 
 
-def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> pika.BasicProperties:
-    """The properties of a moved copy: all of the original's, and where it was first published."""
-    headers: dict[str, Any] = dict(properties.headers or {})
+def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> Properties:
+    """Return the properties of a moved copy: the original's, and where it was first published.
+
+    Raises ValueError for a copy that no client can write.
+    """
+    headers = properties.headers or {}
     if method.exchange:
-        headers.setdefault(ORIGIN_EXCHANGE, method.exchange)
-        headers.setdefault(ORIGIN_KEY, method.routing_key)
-    if method.redelivered:
-        headers[REDELIVERED] = True
-    copy = pika.BasicProperties(**{name: getattr(properties, name) for name in PROPERTIES})
-    if is_aside and properties.expiration is not None:
-        headers[EXPIRATION], copy.expiration = properties.expiration, None
+        headers = from_sender(headers)
+    headers = copy_headers(headers, keep_history=True)
+    known = {name: getattr(properties, name) for name in PROPERTIES}
+    if is_aside and known["expiration"] is not None:
+        headers[EXPIRATION], known["expiration"] = known["expiration"], None
     elif not is_aside and EXPIRATION in headers:
-        copy.expiration = str(headers.pop(EXPIRATION))
-    copy.headers = headers or None
-    return copy
+        known["expiration"] = str(headers.pop(EXPIRATION))
+    notes: dict[str, Any] = {REDELIVERED: True} if method.redelivered else {}
+    if method.exchange:
+        notes = {ORIGIN_EXCHANGE: method.exchange, ORIGIN_KEY: method.routing_key, **notes}
+    remainder = remainder_of(properties)
+    try:
+        return copied_properties(known, {**headers, **notes}, remainder, keep_expiration=True)
+    except ValueError:
+        # Headers that fill a frame leave no room for more; the message is moved as it was.
+        return copied_properties(known, headers, remainder, keep_expiration=True)

@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import pika
 
-from runner.amqp.content import read_short, write_short
+from runner.amqp.content import write_short
+from runner.amqp.decoder import read_short
 
 METHOD, HEADER, BODY, END = 1, 2, 3, 0xCE
 #: Class and method of the methods that come or go with each message.
@@ -66,6 +67,12 @@ def read_deliver(raw: bytes, at: int) -> pika.spec.Basic.Deliver:
     exchange, at = read_short(raw, at + _DELIVERY.size)
     routing_key, _ = read_short(raw, at)
     return pika.spec.Basic.Deliver(tag, delivery_tag, bool(bits & 1), exchange, routing_key)
+
+
+def read_header(raw: bytes, at: int) -> tuple[int, int]:
+    """The channel of a content header whose frame begins at ``at``, and the length of its body."""
+    _, channel, _, _, _, length = _CONTENT.unpack_from(raw, at)
+    return channel, length
 
 
 def extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError
 
 from runner.amqp.close import close_of
-from runner.amqp.properties import PROPERTIES, Encoded
+from runner.amqp.properties import PROPERTIES, Encoded, copied_properties, remainder_of
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, PublishRefused, RunnerError
+from runner.headers import copy_headers
 from runner.topology.model import Binding
 
 #: Seconds for the broker to open a channel, and to confirm what was published.
@@ -164,14 +164,13 @@ class Duplicate(_Injection):
     def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:
             return
-        # A user id only its own user may send, and "CC" would bring the copy to other queues too.
-        headers = {name: value for name, value in (properties.headers or {}).items() if name != "CC"}
-        copy = pika.BasicProperties(**{name: getattr(properties, name) for name in PROPERTIES})
-        copy.headers = headers or None
+        known = {name: getattr(properties, name) for name in PROPERTIES}
         try:
-            self._publish(copy, body)
-        except (AMQPError, ValueError, TypeError, AssertionError) as error:
-            self._fail(RunnerError(f"queue {self._queue!r}: a message cannot be written again, {error}"))
+            headers = copy_headers(properties.headers or {})
+            copy = copied_properties(known, headers, remainder_of(properties), keep_expiration=True)
+        except ValueError as error:
+            self._fail(RunnerError(f"queue {self._queue!r}: {error}"))
             return
+        self._publish(copy, body)
         if self._published == self._count:
             self._end()

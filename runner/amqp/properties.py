@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pika
 
 from runner.amqp.content import Properties, write_properties
+from runner.amqp.decoder import FLAGS, Damaged
 from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
+from runner.headers import count_of, from_sender, name_of, seconds_of, short_of, with_original
 from runner.messages import (
     ATTEMPT,
     CAUSATION,
@@ -31,12 +34,13 @@ from runner.messages import (
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
 PERSISTENT = 2
-#: The properties that a copy keeps; the headers are apart, and the broker takes a user id only from that user
-#: (RabbitMQ: "Validated User-ID").
-PROPERTIES = (
-    "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration",
-    "message_id", "timestamp", "type", "app_id", "cluster_id",
-)  # fmt: skip
+#: Properties of the first publish that a copy does not repeat: RabbitMQ too takes the time to live off a message that
+#: it dead-letters ("Time-To-Live and Expiration"), and takes a user id only from that user ("Validated User-ID").
+_NOT_COPIED = ("expiration", "user_id")
+#: A message's properties but its headers.
+PROPERTIES = tuple(name for name in FLAGS if name != "headers")
+#: A timestamp below this is one in seconds; it is the year 2286.
+_SOON = 10**10
 #: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
@@ -74,18 +78,15 @@ class Encoded:
     properties: Properties
 
     @property
-    def key(self) -> tuple[str | None, str, str]:
+    def key(self) -> tuple[str, str, str]:
         """What the broker tells of a message that it returns."""
-        return (self.event.id, self.event.exchange or "", self.event.routing_key or "")
+        return (self.event.id or "", self.event.exchange or "", self.event.routing_key or "")
 
 
-def encode(event: Event, *, is_copy: bool = False) -> Encoded:
-    """Encode an event, or the copy of a message that the broker has taken already, whatever its size.
-
-    Raises ValueError or TypeError, saying what does not fit AMQP or JSON.
-    """
+def encode(event: Event) -> Encoded:
+    """Encode an event. Raises ValueError or TypeError, saying what does not fit AMQP or JSON."""
     body = event.encoded()
-    if len(body) > MAX_BODY and not is_copy:
+    if len(body) > MAX_BODY:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
     check_short(event.exchange or "")
     check_short(event.routing_key or "")
@@ -99,39 +100,87 @@ def encode(event: Event, *, is_copy: bool = False) -> Encoded:
     return Encoded(event, body, properties)
 
 
+def encode_copy(event: Event, original: pika.BasicProperties) -> Encoded:
+    """Encode the copy of a message that the broker has accepted before, whatever the size of its body.
+
+    All properties are the original's; ``event`` has the body, the way, the headers, and an id for a message without.
+    Raises ValueError for a copy that no client can write.
+    """
+    headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
+    known = {name: getattr(original, name) for name in PROPERTIES}
+    known["message_id"] = known["message_id"] or event.id
+    return Encoded(event, event.encoded(), copied_properties(known, headers, remainder_of(original)))
+
+
+def copied_properties(
+    known: Mapping[str, Any], headers: dict[Any, Any], remainder: bytes = b"", *, keep_expiration: bool = False
+) -> Properties:
+    """Return the properties of a copy with these headers: persistent, and all others are the original's.
+
+    Those that a copy must not have are in its header ``x-original``. Raises ValueError for a copy that no client can
+    write.
+    """
+    if remainder:
+        raise ValueError(f"no copy can be made: {len(remainder)} bytes of its properties cannot be decoded")
+    dropped = [name for name in _NOT_COPIED if name != "expiration" or not keep_expiration]
+    original = [(name, known[name]) for name in dropped if known.get(name) is not None]
+    if original:
+        headers = with_original(headers, original)
+    fields = {name: known.get(name) for name in FLAGS if name not in dropped}
+    try:
+        encoded = write_properties({**fields, "headers": headers or None, "delivery_mode": PERSISTENT})
+    except Exception as error:
+        raise ValueError(f"no copy can be made: {type(error).__name__}: {error}") from error
+    if (size := len(encoded) + HEADER_OVERHEAD) > MAX_FRAME:
+        raise ValueError(f"no copy can be made: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
+    return Properties(encoded)
+
+
+def problem_of(properties: pika.BasicProperties) -> str | None:
+    """Return why properties cannot be decoded, or None."""
+    return properties.problem if isinstance(properties, Damaged) else None
+
+
+def remainder_of(properties: pika.BasicProperties) -> bytes:
+    """Return the bytes of properties that belong to no property and no header."""
+    return properties.remainder if isinstance(properties, Damaged) else b""
+
+
 def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> str:
     """An id for a message without one, the same whenever it is delivered again."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
     return name_based_id(seed)
 
 
-def _text(value: Any) -> str:
-    """A short string as text; AMQP asks for UTF-8, and not every sender knows."""
-    if type(value) is str:  # nearly always
-        return value
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value or "")
-
-
 def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue: str) -> Message:
-    """The message in a ``basic.deliver``; its body is not looked at."""
+    """The message in a ``basic.deliver``, whatever its sender wrote; its body is not looked at."""
     headers = properties.headers or {}
-    attempt = headers.get(ATTEMPT)
+    if method.exchange:
+        headers = from_sender(headers)
     # A retried message comes through the default exchange; a handler sees where it was first published.
-    origin = headers if ORIGIN_EXCHANGE in headers else {}
+    is_copy = ORIGIN_EXCHANGE in headers
+    identity = name_of(properties.message_id)
+    timestamp = properties.timestamp
     return Message(
         body=body,
         queue=queue,
-        type=_text(properties.type),
-        id=_text(properties.message_id) or _id_of(method.routing_key, properties, body),
-        has_own_id=bool(properties.message_id) and headers.get(MADE_ID) is not True,
-        correlation_id=_text(properties.correlation_id),
-        causation_id=_text(headers.get(CAUSATION)),
-        exchange=_text(origin.get(ORIGIN_EXCHANGE, method.exchange)),
-        routing_key=_text(origin.get(ORIGIN_KEY, method.routing_key)),
+        type=name_of(properties.type),
+        id=identity or _id_of(name_of(method.routing_key), properties, body),
+        has_own_id=bool(identity) and headers.get(MADE_ID) is not True,
+        correlation_id=name_of(properties.correlation_id),
+        causation_id=short_of(headers.get(CAUSATION)),
+        exchange=short_of(headers[ORIGIN_EXCHANGE]) if is_copy else name_of(method.exchange),
+        routing_key=short_of(headers[ORIGIN_KEY]) if ORIGIN_KEY in headers else name_of(method.routing_key),
         headers=headers,
-        content_type=_text(properties.content_type),
-        timestamp=properties.timestamp,
-        app_id=_text(properties.app_id),
+        content_type=name_of(properties.content_type),
+        timestamp=timestamp if timestamp is None or 0 < timestamp < _SOON else whole_seconds(timestamp),
+        app_id=name_of(properties.app_id),
         redelivered=method.redelivered or headers.get(REDELIVERED) is True,
-        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        attempt=count_of(headers.get(ATTEMPT)) or 1,
     )
+
+
+def whole_seconds(timestamp: int) -> int | None:
+    """Return a timestamp, which some senders give in milliseconds, in seconds since the epoch; None if it is none."""
+    seconds = seconds_of(timestamp)
+    return None if seconds is None else int(seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,11 +10,10 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.desk import Reader
-from runner.amqp.properties import PERSISTENT, PROPERTIES
+from runner.amqp.properties import copied_properties
 from runner.desk.letter import Letter
 from runner.desk.replay import Judge, Pace, Tally, replayed_headers
 from runner.errors import BrokerBlocked
@@ -142,18 +140,15 @@ class _Replay(Reader):
 
     def _publish(self, copy: _Copy) -> None:
         letter = copy.letter
-        known: dict[str, Any] = {name: letter.properties[name] for name in PROPERTIES} | {
-            "delivery_mode": PERSISTENT,
-            "headers": replayed_headers(letter, int(time.time() * 1000)),
-        }
         body = letter.body if self._body is None else self._body
         try:
-            self._channel.basic_publish("", copy.target, body, pika.BasicProperties(**known), mandatory=True)
-        except (AMQPError, struct.error, ValueError, TypeError, AssertionError) as error:
-            # Other clients write field values that pika reads and cannot write.
-            self._tally.stay(letter, f"it cannot be written again, {type(error).__name__}: {error}")
+            headers = replayed_headers(letter, int(time.time() * 1000))
+            properties = copied_properties(letter.properties, headers, letter.properties.get("undecoded", b""))
+        except ValueError as error:
+            self._tally.stay(letter, str(error))
             self._settle()
             return
+        self._channel.basic_publish("", copy.target, body, properties, mandatory=True)
         if not self._unconfirmed:
             self._confirmed = time.monotonic()
         self._published += 1

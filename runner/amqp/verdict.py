@@ -12,6 +12,7 @@ from pika.channel import Channel
 from runner.amqp.properties import Encoded
 from runner.amqp.refusal import Refusals
 from runner.errors import BrokerError, PublishRefused, Unroutable
+from runner.headers import name_of
 
 
 class Verdicts:
@@ -22,7 +23,7 @@ class Verdicts:
     """
 
     def __init__(self, refusals: Refusals | None) -> None:
-        self._returned: Counter[tuple[str | None, str, str]] = Counter()
+        self._returned: Counter[tuple[str, str, str]] = Counter()
         self._refusals, self._is_stale = refusals, False
 
     def forget(self) -> None:
@@ -33,7 +34,7 @@ class Verdicts:
 
     def on_return(self, _channel: Channel, method: Any, properties: pika.BasicProperties, _body: bytes) -> None:
         """A message has come back."""
-        self._returned[properties.message_id, method.exchange, method.routing_key] += 1
+        self._returned[name_of(properties.message_id), method.exchange, method.routing_key] += 1
 
     def of(self, encoded: Encoded, *, refused: bool) -> BrokerError | None:
         """What a confirm, or the broker's refusal, means for an event; None where all is well."""

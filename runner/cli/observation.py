@@ -19,7 +19,8 @@ from typing import ClassVar
 from runner.amqp.desk import Browser
 from runner.amqp.holding import Holding, holdings
 from runner.cli.site import Site
-from runner.desk.letter import Letter, number_of
+from runner.desk.letter import Letter
+from runner.headers import milliseconds_of, seconds_of
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT
 from runner.store.account import Account
 from runner.store.audited import Read
@@ -238,8 +239,8 @@ class Observation:
                 return
             origin = self.site.places.origin_of(letter)
             if origin is not None:
-                seconds = letter.properties.get("timestamp")
-                at = number_of(letter.headers.get(PUBLISHED_AT)) or number_of(seconds) * 1000 or None
+                seconds = seconds_of(letter.properties.get("timestamp"))
+                at = milliseconds_of(letter.headers.get(PUBLISHED_AT)) or int((seconds or 0) * 1000) or None
                 found.setdefault(origin, {})[letter.id] = Parked(letter.type, letter.correlation_id or None, at)
 
         if count:

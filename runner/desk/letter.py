@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
+from runner.headers import count_of, milliseconds_of, name_of, seconds_of
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
 
 #: What the broker's words for its own parking mean (RabbitMQ: "Dead Letter Exchanges").
@@ -18,10 +18,6 @@ _BROKER_REASONS = {
     "rejected": "rejected by who read it",
 }
 NO_REASON = "no reason in its headers"
-#: A larger number of seconds is meant in milliseconds, as other languages' clients send them; it is the year 5138.
-_MOST_SECONDS = 100_000_000_000
-#: The last second for which Python has a date.
-_LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Letter:
 
     #: The dead-letter queue.
     queue: str
-    #: AMQP's own properties by their names, but for the headers.
+    #: AMQP's own properties by their names, but for the headers; ``undecoded`` are bytes that belong to none.
     properties: Mapping[str, Any]
     headers: Mapping[str, Any]
     body: bytes
@@ -41,7 +37,7 @@ class Letter:
     @property
     def id(self) -> str:
         """Its message id; of one without, something that is the same at each look."""
-        own = text_of(self.properties.get("message_id"))
+        own = name_of(self.properties.get("message_id"))
         if own:
             return own
         seed = f"{self.queue}/{self.properties.get('timestamp')}/".encode() + self.body
@@ -50,12 +46,12 @@ class Letter:
     @property
     def type(self) -> str:
         """What happened, as in ``order.created``; empty where nothing is said."""
-        return text_of(self.properties.get("type"))
+        return name_of(self.properties.get("type"))
 
     @property
     def correlation_id(self) -> str:
         """The id of the business object; empty where nothing is said."""
-        return text_of(self.properties.get("correlation_id"))
+        return name_of(self.properties.get("correlation_id"))
 
     @property
     def deaths(self) -> list[Mapping[str, Any]]:
@@ -101,12 +97,12 @@ class Letter:
     @property
     def replays(self) -> int:
         """How often it was replayed already."""
-        return number_of(self.headers.get(REPLAYS))
+        return count_of(self.headers.get(REPLAYS))
 
     @property
     def replayed_at(self) -> int:
         """When it was last replayed, in milliseconds since the epoch; 0 for never."""
-        return number_of(self.headers.get(REPLAYED_AT))
+        return milliseconds_of(self.headers.get(REPLAYED_AT)) or 0
 
 
 def text_of(value: object) -> str:
@@ -114,18 +110,3 @@ def text_of(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)
-
-
-def number_of(value: object) -> int:
-    """A count in a header that anybody may have written; 0 for what is none."""
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def seconds_of(value: object) -> float | None:
-    """A time in a header as seconds since the epoch, or None for what is none."""
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        return None
-    seconds = value / 1000 if value > _MOST_SECONDS else value
-    return seconds if seconds <= _LAST_SECOND else None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
-from runner.desk.letter import number_of, text_of
+from runner.headers import count_of, name_of
 from runner.messages import ATTEMPT, ATTEMPT_TYPE, Event, name_based_id
 
 #: What stands for a service in the note: no service had the message.
 DESK = "desk"
-#: Whoever reads notes keeps counts in 32 bits.
-_MOST = 2**31 - 2
 
 
 def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -> Event:
@@ -20,19 +19,19 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
     ``number`` tells apart messages that are alike in everything; ``now`` is in milliseconds since the epoch.
     """
     properties, headers = record["properties"], record["headers"]
-    order_id = text_of(properties.get("correlation_id")) or None
+    order_id = name_of(_raw(properties.get("correlation_id"))) or None
     origin = record["origin"] or record["queue"]
     body = {
         "order_id": order_id,
         "message_id": record["id"],
-        "message_type": text_of(properties.get("type")),
+        "message_type": name_of(_raw(properties.get("type"))),
         "queue": origin,
         "service": DESK,
         # In the place of the process that had it: the queue that it was taken from.
         "instance": record["queue"],
         # After the try that parked it, also where this machine's clock is behind the worker's.
-        "attempt": min(max(number_of(headers.get(ATTEMPT)), 1), _MOST) + 1,
-        "replays": min(int(record["replays"]), _MOST),
+        "attempt": (count_of(headers.get(ATTEMPT)) or 1) + 1,
+        "replays": int(record["replays"]),
         "outcome": "discarded",
         "error": record["error"],
         "delay": None,
@@ -53,3 +52,8 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         causation_id=record["id"],
         app_id=DESK,
     )
+
+
+def _raw(value: object) -> object:
+    """Return a property of a record as AMQP has it: bytes that are not UTF-8 are base64 there."""
+    return base64.b64decode(value["$bytes"]) if isinstance(value, Mapping) and "$bytes" in value else value

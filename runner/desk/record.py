@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from runner.desk.letter import Letter, seconds_of, text_of
+from runner.desk.letter import Letter, text_of
+from runner.headers import seconds_of
 
 _COUNTERS = ("x-delivery-count", "x-acquired-count")
 #: Control characters that JSON itself lets stand.
@@ -23,7 +24,8 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
     """All of one message.
 
     A body that is UTF-8 is text, any other is base64, as ``body_encoding`` says. Values that JSON does not have are
-    objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``.
+    objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``, and
+    ``$undecoded`` (base64) for a value that cannot be decoded, as AMQP has it with its type and length.
     """
     try:
         body, encoding = letter.body.decode(), "utf-8"
@@ -66,6 +68,8 @@ def plain(value: Any) -> Any:
     result: Any = str(value)
     if value is None or isinstance(value, bool | str):
         result = value
+    elif type(value).__name__ == "Undecoded":
+        result = {"$undecoded": base64.b64encode(value).decode()}
     elif isinstance(value, bytes | bytearray):
         result = {"$bytes": base64.b64encode(value).decode()}
     elif isinstance(value, datetime):

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.desk.letter import Letter, number_of, text_of
+from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.desk.record import fingerprint
 from runner.desk.select import Selection
-from runner.messages import ATTEMPT, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REPLAYED_AT, REPLAYS, SENT_AT
+from runner.headers import copy_headers, milliseconds_of
+from runner.messages import ATTEMPT, MAX_COUNT, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REPLAYED_AT, REPLAYS, SENT_AT
 
 #: How often one message is replayed before it must be asked for by its id, or once more with all the others.
 MOST_REPLAYS = 3
 #: How many ids are kept of those that stay for one reason.
 MOST_EXAMPLES = 3
 MANY = 1_000_000
+#: Milliseconds that a replay may take; a later time was written by a sender.
+LONGEST_RUN = 7 * 86_400_000
 #: What tells of this parking, and would tell of it wrongly at the next one.
 _OF_THE_PARKING = frozenset(
     {
@@ -23,7 +26,6 @@ _OF_THE_PARKING = frozenset(
         "x-crashes", "x-signal",
     }
 )  # fmt: skip
-_OF_THE_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 
 
 def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
@@ -31,19 +33,15 @@ def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
 
     The sender's own stay, and so do the first error and where it was first published.
     """
-    headers = {
-        name: value
-        for name, value in letter.headers.items()
-        if name not in _OF_THE_PARKING and not text_of(name).startswith(_OF_THE_BROKER)
-    }
+    headers = {name: value for name, value in copy_headers(letter.headers).items() if name not in _OF_THE_PARKING}
     exchange, key = letter.published
     if exchange and key is not None:
         # A copy comes through the default exchange; a handler sees where the message was first published.
         headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
-    if number_of(headers.get(SENT_AT)) and PUBLISHED_AT not in headers:
+    if (sent_at := milliseconds_of(headers.get(SENT_AT))) is not None:
         # The copy is sent at another time, while the event stays as old as it is.
-        headers[PUBLISHED_AT] = headers[SENT_AT]
-    return headers | {SENT_AT: now, REPLAYS: number_of(headers.get(REPLAYS)) + 1, REPLAYED_AT: now}
+        headers.setdefault(PUBLISHED_AT, sent_at)
+    return headers | {SENT_AT: now, REPLAYS: min(letter.replays + 1, MAX_COUNT), REPLAYED_AT: now}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Judge:
         origin = self.places.origin_of(letter)
         if not self.selection.takes(letter, origin):
             return None, None
-        if letter.replayed_at >= self.started:
+        if self.started <= letter.replayed_at < self.started + LONGEST_RUN:
             return None, None  # it failed anew since, and was not on the desk when this began
         if self.only is not None and fingerprint(letter) != self.only:
             return None, None

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from runner.amqp.consumer import Delivery
-from runner.amqp.properties import Encoded, encode
+from runner.amqp.properties import Encoded, encode, encode_copy
 from runner.config.value import format_duration
 from runner.errors import BrokerError, PluginError, StoreAway, Unroutable
 from runner.messages import Event, Message, Reject, Retry, caused_by, events_of
@@ -136,6 +136,8 @@ class Pipeline:
             if work.failure is not None:
                 failure, work.failure = work.failure, None
                 raise failure
+            if work.delivery.problem is not None:
+                raise Reject(work.delivery.problem)
             if work.events is None:
                 self._begin(hand, work, work.message)
             else:
@@ -235,7 +237,7 @@ class Pipeline:
             work.attempt = Try(now, now, "")  # no handler had it this time
         work.attempt = replace(work.attempt, outcome=outcome, error=words, delay=until)
         try:
-            copy = encode(recovered(message, ladder, error, self._service), is_copy=True)
+            copy = encode_copy(recovered(message, ladder, error, self._service), work.delivery.properties)
         except Exception as unfit:  # noqa: BLE001 - whatever a sender wrote that no client can write again
             # The broker parks the original, as it is, without our reason among its headers.
             self._log.error(

@@ -7,6 +7,7 @@ import socket
 import time
 from typing import Any
 
+from runner.headers import copy_headers, milliseconds_of
 from runner.logs import traceback_of
 from runner.messages import (
     ATTEMPT,
@@ -23,8 +24,6 @@ from runner.messages import (
 from runner.topology.model import Ladder
 from runner.worker.crash import Crashed
 
-#: Headers that the broker added; in a copy they would tell of another message's past.
-_BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 #: A dead letter says why in a few lines; the whole traceback is in the log.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
@@ -38,17 +37,18 @@ def delay_before(message: Message, ladder: Ladder, error: BaseException) -> floa
 
 
 def recovered(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
-    """The copy of ``message`` to publish, with the same id, to its next wait queue or its dead-letter queue."""
+    """The copy of ``message`` to publish, with the same id, to its next wait queue or its dead-letter queue.
+
+    The properties that are not here stay the original's, as ``encode_copy`` writes them.
+    """
     text = shortened(error)
-    headers: dict[str, Any] = {
-        name: value for name, value in message.headers.items() if not str(name).startswith(_BROKER_HEADERS)
-    }
+    headers: dict[str, Any] = copy_headers(message.headers)
     headers.setdefault("x-first-error", text)
     if not message.has_own_id:
         headers[MADE_ID] = True
-    if isinstance(message.headers.get(SENT_AT), int):
+    if (sent_at := milliseconds_of(message.headers.get(SENT_AT))) is not None:
         # The copy is sent at another time, while the event stays as old as it is.
-        headers.setdefault(PUBLISHED_AT, message.headers[SENT_AT])
+        headers.setdefault(PUBLISHED_AT, sent_at)
     headers |= {
         "x-last-error": text,
         "x-origin-queue": message.queue,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.amqp.properties import Encoded, encode
+from runner.headers import milliseconds_of
 from runner.messages import ATTEMPT_TYPE, REPLAYED_AT, SENT_AT, Event, Message, name_based_id
 
 
@@ -30,7 +31,6 @@ class Tracer:
 
     def note(self, message: Message, one: Try) -> Encoded:
         """The note, ready to be sent, with an id of this try alone."""
-        replayed_at, sent_at = message.headers.get(REPLAYED_AT), message.headers.get(SENT_AT)
         order_id = message.correlation_id or None
         body = {
             "order_id": order_id,
@@ -44,11 +44,11 @@ class Tracer:
             "outcome": one.outcome,
             "error": one.error,
             "delay": one.delay,
-            "sent_at": sent_at if isinstance(sent_at, int) else None,
+            "sent_at": milliseconds_of(message.headers.get(SENT_AT)),
             "began_at": one.began_at,
             "ended_at": one.ended_at,
             "redelivered": message.redelivered,
-            "replayed_at": replayed_at if isinstance(replayed_at, int) else None,
+            "replayed_at": milliseconds_of(message.headers.get(REPLAYED_AT)),
         }
         # Each time that a handler had the message is one of its own, also of the same delivery.
         which = f"{message.queue}/{message.id}/{self._instance}/{one.began_at}"

@@ -13,8 +13,9 @@ import click
 
 from runner.cli.terminal import has_colour
 from runner.desk.group import Group
-from runner.desk.letter import Letter, seconds_of, text_of
+from runner.desk.letter import Letter, text_of
 from runner.desk.record import json_text, plain
+from runner.headers import seconds_of
 from runner.logs import escaped
 from runner.messages import ATTEMPT, CAUSATION
 from runner.topology.change import counted

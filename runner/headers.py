@@ -1,0 +1,122 @@
+"""Headers that the worker, the desk and the broker give a message, and those that a copy of a message must not carry.
+
+Anybody can publish headers of these names. Each is read by a function of this module, which accepts only what this
+system writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from runner.messages import (
+    ATTEMPT,
+    MADE_ID,
+    MAX_COUNT,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    PUBLISHED_AT,
+    REDELIVERED,
+    REPLAYED_AT,
+    REPLAYS,
+)
+
+#: In a copy: a table of the properties and headers of the first publish that a copy does not repeat.
+ORIGINAL = "x-original"
+#: Headers that steer the broker: further routing keys (RabbitMQ: "Sender-selected Distribution"), and a delay of the
+#: delayed-message exchange or of a queue of RabbitMQ 4.3. They belong to the first publish.
+STEERING = frozenset({"CC", "BCC", "x-delay", "x-opt-delivery-time", "x-opt-delivery-delay"})
+#: Beginnings of headers that the broker adds; in a copy they would report another message's past.
+_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+#: Headers that only a copy of this system has, and that change how a message is handled.
+_OF_COPIES = frozenset(
+    {
+        ATTEMPT, MADE_ID, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REDELIVERED, REPLAYED_AT, REPLAYS, ORIGINAL,
+        "x-origin-queue", "x-first-error", "x-last-error", "x-drain-expiration",
+    }
+)  # fmt: skip
+#: A larger number of seconds is meant in milliseconds, as other languages' clients send them; it is the year 5138.
+#: From the next number on it is microseconds.
+_MAX_SECONDS, _MAX_MILLISECONDS, _MAX_MICROSECONDS = 10**11, 10**14, 10**17
+#: The last second but one day, for time zones, for which Python has a date.
+_LAST_SECOND = 253_402_300_799 - 86_400
+MAX_MILLISECONDS = _LAST_SECOND * 1000
+#: Bytes of a short string (AMQP 0-9-1, 4.2.5.3), and those that are shown of one that is too long when it is escaped.
+_SHORT, _SHOWN = 255, 200
+
+
+def from_sender(headers: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Return the headers of a message that came through an exchange, without those that only a copy can have.
+
+    A copy comes through the default exchange. A sender's own headers of those names are moved into ``x-original``.
+    """
+    if _OF_COPIES.isdisjoint(headers):
+        return headers
+    forged = {name: value for name, value in headers.items() if name in _OF_COPIES}
+    return {name: value for name, value in headers.items() if name not in forged} | {ORIGINAL: forged}
+
+
+def copy_headers(headers: Mapping[Any, Any], *, keep_history: bool = False) -> dict[Any, Any]:
+    """Return the headers for a copy: without those that steer the broker, which are moved into ``x-original``.
+
+    Without ``keep_history`` the broker's own headers are left out too.
+    """
+    kept = {
+        name: value
+        for name, value in headers.items()
+        if name not in STEERING and (keep_history or not str(name).startswith(_BROKER))
+    }
+    steering = [(name, value) for name, value in headers.items() if name in STEERING]
+    return with_original(kept, steering) if steering else kept
+
+
+def with_original(headers: dict[Any, Any], values: Iterable[tuple[str, Any]]) -> dict[Any, Any]:
+    """Return the headers with these added to ``x-original``, which keeps what it has."""
+    earlier = headers.get(ORIGINAL)
+    return {**headers, ORIGINAL: {**dict(values), **(earlier if isinstance(earlier, Mapping) else {})}}
+
+
+def count_of(value: object) -> int:
+    """Return a count in a header; 0 for a value that this system does not write."""
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_COUNT else 0
+
+
+def milliseconds_of(value: object) -> int | None:
+    """Return a time in milliseconds since the epoch in a header; None for a value that this system does not write."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= MAX_MILLISECONDS else None  # type: ignore[call-overload,operator]
+
+
+def seconds_of(value: object) -> float | None:
+    """Return a time, as any client may write it, in seconds since the epoch; None for a value that is no time."""
+    if isinstance(value, datetime):
+        value = value.timestamp()
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        return None
+    for most, unit in ((_MAX_SECONDS, 1), (_MAX_MILLISECONDS, 10**3), (_MAX_MICROSECONDS, 10**6)):
+        if value <= most:
+            seconds = value / unit if unit > 1 else value
+            return seconds if seconds <= _LAST_SECOND else None
+    return None
+
+
+def name_of(value: Any) -> str:
+    """Return an id or a name in a property as text that fits a short string, if it is UTF-8 or not."""
+    if type(value) is str:  # nearly always
+        return value
+    if not value:
+        return ""
+    escaped = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
+    if len(raw := escaped.encode("utf-8", "backslashreplace")) > _SHORT:
+        # Two that differ stay two.
+        escaped = raw[:_SHOWN].decode("utf-8", "ignore") + hashlib.sha256(raw).hexdigest()[:16]
+    return escaped
+
+
+def short_of(value: object) -> str:
+    """Return a name in a header; empty for a value that fits no short string."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) and len(value.encode("utf-8", "replace")) <= _SHORT else ""

@@ -1,0 +1,148 @@
+"""Copies of a message keep what its sender wrote, through retries, the dead-letter queue, replays and drains."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from typing import Any
+
+import pika
+import pytest
+from click.testing import CliRunner
+
+from runner.amqp import field
+from runner.amqp.content import Properties
+from runner.amqp.drain import Drain
+from runner.cli.command import main
+from tests import hostile
+from tests.hostile import nested, properties, short, sized, table
+from tests.parked import held, publish, take
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+
+field.install()
+FAILING = """from runner import hookimpl
+
+@hookimpl
+def handle(message):
+    raise ValueError("no such luck")
+"""
+CC = sized(b"A", sized(b"S", b"other"))
+#: Properties as a sender writes them, and what a copy has of them.
+MESSAGES: list[tuple[dict[str, bytes], dict[str, Any]]] = [
+    ({"content_encoding": short(b"gzip"), "priority": b"\x09"}, {"content_encoding": "gzip", "priority": 9}),
+    ({"reply_to": short(b"answers"), "cluster_id": short(b"c")}, {"reply_to": "answers", "cluster_id": "c"}),
+    ({"correlation_id": short(b"\xff\xfe"), "app_id": short(b"\xe9")}, {"correlation_id": b"\xff\xfe"}),
+    ({"timestamp": struct.pack(">Q", 1_772_000_000_000)}, {"timestamp": 1_772_000_000_000}),
+    ({"timestamp": b"\xff" * 8, "priority": b"\0"}, {"timestamp": 2**64 - 1, "priority": 0}),
+    ({"content_type": short(b""), "type": short(b"\xff" * 255)}, {"content_type": "", "type": b"\xff" * 255}),
+    ({"expiration": short(b"600000"), "delivery_mode": b"\1"}, {"expiration": None, "delivery_mode": 2}),
+]  # fmt: skip
+
+
+def dlq(project: Project, *arguments: str) -> str:
+    result = CliRunner().invoke(main, ["--project", str(project.folder), "dlq", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_copy_has_all_properties_and_steers_nothing(
+    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    topology = jobs.topology()
+    topology["queues"]["jobs"] |= {"type": kind, "retry": ["200ms"]}
+    topology["queues"]["other"] = {"type": "classic", "bind": {"work": ["other"]}}
+    jobs.set_topology(topology)
+    jobs.plugin("jobs", FAILING)
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    body = gzip.compress(b'{"n": 1}', mtime=0)
+    sent = [
+        (properties(headers=table((b"CC", CC), (b"tenant", b"t\1")), message_id=short(b"m%d" % number), **fields), body)
+        for number, (fields, _) in enumerate(MESSAGES)
+    ]
+    hostile.Client(vhost.url, "work", "job.x").publish(sent)
+    wait_until(lambda: held(vhost.url, "jobs.dlq", "other") == [len(sent)] * 2, 20, "all are dead-lettered")
+    assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
+    wait_until(lambda: runner.output.count("parked in jobs.dlq") == 2 * len(sent), 20, "all failed again")
+    wait_until(lambda: held(vhost.url, "jobs.dlq") == [len(sent)], 20)
+    found = {copy.message_id: (copy, content) for _, copy, content in take(vhost.url, "jobs.dlq", len(sent))}
+    for number, (fields, kept) in enumerate(MESSAGES):
+        copy, content = found[f"m{number}"]
+        assert {name: getattr(copy, name) for name in kept} == kept
+        assert (content, copy.headers["tenant"], copy.headers["x-attempt"]) == (body, True, 2)
+        original = {"CC": ["other"]} | ({"expiration": "600000"} if "expiration" in fields else {})
+        assert copy.headers["x-original"] == original
+        assert "CC" not in copy.headers
+    # Once each, by its first publish.
+    assert held(vhost.url, "other") == [len(sent)]
+    assert runner.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["quorum", "classic"])
+def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_replayed_as_it_was(
+    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    topology = jobs.topology()
+    topology["queues"]["jobs"] |= {"type": kind}
+    jobs.set_topology(topology)
+    jobs.plugin(
+        "jobs", "from runner import Event, hookimpl\n\n@hookimpl\ndef handle(message):\n    return Event('done', {})\n"
+    )
+    runner = jobs.run(url=vhost.url)
+    runner.pid_of("jobs.1")
+    values = [nested(500), nested(65, b"F"), nested(2000), nested(1000, b"F"), sized(b"A", b"V" + nested(100) + b"V")]
+    sent = [
+        (
+            properties(headers=table((b"deep", one), (b"tenant", b"t\1")), message_id=short(b"m%d" % number)),
+            b"{}" * size,
+        )
+        for number, (one, size) in enumerate(zip(values, [1, 1, 1, 1, 200_000], strict=True))
+    ]
+    good = (properties(message_id=short(b"good")), b"{}")
+    hostile.Client(vhost.url, "work", "job.x").publish([good, *sent, good])
+    wait_until(lambda: held(vhost.url, "jobs.dlq", "done", "jobs") == [len(sent), 2, 0], 10, "the others go on")
+    assert "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels" in dlq(jobs, "list")
+    assert "$undecoded" in dlq(jobs, "show", "m1", "--json")
+    assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
+    wait_until(lambda: runner.output.count("parked in jobs.dlq") == 2 * len(sent), 20)
+    wait_until(lambda: held(vhost.url, "jobs.dlq") == [len(sent)], 20)
+    assert f"{len(sent)} messages discarded" in dlq(jobs, "discard", "--all", "--yes")
+    assert runner.output.count("jobs.1 RUNNING") == 1
+    assert runner.stop() == 0
+
+
+def test_a_drain_moves_what_cannot_be_decoded_and_steers_nothing(vhost: Vhost) -> None:
+    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
+        channel = connection.channel()
+        for name in ("source", "target", "other"):
+            channel.queue_declare(name, durable=True)
+    deep = nested(500)
+    full = properties(headers=table((b"h", sized(b"S", b"x" * 131_000))), message_id=short(b"full"))
+    messages = [
+        properties(headers=table((b"deep", deep), (b"CC", CC)), priority=b"\x05", expiration=short(b"600000")),
+        full,
+        *(properties(headers=table((b"h", value), (b"x-death", b"V"))) for value in hostile.VALUES),
+    ]
+    hostile.Client(vhost.url, "", "source").publish([(one, b"x") for one in messages])
+    assert Drain(vhost.url, "source", "target").run() == len(messages)
+    assert held(vhost.url, "source", "target", "other") == [0, len(messages), 1]
+    assert Drain(vhost.url, "target", "source").run() == len(messages)
+    assert held(vhost.url, "source", "target", "other") == [len(messages), 0, 1]
+
+
+def test_a_message_that_leaves_no_room_for_our_headers_stays_on_the_desk_with_the_reason(
+    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    CliRunner().invoke(main, ["--project", str(jobs.folder), "apply"], catch_exceptions=False)
+    full = Properties(properties(headers=table((b"h", sized(b"S", b"x" * 131_000))), message_id=short(b"full")))
+    full.delivery_mode = 2
+    publish(vhost.url, "jobs.dlq", [(b"{}", full)])
+    result = CliRunner().invoke(main, ["--project", str(jobs.folder), "dlq", "replay", "--all"])
+    assert result.exit_code == 1
+    assert "no copy can be made: its headers are too large, 13109" in result.output
+    assert held(vhost.url, "jobs.dlq") == [1]

@@ -1,0 +1,154 @@
+"""Whatever stands in a message's content header is read: as properties, or as bytes with the reason."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any
+
+import pika
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.amqp import field
+from runner.amqp.content import Properties, write_properties
+from runner.amqp.decoder import FLAGS, Damaged, read_properties
+from runner.amqp.field import MAX_DEPTH, Undecoded
+from runner.amqp.properties import copied_properties, message_of, remainder_of
+from tests import hostile
+from tests.hostile import nested, properties, short, sized, table
+
+field.install()
+FAR = st.binary(max_size=300)
+
+
+def read(raw: bytes) -> pika.BasicProperties:
+    """Read properties as they stand in a frame, with other frames around them."""
+    return read_properties(b"\1before" + raw + b"\xce\1after" * 9, 7, 7 + len(raw))
+
+
+def pikas(raw: bytes) -> pika.BasicProperties | None:
+    """What pika reads of it; None where it fails, or reads beyond the end or not so far."""
+    found = pika.BasicProperties()
+    try:
+        found.decode(raw + b"\xce", 0)
+        rewritten = b"".join(found.encode())
+    except Exception:  # whatever pika raises
+        return None
+    return found if len(rewritten) == len(raw) else None
+
+
+def hostile_bytes() -> st.SearchStrategy[bytes]:
+    """Content headers as a sender may write them, and random changes of those."""
+    known = [one.properties for one in hostile.fitting(100, 7)] + list(hostile.broken())
+    chosen = st.sampled_from([one for one in known if len(one) < 5000])
+    changed = st.builds(
+        lambda raw, at, new: raw[: at % (len(raw) + 1)] + new + raw[at % (len(raw) + 1) + len(new) :],
+        chosen, st.integers(0, 5000), st.binary(min_size=1, max_size=8),
+    )  # fmt: skip
+    cut = st.builds(lambda raw, at: raw[: at % (len(raw) + 1)], chosen, st.integers(0, 5000))
+    flags = st.builds(lambda number, rest: struct.pack(">H", number) + rest, st.integers(0, 0xFFFF), FAR)
+    return st.one_of(FAR, chosen, changed, cut, flags)
+
+
+@settings(max_examples=1000)
+@given(hostile_bytes())
+def test_any_bytes_are_properties_or_say_what_is_wrong_and_never_anything_else(raw: bytes) -> None:
+    found = read(raw)
+    assert isinstance(found, pika.BasicProperties)
+    if isinstance(found, Damaged):
+        assert "cannot be decoded" in found.problem
+        assert found.headers is None or isinstance(found.headers, dict)
+    else:
+        theirs = pikas(raw)
+        if theirs is not None:
+            assert repr(found.__dict__) == repr(theirs.__dict__)
+
+
+@settings(max_examples=500)
+@given(hostile_bytes(), FAR)
+def test_any_bytes_become_a_message_and_a_copy_or_the_reason_why_there_is_none(raw: bytes, body: bytes) -> None:
+    found = read(raw)
+    for exchange in ("", "orders"):
+        message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, body, "q")
+        assert message.id
+        assert 1 <= message.attempt < 2**31
+        assert 0 <= message.replays < 2**31
+        assert all(len(one.encode()) <= 255 for one in (message.id, message.correlation_id, message.causation_id))
+        assert message.timestamp is None or 0 < message.timestamp < 253_402_300_800
+    known = {name: getattr(found, name) for name in FLAGS}
+    if remainder_of(found):
+        with pytest.raises(ValueError, match="no copy can be made"):
+            copied_properties(known, dict(found.headers or {}), remainder_of(found))
+        return
+    copy = copied_properties(known, dict(found.headers or {}))
+    again = read_properties(copy.encoded, 0, len(copy.encoded))
+    kept = {name: getattr(found, name) for name in FLAGS if name not in ("headers", "delivery_mode")}
+    kept |= {"expiration": None, "user_id": None}
+    assert {name: getattr(again, name) for name in kept} == kept
+    headers = {name: value for name, value in (again.headers or {}).items() if name != "x-original"}
+    before = {name: value for name, value in (found.headers or {}).items() if name != "x-original"}
+    assert headers == before or "nan" in repr(before)  # which is equal to nothing
+
+
+@pytest.mark.parametrize("kind", [b"A", b"F"], ids=["lists", "tables"])
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 100, 500, 5000, 20_000])
+def test_what_is_nested_too_deep_stays_bytes_and_everything_around_it_is_read(kind: bytes, depth: int) -> None:
+    value = nested(depth, kind)
+    raw = properties(
+        headers=table((b"before", b"t\1"), (b"deep", value), (b"after", b"I\0\0\0\7")), message_id=short(b"m1"),
+        app_id=short(b"shop"),
+    )  # fmt: skip
+    began = time.process_time()
+    found = read(raw)
+    assert time.process_time() - began < 0.5
+    assert (found.message_id, found.app_id, found.headers["before"], found.headers["after"]) == ("m1", "shop", True, 7)
+    assert isinstance(found, Damaged) == (depth > MAX_DEPTH)
+    if isinstance(found, Damaged):
+        assert found.problem == "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels"
+        assert found.headers["deep"] == Undecoded(value)
+        # It travels through a copy as it came.
+        copy = write_properties({"headers": found.headers, "message_id": "m1", "app_id": "shop"})
+        assert copy == raw
+
+
+@pytest.mark.parametrize("value", hostile.BROKEN)
+def test_a_value_that_is_none_is_told_of_and_the_id_is_known_all_the_same(value: bytes) -> None:
+    found = read(properties(headers=table((b"good", b"t\1"), (b"bad", value)), message_id=short(b"m1")))
+    assert found.message_id == "m1"
+    assert found.headers["good"] is True
+    if isinstance(found, Damaged):
+        assert found.problem.startswith("header 'bad': cannot be decoded, ")
+
+
+@pytest.mark.parametrize("raw", list(hostile.broken())[-7:])
+def test_properties_that_end_too_soon_are_told_of(raw: bytes) -> None:
+    found = read(raw)
+    assert isinstance(found, Damaged)
+    assert found.problem.startswith("properties: cannot be decoded, ")
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        (b"d" + struct.pack(">d", 1.5), 1.5), (b"f" + struct.pack(">f", 0.25), 0.25), (b"b\xff", -1), (b"B\xff", 255),
+        (b"u\xff\xff", 65535), (b"s\xff\xff", -1), (b"i\xff\xff\xff\xff", 2**32 - 1), (sized(b"S", b"\xff"), b"\xff"),
+        (sized(b"A", b"Vt\1" + sized(b"F", short(b"k") + b"V")), [None, True, {"k": None}]),
+        (b"D\x02\x00\x00\x00\x0f", pytest.approx(0.15)),
+    ],
+)  # fmt: skip
+def test_each_type_is_read(value: bytes, meant: Any) -> None:
+    found = read(properties(headers=table((b"k", value)))).headers["k"]
+    assert (float(found) if value[:1] == b"D" else found) == meant
+
+
+def test_what_a_copy_does_not_repeat_is_in_a_header_of_it() -> None:
+    known = {
+        "priority": 9, "content_encoding": "gzip", "expiration": "5000", "user_id": "guest", "delivery_mode": 1,
+        "reply_to": "r", "cluster_id": "c", "correlation_id": b"\xff",
+    }  # fmt: skip
+    copy: Properties = copied_properties(known, {"tenant": "a"})
+    assert (copy.priority, copy.content_encoding, copy.reply_to, copy.cluster_id) == (9, "gzip", "r", "c")
+    assert (copy.expiration, copy.user_id, copy.delivery_mode, copy.correlation_id) == (None, None, 2, b"\xff")
+    assert copy.headers == {"tenant": "a", "x-original": {"expiration": "5000", "user_id": "guest"}}

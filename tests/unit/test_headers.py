@@ -1,0 +1,171 @@
+"""Whatever a sender wrote into headers and properties, a message is handled, noted, stored and told of."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pika
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.audit import event_row, note_row
+from plugins.notification.mail import compose
+from runner.amqp.decoder import read_properties
+from runner.amqp.drain import moved_properties
+from runner.amqp.properties import message_of
+from runner.desk.letter import Letter
+from runner.desk.note import discard_note
+from runner.desk.places import Places
+from runner.desk.record import json_text, record_of
+from runner.desk.replay import Judge, replayed_headers
+from runner.desk.select import Selection
+from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_of
+from runner.messages import Message, Retry
+from runner.topology.model import Ladder
+from runner.worker.recovery import delay_before, recovered
+from runner.worker.trace import Tracer, Try
+from tests import hostile
+
+NOW = 1_800_000_000_000
+WILD = [
+    2**62,
+    -(2**62),
+    2**63 - 1,
+    -1,
+    0,
+    True,
+    "many",
+    b"\xff",
+    1.5,
+    float("inf"),
+    Decimal(3),
+    None,
+    [1],
+    {"a": 1},
+    2**31,
+]
+LADDER = Ladder(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
+values = st.sampled_from(WILD)
+headers = st.dictionaries(st.sampled_from(hostile.OURS), values, max_size=8)
+
+
+def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message:
+    """A message with these headers, as it is delivered."""
+    properties = pika.BasicProperties(headers=known, **{"message_id": "m1", "type": "order.created", **fields})
+    return message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), properties, b"{}", "q")
+
+
+def noted(one: Message) -> dict[str, Any]:
+    """The row of audit for the note of a try."""
+    note = Tracer("payment", "payment.1", "audit.events").note(one, Try(NOW, NOW, "handled"))
+    return note_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
+
+
+@given(headers, st.sampled_from(["", "orders"]))
+def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
+    known: dict[str, Any], exchange: str
+) -> None:
+    one = message(known, exchange)
+    row = noted(one)
+    assert 1 <= row["attempt"] < 2**31
+    assert event_row(one)["published_at"] >= 0
+    copy = recovered(one, LADDER, Retry("later"), "payment")
+    assert 1 <= copy.headers["x-attempt"] < 2**31
+    letter = Letter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
+    record = record_of(letter, "q")
+    assert json.loads(json_text(record))["id"] == "m1"
+    event = discard_note(record, 0, "audit.events", NOW)
+    note_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
+    assert 1 <= replayed_headers(letter, NOW)["x-replays"] < 2**31
+
+
+@pytest.mark.parametrize("forged", WILD)
+@pytest.mark.parametrize("name", ["x-attempt", "x-replays", "x-replayed-at", "x-sent-at", "x-published-at"])
+def test_a_forged_number_is_as_if_it_were_not_there(name: str, forged: Any) -> None:
+    row = noted(message({name: forged}))
+    if name in ("x-attempt", "x-replays"):
+        assert (row["attempt"], row["replays"]) == (1, 0)
+    assert delay_before(message({name: forged}), LADDER, Retry("later")) == 1.0
+
+
+@pytest.mark.parametrize("name", ["x-attempt", "x-replays", "x-made-id", "x-redelivered", "x-origin-exchange"])
+def test_what_only_a_copy_has_counts_only_in_a_copy(name: str) -> None:
+    value = {"x-made-id": True, "x-redelivered": True, "x-origin-exchange": "forged"}.get(name, 2)
+    foreign = message({name: value, "tenant": "a"}, "orders")
+    assert (foreign.attempt, foreign.replays, foreign.has_own_id, foreign.redelivered) == (1, 0, True, False)
+    assert (foreign.exchange, foreign.headers) == ("orders", {"tenant": "a", "x-original": {name: value}})
+    assert message({name: value}).headers == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "year"),
+    [
+        (1_772_000_000, 2026), (1_772_000_000_000, 2026), (1_772_000_000_000_000, 2026), (253_402_300_799, 1978),
+        (99_999_999_999, 5138), (0, None), (2**63, None), (2**64 - 1, None), (10**17 + 1, None), (None, None),
+    ],
+)  # fmt: skip
+def test_a_timestamp_decorates_and_never_fails_a_message(timestamp: int | None, year: int | None) -> None:
+    for one in (message({}, timestamp=timestamp), Message(b"{}", "q", "order.created", "m1", timestamp=timestamp)):
+        mail = compose(one, "shop@example.com", "alice@example.com", "Thanks", "Hello")
+        assert parsedate_to_datetime(mail.date).year == (year or datetime.now().year)
+    row = event_row(message({}, timestamp=timestamp))
+    assert 0 <= row["published_at"] < 2**63
+    letter = Letter("q.dlq", {"message_id": "m1", "timestamp": timestamp}, {}, b"{}")
+    assert json.loads(json_text(record_of(letter, None)))["properties"].get("timestamp") == timestamp
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"\xff", b"\xff" * 255, b"\xff" * 64, b"a" * 254 + b"\xe9", b"\0" * 255, "é" * 127, "\u202e\x1b[31m", "", None],
+)
+def test_ids_that_are_no_text_are_ids_all_the_same(name: Any) -> None:
+    one = message({}, message_id=name, correlation_id=name, app_id=name, type=name, content_type=name)
+    assert one.id
+    assert len(one.correlation_id.encode()) <= 255
+    noted(one)
+    event_row(one)
+    compose(one, "shop@example.com", "alice@example.com", "Thanks", "Hello")
+    other = message({}, message_id=b"\xff" * 254 + b"\xfe")
+    assert other.id != message({}, message_id=b"\xff" * 255).id
+
+
+def test_what_steers_the_broker_is_seen_and_not_repeated() -> None:
+    steering = {"CC": ["other"], "BCC": ["b"], "x-delay": 5, "x-opt-delivery-time": 7, "x-opt-delivery-delay": 9}
+    first = copy_headers({"tenant": "a", **steering, "x-death": [{}], "x-delivery-count": 3})
+    assert first == {"tenant": "a", "x-original": steering}
+    assert copy_headers({**first, "CC": ["again"]})["x-original"] == steering
+    assert from_sender({"x-original": 5}) == {"x-original": {"x-original": 5}}
+    assert copy_headers({"x-original": 5, "CC": ["c"]}) == {"x-original": {"CC": ["c"]}}
+
+
+def test_a_time_of_a_future_replay_does_not_keep_a_message_from_being_replayed() -> None:
+    judge = Judge(Places({"q.dlq": ("q",)}, {}), Selection(), NOW)
+    for forged in (NOW * 2, 2**62, 10**14):
+        assert judge.judge(Letter("q.dlq", {"message_id": "m"}, {"x-replayed-at": forged}, b"")) == ("q", None)
+    assert judge.judge(Letter("q.dlq", {"message_id": "m"}, {"x-replayed-at": NOW + 5}, b"")) == (None, None)
+
+
+@pytest.mark.parametrize("one", [one for one in hostile.fitting(60, 3) if len(one.properties) < 100_000][:40])
+def test_a_hostile_message_is_moved_to_another_queue(one: hostile.Hostile) -> None:
+    properties = read_properties(one.properties, 0, len(one.properties))
+    method = pika.spec.Basic.Deliver("tag", 1, True, "orders", "key")
+    moved = moved_properties(method, properties, is_aside=False)
+    assert (moved.message_id, moved.type, moved.expiration) == (
+        properties.message_id,
+        properties.type,
+        properties.expiration,
+    )
+    assert (moved.headers["x-origin-exchange"], moved.headers["x-redelivered"]) == ("orders", True)
+
+
+@pytest.mark.parametrize("value", [*WILD, 10**11 + 1, 2**64, -0.5, "2026-01-01"])
+def test_what_is_no_time_is_none(value: Any) -> None:
+    found = seconds_of(value)
+    assert found is None or 0 < found < 253_402_300_800
+    found = milliseconds_of(value)
+    assert found is None or 0 <= found < 253_402_300_800_000
