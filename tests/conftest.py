@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import compileall
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,12 @@ import pytest
 from hypothesis import settings
 
 from runner.amqp import declare as declare_module
+from tests import inheritance
 from tests import jobs as jobs_project
 from tests.installation import use_installation
 from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
+from tests.reaper import Reaper
 from tests.running import ROOT, Project
 from tests.supervised import Supervise
 
@@ -23,9 +24,14 @@ from tests.supervised import Supervise
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 
+_reaper = pytest.StashKey[Reaper]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile what some thousand processes will import, which Python would do in each where it may not write."""
+    """Start every run with the same attributes of a process, and with a guardian for what the tests start."""
+    inheritance.reset()
+    config.stash[_reaper] = Reaper()
+    # Some thousand processes will import these; Python would compile them in each if it may not write there.
     if not hasattr(config, "workerinput"):  # the processes of pytest-xdist have one
         for name in ("runner", "plugins"):
             compileall.compile_dir(ROOT / name, quiet=2)
@@ -38,11 +44,27 @@ def pytest_report_header() -> str:
     return f"rabbitmq: {'none' if server is None else server.version}"
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what is left."""
+    config.stash[_reaper].close()
+
+
+@pytest.fixture(scope="session")
+def reaper(pytestconfig: pytest.Config) -> Reaper:
+    """The guardian of this process's children."""
+    return pytestconfig.stash[_reaper]
+
+
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The person's own settings must not reach the tests, nor colours their output."""
-    for name in ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+def _ends_what_it_starts(reaper: Reaper) -> Iterator[None]:
+    """Fail a test that leaves processes behind, and end those; no other fixture of a test ends after this one."""
+    with reaper.one_test():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment(_ends_what_it_starts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of a test import this tree."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
 
 
@@ -58,19 +80,20 @@ def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture(scope="session")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
+def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
     """One RabbitMQ for all tests of this process; a test that stops its broker makes its own."""
-    os.environ.pop("RABBITMQ_URL", None)
     # Most tests look at counts when something has happened; those that make a broker of their own get late ones.
-    node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", statistics=500)
+    with reaper.all_tests():
+        node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", statistics=500)
     yield node
     node.stop()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres(reaper: Reaper) -> Iterator[Postgres]:
     """One PostgreSQL for all tests of this process; a test that stops its server makes its own."""
-    server = Postgres()
+    with reaper.all_tests():
+        server = Postgres()
     yield server
     server.close()
 

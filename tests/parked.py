@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 
-from runner.amqp.session import Session
+from tests.amqp import channel_to, drained, publish_all
 
 Content = tuple[bytes, pika.BasicProperties]
 
@@ -45,56 +45,33 @@ def many(count: int, **fields: Any) -> Iterator[Content]:
 
 
 def publish(url: str, queue: str, contents: Iterable[Content]) -> None:
-    """Publish to a queue, pipelined and confirmed."""
-    waiting = list(contents)
-
-    def on_confirm(frame: Any) -> None:
-        if frame.method.delivery_tag == len(waiting):
-            session.finish()
-
-    def on_channel(channel: Any) -> None:
-        channel.confirm_delivery(on_confirm)
-        for body, properties in waiting:
-            properties.delivery_mode = 2
-            channel.basic_publish("", queue, body, properties)
-
-    session = Session(url, "test publisher", on_channel)
-    session.run(60)
+    """Publish persistent messages to a queue."""
+    messages = list(contents)
+    for _, properties in messages:
+        properties.delivery_mode = 2
+    publish_all(url, (("", queue, body, properties) for body, properties in messages))
 
 
 def take(url: str, queue: str, count: int) -> list[tuple[Any, pika.BasicProperties, bytes]]:
     """So many messages of a queue, which loses them."""
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
     found: list[tuple[Any, pika.BasicProperties, bytes]] = []
     deadline = time.monotonic() + 20
-    while len(found) < count and time.monotonic() < deadline:
-        method, properties, body = channel.basic_get(queue, auto_ack=True)
-        if method is not None:
-            found.append((method, properties, body))
-    assert channel.basic_get(queue)[0] is None, f"{queue} holds more than {count}"
-    connection.close()
+    with channel_to(url) as channel:
+        while len(found) < count and time.monotonic() < deadline:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is not None:
+                found.append((method, properties, body))
+        assert channel.basic_get(queue)[0] is None, f"{queue} holds more than {count}"
     return found
 
 
 def take_all(url: str, queue: str) -> list[str]:
     """The ids of all messages of a queue in their order; it loses them."""
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.basic_qos(prefetch_count=2000)
-    found = []
-    for method, properties, _ in channel.consume(queue, auto_ack=True, inactivity_timeout=1.5):
-        if method is None:
-            break
-        found.append(properties.message_id)
-    connection.close()
-    return found
+    with channel_to(url) as channel:
+        return [properties.message_id for _, properties, _ in drained(channel, queue)]
 
 
 def held(url: str, *queues: str) -> list[int]:
     """How many messages are ready in some queues, by their own word."""
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    counts = [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]
-    connection.close()
-    return counts
+    with channel_to(url) as channel:
+        return [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]

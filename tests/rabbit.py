@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import signal
@@ -18,7 +19,9 @@ from urllib.parse import quote
 from runner.address import Address
 from runner.broker import PrivateNode, find_broker
 from runner.broker.probe import Kind, probe
+from tests.amqp import channel_to
 from tests.ports import free_port
+from tests.reaper import MARK
 
 START_TIMEOUT = 60.0
 
@@ -64,6 +67,8 @@ class Rabbit:
         port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
         self._process: subprocess.Popen[bytes] | None = None
+        #: It lives as long as this object does, also when a single test starts it again.
+        self._mark = os.environ.get(MARK, "")
         self.start()
 
     def start(self) -> None:
@@ -80,9 +85,13 @@ class Rabbit:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, **found.environment},
+                env={**os.environ, **found.environment, MARK: self._mark},
             )
-        wait_until(self.answers, START_TIMEOUT, "RabbitMQ answers")
+        try:
+            wait_until(self.answers, START_TIMEOUT, "RabbitMQ answers")
+        except BaseException:
+            self.kill()
+            raise
 
     def answers(self) -> bool:
         """Whether its management API and AMQP both answer."""
@@ -120,6 +129,12 @@ class Rabbit:
         """Ask the management API."""
         return ask(self.management, method, path, body, timeout)
 
+    @functools.cached_property
+    def version(self) -> tuple[int, ...]:
+        """The broker's major, minor and patch number, of what differs between versions."""
+        number = str(self.api("GET", "/overview")["rabbitmq_version"]).partition("-")[0]
+        return tuple(int(part) for part in number.split("."))
+
     def make_vhost(self, name: str) -> Vhost:
         """An empty vhost."""
         self.api("PUT", f"/vhosts/{quote(name, safe='')}")
@@ -148,8 +163,17 @@ class Vhost:
         """All bindings but those of the default exchange."""
         return [one for one in self.rabbit.api("GET", self._path("bindings")) if one["source"]]
 
+    def ready(self, queue: str) -> int:
+        """The number of messages that wait in a queue, as the queue itself says; nothing is delivered."""
+        with channel_to(self.url) as channel:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
+
     def messages(self, queue: str, count: int = 1000) -> list[Any]:
-        """Look at the messages of a queue and leave them there."""
+        """Look at the messages of a queue and leave them there.
+
+        Each look is a delivery that is put back, of which RabbitMQ 4 allows 20 in a quorum queue without a limit of its
+        own (RabbitMQ: "Quorum Queues", "Repeated Requeues"). Poll ``ready`` first, and look once.
+        """
         body = {"count": count, "ackmode": "ack_requeue_true", "encoding": "auto"}
         answer: list[Any] = self.rabbit.api("POST", self._path("queues", queue) + "/get", body)
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -16,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,16 +113,27 @@ class Runner:
 
 
 @contextlib.contextmanager
-def workers_killed(runner: Runner, interval: float, slot: str = "") -> Iterator[list[int]]:
-    """Kill a worker of ``slot``, or any, by SIGKILL every ``interval`` seconds; gives the pids of those killed."""
+def workers_killed(
+    runner: Runner, interval: float, slot: str = "", done: Callable[[], int] | None = None
+) -> Iterator[list[int]]:
+    """Kill a worker of ``slot``, or any, by SIGKILL every ``interval`` seconds; gives the pids of those killed.
+
+    ``done`` counts the work done; a worker is killed only after some, however long its start takes on a busy machine.
+    """
     killed: list[int] = []
+    done = done or itertools.count().__next__
+    before = done()
     stop, draw = threading.Event(), random.Random(7)
 
     def kill() -> None:
+        nonlocal before
         while not stop.wait(interval):
+            if done() <= before:
+                continue
             workers = [pid for pid, command in runner.children().items() if f"runner.worker {slot}" in command]
             if workers:
                 killed.append(draw.choice(sorted(workers)))
+                before = done()
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(killed[-1], signal.SIGKILL)
 
@@ -214,4 +226,4 @@ class Project:
             print(f"--- {' '.join(runner.command[1:])} printed:\n{runner.output}")
             if runner.process.poll() is None:
                 runner.process.kill()
-                runner.process.wait(5)
+                runner.process.wait(20)

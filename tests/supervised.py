@@ -40,7 +40,7 @@ if "restart" in given:
     given["restart"] = policy.Restart(given["restart"])
 limit = policy.RestartLimit(given.pop("count", 5), 20)
 kept = policy.Policy(**{
-    "start_timeout": 2, "stop_timeout": 1, "backoff": policy.Backoff(initial=0.1), "restart_limit": limit, **given
+    "start_timeout": 20, "stop_timeout": 1, "backoff": policy.Backoff(initial=0.1), "restart_limit": limit, **given
 })
 def program(number, source, command=(), limits=(), depends_on=(), **more):
     return Program(
@@ -114,7 +114,7 @@ class Supervise:
         for runner in self._made:
             if runner.process.poll() is None:
                 runner.process.kill()
-                runner.process.wait(5)
+                runner.process.wait(20)
 
 
 def is_gone(pid: int) -> bool:

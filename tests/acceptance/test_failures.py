@@ -11,6 +11,8 @@ import pytest
 
 from runner.amqp import field
 from runner.amqp.field import Timestamp
+from tests.amqp import channel_to
+from tests.amqp import publish as amqp_publish
 from tests.jobs import publish
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
@@ -76,9 +78,9 @@ def handle(message: Message):
     runner.pid_of("jobs.1")
     for body in ('{"bad": true}', "not json", '{"bad": false}', '{"bad": false}'):
         publish(vhost, body)
-    done = wait_until(lambda: len(found := vhost.messages("done")) == 2 and found, 15)
+    done = wait_until(lambda: vhost.ready("done") == 2 and vhost.messages("done"), 15)
     assert all(one["properties"]["app_id"] == "jobs" for one in done)
-    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 2 and found, 5)
+    parked = wait_until(lambda: vhost.ready("jobs.dlq") == 2 and vhost.messages("jobs.dlq"), 5)
     reasons = {one["payload"]: one["properties"]["headers"]["x-last-error"] for one in parked}
     assert reasons['{"bad": true}'] == "this one is bad"
     assert "the body is not usable JSON" in reasons["not json"]
@@ -106,7 +108,7 @@ def handle(message: Message):
     runner.pid_of("jobs.1")
     publish(vhost, "{}", type="dome")
     publish(vhost, "{}", type="done")
-    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 2 and found, 15)
+    parked = wait_until(lambda: vhost.ready("jobs.dlq") == 2 and vhost.messages("jobs.dlq"), 15)
     reasons = sorted(one["properties"]["headers"]["x-last-error"] for one in parked)
     assert reasons == [
         "PluginError: services.jobs.publishes: event 'dome' is not there; did you mean 'done'?",
@@ -135,8 +137,8 @@ def handle(message: Message):
     publish(vhost, "{}")
     runner.wait_for("begun")
     assert runner.stop() == 0
-    assert len(vhost.messages("done")) == 1
-    assert len(vhost.messages("jobs")) == 1
+    assert vhost.ready("done") == 1
+    assert vhost.ready("jobs") == 1
     assert runner.output.count("begun") == 1
 
 
@@ -212,7 +214,7 @@ def handle(message: Message):
     pids = {runner.pid_of("jobs.1"), runner.pid_of("jobs.2")}
     for _ in range(20):
         publish(vhost, "{}")
-    done = wait_until(lambda: len(found := vhost.messages("done")) == 20 and found, 15)
+    done = wait_until(lambda: vhost.ready("done") == 20 and vhost.messages("done"), 15)
     assert {int(re.findall(r"\d+", one["payload"])[0]) for one in done} == pids
     assert runner.stop() == 0
 
@@ -281,7 +283,7 @@ def test_whatever_a_handler_does_its_message_is_parked_and_the_next_ones_are_han
     for what in ("exit", "cancel", "mute", "surrogate", "unfit", "work"):
         publish(vhost, f'{{"do": "{what}"}}')
     wait_until(lambda: vhost.messages("done"), 15)
-    parked = wait_until(lambda: len(found := vhost.messages("jobs.dlq")) == 5 and found, 10)
+    parked = wait_until(lambda: vhost.ready("jobs.dlq") == 5 and vhost.messages("jobs.dlq"), 10)
     reasons = [one["properties"]["headers"]["x-last-error"] for one in parked]
     assert reasons[0].startswith("SystemExit: 3")
     assert reasons[1].startswith("CancelledError")
@@ -309,7 +311,7 @@ def test_a_message_that_kills_its_workers_is_parked_alone_and_all_others_are_han
     for _ in range(20):
         publish(vhost, '{"do": "work"}')
     runner = jobs.run(url=vhost.url)
-    wait_until(lambda: len(vhost.messages("done")) == 20, 90, "all good ones are handled")
+    wait_until(lambda: vhost.ready("done") == 20, 90, "all good ones are handled")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 60, "the poison is parked")
     assert parked["properties"]["message_id"] == "poison"
     assert "FATAL" not in runner.output
@@ -348,10 +350,9 @@ def test_a_project_without_services_is_told_of(jobs: Project, vhost: Vhost) -> N
 
 
 def publish_with_header(url: str, header: Any, body: bytes = b"{}", **properties: Any) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.basic_publish("", "jobs", body, pika.BasicProperties(headers={"at": header}, delivery_mode=2, **properties))
-    connection.close()
+    with channel_to(url) as channel:
+        own = pika.BasicProperties(headers={"at": header}, delivery_mode=2, **properties)
+        amqp_publish(channel, "", "jobs", body, own)
 
 
 def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(jobs: Project, vhost: Vhost) -> None:
@@ -361,7 +362,7 @@ def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(j
     # A timestamp in milliseconds, as other languages' clients send it.
     publish_with_header(vhost.url, Timestamp(1_700_000_000_000), message_id="foreign")
     publish_with_header(vhost.url, 1.5, b'{"do": "work"}', message_id="good")
-    wait_until(lambda: len(vhost.messages("done")) == 1, 30, "the good one is handled")
+    wait_until(lambda: vhost.ready("done") == 1, 30, "the good one is handled")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "the foreign one is parked")
     assert parked["properties"]["headers"]["at"] == 1_700_000_000_000
     assert parked["properties"]["headers"]["x-attempt"] == 3
@@ -383,7 +384,7 @@ def test_a_message_of_which_no_copy_can_be_made_is_parked_by_the_broker_itself(
     # As large as the broker takes, so that our own headers no longer fit.
     publish_with_header(vhost.url, "x" * 131_000, message_id="foreign")
     publish(vhost, '{"do": "work"}', message_id="good")
-    wait_until(lambda: len(vhost.messages("done")) == 1, 30, "the good one is handled")
+    wait_until(lambda: vhost.ready("done") == 1, 30, "the good one is handled")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 30, "the foreign one is parked")
     assert parked["properties"]["message_id"] == "foreign"
     runner.wait_for("parked in jobs.dlq by the broker, since no copy can be made")
@@ -401,8 +402,8 @@ def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runn
         if turn == 0:
             for number in range(40):
                 publish(vhost, '{"do": "work"}', message_id=f"m-{number}")
-        before = len(vhost.messages("done"))
-        wait_until(lambda before=before: len(vhost.messages("done")) >= before + 2, 20)  # type: ignore[misc]
+        before = vhost.ready("done")
+        wait_until(lambda before=before: vhost.ready("done") >= before + 2, 20)  # type: ignore[misc]
         # In good order, and as nobody can prevent.
         if turn % 2:
             runner.process.kill()
@@ -410,6 +411,7 @@ def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runn
         else:
             assert runner.stop() == 0
     runner = jobs.run(url=vhost.url)
+    wait_until(lambda: vhost.ready("done") >= 40, 30)
     wait_until(lambda: len({one["properties"]["message_id"] for one in vhost.messages("done")}) >= 40, 30)
     assert vhost.messages("jobs.dlq") == []
     assert runner.stop() == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import in_time
 from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
@@ -49,13 +50,13 @@ def test_with_a_running_broker_the_first_202_comes_within_2_s(
     # As it is for a person.
     monkeypatch.delenv("FASTCOMMERCE_SETTLE")
     took: list[float] = []
-    # The best of six, because other tests share the machine's two cores.
-    while len(took) < 6 and min(took, default=9.9) >= 2.0:
+    # The best of some, because other tests share the machine's cores.
+    while len(took) < 3 and min(took, default=9.9) >= 2.0:
         runner = project.run(url=vhost.url)
         project.first_order()
         took.append(time.monotonic() - runner.started)
         assert runner.stop() == 0
-    assert min(took) < 2.0, took
+    assert min(took) < in_time(2.0), took
 
 
 def test_without_any_broker_a_private_one_is_run_and_keeps_its_data(project: Project) -> None:
@@ -65,7 +66,7 @@ def test_without_any_broker_a_private_one_is_run_and_keeps_its_data(project: Pro
     project.set_config(config)
     runner = project.run(url=url)
     project.first_order()
-    assert time.monotonic() - runner.started < 12.0
+    assert time.monotonic() - runner.started < in_time(12)
     started = time.monotonic()
     children = runner.children()
     assert any("broker" in command for command in children.values())
@@ -99,7 +100,7 @@ def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_
         status, problem = project.post()
         assert status == 503
         assert "the broker takes no messages for now" in problem["detail"]
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < in_time(1)
     rabbit.rabbitmqctl("set_disk_free_limit", "1MB")
     project.first_order()
     rabbit.kill()
@@ -133,7 +134,7 @@ def test_when_the_runner_is_killed_nothing_of_it_is_left(project: Project, vhost
     children = runner.children()
     assert len(children) >= 4
     runner.process.kill()
-    wait_until(lambda: all(gone(pid) for pid in children), 3.0, "all children are gone")
+    wait_until(lambda: all(gone(pid) for pid in children), in_time(3), "all children are gone")
 
 
 def test_a_queue_that_is_deleted_while_running_is_declared_again_and_consumed_again(

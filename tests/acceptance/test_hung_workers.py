@@ -99,7 +99,7 @@ def handle(message):
     publish(vhost, "{}")
     runner.wait_for("jobs.1 killed by SIGABRT, lost its consumer: restarting now", 15)
     publish(vhost, "{}")
-    wait_until(lambda: len(vhost.messages("done")) >= 2, 10)
+    wait_until(lambda: vhost.ready("done") >= 2, 10)
     assert runner.stop() == 0
 
 
@@ -211,7 +211,7 @@ def run(context):
     runner.wait_for("seed.1 EXITED, done")
     runner.wait_for("everything is RUNNING")
     assert runner.output.index("three published") < runner.output.index("jobs.1 RUNNING")
-    wait_until(lambda: len(vhost.messages("done")) == 3, 10)
+    wait_until(lambda: vhost.ready("done") == 3, 10)
     assert runner.stop() == 0
 
 

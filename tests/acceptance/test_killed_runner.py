@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.load import Load
+from tests.machine import in_time
 from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
@@ -50,7 +51,8 @@ def test_after_kills_at_random_instants_under_load_everything_is_gone_within_3_s
         wait_until(lambda runner=runner, delay=delay: time.monotonic() - runner.started >= delay)  # type: ignore[misc]
         runner.process.kill()
         killed = time.monotonic()
-        wait_until(lambda mark=mark: not carrying(mark), 3, f"nothing left, round {number}, after {delay:.3f} s")  # type: ignore[misc]
+        when = f"nothing left, round {number}, after {delay:.3f} s"
+        wait_until(lambda mark=mark: not carrying(mark), in_time(3), when)  # type: ignore[misc]
         longest = max(longest, time.monotonic() - killed)
     answers = load.stop()
     print(f"{times(6, 200)} kills, gone after {longest:.2f} s at most, {len(answers)} orders meanwhile")

@@ -14,9 +14,9 @@ import pika
 import pytest
 from sqlalchemy import func, select
 
-from runner.amqp.session import Session
 from runner.store.schema import charges, emails, inbox
 from runner.store.store import Store
+from tests.amqp import Message, publish_all
 from tests.jobs import publish
 from tests.postgres import Postgres
 from tests.proof import times
@@ -27,27 +27,17 @@ ORDERS = times(150, 2000)
 
 
 def publish_orders(url: str, orders: list[str]) -> None:
-    """Publish an ``order.created`` for each entry, confirmed; the same order is the same event each time."""
-    confirmed = 0
+    """Publish an ``order.created`` for each entry; the same order is the same event each time."""
 
-    def on_confirm(frame: Any) -> None:
-        nonlocal confirmed
-        confirmed = max(confirmed, frame.method.delivery_tag)
-        if confirmed == len(orders):
-            session.finish()
+    def message(order: str) -> Message:
+        body = {"order_id": order, "customer_email": "alice@example.com", "amount": "9.99", "currency": "EUR"}
+        properties = pika.BasicProperties(
+            message_id=f"event-{order}", type="order.created", correlation_id=order, delivery_mode=2,
+            content_type="application/json",
+        )  # fmt: skip
+        return "orders.topic", "order.created", json.dumps(body).encode(), properties
 
-    def on_channel(channel: Any) -> None:
-        channel.confirm_delivery(on_confirm)
-        for order in orders:
-            body = {"order_id": order, "customer_email": "alice@example.com", "amount": "9.99", "currency": "EUR"}
-            properties = pika.BasicProperties(
-                message_id=f"event-{order}", type="order.created", correlation_id=order, delivery_mode=2,
-                content_type="application/json",
-            )  # fmt: skip
-            channel.basic_publish("orders.topic", "order.created", json.dumps(body).encode(), properties)
-
-    session = Session(url, "test publisher", on_channel)
-    session.run(60)
+    publish_all(url, map(message, orders))
 
 
 def keep(project: Project, url: str) -> None:

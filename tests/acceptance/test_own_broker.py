@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.rabbit import wait_until
+from tests.reaper import MARK
 from tests.running import Project
 
 
@@ -17,7 +19,10 @@ def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "runner", *arguments],
         cwd=project.folder, capture_output=True, text=True, timeout=120, check=False,
-        env={"PATH": "/usr/bin:/bin", "RABBITMQ_URL": url, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={
+            "PATH": os.environ["PATH"], "RABBITMQ_URL": url, "PYTHONPATH": str(Path(__file__).parents[2]),
+            MARK: os.environ[MARK],
+        },
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

@@ -34,7 +34,7 @@ def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
     watched.wait_for(r"topology: \+ binding  orders.topic -\(order.created.#\)-> eu.orders")
     watched.wait_for("files taken over$")
     project.first_order()
-    assert len(vhost.messages("eu.orders")) == 1
+    assert vhost.ready("eu.orders") == 1
     assert watched.children() == before
 
 

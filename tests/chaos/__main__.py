@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import inheritance
 from tests.chaos.chart import chart
 from tests.chaos.disk import enter
 from tests.chaos.plan import Planned, draw_faults, node_faults
 from tests.chaos.report import Outcome, as_json, as_text
 from tests.chaos.rig import Rig
 from tests.chaos.run import Run
+from tests.reaper import Reaper
 from tests.running import ROOT
 
 #: Seconds between two nodes that are killed, so that the one before is back.
@@ -55,6 +57,9 @@ def main() -> int:
     given = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     has_disk = enter()
+    inheritance.reset()
+    # Ends all that a run has started, should this process be killed.
+    Reaper()
     given.seed = random.randrange(10**6) if given.seed is None else given.seed
     given.seconds = given.seconds or (180.0 if given.cluster else 600.0)
     faults = (

@@ -19,9 +19,11 @@ from runner.broker.epmd import start_epmd, stop_epmd
 from runner.broker.folder import Folder
 from runner.broker.port import Ports, is_free
 from runner.broker.probe import Kind, probe
+from runner.broker.server import installed_server
 from tests.chaos.member import HOST
 from tests.ports import free_port
 from tests.rabbit import ask, wait_until
+from tests.reaper import MARK
 
 SIZE = 3
 #: Seconds for a node to start, on a machine that does much else.
@@ -45,19 +47,30 @@ class Cluster:
         self._ports = [_free_ports() for _ in range(SIZE)]
         self.urls = [f"amqp://guest:guest@{HOST}:{one.amqp}/" for one in self._ports]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        #: Its nodes live as long as it does, also when a single test starts one again.
+        self._mark = os.environ.get(MARK, "")
         self._epmd_port = free_port()
         self._write_files()
         self._epmd = start_epmd(self._folders[0], self._epmd_port)
         try:
-            # The first one alone, because nodes that start for the first time at the same time may form two clusters.
-            self.start(0)
-            self._wait_answers(0)
-            for number in range(1, SIZE):
+            if self._version() < (4,):
+                # The first one alone: nodes that start for the first time at the same time may form two clusters.
+                self.start(0)
+                self._wait_answers(0)
+            # Since 4.0 each node waits for the others of its list, and one of them is chosen to form the cluster
+            # (RabbitMQ: "Cluster Formation and Peer Discovery", "Peer Discovery Backend: Classic Config").
+            for number in range(SIZE):
                 self.start(number)
             self.wait_whole(START_TIMEOUT)
         except BaseException:
             self.stop()
             raise
+
+    @staticmethod
+    def _version() -> tuple[int, ...]:
+        server = installed_server()
+        assert server is not None, "the tests need rabbitmq-server: apt-get install rabbitmq-server"
+        return tuple(int(part) for part in server.version.partition("-")[0].split("."))
 
     def _write_files(self) -> None:
         cookie = secrets.token_hex(20)
@@ -92,7 +105,13 @@ class Cluster:
         ]
         with (self.folder / f"node{number}.log").open("ab") as log:
             self._processes[number] = subprocess.Popen(
-                command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, MARK: self._mark},
             )
 
     def kill(self, number: int) -> None:

@@ -23,6 +23,9 @@ class Faults(Protocol):
     delay: float
     size: int
 
+    def spend(self, count: int) -> None:
+        """Count bytes that are about to pass."""
+
 
 class _Side(asyncio.Protocol):
     """One of the two connections of a link: what comes in here goes out at ``other``."""
@@ -46,6 +49,7 @@ class _Side(asyncio.Protocol):
         transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
+        self._proxy.spend(len(data))
         if self._link.swallows() or self.other.transport.is_closing():
             return
         if self._waiting or self._proxy.delay or self._proxy.size:

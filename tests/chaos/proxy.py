@@ -31,6 +31,8 @@ class Proxy:
         self.links: set[Link] = set()
         #: Whether bytes vanish; seconds by which each chunk is late; bytes in a chunk, or 0 for as they come.
         self.is_black, self.delay, self.size = False, 0.0, 0
+        #: Bytes until all vanish, of both directions together; None while that is not wanted.
+        self._budget: int | None = None
         # These keep the ports while nobody listens there: who connects to a port that is only bound is refused.
         self._bound = [_bind(port) for port in ports or [0] * len(targets)]
         #: Where it listens, in the order of the targets.
@@ -53,6 +55,16 @@ class Proxy:
         stream with a hole in it is what no network makes. Who did not see the other end close is reset at the end.
         """
         self._do(self._begin, seconds, self._blacken, self._brighten)
+
+    def blackhole_after(self, count: int) -> None:
+        """Let ``count`` more bytes pass, of both directions together, and all later ones vanish until ``heal``."""
+        self._do(setattr, self, "_budget", count)
+
+    def spend(self, count: int) -> None:
+        """Count bytes that are about to pass; only links call this."""
+        if self._budget is not None:
+            self._budget -= count
+            self.is_black |= self._budget < 0
 
     def slow(self, delay: float, seconds: float) -> None:
         """Pass each chunk on ``delay`` seconds late, in both directions."""
@@ -99,6 +111,9 @@ class Proxy:
         end()
 
     def _heal(self) -> None:
+        if self._budget is not None:
+            self._budget = None
+            self._brighten()
         for end in list(self._ends):
             self._finish(end)
 

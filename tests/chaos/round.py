@@ -125,7 +125,7 @@ class Rounds:
         self.shop.options("payment", timeout_rate=1.0)
         assert self.tell("reload") == 0
         self.order(count)
-        wait_until(lambda: len(self.vhost.messages(PARKED)) == count, 60, "all are parked")
+        wait_until(lambda: self.vhost.ready(PARKED) == count, 60, "all are parked")
         self.shop.options("payment", timeout_rate=0.0)
         assert self.tell("reload") == 0
 

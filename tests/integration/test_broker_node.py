@@ -26,6 +26,7 @@ from runner.broker import Answering, PrivateNode, find_broker
 from runner.broker.port import is_free
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE
 from runner.lifeline import VARIABLE
+from tests.amqp import channel_to, publish
 from tests.ports import free_port
 from tests.rabbit import wait_until
 
@@ -99,9 +100,6 @@ class Run:
         wait_until(is_ready, START_SECONDS, "READY=1")
         return self
 
-    def connect(self) -> pika.BlockingConnection:
-        return pika.BlockingConnection(pika.URLParameters(self.url))
-
     def processes(self) -> set[int]:
         """All processes that this run started, itself included."""
         parents: dict[int, int] = {}
@@ -173,12 +171,10 @@ def runs() -> Iterator[list[Run]]:
 
 def put(run: Run, text: str) -> None:
     """Store one persistent message in a quorum queue and one in a classic queue, confirmed."""
-    with contextlib.closing(run.connect()) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
+    with channel_to(run.url) as channel:
         for queue, arguments in (("quorum", {"x-queue-type": "quorum"}), ("classic", {})):
             channel.queue_declare(queue, durable=True, arguments=arguments)
-            channel.basic_publish("", queue, text.encode(), pika.BasicProperties(delivery_mode=2), mandatory=True)
+            publish(channel, "", queue, text.encode(), pika.BasicProperties(delivery_mode=2), mandatory=True)
     # RabbitMQ writes the registration of a new quorum queue half a second after it confirmed the declaration; a
     # queue that is killed before that has no leader ever again.
     registrations = next(run.folder.glob("data/*/quorum/*/names.dets"))
@@ -187,8 +183,7 @@ def put(run: Run, text: str) -> None:
 
 def get(run: Run) -> list[str]:
     """Take one message out of each of the two queues."""
-    with contextlib.closing(run.connect()) as connection:
-        channel = connection.channel()
+    with channel_to(run.url) as channel:
         return [channel.basic_get(queue, auto_ack=True)[2].decode() for queue in ("quorum", "classic")]
 
 
@@ -219,12 +214,10 @@ def test_node_is_ready_on_loopback_only_and_keeps_data_over_a_clean_stop(tmp_pat
     assert re.findall(r"^(\w+)\t\[administrator\]$", listed.stdout, re.M) == ["anna"]
     put(first, "kept")
 
-    client = first.connect()
-    started = time.monotonic()
-    assert first.end() == 0
-    with contextlib.suppress(pika.exceptions.AMQPError):
-        client.close()
-    assert time.monotonic() - started < 8
+    with channel_to(first.url):
+        started = time.monotonic()
+        assert first.end() == 0
+        assert time.monotonic() - started < 8
     assert is_free(port)
 
     second = Run(folder, port, "new")

@@ -26,6 +26,7 @@ from runner.amqp.publisher import Publisher
 from runner.errors import BrokerError
 from runner.messages import Event
 from runner.topology.model import Objects, Queue
+from tests import amqp
 from tests.chaos import disk
 from tests.chaos.chart import Sample, chart
 from tests.chaos.cluster import SIZE, Cluster
@@ -352,18 +353,15 @@ def leader_of(cluster: Cluster, queue: str) -> int:
 
 
 def publish(url: str, queue: str, count: int) -> None:
-    """Publish with confirms; raises pika's errors."""
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
+    """Publish numbers; raises pika's errors."""
+    with amqp.channel_to(url) as channel:
         for number in range(count):
-            channel.basic_publish("", queue, str(number).encode(), mandatory=True)
+            amqp.publish(channel, "", queue, str(number).encode(), mandatory=True)
 
 
 def empty(url: str, queue: str) -> list[bytes]:
     """Take all messages of a queue."""
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        channel = connection.channel()
+    with amqp.channel_to(url) as channel:
         bodies = []
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
             bodies.append(got[2])

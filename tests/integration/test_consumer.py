@@ -13,6 +13,8 @@ from runner.amqp.consumer import Consumer, Delivery
 from runner.amqp.declare import declare
 from runner.amqp.io_thread import IoThread
 from runner.topology.model import Objects, Queue
+from tests.amqp import publish_all
+from tests.parked import held
 from tests.rabbit import Vhost, wait_until
 
 
@@ -52,18 +54,12 @@ def subscribe(vhost: Vhost) -> Iterator[Callable[..., Subscription]]:
 
 
 def publish(vhost: Vhost, queue: str, count: int, **properties: Any) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    channel = connection.channel()
-    for number in range(count):
-        channel.basic_publish("", queue, str(number).encode(), pika.BasicProperties(**properties))
-    connection.close()
+    numbers = (str(number).encode() for number in range(count))
+    publish_all(vhost.url, (("", queue, one, pika.BasicProperties(**properties)) for one in numbers))
 
 
 def ready(vhost: Vhost, queue: str) -> int:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    count = connection.channel().queue_declare(queue, passive=True).method.message_count
-    connection.close()
-    return int(count)
+    return held(vhost.url, queue)[0]
 
 
 def settle(deliveries: list[Delivery]) -> None:

@@ -15,6 +15,8 @@ from runner.amqp import replay as replay_module
 from runner.amqp.desk import Browser
 from runner.desk.letter import Letter
 from runner.topology.compile import DELIVERY_LIMIT
+from tests.amqp import channel_to
+from tests.amqp import publish as amqp_publish
 from tests.parked import TOPOLOGY, held, many, parked, publish, take, take_all
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
@@ -282,17 +284,16 @@ def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Sh
 
 
 def test_what_the_broker_parked_is_listed_in_words_and_goes_back_to_its_queue(shop: Shop) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
-    channel = connection.channel()
-    channel.basic_publish("orders", "order.created.usd", b"{}", pika.BasicProperties(message_id="deadly"))
-    wait_until(lambda: held(shop.vhost.url, "pay", "mail") == [1, 1], 10)
-    for _ in range(DELIVERY_LIMIT + 1):
-        method = wait_until(lambda: channel.basic_get("pay")[0], 10)
-        channel.basic_reject(method.delivery_tag, requeue=True)
-    (mail, *_) = channel.basic_get("mail")
-    channel.basic_reject(mail.delivery_tag, requeue=False)
-    wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are parked")
-    connection.close()
+    with channel_to(shop.vhost.url) as channel:
+        properties = pika.BasicProperties(message_id="deadly")
+        amqp_publish(channel, "orders", "order.created.usd", b"{}", properties)
+        wait_until(lambda: held(shop.vhost.url, "pay", "mail") == [1, 1], 10)
+        for _ in range(DELIVERY_LIMIT + 1):
+            method = wait_until(lambda: channel.basic_get("pay")[0], 10)
+            channel.basic_reject(method.delivery_tag, requeue=True)
+        (mail, *_) = channel.basic_get("mail")
+        channel.basic_reject(mail.delivery_tag, requeue=False)
+        wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are parked")
     found = groups(shop)
     assert set(found) == {
         ("pay", "parked by the broker: delivered too often without an answer"),
@@ -375,16 +376,14 @@ def test_a_limited_quorum_queue_is_warned_of_before_it_is_read(tmp_path: Path, v
 
 def test_messages_in_somebody_s_hands_are_not_counted_and_come_back(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", many(5))
-    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
-    channel = connection.channel()
-    channel.basic_qos(prefetch_count=2)
-    channel.basic_consume("pay.dlq", lambda *_: None)
-    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [3], 10)
-    code, output = shop.run("dlq", "list")
-    assert code == 0
-    assert "queue pay.dlq: 1 consumer besides; what is in somebody's hands is not seen here" in output
-    assert "3 messages parked" in output
-    connection.close()
+    with channel_to(shop.vhost.url) as channel:
+        channel.basic_qos(prefetch_count=2)
+        channel.basic_consume("pay.dlq", lambda *_: None)
+        wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [3], 10)
+        code, output = shop.run("dlq", "list")
+        assert code == 0
+        assert "queue pay.dlq: 1 consumer besides; what is in somebody's hands is not seen here" in output
+        assert "3 messages parked" in output
     wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [5], 10)
     assert ids_in_order(shop.vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(5)]
 

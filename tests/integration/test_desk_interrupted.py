@@ -23,6 +23,8 @@ MESSAGES = 2000
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
 #: What may be on its way at once, and what is confirmed and not acknowledged yet.
 AT_HAND = 500 + 100
+#: A replay takes 7 s at this rate, so that it is still at work when it is killed after the first messages.
+SLOWLY = ("--rate", "300")
 
 
 def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum") -> Shop:
@@ -43,16 +45,17 @@ def desk(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def in_the_middle(vhost: Vhost, least: int = 300) -> Callable[[], bool]:
+def in_the_middle(vhost: Vhost, least: int = 100) -> Callable[[], bool]:
     return lambda: held(vhost.url, "pay")[0] >= least
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kind: str) -> None:
     shop = full_shop(tmp_path / "shop", vhost, kind)
-    with desk(shop, "replay", "--all", "--rate", "2000") as process:
+    with desk(shop, "replay", "--all", *SLOWLY) as process:
         wait_until(in_the_middle(vhost), 20, "it is in the middle")
-        process.send_signal(signal.SIGKILL)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
     wait_until(lambda: held(vhost.url, "pay.dlq")[0] > 0, 10, "what was at hand is put back")
     code, output = shop.run("dlq", "replay", "--all")
     assert (code, output.endswith("messages replayed\n")) == (0, True)
@@ -64,9 +67,10 @@ def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kin
 
 def test_after_a_kill_each_message_is_on_the_desk_or_in_its_queue(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with desk(shop, "replay", "--all", "--rate", "2000") as process:
+    with desk(shop, "replay", "--all", *SLOWLY) as process:
         wait_until(in_the_middle(vhost), 20, "it is in the middle")
         process.kill()
+    assert process.returncode == -signal.SIGKILL
     wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 10, "what was at hand is put back")
     left, replayed = take_all(vhost.url, "pay.dlq"), take_all(vhost.url, "pay")
     assert set(left) | set(replayed) == ALL
@@ -80,7 +84,7 @@ def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_l
     tmp_path: Path, vhost: Vhost, number: signal.Signals, code: int
 ) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with desk(shop, "replay", "--all", "--rate", "1000") as process:
+    with desk(shop, "replay", "--all", *SLOWLY) as process:
         wait_until(in_the_middle(vhost), 20, "it is in the middle")
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
@@ -98,7 +102,7 @@ def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(tmp_path
     try:
         vhost = rabbit.make_vhost("desk")
         shop = full_shop(tmp_path / "shop", vhost, kind)
-        with desk(shop, "replay", "--all", "--rate", "1500") as process:
+        with desk(shop, "replay", "--all", *SLOWLY) as process:
             wait_until(in_the_middle(vhost), 20, "it is in the middle")
             rabbit.kill()
             output, _ = process.communicate(timeout=60)

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pika
 import pytest
 
 from runner.supervisor.lock import take_lock
+from tests.amqp import channel_to
 from tests.parked import TOPOLOGY, held, parked, publish, take_all
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
@@ -29,13 +29,10 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 @contextlib.contextmanager
 def reader(url: str, queue: str) -> Iterator[None]:
     """Somebody who holds whatever is in a queue."""
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    connection.channel().basic_consume(queue, lambda *_: None)
-    wait_until(lambda: held(url, queue) == [0], 10, "all is in somebody's hands")
-    try:
+    with channel_to(url) as channel:
+        channel.basic_consume(queue, lambda *_: None)
+        wait_until(lambda: held(url, queue) == [0], 10, "all is in somebody's hands")
         yield
-    finally:
-        connection.close()
 
 
 def test_what_others_hold_is_not_called_an_empty_desk(shop: Shop) -> None:

@@ -15,6 +15,8 @@ from runner.amqp.properties import encode
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.messages import Event
 from runner.topology.model import Binding
+from tests.amqp import channel_to
+from tests.amqp import publish as amqp_publish
 from tests.parked import held, parked, take
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
@@ -25,16 +27,13 @@ BINDINGS = [Binding("shop", "jobs", routing_key="job.#"), Binding("shop", "jobs"
 @pytest.fixture
 def channel(vhost: Vhost) -> Any:
     """A channel of a vhost that has a queue ``jobs``, and ``other`` beside it."""
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.exchange_declare("shop", "topic")
-    for name in ("jobs", "other"):
-        channel.queue_declare(name)
-        for one in BINDINGS:
-            channel.queue_bind(name, "shop", one.routing_key)
-    yield channel
-    connection.close()
+    with channel_to(vhost.url) as channel:
+        channel.exchange_declare("shop", "topic")
+        for name in ("jobs", "other"):
+            channel.queue_declare(name)
+            for one in BINDINGS:
+                channel.queue_bind(name, "shop", one.routing_key)
+        yield channel
 
 
 def duplicated(url: str, count: int, publish: Any, seconds: float = 20.0) -> list[str]:
@@ -54,7 +53,7 @@ def test_a_copy_is_the_same_in_body_id_headers_and_properties_and_in_no_other_qu
     properties.delivery_mode = 2
 
     def publish() -> None:
-        channel.basic_publish("shop", "job.now", b"\x00\xff", properties, mandatory=True)
+        amqp_publish(channel, "shop", "job.now", b"\x00\xff", properties, mandatory=True)
 
     assert duplicated(vhost.url, 1, publish) == ["m1"]
     first, second = take(vhost.url, "jobs", 2)
@@ -68,7 +67,7 @@ def test_only_as_many_are_copied_as_was_said_and_each_once(vhost: Vhost, channel
     def publish() -> None:
         for number in range(300):
             properties = pika.BasicProperties(message_id=f"m{number}", delivery_mode=2)
-            channel.basic_publish("shop", "job.now", b"{}", properties, mandatory=True)
+            amqp_publish(channel, "shop", "job.now", b"{}", properties, mandatory=True)
 
     assert duplicated(vhost.url, 200, publish) == [f"m{number}" for number in range(200)]
     assert held(vhost.url, "jobs", "other") == [500, 300]

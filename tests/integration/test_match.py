@@ -14,6 +14,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Queue
+from tests.amqp import Message, channel_to, publish_all
 from tests.rabbit import Vhost
 
 #: Examples and messages of each: 5,000 cases in all.
@@ -56,9 +57,8 @@ def topologies(draw: st.DrawFn) -> Objects:
 
 @pytest.fixture
 def channel(vhost: Vhost) -> Iterator[BlockingChannel]:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    yield connection.channel()
-    connection.close()
+    with channel_to(vhost.url) as channel:
+        yield channel
 
 
 def declare(channel: BlockingChannel, objects: Objects, prefix: str) -> None:
@@ -83,7 +83,9 @@ def received(channel: BlockingChannel, queue: str) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_topic_direct_fanout_and_headers_exchanges_route_as_the_broker_does(channel: BlockingChannel) -> None:
+def test_topic_direct_fanout_and_headers_exchanges_route_as_the_broker_does(
+    vhost: Vhost, channel: BlockingChannel
+) -> None:
     @settings(
         max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], database=None
     )
@@ -94,6 +96,7 @@ def test_topic_direct_fanout_and_headers_exchanges_route_as_the_broker_does(chan
         router = Router(objects)
         expected: dict[str, set[str]] = {queue.name: set() for queue in objects.queues}
         sent: dict[str, Any] = {}
+        messages: list[Message] = []
         cases = st.tuples(st.sampled_from([one.name for one in objects.exchanges]), KEYS, HEADERS)
         for number, (exchange, key, headers) in enumerate(
             data.draw(st.lists(cases, min_size=MESSAGES, max_size=MESSAGES))
@@ -102,7 +105,8 @@ def test_topic_direct_fanout_and_headers_exchanges_route_as_the_broker_does(chan
             for name in router.route(exchange, key, headers).queues:
                 expected[name].add(str(number))
             properties = pika.BasicProperties(message_id=str(number), headers=headers)
-            channel.basic_publish(f"{prefix}{exchange}", key, b"", properties)
+            messages.append((f"{prefix}{exchange}", key, b"", properties))
+        publish_all(vhost.url, messages)
         for queue in objects.queues:
             ids = received(channel, f"{prefix}{queue.name}")
             assert len(ids) == len(set(ids)), "one copy for each queue"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import in_time
 from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, descendants, is_gone
 
@@ -139,7 +140,7 @@ def test_when_the_runner_is_killed_even_what_left_its_session_is_gone_within_3_s
     escaped = {pid_in(tmp_path / "one"), pid_in(tmp_path / "two"), runner.pid_of("child1.1")}
     everything = escaped | descendants(runner.process.pid).keys()
     runner.process.kill()
-    wait_until(lambda: all(is_gone(pid) for pid in everything), 3)
+    wait_until(lambda: all(is_gone(pid) for pid in everything), in_time(3))
 
 
 def test_fifty_megabytes_a_second_hold_up_nobody(supervise: Supervise, tmp_path: Path) -> None:

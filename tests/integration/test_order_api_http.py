@@ -20,6 +20,7 @@ from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
 from runner.lifeline import Lifeline
 from runner.listening import give_up
+from tests.machine import in_time
 
 BODY = json.dumps({"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}).encode()
 
@@ -283,7 +284,7 @@ def test_half_open_requests_do_not_keep_out_others(service):
         started = time.monotonic()
         assert service.ask("GET", "/healthz")[0] == 200
         assert service.order()[0] == 202
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < in_time(2)
 
 
 def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
@@ -325,7 +326,7 @@ def test_health_is_answered_while_every_thread_waits_for_the_broker():
         started = time.monotonic()
         assert service.ask("GET", "/healthz")[0] == 200
         assert service.ask("GET", "/readyz")[0] == 200
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < in_time(2)
         service.context.hold = False
         for _, future in list(service.context.published):
             future.set_exception(ConfirmTimeout("no confirm within 5 s"))
@@ -339,7 +340,7 @@ def test_an_idle_service_stops_at_once(service):
         assert service.ask("GET", "/healthz")[0] == 200
         started = time.monotonic()
         service.stop()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < in_time(1)
     with pytest.raises(ConnectionRefusedError):
         service.connect()
 

@@ -9,6 +9,7 @@ from typing import Any
 import pika
 import pytest
 
+from tests.amqp import publish_all
 from tests.jobs import publish
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
@@ -40,10 +41,7 @@ def traced(jobs: Project, vhost: Vhost, **settings: Any) -> Runner:
 
 
 def amqp(vhost: Vhost, *messages: tuple[bytes, pika.BasicProperties]) -> None:
-    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
-        channel = connection.channel()
-        for body, properties in messages:
-            channel.basic_publish("work", "job.x", body, properties)
+    publish_all(vhost.url, (("work", "job.x", body, properties) for body, properties in messages))
 
 
 @pytest.mark.timeout(180)
@@ -70,7 +68,7 @@ def test_properties_that_are_no_utf_8_are_handled_and_traced_like_any(
         (b"{}", pika.BasicProperties(message_id="b", correlation_id=raw, type=raw, app_id=raw)),
         (b"{}", pika.BasicProperties(message_id="c")),
     )
-    wait_until(lambda: len(vhost.messages("done")) == 3, 20)
+    wait_until(lambda: vhost.ready("done") == 3, 20)
     wait_until(lambda: vhost.queues()["jobs"].get("messages") == 0, 20, "all are acknowledged")
     assert vhost.messages("jobs.dlq") == []
     assert runner.stop() == 0
@@ -87,7 +85,7 @@ def test_two_messages_without_an_id_that_hold_the_same_are_two(jobs: Project, vh
     amqp(
         vhost, same, same, (b"{}", pika.BasicProperties(message_id="x")), (b"{}", pika.BasicProperties(message_id="x"))
     )
-    wait_until(lambda: len(vhost.messages("done")) == 4, 20)
+    wait_until(lambda: vhost.ready("done") == 4, 20)
     with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
         assert database.execute("select message_id from inbox").fetchall() == [("x",)]
     database.close()
@@ -103,7 +101,7 @@ def test_two_messages_without_an_id_that_hold_the_same_stay_two_on_the_ladder(jo
     runner.pid_of("jobs.1")
     same = (b"{}", pika.BasicProperties())
     amqp(vhost, same, same)
-    wait_until(lambda: len(vhost.messages("done")) == 2, 20, "both are handled at their second attempt")
+    wait_until(lambda: vhost.ready("done") == 2, 20, "both are handled at their second attempt")
     with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
         assert database.execute("select count(*) from inbox").fetchone() == (0,)
     database.close()

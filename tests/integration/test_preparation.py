@@ -14,6 +14,7 @@ import pytest
 
 from runner.errors import BrokerError, ConfigError
 from runner.preparation.remote import Order, Preparation
+from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 from tests.supervised import descendants, is_gone
@@ -129,4 +130,4 @@ def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project
     pids = wait_until(lambda: below() if len(below()) == 2 else None, 10)
     supervisor.kill()
     supervisor.wait()
-    wait_until(lambda: all(is_gone(pid) for pid in pids), 3)
+    wait_until(lambda: all(is_gone(pid) for pid in pids), in_time(3))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pika
@@ -11,6 +10,8 @@ import pytest
 
 from runner.amqp.declare import declare
 from runner.topology.model import Objects, Queue
+from tests.amqp import channel_to, publish
+from tests.parked import held
 from tests.rabbit import Rabbit, wait_until
 
 pytestmark = pytest.mark.kills_broker
@@ -20,19 +21,10 @@ def test_a_broker_that_is_killed_right_after_a_declaration_and_a_confirm_keeps_t
     rabbit = Rabbit(tmp_path / "own")
     try:
         declare([rabbit.url], Objects(queues=(Queue("new", True, {"x-queue-type": "quorum"}),)))
-        connection = pika.BlockingConnection(pika.URLParameters(rabbit.url))
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish("", "new", b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
-        rabbit.kill()
-        with contextlib.suppress(pika.exceptions.AMQPError):
-            connection.close()
+        with channel_to(rabbit.url) as channel:
+            publish(channel, "", "new", b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
+            rabbit.kill()
         rabbit.start()
-
-        def held() -> int:
-            with pika.BlockingConnection(pika.URLParameters(rabbit.url)) as again:
-                return int(again.channel().queue_declare("new", passive=True).method.message_count)
-
-        wait_until(held, 20, "the message is there")
+        wait_until(lambda: held(rabbit.url, "new") == [1], 20, "the message is there")
     finally:
         rabbit.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pika
 import pytest
 
 from tests.accounted import (
@@ -16,6 +15,7 @@ from tests.accounted import (
     of_queue,
     row,
 )
+from tests.amqp import channel_to
 from tests.load import Load
 from tests.rabbit import wait_until
 from tests.running import Runner
@@ -54,9 +54,8 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
     orders = shop.post(5)
     shop.settled({PAYMENT: (6, 1, 0, 0, 5, 0, 0)})
 
-    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
-    connection.channel().basic_get(PAYMENT, auto_ack=True)
-    connection.close()
+    with channel_to(shop.vhost.url) as channel:
+        channel.basic_get(PAYMENT, auto_ack=True)
     code, output, _ = shop.command("ledger")
     assert code == 1
     lines = output.splitlines()

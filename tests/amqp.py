@@ -1,0 +1,86 @@
+"""Connections of tests to a broker: each is closed by whoever opened it, and each message is confirmed.
+
+A connection that a failing test leaves open would be reported as a ResourceWarning of a later test. A publisher that
+leaves before the confirm may lose its messages: the broker closes the channel before it has read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pika
+import pika.exceptions
+from pika.adapters.blocking_connection import BlockingChannel
+
+from runner.amqp.session import Session
+
+#: Exchange, routing key, body and properties of one message.
+Message = tuple[str, str, bytes, pika.BasicProperties]
+#: How a message was delivered, its properties and its body.
+Delivered = tuple[Any, pika.BasicProperties, bytes]
+
+
+@contextlib.contextmanager
+def channel_to(url: str) -> Iterator[BlockingChannel]:
+    """Open a connection and give its channel, which waits for confirms; close both, also after an error."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+    finally:
+        # The test, or the broker it stopped, may have closed it.
+        with contextlib.suppress(pika.exceptions.AMQPError):
+            connection.close()
+
+
+def publish(
+    channel: BlockingChannel,
+    exchange: str,
+    routing_key: str,
+    body: bytes,
+    properties: pika.BasicProperties | None = None,
+    *,
+    mandatory: bool = False,
+) -> None:
+    """Publish a message and wait for the confirm.
+
+    Raises NackError if the broker refuses the message, and UnroutableError if it is ``mandatory`` and in no queue.
+    """
+    assert channel._delivery_confirmation, "the channel of channel_to() waits for confirms, this one does not"
+    channel.basic_publish(exchange, routing_key, body, properties, mandatory=mandatory)
+
+
+def drained(channel: BlockingChannel, queue: str) -> Iterator[Delivered]:
+    """Take all messages of a queue, until it says that it is empty and no message comes for a while."""
+    channel.basic_qos(prefetch_count=2000)
+    for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.5):
+        if method is not None:
+            yield method, properties, body
+        elif channel.queue_declare(queue, passive=True).method.message_count == 0:
+            return
+
+
+def publish_all(url: str, messages: Iterable[Message], timeout: float = 60.0) -> None:
+    """Publish many messages, and wait for all confirms together. Raises RunnerError if one is missing."""
+    waiting = list(messages)
+    confirmed: set[int] = set()
+
+    def on_confirm(frame: Any) -> None:
+        tag, method = frame.method.delivery_tag, frame.method
+        assert isinstance(method, pika.spec.Basic.Ack), f"the broker refused message {tag}"
+        first = min(set(range(1, tag + 1)) - confirmed, default=tag) if method.multiple else tag
+        confirmed.update(range(first, tag + 1))
+        if len(confirmed) == len(waiting):
+            session.finish()
+
+    def on_channel(channel: Any) -> None:
+        channel.confirm_delivery(on_confirm)
+        for exchange, routing_key, body, properties in waiting:
+            channel.basic_publish(exchange, routing_key, body, properties)
+
+    if waiting:
+        session = Session(url, "test publisher", on_channel)
+        session.run(timeout)

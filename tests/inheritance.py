@@ -1,0 +1,73 @@
+"""The attributes that a test process inherits from its parent, set to the same values everywhere.
+
+``nohup`` ignores SIGHUP, a shell without job control ignores SIGINT and SIGQUIT in background jobs (POSIX, "Shell
+Command Language", 2.11), cron closes nothing but has no HOME, and an administrator may set limits. All of these pass
+through fork and exec to the programs that the tests start. A test that needs other values sets them itself.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import signal
+
+#: Python ignores these itself, and ``subprocess`` sets them back in each child (``restore_signals``).
+_PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
+_UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
+#: Open files that RabbitMQ and the tests of many connections need; the soft limit is raised to it if the hard one is.
+_DESCRIPTORS = 4096
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Settings of the person who runs the tests, by name or by the beginning of the name.
+_PERSONAL = ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "MAKEFLAGS", "MFLAGS")
+_PERSONAL_PREFIXES = ("PG", "LC_")
+_PROXIES = {"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}
+
+
+def reset() -> None:
+    """Give this process and all its future children the usual attributes; call it in the main thread."""
+    _open_standard_descriptors()
+    for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # A handler is reset to the default by exec, and an ignored signal stays ignored (execve(2)). So children
+            # get the default, while this process goes on ignoring the signal, as nohup's users expect.
+            signal.signal(number, _ignore)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _raise_descriptors()
+    _reset_environment()
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+def _open_standard_descriptors() -> None:
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is taken, which is this one (open(2)).
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(opened, True)
+
+
+def _raise_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
+def _reset_environment() -> None:
+    for name in list(os.environ):
+        if name in _PERSONAL or name.startswith(_PERSONAL_PREFIXES) or name.lower() in _PROXIES:
+            del os.environ[name]
+    os.environ["LANG"] = "C.UTF-8"
+    os.environ.setdefault("PATH", _PATH)
+    if "HOME" not in os.environ:
+        try:
+            os.environ["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
+        except KeyError:  # a number without a name, as in a container
+            os.environ["HOME"] = "/"

@@ -1,0 +1,110 @@
+"""End all processes that a test process started, however it ends: with the guardian that the supervisor uses.
+
+Each process that the tests start carries a mark in its environment. The guardian waits for the end of a pipe from the
+test process, which the kernel closes also after SIGKILL, and then ends every process with the mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from runner.supervisor.process import guardian
+
+#: The variable that holds the mark; the mark of a process begins with that of the process that started it.
+MARK = "FASTCOMMERCE_TEST_MARK"
+#: Seconds for processes to end that a test has told to: a supervisor's guardian takes some.
+PATIENCE = 10.0
+
+
+class Reaper:
+    """The mark of this process and its guardian."""
+
+    def __init__(self) -> None:
+        self.mark = f"{os.environ.get(MARK, '')}{secrets.token_hex(4)}."
+        os.environ[MARK] = self.mark
+        command = [sys.executable, "-I", "-S", guardian.__file__, MARK, self.mark]
+        # Its working directory must not keep a folder busy, nor its output a pipe open.
+        self._guardian = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/",
+        )  # fmt: skip
+        self._count = 0
+
+    def close(self) -> None:
+        """End what is left, and the guardian."""
+        assert self._guardian.stdin is not None
+        self._guardian.stdin.close()
+        self._guardian.wait(guardian.GRACE + guardian.PATIENCE + PATIENCE)
+
+    @contextlib.contextmanager
+    def one_test(self) -> Iterator[None]:
+        """Mark all processes of one test, and end those that are left after it.
+
+        Raises AssertionError with their command lines.
+        """
+        self._count += 1
+        mark = f"{self.mark}{self._count}."
+        with _marked(mark):
+            yield
+        deadline = time.monotonic() + PATIENCE
+        while (left := marked(mark)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if left:
+            commands = "\n".join(f"  {pid} {command_line(pid)}" for pid in left)
+            end(mark)
+            raise AssertionError(f"the test left processes behind, which are ended now:\n{commands}")
+
+    @contextlib.contextmanager
+    def all_tests(self) -> Iterator[None]:
+        """Mark what is started inside as shared by several tests: it ends with this process and not with one test."""
+        with _marked(self.mark):
+            yield
+
+
+@contextlib.contextmanager
+def _marked(mark: str) -> Iterator[None]:
+    before = os.environ[MARK]
+    os.environ[MARK] = mark
+    try:
+        yield
+    finally:
+        os.environ[MARK] = before
+
+
+def marked(mark: str) -> set[int]:
+    """Return the live processes with a mark that begins with ``mark``, and their descendants, except this process.
+
+    A node of RabbitMQ has an environment of its own without the mark, and is a child of a process that has it.
+    """
+    others = [one for one in guardian.processes() if one.state not in "ZX" and one.pid != os.getpid()]
+    found = {one.pid for one in others if (guardian.variable(one.pid, MARK) or "").startswith(mark)}
+    while more := {one.pid for one in others if one.parent in found} - found:
+        found |= more
+    return found
+
+
+def end(mark: str) -> None:
+    """Kill all processes with a mark that begins with ``mark``. Raises AssertionError if some outlive it."""
+    deadline = time.monotonic() + PATIENCE
+    while left := marked(mark):
+        assert time.monotonic() < deadline, f"processes {left} do not end"
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line, empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,79 @@
+"""All publishers and connections of the tests are those of one module, which waits for confirms and closes them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+
+#: Where pika's own calls may stand, by the name that is called.
+ALLOWED = {
+    "basic_publish": {"tests/amqp.py"},
+    "BlockingConnection": {"tests/amqp.py", "tests/chaos/checker.py"},
+    "SelectConnection": {"tests/unit/test_frames.py"},
+    "Session": {"tests/amqp.py"},
+    "BaseConnection": set(),
+}
+#: They imitate pika, and publish nothing to a broker.
+IMITATIONS = ("tests/simulation/", "tests/chaos/failing/")
+
+
+def calls(source: str) -> set[str]:
+    """The names of all functions and methods that a source calls, also by another name that it gives them."""
+    found: set[str] = set()
+    aliases: dict[str, str] = {}
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            aliases |= {one.asname or one.name: one.name for one in node.names}
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                found.add(aliases.get(node.func.id, node.func.id))
+            # getattr(channel, "basic_publish") and functools.partial(channel.basic_publish, ...)
+            found |= {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return found
+
+
+def test_messages_are_published_and_connections_opened_in_one_module_alone() -> None:
+    wrong = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        if name.startswith(IMITATIONS) or path == Path(__file__):
+            continue
+        found = calls(path.read_text())
+        wrong += [f"{name}: {call}" for call, where in ALLOWED.items() if call in found and name not in where]
+    assert wrong == [], "use channel_to, publish and publish_all of tests/amqp.py"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "channel.basic_publish('', 'a', b'')",
+        "publish = channel.basic_publish\npublish('', 'a', b'')",
+        "functools.partial(channel.basic_publish, '')(b'')",
+        "getattr(channel, 'basic_publish')('', 'a', b'')",
+        "lambda channel: channel.basic_publish('x', '', b'')",
+        "with pika.BlockingConnection(one) as connection: connection.channel().basic_publish('', 'a', b'')",
+    ],
+)
+def test_a_publisher_is_seen_in_whatever_form(source: str) -> None:
+    assert "basic_publish" in calls(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "pika.BlockingConnection(one)",
+        "from pika import BlockingConnection as Connection\nConnection(one)",
+        "open_one = pika.BlockingConnection",
+        "import pika as p\np.BlockingConnection(one)",
+        "contextlib.closing(pika.adapters.blocking_connection.BlockingConnection(one))",
+    ],
+)
+def test_a_connection_is_seen_in_whatever_form(source: str) -> None:
+    assert "BlockingConnection" in calls(source)
