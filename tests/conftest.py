@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from runner.amqp import declare as declare_module
 from tests import jobs as jobs_project
+from tests.installation import use_installation
 from tests.postgres import Postgres
 from tests.rabbit import Rabbit, Vhost
 from tests.running import ROOT, Project
@@ -28,6 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # the processes of pytest-xdist have one
         for name in ("runner", "plugins"):
             compileall.compile_dir(ROOT / name, quiet=2)
+        use_installation()
+
+
+def pytest_report_header() -> str:
+    """Name the RabbitMQ that the tests run."""
+    server = use_installation()
+    return f"rabbitmq: {'none' if server is None else server.version}"
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,68 @@
+"""The RabbitMQ that the tests run: the machine's own, or the one that a variable names.
+
+A folder made by debootstrap brings a RabbitMQ that this machine's own libraries could not run. Its programs are
+started in a mount namespace of their own in which the folder's ``/usr`` takes the place of the machine's, so that
+every path, the data's included, is the same on both sides, and nothing stays mounted when they end.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+from runner.broker.server import Server, installed_server
+
+#: Names an installation (a folder with ``sbin``, as RabbitMQ's generic package has it) or a folder made by debootstrap.
+VARIABLE = "FASTCOMMERCE_TEST_RABBITMQ"
+
+_HOMES = "usr/lib/rabbitmq/lib/rabbitmq_server-*"
+_PROGRAMS = ("rabbitmq-server", "rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-plugins", "rabbitmq-queues")
+_WRAPPER = """#!/bin/sh
+# {program} of {root}
+exec unshare {options} -- sh -c 'mount --bind "$0" /usr && exec "$@"' {usr} {program} "$@"
+"""
+
+
+def use_installation() -> Server | None:
+    """Put the RabbitMQ that ``VARIABLE`` names first on this process's PATH; return what the tests will run, if any.
+
+    Raises AssertionError if the variable names none.
+    """
+    if (named := os.environ.get(VARIABLE)) is not None:
+        folder = Path(named).resolve()
+        homes = sorted(folder.glob(_HOMES))
+        sbin = _front(folder, homes[-1]) if homes else folder / "sbin"
+        if not (sbin / "rabbitmq-server").is_file():
+            raise AssertionError(f"{VARIABLE}: no RabbitMQ in {folder}; allowed: an installation, or a Debian folder")
+        if str(sbin) not in os.environ["PATH"].split(os.pathsep):
+            os.environ["PATH"] = f"{sbin}{os.pathsep}{os.environ['PATH']}"
+    return installed_server()
+
+
+def _front(root: Path, home: Path) -> Path:
+    """Make the ``sbin`` of a server home whose programs run with the libraries of ``root``."""
+    front = Path(tempfile.gettempdir()) / f"fastcommerce-rabbitmq-{os.getuid()}-{home.name}-{root.name}"
+    sbin = front / "sbin"
+    sbin.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inside = f"/{home.relative_to(root)}"
+    for name in _PROGRAMS:
+        _write(sbin / name, root, f"{inside}/sbin/{name}")
+    for name in ("epmd", "erl"):
+        _write(sbin / name, root, f"/usr/bin/{name}")
+    for part in ("plugins", "escript"):
+        link = front / part
+        link.unlink(missing_ok=True)
+        link.symlink_to(home / part)
+    return sbin
+
+
+def _write(path: Path, root: Path, program: str) -> None:
+    options = "--mount" if os.getuid() == 0 else "--map-root-user --mount"
+    text = _WRAPPER.format(program=program, root=root, usr=shlex.quote(str(root / "usr")), options=options)
+    # Another process of the tests may be about to run it.
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(text)
+    new.chmod(0o700)
+    new.replace(path)
