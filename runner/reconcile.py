@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from runner.address import Address
@@ -13,14 +13,17 @@ from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
 from runner.broker.leftover import find_leftover
 from runner.config.project import Project
+from runner.config.version import Version
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.apply import Consent, apply
 from runner.topology.change import Change, Plan
-from runner.topology.compile import compile_topology
+from runner.topology.compatibility import conflicts
+from runner.topology.compile import compile_topology, consumer_timeout
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
 from runner.topology.plan import make_plan
+from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,19 @@ def examine(project: Project, management_url: str | None = None, patience: float
             f"arguments, bindings and policies of {len(objects.exchanges)} exchanges and {len(objects.queues)} queues"
         )
         return Examination(project, objects, Plan(uncompared=(f"{what}: {error}", *_no_policies(project))))
-    objects = compile_topology(topology, consumed, with_policies=with_policies)
+    timeouts = acknowledgement_times(project.config.services)
+    objects = compile_topology(
+        topology, consumed, with_policies=with_policies, version=live.version or None, timeouts=timeouts
+    )
+    objects = with_longer_timeouts(objects, live, topology)
     plan = make_plan(objects, live, topology.retire)
+    problems = tuple(f"{project.topology_line(one.path)}: {one.text}" for one in conflicts(objects, live, topology))
+    if live.version:
+        plan = replace(
+            plan,
+            warnings=(*plan.warnings, *_timeout_warnings(project, live.version)),
+            problems=problems,
+        )
     if not with_policies:
         plan = replace(plan, uncompared=tuple(_no_policies(project)))
     return Examination(project, objects, plan, live, management)
@@ -92,6 +106,15 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
         if problem is None or problem.status or time.monotonic() >= deadline:
             raise problem or ManagementError("no address")
         time.sleep(0.1)
+
+
+def _timeout_warnings(project: Project, version: Version) -> Iterator[str]:
+    """Services whose handlers may run longer than the broker waits, if a policy cannot make it wait longer."""
+    if not consumer_timeout(0, version):
+        for name, service in project.config.services.items():
+            if (text := short_consumer_timeout(name, service)) is not None:
+                place = f"config.yaml:{project.config_document.line(('services', name, 'handler_timeout'))}"
+                yield f"{place}: {text}"
 
 
 def _no_policies(project: Project) -> list[str]:

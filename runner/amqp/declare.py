@@ -16,7 +16,8 @@ from pika.channel import Channel
 
 from runner.amqp.session import Session
 from runner.amqp.settle import settle
-from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS, QUORUM
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
+from runner.config.version import QUORUM
 from runner.errors import BrokerAway
 from runner.topology.model import Binding, Exchange, Objects, Queue
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 import urllib3
 
 from runner.address import Address, authority
-from runner.config.argument import QUORUM
+from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, QUORUM, parsed
 from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
@@ -22,8 +22,6 @@ PORT_DISTANCE = 10_000
 TIMEOUT = 30.0
 #: A global parameter of this name and the vhost's holds what is ours.
 OWNED = "fastcommerce"
-#: The delivery limit of a quorum queue of RabbitMQ 4 that names none; older ones have none then.
-DEFAULT_LIMIT = 20
 
 _DENIED = (401, 403)
 _NOT_FOUND = 404
@@ -97,13 +95,26 @@ class Management:
         bindings = [_binding(one) for one in self.request("GET", "bindings", vhost) if one["source"]]
         policies = [_policy(one) for one in self.request("GET", "policies", vhost)]
         return Live(
-            version=tuple(int(part) for part in str(version).split("-")[0].split(".")[:3] if part.isdigit()),
+            version=parsed(str(version)),
+            denied=self._denied_features(),
             exchanges={one.name: one for one in exchanges},
             queues={one.queue.name: one for one in queues},
             bindings={one.binding.key: one for one in bindings},
             policies={one.name: one for one in policies},
             owned=self.owned(),
         )
+
+    def _denied_features(self) -> frozenset[str] | None:
+        """Return the deprecated features that the broker denies; None if it does not say, as before RabbitMQ 4.1."""
+        try:
+            found = self.request("GET", "deprecated-features")
+        except ManagementError as error:
+            if error.status == _NOT_FOUND or error.is_denied:
+                return None
+            raise
+        if not any("state" in one for one in found):
+            return None
+        return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
 
     def owned(self) -> Owned:
         """What is remembered as ours; nothing where this user may not read it."""
@@ -167,7 +178,7 @@ class Management:
         limits = [int(one) for one in said if isinstance(one, int)]
         if not limits:
             version = str(self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"])
-            return DEFAULT_LIMIT if int(version.partition(".")[0]) >= 4 else None
+            return DEFAULT_DELIVERY_LIMIT if HAS_DELIVERY_LIMIT.holds(parsed(version)) else None
         return min(limits) if min(limits) >= 0 else None
 
     def _queue(self, name: str) -> dict[str, Any]:
