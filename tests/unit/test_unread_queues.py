@@ -65,7 +65,7 @@ def names(objects: Objects) -> set[str]:
         ({"policy": {"max-length": 9}}, {}, {"max-length": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({"arguments": {"x-message-ttl": 9}}, {}, {"message-ttl": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({}, {"max-length-bytes": 9}, {"max-length-bytes": 9, "delivery-limit": DELIVERY_LIMIT}, False),
-        # It has no limit, because somebody wants none.
+        # It says that it wants no limit.
         ({"arguments": {"x-delivery-limit": -1}}, {}, {"delivery-limit": -1}, False),
         ({}, {"delivery-limit": -1}, {"delivery-limit": -1}, False),
     ],
