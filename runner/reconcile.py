@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.address import Address
@@ -14,14 +14,17 @@ from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
 from runner.broker.leftover import find_leftover
 from runner.config.project import Project
+from runner.config.version import Version
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 from runner.topology.apply import Consent, apply
 from runner.topology.change import Change, Plan
-from runner.topology.compile import compile_topology
+from runner.topology.compatibility import conflicts
+from runner.topology.compile import compile_topology, consumer_timeout
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
-from runner.topology.plan import make_plan, missing_types
+from runner.topology.plan import make_plan
+from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,19 @@ def examine(project: Project, management_url: str | None = None, patience: float
             f"arguments, bindings and policies of {len(objects.exchanges)} exchanges and {len(objects.queues)} queues"
         )
         return Examination(project, objects, Plan(uncompared=(f"{what}: {error}", *_no_policies(project))))
-    objects = compile_topology(topology, consumed, with_policies=with_policies)
+    timeouts = acknowledgement_times(project.config.services)
+    objects = compile_topology(
+        topology, consumed, with_policies=with_policies, version=live.version or None, timeouts=timeouts
+    )
+    objects = with_longer_timeouts(objects, live, topology)
     plan = make_plan(objects, live, topology.retire)
-    types = [f"{project.topology_line(path_of(one, topology))}: {text}" for one, text in missing_types(objects, live)]
-    plan = replace(plan, problems=(*types, *plan.problems))
+    problems = tuple(f"{project.topology_line(one.path)}: {one.text}" for one in conflicts(objects, live, topology))
+    if live.version:
+        plan = replace(
+            plan,
+            warnings=(*plan.warnings, *_timeout_warnings(project, live.version)),
+            problems=problems,
+        )
     if not with_policies:
         plan = replace(plan, uncompared=tuple(_no_policies(project)))
     return Examination(project, objects, plan, live, management)
@@ -116,6 +128,15 @@ def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
             messages = counts.messages if counts.messages or not counts.consumers else None
             queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
     return replace(live, queues=queues)
+
+
+def _timeout_warnings(project: Project, version: Version) -> Iterator[str]:
+    """Services whose handlers may run longer than the broker waits, if a policy cannot make it wait longer."""
+    if not consumer_timeout(0, version):
+        for name, service in project.config.services.items():
+            if (text := short_consumer_timeout(name, service)) is not None:
+                place = f"config.yaml:{project.config_document.line(('services', name, 'handler_timeout'))}"
+                yield f"{place}: {text}"
 
 
 def _no_policies(project: Project) -> list[str]:

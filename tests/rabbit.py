@@ -115,15 +115,16 @@ class Rabbit:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(20)
 
-    def rabbitmqctl(self, *arguments: str) -> None:
-        """Administer the node, as the line in its log says."""
-        subprocess.run(
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Administer the node, as the line in its log says; returns what that prints."""
+        done = subprocess.run(
             ["sh", "-c", '. "$0"; exec "$@"', str(self.folder / "env"), "rabbitmqctl", *arguments],
             check=True,
             capture_output=True,
             timeout=60,
             env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/usr/lib/rabbitmq/bin"},
         )
+        return done.stdout.decode()
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
         """Ask the management API."""

@@ -17,7 +17,8 @@ from pika.channel import Channel
 from runner.amqp.close import ACCESS_REFUSED, Close, Verdict, close_of
 from runner.amqp.session import Session
 from runner.amqp.settle import settle
-from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS, QUORUM
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
+from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Binding, Exchange, Objects, Queue
 

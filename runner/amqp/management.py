@@ -12,7 +12,7 @@ import urllib3
 
 from runner.address import Address, authority
 from runner.amqp.close import readable
-from runner.config.argument import QUORUM
+from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, QUORUM, parsed
 from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
@@ -24,8 +24,6 @@ PORT_DISTANCE = 10_000
 TIMEOUT = 30.0
 #: A global parameter of this name and the vhost's holds what is ours.
 OWNED = "fastcommerce"
-#: The delivery limit of a quorum queue of RabbitMQ 4 that names none; older ones have none then.
-DEFAULT_LIMIT = 20
 
 #: Seconds for which an HTTP API that fails is asked again. RabbitMQ 4.3 answers 500 until a moment after it answers
 #: AMQP, and a proxy before it 502 to 504 until it answers.
@@ -136,7 +134,8 @@ class Management:
         bindings = [_binding(one) for one in self.request("GET", "bindings", vhost) if one["source"]]
         policies = [_policy(one) for one in self.request("GET", "policies", vhost)]
         return Live(
-            version=tuple(int(part) for part in str(version).split("-")[0].split(".")[:3] if part.isdigit()),
+            version=parsed(str(version)),
+            denied=self._denied_features(),
             exchanges={one.name: one for one in exchanges},
             queues={one.queue.name: one for one in queues},
             bindings={one.binding.key: one for one in bindings},
@@ -144,6 +143,18 @@ class Management:
             owned=self.owned(),
             exchange_types=frozenset(str(one["name"]) for one in overview.get("exchange_types") or ()),
         )
+
+    def _denied_features(self) -> frozenset[str] | None:
+        """Return the deprecated features that the broker denies; None if it does not say, as before RabbitMQ 4.1."""
+        try:
+            found = self.request("GET", "deprecated-features")
+        except ManagementError as error:
+            if error.status == _NOT_FOUND or error.is_denied:
+                return None
+            raise
+        if not any("state" in one for one in found):
+            return None
+        return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
 
     def owned(self) -> Owned:
         """What is remembered as ours; nothing where this user may not read it."""
@@ -210,7 +221,7 @@ class Management:
         limits = [int(one) for one in said if isinstance(one, int)]
         if not limits:
             version = str(self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"])
-            return DEFAULT_LIMIT if int(version.partition(".")[0]) >= 4 else None
+            return DEFAULT_DELIVERY_LIMIT if HAS_DELIVERY_LIMIT.holds(parsed(version)) else None
         return min(limits) if min(limits) >= 0 else None
 
     def _queue(self, name: str) -> dict[str, Any]:

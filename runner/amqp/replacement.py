@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from runner.amqp.drain import Drain, counts_of
 from runner.amqp.management import Management
-from runner.config.argument import CLASSIC, QUEUE_TYPE, QUORUM, STREAM
+from runner.config.argument import QUEUE_TYPE
+from runner.config.pattern import only
 from runner.config.reference import GENERATED
+from runner.config.version import CLASSIC, QUORUM, STREAM
 from runner.errors import RunnerError
 from runner.topology.apply import Broker
 from runner.topology.change import counted
@@ -109,7 +110,7 @@ class Replacement:
         """From the queue as it was to two others: its messages to one, what is published meanwhile to the other."""
         if there.type == QUORUM:
             # An interrupted drain counts as a delivery in vain, and the limit would park good messages.
-            pattern, definition = f"^{re.escape(there.name)}$", {"delivery-limit": NO_LIMIT}
+            pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
         bound = [one for one in live.bindings.values() if one.binding.destination == there.name]

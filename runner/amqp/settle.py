@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pika.channel import Channel
 
 from runner.amqp.session import Session
-from runner.config.argument import QUORUM
+from runner.config.version import QUORUM
 from runner.errors import BrokerAway
 
 #: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``) by itself, a second after the last

@@ -89,6 +89,9 @@ def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
     readers = [name for name, service in project.config.services.items() if queue in service.consumes]
     words = [f"read by {', '.join(readers)}" if readers else "read by no service"]
     ladder = objects.ladders.get(queue)
+    if ladder is not None and not readers and not ladder.steps:
+        words.append(f"rejected, or delivered too often, it is parked in {ladder.dead_letter}")
+        return words
     if ladder is not None:
         delays = ", ".join(format_duration(delay) for delay, _ in ladder.steps)
         words.append(f"when it fails, tried again after {delays}" if delays else "when it fails, not tried again")

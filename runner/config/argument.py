@@ -1,4 +1,4 @@
-"""RabbitMQ's optional arguments and policy keys, 3.10 to 4.3: the type of each, where it may stand, and since when.
+"""RabbitMQ's optional arguments and policy keys, 3.10 to 4.3: type, place and versions of each.
 
 Sources: RabbitMQ's guides "Queues", "Policies", "Quorum Queues", "Streams", "Dead Letter Exchanges", "Time-To-Live"
 and "Consumers", and the checks in its own source (``rabbit_amqqueue``, ``rabbit_policies``, each queue type's
@@ -14,12 +14,21 @@ from typing import Any
 
 from runner.config.fault import one_of
 from runner.config.value import LONGEST_INTEGER
+from runner.config.version import (
+    CLASSIC,
+    MASTER_LOCATOR,
+    OLDEST,
+    QUORUM,
+    STREAM,
+    Deprecation,
+    Span,
+    Version,
+    dotted,
+    excludes,
+)
 
-Version = tuple[int, ...]
-CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
-#: The oldest supported broker.
-OLDEST: Version = (3, 10)
-
+#: What RabbitMQ's timers can count, in milliseconds (``rabbit_misc:check_expiry``).
+LONGEST_TIMER = 4_294_967_295
 _AGE = re.compile(r"\d+[YMDhms]")
 
 
@@ -44,11 +53,43 @@ class Setting:
     is_policy: bool = True
     is_argument: bool = True
     argument: str = field(default="")
+    #: The versions that take it as an argument of a queue type, where they are others.
+    by_type: Mapping[str, Span] = field(default_factory=dict)
+    #: The versions that take a value, where they are others: as an argument, and in a policy.
+    by_value: Mapping[object, Span] = field(default_factory=dict)
+    policy_by_value: Mapping[object, Span] = field(default_factory=dict)
+    #: The deprecated feature that it belongs to, which a broker may deny.
+    deprecation: Deprecation | None = None
 
     @property
     def argument_key(self) -> str:
         """Its name among the arguments of ``queue.declare`` or ``exchange.declare``."""
         return self.argument or f"x-{self.key}"
+
+    def version_problem(
+        self,
+        value: object,
+        version: Version,
+        *,
+        is_policy: bool,
+        queue_type: str | None = None,
+        denied: Collection[str] | None = None,
+    ) -> str | None:
+        """Return why a broker of this version does not take this setting, or None."""
+        if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
+            return problem
+        span = Span(self.since, self.until)
+        if queue_type is not None and not is_policy:
+            span = self.by_type.get(queue_type, span)
+        values = self.policy_by_value if is_policy else self.by_value
+        at_value = values.get(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        if (problem := span.problem(version)) is not None:
+            return problem
+        if at_value is not None and (problem := at_value.problem(version)) is not None:
+            return f"{value} {problem}"
+        if is_policy and queue_type is not None and excludes(self.key, queue_type, version):
+            return f"excludes its whole policy from a {queue_type} queue in RabbitMQ {dotted(version)}"
+        return None
 
     def problem(self, value: object, shown_value: str) -> str | None:
         """What is wrong with a value, and what is allowed; None where nothing is."""
@@ -76,12 +117,14 @@ class Setting:
 
 
 _BOTH = (CLASSIC, QUORUM)
+_ALL = (*_BOTH, STREAM)
+_MASTER_LOCATORS = ("min-masters", "client-local", "random")
 _LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 
 #: What can be set of a queue.
 QUEUE_SETTINGS = (
-    Setting("expires", "integer", _BOTH, minimum=1),
-    Setting("message-ttl", "integer", _BOTH, minimum=0),
+    Setting("expires", "integer", _BOTH, minimum=1, maximum=LONGEST_TIMER),
+    Setting("message-ttl", "integer", _BOTH, minimum=0, maximum=LONGEST_TIMER),
     Setting("dead-letter-exchange", "text", _BOTH),
     Setting("dead-letter-routing-key", "text", _BOTH),
     Setting("dead-letter-strategy", "text", (QUORUM,), words=("at-most-once", "at-least-once")),
@@ -91,10 +134,10 @@ QUEUE_SETTINGS = (
     Setting("max-priority", "integer", (CLASSIC,), minimum=0, maximum=255, is_policy=False),
     Setting("single-active-consumer", "boolean", _BOTH, is_policy=False),
     Setting("queue-mode", "text", (CLASSIC,), words=("default", "lazy")),
-    Setting("queue-version", "integer", (CLASSIC,), minimum=1, maximum=2),
-    Setting("queue-master-locator", "text", (CLASSIC,), words=("min-masters", "client-local", "random")),
-    Setting("queue-leader-locator", "text", (QUORUM, STREAM), words=_LOCATORS),
-    Setting("delivery-limit", "integer", (QUORUM,), minimum=-1),
+    Setting("queue-version", "integer", (CLASSIC,), minimum=1, maximum=2, by_value={1: Span(until=(4, 3))}),
+    Setting("queue-master-locator", "text", (CLASSIC,), words=_MASTER_LOCATORS, deprecation=MASTER_LOCATOR),
+    Setting("queue-leader-locator", "text", _ALL, words=_LOCATORS, by_type={CLASSIC: Span((4,))}),
+    Setting("delivery-limit", "integer", (QUORUM,), minimum=-1, policy_by_value={-1: Span((4,))}),
     Setting("max-in-memory-length", "integer", (QUORUM,), minimum=0),
     Setting("max-in-memory-bytes", "integer", (QUORUM,), minimum=0),
     Setting("quorum-initial-group-size", "integer", (QUORUM,), minimum=1, is_policy=False),
@@ -102,8 +145,15 @@ QUEUE_SETTINGS = (
     Setting("initial-cluster-size", "integer", (STREAM,), minimum=1),
     Setting("max-age", "age", (STREAM,)),
     Setting("stream-max-segment-size-bytes", "integer", (STREAM,), minimum=0),
-    Setting("stream-filter-size-bytes", "integer", (STREAM,), minimum=16, maximum=255, since=(3, 13), is_policy=False),
-    Setting("consumer-timeout", "integer", _BOTH, minimum=0, since=(3, 12)),
+    Setting("stream-filter-size-bytes", "integer", (STREAM,), minimum=16, maximum=255, since=(3, 13)),
+    Setting(
+        "consumer-timeout",
+        "integer",
+        _BOTH,
+        minimum=0,
+        since=(3, 12),
+        by_type={CLASSIC: Span((3, 12), (4, 3, 2))},
+    ),
     Setting("consumer-disconnected-timeout", "integer", (QUORUM,), minimum=0, since=(4, 3)),
     Setting("delayed-retry-type", "text", (QUORUM,), words=("disabled", "all", "failed", "returned"), since=(4, 3)),
     Setting("delayed-retry-min", "integer", (QUORUM,), minimum=1, since=(4, 3)),
@@ -153,23 +203,25 @@ def argument_problem(
     return setting.problem(value, shown_value)
 
 
-def version_problem(keys: Collection[str], version: Version) -> dict[str, str]:
-    """Of some argument or policy keys, those that this broker does not know, each with the reason."""
-    by_name: dict[str, Setting] = {}
-    for one in (*QUEUE_SETTINGS, *EXCHANGE_SETTINGS):
-        by_name[one.key] = by_name[one.argument_key] = one
-    result = {}
-    for key in keys:
-        setting = by_name.get(key)
-        if setting is not None and version < setting.since:
-            result[key] = f"needs RabbitMQ {_dotted(setting.since)}, this is {_dotted(version)}"
-        elif setting is not None and setting.until is not None and version >= setting.until:
-            result[key] = f"was removed in RabbitMQ {_dotted(setting.until)}, this is {_dotted(version)}"
-    return result
+def version_problems(
+    settings: Mapping[str, Any],
+    version: Version,
+    *,
+    is_policy: bool = False,
+    queue_type: str | None = None,
+    denied: Collection[str] | None = None,
+) -> dict[str, str]:
+    """Return those of some arguments, or of a policy's keys, that this broker does not take, each with the reason.
 
-
-def _dotted(version: Version) -> str:
-    return ".".join(str(part) for part in version) if len(version) > 1 else f"{version[0]}.0"
+    ``denied`` are the deprecated features that the broker says it denies; None if it does not say.
+    """
+    known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS} if is_policy else {**EXCHANGE_ARGUMENTS, **QUEUE_ARGUMENTS}
+    found = (
+        (key, known[key].version_problem(value, version, is_policy=is_policy, queue_type=queue_type, denied=denied))
+        for key, value in settings.items()
+        if key in known
+    )
+    return {key: problem for key, problem in found if problem is not None}
 
 
 def as_arguments(policy: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.config.argument import STREAM
 from runner.config.document import Document
 from runner.config.fault import Fault, one_of, unknown
 from runner.config.fault import Path as KeyPath
@@ -16,6 +15,7 @@ from runner.config.settings import Config, event_type, is_service_name
 from runner.config.topology import Topology
 from runner.config.validation import validate_document
 from runner.config.value import MAX_NAME_BYTES
+from runner.config.version import STREAM
 from runner.errors import ConfigError
 
 TOPOLOGY_FILE = "topology.yaml"

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from runner.config.argument import (
-    CLASSIC,
     EXCHANGE_ARGUMENTS,
     EXCHANGE_POLICY_KEYS,
     QUEUE_ARGUMENTS,
     QUEUE_POLICY_KEYS,
     QUEUE_TYPE,
-    STREAM,
     Setting,
     argument_problem,
 )
 from runner.config.document import Document
 from runner.config.fault import Path, unknown
+from runner.config.pattern import matches, pattern_problem
 from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
 from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
+from runner.config.version import CLASSIC, QUORUM, STREAM
 
 #: Policies of this name are made from the shorthand.
 GENERATED = "fastcommerce."
@@ -62,6 +61,7 @@ def check_references(topology: Topology, document: Document) -> None:
             document.fault(place, unknown(kind, binding.destination, allowed, document.shown(place)))
     for name, policy in topology.policies.items():
         _check_policy(name, policy, document)
+        _check_pattern(name, policy, topology, document)
     _check_retire(topology, document)
 
 
@@ -100,9 +100,25 @@ def _check_queue(name: str, queue: Queue, topology: Topology, document: Document
         del arguments[QUEUE_TYPE]
         document.fault((*path, "arguments", QUEUE_TYPE), "the queue's type is no argument here; write type: TYPE")
     _check_settings(arguments, (*path, "arguments"), QUEUE_ARGUMENTS, kind, document)
+    _check_together(queue.policy, "", (*path, "policy"), document)
+    _check_together(arguments, "x-", (*path, "arguments"), document)
     for key in queue.policy:
         if f"x-{key}" in queue.arguments:
             document.fault((*path, "policy", key), f"also among the arguments, 'x-{key}'; keep one of them")
+
+
+def _check_together(values: Mapping[str, Any], start: str, path: Path, document: Document) -> None:
+    """Refuse keys that RabbitMQ takes only with another one beside them."""
+    kind, least, most = (f"{start}delayed-retry-{end}" for end in ("type", "min", "max"))
+    if values.get(kind, "disabled") != "disabled" and least not in values:
+        document.fault((*path, kind), f"without {least!r}; add it")
+    low, high = values.get(least), values.get(most)
+    if isinstance(low, int) and isinstance(high, int) and high < low:
+        document.fault((*path, most), f"less than {least!r}, {document.shown((*path, most))}; allowed: {low} or more")
+    route = f"{start}dead-letter-routing-key"
+    # A policy's may stand beside a dead-letter exchange of ours.
+    if start and route in values and f"{start}dead-letter-exchange" not in values:
+        document.fault((*path, route), f"without '{start}dead-letter-exchange'; add it")
 
 
 def _check_settings(
@@ -136,7 +152,8 @@ def _check_generated(name: str, queue: Queue, topology: Topology, document: Docu
             text = f"its wait queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
             document.fault(("queues", name, "retry", index), text)
     parked = topology.dead_letter_of(name)
-    if (queue.retry or queue.dead_letter) and len(parked.encode()) > MAX_NAME_BYTES:
+    is_parked = queue.retry or queue.dead_letter or topology.type_of(name) == QUORUM
+    if is_parked and len(name.encode()) <= MAX_NAME_BYTES < len(parked.encode()):
         text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
         document.fault(("queues", name), text)
 
@@ -147,11 +164,6 @@ def _check_policy(name: str, policy: Policy, document: Document) -> None:
         document.fault(
             path, f"reserved for generated policies, {name!r}; allowed: names without {GENERATED!r} in front"
         )
-    try:
-        re.compile(policy.pattern)
-    except re.error as error:
-        place: Path = (*path, "pattern")
-        document.fault(place, f"not a regular expression, {document.shown(place)}; {error}")
     if not policy.definition:
         document.fault((*path, "definition"), "an empty definition; allowed: policy keys, such as max-length: 1000")
     known: dict[str, Setting] = {}
@@ -160,7 +172,26 @@ def _check_policy(name: str, policy: Policy, document: Document) -> None:
     if policy.apply_to != "exchanges":
         known |= QUEUE_POLICY_KEYS
     kinds = {"classic_queues": "classic", "quorum_queues": "quorum", "streams": "stream"}
+    _check_together(policy.definition, "", (*path, "definition"), document)
     _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), document)
+
+
+def _check_pattern(name: str, policy: Policy, topology: Topology, document: Document) -> None:
+    """Refuse a pattern that cannot be judged: a queue whose own settings contain the policy would lose its limits."""
+    place: Path = ("policies", name, "pattern")
+    if (problem := pattern_problem(policy.pattern)) is not None:
+        document.fault(place, f"not a regular expression of RabbitMQ, {document.shown(place)}; {problem}")
+        return
+    waiting = (wait_queue_name(one, delay) for one, queue in topology.queues.items() for delay in queue.retry)
+    parked = (topology.dead_letter_of(one) for one in topology.queues)
+    for thing in dict.fromkeys((*topology.exchanges, *topology.queues, *waiting, *parked)):
+        if matches(policy.pattern, thing) is None:
+            document.fault(
+                place,
+                f"cannot be judged for the name {thing!r}, {document.shown(place)}; allowed: patterns that"
+                " need few steps, and no classes for names outside of ASCII",
+            )
+            return
 
 
 def _check_retire(topology: Topology, document: Document) -> None:
@@ -181,6 +212,7 @@ def _maker_of(name: str, topology: Topology) -> str | None:
     for origin, queue in topology.queues.items():
         if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
             return origin
-        if name == topology.dead_letter_of(origin) and (queue.retry or queue.dead_letter):
+        is_parked = queue.retry or queue.dead_letter or topology.type_of(origin) == QUORUM
+        if is_parked and name == topology.dead_letter_of(origin):
             return origin
     return None

@@ -6,15 +6,16 @@ one; a wait queue's properties never change, since its name says its delay, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from runner.config.argument import CLASSIC, QUEUE_POLICY_KEYS, QUEUE_TYPE, QUORUM, as_arguments
+from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
+from runner.config.pattern import only
 from runner.config.reference import GENERATED
 from runner.config.topology import Topology
 from runner.config.value import wait_queue_name
+from runner.config.version import CLASSIC, QUORUM, Version
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
 
@@ -25,19 +26,33 @@ T = TypeVar("T", Exchange, Queue)
 #: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
 #: default is 20, and it then drops the message; older ones have none.
 DELIVERY_LIMIT = 100
+#: What lets a queue drop messages, or give them to another queue, by itself.
+_DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
+CONSUMER_TIMEOUT_KEY = "consumer-timeout"
 #: Generated policies stand above those of topology.yaml, which they contain.
 PRIORITY = 1001
 
 
-def compile_topology(topology: Topology, consumed: Collection[str] = (), *, with_policies: bool = True) -> Objects:
+def compile_topology(
+    topology: Topology,
+    consumed: Collection[str] = (),
+    *,
+    with_policies: bool = True,
+    version: Version | None = None,
+    timeouts: Mapping[str, float] | None = None,
+) -> Objects:
     """The broker objects of ``topology``.
 
     Every queue in ``consumed``, those that a service reads, gets a dead-letter queue, so that a message that
-    cannot be handled always has a place to go; so does every queue that names one or has retries. Without
-    policies, for a broker on which they cannot be set, what they would say becomes arguments.
+    cannot be handled always has a place to go; so does every queue that names one or has retries, and every quorum
+    queue, because a broker drops what passes its delivery limit and has no place. Without policies, for a broker on
+    which they cannot be set, what they would say becomes arguments.
+
+    ``version`` is the broker's; the newest is assumed if it is not known. ``timeouts`` are the seconds that a consumer
+    of a queue may need to acknowledge a message, for queues whose consumers need more than RabbitMQ gives them.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
-    policies = Policies(own)
+    policies = Policies(own, version)
     generated: list[Policy] = []
     exchanges = []
     for exchange, settings in _exchanges(topology):
@@ -52,14 +67,22 @@ def compile_topology(topology: Topology, consumed: Collection[str] = (), *, with
         arguments = {QUEUE_TYPE: topology.type_of(name), **settings_in_file.arguments}
         queue = Queue(name, durable, arguments, settings_in_file.auto_delete)
         settings = dict(settings_in_file.policy)
-        if name in consumed or settings_in_file.retry or settings_in_file.dead_letter:
+        is_parked = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
+        limits: dict[str, Any] = {}
+        if not is_parked and queue.type == QUORUM and with_policies:
+            # As arguments they would make queues differ that exist already.
+            is_parked, limits = limits_of_unread(policies.settings_of(queue) | settings)
+        if is_parked:
             ladder = _ladder(name, topology)
             ladders[name] = ladder
-            settings = parking(queue.type, ladder.dead_letter) | settings
+            limits = parking(queue.type, ladder.dead_letter) | limits
             # Classic, because a limited quorum queue would drop a parked message after some looks at it.
             extra.setdefault(ladder.dead_letter, _dead_letter_queue(ladder.dead_letter))
             for delay, waiting in ladder.steps:
                 extra[waiting] = wait_queue(queue, delay)
+        settings = limits | settings
+        if with_policies and name in (timeouts or {}) and CONSUMER_TIMEOUT_KEY not in policies.settings_of(queue):
+            settings = consumer_timeout((timeouts or {})[name], version) | settings
         policy = _generated("queue", queue, settings, policies)
         queues[name] = queue if with_policies else _fixed(queue, settings)
         generated += [policy] if policy is not None else []
@@ -74,6 +97,26 @@ def compile_topology(topology: Topology, consumed: Collection[str] = (), *, with
         policies=(*own, *generated) if with_policies else (),
         ladders=ladders,
     )
+
+
+def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Return whether a quorum queue that no service reads gets a dead-letter queue, and its delivery limit.
+
+    A queue that drops messages by itself, or has a dead-letter exchange, needs a limit alone: what it drops would fill
+    a dead-letter queue. A negative limit is none (RabbitMQ: "Quorum Queues").
+    """
+    limit = said.get("delivery-limit", DELIVERY_LIMIT)
+    if isinstance(limit, int) and limit < 0:
+        return False, {}
+    return not said.keys() & _DROPPING, {"delivery-limit": limit}
+
+
+def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
+    """The policy key that gives consumers this time, for a broker that knows it; nothing where no version is known."""
+    known = QUEUE_POLICY_KEYS[CONSUMER_TIMEOUT_KEY]
+    if version is None or known.version_problem(0, version, is_policy=True) is not None:
+        return {}
+    return {CONSUMER_TIMEOUT_KEY: min(round(seconds * 1000), LONGEST_TIMER)}
 
 
 def policy_name(kind: str, name: str) -> str:
@@ -95,7 +138,7 @@ def _generated(kind: str, thing: Exchange | Queue, settings: Mapping[str, Any], 
     own = policies.applying(thing)
     definition = {**(own.definition if own is not None else {}), **settings}
     name = policy_name(kind, thing.name)
-    return Policy(name, f"^{re.escape(thing.name)}$", f"{kind}s", definition, PRIORITY)
+    return Policy(name, only(thing.name), f"{kind}s", definition, PRIORITY)
 
 
 def _argument(key: str) -> str:

@@ -92,8 +92,10 @@ def _edges(objects: Objects, services: Mapping[str, Service]) -> Iterator[Edge]:
         yield Edge(f"exchange {binding.source}", f"{binding.destination_type} {binding.destination}", _label(binding))
     for source, target in alternates_of(objects).items():
         yield Edge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
+    consumed = {queue for service in services.values() for queue in service.consumes}
     for queue, ladder in objects.ladders.items():
-        yield Edge(f"queue {queue}", f"queue {ladder.dead_letter}", "failed", is_dashed=True)
+        label = "failed" if queue in consumed or ladder.steps else "dead letters"
+        yield Edge(f"queue {queue}", f"queue {ladder.dead_letter}", label, is_dashed=True)
     policies = Policies(objects.policies)
     wait_queues = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
     for one in objects.queues:

@@ -9,11 +9,15 @@ from typing import Any
 from runner.config.fault import Path, one_of
 from runner.config.settings import Service, template_words
 from runner.config.topology import PREDEFINED_EXCHANGES, Topology
+from runner.config.version import CLASSIC, NEWEST, TRANSIENT_QUEUES, dotted
+from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies, applies
 from runner.topology.flow import Flow
+from runner.topology.live import Live
 from runner.topology.model import Binding
 from runner.topology.place import path_of
+from runner.topology.timeouts import misfits
 
 _DOCS = "https://www.rabbitmq.com/docs/"
 
@@ -38,6 +42,16 @@ RULES = {
     ),
     "hidden-policy": Rule("put all keys into one policy, or let them match different names", f"{_DOCS}policies"),
     "unused-exchange": Rule("publish to it or bind something, or take it out", f"{_DOCS}exchanges"),
+    "consumer-timeout": Rule(
+        "raise it, or lower prefetch or handler_timeout", f"{_DOCS}consumers#acknowledgement-timeout"
+    ),
+    "outlived-by-restart": Rule("give the queue a longer time, or none", f"{_DOCS}ttl"),
+    "stop-timeout": Rule("raise stop_timeout, or lower handler_timeout", f"{_DOCS}consumers"),
+    "inbox-forgets": Rule("raise inbox.keep", f"{_DOCS}confirms"),
+    "expiring-wait-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
+    "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
+    "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),
+    "removed-setting": Rule("take it out", f"{_DOCS}upgrade"),
     "unused-silence": Rule("mend it or take it out", ""),
 }
 
@@ -93,6 +107,9 @@ class _Linter:
         yield from self._cycles()
         yield from self._hidden_policies()
         yield from self._exchanges()
+        for one in misfits(self._topology, self._services, self._objects, self._settings):
+            yield Finding(one.code, one.name, one.file, one.path, one.reason)
+        yield from self._deprecated()
 
     def _found(self, code: str, name: str, path: Path, reason: str) -> Finding:
         return Finding(code, name, "topology.yaml", path, reason)
@@ -166,6 +183,22 @@ class _Linter:
             if name not in self._flow.fed and not is_bound and name not in PREDEFINED_EXCHANGES:
                 reason = f"nothing is published to {name!r}, and nothing is bound to it"
                 yield self._found("unused-exchange", name, ("exchanges", name), reason)
+
+    def _deprecated(self) -> Iterator[Finding]:
+        """What the newest RabbitMQ deprecates or refuses."""
+        for queue in self._objects.queues:
+            if not queue.durable and queue.type == CLASSIC:
+                path = (*path_of(queue, self._topology), "durable")
+                reason = (
+                    f"{queue.name!r} is neither durable nor exclusive, which RabbitMQ deprecates"
+                    f" ({TRANSIENT_QUEUES.feature}): some brokers refuse it since {dotted((4, 3))}"
+                )
+                yield self._found("transient-queue", queue.name, path, reason)
+        newest = Live(version=NEWEST)
+        for conflict in conflicts(self._objects, newest, self._topology):
+            if conflict.path[-1] != "durable":
+                name = str(conflict.path[1])
+                yield self._found("removed-setting", name, conflict.path, conflict.text.partition("; take it out")[0])
 
 
 def _key(binding: Binding) -> str:

@@ -108,6 +108,8 @@ class Live:
 
     #: Such as (3, 10, 8).
     version: tuple[int, ...] = ()
+    #: The deprecated features that the broker denies; None if it does not say, as before 4.1.
+    denied: frozenset[str] | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     queues: Mapping[str, LiveQueue] = field(default_factory=dict)
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config.argument import CLASSIC, QUEUE_TYPE
+from runner.config.argument import QUEUE_TYPE
+from runner.config.version import CLASSIC
 
 
 @dataclass(frozen=True)
@@ -89,5 +90,5 @@ class Objects:
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     policies: tuple[Policy, ...] = ()
-    #: The ladder of each queue that a service consumes.
+    #: The ladder of each queue with a dead-letter queue of ours.
     ladders: Mapping[str, Ladder] = field(default_factory=dict)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.config.argument import CLASSIC, EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE, QUORUM, version_problem
+from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE
+from runner.config.pattern import matches, pattern_problem
 from runner.config.reference import GENERATED
 from runner.config.topology import Retire
+from runner.config.version import CLASSIC, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
-from runner.topology.compile import parking
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking
 from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
@@ -21,7 +23,7 @@ DRAIN_SUFFIXES = (".drain.old", ".drain.new")
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     """Compare ``objects`` with a broker."""
-    policies = Policies(objects.policies)
+    policies = Policies(objects.policies, live.version or None)
     going = list(retired(objects, live, retire))
     changes = [
         *_policies(objects, live),
@@ -35,8 +37,7 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     return Plan(
         tuple(changes),
         (),
-        (*_warnings(objects, live, policies), *_limits(objects, live, policies)),
-        tuple(_problems(objects, live)),
+        (*_warnings(objects, live, policies), *_doubts(objects, live, policies), *_limits(objects, live, policies)),
     )
 
 
@@ -60,7 +61,7 @@ def _policy_differences(ours: Policy, theirs: Policy) -> Iterator[str]:
 
 
 def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
-    theirs = Policies(live.policies.values())
+    theirs = Policies(live.policies.values(), live.version or None)
     for one in objects.exchanges:
         there = live.exchanges.get(one.name)
         if there is None:
@@ -73,7 +74,7 @@ def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Cha
 
 
 def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
-    theirs = Policies(live.policies.values())
+    theirs = Policies(live.policies.values(), live.version or None)
     for one in objects.queues:
         there = live.queues.get(one.name)
         aside = [live.queues[name] for suffix in DRAIN_SUFFIXES if (name := f"{one.name}{suffix}") in live.queues]
@@ -92,7 +93,12 @@ def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change
 
 def queue_differences(ours: Queue, theirs: Queue, objects: Objects, live: Live) -> list[str]:
     """What of a queue on the broker could only be changed by making it anew."""
-    return _queue_differences(ours, theirs, Policies(objects.policies), Policies(live.policies.values()))
+    return _queue_differences(
+        ours,
+        theirs,
+        Policies(objects.policies, live.version or None),
+        Policies(live.policies.values(), live.version or None),
+    )
 
 
 def _queue_differences(ours: Queue, theirs: Queue, policies: Policies, live_policies: Policies) -> list[str]:
@@ -149,9 +155,9 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _is_parking(policy: Policy) -> bool:
-    """Whether a policy says nothing but where dead letters go: it does no harm, and another config.yaml may need it."""
-    parked = policy.definition.get("dead-letter-routing-key")
-    return any(policy.definition == parking(kind, str(parked)) for kind in (CLASSIC, QUORUM))
+    """Whether a policy says nothing but what consumers need: it does no harm, and another config.yaml may need it."""
+    said = {key: value for key, value in policy.definition.items() if key != CONSUMER_TIMEOUT_KEY}
+    return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
 
 
 def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterator[Change]:
@@ -186,7 +192,7 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
     ours = {one.name for one in objects.policies}
     # A policy of our own that is not wanted now is about to go, or belongs to a replacement that was interrupted.
     others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
-    foreign = Policies(others)
+    foreign = Policies(others, live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
     for thing in things:
         wanted, other = policies.applying(thing), foreign.applying(thing)
@@ -198,9 +204,30 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
             )
 
 
+def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    """Policies of the broker's own whose patterns cannot be judged, and what of ours they may hide."""
+    ours = {one.name for one in objects.policies}
+    doubtful = [one for one in live.policies.values() if one.name not in ours and matches(one.pattern, "") is None]
+    others = [one for one in live.policies.values() if one.name not in ours and not one.name.startswith(GENERATED)]
+    foreign = Policies(others, live.version or None)
+    things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
+    hidden: dict[str, list[str]] = {one.name: [] for one in doubtful}
+    for thing in things:
+        wanted = policies.applying(thing)
+        for policy in foreign.doubtful(thing):
+            names = hidden.setdefault(policy.name, [])
+            if wanted is not None and policy.priority >= wanted.priority:
+                names.append(wanted.name)
+    for name, names in sorted(hidden.items()):
+        pattern = live.policies[name].pattern
+        reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the broker's own alphabet"
+        risk = f"; it may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
+        yield f"policy {name!r} cannot be judged: its pattern {pattern!r}; {reason}{risk}"
+
+
 def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
     """Limits that a policy puts below what a queue holds: a classic queue then drops what is over."""
-    before = Policies(live.policies.values())
+    before = Policies(live.policies.values(), live.version or None)
     for queue in objects.queues:
         there = live.queues.get(queue.name)
         limit = policies.settings_of(queue).get("max-length")
@@ -210,26 +237,6 @@ def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
             held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
             cost = "a classic queue drops what is over at once"
             yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
-
-
-def _problems(objects: Objects, live: Live) -> Iterator[str]:
-    things: tuple[Exchange | Queue | Policy, ...] = (*objects.exchanges, *objects.queues, *objects.policies)
-    for thing in things:
-        settings = thing.definition if isinstance(thing, Policy) else thing.arguments
-        for key, reason in version_problem(settings, live.version).items():
-            kind = type(thing).__name__.lower()
-            yield f"{kind} {thing.name!r}: {key} {reason}; take it out, or use another broker"
-
-
-def missing_types(objects: Objects, live: Live) -> Iterator[tuple[Exchange, str]]:
-    """Exchanges of a type that the broker does not have, and what to do about each."""
-    for one in objects.exchanges:
-        if live.exchange_types and one.type not in live.exchange_types:
-            yield (
-                one,
-                f"exchange {one.name!r}: the broker has no exchange type {one.type!r}; enable the plugin that brings"
-                " it, or take the exchange out",
-            )
 
 
 def _settings(definition: Mapping[str, Any]) -> str:

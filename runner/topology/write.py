@@ -11,7 +11,8 @@ from typing import Any
 from runner.config.argument import QUEUE_TYPE
 from runner.config.reference import GENERATED
 from runner.config.value import format_duration, wait_queue_name
-from runner.topology.compile import parking, policy_name, wait_queue
+from runner.config.version import QUORUM
+from runner.topology.compile import limits_of_unread, parking, policy_name, wait_queue
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
@@ -78,6 +79,9 @@ class _Writer:
         delays, parked = self._ladders.get(one.name, ([], None))
         if parked is not None:
             settings = {key: value for key, value in settings.items() if key not in parking(one.type, parked)}
+            said = {**self._own.settings_of(one), **settings}
+            if one.type == QUORUM and parked == f"{one.name}.dlq" and limits_of_unread(said)[0]:
+                parked = None  # every such queue has one
         return _without_defaults(
             type=None if one.type == self.queue_type else one.type,
             durable=None if one.durable else False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -334,26 +335,24 @@ def test_a_policy_on_the_broker_that_hides_ours_is_told_of(shop: Shop) -> None:
     assert warning.startswith("queue 'work': the broker's own policy 'theirs' hides 'fastcommerce.queue.work'")
 
 
-def test_what_this_broker_is_too_old_for_stops_before_anything_is_changed(shop: Shop) -> None:
-    policy = {"delayed-retry-type": "all"}
-    topology = changed("queues", "new", to={"type": "quorum", "policy": policy})
+def test_what_this_broker_does_not_have_stops_before_anything_is_changed(shop: Shop) -> None:
+    version = ".".join(map(str, shop.vhost.rabbit.version))
+    is_new = shop.vhost.rabbit.version >= (4, 3)
+    old = {"type": "quorum", "policy": {"consumer-disconnected-timeout": 1000}}
+    topology = changed("queues", "new", to={"type": "classic", "arguments": {"x-queue-version": 1}} if is_new else old)
     shop.write(topology)
-    if shop.vhost.rabbit.version >= (4, 3):
-        # Which refuses the one key without the other.
-        shop.write(changed("queues", "new", to={"type": "quorum", "policy": {**policy, "delayed-retry-min": 1000}}))
-        assert shop.run("apply")[0] == 0
-        assert "new" in shop.vhost.queues()
-        return
     plan = shop.plan()
     assert plan["exit_code"] == 78
-    version = ".".join(map(str, shop.vhost.rabbit.version))
-    assert plan["problems"] == [
-        "policy 'fastcommerce.queue.new': delayed-retry-type needs RabbitMQ 4.3,"
-        f" this is {version}; take it out, or use another broker"
-    ]
+    said = (
+        f"x-queue-version 1 is refused since RabbitMQ 4.3, this is {version}"
+        if is_new
+        else f"consumer-disconnected-timeout needs RabbitMQ 4.3, this is {version}"
+    )
+    (problem,) = plan["problems"]
+    assert re.fullmatch(rf"topology\.yaml:\d+: queue 'new': {said}; take it out, or use another broker", problem)
     code, output = shop.run("apply")
     assert code == 78
-    assert "delayed-retry-type needs RabbitMQ 4.3" in output
+    assert said in output
     assert "new" not in shop.vhost.queues()
 
 

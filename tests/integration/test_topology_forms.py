@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from pika.exceptions import ChannelClosedByBroker
 
-from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS, Setting
 from tests.amqp import channel_to, publish
 from tests.rabbit import Vhost
 from tests.running import ROOT
@@ -98,59 +97,6 @@ def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_els
         api("DELETE", f"/users/{vhost}.{name}")
     code, output = shop.run("render", "--permissions")
     assert f"rabbitmqctl set_permissions -p {vhost} shop '^$' '^(orders)$' '^$'" in output
-
-
-def sample(setting: Setting) -> Any:
-    if setting.words:
-        return setting.words[0]
-    return {"integer": max(setting.minimum or 0, 1), "boolean": True, "age": "1D", "text": "x", "any": 1}[setting.kind]
-
-
-def test_each_known_policy_key_is_one_to_the_broker_and_a_typo_is_none(vhost: Vhost) -> None:
-    version = vhost.rabbit.version[:2]
-    together: dict[str, dict[str, Any]] = {
-        "ha-mode": {"ha-mode": "exactly"},
-        "ha-params": {"ha-mode": "exactly", "ha-params": 1},
-    }
-    for key, setting in {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}.items():
-        if key.startswith("federation-") or version < setting.since or (setting.until and version >= setting.until):
-            continue  # of a plugin that is not enabled here, or of another version
-        definition: dict[str, Any] = together.get(key, {key: sample(setting)})
-        if key.startswith("ha-"):
-            definition = {"ha-mode": "exactly", "ha-params": 1, **definition}
-        vhost.rabbit.api("PUT", f"/policies/{vhost.name}/{key}", {"pattern": "^none$", "definition": definition})
-    with pytest.raises(OSError, match="400"):
-        vhost.rabbit.api("PUT", f"/policies/{vhost.name}/typo", {"pattern": "", "definition": {"max-lenght": 1}})
-
-
-def test_each_known_argument_is_taken_for_its_queue_types_and_a_wrong_value_is_refused(vhost: Vhost) -> None:
-    version = vhost.rabbit.version[:2]
-    # RabbitMQ takes any value of this one before 4.1 (seen with 4.0.5).
-    taken = {"x-quorum-target-group-size"} if version < (4, 1) else set()
-
-    def declares(name: str, arguments: dict[str, Any]) -> bool:
-        channel = connection.channel()
-        try:
-            channel.queue_declare(name, durable=True, arguments=arguments)
-        except ChannelClosedByBroker:
-            return False
-        channel.queue_delete(name)
-        channel.close()
-        return True
-
-    with channel_to(vhost.url) as first:
-        connection = first.connection
-        for key, setting in QUEUE_ARGUMENTS.items():
-            for kind in setting.types:
-                arguments = {"x-queue-type": kind, key: sample(setting)}
-                if key == "x-dead-letter-routing-key":
-                    arguments["x-dead-letter-exchange"] = ""
-                if key == "x-dead-letter-strategy":
-                    arguments |= {"x-dead-letter-exchange": "", "x-overflow": "reject-publish"}
-                assert declares("probe", arguments), arguments
-                if version >= setting.since and setting.kind == "integer" and setting.minimum == 1 and key not in taken:
-                    wrong = arguments | {key: "many"}
-                    assert not declares("probe", wrong), wrong
 
 
 def test_the_pictures_name_every_service_exchange_and_queue(shop: Shop) -> None:

@@ -15,6 +15,14 @@ def compiled(*consumed: str, **topology: Any) -> Objects:
     return compile_topology(Topology.model_validate(topology), consumed)
 
 
+PARKING = {
+    "dead-letter-exchange": "",
+    "delivery-limit": DELIVERY_LIMIT,
+    "dead-letter-strategy": "at-least-once",
+    "overflow": "reject-publish",
+}
+
+
 def queues(objects: Objects) -> dict[str, Queue]:
     assert len({queue.name for queue in objects.queues}) == len(objects.queues)
     return {queue.name: queue for queue in objects.queues}
@@ -40,7 +48,7 @@ def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
     assert found.policies == (
         Policy(
             "fastcommerce.exchange.orders.topic",
-            r"^orders\.topic$",
+            r"^orders\.topic\z",
             "exchanges",
             {"alternate-exchange": "unrouted"},
             PRIORITY,
@@ -48,10 +56,13 @@ def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
     )
 
 
-def test_a_queue_that_nobody_consumes_is_just_a_queue() -> None:
-    found = compiled(queues={"unrouted.all": {}})
-    assert found.queues == (Queue("unrouted.all", True, {"x-queue-type": "quorum"}),)
-    assert found.ladders == {}
+def test_a_classic_queue_without_a_consumer_is_just_a_queue() -> None:
+    found = compiled(queues={"unrouted.all": {"type": "classic"}, "log": {"type": "stream"}})
+    assert found.queues == (
+        Queue("unrouted.all", True, {"x-queue-type": "classic"}),
+        Queue("log", True, {"x-queue-type": "stream"}),
+    )
+    assert (found.ladders, found.policies) == ({}, ())
 
 
 def test_bind_becomes_one_binding_for_each_key_and_before_the_explicit_ones() -> None:
@@ -159,7 +170,8 @@ def test_a_generated_policy_contains_the_written_one_that_it_hides_and_no_other(
     # "lazy" is not for quorum queues, so the broker passes it over; the retry ladder's own words win.
     assert (policy["max-length"], policy["overflow"]) == (5, "reject-publish")
     assert not {"expires", "queue-mode", "alternate-exchange"} & set(policy)
-    assert "fastcommerce.queue.b" not in policies(found)
+    # That queue drops nothing by itself, so it gets a limit and a place, and what topology.yaml says of it.
+    assert policies(found)["fastcommerce.queue.b"] == {"expires": 1000, **PARKING, "dead-letter-routing-key": "b.dlq"}
     assert max(found.policies, key=lambda one: one.priority).name == "fastcommerce.queue.a"
 
 

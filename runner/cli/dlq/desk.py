@@ -18,9 +18,9 @@ from runner.amqp.look import holds_any, look
 from runner.amqp.management import Management, ManagementError, count_of
 from runner.cli.broker import broker_for
 from runner.cli.dlq.work import progress, warn
-from runner.config.argument import QUORUM
 from runner.config.fault import one_of
 from runner.config.project import Project, load_project
+from runner.config.version import QUORUM
 from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.errors import RunnerError

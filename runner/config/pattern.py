@@ -1,0 +1,117 @@
+r"""Patterns of policies: the regular expressions of RabbitMQ, which are those of PCRE.
+
+RabbitMQ searches a policy's pattern in the bytes of a name with Erlang's ``re`` (``rabbit_policy:matches``), without
+the option ``unicode``. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
+needs too many steps counts as none: more than 10,000,000 up to RabbitMQ 4.2.8 and 4.3.1, more than 50,000 since
+(``rabbit_re``).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pcre2
+
+#: Longer patterns are refused since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``), in bytes.
+MAX_PATTERN_BYTES = 1024
+#: A match that needs more steps is not judged. It is below RabbitMQ's smallest limit, because its engine and ours
+#: count steps in different ways.
+MAX_STEPS = 20_000
+
+#: Forms that PCRE 8 (Erlang/OTP up to 27) and PCRE2 (28) read in different ways. PCRE2: "ChangeLog", 10.30 and 10.43.
+_AMBIGUOUS = (
+    (re.compile(rb"\A\(\*"), "begins with an option, '(*…)'"),
+    (
+        re.compile(rb"(?<!\\)(?:\\\\)*(?:\{\s*,\s*\d+\s*\}|\{(?=[^}]*\s)\s*\d+\s*(,\s*\d*\s*)?\})"),
+        "has a repetition without a lower limit, or with spaces",
+    ),
+    (re.compile(rb"\[:\^?ascii:\]"), "has the class [:ascii:]"),
+    (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "calls itself or a group"),
+)
+#: Classes whose bytes outside of ASCII neither of our two readings has as Erlang's table of Latin-1 has them.
+_UNSURE = re.compile(rb"\[:\^?(punct|graph|lower):\]")
+
+
+def only(name: str) -> str:
+    r"""Return the pattern that matches ``name`` and no other name.
+
+    It ends in ``\z``, because ``$`` also matches before a last line feed, which a name may have.
+    """
+    return rf"^{re.escape(name)}\z"
+
+
+def only_names(pattern: str) -> tuple[str, ...] | None:
+    """Return the names that a pattern with nothing but one escaped name matches; None for any other pattern."""
+    for end in (r"\z", "$"):
+        if pattern.startswith("^") and pattern.endswith(end):
+            escaped = pattern[1 : -len(end)]
+            name = re.sub(r"\\(.)", r"\1", escaped, flags=re.DOTALL)
+            if re.escape(name) == escaped:
+                return (name,) if end != "$" else (name, f"{name}\n")
+    return None
+
+
+def pattern_problem(pattern: str) -> str | None:
+    """Return why a pattern cannot be read, or None."""
+    reading = _read(pattern)
+    return reading if isinstance(reading, str) else None
+
+
+def matches(pattern: str, name: str) -> bool | None:
+    """Return True if RabbitMQ finds ``pattern`` in ``name``; None if that cannot be judged."""
+    if (names := only_names(pattern)) is not None:
+        return name in names
+    reading = _read(pattern)
+    return None if isinstance(reading, str) else reading.matches(name.encode("utf-8", "surrogatepass"))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A pattern read twice: with classes that are nearly those of Latin-1, and with those of ASCII.
+
+    Erlang/OTP has the first up to 27, and the second since 28.
+    """
+
+    latin: pcre2.Pattern
+    ascii: pcre2.Pattern
+    is_unsure: bool
+
+    def matches(self, name: bytes) -> bool | None:
+        found = _search(self.latin, name)
+        if name.isascii():
+            return found
+        return found if not self.is_unsure and _search(self.ascii, name) == found else None
+
+
+def _search(pattern: pcre2.Pattern, name: bytes) -> bool | None:
+    import pcre2
+
+    try:
+        return pattern.search(name) is not None
+    except pcre2.LibraryError:
+        return None  # too many steps
+
+
+@cache
+def _read(pattern: str) -> _Reading | str:
+    """Return the pattern, or why it cannot be read."""
+    # Imported here, because commands that read no pattern must start quickly.
+    import pcre2
+
+    raw = pattern.encode("utf-8", "surrogatepass")
+    if len(raw) > MAX_PATTERN_BYTES:
+        return f"too long, {len(raw)} bytes; allowed: {MAX_PATTERN_BYTES}"
+    for form, words in _AMBIGUOUS:
+        if form.search(raw):
+            return f"it {words}, which RabbitMQ reads in different ways, depending on its version of Erlang"
+    limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
+    try:
+        # Without just-in-time compilation, whose steps are counted in another way.
+        latin = pcre2.compile(b"(*UCP)" + limit + raw, jit=False)
+        return _Reading(latin, pcre2.compile(limit + raw, jit=False), _UNSURE.search(raw) is not None)
+    except pcre2.PatternError as error:
+        return str(error).rpartition("; ")[2]

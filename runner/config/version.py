@@ -1,0 +1,150 @@
+"""Versions of RabbitMQ: what each one has, does and refuses beside its arguments and policy keys.
+
+The arguments and keys stand with their versions in ``runner.config.argument``. Sources: RabbitMQ's release notes and
+its own source. An integration test compares all of it with the answers of the broker at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+Version = tuple[int, ...]
+CLASSIC, QUORUM, STREAM = "classic", "quorum", "stream"
+#: The oldest supported broker, and the newest. Commands that ask no broker assume the newest.
+OLDEST: Final[Version] = (3, 10)
+NEWEST: Final[Version] = (4, 3, 6)
+
+
+@dataclass(frozen=True)
+class Span:
+    """The versions from ``since`` up to and without ``until``."""
+
+    since: Version = OLDEST
+    until: Version | None = None
+
+    def covers(self, version: Version) -> bool:
+        """Return True for a version in the span."""
+        return version >= self.since and (self.until is None or version < self.until)
+
+    def problem(self, version: Version) -> str | None:
+        """Return why a broker of this version has not what the span is about, or None."""
+        if version < self.since:
+            return f"needs RabbitMQ {dotted(self.since)}, this is {dotted(version)}"
+        if self.until is not None and version >= self.until:
+            return f"is refused since RabbitMQ {dotted(self.until)}, this is {dotted(version)}"
+        return None
+
+
+def parsed(text: str) -> Version:
+    """Return a version as RabbitMQ reports it, such as ``3.13.0-rc.1``, without what follows the numbers."""
+    return tuple(int(part) for part in text.partition("-")[0].split(".")[:3] if part.isdigit())
+
+
+def dotted(version: Version) -> str:
+    """Return a version as people write it."""
+    return ".".join(str(part) for part in version) if len(version) > 1 else f"{version[0]}.0"
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One thing that brokers of some versions do."""
+
+    name: str
+    span: Span
+
+    def holds(self, version: Version) -> bool:
+        """Return True if a broker of this version behaves so."""
+        return self.span.covers(version)
+
+
+#: A quorum queue without a limit of its own drops a message at its 21st delivery (RabbitMQ: "Quorum Queues").
+DEFAULT_DELIVERY_LIMIT = 20
+HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Span((4,)))
+#: A message that ``basic.nack`` puts back counts towards the delivery limit; ``basic.reject`` always does.
+COUNTS_NACKS = Behaviour("basic.nack counts towards the delivery limit", Span(until=(4, 3)))
+#: Later brokers cancel the consumer instead, of quorum queues alone.
+CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
+#: Policies for ``classic_queues``, ``quorum_queues`` and ``streams``.
+HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
+#: Seconds in which a consumer must acknowledge a message, if no policy says otherwise (RabbitMQ: "Consumers").
+CONSUMER_TIMEOUT = 1800.0
+
+#: The exchange types that not every supported version has.
+EXCHANGE_TYPES: Mapping[str, Span] = {"x-local-random": Span((4,))}
+
+
+@dataclass(frozen=True)
+class Deprecation:
+    """A feature that RabbitMQ is about to remove, by the name that its log and HTTP API use.
+
+    Newer brokers report whether they deny the feature; ``span`` is for the others.
+    """
+
+    feature: str
+    span: Span
+    words: str
+
+    def problem(self, version: Version, denied: Iterable[str] | None) -> str | None:
+        """Return why a broker refuses the feature, or None; ``denied`` is None if the broker did not tell."""
+        if denied is None:
+            return self.span.problem(version)
+        if self.feature in denied:
+            return f"is refused by this broker, RabbitMQ {dotted(version)}, which denies {self.feature}"
+        return None
+
+
+TRANSIENT_QUEUES = Deprecation("transient_nonexcl_queues", Span(until=(4, 3)), "a queue that is neither durable")
+MASTER_LOCATOR = Deprecation("queue_master_locator", Span(until=(4, 3)), "queue-master-locator")
+#: Limits of unacknowledged messages for a whole channel; nothing of ours sets them.
+GLOBAL_QOS = Deprecation("global_qos", Span(until=(4, 3)), "basic.qos with global set")
+
+_MIRRORING = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure")
+_IN_MEMORY = ("max-in-memory-length", "max-in-memory-bytes")
+_SELECTORS = dict.fromkeys(("selector-fields", "selector-field-max-bytes"), Span((4, 3)))
+_ALWAYS = Span()
+
+#: The policy keys that exclude a whole policy for a queue of a type: ``unsupported_policies`` in the capabilities of
+#: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``. Keys that are neither here nor of use
+#: to the type, such as ``queue-version`` for a quorum queue, are passed over alone.
+EXCLUDING: Mapping[str, Mapping[str, Span]] = {
+    CLASSIC: {
+        **dict.fromkeys(
+            (
+                "max-age",
+                "stream-max-segment-size-bytes",
+                "initial-cluster-size",
+                "delivery-limit",
+                "dead-letter-strategy",
+            ),
+            _ALWAYS,
+        ),
+        "queue-leader-locator": Span(until=(4,)),
+        **dict.fromkeys((*_IN_MEMORY, "target-group-size"), Span((3, 12, 7))),
+        **_SELECTORS,
+    },
+    QUORUM: {
+        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), _ALWAYS),
+        **dict.fromkeys(("max-age", "stream-max-segment-size-bytes", "initial-cluster-size"), _ALWAYS),
+        "single-active-consumer": Span(until=(4, 2)),
+        **_SELECTORS,
+    },
+    STREAM: {
+        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), _ALWAYS),
+        **dict.fromkeys(("expires", "message-ttl", "max-length", "overflow", "delivery-limit", *_IN_MEMORY), _ALWAYS),
+        **dict.fromkeys(("dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"), _ALWAYS),
+        "single-active-consumer": Span(until=(4, 2)),
+        "target-group-size": Span((3, 12, 7)),
+        **_SELECTORS,
+    },
+}
+
+
+def excludes(key: str, queue_type: str, version: Version | None = None) -> bool:
+    """Return True if a policy with this key does not apply to a queue of this type at all.
+
+    Without a version the newest is assumed.
+    """
+    span = EXCLUDING.get(queue_type, {}).get(key)
+    return span is not None and span.covers(NEWEST if version is None else version)

@@ -1,0 +1,83 @@
+"""Things in topology.yaml that a broker refuses because of its version or its plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.config.argument import version_problems
+from runner.config.fault import Path
+from runner.config.topology import Topology
+from runner.config.version import EXCHANGE_TYPES, HAS_POLICIES_BY_TYPE, TRANSIENT_QUEUES
+from runner.topology.compile import policy_name
+from runner.topology.effect import BY_TYPE
+from runner.topology.live import Live
+from runner.topology.model import Exchange, Objects, Policy, Queue
+from runner.topology.place import path_of
+
+_TYPES = {applies_to: kind for kind, applies_to in BY_TYPE.items()}
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One thing in topology.yaml that the broker refuses."""
+
+    path: Path
+    text: str
+
+
+def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
+    """Yield what the broker refuses, at its place in topology.yaml."""
+    for exchange in objects.exchanges:
+        span = EXCHANGE_TYPES.get(exchange.type)
+        if span is not None and (problem := span.problem(live.version)) is not None:
+            yield from _conflict(exchange, "type", exchange.type, problem, topology)
+        elif live.exchange_types and exchange.type not in live.exchange_types:
+            yield Conflict(
+                (*path_of(exchange, topology), "type"),
+                f"exchange {exchange.name!r}: the broker has no exchange type {exchange.type!r}; enable the plugin"
+                " that brings it, or take the exchange out",
+            )
+        yield from _arguments(exchange, None, live, topology)
+    for queue in objects.queues:
+        if not queue.durable:
+            problem = TRANSIENT_QUEUES.problem(live.version, live.denied)
+            yield from _conflict(queue, "durable", "durable: false", problem, topology)
+        yield from _arguments(queue, queue.type, live, topology)
+    for policy in objects.policies:
+        yield from _policy(policy, objects, live, topology)
+
+
+def _arguments(thing: Exchange | Queue, kind: str | None, live: Live, topology: Topology) -> Iterator[Conflict]:
+    for key, problem in version_problems(thing.arguments, live.version, queue_type=kind, denied=live.denied).items():
+        yield from _conflict(thing, key, key, problem, topology)
+
+
+def _policy(policy: Policy, objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
+    types = {policy_name("queue", one.name): (one.name, one.type) for one in objects.queues}
+    name, kind = types.get(policy.name, (None, _TYPES.get(policy.apply_to)))
+    if policy.apply_to in _TYPES:
+        problem = HAS_POLICIES_BY_TYPE.span.problem(live.version)
+        yield from _conflict(policy, "apply_to", f"apply_to: {policy.apply_to}", problem, topology)
+    found = version_problems(policy.definition, live.version, is_policy=True, queue_type=kind, denied=live.denied)
+    for key, problem in found.items():
+        # What comes from a policy of the file is reported there.
+        if name is None or (name in topology.queues and key in topology.queues[name].policy):
+            yield from _conflict(policy, key, key, problem, topology)
+
+
+def _conflict(
+    thing: Exchange | Queue | Policy, key: str, words: str, problem: str | None, topology: Topology
+) -> Iterator[Conflict]:
+    if problem is None:
+        return
+    path = path_of(thing, topology)
+    kind = type(thing).__name__.lower()
+    name = thing.name
+    if isinstance(thing, Policy):
+        is_own = path[0] == "policies"
+        path = (*path, *(("apply_to",) if key == "apply_to" else ("definition" if is_own else "policy", key)))
+        kind, name = ("policy", thing.name) if is_own else (str(path[0])[:-1], str(path[1]))
+    else:
+        path = (*path, *((key,) if key in ("type", "durable") else ("arguments", key)))
+    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker")

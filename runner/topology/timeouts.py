@@ -1,0 +1,185 @@
+"""Pairs of times that must fit each other: those of services in config.yaml, and those of queues in topology.yaml."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.config.argument import LONGEST_TIMER
+from runner.config.fault import Path
+from runner.config.settings import Service
+from runner.config.topology import Topology
+from runner.config.value import format_duration
+from runner.config.version import CONSUMER_TIMEOUT
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, policy_name
+from runner.topology.live import Live
+from runner.topology.model import Ladder, Objects, Policy, Queue
+from runner.topology.place import path_of
+
+#: What a message needs beside its handlers before it is acknowledged: its confirms, and a pause of the database.
+_SLACK = 600.0
+_FOREVER = LONGEST_TIMER / 1000
+
+
+def acknowledgement_time(service: Service) -> float:
+    """Return how many seconds may pass between the delivery of a message to a service and its acknowledgement.
+
+    RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time in which a
+    prefetched message waits for its turn counts too.
+    """
+    if not service.handler_timeout:
+        return _FOREVER
+    turns = math.ceil(service.prefetch * max(1, len(service.consumes)) / service.concurrency)
+    return min(service.handler_timeout * turns + _SLACK, _FOREVER)
+
+
+def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
+    """Return that time of each queue whose services may need more than RabbitMQ's default."""
+    found: dict[str, float] = {}
+    for service in services.values():
+        seconds = acknowledgement_time(service)
+        for queue in service.consumes:
+            if seconds > CONSUMER_TIMEOUT:
+                found[queue] = max(seconds, found.get(queue, 0.0))
+    return found
+
+
+def short_consumer_timeout(name: str, service: Service) -> str | None:
+    """Return a warning for a broker that takes no policy for it, if one handler may run longer than it waits."""
+    if not service.consumes or 0 < service.handler_timeout < CONSUMER_TIMEOUT:
+        return None
+    return (
+        f"service {name!r}: handler_timeout {_said(service.handler_timeout)} is more than the"
+        f" {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its consumer_timeout is"
+        " the default; a longer handler loses its channel and its message begins again"
+    )
+
+
+def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
+    """Return ``objects`` without a consumer timeout that is shorter than the one that the broker has.
+
+    Services of another config.yaml may need the longer one, and each would take it from the other for ever.
+    """
+    policies = {policy_name("queue", one.name): one.name for one in objects.queues}
+
+    def kept(policy: Policy) -> Policy:
+        there = live.policies.get(policy.name)
+        queue = policies.get(policy.name)
+        if there is None or queue is None:
+            return policy
+        theirs, ours = there.definition.get(CONSUMER_TIMEOUT_KEY), policy.definition.get(CONSUMER_TIMEOUT_KEY, 0)
+        is_written = queue in topology.queues and CONSUMER_TIMEOUT_KEY in topology.queues[queue].policy
+        is_written = is_written or any(CONSUMER_TIMEOUT_KEY in one.definition for one in topology.policies.values())
+        if is_written or not isinstance(theirs, int) or theirs <= ours:
+            return policy
+        return replace(policy, definition={**policy.definition, CONSUMER_TIMEOUT_KEY: theirs})
+
+    return replace(objects, policies=tuple(kept(one) for one in objects.policies))
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Two times that do not fit: the code and the name of lint's finding, its place, and both values."""
+
+    code: str
+    name: str
+    file: str
+    path: Path
+    reason: str
+
+
+def misfits(
+    topology: Topology,
+    services: Mapping[str, Service],
+    objects: Objects,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Misfit]:
+    """Yield the times that do not fit; ``settings`` are those of each queue."""
+    for name, service in services.items():
+        yield from _of_service(name, service, objects, settings, topology)
+    waiting = {wait: delay for ladder in objects.ladders.values() for delay, wait in ladder.steps}
+    parked = {ladder.dead_letter for ladder in objects.ladders.values()}
+    for queue in objects.queues:
+        if queue.name in waiting:
+            yield from _of_wait_queue(queue, waiting[queue.name], settings[queue.name], topology)
+        elif queue.name in parked:
+            yield from _of_dead_letters(queue, settings[queue.name], topology)
+
+
+def _of_service(
+    name: str,
+    service: Service,
+    objects: Objects,
+    settings: Mapping[str, Mapping[str, Any]],
+    topology: Topology,
+) -> Iterator[Misfit]:
+    restart = service.backoff.max + service.start_timeout
+    queues = {one.name: one for one in objects.queues}
+    for queue in service.consumes:
+        said = settings.get(queue, {})
+        path = path_of(queues[queue], topology) if queue in queues else ("queues",)
+        if (timeout := _seconds(said.get(CONSUMER_TIMEOUT_KEY))) is not None:
+            needed = acknowledgement_time(service)
+            if timeout < needed:
+                reason = (
+                    f"{name} may take {_said(needed)} to acknowledge a message of {queue!r} (handler_timeout"
+                    f" {_said(service.handler_timeout)}, prefetch {service.prefetch}), but its consumer-timeout is"
+                    f" {_said(timeout)}: the message begins again"
+                )
+                yield Misfit("consumer-timeout", queue, "topology.yaml", path, reason)
+        for key, fate in (("expires", "is deleted with its messages"), ("message-ttl", "gives its messages up")):
+            time = _seconds(said.get(key))
+            if time is not None and time < restart:
+                reason = (
+                    f"{queue!r} {fate} after {_said(time)} ({key}), but a restart of {name} may take"
+                    f" {_said(restart)} (backoff.max and start_timeout)"
+                )
+                yield Misfit("outlived-by-restart", queue, "topology.yaml", path, reason)
+        yield from _of_inbox(name, service, queue, objects.ladders.get(queue))
+    stated = service.model_fields_set
+    if {"stop_timeout", "handler_timeout"} <= stated and service.handler_timeout > service.stop_timeout:
+        reason = (
+            f"{name} is killed {_said(service.stop_timeout)} after it was asked to stop (stop_timeout), but one message"
+            f" may take {_said(service.handler_timeout)} (handler_timeout): it begins again"
+        )
+        yield Misfit("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
+
+
+def _of_inbox(name: str, service: Service, queue: str, ladder: Ladder | None) -> Iterator[Misfit]:
+    if service.inbox is None or ladder is None:
+        return
+    needed = sum(delay for delay, _ in ladder.steps) + service.handler_timeout * (len(ladder.steps) + 1)
+    if service.inbox.keep < needed:
+        reason = (
+            f"{name} remembers a message for {_said(service.inbox.keep)} (inbox.keep), but the attempts of one from"
+            f" {queue!r} may take {_said(needed)} (retry and handler_timeout): a duplicate would be handled again"
+        )
+        yield Misfit("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
+
+
+def _of_wait_queue(queue: Queue, delay: float, said: Mapping[str, Any], topology: Topology) -> Iterator[Misfit]:
+    path = path_of(queue, topology)
+    if (expires := _seconds(said.get("expires"))) is not None:
+        reason = (
+            f"{queue.name!r} is deleted with its messages after {_said(expires)} (expires of a policy), and no consumer"
+            f" keeps it: a message waits there for {_said(delay)}"
+        )
+        yield Misfit("expiring-wait-queue", queue.name, "topology.yaml", path, reason)
+
+
+def _of_dead_letters(queue: Queue, said: Mapping[str, Any], topology: Topology) -> Iterator[Misfit]:
+    for key in ("expires", "message-ttl"):
+        if (time := _seconds(said.get(key))) is not None:
+            reason = f"dead letters in {queue.name!r} are dropped after {_said(time)} ({key})"
+            yield Misfit("expiring-dead-letters", queue.name, "topology.yaml", path_of(queue, topology), reason)
+
+
+def _seconds(milliseconds: object) -> float | None:
+    is_number = isinstance(milliseconds, int) and not isinstance(milliseconds, bool)
+    return int(str(milliseconds)) / 1000 if is_number else None
+
+
+def _said(seconds: float) -> str:
+    return format_duration(seconds) if seconds and seconds < _FOREVER else "for ever"

@@ -1,0 +1,290 @@
+"""The table of versions, compared with the answers of the broker at hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp.management import Management
+from runner.config.argument import (
+    EXCHANGE_SETTINGS,
+    QUEUE_SETTINGS,
+    QUEUE_TYPE,
+    Setting,
+    argument_problem,
+    version_problems,
+)
+from runner.config.version import (
+    CLASSIC,
+    EXCHANGE_TYPES,
+    GLOBAL_QOS,
+    HAS_POLICIES_BY_TYPE,
+    QUORUM,
+    STREAM,
+    TRANSIENT_QUEUES,
+    excludes,
+)
+from tests.rabbit import Vhost, wait_until
+from tests.topologies import Shop
+
+TYPES = (CLASSIC, QUORUM, STREAM)
+#: What a setting needs beside it.
+TOGETHER: dict[str, dict[str, Any]] = {
+    "dead-letter-routing-key": {"dead-letter-exchange": ""},
+    "dead-letter-strategy": {"dead-letter-exchange": "", "overflow": "reject-publish"},
+    "delayed-retry-type": {"delayed-retry-min": 1000},
+    "ha-params": {"ha-mode": "exactly"},
+    "ha-sync-mode": {"ha-mode": "all"},
+    "ha-sync-batch-size": {"ha-mode": "all"},
+    "ha-promote-on-shutdown": {"ha-mode": "all"},
+    "ha-promote-on-failure": {"ha-mode": "all"},
+}
+#: Values of settings that words do not give.
+LONG_ENOUGH = {"expires": 1_000_000, "message-ttl": 1_000_000}
+
+
+def values(setting: Setting) -> list[Any]:
+    if setting.key == "ha-mode":
+        return ["all"]
+    if setting.words:
+        return list(setting.words)
+    if setting.key in LONG_ENOUGH:
+        return [LONG_ENOUGH[setting.key], -1]
+    minimum, maximum = setting.minimum or 0, setting.maximum
+    numbers = [minimum, max(minimum, 1), minimum - 1 if minimum > -1 else minimum]
+    if maximum is not None and maximum < 1000:
+        numbers += [maximum, maximum + 1]
+    by_kind: dict[str, list[Any]] = {"integer": numbers, "boolean": [True], "age": ["1D"], "text": ["x"], "any": [1]}
+    return by_kind[setting.kind]
+
+
+def version_of(vhost: Vhost) -> tuple[int, ...]:
+    text = str(vhost.rabbit.api("GET", "/overview")["rabbitmq_version"])
+    return tuple(int(part) for part in text.split("."))
+
+
+def denied_of(vhost: Vhost) -> set[str] | None:
+    live = Management(vhost.url, vhost.rabbit.management).live()
+    return None if live.denied is None else set(live.denied)
+
+
+def refusal(vhost: Vhost, path: str, body: dict[str, Any]) -> str | None:
+    try:
+        vhost.rabbit.api("PUT", path, body)
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    return None
+
+
+def test_each_argument_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> None:
+    version, denied = version_of(vhost), denied_of(vhost)
+    wrong, compared = [], 0
+    for setting in (one for one in QUEUE_SETTINGS if one.is_argument):
+        for kind in TYPES:
+            for value in values(setting):
+                others = {f"x-{key}": one for key, one in TOGETHER.get(setting.key, {}).items()}
+                arguments = {**others, setting.argument_key: value}
+                known = {setting.argument_key: setting}
+                of_value = argument_problem(setting.argument_key, value, repr(value), known, kind)
+                of_version = version_problems(
+                    {setting.argument_key: value}, version, queue_type=kind, denied=denied
+                ).get(setting.argument_key)
+                body = {"durable": True, "arguments": {QUEUE_TYPE: kind, **arguments}}
+                said = refusal(vhost, f"/queues/{vhost.name}/probe", body)
+                if said is None:
+                    vhost.delete_queue("probe")
+                compared += 1
+                # A broker takes an argument that it does not know and ignores it, so ours may refuse more.
+                is_refused_by_us = of_value is not None or of_version is not None
+                must_refuse = of_value is None and of_version is not None and "is refused" in of_version
+                if (said is not None and not is_refused_by_us) or (said is None and must_refuse):
+                    wrong.append((setting.argument_key, kind, value, said, of_value, of_version))
+    print(f"{compared} arguments compared with RabbitMQ {version}")
+    assert wrong == []
+
+
+def test_each_policy_key_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> None:
+    version, denied = version_of(vhost), denied_of(vhost)
+    wrong, compared = [], 0
+    for setting in (one for one in (*QUEUE_SETTINGS, *EXCHANGE_SETTINGS) if not one.key.startswith("federation-")):
+        for value in values(setting):
+            definition = {**TOGETHER.get(setting.key, {}), setting.key: value}
+            body = {"pattern": "^none$", "apply-to": "all", "definition": definition}
+            said = refusal(vhost, f"/policies/{vhost.name}/probe", body)
+            of_version = version_problems(definition, version, is_policy=True, denied=denied)
+            of_value = setting.problem(value, repr(value)) if setting.is_policy else "no policy key"
+            compared += 1
+            # Longer times than timers can count are refused when a queue is declared, and not in a policy.
+            if (said is None) != (of_value is None and not of_version):
+                wrong.append((setting.key, value, said, of_value, of_version))
+    print(f"{compared} policy keys compared with RabbitMQ {version}")
+    # A broker takes a cluster size of 0 in a policy, which no queue can have.
+    assert [one for one in wrong if one[:2] != ("initial-cluster-size", 0)] == []
+
+
+def test_a_policy_key_with_a_typing_error_is_none_to_the_broker(vhost: Vhost) -> None:
+    body = {"pattern": "", "definition": {"max-lenght": 1}}
+    assert "not recognised" in str(refusal(vhost, f"/policies/{vhost.name}/typo", body))
+
+
+#: Sets one policy after the other, and prints the numbers of the queues that got it, and its own number.
+_ASK = """
+VHost = {vhost},
+[begin
+    Set = fun(Policy) ->
+        rabbit_policy:set(VHost, <<"asked">>, <<>>, Policy, 9, <<"queues">>, <<"guest">>)
+    end,
+    ok = Set(Definition),
+    {{Key, [Number || {{Number, Name}} <- {queues}, begin
+        {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(VHost, queue, Name)),
+        rabbit_policy:name(Queue) =:= <<"asked">>
+    end]}}
+end || {{Key, Definition}} <- {definitions}].
+"""
+
+
+def term(value: Any) -> str:
+    if isinstance(value, str):
+        return f'<<"{value}">>'
+    return str(value).lower()
+
+
+def test_each_policy_key_excludes_its_whole_policy_from_the_queue_types_of_the_table(vhost: Vhost) -> None:
+    version, denied = version_of(vhost), denied_of(vhost)
+    numbers = {1000 + index: kind for index, kind in enumerate(TYPES)}
+    for kind in TYPES:
+        body = {"durable": True, "arguments": {QUEUE_TYPE: kind}}
+        vhost.rabbit.api("PUT", f"/queues/{vhost.name}/{kind}", body)
+    definitions = {}
+    for setting in QUEUE_SETTINGS:
+        if not setting.is_policy or setting.key.startswith("federation-"):
+            continue
+        (value, *_) = [one for one in values(setting) if setting.problem(one, "") is None]
+        definition = {**TOGETHER.get(setting.key, {}), setting.key: value}
+        if not version_problems(definition, version, is_policy=True, denied=denied):
+            definitions[setting.key] = definition
+    keys = list(definitions)
+    said = ", ".join(
+        f"{{{2000 + index}, [{', '.join(f'{{{term(key)}, {term(one)}}}' for key, one in definitions[name].items())}]}}"
+        for index, name in enumerate(keys)
+    )
+    code = _ASK.format(
+        vhost=term(vhost.name),
+        queues=f"[{', '.join(f'{{{number}, {term(kind)}}}' for number, kind in numbers.items())}]",
+        definitions=f"[{said}]",
+    )
+    answers = vhost.rabbit.rabbitmqctl("eval", code)
+    found = {
+        keys[int(key) - 2000]: {numbers[int(one)] for one in re.findall(r"\d+", queues)}
+        for key, queues in re.findall(r"\{(\d+),\s*\[([^\]]*)\]\}", answers)
+    }
+    assert found.keys() == definitions.keys()
+    for key, definition in definitions.items():
+        expected = {kind for kind in TYPES if not any(excludes(one, kind, version) for one in definition)}
+        assert found[key] == expected, (key, definition, version)
+
+
+def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None:
+    version, denied = version_of(vhost), denied_of(vhost)
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    try:
+        channel = connection.channel()
+        channel.queue_declare("transient", durable=False)
+        is_refused = False
+    except pika.exceptions.AMQPError:
+        is_refused = True
+    finally:
+        if connection.is_open:
+            connection.close()
+    assert is_refused == (TRANSIENT_QUEUES.problem(version, denied) is not None)
+    if denied is not None:
+        assert {TRANSIENT_QUEUES.feature, GLOBAL_QOS.feature} <= {
+            one["name"] for one in vhost.rabbit.api("GET", "/deprecated-features")
+        }
+
+
+def test_exchange_types_and_policies_by_type_are_there_since_the_table_says(vhost: Vhost) -> None:
+    version = version_of(vhost)
+    for name, span in EXCHANGE_TYPES.items():
+        said = refusal(vhost, f"/exchanges/{vhost.name}/probe", {"type": name, "durable": True})
+        assert (said is None) == span.covers(version), (name, said)
+    body = {"pattern": "^none$", "apply-to": "quorum_queues", "definition": {"max-length": 1}}
+    said = refusal(vhost, f"/policies/{vhost.name}/probe", body)
+    assert (said is None) == HAS_POLICIES_BY_TYPE.holds(version), said
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"queues": {"q": {"type": "classic", "arguments": {"x-queue-version": 1}}}}, "x-queue-version 1"),
+    (
+        {"queues": {"q": {"type": "classic", "arguments": {"x-queue-master-locator": "random"}}}},
+        "x-queue-master-locator",
+    ),
+    ({"queues": {"q": {"type": "classic", "arguments": {"x-consumer-timeout": 60000}}}}, "x-consumer-timeout"),
+    ({"policies": {"p": {"pattern": "^q", "definition": {"queue-master-locator": "random"}}}}, "queue-master-locator"),
+    ({"policies": {"p": {"pattern": "^q", "definition": {"ha-mode": "all"}}}}, "ha-mode"),
+    ({"queues": {"q": {"policy": {"delayed-retry-min": 10}}}}, "delayed-retry-min"),
+    ({"queues": {"q": {"policy": {"consumer-timeout": 60000}}}}, "consumer-timeout"),
+    ({"queues": {"q": {"policy": {"delivery-limit": -1}}}}, "delivery-limit -1"),
+    ({"exchanges": {"e": {"type": "x-local-random"}}}, "x-local-random"),
+    ({"queues": {"q": {"type": "classic", "durable": False}}}, "durable: false"),
+]
+
+
+@pytest.mark.parametrize(("topology", "words"), REFUSED, ids=[words for _, words in REFUSED])
+def test_what_this_broker_refuses_is_an_error_before_anything_is_changed(
+    tmp_path: Path, vhost: Vhost, topology: dict[str, Any], words: str
+) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    shop.write({**topology, "queues": {"first": {}, **topology.get("queues", {})}})
+    code, output = shop.run("apply")
+    if code == 0:
+        # This version takes it.
+        assert "first" in vhost.queues()
+        assert not [one for one in shop.plan()["changes"] if one["mark"] != "?"]
+        return
+    assert code == 78
+    (line,) = [one for one in output.splitlines() if words in one and "take it out, or use another broker" in one]
+    assert re.search(r"topology\.yaml:\d+: ", line)
+    version = ".".join(map(str, version_of(vhost)))
+    assert version in line
+    assert vhost.queues() == {}
+    assert json.loads(shop.run("plan", "--json")[1])["exit_code"] == 78
+
+
+def used_features(vhost: Vhost) -> set[str]:
+    try:
+        return {one["name"] for one in vhost.rabbit.api("GET", "/deprecated-features/used")}
+    except urllib.error.HTTPError:
+        return set()  # before 3.13
+
+
+def test_the_log_of_a_broker_that_runs_the_shipped_topology_names_no_deprecated_feature(
+    tmp_path: Path, vhost: Vhost
+) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    for name in ("topology.yaml", "config.yaml"):
+        text = (Path(__file__).parents[2] / name).read_text()
+        (shop.folder / name).write_text(text.replace("${RABBITMQ_URL:-amqp://guest:guest@127.0.0.1:5672/}", vhost.url))
+    config = (shop.folder / "config.yaml").read_text().replace("start: auto", f"management: {vhost.rabbit.management}")
+    (shop.folder / "config.yaml").write_text(config)
+    logs = [one for one in (vhost.rabbit.folder / "log").glob("*.log") if one.name != "console.log"]
+    assert logs
+    before, used = {one: one.stat().st_size for one in logs}, used_features(vhost)
+    assert shop.run("apply")[0] == 0
+    vhost.rabbit.rabbitmqctl("eval", 'logger:info("all is declared").')
+    wait_until(lambda: any(b"all is declared" in one.read_bytes()[before[one] :] for one in logs), what="the log")
+    said = [
+        line
+        for one in logs
+        for line in one.read_bytes()[before[one] :].decode().splitlines()
+        # A new vhost begins with an empty message store.
+        if re.search(r"\[(warning|error)\]|deprecated", line, re.IGNORECASE) and "Message store" not in line
+    ]
+    assert said == []
+    assert used_features(vhost) == used

@@ -1,0 +1,193 @@
+"""Times that must fit each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.config.settings import Service
+from runner.config.topology import Topology
+from runner.topology.compile import compile_topology
+from runner.topology.lint import lint
+from runner.topology.live import Live
+from runner.topology.model import Policy
+from runner.topology.timeouts import (
+    acknowledgement_time,
+    acknowledgement_times,
+    short_consumer_timeout,
+    with_longer_timeouts,
+)
+
+HOUR = 3600.0
+CODES = {
+    "consumer-timeout",
+    "outlived-by-restart",
+    "stop-timeout",
+    "inbox-forgets",
+    "expiring-wait-queue",
+    "expiring-dead-letters",
+}
+
+
+def service(**settings: Any) -> Service:
+    return Service.model_validate({"consumes": ["work"], **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({"handler_timeout": "2h", "prefetch": 1}, 2 * HOUR + 600),
+        # A prefetched message waits for its turn, and RabbitMQ counts from its delivery.
+        ({"handler_timeout": "1m", "prefetch": 100}, 100 * 60 + 600),
+        ({"handler_timeout": "1m", "prefetch": 100, "concurrency": 8}, 13 * 60 + 600),
+        ({"handler_timeout": "1m", "prefetch": 100, "consumes": ["work", "other"]}, 200 * 60 + 600),
+        ({"handler_timeout": "1s", "prefetch": 10}, 610),
+        ({"handler_timeout": "0s"}, 4_294_967.295),
+        ({"handler_timeout": "30d", "prefetch": 65535}, 4_294_967.295),
+    ],
+)
+def test_the_time_until_an_acknowledgement_counts_the_messages_before_it(
+    settings: dict[str, Any], seconds: float
+) -> None:
+    assert acknowledgement_time(service(**settings)) == pytest.approx(seconds)
+
+
+def test_only_queues_whose_services_need_more_than_the_default_are_named() -> None:
+    services = {
+        "quick": service(handler_timeout="10s", prefetch=10),
+        "slow": service(consumes=["big", "work"], handler_timeout="2h", prefetch=1),
+    }
+    assert acknowledgement_times(services) == {"big": 4 * HOUR + 600, "work": 4 * HOUR + 600}
+    assert acknowledgement_times({"quick": services["quick"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "expected"),
+    [
+        ((3, 10, 8), "quorum", None),
+        ((3, 11, 28), "classic", None),
+        ((3, 12, 0), "quorum", 7_800_000),
+        ((4, 0, 5), "classic", 7_800_000),
+        ((4, 3, 6), "quorum", 7_800_000),
+        ((4, 3, 6), "classic", 7_800_000),
+        (None, "quorum", None),
+    ],
+)
+def test_the_generated_policy_gives_consumers_the_time_that_they_need(
+    version: tuple[int, ...] | None, kind: str, expected: int | None
+) -> None:
+    topology = Topology.model_validate({"queues": {"work": {"type": kind}}})
+    objects = compile_topology(topology, {"work"}, version=version, timeouts={"work": 7800.0})
+    (policy,) = objects.policies
+    assert policy.definition.get("consumer-timeout") == expected
+
+
+def test_a_time_that_topology_yaml_says_is_kept() -> None:
+    for topology in (
+        {"queues": {"work": {"policy": {"consumer-timeout": 5}}}},
+        {"queues": {"work": {}}, "policies": {"p": {"pattern": "", "definition": {"consumer-timeout": 5}}}},
+    ):
+        objects = compile_topology(
+            Topology.model_validate(topology), {"work"}, version=(4, 0, 5), timeouts={"work": 7800.0}
+        )
+        found = {one.name: one.definition.get("consumer-timeout") for one in objects.policies}
+        assert found["fastcommerce.queue.work"] == 5
+
+
+@pytest.mark.parametrize(("there", "expected"), [(9_000_000, 9_000_000), (5_000_000, 7_800_000), (None, 7_800_000)])
+def test_a_longer_time_that_another_config_yaml_needs_is_kept(there: int | None, expected: int) -> None:
+    topology = Topology.model_validate({"queues": {"work": {}}})
+    objects = compile_topology(topology, {"work"}, version=(4, 0, 5), timeouts={"work": 7800.0})
+    definition = {"consumer-timeout": there} if there is not None else {}
+    live = Live(policies={"fastcommerce.queue.work": Policy("fastcommerce.queue.work", "", "queues", definition, 1)})
+    (policy,) = with_longer_timeouts(objects, live, topology).policies
+    assert policy.definition["consumer-timeout"] == expected
+
+
+@pytest.mark.parametrize(("timeout", "is_warned"), [("2h", True), ("30m", True), ("0s", True), ("5m", False)])
+def test_a_broker_without_that_policy_key_gets_a_warning_that_names_both(timeout: str, is_warned: bool) -> None:
+    text = short_consumer_timeout("pay", service(handler_timeout=timeout))
+    assert (text is not None) == is_warned
+    if text is not None:
+        assert "is more than the 30m that RabbitMQ waits" in text
+
+
+def found(topology: dict[str, Any], **settings: Any) -> list[tuple[str, str, str]]:
+    queues = {"work": {"bind": {"e": ["a"]}, **topology.pop("work", {})}, **topology.pop("queues", {})}
+    parsed = Topology.model_validate({"exchanges": {"e": {}}, "queues": queues, **topology})
+    services = {"shop": Service.model_validate({"publishes": {"e": ["a"]}}), "pay": service(**settings)}
+    return [(one.code, one.name, one.reason) for one in lint(parsed, services) if one.code in CODES]
+
+
+@pytest.mark.parametrize(
+    ("code", "topology", "settings", "first", "second"),
+    [
+        ("consumer-timeout", {"work": {"policy": {"consumer-timeout": 60000}}}, {"prefetch": 1}, "5m", "is 1m"),
+        ("consumer-timeout", {"work": {"arguments": {"x-consumer-timeout": 1000}}}, {"prefetch": 1}, "5m", "is 1s"),
+        (
+            "consumer-timeout",
+            {"policies": {"p": {"pattern": "^work$", "definition": {"consumer-timeout": 1_800_000}}}},
+            {"handler_timeout": "1m"},
+            "prefetch 100",
+            "is 30m",
+        ),
+        ("outlived-by-restart", {"work": {"policy": {"expires": 10000}}}, {}, "10s (expires)", "1m"),
+        ("outlived-by-restart", {"work": {"arguments": {"x-message-ttl": 5000}}}, {}, "5s (message-ttl)", "1m"),
+        (
+            "outlived-by-restart",
+            {"work": {"policy": {"message-ttl": 90000}}},
+            {"start_timeout": "2m"},
+            "90s (message-ttl)",
+            "150s",
+        ),
+        ("stop-timeout", {}, {"stop_timeout": "10s", "handler_timeout": "2m"}, "10s", "2m"),
+        (
+            "inbox-forgets",
+            {"work": {"retry": ["1d", "7d"]}},
+            {"inbox": {"keep": "7d"}, "handler_timeout": "1m"},
+            "7d (inbox.keep)",
+            "retry",
+        ),
+        (
+            "expiring-wait-queue",
+            {
+                "work": {"retry": ["30s"]},
+                "policies": {"p": {"pattern": "retry", "definition": {"expires": 60000}}},
+            },
+            {},
+            "1m (expires",
+            "30s",
+        ),
+        (
+            "expiring-dead-letters",
+            {"policies": {"p": {"pattern": "dlq$", "definition": {"message-ttl": 60000}}}},
+            {},
+            "work.dlq",
+            "1m (message-ttl)",
+        ),
+    ],
+)
+def test_times_that_do_not_fit_are_a_finding_that_names_both(
+    code: str, topology: dict[str, Any], settings: dict[str, Any], first: str, second: str
+) -> None:
+    ((found_code, _, reason),) = found(topology, **settings)
+    assert found_code == code
+    assert first in reason
+    assert second in reason
+
+
+@pytest.mark.parametrize(
+    ("topology", "settings"),
+    [
+        ({}, {}),
+        ({}, {"handler_timeout": "2h"}),
+        ({"work": {"policy": {"consumer-timeout": 36_000_000}}}, {"handler_timeout": "1m"}),
+        ({"work": {"policy": {"expires": 86_400_000, "message-ttl": 3_600_000}}}, {}),
+        ({}, {"stop_timeout": "3m", "handler_timeout": "2m"}),
+        ({"work": {"retry": ["1s", "1h"]}}, {"inbox": {"keep": "7d"}}),
+        ({"policies": {"p": {"pattern": "^work$", "definition": {"message-ttl": 3_600_000}}}}, {}),
+    ],
+)
+def test_times_that_fit_are_none(topology: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert found(topology, **settings) == []

@@ -1,0 +1,122 @@
+"""Quorum queues that no service reads: a limit, and a place for what passes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runner.config.settings import Service
+from runner.config.topology import Topology
+from runner.desk.places import Places
+from runner.topology.compile import DELIVERY_LIMIT, compile_topology
+from runner.topology.effect import Policies
+from runner.topology.graph import graph_of
+from runner.topology.lint import lint
+from runner.topology.live import Live, LiveQueue
+from runner.topology.model import Objects, Queue
+from runner.topology.plan import make_plan
+
+PARKED = {
+    "dead-letter-exchange": "",
+    "dead-letter-routing-key": "q.dlq",
+    "delivery-limit": DELIVERY_LIMIT,
+    "dead-letter-strategy": "at-least-once",
+    "overflow": "reject-publish",
+}
+
+
+def compiled(*consumed: str, **topology: Any) -> Objects:
+    return compile_topology(Topology.model_validate(topology), consumed)
+
+
+def settings(objects: Objects, name: str = "q") -> dict[str, Any]:
+    (queue,) = [one for one in objects.queues if one.name == name]
+    return Policies(objects.policies).settings_of(queue)
+
+
+def names(objects: Objects) -> set[str]:
+    return {one.name for one in objects.queues}
+
+
+@pytest.mark.parametrize(
+    ("queue", "policies", "expected", "has_place"),
+    [
+        ({}, {}, PARKED, True),
+        ({"arguments": {"x-delivery-limit": 5}}, {}, PARKED | {"delivery-limit": 5}, True),
+        ({"policy": {"delivery-limit": 5}}, {}, PARKED | {"delivery-limit": 5}, True),
+        ({}, {"delivery-limit": 5}, PARKED | {"delivery-limit": 5}, True),
+        ({"arguments": {"x-single-active-consumer": True}}, {}, PARKED | {"single-active-consumer": True}, True),
+        ({"policy": {"expires": 60000}}, {}, PARKED | {"expires": 60000}, True),
+        # It has a place already.
+        (
+            {"arguments": {"x-dead-letter-exchange": "dlx"}},
+            {},
+            {"dead-letter-exchange": "dlx", "delivery-limit": DELIVERY_LIMIT},
+            False,
+        ),
+        (
+            {},
+            {"dead-letter-exchange": "dlx"},
+            {"dead-letter-exchange": "dlx", "delivery-limit": DELIVERY_LIMIT},
+            False,
+        ),
+        # It drops by itself, and would now fill another queue, or refuse what it took.
+        ({"policy": {"max-length": 9}}, {}, {"max-length": 9, "delivery-limit": DELIVERY_LIMIT}, False),
+        ({"arguments": {"x-message-ttl": 9}}, {}, {"message-ttl": 9, "delivery-limit": DELIVERY_LIMIT}, False),
+        ({}, {"max-length-bytes": 9}, {"max-length-bytes": 9, "delivery-limit": DELIVERY_LIMIT}, False),
+        # It says that it wants no limit.
+        ({"arguments": {"x-delivery-limit": -1}}, {}, {"delivery-limit": -1}, False),
+        ({}, {"delivery-limit": -1}, {"delivery-limit": -1}, False),
+    ],
+)
+def test_a_quorum_queue_without_a_consumer_has_a_limit_and_a_place(
+    queue: dict[str, Any], policies: dict[str, Any], expected: dict[str, Any], has_place: bool
+) -> None:
+    written = {"own": {"pattern": "^q$", "definition": policies}} if policies else {}
+    found = compiled(queues={"q": queue}, policies=written)
+    assert settings(found) == expected
+    assert ("q.dlq" in names(found)) == has_place
+    assert ("q" in found.ladders) == has_place
+
+
+def test_a_quorum_queue_that_keeps_dead_letters_has_a_place_behind_it() -> None:
+    found = compiled("work", queues={"work": {"dead_letter": "kept"}, "kept": {}})
+    assert settings(found, "kept")["dead-letter-routing-key"] == "kept.dlq"
+    (behind,) = [one for one in found.queues if one.name == "kept.dlq"]
+    assert behind.type == "classic"
+
+
+def test_classic_queues_streams_and_retry_queues_stay_as_they_are() -> None:
+    found = compiled("work", queues={"work": {"retry": ["1s"]}, "c": {"type": "classic"}, "s": {"type": "stream"}})
+    assert names(found) == {"work", "work.retry.1s", "work.dlq", "c", "s"}
+    (waiting,) = [one for one in found.queues if one.name == "work.retry.1s"]
+    assert "x-delivery-limit" not in waiting.arguments
+    assert [one.name for one in found.policies] == ["fastcommerce.queue.work"]
+
+
+def test_where_policies_cannot_be_set_an_existing_queue_needs_no_replacement() -> None:
+    found = compile_topology(Topology.model_validate({"queues": {"q": {}}}), with_policies=False)
+    assert found.queues == (Queue("q", True, {"x-queue-type": "quorum"}),)
+
+
+def test_an_existing_system_gets_a_queue_and_a_policy_in_place() -> None:
+    objects = compiled(queues={"q": {}})
+    live = Live(version=(4, 0, 5), queues={"q": LiveQueue(Queue("q", True, {"x-queue-type": "quorum"}), 7)})
+    plan = make_plan(objects, live, Topology().retire)
+    assert {(one.mark.value, one.kind, one.name) for one in plan.changes} == {
+        ("+", "queue", "q.dlq"),
+        ("+", "policy", "fastcommerce.queue.q"),
+    }
+    assert plan.problems == ()
+
+
+def test_the_tools_know_the_place() -> None:
+    topology = {"exchanges": {"e": {}}, "queues": {"q": {"bind": {"e": ["a"]}}}}
+    objects = compiled(**topology)
+    services = {"shop": Service.model_validate({"publishes": {"e": ["a"]}})}
+    edges = {(one.source, one.target, one.label, one.is_dashed) for one in graph_of(objects, services).edges}
+    assert ("queue q", "queue q.dlq", "dead letters", True) in edges
+    assert Places.of(objects).origins == {"q.dlq": ("q",)}
+    codes = [(one.code, one.name) for one in lint(Topology.model_validate(topology), services)]
+    assert codes == [("unread-queue", "q")]

@@ -1,0 +1,208 @@
+"""What differs between versions of RabbitMQ: settings, the policies that they exclude, and what brokers deny."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from runner.config.argument import QUEUE_POLICY_KEYS, QUEUE_SETTINGS, version_problems
+from runner.config.document import Document
+from runner.config.reference import check_references
+from runner.config.topology import Topology
+from runner.config.validation import validate_document
+from runner.config.version import EXCLUDING, HAS_DELIVERY_LIMIT, NEWEST, excludes
+from runner.topology.compatibility import conflicts
+from runner.topology.compile import compile_topology
+from runner.topology.live import Live
+
+
+def merged(version: tuple[int, ...], kind: str, definition: dict[str, Any]) -> bool:
+    """Whether the generated policy of a queue contains a written one."""
+    topology = Topology.model_validate(
+        {
+            "queues": {"work": {"type": kind, "retry": ["1s"]}},
+            "policies": {"cap": {"pattern": ".*", "definition": {"max-length": 100, **definition}}},
+        }
+    )
+    policies = {one.name: one for one in compile_topology(topology, version=version).policies}
+    return "max-length" in policies["fastcommerce.queue.work"].definition
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "old", "new"),
+    [
+        ("quorum", "queue-version", 2, True, True),
+        ("quorum", "queue-mode", "lazy", False, False),
+        ("quorum", "ha-mode", "all", False, False),
+        ("quorum", "ha-sync-batch-size", 5, True, True),
+        ("quorum", "max-age", "1D", False, False),
+        ("quorum", "single-active-consumer", True, False, True),
+        ("quorum", "stream-filter-size-bytes", 16, True, True),
+        ("quorum", "queue-leader-locator", "balanced", True, True),
+        ("classic", "queue-leader-locator", "balanced", False, True),
+        ("classic", "max-in-memory-length", 5, True, False),
+        ("classic", "target-group-size", 3, True, False),
+        ("classic", "delivery-limit", 5, False, False),
+        ("classic", "delayed-retry-type", "all", True, True),
+        ("classic", "consumer-timeout", 1000, True, True),
+    ],
+)
+def test_a_policy_is_merged_if_this_version_applies_it(kind: str, key: str, value: Any, old: bool, new: bool) -> None:
+    assert (merged((3, 10, 8), kind, {key: value}), merged(NEWEST, kind, {key: value})) == (old, new)
+
+
+def test_without_a_version_the_newest_is_assumed() -> None:
+    assert excludes("queue-leader-locator", "classic", (3, 13, 7))
+    assert not excludes("queue-leader-locator", "classic")
+
+
+def test_each_excluding_key_has_versions_that_follow_each_other() -> None:
+    for keys in EXCLUDING.values():
+        for span in keys.values():
+            assert span.until is None or span.since < span.until
+    for one in QUEUE_SETTINGS:
+        assert one.until is None or one.since < one.until, one
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "old", "new"),
+    [
+        ({"x-queue-version": 1}, {"queue_type": "classic"}, "", "1 is refused since RabbitMQ 4.3, this is 4.3.6"),
+        ({"x-queue-version": 2}, {"queue_type": "classic"}, "", ""),
+        ({"queue-version": 1}, {"is_policy": True}, "", ""),
+        ({"x-queue-master-locator": "random"}, {"queue_type": "classic"}, "", "is refused since RabbitMQ 4.3"),
+        ({"queue-master-locator": "random"}, {"is_policy": True}, "", "is refused since RabbitMQ 4.3"),
+        (
+            {"x-consumer-timeout": 1},
+            {"queue_type": "classic"},
+            "needs RabbitMQ 3.12",
+            "is refused since RabbitMQ 4.3.2",
+        ),
+        ({"x-consumer-timeout": 1}, {"queue_type": "quorum"}, "needs RabbitMQ 3.12", ""),
+        ({"consumer-timeout": 1}, {"is_policy": True}, "needs RabbitMQ 3.12, this is 3.10.8", ""),
+        ({"delivery-limit": -1}, {"is_policy": True}, "-1 needs RabbitMQ 4.0", ""),
+        ({"x-delivery-limit": -1}, {"queue_type": "quorum"}, "", ""),
+        ({"ha-mode": "all"}, {"is_policy": True}, "", "is refused since RabbitMQ 4.0"),
+        ({"x-queue-leader-locator": "balanced"}, {"queue_type": "classic"}, "needs RabbitMQ 4.0", ""),
+        ({"delayed-retry-type": "all"}, {"is_policy": True}, "needs RabbitMQ 4.3", ""),
+        ({"target-group-size": 3}, {"is_policy": True}, "needs RabbitMQ 3.13", ""),
+    ],
+)
+def test_a_setting_is_refused_with_the_version(
+    settings: dict[str, Any], options: dict[str, Any], old: str, new: str
+) -> None:
+    for version, expected in (((3, 10, 8), old), (NEWEST, new)):
+        (problem,) = version_problems(settings, version, **options).values() or [""]
+        assert problem.startswith(expected), (version, problem)
+        assert bool(problem) == bool(expected)
+
+
+def found(topology: dict[str, Any], live: Live) -> list[str]:
+    parsed = Topology.model_validate(topology)
+    objects = compile_topology(parsed, version=live.version)
+    return [f"{'.'.join(map(str, one.path))}: {one.text}" for one in conflicts(objects, live, parsed)]
+
+
+@pytest.mark.parametrize(
+    ("topology", "live", "expected"),
+    [
+        (
+            {"queues": {"q": {"type": "classic", "durable": False}}},
+            Live(version=(4, 3, 5)),
+            "queues.q.durable: queue 'q': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+        ),
+        (
+            {"queues": {"q": {"type": "classic", "durable": False}}},
+            Live(version=(4, 0, 5), denied=frozenset({"transient_nonexcl_queues"})),
+            "queues.q.durable: queue 'q': durable: false is refused by this broker, RabbitMQ 4.0.5, which denies",
+        ),
+        (
+            {"policies": {"p": {"pattern": "^x", "apply_to": "quorum_queues", "definition": {"max-length": 1}}}},
+            Live(version=(3, 10, 8)),
+            "policies.p.apply_to: policy 'p': apply_to: quorum_queues needs RabbitMQ 3.12, this is 3.10.8",
+        ),
+        (
+            {"policies": {"p": {"pattern": "^x", "definition": {"ha-mode": "all"}}}},
+            Live(version=(4, 0, 5)),
+            "policies.p.definition.ha-mode: policy 'p': ha-mode is refused since RabbitMQ 4.0, this is 4.0.5",
+        ),
+        (
+            {"queues": {"q": {"policy": {"delayed-retry-min": 5}}}},
+            Live(version=(4, 0, 5)),
+            "queues.q.policy.delayed-retry-min: queue 'q': delayed-retry-min needs RabbitMQ 4.3, this is 4.0.5",
+        ),
+        (
+            {"queues": {"q": {"type": "classic", "policy": {"queue-leader-locator": "balanced"}}}},
+            Live(version=(3, 13, 7)),
+            "queues.q.policy.queue-leader-locator: queue 'q': queue-leader-locator excludes its whole policy from a"
+            " classic queue in RabbitMQ 3.13.7",
+        ),
+        (
+            {"exchanges": {"e": {"type": "x-local-random"}}},
+            Live(version=(3, 13, 7)),
+            "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0, this is 3.13.7",
+        ),
+    ],
+)
+def test_what_a_broker_refuses_is_named_at_its_line(topology: dict[str, Any], live: Live, expected: str) -> None:
+    (line,) = found(topology, live)
+    assert line.startswith(expected)
+    assert line.endswith("; take it out, or use another broker")
+
+
+def test_a_broker_that_permits_a_deprecated_feature_is_believed() -> None:
+    topology = {"queues": {"q": {"type": "classic", "durable": False}}}
+    assert found(topology, Live(version=(4, 3, 6), denied=frozenset({"global_qos"}))) == []
+
+
+def test_a_whole_topology_of_ours_conflicts_with_no_supported_version() -> None:
+    topology = {
+        "exchanges": {"e": {"alternate_exchange": "u"}, "u": {"type": "fanout"}},
+        "queues": {"a": {"retry": ["1s"]}, "b": {}, "c": {"type": "classic", "retry": ["5s"]}, "d": {"type": "stream"}},
+    }
+    for version in ((3, 10), (3, 11, 28), (3, 12, 0), (3, 13, 7), (4, 0, 5), (4, 1, 8), (4, 2, 9), (4, 3, 0), NEWEST):
+        parsed = Topology.model_validate(topology)
+        objects = compile_topology(parsed, version=version, timeouts={"a": 7200.0, "c": 7200.0})
+        assert list(conflicts(objects, Live(version=version), parsed)) == []
+        is_said = [one for one in objects.policies if "consumer-timeout" in one.definition]
+        assert len(is_said) == (2 if version >= (3, 12) else 0)
+
+
+def test_only_brokers_of_version_4_drop_at_a_limit_of_their_own() -> None:
+    assert not HAS_DELIVERY_LIMIT.holds((3, 13, 7))
+    assert HAS_DELIVERY_LIMIT.holds((4, 0, 0))
+
+
+def test_every_policy_key_of_the_table_is_a_setting() -> None:
+    # Those are of plugins, or no setting of a queue of ours.
+    others = {"selector-fields", "selector-field-max-bytes", "max-priority", "single-active-consumer"}
+    assert {key for keys in EXCLUDING.values() for key in keys} - others <= QUEUE_POLICY_KEYS.keys()
+
+
+@pytest.mark.parametrize(
+    ("queue", "fault"),
+    [
+        ({"policy": {"delayed-retry-type": "all"}}, "q.policy.delayed-retry-type: without 'delayed-retry-min'; add it"),
+        (
+            {"arguments": {"x-delayed-retry-type": "failed"}},
+            "q.arguments.x-delayed-retry-type: without 'x-delayed-retry-min'; add it",
+        ),
+        (
+            {"policy": {"delayed-retry-type": "all", "delayed-retry-min": 5, "delayed-retry-max": 4}},
+            "q.policy.delayed-retry-max: less than 'delayed-retry-min', 4; allowed: 5 or more",
+        ),
+        (
+            {"arguments": {"x-dead-letter-routing-key": "k"}},
+            "q.arguments.x-dead-letter-routing-key: without 'x-dead-letter-exchange'; add it",
+        ),
+        ({"arguments": {"x-expires": 9_999_999_999_999}}, "q.arguments.x-expires: out of range, 9999999999999"),
+        ({"policy": {"delayed-retry-type": "disabled"}}, ""),
+        ({"policy": {"dead-letter-routing-key": "k"}}, ""),
+    ],
+)
+def test_keys_that_rabbitmq_takes_only_together_are_checked(queue: dict[str, Any], fault: str) -> None:
+    document = Document("topology.yaml", yaml.safe_dump({"queues": {"q": queue}}), {})
+    check_references(validate_document(Topology, document), document)
+    assert [fault in str(one) for one in document.faults] == ([True] if fault else [])
