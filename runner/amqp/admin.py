@@ -28,7 +28,9 @@ class Admin:
         """Declare what is not there yet. Raises DeclarationRefused."""
         refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
         if refusals:
-            raise DeclarationRefused("\n".join(refusal_line(one) for one in refusals))
+            error = DeclarationRefused("\n".join(refusal_line(one) for one in refusals))
+            error.things = tuple(one.thing for one in refusals)
+            raise error
 
     def put_policy(self, policy: Policy) -> None:
         """Create or change a policy."""

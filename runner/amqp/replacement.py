@@ -128,7 +128,10 @@ class Replacement:
         if self._new not in live.queues:
             return
         self._move(self._new, self._queue.name, None)
-        ours = {one.key for one in self._objects.bindings}
+        wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
+        ours = {one.key for one in wanted}
+        # New ones too, before any that they replace is gone.
+        self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
                 continue

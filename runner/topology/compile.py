@@ -73,6 +73,7 @@ def compile_topology(topology: Topology, consumed: Collection[str] = (), *, with
         bindings=tuple(_bindings(topology)),
         policies=(*own, *generated) if with_policies else (),
         ladders=ladders,
+        generated=frozenset(extra.keys() - queues.keys()),
     )
 
 

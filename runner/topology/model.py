@@ -91,3 +91,5 @@ class Objects:
     policies: tuple[Policy, ...] = ()
     #: The ladder of each queue that a service consumes.
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
+    #: The wait queues and dead-letter queues that topology.yaml does not name under ``queues``.
+    generated: frozenset[str] = frozenset()

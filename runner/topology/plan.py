@@ -17,6 +17,8 @@ from runner.topology.retire import retired
 
 #: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
+#: What does an exchange's work while ``apply`` replaces it.
+STAND_IN = ".replace.new"
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
@@ -63,6 +65,9 @@ def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Cha
     theirs = Policies(live.policies.values())
     for one in objects.exchanges:
         there = live.exchanges.get(one.name)
+        if f"{one.name}{STAND_IN}" in live.exchanges:
+            yield Change(Mark.REPLACE, one, INTERRUPTED)
+            continue
         if there is None:
             yield Change(Mark.CREATE, one, one.type)
             continue
@@ -160,7 +165,8 @@ def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterato
     queues = {one.name for one in objects.queues} | {one.name for one in going if one.kind == "queue"}
     policies = {one.name for one in objects.policies} | {one.name for one in going if one.kind == "policy"}
     moving = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
-    for name in sorted(live.exchanges.keys() - exchanges):
+    moving |= (stand_ins := {f"{name}{STAND_IN}" for name in exchanges})
+    for name in sorted(live.exchanges.keys() - exchanges - stand_ins):
         yield Change(Mark.UNMANAGED, live.exchanges[name], was_ours if name in live.owned.exchanges else "")
     for name in sorted(live.queues.keys() - queues - moving):
         there = live.queues[name]
@@ -172,7 +178,7 @@ def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterato
         is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
         if is_owned and is_for_ours:
             continue  # a change in place removes it
-        if (binding.source in exchanges or is_for_ours) and binding.destination not in moving:
+        if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & moving:
             why = "no longer in topology.yaml; goes with what it leads to" if is_owned else ""
             yield Change(Mark.UNMANAGED, binding, why)
     for name in sorted(live.policies.keys() - policies):

@@ -1,0 +1,119 @@
+"""The ways of messages that a held-back object keeps open: a removal on one of them would lose what it carries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from runner.topology.effect import Policies
+from runner.topology.family import Node
+from runner.topology.live import Live
+from runner.topology.model import Binding, Exchange, Objects, Queue
+
+Edges = Mapping[Node, set[Node]]
+
+
+class Passages:
+    """Three sets of exchanges and queues, each with the name of the held-back object that it waits for."""
+
+    def __init__(
+        self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
+    ) -> None:
+        """``open_bindings`` are those that are held back, each with what it waits for, as ``held``."""
+        self._live = live
+        self._wanted = _edges(objects.exchanges, objects.queues, objects.bindings, Policies(objects.policies))
+        self._there = _edges(
+            live.exchanges.values(),
+            [one.queue for one in live.queues.values()],
+            [one.binding for one in live.bindings.values()],
+            Policies(live.policies.values()),
+        )
+        starts = {node: cause for node, cause in held.items() if node[0] == "exchange"}
+        ends = dict(starts)
+        for binding, cause in open_bindings:
+            starts.setdefault(("exchange", binding.source), cause)
+            ends.setdefault((binding.destination_type, binding.destination), cause)
+        routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
+        #: What topology.yaml would bring more messages to than arrive there now.
+        self._short = _reached(ends, routes)
+        #: The exchanges from which a route of topology.yaml is not there yet.
+        self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
+        #: What held-back objects lead to as they are.
+        self._used = _reached(held, self._there)
+        there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
+        self._missing = {node: cause for node, cause in held.items() if node not in there}
+
+    def carries(self, binding: Binding) -> str:
+        """The name of the held-back object for which a binding must stay, or an empty string."""
+        source = ("exchange", binding.source)
+        destination = (binding.destination_type, binding.destination)
+        return self._short.get(destination) or self.sources.get(binding.source) or self._used.get(source) or ""
+
+    def needs(self, node: Node) -> str:
+        """The name of the held-back object for which an exchange or queue must stay, or an empty string."""
+        if node in self._used:
+            return self._used[node]
+        if node[0] == "exchange" and node[1] in self.sources:
+            return self.sources[node[1]]
+        for one in self._live.bindings.values():
+            ends = ("exchange", one.binding.source), (one.binding.destination_type, one.binding.destination)
+            if node in ends and (cause := self.carries(one.binding)):
+                return cause
+        return ""
+
+    def carries_through(self, exchange: Exchange) -> str:
+        """The name of the held-back object for which an exchange must stay as it is, or an empty string."""
+        node = ("exchange", exchange.name)
+        nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
+        return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
+
+    def leads_astray(self, node: Node) -> str:
+        """The held-back object that a new alternate exchange or dead-letter target waits for, or an empty string."""
+        for target in self._wanted.get(node, set()) - self._there.get(node, set()):
+            if target in self._missing:
+                return self._missing[target]
+            if target[0] == "exchange" and target[1] in self.sources:
+                return self.sources[target[1]]
+        return ""
+
+
+def _edges(
+    exchanges: Iterable[Exchange], queues: Iterable[Queue], bindings: Iterable[Binding], policies: Policies
+) -> dict[Node, set[Node]]:
+    result: dict[Node, set[Node]] = defaultdict(set)
+    for one in bindings:
+        result[("exchange", one.source)].add((one.destination_type, one.destination))
+    for exchange in exchanges:
+        alternate = policies.settings_of(exchange).get("alternate-exchange")
+        if alternate is not None:
+            result[("exchange", exchange.name)].add(("exchange", str(alternate)))
+    for queue in queues:
+        settings = policies.settings_of(queue)
+        through, key = settings.get("dead-letter-exchange"), settings.get("dead-letter-routing-key")
+        if through:
+            result[("queue", queue.name)].add(("exchange", str(through)))
+        elif through == "" and key is not None:
+            result[("queue", queue.name)].add(("queue", str(key)))
+    return result
+
+
+def _reversed(edges: Edges) -> Edges:
+    result: dict[Node, set[Node]] = defaultdict(set)
+    for start, ends in edges.items():
+        for end in ends:
+            if end[0] == "exchange":
+                result[end].add(start)
+    return result
+
+
+def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
+    """All that can be reached, each with what the start that reaches it waits for."""
+    found = dict(starts)
+    waiting = list(starts)
+    while waiting:
+        node = waiting.pop()
+        for other in edges.get(node, ()):
+            if other not in found:
+                found[other] = found[node]
+                waiting.append(other)
+    return found
