@@ -12,12 +12,13 @@ from runner.errors import BrokerError, DeclarationRefused, RunnerError
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
 from runner.topology.consent import Decision, Left
-from runner.topology.effect import Policies, applies
+from runner.topology.effect import applies
 from runner.topology.family import owner_of_policy
 from runner.topology.live import BindingKey, Live, LiveBinding, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.plan import STAND_IN
+from runner.topology.passage import upstream_ranks
 from runner.topology.retire import delete
+from runner.topology.stand_in import ExchangeReplacement
 
 T = TypeVar("T")
 
@@ -84,7 +85,8 @@ class _Application:
         say: Callable[[str], None],
         did: Callable[[Change], None],
     ) -> None:
-        self._decision, self._live, self._broker, self._say, self._did = decision, live, broker, say, did
+        self._decision, self._live, self._broker, self._say, self._did = decision, live.settled(), broker, say, did
+        self._as_found = live
         self._replaced = decision.of(Mark.REPLACE)
         self._created = decision.of(Mark.CREATE)
         #: The policies of what is replaced come with the new one: they might drop what the old one holds.
@@ -97,16 +99,11 @@ class _Application:
         self._put_policies(is_first=True)
         self._declare()
         self._put_policies(is_first=False)
-        for change in self._replaced:
-            self._say(f"replacing {change.kind} {change.name}: {change.why}")
-            self._replace(change)
+        self._replace()
+        self._declare_last()
+        for change in self._removals():
+            self._remove(change)
             self._did(change)
-            self._done_policy(change)
-        self._declare_between_replaced()
-        for change in self._decision.of(Mark.CHANGE):
-            if change.is_removal:
-                self._remove(change)
-                self._did(change)
         kept = self._retire()
         self._remember_all()
         return kept
@@ -128,26 +125,30 @@ class _Application:
                 self._did(change)
 
     def _declare(self) -> None:
-        waits = {(one.kind, one.name) for one in self._replaced}
-        made = [one for one in self._created if not isinstance(one.thing, Policy) and not _touches_any(one, waits)]
-        new = {one.name for one in made if isinstance(one.thing, Exchange)}
-        # First the bindings of an exchange to which nothing leads yet: what arrives there later has a place to go.
-        made.sort(key=lambda one: isinstance(one.thing, Binding) and one.thing.source not in new)
+        absent = self._absent()
+        made = [
+            one
+            for one in self._created
+            if not isinstance(one.thing, Policy)
+            and not self._comes_with_exchange(one)
+            and not _touches_any(one, absent)
+        ]
+        # First the bindings further on: what arrives at an exchange has a place to go.
+        ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
+        made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
         if not made:
             return
         self._declare_changes(made)
         # Only now, so that what was published before a binding was there never counts as brought by it.
-        policies = frozenset(one.name for one in self._created if isinstance(one.thing, Policy))
-        first = self._live.owned | Owned.of(_objects_of(made)) | Owned(policies=policies)
-        self._remember(first.dated(self._live.owned, _now()))
+        self._remember_also(made)
 
-    def _declare_between_replaced(self) -> None:
-        waits = {(one.kind, one.name) for one in self._replaced}
-        later = [one for one in self._created if isinstance(one.thing, Binding) and _touches_any(one, waits)]
+    def _declare_last(self) -> None:
+        """Bind what is replaced and was not there before."""
+        absent = self._absent()
+        later = [one for one in self._created if _touches_any(one, absent)]
         if later:
             self._declare_changes(later)
-            dated = (self._remembered | Owned.of(_objects_of(later))).dated(self._remembered, _now())
-            self._remember(dated)
+            self._remember_also(later)
 
     def _declare_changes(self, changes: list[Change]) -> None:
         try:
@@ -159,7 +160,7 @@ class _Application:
             for change in done:
                 self._did(change)
             with suppress(RunnerError):
-                self._remember((self._remembered | Owned.of(_objects_of(done))).dated(self._remembered, _now()))
+                self._remember_also(done)
             raise
         except BrokerError:
             self._say(f"interrupted: it is not known which of {len(changes)} were made; the next plan shows it")
@@ -167,11 +168,13 @@ class _Application:
         for change in changes:
             self._did(change)
 
-    def _done_policy(self, replaced: Change) -> None:
-        name = policy_name(replaced.kind, replaced.name)
-        for change in (*self._created, *self._decision.of(Mark.CHANGE)):
-            if change.name == name and not change.is_removal:
-                self._did(change)
+    def _removals(self) -> list[Change]:
+        """First the bindings by which messages arrive, at last the policies."""
+        changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
+        ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
+        return sorted(
+            changes, key=lambda one: ranks[one.thing.source] if isinstance(one.thing, Binding) else len(ranks)
+        )
 
     def _remove(self, change: Change) -> None:
         if isinstance(change.thing, Binding):
@@ -195,7 +198,11 @@ class _Application:
         else:
             self._broker.delete_policy(thing.name)
 
-    def _remember(self, owned: Owned) -> None:
+    def _remember_also(self, changes: list[Change]) -> None:
+        policies = frozenset(one.name for one in self._created if isinstance(one.thing, Policy))
+        owned = (self._remembered | Owned.of(_objects_of(changes)) | Owned(policies=policies)).dated(
+            self._remembered, _now()
+        )
         self._broker.remember(owned)
         self._remembered = owned
 
@@ -217,67 +224,49 @@ class _Application:
 
     def _removed(self) -> set[BindingKey]:
         """The bindings that topology.yaml no longer says."""
-        going = [one.thing for one in self._decision.of(Mark.CHANGE) if one.is_removal]
+        going = [one.thing for one in self._removals()]
         return {one.key for one in going if isinstance(one, Binding)}
 
-    def _replace(self, change: Change) -> None:
-        thing = change.thing
+    def _replace(self) -> None:
+        """First the exchanges, all at once, so that no route of which two are a part is missing at any moment."""
+        for change in self._replaced:
+            if not isinstance(change.thing, Exchange | Queue):
+                raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
+        exchanges = [one for one in self._replaced if isinstance(one.thing, Exchange)]
+        target = self._decision.target
+        if exchanges:
+            for change in exchanges:
+                self._say(f"replacing {change.kind} {change.name}: {change.why}")
+            things = [one.thing for one in exchanges if isinstance(one.thing, Exchange)]
+            ExchangeReplacement(things, target, self._as_found, self._removed(), self._broker).run()
+            for change in exchanges:
+                self._did_replace(change)
+            made = [one for one in self._created if self._comes_with_exchange(one)]
+            for change in made:
+                self._did(change)
+            self._remember_also(made)
+        for change in self._replaced:
+            if isinstance(change.thing, Queue):
+                self._say(f"replacing {change.kind} {change.name}: {change.why}")
+                name = policy_name(change.kind, change.name)
+                policy = next((one for one in target.policies if one.name == name), None)
+                self._broker.move(change.thing, policy, self._as_found, target, self._say)
+                self._did_replace(change)
+
+    def _did_replace(self, change: Change) -> None:
+        self._did(change)
         name = policy_name(change.kind, change.name)
-        policy = next((one for one in self._decision.target.policies if one.name == name), None)
-        if isinstance(thing, Queue):
-            self._broker.move(thing, policy, self._live, self._decision.target, self._say)
-        elif isinstance(thing, Exchange):
-            self._replace_exchange(thing, policy)
-        else:
-            raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
+        for other in (*self._created, *self._decision.of(Mark.CHANGE)):
+            if other.name == name and not other.is_removal:
+                self._did(other)
 
-    def _replace_exchange(self, thing: Exchange, policy: Policy | None) -> None:
-        """Replace an exchange while another one, bound as it will be, does its work for the exchanges before it."""
-        broker, bindings = self._broker, self._bindings_of(thing.name)
-        alternate = Policies(self._decision.target.policies).settings_of(thing).get("alternate-exchange")
-        arguments = dict(thing.arguments) | ({"alternate-exchange": alternate} if alternate is not None else {})
-        stand_in = replace(thing, name=f"{thing.name}{STAND_IN}", arguments=arguments, auto_delete=False)
-        there = self._live.exchanges.get(stand_in.name)
-        if there is not None and there != stand_in and thing.name in self._live.exchanges:
-            broker.delete_exchange(stand_in.name)
-        # What the broker does not take it refuses now, while the old one is still there. Bound first to what it leads
-        # to, then to what leads to it.
-        moved = [_moved(one, thing.name, stand_in.name) for one in bindings]
-        moved.sort(key=lambda one: _leads_to(one, stand_in.name))
-        if there is None or thing.name in self._live.exchanges:
-            broker.declare(Objects((stand_in,), (), tuple(moved)))
-        if policy is not None:
-            broker.put_policy(policy)
-        broker.delete_exchange(thing.name)
-        bindings.sort(key=lambda one: _leads_to(one, thing.name))
-        broker.declare(Objects((thing,), (), tuple(bindings)))
-        broker.delete_exchange(stand_in.name)
+    def _comes_with_exchange(self, change: Change) -> bool:
+        replaced = {("exchange", one.name) for one in self._replaced if one.kind == "exchange"}
+        return _touches_any(change, replaced) and not _touches_any(change, self._absent())
 
-    def _bindings_of(self, exchange: str) -> list[Binding]:
-        """All that an exchange is bound to afterwards: what it is bound to now, and what topology.yaml adds."""
-        stand_in = f"{exchange}{STAND_IN}"
-        there = [one.binding for one in self._live.bindings.values()]
-        moved = [_moved(one, stand_in, exchange) for one in there if _touches(one, stand_in)]
-        found = {one.key: one for one in (*moved, *there) if _touches(one, exchange)}
-        # Ours that topology.yaml no longer says, of things that it still says, are not made again.
-        said = {one.key for one in self._decision.target.bindings}
-        gone = self._removed() | {key for key in self._live.owned.bindings - said if key not in self._live.bindings}
-        waits = {("queue", one.name) for one in self._replaced if one.kind == "queue"}
-        for one in self._decision.target.bindings:
-            # A queue that is replaced later is set aside with the bindings that it has by then.
-            if _touches(one, exchange) and (one.destination_type, one.destination) not in waits | self._absent_queues():
-                found.setdefault(one.key, one)
-        replaced = {one.name for one in self._replaced if one.kind == "exchange"}
-        later = {name for name in replaced if name != exchange and name not in self._live.exchanges}
-        return [
-            one
-            for key, one in found.items()
-            if key not in gone and one.source not in later and one.destination not in later
-        ]
-
-    def _absent_queues(self) -> set[tuple[str, str]]:
-        queues = self._live.queues.keys() | {one.name for one in self._created if one.kind == "queue"}
-        return {("queue", one.name) for one in self._decision.target.queues if one.name not in queues}
+    def _absent(self) -> set[tuple[str, str]]:
+        """The queues that are replaced and were deleted already, when that was interrupted."""
+        return {("queue", one.name) for one in self._replaced if one.name not in self._live.queues}
 
 
 def _now() -> int:
@@ -298,17 +287,3 @@ def _touches_any(change: Change, things: set[tuple[str, str]]) -> bool:
     if not isinstance(one, Binding):
         return False
     return ("exchange", one.source) in things or (one.destination_type, one.destination) in things
-
-
-def _touches(binding: Binding, exchange: str) -> bool:
-    return exchange == binding.source or _leads_to(binding, exchange)
-
-
-def _leads_to(binding: Binding, exchange: str) -> bool:
-    return (binding.destination_type, binding.destination) == ("exchange", exchange)
-
-
-def _moved(binding: Binding, old: str, new: str) -> Binding:
-    source = new if binding.source == old else binding.source
-    destination = new if _leads_to(binding, old) else binding.destination
-    return replace(binding, source=source, destination=destination)

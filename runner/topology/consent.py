@@ -82,7 +82,7 @@ class Decision:
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
     """Divide a plan into what is done with this consent, and what is left with what each change needs."""
-    division = _Division(plan, objects, live, consent)
+    division = _Division(plan, objects, live.settled(), consent)
     if division.roots:
         while division.spread():
             pass

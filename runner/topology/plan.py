@@ -11,19 +11,14 @@ from runner.config.topology import Retire
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import parking
 from runner.topology.effect import Policies
-from runner.topology.live import Live
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.retire import retired
-
-#: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
-DRAIN_SUFFIXES = (".drain.old", ".drain.new")
-#: What does an exchange's work while ``apply`` replaces it.
-STAND_IN = ".replace.new"
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     """Compare ``objects`` with a broker."""
-    policies = Policies(objects.policies)
+    live, policies = live.settled(), Policies(objects.policies)
     going = list(retired(objects, live, retire))
     changes = [
         *_policies(objects, live),
