@@ -174,7 +174,7 @@ def test_an_apply_that_the_broker_refuses_half_way_says_what_was_done_before(sho
     code, output = shop.run("apply")
     assert (code, "first" in shop.vhost.queues(), "second" in shop.vhost.queues()) == (78, True, False)
     lines = output.splitlines()
-    assert [line for line in lines if line.startswith("+ ")] == ["+ queue    first  quorum  (topology.yaml:19)"]
+    assert [line for line in lines if line.startswith("+ ")] == ["+ queue    first  quorum  (topology.yaml:22)"]
     assert "queue 'second': the broker refuses it" in lines[-1]
     shop.vhost.rabbit.api("DELETE", limit)
     assert shop.run("apply")[0] == 0
