@@ -17,7 +17,8 @@ from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.apply import apply
 from runner.topology.change import Change, Plan
 from runner.topology.compile import compile_topology
-from runner.topology.consent import Consent, Decision, Left, decide
+from runner.topology.consent import Consent, decide
+from runner.topology.decision import Decision, Left
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of

@@ -16,7 +16,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 
 class BrokerModel:
-    """Implements ``runner.topology.apply.Broker``, and what a replacement asks of the HTTP API."""
+    """Implements ``runner.topology.administrator.Broker``, and what a replacement asks of the HTTP API."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}

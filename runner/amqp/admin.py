@@ -18,7 +18,7 @@ DECLARE_TIMEOUT = 300.0
 
 
 class Admin:
-    """Implements ``runner.topology.apply.Broker`` on RabbitMQ."""
+    """Implements ``runner.topology.administrator.Broker`` on RabbitMQ."""
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note

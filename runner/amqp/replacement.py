@@ -12,7 +12,7 @@ from runner.amqp.management import Management
 from runner.config.argument import CLASSIC, QUEUE_TYPE, QUORUM, STREAM
 from runner.config.reference import GENERATED
 from runner.errors import RunnerError
-from runner.topology.apply import Broker
+from runner.topology.administrator import Broker
 from runner.topology.change import counted
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from runner.amqp.depth import Depths
     from runner.reconcile import Examination
     from runner.topology.change import Change
-    from runner.topology.consent import Decision, Left
+    from runner.topology.decision import Decision, Left
 
 #: What the services will use: a broker that is there, one that is started, or one that may come.
 FoundBroker = Answering | PrivateNode | Container | BrokerAway

@@ -18,7 +18,7 @@ from runner.preparation.spec import spec_of
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.program import SLOT, Limits, Program
-from runner.topology.consent import Decision
+from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
 #: The broker may take its time to start; it stops after the services.

@@ -18,7 +18,7 @@ from runner.preparation.programs import as_before, broker_program, held_back, pr
 from runner.preparation.remote import Begun, Found, Order, Taken
 from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
-from runner.topology.consent import Decision
+from runner.topology.decision import Decision
 from runner.topology.model import Objects
 from runner.worker.fault import FaultFolder
 

@@ -6,57 +6,22 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from runner.errors import BrokerError, DeclarationRefused, RunnerError
+from runner.topology.administrator import Broker
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
-from runner.topology.consent import Decision, Left
+from runner.topology.decision import Decision, Left
 from runner.topology.effect import applies
 from runner.topology.family import owner_of_policy
-from runner.topology.live import BindingKey, Live, LiveBinding, Owned
+from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import upstream_ranks
 from runner.topology.retire import delete
 from runner.topology.stand_in import ExchangeReplacement
 
 T = TypeVar("T")
-
-
-class Broker(Protocol):
-    """What is done on a broker; ``runner.amqp.admin`` does it on RabbitMQ."""
-
-    def declare(self, objects: Objects) -> None:
-        """Declare what is not there yet. Raises DeclarationRefused."""
-
-    def put_policy(self, policy: Policy) -> None:
-        """Create or change a policy."""
-
-    def delete_policy(self, name: str) -> None:
-        """Delete a policy."""
-
-    def put_binding(self, binding: Binding) -> None:
-        """Create a binding that is not ours."""
-
-    def delete_binding(self, one: LiveBinding) -> None:
-        """Delete a binding."""
-
-    def delete_exchange(self, name: str) -> None:
-        """Delete an exchange, with its bindings."""
-
-    def in_use(self, name: str) -> str | None:
-        """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
-
-    def delete_queue(self, queue: Queue) -> None:
-        """Delete a queue that is not in use."""
-
-    def move(
-        self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
-    ) -> None:
-        """Replace a queue, with its messages moved into the new one, which has ``policy``."""
-
-    def remember(self, owned: Owned) -> None:
-        """Remember what is ours."""
 
 
 def apply(

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import Protocol
 
+from runner.topology.administrator import Broker
 from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live
-from runner.topology.model import Binding, Exchange, Objects, Policy
-
-
-class ExchangeBroker(Protocol):
-    """The part of a broker that a replacement of exchanges needs."""
-
-    def declare(self, objects: Objects) -> None:
-        """Declare what is not there yet. Raises DeclarationRefused."""
-
-    def put_policy(self, policy: Policy) -> None:
-        """Create or change a policy."""
-
-    def delete_exchange(self, name: str) -> None:
-        """Delete an exchange, with its bindings."""
+from runner.topology.model import Binding, Exchange, Objects
 
 
 class ExchangeReplacement:
@@ -34,7 +21,7 @@ class ExchangeReplacement:
         target: Objects,
         live: Live,
         removed: Collection[BindingKey],
-        broker: ExchangeBroker,
+        broker: Broker,
     ) -> None:
         """``removed`` are the bindings that topology.yaml no longer says; ``target`` is what the broker holds then."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker

@@ -184,7 +184,7 @@ def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], 
     return topology
 
 
-@pytest.mark.timeout(times(120, 7200))
+@pytest.mark.timeout(times(400, 7200))
 def test_random_edits_of_a_running_system_lose_no_order(project: Project, tmp_path: Path) -> None:
     seed = int(os.environ.get("FASTCOMMERCE_SEED") or random.randrange(10**6))
     print(f"FASTCOMMERCE_SEED={seed}")
@@ -217,7 +217,7 @@ def test_random_edits_of_a_running_system_lose_no_order(project: Project, tmp_pa
 
 def settle(shop: Watched) -> None:
     """Agree to all, until the plan is empty."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     agree: Callable[[], str] = shop.agree
     while (plan := shop.plan())["exit_code"] != 0:
         pending = [f"{one['mark']} {one['name']} {one['why']}" for one in plan["changes"] if one["mark"] != "?"]

@@ -13,7 +13,8 @@ from runner.errors import BrokerAway
 from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan
 from runner.topology.compile import compile_topology
-from runner.topology.consent import Consent, Decision, decide
+from runner.topology.consent import Consent, decide
+from runner.topology.decision import Decision
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.match import alternates_of
@@ -214,7 +215,7 @@ def _drawn_consent(data: st.DataObject, plan: Plan) -> Consent:
 _consumed = st.frozensets(st.sampled_from(QUEUES))
 _waiting = st.frozensets(st.sampled_from(["q1", "q2", "q3", "q1.retry.1s", "q2.dlq", "parked"]), max_size=2)
 _settings = settings(
-    max_examples=times(150, 5000),
+    max_examples=times(80, 5000),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
