@@ -91,13 +91,8 @@ class _Application:
 
     def _declare(self) -> None:
         absent = self._absent()
-        made = [
-            one
-            for one in self._created
-            if not isinstance(one.thing, Policy)
-            and not self._comes_with_exchange(one)
-            and not _touches_any(one, absent)
-        ]
+        made = [one for one in self._created if not isinstance(one.thing, Policy)]
+        made = [one for one in made if not self._comes_with_exchange(one) and not _touches_any(one, absent)]
         # First the bindings further on: what arrives at an exchange has a place to go.
         ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
         made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
