@@ -58,6 +58,8 @@ class DeclarationRefused(RunnerError):
     """The broker holds something that differs from topology.yaml, or does not take what stands there."""
 
     exit_code = EXIT_CONFIG
+    #: The exchanges, queues and bindings that the broker refused, if it took all the others of a declaration.
+    things: tuple[Any, ...] = ()
 
 
 class StoreError(RunnerError):

@@ -16,10 +16,12 @@ from runner.broker.leftover import find_leftover
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
-from runner.topology.apply import Consent, apply
+from runner.topology.apply import apply
 from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology, consumer_timeout
+from runner.topology.consent import Consent, decide
+from runner.topology.decision import Decision, Left
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
@@ -37,6 +39,12 @@ class Examination:
     #: None where the HTTP API cannot be asked; then ``plan`` says what could not be compared.
     live: Live | None = None
     management: Management | None = None
+
+    def decision(self, consent: Consent) -> Decision:
+        """The plan, divided into what is done with this consent and what is left."""
+        if self.live is None:
+            return Decision(target=self.objects)
+        return decide(self.plan, self.objects, self.live, consent)
 
     def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
         """``topology.yaml:14`` for what a change is about."""
@@ -147,10 +155,16 @@ def _no_policies(project: Project) -> list[str]:
     ]
 
 
-def bring(examination: Examination, consent: Consent, say: Callable[[str], None]) -> list[tuple[Change, str]]:
+def bring(
+    examination: Examination,
+    consent: Consent,
+    say: Callable[[str], None],
+    did: Callable[[Change], None] = lambda _: None,
+) -> list[Left]:
     """Do all that ``consent`` covers; returns what is left to do, and what each would need.
 
-    Raises DeclarationRefused where the broker refuses something, and BrokerAway.
+    Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses something, and
+    BrokerAway; what was done before stays.
     """
     plan, urls = examination.plan, examination.project.config.broker.url
     if plan.problems:
@@ -160,15 +174,41 @@ def bring(examination: Examination, consent: Consent, say: Callable[[str], None]
         return []
     admin = Admin(urls, examination.management, say)
     try:
-        return apply(plan, examination.objects, examination.live, admin, consent, say)
+        return apply(examination.decision(consent), examination.live, admin, say, did)
     except ManagementError as error:
         raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
-    """Declare by AMQP alone, which tells of a difference only by refusing."""
+    """Declare by AMQP alone, which shows a difference only by a refusal."""
+    objects, urls = examination.objects, examination.project.config.broker.url
+    written = tuple(one for one in objects.queues if one.name not in objects.generated)
+    refusals = declare(urls, Objects(objects.exchanges, written))
+    # What another is bound to, or waits in front of it, comes with it or not at all.
+    held = {
+        ("queue" if isinstance(one.thing, Queue) else "exchange", one.thing.name)
+        for one in refusals
+        if not isinstance(one.thing, Binding) and not one.is_denied and not one.may_be_policy
+    }
+    parts = {step: name for name, ladder in objects.ladders.items() for _, step in ladder.steps}
+    owners: dict[str, list[str]] = {}
+    for name, ladder in objects.ladders.items():
+        owners.setdefault(ladder.dead_letter, []).append(name)
+    generated = [
+        one
+        for one in objects.queues
+        if one.name in objects.generated
+        and ("queue", parts.get(one.name, "")) not in held
+        and not all(("queue", owner) in held for owner in owners.get(one.name, ("",)))
+    ]
+    bindings = [
+        one
+        for one in objects.bindings
+        if not {("exchange", one.source), (one.destination_type, one.destination)} & held
+    ]
+    refusals += declare(urls, Objects((), tuple(generated), tuple(bindings)))
     lines, denied = [], []
-    for refusal in declare(examination.project.config.broker.url, examination.objects):
+    for refusal in refusals:
         line = f"{examination.place_of(refusal.thing)}: {refusal.line}"
         if refusal.is_denied:
             denied.append(refusal.thing)

@@ -18,7 +18,7 @@ DECLARE_TIMEOUT = 300.0
 
 
 class Admin:
-    """Implements ``runner.topology.apply.Broker`` on RabbitMQ."""
+    """Implements ``runner.topology.administrator.Broker`` on RabbitMQ."""
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note
@@ -28,7 +28,9 @@ class Admin:
         """Declare what is not there yet. Raises DeclarationRefused."""
         refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
         if refusals:
-            raise DeclarationRefused("\n".join(one.line for one in refusals))
+            error = DeclarationRefused("\n".join(one.line for one in refusals))
+            error.things = tuple(one.thing for one in refusals)
+            raise error
 
     def put_policy(self, policy: Policy) -> None:
         """Create or change a policy."""

@@ -13,12 +13,12 @@ from runner.config.pattern import only
 from runner.config.reference import GENERATED
 from runner.config.version import CLASSIC, QUORUM, STREAM
 from runner.errors import RunnerError
-from runner.topology.apply import Broker
+from runner.topology.administrator import Broker
 from runner.topology.change import counted
 from runner.topology.effect import Policies
-from runner.topology.live import Live
+from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.plan import DRAIN_SUFFIXES, queue_differences
+from runner.topology.plan import queue_differences
 
 #: Above the generated policies while a queue is drained.
 DRAIN_PRIORITY = 2000
@@ -64,7 +64,7 @@ class Replacement:
                 f"queue {name!r}: its max-length {limit} has no room for {held}; raise it, or read some first"
             )
         if is_old and there is not None:
-            self._set_aside(there.queue, live)
+            self._set_aside(there.queue)
         self._management.delete_policy(self._policy)
         if self._new_policy is not None:
             self._admin.put_policy(self._new_policy)
@@ -106,14 +106,15 @@ class Replacement:
         names = (self._queue.name, self._old, self._new)
         return sum(counts_of(self._url, name).messages for name in names if name in live.queues)
 
-    def _set_aside(self, there: Queue, live: Live) -> None:
+    def _set_aside(self, there: Queue) -> None:
         """From the queue as it was to two others: its messages to one, what is published meanwhile to the other."""
         if there.type == QUORUM:
             # An interrupted drain counts as a delivery in vain, and the limit would park good messages.
             pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
-        bound = [one for one in live.bindings.values() if one.binding.destination == there.name]
+        # As they are by now: other replacements came before this one.
+        bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
         bound = [one for one in bound if one.binding.destination_type == "queue"]
         # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
         for one in bound:
@@ -130,7 +131,10 @@ class Replacement:
         if self._new not in live.queues:
             return
         self._move(self._new, self._queue.name, None)
-        ours = {one.key for one in self._objects.bindings}
+        wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
+        ours = {one.key for one in wanted}
+        # New ones too, before any that they replace is gone.
+        self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
                 continue

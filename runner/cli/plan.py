@@ -13,8 +13,8 @@ from runner.cli.broker import broker_for
 from runner.config.project import load_project
 from runner.errors import EXIT_CONFIG
 from runner.reconcile import Examination, bring, examine
-from runner.topology.apply import Consent
-from runner.topology.change import Mark, Plan, change_line
+from runner.topology.change import Change, Mark, Plan, change_line
+from runner.topology.consent import Consent
 
 #: Seconds that a broker may take to listen for HTTP after it answers AMQP.
 PATIENCE = 2.0
@@ -62,7 +62,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
     """Do what the plan shows.
 
     Creates, changes in place, and deletes what stands under retire. A replacement is done only where --replace names
-    it. It is safe to interrupt at any point and to run again. Exits with 0 when all is done, 3 when something is left.
+    it; without that nothing of this queue or exchange is touched, and nothing is removed that its messages still need.
+    Each line is printed once its change is done. It is safe to interrupt at any point and to run again. Exits with 0
+    when all is done, 3 when something is left.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -71,35 +73,56 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         unknown = sorted(set(replace) - names)
         if unknown:
             raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
-        if not examination.plan.problems:
-            _show(examination, unmanaged=0)
-        left = bring(examination, Consent(frozenset(replace), drain=drain, retire=True), click.echo)
+        for title, lines in _remarks(examination.plan):
+            _show_lines(title, lines)
+        consent = Consent(frozenset(replace), drain=drain, retire=True)
+        left = bring(examination, consent, click.echo, lambda change: _show_change(examination, change))
     if not left and examination.plan.uncompared:
         click.echo("done, as far as it could be compared")
         return
     if not left:
         click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
         return
-    for change, needs in left:
-        click.secho(f"left: {change.kind} {change.name!r}: {needs}", err=True)
+    for one in left:
+        if not one.is_implied:
+            click.secho(f"left: {one.change.kind} {one.change.name!r}: {one.needs}", err=True)
     sys.exit(3)
 
 
-def _show(examination: Examination, unmanaged: int = MOST_UNMANAGED) -> None:
+def _show(examination: Examination) -> None:
     found = examination.plan
     is_terminal = sys.stdout.isatty()
+    waits = _waits(examination)
     for change in (one for one in found.changes if one.mark is not Mark.UNMANAGED):
-        place = f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE) else ""
-        click.secho(change_line(change) + place, fg=_COLOURS[change.mark] if is_terminal else None)
+        _show_change(examination, change, waits.get(id(change), ""))
     others = found.of(Mark.UNMANAGED)
-    for change in others[:unmanaged]:
+    for change in others[:MOST_UNMANAGED]:
         click.secho(change_line(change), dim=is_terminal or None)
-    if len(others) > unmanaged > 0:
-        click.secho(f"? and {len(others) - unmanaged} more; --json lists all", dim=is_terminal or None)
-    for title, lines in (("not compared", found.uncompared), ("warning", found.warnings), ("problem", found.problems)):
-        for line in lines:
-            click.secho(f"{title}: {line}", fg="yellow" if is_terminal else None, err=True)
+    if len(others) > MOST_UNMANAGED:
+        click.secho(f"? and {len(others) - MOST_UNMANAGED} more; --json lists all", dim=is_terminal or None)
+    for title, lines in _remarks(found):
+        _show_lines(title, lines)
     click.echo(_summary(found))
+
+
+def _show_change(examination: Examination, change: Change, waits_for: str = "") -> None:
+    place = f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE) else ""
+    waits = f"  waits for {waits_for}" if waits_for else ""
+    click.secho(change_line(change) + place + waits, fg=_COLOURS[change.mark] if sys.stdout.isatty() else None)
+
+
+def _waits(examination: Examination) -> dict[int, str]:
+    """By the identity of each change that ``apply`` without ``--replace`` leaves, the object that it waits for."""
+    return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
+
+
+def _remarks(found: Plan) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (("not compared", found.uncompared), ("warning", found.warnings), ("problem", found.problems))
+
+
+def _show_lines(title: str, lines: tuple[str, ...]) -> None:
+    for line in lines:
+        click.secho(f"{title}: {line}", fg="yellow" if sys.stdout.isatty() else None, err=True)
 
 
 def _summary(found: Plan) -> str:
@@ -112,7 +135,7 @@ def _summary(found: Plan) -> str:
 
 
 def _as_json(examination: Examination) -> dict[str, Any]:
-    found = examination.plan
+    found, waits = examination.plan, _waits(examination)
     return {
         "changes": [
             {
@@ -123,6 +146,7 @@ def _as_json(examination: Examination) -> dict[str, Any]:
                 "why": change.why,
                 "messages": change.messages,
                 "consumers": change.consumers,
+                "waits_for": waits.get(id(change)) or None,
                 "where": examination.place_of(change.thing) if change.mark is not Mark.UNMANAGED else None,
             }
             for change in found.changes

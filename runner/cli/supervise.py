@@ -45,7 +45,13 @@ def _supervise(
     if found.warning:
         journal.say(found.warning, "warning")
     preparation.say = journal.say
-    supervisor = Supervisor(programs, preparation.prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
+
+    def prepare() -> None:
+        taken = preparation.prepare()
+        if taken is not None:
+            supervisor.update(taken.programs)
+
+    supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
     commands = Commands(supervisor, sampler, lambda: reload.take() in (Outcome.DONE, Outcome.LEFT))
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 
 from runner.broker.find import Answering, Container, PrivateNode
 from runner.config.project import Project
-from runner.errors import BrokerAway, DeclarationRefused
+from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 
 if TYPE_CHECKING:
     from runner.amqp.depth import Depths
+    from runner.reconcile import Examination
+    from runner.topology.change import Change
+    from runner.topology.decision import Decision, Left
 
 #: What the services will use: a broker that is there, one that is started, or one that may come.
 FoundBroker = Answering | PrivateNode | Container | BrokerAway
+#: Exchanges and queues that are held back, each as its kind and name.
+Held = frozenset[tuple[str, str]]
 #: Seconds that a broker of ours may take to listen for HTTP after it answers AMQP.
 PATIENCE = 5.0
 
@@ -38,27 +43,30 @@ class Declaration:
         self._told = told
         self._depths: dict[tuple[str, ...], Depths] = {}
 
-    def prepare(self) -> None:
-        """Do the safe part of the plan.
+    def prepare(self, accepted: Held = frozenset()) -> Decision:
+        """Do the safe part of the plan; ``accepted`` are the held-back objects with which the services run already.
 
-        Raises BrokerError when the broker is away, DeclarationRefused where something would have to be replaced.
+        Raises BrokerError when the broker is away, DeclarationRefused where something else would have to be replaced.
         """
         with self._lock:
-            lines = self._reconcile(self.project, show_created=False)
+            decision, lines = self._reconcile(self.project, is_start=True)
+        if decision.held <= accepted:
+            return decision
         if lines and isinstance(self._broker, PrivateNode | Container):
             lines.append("this broker is the project's own: 'make reset' starts it afresh, without any of its messages")
         if lines:
             raise DeclarationRefused("\n".join(lines))
+        return decision
 
-    def take_over(self, project: Project) -> list[str]:
-        """Do the safe part of another project's plan; returns a line for each thing that would have to be replaced.
+    def take_over(self, project: Project) -> tuple[Decision, list[str]]:
+        """Do the safe part of another project's plan; with a line for each thing that would have to be replaced.
 
         Raises BrokerError, and DeclarationRefused where the broker refuses it; the project then stays what it was.
         """
         with self._lock:
-            lines = self._reconcile(project, show_created=True)
+            result = self._reconcile(project, is_start=False)
             self.project = project
-            return lines
+            return result
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError where the broker does not tell."""
@@ -71,32 +79,53 @@ class Declaration:
             self._depths[urls] = Depths(urls, "runner autoscale")
         return self._depths[urls].ready(config.services[service].consumes)
 
-    def _reconcile(self, project: Project, *, show_created: bool) -> list[str]:
+    def _reconcile(self, project: Project, *, is_start: bool) -> tuple[Decision, list[str]]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
         from runner.reconcile import bring, examine, known_management
-        from runner.topology.apply import Consent, in_place
         from runner.topology.change import Mark, change_line
+        from runner.topology.consent import Consent
 
         say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
         examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
-        plan = examination.plan
+        plan, decision = examination.plan, examination.decision(Consent())
         for line in (*plan.uncompared, *plan.warnings):
             say(line, "warning")
-        left = bring(examination, Consent(), lambda line: say(f"topology: {line}", "info"))
-        shown = plan.of(Mark.CREATE) if show_created else ()
-        for change in (*shown, *in_place(plan, Consent(), examination.objects)):
-            say(f"topology: {change_line(change)}", "info")
-        for change, needs in left:
-            if change.mark is Mark.RETIRE:
-                say(f"topology: {change_line(change)}; {needs}", "info")
-        for change in plan.of(Mark.UNMANAGED):
-            line = f"topology: {change_line(change)}"
-            if change.why and line not in self._told:  # what was ours, and still takes messages
-                self._told.add(line)
-                say(line, "info")
-        return [
-            f"{examination.place_of(change.thing)}: {change.kind} {change.name!r}: {change.why}; {needs}"
-            for change, needs in left
-            if change.mark is Mark.REPLACE
+        created: list[Change] = []
+
+        def did(change: Change) -> None:
+            if is_start and change.mark is Mark.CREATE:
+                created.append(change)  # a start creates most of all, and everybody expects it
+            else:
+                say(f"topology: {change_line(change)}", "info")
+
+        try:
+            left = bring(examination, Consent(), lambda line: say(f"topology: {line}", "info"), did)
+        except RunnerError:
+            for change in created:
+                say(f"topology: {change_line(change)}; done before it failed", "info")
+            raise
+        self._tell_left(examination, left, is_start=is_start)
+        return decision, [
+            f"{examination.place_of(one.change.thing)}: {one.change.kind} {one.change.name!r}: {one.change.why};"
+            f" {one.needs}"
+            for one in left
+            if one.change.mark is Mark.REPLACE and not one.waits_for
         ]
+
+    def _tell_left(self, examination: Examination, left: list[Left], *, is_start: bool) -> None:
+        from runner.topology.change import Mark, change_line
+
+        lines = []
+        for one in left:
+            line = f"topology: {change_line(one.change)}; {one.needs}"
+            # A start is tried again and again, and says it once.
+            if not one.is_implied and (one.waits_for or one.change.mark is Mark.RETIRE):
+                lines.append((line, one.waits_for and not is_start))
+        # What was ours, and still takes messages.
+        unmanaged = [change for change in examination.plan.of(Mark.UNMANAGED) if change.why]
+        lines += [(f"topology: {change_line(change)}", "") for change in unmanaged]
+        for line, is_always_said in lines:
+            if is_always_said or line not in self._told:
+                self._told.add(line)
+                self._say(line, "info")

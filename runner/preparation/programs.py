@@ -6,6 +6,7 @@ import os
 import pwd
 import resource
 import sys
+from dataclasses import replace
 
 from runner.broker.find import Container, PrivateNode
 from runner.config.project import CONFIG_FILE, Project, choose_services
@@ -17,6 +18,7 @@ from runner.preparation.spec import spec_of
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.program import SLOT, Limits, Program
+from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
 #: The broker may take its time to start; it stops after the services.
@@ -30,6 +32,34 @@ def programs_of(project: Project, objects: Objects, names: tuple[str, ...], log_
     if faults:
         raise ConfigError(faults)
     return [_program(project, objects, name, log_format) for name in chosen]
+
+
+def held_back(project: Project, service: str, decision: Decision) -> str:
+    """What a service uses and the broker does not have as topology.yaml says, for people; empty for nothing.
+
+    Its queues with what belongs to each, and the exchanges from which a route is missing.
+    """
+    settings = project.config.services[service]
+    trace = project.config.trace
+    queues = [*settings.consumes, *([trace] if trace and settings.consumes else [])]
+    for name in queues:
+        if ("queue", name) in decision.held:
+            return f"queue {name!r}"
+    for name in settings.publishes:
+        if ("exchange", name) in decision.held or name in decision.open_routes:
+            return f"exchange {name!r}"
+    return ""
+
+
+def as_before(program: Program, before: Program) -> Program:
+    """A program with the process of another one; how it is kept running is its own."""
+    return replace(
+        before,
+        policy=replace(program.policy, watchdog=before.policy.watchdog),
+        instances=program.instances,
+        autoscale=program.autoscale,
+        depends_on=program.depends_on,
+    )
 
 
 def broker_program(broker: FoundBroker) -> list[Program]:

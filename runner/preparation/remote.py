@@ -83,10 +83,13 @@ class Preparation:
         """See ``Preparer.find``; the process stays for what follows."""
         return cast(Found, self._call("find"))
 
-    def prepare(self) -> None:
+    def prepare(self) -> Taken | None:
         """See ``Preparer.prepare``; where it fails the process stays, because it is tried again soon."""
-        self._call("prepare")
+        taken = cast("Taken | None", self._call("prepare"))
+        if taken is not None:
+            self._stays = _are_followed(taken.programs)
         self._end()
+        return taken
 
     def take_over(self) -> Taken:
         """See ``Preparer.take_over``."""

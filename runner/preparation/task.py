@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
 from runner.inspection.project import checked_project
 from runner.inspection.remote import Inspector
-from runner.preparation.declaration import Declaration, FoundBroker, import_reconcile
-from runner.preparation.programs import broker_program, programs_of
+from runner.preparation.declaration import Declaration, FoundBroker, Held, import_reconcile
+from runner.preparation.programs import as_before, broker_program, held_back, programs_of
 from runner.preparation.remote import Begun, Found, Order, Taken
 from runner.supervisor.program import Program
+from runner.topology.compile import compile_topology
+from runner.topology.decision import Decision
 from runner.topology.model import Objects
 from runner.worker.fault import FaultFolder
 
@@ -31,6 +33,10 @@ class Memory:
     broker: FoundBroker | None
     #: What was said of the topology already, and is not to be said at each reload.
     told: frozenset[str]
+    #: The programs as they run, by service.
+    programs: Mapping[str, Program]
+    #: The held-back objects with which they run.
+    held: Held
 
 
 class Preparer:
@@ -50,13 +56,18 @@ class Preparer:
         self._project: Project | None = None
         self._told: set[str] = set()
         self._broker: FoundBroker | None = None
+        self._running: dict[str, Program] = {}
+        self._held: Held = frozenset()
         if memory is not None:
             self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
+            self._running, self._held = dict(memory.programs), memory.held
 
     @property
     def memory(self) -> Memory | None:
         """What the next process must know; None before there is anything."""
-        return None if self._project is None else Memory(self._project, self._broker, frozenset(self._told))
+        if self._project is None:
+            return None
+        return Memory(self._project, self._broker, frozenset(self._told), self._running, self._held)
 
     @property
     def project(self) -> Project:
@@ -70,7 +81,9 @@ class Preparer:
         self._project, objects = checked_project(self._folder, inspector, import_reconcile)
         runner = self.project.config.runner
         logs = None if runner.logs is None else (runner.logs.max_size, runner.logs.keep)
-        return Begun(self._programs(objects), runner.on_fatal == "exit", logs)
+        programs = self._programs(self.project, objects)
+        self._running = {one.service: one for one in programs}
+        return Begun(programs, runner.on_fatal == "exit", logs)
 
     def find(self) -> Found:
         """Find the broker, or what to start as one. Raises RunnerError where there is none and none may come."""
@@ -85,12 +98,19 @@ class Preparer:
         words, warning = self._broker_words(self._broker), WARNING if has_faults else ""
         return Found(broker_program(self._broker), words, warning)
 
-    def prepare(self) -> None:
-        """Declare the topology. Raises BrokerError or DeclarationRefused."""
-        self._declared().prepare()
+    def prepare(self) -> Taken | None:
+        """Declare the topology. Raises BrokerError or DeclarationRefused.
+
+        Returns the programs to run if nothing holds back any longer what some of them wait for.
+        """
+        decision = self._declared().prepare(self._held)
+        if decision.held == self._held:
+            return None
+        objects = compile_topology(self.project.topology, self.project.consumed)
+        return Taken(self._fitting(self._programs(self.project, objects), self.project, decision), [])
 
     def take_over(self) -> Taken:
-        """Take over what the files say now. Where it raises a RunnerError, nothing has changed."""
+        """Take over what the files say now. Where it raises a RunnerError, no service has changed."""
         project, objects = checked_project(self._folder)
         for part in ("broker", "runner", "faults"):
             if getattr(project.config, part) != getattr(self.project.config, part):
@@ -98,10 +118,10 @@ class Preparer:
                 raise RunnerError(
                     f"{CONFIG_FILE}:{number}: {part}: is taken at the start; stop the runner and start it"
                 )
-        programs = programs_of(project, objects, self._order.services, self._order.log_format)
-        left = self._declared().take_over(project)
+        programs = self._programs(project, objects)
+        decision, left = self._declared().take_over(project)
         self._project = project
-        return Taken(programs, left)
+        return Taken(self._fitting(programs, project, decision), left)
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError."""
@@ -115,8 +135,26 @@ class Preparer:
             self._declaration = Declaration(self.project, self._broker, self._say, self._told)
         return self._declaration
 
-    def _programs(self, objects: Objects) -> list[Program]:
-        return programs_of(self.project, objects, self._order.services, self._order.log_format)
+    def _programs(self, project: Project, objects: Objects) -> list[Program]:
+        return programs_of(project, objects, self._order.services, self._order.log_format)
+
+    def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
+        """The programs of which the broker has all that they use; the others run on as they were, or not at all."""
+        fitting = []
+        for program in programs:
+            needs = held_back(project, program.service, decision)
+            before = self._running.get(program.service)
+            if not needs:
+                fitting.append(program)
+            elif before is None:
+                self._say(f"{program.service} is not started yet: it uses {needs}, which is held back", "warning")
+            else:
+                if not program.is_same_process(before):
+                    self._say(f"{program.service} runs on as it was: it uses {needs}, which is held back", "warning")
+                fitting.append(as_before(program, before))
+        self._running = {one.service: one for one in fitting}
+        self._held = decision.held
+        return fitting
 
     def _broker_words(self, broker: FoundBroker) -> str:
         if isinstance(broker, BrokerAway):

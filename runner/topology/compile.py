@@ -96,6 +96,7 @@ def compile_topology(
         bindings=tuple(_bindings(topology)),
         policies=(*own, *generated) if with_policies else (),
         ladders=ladders,
+        generated=frozenset(extra.keys() - queues.keys()),
     )
 
 

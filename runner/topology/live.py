@@ -8,6 +8,11 @@ from typing import Any
 
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
+#: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
+DRAIN_SUFFIXES = (".drain.old", ".drain.new")
+#: What does an exchange's work while ``apply`` replaces it.
+STAND_IN = ".replace.new"
+
 BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 
@@ -117,3 +122,21 @@ class Live:
     owned: Owned = Owned()
     #: The exchange types that the broker has, those of its plugins included; empty if not known.
     exchange_types: frozenset[str] = frozenset()
+
+    def settled(self) -> Live:
+        """With the bindings that interrupted replacements have moved for a while where they belong."""
+        aside = {("queue", name) for name in self.queues if name.endswith(DRAIN_SUFFIXES[1])}
+        aside |= {("exchange", name) for name in self.exchanges if name.endswith(STAND_IN)}
+        if not aside:
+            return self
+        bindings: dict[BindingKey, LiveBinding] = {}
+        for key, one in self.bindings.items():
+            ends = {("exchange", one.binding.source), (one.binding.destination_type, one.binding.destination)}
+            if not ends & aside:
+                bindings[key] = one
+        for one in self.bindings.values():
+            source = one.binding.source.removesuffix(STAND_IN)
+            suffix = DRAIN_SUFFIXES[1] if one.binding.destination_type == "queue" else STAND_IN
+            settled = replace(one.binding, source=source, destination=one.binding.destination.removesuffix(suffix))
+            bindings.setdefault(settled.key, LiveBinding(settled, one.properties_key))
+        return replace(self, bindings=bindings)

@@ -92,3 +92,5 @@ class Objects:
     policies: tuple[Policy, ...] = ()
     #: The ladder of each queue with a dead-letter queue of ours.
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
+    #: The wait queues and dead-letter queues that topology.yaml does not name under ``queues``.
+    generated: frozenset[str] = frozenset()

@@ -13,17 +13,14 @@ from runner.config.version import CLASSIC, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking
 from runner.topology.effect import Policies
-from runner.topology.live import Live
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.retire import retired
-
-#: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
-DRAIN_SUFFIXES = (".drain.old", ".drain.new")
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     """Compare ``objects`` with a broker."""
-    policies = Policies(objects.policies, live.version or None)
+    live, policies = live.settled(), Policies(objects.policies, live.version or None)
     going = list(retired(objects, live, retire))
     changes = [
         *_policies(objects, live),
@@ -64,6 +61,9 @@ def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Cha
     theirs = Policies(live.policies.values(), live.version or None)
     for one in objects.exchanges:
         there = live.exchanges.get(one.name)
+        if f"{one.name}{STAND_IN}" in live.exchanges:
+            yield Change(Mark.REPLACE, one, INTERRUPTED)
+            continue
         if there is None:
             yield Change(Mark.CREATE, one, one.type)
             continue
@@ -167,7 +167,8 @@ def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterato
     queues = {one.name for one in objects.queues} | {one.name for one in going if one.kind == "queue"}
     policies = {one.name for one in objects.policies} | {one.name for one in going if one.kind == "policy"}
     moving = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
-    for name in sorted(live.exchanges.keys() - exchanges):
+    moving |= (stand_ins := {f"{name}{STAND_IN}" for name in exchanges})
+    for name in sorted(live.exchanges.keys() - exchanges - stand_ins):
         yield Change(Mark.UNMANAGED, live.exchanges[name], was_ours if name in live.owned.exchanges else "")
     for name in sorted(live.queues.keys() - queues - moving):
         there = live.queues[name]
@@ -179,7 +180,7 @@ def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterato
         is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
         if is_owned and is_for_ours:
             continue  # a change in place removes it
-        if (binding.source in exchanges or is_for_ours) and binding.destination not in moving:
+        if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & moving:
             why = "no longer in topology.yaml; goes with what it leads to" if is_owned else ""
             yield Change(Mark.UNMANAGED, binding, why)
     for name in sorted(live.policies.keys() - policies):

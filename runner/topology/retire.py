@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from runner.config.topology import Retire
-from runner.topology.change import Change, Mark, Plan
+from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects, Queue
@@ -47,22 +47,23 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
 
 
 def delete(
-    plan: Plan,
+    changes: Sequence[Change],
     in_use: Callable[[str], str | None],
     delete_one: Callable[[Change], None],
-    say: Callable[[str], None],
+    did: Callable[[Change], None],
 ) -> tuple[Owned, list[tuple[Change, str]]]:
     """Delete all that can be; returns what is gone, and what was kept with the reason.
 
-    ``in_use`` says why a queue is kept. A queue, its wait queues and its policy go together or not at all.
+    ``in_use`` says why a queue is kept; each change is reported to ``did`` once it is done.
+
+    A queue, its wait queues and its policy go together or not at all.
     """
-    changes = plan.of(Mark.RETIRE)
     # First what brings messages.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))
     for change in changes:
         if isinstance(change.thing, Binding):
             delete_one(change)
-            say(f"deleted {change.kind} {change.name}")
+            did(change)
     queues = [one for one in changes if isinstance(one.thing, Queue)]
     reasons = [(one, reason) for one in queues if (reason := in_use(one.name)) is not None]
     used = [one.name for one, _ in reasons]
@@ -72,7 +73,7 @@ def delete(
     for change in changes:
         if not isinstance(change.thing, Binding) and change.name not in stay:
             delete_one(change)
-            say(f"deleted {change.kind} {change.name}")
+            did(change)
             gone[change.kind].add(change.name)
     names = {kind: frozenset(some) for kind, some in gone.items()}
     return Owned(names["exchange"], names["queue"], names["policy"], keys), reasons

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from runner.topology.change import Change, Mark
-from runner.topology.live import Live
+from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects
-from runner.topology.plan import DRAIN_SUFFIXES
 
 #: By the name of a dead-letter queue, the queues that park there.
 Origins = Mapping[str, tuple[str, ...]]

@@ -14,7 +14,7 @@ import pytest
 
 from runner.config.project import load_project
 from runner.reconcile import bring, examine
-from runner.topology.apply import Consent
+from runner.topology.consent import Consent
 from tests.rabbit import Vhost
 from tests.running import Project
 from tests.topologies import Shop

@@ -1,0 +1,216 @@
+"""A person's consent, and what of a plan is done with it: an object is changed or held back as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
+from runner.topology.decision import Decision, Left
+from runner.topology.effect import Policies, applies
+from runner.topology.family import Families, Node, owner_of_policy
+from runner.topology.live import Live
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.passage import Passages
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What a person asked for beyond what is safe."""
+
+    #: Exchanges and queues that may be deleted and made again.
+    replace: frozenset[str] = frozenset()
+    #: Whether a queue's messages are moved into the new one.
+    drain: bool = False
+    #: Whether the names under ``retire`` may be deleted.
+    retire: bool = False
+
+
+def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
+    """Divide a plan into what is done with this consent, and what is left with what each change needs."""
+    division = _Division(plan, objects, live.settled(), consent)
+    if division.roots:
+        while division.spread():
+            pass
+    return division.decision()
+
+
+class _Division:
+    """Finds what is held back: it spreads from the replacements that no consent covers until nothing is added."""
+
+    def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
+        self._objects, self._live = objects, live
+        self._families = Families(objects, live)
+        waiting = {step for name in consent.replace for step in self._families.steps(name)}
+        self._consent = replace(consent, replace=consent.replace | waiting)
+        self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
+        #: By a change's place in the plan, the name of what it waits for; empty for what waits for a person.
+        self._waits: dict[int, str] = {}
+        #: The objects of which nothing is touched, each with the name of what it waits for.
+        self._held: dict[Node, str] = {}
+        #: The policies of topology.yaml that are held back, each with the name of what it waits for.
+        self._policies_held: dict[str, str] = {}
+        self.roots: dict[int, Change] = {}
+        for place, change in enumerate(self._changes):
+            if change.mark is Mark.REPLACE and not self._is_agreed(change):
+                self.roots[place] = change
+                self._waits[place] = ""
+                self._hold(self._families.node(change), f"{change.kind} {change.name!r}")
+            elif change.mark is Mark.RETIRE and not consent.retire:
+                self._waits[place] = ""
+
+    def _is_agreed(self, change: Change) -> bool:
+        return change.name in self._consent.replace and (self._consent.drain or change.messages == 0)
+
+    def _hold(self, node: Node, cause: str) -> None:
+        for one in self._families.members(node):
+            self._held.setdefault(one, cause)
+
+    def spread(self) -> bool:
+        """Hold back what belongs to, replaces, or carries messages of what is held back; False if nothing was added."""
+        before = len(self._waits), len(self._held)
+        self._passages = Passages(self._objects, self._live, self._held, self._open_bindings())
+        self._policies_held = {
+            change.name: cause
+            for place, change in enumerate(self._changes)
+            if change.kind == "policy" and (cause := self._waits.get(place)) and not owner_of_policy(change.name)
+        }
+        policies = [one for one in self._changes if isinstance(one.thing, Policy) and not owner_of_policy(one.name)]
+        guard = self._policy_guard(policies)
+        for place, change in enumerate(self._changes):
+            if place in self._waits:
+                continue
+            cause = guard.get(change.name, "") if change in policies else self._cause(change)
+            if cause:
+                self._waits[place] = cause
+                if not isinstance(change.thing, Binding) and change not in policies:
+                    self._hold(self._families.node(change), cause)
+        return (len(self._waits), len(self._held)) != before
+
+    def _open_bindings(self) -> Iterator[tuple[Binding, str]]:
+        for place, cause in self._waits.items():
+            change = self._changes[place]
+            if change.mark is Mark.CREATE and isinstance(change.thing, Binding):
+                yield change.thing, cause
+
+    def _cause(self, change: Change) -> str:
+        """The name of what a change has to wait for, or an empty string."""
+        thing, passages = change.thing, self._passages
+        if isinstance(thing, Binding):
+            ends = (("exchange", thing.source), self._families.root(thing.destination_type, thing.destination))
+            cause = next((self._held[end] for end in ends if end in self._held), "")
+            is_going = change.is_removal or change.mark is Mark.RETIRE
+            return cause or (passages.carries(thing) if is_going else "")
+        node = self._families.node(change)
+        if node in self._held:
+            return self._held[node]
+        if change.mark is Mark.RETIRE:
+            return passages.needs(node)
+        if self._families.is_own_dead_letter_queue(change):
+            owners = [self._held.get(("queue", one)) for one in self._families.owners(change.name)]
+            return owners[0] or "" if all(owners) else ""
+        if isinstance(thing, Exchange) and change.mark is Mark.REPLACE and (cause := passages.carries_through(thing)):
+            return cause
+        wanted = self._wanted_policy(node)
+        return self._policies_held.get(wanted.name if wanted else "", "") or passages.leads_astray(node)
+
+    def _wanted_policy(self, node: Node) -> Policy | None:
+        thing = self._families.wanted(node)
+        return None if thing is None else self._families.policies.applying(thing)
+
+    def _policy_guard(self, changes: list[Change]) -> Mapping[str, str]:
+        """The policies of topology.yaml that would change what a held-back object has, each with what it waits for."""
+        if not changes:
+            return {}
+        guarded: list[tuple[Exchange | Queue, str]] = []
+        for node, cause in self._held.items():
+            guarded += [(thing, cause) for thing in self._families.live_things(node)]
+        if self._policies_held:
+            wanted: tuple[Exchange | Queue, ...] = (*self._objects.exchanges, *self._objects.queues)
+            for one in wanted:
+                policy = self._families.policies.applying(one)
+                node = ("queue" if isinstance(one, Queue) else "exchange", one.name)
+                if policy is not None and policy.name in self._policies_held:
+                    cause = self._policies_held[policy.name]
+                    guarded += [(thing, cause) for thing in self._families.live_things(node)]
+        names = {one.name for one in changes}
+        standing = Policies(
+            (one for name, one in self._live.policies.items() if name not in names), self._live.version or None
+        )
+        result: dict[str, str] = {}
+        for thing, cause in guarded:
+            above = standing.applying(thing)
+            for change in changes:
+                is_going = change.is_removal or change.mark is Mark.RETIRE
+                new = change.thing if isinstance(change.thing, Policy) and not is_going else None
+                for policy in (self._live.policies.get(change.name), new):
+                    hides = above is not None and policy is not None and above.priority > policy.priority
+                    # A policy that cannot be judged may be for it too.
+                    is_for_it = policy is not None and applies(policy, thing, self._live.version or None) is not False
+                    if is_for_it and not hides:
+                        result.setdefault(change.name, cause)
+        return result
+
+    def decision(self) -> Decision:
+        """The result."""
+        changes = self._changes
+        left = [Left(changes[place], self._needs(changes[place])) for place in self.roots if self._is_asked(place)]
+        for place in sorted(self._waits.keys() - {place for place in self.roots if self._is_asked(place)}):
+            change, cause = changes[place], self._waits[place]
+            if cause or place in self.roots:
+                cause = cause or self._held[self._families.node(change)]
+                left.append(Left(change, f"it waits for {cause}", cause, self._families.is_generated(change)))
+            else:
+                left.append(Left(change, "python -m runner apply deletes it"))
+        done = tuple(one for place, one in enumerate(changes) if place not in self._waits)
+        members = {one for node in self._held for one in self._families.members(node)}
+        open_routes: frozenset[str] = frozenset(self._passages.sources) if self.roots else frozenset()
+        return Decision(done, tuple(left), frozenset(members), open_routes, self._target())
+
+    def _is_asked(self, place: int) -> bool:
+        """Return True if a person is asked about it: a wait queue comes with its queue."""
+        change = self.roots[place]
+        root = self._families.node(change)
+        return change.name == root[1] or not any((one.kind, one.name) == root for one in self.roots.values())
+
+    def _needs(self, change: Change) -> str:
+        drain = " --drain" if change.kind == "queue" else ""
+        if change.name in self._consent.replace:
+            return f"it holds {counted(change.messages, 'message')}: add --drain, which moves them into the new one"
+        command = f"python -m runner apply --replace {change.name}{drain}"
+        return command if change.why == INTERRUPTED else f"change it back, or: {command}"
+
+    def _target(self) -> Objects:
+        objects, live = self._objects, self._live
+        if not self._waits:
+            return objects
+        waiting = [self._changes[place] for place in self._waits]
+        absent = {(one.kind, one.name) for one in waiting if one.mark is Mark.CREATE and one.kind != "binding"}
+        other = {(one.kind, one.name) for one in waiting if one.mark in (Mark.REPLACE, Mark.CHANGE)}
+        unmade = {one.thing.key for one in waiting if isinstance(one.thing, Binding) and one.mark is Mark.CREATE}
+        kept = [one.thing for one in waiting if one.mark is Mark.CHANGE and one.is_removal]
+        exchanges = [
+            live.exchanges.get(one.name) if ("exchange", one.name) in other else one
+            for one in objects.exchanges
+            if ("exchange", one.name) not in absent
+        ]
+        queues = [
+            (live.queues[one.name].queue if one.name in live.queues else None) if ("queue", one.name) in other else one
+            for one in objects.queues
+            if ("queue", one.name) not in absent
+        ]
+        policies = [
+            live.policies[one.name] if ("policy", one.name) in other else one
+            for one in objects.policies
+            if ("policy", one.name) not in absent
+        ]
+        return replace(
+            objects,
+            exchanges=tuple(one for one in exchanges if one is not None),
+            queues=tuple(one for one in queues if one is not None),
+            bindings=(
+                *(one for one in objects.bindings if one.key not in unmade),
+                *(one for one in kept if isinstance(one, Binding)),
+            ),
+            policies=(*policies, *(one for one in kept if isinstance(one, Policy))),
+        )

@@ -1,0 +1,100 @@
+"""What belongs to one exchange or queue: its generated policy, wait queues and dead-letter queue."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+
+from runner.config.reference import GENERATED
+from runner.topology.change import Change, Mark
+from runner.topology.effect import Policies
+from runner.topology.live import Live
+from runner.topology.model import Exchange, Objects, Policy, Queue
+
+#: ``queue`` or ``exchange``, and its name.
+Node = tuple[str, str]
+
+
+def owner_of_policy(name: str) -> Node | None:
+    """The exchange or queue for which a policy is generated; None for a policy that a person wrote."""
+    if not name.startswith(GENERATED):
+        return None
+    kind, _, rest = name.removeprefix(GENERATED).partition(".")
+    return kind, rest
+
+
+class Families:
+    """Finds the exchange or queue to which each part belongs."""
+
+    def __init__(self, objects: Objects, live: Live) -> None:
+        self._objects, self._live = objects, live
+        self._origins = {step: name for name, ladder in objects.ladders.items() for _, step in ladder.steps}
+        self._owners: dict[str, list[str]] = defaultdict(list)
+        for name, ladder in objects.ladders.items():
+            if ladder.dead_letter in objects.generated:
+                self._owners[ladder.dead_letter].append(name)
+        written = {one.name for one in objects.queues} - objects.generated
+        for name in sorted((live.owned.queues & live.queues.keys()) - written):
+            origin, word, _ = name.partition(".retry.")
+            if word and name not in self._origins:
+                self._origins[name] = origin
+        self._steps: dict[str, list[str]] = defaultdict(list)
+        for step, name in self._origins.items():
+            self._steps[name].append(step)
+
+    @cached_property
+    def policies(self) -> Policies:
+        """The policies that topology.yaml wants."""
+        return Policies(self._objects.policies, self._live.version or None)
+
+    @cached_property
+    def _things(self) -> dict[Node, Exchange | Queue]:
+        exchanges = {("exchange", one.name): one for one in self._objects.exchanges}
+        return {**exchanges, **{("queue", one.name): one for one in self._objects.queues}}
+
+    def steps(self, queue: str) -> list[str]:
+        """The wait queues of a queue, those that left its retry delays included."""
+        return self._steps.get(queue, [])
+
+    def owners(self, dead_letter: str) -> list[str]:
+        """The queues for which a dead-letter queue is generated."""
+        return self._owners.get(dead_letter, [])
+
+    def root(self, kind: str, name: str) -> Node:
+        """The exchange or queue as a part of which a person sees this one."""
+        return (kind, self._origins.get(name, name)) if kind == "queue" else (kind, name)
+
+    def node(self, change: Change) -> Node:
+        """The exchange or queue that a change other than that of a binding is about."""
+        if isinstance(change.thing, Policy):
+            return owner_of_policy(change.name) or ("policy", change.name)
+        return self.root(change.kind, change.name)
+
+    def members(self, node: Node) -> Iterator[Node]:
+        """An exchange or queue, and the wait queues of a queue."""
+        yield node
+        if node[0] == "queue":
+            yield from (("queue", step) for step in self.steps(node[1]))
+
+    def is_own_dead_letter_queue(self, change: Change) -> bool:
+        """Return True if a change creates a dead-letter queue that nobody wrote."""
+        return change.mark is Mark.CREATE and change.kind == "queue" and bool(self.owners(change.name))
+
+    def is_generated(self, change: Change) -> bool:
+        """Return True if nobody wrote what a change is about."""
+        if isinstance(change.thing, Policy):
+            return owner_of_policy(change.name) is not None
+        return change.kind == "queue" and (change.name in self._objects.generated or change.name in self._origins)
+
+    def wanted(self, node: Node) -> Exchange | Queue | None:
+        """An exchange or queue as topology.yaml wants it."""
+        return self._things.get(node)
+
+    def live_things(self, node: Node) -> Iterator[Exchange | Queue]:
+        """An exchange, or a queue and its wait queues, as the broker holds them."""
+        for kind, name in self.members(node):
+            if kind == "queue" and name in self._live.queues:
+                yield self._live.queues[name].queue
+            elif kind == "exchange" and name in self._live.exchanges:
+                yield self._live.exchanges[name]

@@ -1,0 +1,161 @@
+"""The ways of messages that a held-back object keeps open: a removal on one of them would lose what it carries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from runner.topology.effect import Policies
+from runner.topology.family import Node
+from runner.topology.live import Live
+from runner.topology.model import Binding, Exchange, Objects, Queue
+
+Edges = Mapping[Node, set[Node]]
+
+
+class Passages:
+    """Three sets of exchanges and queues, each with the name of the held-back object that it waits for."""
+
+    def __init__(
+        self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
+    ) -> None:
+        """``open_bindings`` are those that are held back, each with what it waits for, as ``held``."""
+        self._live, self._held = live, held
+        #: Alternate exchanges and dead-letter targets, as topology.yaml wants them and as they are.
+        self._leads, self._led = (
+            _references(objects.exchanges, objects.queues, Policies(objects.policies, live.version or None)),
+            _references(
+                live.exchanges.values(),
+                [one.queue for one in live.queues.values()],
+                Policies(live.policies.values(), live.version or None),
+            ),
+        )
+        self._wanted = _edges(objects.bindings, self._leads)
+        self._there = _edges([one.binding for one in live.bindings.values()], self._led)
+        starts = {node: cause for node, cause in held.items() if node[0] == "exchange"}
+        ends = dict(starts)
+        for binding, cause in open_bindings:
+            starts.setdefault(("exchange", binding.source), cause)
+            ends.setdefault((binding.destination_type, binding.destination), cause)
+        routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
+        #: What topology.yaml would bring more messages to than arrive there now.
+        self._short = _reached(ends, routes)
+        #: The exchanges from which a route of topology.yaml is not there yet.
+        self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
+        #: What held-back objects lead to as they are.
+        self._used = _reached(held, self._there)
+        there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
+        self._missing = {node: cause for node, cause in held.items() if node not in there}
+
+    def carries(self, binding: Binding) -> str:
+        """The name of the held-back object for which a binding must stay, or an empty string."""
+        return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
+
+    def _carries(self, source: Node, destination: Node) -> str:
+        return self._short.get(destination) or self.sources.get(source[1]) or self._used.get(source) or ""
+
+    def needs(self, node: Node) -> str:
+        """The name of the held-back object for which an exchange or queue must stay, or an empty string."""
+        if node in self._used:
+            return self._used[node]
+        if node[0] == "exchange" and node[1] in self.sources:
+            return self.sources[node[1]]
+        for one in self._live.bindings.values():
+            ends = ("exchange", one.binding.source), (one.binding.destination_type, one.binding.destination)
+            if node in ends:
+                cause = next((self._held[end] for end in ends if end in self._held), "") or self.carries(one.binding)
+                if cause:
+                    return cause
+        return ""
+
+    def carries_through(self, exchange: Exchange) -> str:
+        """The name of the held-back object for which an exchange must stay as it is, or an empty string."""
+        node = ("exchange", exchange.name)
+        nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
+        return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
+
+    def leads_astray(self, node: Node) -> str:
+        """The held-back object for which an alternate exchange or dead-letter target must stay, or an empty string."""
+        wanted, there = self._leads.get(node, set()), self._led.get(node, set())
+        for target in wanted - there:
+            if target in self._missing:
+                return self._missing[target]
+            if target[0] == "exchange" and target[1] in self.sources:
+                return self.sources[target[1]]
+        for target in there - wanted:
+            if node[0] == "exchange" and (cause := self._carries(node, target)):
+                return cause
+        return ""
+
+
+def _references(exchanges: Iterable[Exchange], queues: Iterable[Queue], policies: Policies) -> dict[Node, set[Node]]:
+    result: dict[Node, set[Node]] = {}
+    for exchange in exchanges:
+        alternate = policies.settings_of(exchange).get("alternate-exchange")
+        if alternate is not None:
+            result[("exchange", exchange.name)] = {("exchange", str(alternate))}
+    for queue in queues:
+        settings = policies.settings_of(queue)
+        through, key = settings.get("dead-letter-exchange"), settings.get("dead-letter-routing-key")
+        if through:
+            result[("queue", queue.name)] = {("exchange", str(through))}
+        elif through == "" and key is not None:
+            result[("queue", queue.name)] = {("queue", str(key))}
+    return result
+
+
+def _edges(bindings: Iterable[Binding], references: Edges) -> dict[Node, set[Node]]:
+    result: dict[Node, set[Node]] = defaultdict(set)
+    for one in bindings:
+        result[("exchange", one.source)].add((one.destination_type, one.destination))
+    for node, targets in references.items():
+        result[node] |= targets
+    return result
+
+
+def _reversed(edges: Edges) -> Edges:
+    result: dict[Node, set[Node]] = defaultdict(set)
+    for start, ends in edges.items():
+        for end in ends:
+            if end[0] == "exchange":
+                result[end].add(start)
+    return result
+
+
+def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
+    """All that can be reached, each with what the start that reaches it waits for."""
+    found = dict(starts)
+    waiting = list(starts)
+    while waiting:
+        node = waiting.pop()
+        for other in edges.get(node, ()):
+            if other not in found:
+                found[other] = found[node]
+                waiting.append(other)
+    return found
+
+
+def upstream_ranks(bindings: Iterable[Binding]) -> dict[str, int]:
+    """By the name of each exchange, its place in an order in which messages reach it; arbitrary within a cycle.
+
+    Bindings made in the reverse of this order, and removed in it, never lead a message to an exchange that has no way
+    out yet, or no longer.
+    """
+    following: dict[str, list[str]] = defaultdict(list)
+    for one in bindings:
+        following[one.source] += [one.destination] if one.destination_type == "exchange" else []
+    ended: dict[str, None] = {}
+    seen: set[str] = set()
+    for start in list(following):
+        path = [(start, iter(following[start]))] if start not in seen else []
+        seen.add(start)
+        while path:
+            name, rest = path[-1]
+            other = next((one for one in rest if one not in seen), None)
+            if other is None:
+                ended[name] = None
+                path.pop()
+            else:
+                seen.add(other)
+                path.append((other, iter(following.get(other, ()))))
+    return {name: place for place, name in enumerate(reversed(ended))}

@@ -1,0 +1,104 @@
+"""Replace exchanges while stand-ins, bound as those will be, carry on for the exchanges that lead to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from runner.topology.administrator import Broker
+from runner.topology.compile import policy_name
+from runner.topology.effect import Policies
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live
+from runner.topology.model import Binding, Exchange, Objects
+
+
+class ExchangeReplacement:
+    """The way of some exchanges from what they are to what they shall be."""
+
+    def __init__(
+        self,
+        exchanges: Collection[Exchange],
+        target: Objects,
+        live: Live,
+        removed: Collection[BindingKey],
+        broker: Broker,
+    ) -> None:
+        """``removed`` are the bindings that topology.yaml no longer says; ``target`` is what the broker holds then."""
+        self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker
+        self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
+        said = {one.key for one in target.bindings}
+        # What an interrupted replacement has taken away already, and topology.yaml no longer says, is not made again.
+        self._gone = {*removed, *(key for key in live.owned.bindings - said if key not in live.bindings)}
+        self._policies = {one.name: one for one in target.policies}
+
+    def run(self) -> None:
+        """Do it. Raises DeclarationRefused before anything is deleted if the broker does not take the new exchanges."""
+        bindings = list(self._bindings())
+        self._declare_stand_ins(bindings)
+        for exchange in self._exchanges:
+            policy = self._policies.get(policy_name("exchange", exchange.name))
+            if policy is not None:
+                self._broker.put_policy(policy)
+            self._broker.delete_exchange(exchange.name)
+            self._broker.declare(Objects((exchange,)))
+        self._broker.declare(Objects(bindings=tuple(self._inmost_first(bindings, self._stand_ins))))
+        for stand_in in self._stand_ins.values():
+            self._broker.delete_exchange(stand_in)
+
+    def _declare_stand_ins(self, bindings: list[Binding]) -> None:
+        live, made = self._live.exchanges, []
+        policies = Policies(self._target.policies, self._live.version or None)
+        for exchange in self._exchanges:
+            alternate = policies.settings_of(exchange).get("alternate-exchange")
+            arguments = dict(exchange.arguments) | ({} if alternate is None else {"alternate-exchange": alternate})
+            stand_in = replace(exchange, name=self._stand_ins[exchange.name], arguments=arguments, auto_delete=False)
+            there = live.get(stand_in.name)
+            if there is not None and there != stand_in:
+                if exchange.name not in live:
+                    continue  # it is all that carries on now
+                self._broker.delete_exchange(stand_in.name)
+            made.append(stand_in)
+        moved = [_moved(one, self._stand_ins) for one in bindings]
+        names = self._stand_ins.values()
+        # What the broker does not take it refuses now, while the old ones are still there.
+        self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
+
+    def _inmost_first(self, bindings: Iterable[Binding], names: Iterable[str]) -> list[Binding]:
+        """Last those by which messages arrive, so that they have a way out by then."""
+        inner = set(names)
+        return sorted(bindings, key=lambda one: _end(one) in inner and one.source not in inner)
+
+    def _bindings(self) -> Iterable[Binding]:
+        """All that the exchanges are bound to afterwards: what they are bound to now, and what topology.yaml adds."""
+        back = {stand_in: name for name, stand_in in self._stand_ins.items()}
+        found: dict[BindingKey, Binding] = {}
+        for one in (*(there.binding for there in self._live.bindings.values()), *self._target.bindings):
+            binding = _moved(one, back)
+            if binding.source in self._stand_ins or _end(binding) in self._stand_ins:
+                found.setdefault(binding.key, binding)
+        exchanges = self._live.exchanges.keys() | {one.name for one in self._target.exchanges}
+        created = {one.name for one in self._target.queues} - self._absent_queues()
+        queues = self._live.queues.keys() | created
+        for key, binding in found.items():
+            ends = queues if binding.destination_type == "queue" else exchanges
+            if key not in self._gone and binding.source in exchanges and binding.destination in ends:
+                yield binding
+
+    def _absent_queues(self) -> set[str]:
+        """The queues that an interrupted replacement has deleted; they get their bindings when it goes on."""
+        aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
+        return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
+
+
+def _end(binding: Binding) -> str:
+    """The name of the exchange to which a binding leads; empty for a queue."""
+    return binding.destination if binding.destination_type == "exchange" else ""
+
+
+def _moved(binding: Binding, names: dict[str, str]) -> Binding:
+    end = _end(binding)
+    return replace(
+        binding,
+        source=names.get(binding.source, binding.source),
+        destination=names.get(end, binding.destination),
+    )

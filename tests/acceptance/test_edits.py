@@ -1,0 +1,225 @@
+"""Edits of topology.yaml under ``run --watch``, with orders all the time: whatever is held back, none is lost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.test_nothing_is_lost import wait_settled
+from tests.accounted import quick_rabbit
+from tests.proof import times
+from tests.rabbit import Vhost
+from tests.running import Project, Runner
+
+PAYMENT, MAIL, PAID = "payment.order.created", "notification.order.events", "notification.payment.events"
+RATE = 20
+EDITS = int(os.environ.get("FASTCOMMERCE_EDITS") or times(12, 300))
+
+
+class Orders:
+    """Posts orders at a steady rate until it is stopped."""
+
+    def __init__(self, project: Project) -> None:
+        self._project, self._stopping = project, threading.Event()
+        self.accepted: list[str] = []
+        self.refused: list[tuple[int, Any]] = []
+        self._due = threading.Semaphore(0)
+        self._threads = [threading.Thread(target=self._post, daemon=True) for _ in range(8)]
+        self._threads.append(threading.Thread(target=self._pace, daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def _pace(self) -> None:
+        while not self._stopping.wait(1 / RATE):
+            self._due.release()
+
+    def _post(self) -> None:
+        while not self._stopping.is_set():
+            if not self._due.acquire(timeout=0.1):
+                continue
+            status, body = self._project.post()
+            if status == 202:
+                self.accepted.append(str(body["order_id"]))
+            else:
+                self.refused.append((status, body))
+
+    def stop(self) -> set[str]:
+        """Finish; returns the ids of the orders that were accepted."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(15)
+        return set(self.accepted)
+
+
+class Watched:
+    """A running shop whose files are watched, and its commands."""
+
+    def __init__(self, project: Project, vhost: Vhost) -> None:
+        self.project, self.vhost = project, vhost
+        config = project.config()
+        config["broker"] |= {"management": vhost.rabbit.management, "start": "never"}
+        project.set_config(config)
+        self.runner: Runner = project.run("run", "--watch", url=vhost.url)
+        self.runner.wait_for("everything is RUNNING")
+
+    def save(self, topology: dict[str, Any]) -> str:
+        """Write topology.yaml; returns how it was taken over."""
+        count = self.runner.output.count("taken over")
+        self.project.set_topology(topology)
+        return self.runner.wait_for("^.*taken over.*$", count=count + 1)[0]
+
+    def command(self, *arguments: str) -> tuple[int, str]:
+        """Run a command as a person does."""
+        one = self.project.run(*arguments, url=self.vhost.url)
+        code = one.process.wait(90)
+        one.stop()
+        return code, one.output
+
+    def plan(self) -> dict[str, Any]:
+        """What is to do."""
+        _, output = self.command("plan", "--json")
+        found: dict[str, Any] = json.loads(output)
+        return found
+
+    def agree(self) -> str:
+        """Stop what reads the queues, apply all that is held back, start it again, and take the files over."""
+        replaced = [part for one in self.plan()["changes"] if one["mark"] == "!" for part in ("--replace", one["name"])]
+        for service in ("payment", "notification"):
+            assert self.command("stop", service)[0] == 0
+        code, output = self.command("apply", *replaced, "--drain")
+        assert code in (0, 3), output
+        for service in ("payment", "notification"):
+            assert self.command("start", service)[0] == 0
+        assert self.command("reload")[0] == 0
+        return output
+
+
+@pytest.fixture
+def shop(project: Project, vhost: Vhost) -> Watched:
+    project.options("payment", failure_rate=0.0, latency="1ms")
+    return Watched(project, vhost)
+
+
+def test_a_queue_that_is_held_back_by_an_edit_goes_on_to_be_paid_and_its_service_runs_as_it_was(shop: Watched) -> None:
+    project, runner, vhost = shop.project, shop.runner, shop.vhost
+    before, topology = runner.children(), project.topology()
+    topology["queues"][PAYMENT] = {"type": "classic", "bind": {"orders.topic": ["order.#"]}, "retry": ["2s"]}
+    assert shop.save(topology).endswith("files taken over, but for what would have to be replaced")
+    assert "+ binding  orders.topic -(order.#)-> payment.order.created; it waits for queue" in runner.output
+    runner.wait_for("payment runs on as it was: it uses queue 'payment.order.created', which is held back")
+    bound = {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT}
+    assert bound == {"order.created.#"}
+    assert "payment.order.created.retry.2s" not in vhost.queues()
+    assert runner.children() == before
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    # A worker that dies comes back: what is held back was accepted when the files were taken over.
+    os.kill(runner.pid_of("payment.1"), 9)
+    runner.pid_of("payment.1", count=2)
+    vhost.close_connections()
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    shop.agree()
+    assert {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT} == {"order.#"}
+    assert shop.plan()["exit_code"] == 0
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    assert runner.stop() == 0
+
+
+def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], seen: dict[str, set[str]]) -> Any:
+    """Another topology.yaml, in which orders still come to payment and notification, and payments to notification."""
+    topology = copy.deepcopy(shipped)
+    kind = draw.choice(["topic", "topic", "topic", "direct"])
+    topology["exchanges"]["orders.topic"]["type"] = kind
+    topology["exchanges"]["unrouted"]["type"] = draw.choice(["fanout", "fanout", "topic"])
+    topology["queues"]["unrouted.all"]["bind"] = {"unrouted": ["#"]}
+    if draw.random() < 0.2:
+        del topology["exchanges"]["orders.topic"]["alternate_exchange"]
+    topology["bindings"] = []
+    for name in (PAYMENT, MAIL):
+        keys = ["order.created"] if kind == "direct" else draw.choice(
+            [["order.created.#"], ["order.#"], ["#"], ["order.*"], ["order.created"], ["order.created", "order.x"]]
+        )  # fmt: skip
+        queue = topology["queues"][name]
+        through = f"{name.partition('.')[0]}.{draw.choice(['a', 'b'])}"
+        if draw.random() < 0.3:
+            topology["exchanges"][through] = {"type": draw.choice(["topic", "fanout"])}
+            queue["bind"] = {through: ["#"]}
+            topology["bindings"] += [
+                {"source": "orders.topic", "destination": through, "destination_type": "exchange", "routing_key": key}
+                for key in keys
+            ]
+        else:
+            queue["bind"] = {"orders.topic": keys}
+    topology["queues"][PAID]["bind"] = {"payments.topic": [draw.choice(["payment.*", "payment.#", "#"])]}
+    for name in (PAYMENT, MAIL, PAID):
+        queue = topology["queues"][name]
+        same = before["queues"][name].get("type", "quorum")
+        queue["type"] = draw.choice([same, same, same, "quorum", "classic"])
+        queue["retry"] = draw.choice([["100ms", "200ms", "300ms", "400ms", "500ms"],
+                                      ["150ms", "250ms", "350ms", "450ms", "550ms"]])  # fmt: skip
+        queue["policy"] = draw.choice([{}, {"max-length": 100_000}, {"max-length": 200_000}])
+        if draw.random() < 0.3:
+            queue["dead_letter"] = f"{name}.{draw.choice(['lost', 'parked'])}"
+    if draw.random() < 0.4:
+        topology["policies"] = {"cap": {"pattern": draw.choice(["^un", "^notification", ".*"]), "apply_to": "queues",
+                                        "definition": {"max-length": 300_000}}}  # fmt: skip
+    for number in range(draw.randrange(3)):
+        topology["queues"][f"extra.{number}"] = {"bind": {"orders.topic": ["nothing"]}}
+    parts = {part: set(topology.get(part, {})) for part in ("exchanges", "queues", "policies")}
+    for part, names in parts.items():
+        seen[part] |= names
+    if draw.random() < 0.6:
+        topology["retire"] = {part: sorted(seen[part] - names) for part, names in parts.items()}
+    return topology
+
+
+@pytest.mark.timeout(times(400, 7200))
+def test_random_edits_of_a_running_system_lose_no_order(project: Project, tmp_path: Path) -> None:
+    seed = int(os.environ.get("FASTCOMMERCE_SEED") or random.randrange(10**6))
+    print(f"FASTCOMMERCE_SEED={seed}")
+    draw = random.Random(seed)
+    rabbit = quick_rabbit(tmp_path / "rabbit")
+    try:
+        project.options("payment", failure_rate=0.0, latency="1ms", timeout_rate=0.1)
+        shop = Watched(project, rabbit.make_vhost("edits"))
+        shipped: dict[str, Any] = project.topology()
+        topology, seen = shipped, {"exchanges": set[str](), "queues": set[str](), "policies": set[str]()}
+        orders = Orders(project)
+        outcomes: dict[str, int] = {}
+        for number in range(EDITS):
+            topology = drawn(draw, topology, shipped, seen)
+            outcome = shop.save(topology).partition("runner | ")[2]
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+            if draw.random() < 0.1 or number == EDITS // 2:
+                shop.agree()
+        settle(shop)
+        accepted = orders.stop()
+        began = time.monotonic()
+        wait_settled(shop.runner, accepted, 60)
+        print(f"{EDITS} edits, {outcomes}; {len(accepted)} orders, {len(orders.refused)} refused; all paid and told of"
+              f" {time.monotonic() - began:.1f} s after the last")  # fmt: skip
+        assert len(accepted) > EDITS
+        assert shop.runner.stop() == 0
+    finally:
+        rabbit.stop()
+
+
+def settle(shop: Watched) -> None:
+    """Agree to all, until the plan is empty."""
+    deadline = time.monotonic() + 120
+    agree: Callable[[], str] = shop.agree
+    while (plan := shop.plan())["exit_code"] != 0:
+        pending = [f"{one['mark']} {one['name']} {one['why']}" for one in plan["changes"] if one["mark"] != "?"]
+        assert time.monotonic() < deadline, pending
+        print(pending, agree())

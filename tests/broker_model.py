@@ -1,0 +1,187 @@
+"""A small broker in memory: what RabbitMQ does with declarations, policies and bindings, one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from runner.amqp import replacement
+from runner.amqp.drain import Counts
+from runner.errors import BrokerAway, DeclarationRefused
+from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
+from runner.topology.match import Router
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+
+
+class BrokerModel:
+    """Implements ``runner.topology.administrator.Broker``, and what a replacement asks of the HTTP API."""
+
+    def __init__(self) -> None:
+        self.exchanges: dict[str, Exchange] = {}
+        self.queues: dict[str, Queue] = {}
+        self.messages: dict[str, list[int]] = {}
+        self.bindings: dict[BindingKey, Binding] = {}
+        self.policies: dict[str, Policy] = {}
+        self.remembered = Owned()
+        #: Called after each step with its words.
+        self.watch: Callable[[str], None] = lambda _: None
+        #: The number of the step before which the connection is lost.
+        self.fails_at = -1
+        self.steps = 0
+
+    def _begin(self) -> None:
+        if self.steps == self.fails_at:
+            self.steps += 1
+            raise BrokerAway("the connection is lost")
+        self.steps += 1
+
+    def live(self) -> Live:
+        """All that it holds."""
+        return Live(
+            version=(3, 10, 8),
+            exchanges=dict(self.exchanges),
+            queues={name: LiveQueue(one, len(self.messages[name])) for name, one in self.queues.items()},
+            bindings={key: LiveBinding(one) for key, one in self.bindings.items()},
+            policies=dict(self.policies),
+            owned=self.remembered,
+        )
+
+    def objects(self) -> Objects:
+        """The same as it would be declared."""
+        return Objects(
+            tuple(self.exchanges.values()),
+            tuple(self.queues.values()),
+            tuple(self.bindings.values()),
+            tuple(self.policies.values()),
+        )
+
+    def router(self, *, with_alternates: bool) -> Router:
+        """What routes messages as they are routed now."""
+        return router_of(self.objects(), with_alternates=with_alternates)
+
+    # As ``Broker``.
+
+    def declare(self, objects: Objects) -> None:
+        """Declare each thing, or refuse it; the others are made nevertheless."""
+        refused: list[Any] = []
+        for exchange in objects.exchanges:
+            self._begin()
+            if self.exchanges.setdefault(exchange.name, exchange) != exchange:
+                refused.append(exchange)
+            self.watch(f"declare {exchange.name}")
+        for queue in objects.queues:
+            self._begin()
+            if self.queues.setdefault(queue.name, queue) != queue:
+                refused.append(queue)
+            self.messages.setdefault(queue.name, [])
+            self.watch(f"declare {queue.name}")
+        for one in objects.bindings:
+            self._begin()
+            ends = self.queues if one.destination_type == "queue" else self.exchanges
+            if one.source in self.exchanges and one.destination in ends:
+                self.bindings.setdefault(one.key, one)
+            else:
+                refused.append(one)
+            self.watch(f"bind {one.key}")
+        if refused:
+            error = DeclarationRefused(f"refused: {refused}")
+            error.things = tuple(refused)
+            raise error
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create or change it."""
+        self._begin()
+        self.policies[policy.name] = policy
+        self.watch(f"put policy {policy.name}")
+
+    def delete_policy(self, name: str) -> None:
+        """Delete it."""
+        self._begin()
+        self.policies.pop(name, None)
+        self.watch(f"delete policy {name}")
+
+    def put_binding(self, binding: Binding) -> None:
+        """Create it."""
+        self.declare(Objects(bindings=(binding,)))
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete it."""
+        self._begin()
+        self.bindings.pop(one.binding.key, None)
+        self.watch(f"unbind {one.binding.key}")
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete it with its bindings."""
+        self._begin()
+        self.exchanges.pop(name, None)
+        self._unbind("exchange", name)
+        self.watch(f"delete exchange {name}")
+
+    def in_use(self, name: str) -> str | None:
+        """Why a queue is kept."""
+        return "kept, it holds messages" if self.messages[name] else None
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete it with its bindings."""
+        self._begin()
+        self.queues.pop(queue.name, None)
+        assert not self.messages.pop(queue.name, []), f"{queue.name} was deleted with messages"
+        self._unbind("queue", queue.name)
+        self.watch(f"delete queue {queue.name}")
+
+    def _unbind(self, kind: str, name: str) -> None:
+        gone = (("exchange", name), (kind, name))
+        self.bindings = {
+            key: one
+            for key, one in self.bindings.items()
+            if (one.destination_type, one.destination) != gone[1] and (kind == "queue" or one.source != name)
+        }
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours."""
+        self._begin()
+        self.remembered = owned
+        self.watch("remember")
+
+    def move(
+        self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
+    ) -> None:
+        """Replace a queue by the code that does it on RabbitMQ."""
+        management: Any = self
+        with (
+            mock.patch.object(replacement, "counts_of", lambda _, name: Counts(len(self.messages[name]), 0)),
+            mock.patch.object(replacement, "Drain", self._drain),
+        ):
+            replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
+
+    def unacknowledged_of(self, _: str) -> int:
+        """None: nobody reads here."""
+        return 0
+
+    def _drain(self, _: str, source: str, target: str, *__: object, **___: object) -> Any:
+        model = self
+
+        class Drain:
+            def run(self, *, delete: bool, is_classic: bool) -> None:
+                while model.messages[source]:
+                    model._begin()
+                    model.messages[target].append(model.messages[source][0])
+                    model.watch(f"copy from {source} to {target}")
+                    model._begin()
+                    model.messages[source].pop(0)
+                    model.watch(f"acknowledge in {source}")
+                if delete:
+                    model.delete_queue(model.queues[source])
+
+        return Drain()
+
+
+def router_of(objects: Objects, *, with_alternates: bool) -> Router:
+    """What routes messages by some objects, with or without their alternate exchanges."""
+    return Router(objects if with_alternates else replace(objects, policies=(), exchanges=_bare(objects)))
+
+
+def _bare(objects: Objects) -> tuple[Exchange, ...]:
+    return tuple(Exchange(one.name, one.type) for one in objects.exchanges)

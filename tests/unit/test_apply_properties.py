@@ -1,0 +1,264 @@
+"""Random pairs of topologies and random consent: what holds after each single step of ``apply``, and at its end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runner.config.topology import Topology
+from runner.errors import BrokerAway
+from runner.topology.apply import apply
+from runner.topology.change import Change, Mark, Plan
+from runner.topology.compile import compile_topology
+from runner.topology.consent import Consent, decide
+from runner.topology.decision import Decision
+from runner.topology.effect import Policies
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
+from runner.topology.match import alternates_of
+from runner.topology.model import Binding
+from runner.topology.plan import make_plan
+from tests.broker_model import BrokerModel, router_of
+from tests.proof import times
+
+EXCHANGES, QUEUES = ("e1", "e2", "e3", "e4"), ("q1", "q2", "q3", "q4")
+KEYS = ("a", "b", "a.b", "c")
+PATTERNS = ("a", "b", "a.b", "a.#", "*", "#")
+ALL = Consent(frozenset(), drain=True, retire=True)
+
+_keys = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=2, unique=True)
+_names_of_exchanges = st.sets(st.sampled_from(EXCHANGES), min_size=1)
+_names_of_queues = st.sets(st.sampled_from(QUEUES), min_size=1)
+
+
+@st.composite
+def topologies(draw: st.DrawFn) -> dict[str, Any]:
+    """A valid topology.yaml of a few names, so that two of them have much in common."""
+    exchanges, queues = sorted(draw(_names_of_exchanges)), sorted(draw(_names_of_queues))
+    one_exchange = st.sampled_from(exchanges)
+    result: dict[str, Any] = {"exchanges": {}, "queues": {}, "bindings": [], "policies": {}}
+    for name in exchanges:
+        alternate = draw(st.none() | one_exchange)
+        result["exchanges"][name] = {
+            "type": draw(st.sampled_from(["topic", "topic", "direct", "fanout"])),
+            "alternate_exchange": alternate if alternate != name else None,
+        }
+    for name in queues:
+        dead_letter = draw(st.sampled_from([None, None, "parked", "q4"]))
+        result["queues"][name] = {
+            "type": draw(st.sampled_from(["quorum", "quorum", "classic"])),
+            "bind": draw(st.dictionaries(one_exchange, _keys, max_size=2)),
+            "retry": draw(st.sampled_from([[], ["1s"], ["1s", "5s"], ["5s"]])),
+            "dead_letter": dead_letter if dead_letter != name else None,
+            "policy": draw(st.sampled_from([{}, {}, {"max-length": 1000}, {"max-length": 2000}])),
+            "arguments": draw(st.sampled_from([{}, {}, {}, {"x-max-length-bytes": 10**6}])),
+        }
+    for _ in range(draw(st.integers(0, 3))):
+        kind = draw(st.sampled_from(["exchange", "exchange", "queue"]))
+        destination = draw(one_exchange if kind == "exchange" else st.sampled_from(queues))
+        one = {"source": draw(one_exchange), "destination": destination, "destination_type": kind}
+        result["bindings"].append({**one, "routing_key": draw(st.sampled_from(PATTERNS))})
+    for name in draw(st.sets(st.sampled_from(["cap", "ttl"]))):
+        result["policies"][name] = {
+            "pattern": draw(st.sampled_from(["^q", "^q1$", "q[12]", "^q3"])),
+            "priority": draw(st.integers(0, 2)),
+            "definition": draw(st.sampled_from([{"max-length": 3000}, {"message-ttl": 90000}])),
+        }
+    return result
+
+
+class Scene:
+    """One broker, and one topology that is to be applied to it."""
+
+    def __init__(self, broker: BrokerModel, written: dict[str, Any], consumed: frozenset[str]) -> None:
+        self.broker = broker
+        self.topology = Topology.model_validate(written)
+        self.objects = compile_topology(self.topology, consumed & self.topology.queues.keys())
+        self.before = broker.live()
+        replaced = {one.name for one in self.plan().of(Mark.REPLACE) if one.kind == "exchange"}
+        there = self.before.exchanges.keys() & {one.name for one in self.objects.exchanges}
+        self.entries = sorted(there - replaced)
+        wanted, now = router_of(self.objects, with_alternates=True), broker.router(with_alternates=True)
+        self.is_routed = {
+            (entry, key)
+            for entry in self.entries
+            for key in KEYS
+            if wanted.route(entry, key).queues and now.route(entry, key).queues
+        }
+        #: What brings a queue a message before and afterwards, and therefore at every moment.
+        bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
+        self.kept = {
+            (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
+            for entry in self.entries
+            for key in KEYS
+        }
+        alternates = {*alternates_of(broker.objects()).values(), *alternates_of(self.objects).values()}
+        self.has_steady_alternates = not alternates & replaced
+
+    def plan(self) -> Plan:
+        """What differs now."""
+        return make_plan(self.objects, self.broker.live(), self.topology.retire)
+
+    def pending(self) -> set[tuple[Mark, str, str]]:
+        """What is to do now."""
+        return {_about(one) for one in self.plan().changes if one.mark is not Mark.UNMANAGED}
+
+    def run(self, consent: Consent, fails_at: int = -1) -> tuple[Decision, list[Change]]:
+        """Apply with all that must hold checked after each step."""
+        broker, live = self.broker, self.broker.live()
+        plan = self.plan()
+        if consent is ALL:
+            consent = Consent(frozenset(one.name for one in plan.of(Mark.REPLACE)), drain=True, retire=True)
+        decision = decide(plan, self.objects, live, consent)
+        assert len(decision.done) + len(decision.left) == sum(one.mark is not Mark.UNMANAGED for one in plan.changes)
+        held = _held_back(decision, live)
+        messages = _messages(broker)
+        done: list[Change] = []
+        is_moving = any(one.kind == "queue" for one in decision.of(Mark.REPLACE))
+
+        def check(step: str) -> None:
+            assert _held_back(decision, broker.live()) == held, f"{step}: a held-back object was touched"
+            self._check_flow(step, is_moving=is_moving)
+            assert _messages(broker) >= messages, f"{step}: a message is lost"
+
+        broker.watch, broker.steps, broker.fails_at = check, 0, fails_at
+        try:
+            left = apply(decision, live, broker, did=done.append)
+            assert {_about(one) for one in done} >= {_about(one) for one in decision.done} - {
+                _about(one.change) for one in left
+            } - _kept_with(left, decision)
+        finally:
+            broker.watch, broker.fails_at = lambda _: None, -1
+        return decision, done
+
+    def _check_flow(self, step: str, *, is_moving: bool) -> None:
+        bare, full = self.broker.router(with_alternates=False), self.broker.router(with_alternates=True)
+        for (entry, key), kept in self.kept.items():
+            found = {_plain(one) for one in bare.route(entry, key).queues}
+            assert kept <= found, f"{step}: {key!r} from {entry} no longer comes to {kept - found}"
+        # A queue that is replaced may be bound a moment longer or shorter than the other ends of an exchange.
+        for entry, key in self.is_routed if self.has_steady_alternates and not is_moving else ():
+            assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} comes to no queue"
+
+
+def _kept_with(left: list[Any], decision: Decision) -> set[tuple[Mark, str, str]]:
+    """Retired queues, wait queues and policies that stay because one of them holds messages."""
+    return {_about(one) for one in decision.of(Mark.RETIRE)} if left else set()
+
+
+def _about(change: Change) -> tuple[Mark, str, str]:
+    return change.mark, change.kind, change.name
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(DRAIN_SUFFIXES[1]).removesuffix(STAND_IN)
+
+
+def _messages(broker: BrokerModel) -> set[int]:
+    return {one for held in broker.messages.values() for one in held}
+
+
+def _held_back(decision: Decision, live: Live) -> list[Any]:
+    """All that there is of held-back objects."""
+    policies = Policies(live.policies.values())
+    found: list[Any] = []
+    for kind, name in sorted(decision.held):
+        thing = live.exchanges.get(name) if kind == "exchange" else getattr(live.queues.get(name), "queue", None)
+        found.append((kind, name, thing, None if thing is None else policies.applying(thing)))
+    # What is replaced with consent is bound as another one meanwhile.
+    bindings = (one.binding for one in live.bindings.values())
+    settled = [replace(one, source=_plain(one.source), destination=_plain(one.destination)) for one in bindings]
+    found.append({one.key for one in settled if decision.touches_held(one)})
+    found.append({key for key in live.owned.bindings if decision.touches_held(Binding(key[0], key[2], key[1]))})
+    found.append({name for name in live.owned.queues if ("queue", name) in decision.held})
+    found.append({name for name in live.owned.exchanges if ("exchange", name) in decision.held})
+    return found
+
+
+def _running(written: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]) -> BrokerModel:
+    """A broker to which a topology was applied, with messages in some of its queues."""
+    broker = BrokerModel()
+    scene = Scene(broker, written, consumed)
+    scene.run(ALL)
+    assert scene.pending() == set(), "a plan that was done is followed by one with nothing to do"
+    for number, name in enumerate(sorted(waiting & broker.queues.keys())):
+        broker.messages[name] = [10 * number, 10 * number + 1]
+    return broker
+
+
+def _edited(data: st.DataObject, old: dict[str, Any]) -> dict[str, Any]:
+    """Another topology, which shares parts with the old one, and retires some of what it no longer has."""
+    new = data.draw(topologies(), "new")
+    for part in ("exchanges", "queues"):
+        for name in data.draw(st.sets(st.sampled_from(sorted(old[part]))), f"{part} that stay"):
+            stays = {key: value for key, value in old[part][name].items() if key != "bind"}
+            bind = {key: value for key, value in old[part][name].get("bind", {}).items() if key in new["exchanges"]}
+            if stays.get("alternate_exchange") not in new["exchanges"]:
+                stays.pop("alternate_exchange", None)
+            new[part][name] = stays | ({"bind": bind} if part == "queues" else {})
+    gone = {part: sorted(old[part].keys() - new[part].keys()) for part in ("exchanges", "queues", "policies")}
+    new["retire"] = {
+        part: sorted(data.draw(st.sets(st.sampled_from(names)), f"{part} to retire")) if names else []
+        for part, names in gone.items()
+    }
+    return new
+
+
+def _drawn_consent(data: st.DataObject, plan: Plan) -> Consent:
+    names = sorted({one.name for one in plan.of(Mark.REPLACE)})
+    agreed = data.draw(st.sets(st.sampled_from(names)), "consent") if names else set()
+    return Consent(frozenset(agreed), drain=data.draw(st.booleans(), "drain"), retire=data.draw(st.booleans()))
+
+
+_consumed = st.frozensets(st.sampled_from(QUEUES))
+_waiting = st.frozensets(st.sampled_from(["q1", "q2", "q3", "q1.retry.1s", "q2.dlq", "parked"]), max_size=2)
+_settings = settings(
+    max_examples=times(80, 5000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def _finish(scene: Scene) -> None:
+    """All is agreed to, and what keeps a retired queue is gone: then nothing is left."""
+    for name in scene.topology.retire.queues:
+        for queue in list(scene.broker.messages):
+            if queue == name or queue.startswith(f"{name}.retry."):
+                scene.broker.messages[queue].clear()
+    scene.run(ALL)
+    assert scene.pending() == set(), "with full consent the plan is empty"
+
+
+@_settings
+@given(st.data(), topologies(), _consumed, _waiting)
+def test_nothing_of_what_is_held_back_is_touched_and_no_flow_stops(
+    data: st.DataObject, old: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]
+) -> None:
+    broker = _running(old, consumed, waiting)
+    scene = Scene(broker, _edited(data, old), consumed)
+    decision, done = scene.run(_drawn_consent(data, scene.plan()))
+    reported = {_about(one) for one in done}
+    # A retired queue that holds messages is kept with what belongs to it.
+    assert not scene.pending() & reported, "what was reported as done is there"
+    left = {_about(one.change) for one in decision.left}
+    assert scene.pending() >= left - {_about(one) for one in decision.of(Mark.RETIRE)}
+    _finish(scene)
+
+
+@_settings
+@given(st.data(), topologies(), _consumed, _waiting)
+def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
+    data: st.DataObject, old: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]
+) -> None:
+    broker = _running(old, consumed, waiting)
+    scene = Scene(broker, _edited(data, old), consumed)
+    consent = _drawn_consent(data, scene.plan())
+    for _ in range(data.draw(st.integers(1, 2), "failures")):
+        try:
+            scene.run(consent, fails_at=data.draw(st.integers(0, 60), "the step that fails"))
+        except BrokerAway:
+            continue
+    scene.run(consent)
+    _finish(scene)
