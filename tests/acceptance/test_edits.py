@@ -184,7 +184,7 @@ def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], 
     return topology
 
 
-@pytest.mark.timeout(times(400, 7200))
+@pytest.mark.timeout(times(240, 7200))
 def test_random_edits_of_a_running_system_lose_no_order(project: Project, tmp_path: Path) -> None:
     seed = int(os.environ.get("FASTCOMMERCE_SEED") or random.randrange(10**6))
     print(f"FASTCOMMERCE_SEED={seed}")
