@@ -36,13 +36,13 @@ apt_install() {
     fail "apt-get could not install $*" "see its words above; mend that, or install it by hand"
 }
 
-# The range stands in pyproject.toml alone, such as ">=3.11,<3.15".
+# Only pyproject.toml contains the range, such as ">=3.11,<3.15".
 lowest=$(sed -n 's/^requires-python = ">=3\.\([0-9]*\),<3\.[0-9]*"$/\1/p' pyproject.toml)
 too_new=$(sed -n 's/^requires-python = ">=3\.[0-9]*,<3\.\([0-9]*\)"$/\1/p' pyproject.toml)
 is_supported() {
     "$1" -c "import sys; sys.exit(not (3, $lowest) <= sys.version_info < (3, $too_new))" 2>/dev/null
 }
-# The newest that is here, unless PYTHON names one.
+# Prints the newest installed version, unless PYTHON names another one.
 find_python() {
     names=""
     minor=$lowest
@@ -57,7 +57,7 @@ find_python() {
         fi
     done
 }
-# The Python that was found and does not fit, in words.
+# Describes the installed Python that is not supported.
 unsupported_python() {
     for name in ${PYTHON:-} python3; do
         if version=$("$name" --version 2>/dev/null); then

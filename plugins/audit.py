@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Text = Annotated[str, AfterValidator(storable)]
-#: Cut rather than refused: what only decorates a message must not fail its note.
+#: Cut rather than refused: a note must not fail because of an optional property.
 OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
 #: Milliseconds, as a column of 64 bits holds them.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]

@@ -58,7 +58,7 @@ class DeclarationRefused(RunnerError):
     """The broker holds something that differs from topology.yaml, or does not take what stands there."""
 
     exit_code = EXIT_CONFIG
-    #: The exchanges, queues and bindings that the broker refused, if it took all the others of a declaration.
+    #: The exchanges, queues and bindings that the broker refused, if it accepted all the others of a declaration.
     things: tuple[Any, ...] = ()
 
 
@@ -85,7 +85,7 @@ class BrokerAway(BrokerError):
 
 
 class BrokerRefused(RunnerError):
-    """The broker refused what was asked of it, and would refuse it again."""
+    """The broker refused a request, and would refuse it again."""
 
     exit_code = EXIT_CONFIG
 

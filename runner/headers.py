@@ -1,6 +1,6 @@
 """Headers that the worker, the desk and the broker give a message, and those that a copy of a message must not carry.
 
-Anybody can publish headers of these names. Each is read by a function of this module, which accepts only what this
+Any client can publish headers with these names. Functions of this module read them, and accept only values that this
 system writes.
 """
 
@@ -28,22 +28,22 @@ ORIGINAL = "x-original"
 #: Headers that steer the broker: further routing keys (RabbitMQ: "Sender-selected Distribution"), and a delay of the
 #: delayed-message exchange or of a queue of RabbitMQ 4.3. They belong to the first publish.
 STEERING = frozenset({"CC", "BCC", "x-delay", "x-opt-delivery-time", "x-opt-delivery-delay"})
-#: Beginnings of headers that the broker adds; in a copy they would report another message's past.
+#: Prefixes of headers that the broker adds; in a copy they would describe the original's history.
 _BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
-#: Headers that only a copy of this system has, and that change how a message is handled.
+#: Headers that only copies of this system have, and that change the handling of a message.
 _OF_COPIES = frozenset(
     {
         ATTEMPT, MADE_ID, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REDELIVERED, REPLAYED_AT, REPLAYS, ORIGINAL,
         "x-origin-queue", "x-first-error", "x-last-error", "x-drain-expiration",
     }
 )  # fmt: skip
-#: A larger number of seconds is meant in milliseconds, as other languages' clients send them; it is the year 5138.
-#: From the next number on it is microseconds.
+#: Larger numbers of seconds are milliseconds, as clients in other languages send them; this one is the year 5138. From
+#: the next number on they are microseconds.
 _MAX_SECONDS, _MAX_MILLISECONDS, _MAX_MICROSECONDS = 10**11, 10**14, 10**17
-#: The last second but one day, for time zones, for which Python has a date.
+#: The last second for which Python has a date, minus one day for time zones.
 _LAST_SECOND = 253_402_300_799 - 86_400
 MAX_MILLISECONDS = _LAST_SECOND * 1000
-#: Bytes of a short string (AMQP 0-9-1, 4.2.5.3), and those that are shown of one that is too long when it is escaped.
+#: Bytes of a short string (AMQP 0-9-1, 4.2.5.3), and the bytes shown of a name that is too long once it is escaped.
 _SHORT, _SHOWN = 255, 200
 
 
@@ -90,7 +90,7 @@ def milliseconds_of(value: object) -> int | None:
 
 
 def seconds_of(value: object) -> float | None:
-    """Return a time, as any client may write it, in seconds since the epoch; None for a value that is no time."""
+    """Return a time, as any client may write it, in seconds since the epoch; None for any other value."""
     if isinstance(value, datetime):
         value = value.timestamp()
     if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
@@ -103,20 +103,20 @@ def seconds_of(value: object) -> float | None:
 
 
 def name_of(value: Any) -> str:
-    """Return an id or a name in a property as text that fits a short string, if it is UTF-8 or not."""
+    """Return an id or a name in a property as text that fits a short string, even if it is not UTF-8."""
     if type(value) is str:  # nearly always
         return value
     if not value:
         return ""
     escaped = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
     if len(raw := escaped.encode("utf-8", "backslashreplace")) > _SHORT:
-        # Two that differ stay two.
+        # Different names must stay different.
         escaped = raw[:_SHOWN].decode("utf-8", "ignore") + hashlib.sha256(raw).hexdigest()[:16]
     return escaped
 
 
 def short_of(value: object) -> str:
-    """Return a name in a header; empty for a value that fits no short string."""
+    """Return a name in a header; empty for a value that does not fit a short string."""
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     return value if isinstance(value, str) and len(value.encode("utf-8", "replace")) <= _SHORT else ""

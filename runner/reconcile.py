@@ -41,7 +41,7 @@ class Examination:
     management: Management | None = None
 
     def decision(self, consent: Consent) -> Decision:
-        """The plan, divided into what is done with this consent and what is left."""
+        """Divide the plan into the changes that this consent covers, and the others."""
         if self.live is None:
             return Decision(target=self.objects)
         return decide(self.plan, self.objects, self.live, consent)
@@ -118,10 +118,9 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
 
 
 def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
-    """Ask the queues themselves for the counts that the HTTP API does not give; some may stay unknown.
+    """Ask the queues themselves for the counts that the HTTP API does not report; some may stay unknown.
 
-    A queue says how many messages are ready. Those in consumers' hands it does not count: without a consumer there
-    are none.
+    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
     """
     names = [name for name, one in live.queues.items() if one.messages is None and not one.is_exclusive]
     if not names:
@@ -139,7 +138,7 @@ def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
 
 
 def _timeout_warnings(project: Project, version: Version) -> Iterator[str]:
-    """Services whose handlers may run longer than the broker waits, if a policy cannot make it wait longer."""
+    """Yield a warning for each service whose handlers may exceed the broker's timeout, if no policy can raise it."""
     if not consumer_timeout(0, version):
         for name, service in project.config.services.items():
             if (text := short_consumer_timeout(name, service)) is not None:
@@ -163,8 +162,8 @@ def bring(
 ) -> list[Left]:
     """Do all that ``consent`` covers; returns what is left to do, and what each would need.
 
-    Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses something, and
-    BrokerAway; what was done before stays.
+    Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses an object, and
+    BrokerAway. Changes that are already done stay.
     """
     plan, urls = examination.plan, examination.project.config.broker.url
     if plan.problems:
@@ -180,11 +179,11 @@ def bring(
 
 
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
-    """Declare by AMQP alone, which shows a difference only by a refusal."""
+    """Declare by AMQP alone, which reports a difference only as a refusal."""
     objects, urls = examination.objects, examination.project.config.broker.url
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
-    # What another is bound to, or waits in front of it, comes with it or not at all.
+    # Bindings and retry queues are declared together with their exchange or queue, or not at all.
     held = {
         ("queue" if isinstance(one.thing, Queue) else "exchange", one.thing.name)
         for one in refusals

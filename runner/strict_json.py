@@ -32,7 +32,7 @@ def encode_json(body: object) -> bytes:
     """
     try:
         raw = _ENCODER.encode(body).encode()
-    except RecursionError:  # how deep that is differs between versions of Python
+    except RecursionError:  # the depth differs between versions of Python
         raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels") from None
     if _may_be_too_deep(raw) and _is_too_deep(body):
         raise ValueError(f"event body: nested deeper than {MAX_DEPTH} levels")
@@ -66,7 +66,7 @@ MAX_DEPTH = 32
 
 
 def _may_be_too_deep(raw: bytes) -> bool:
-    # Brackets in texts count too, so that a body is only ever looked at more closely than it needs.
+    # Brackets in texts count too, which at worst makes the closer check run without need.
     return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 

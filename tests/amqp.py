@@ -1,7 +1,7 @@
-"""Connections of tests to a broker: each is closed by whoever opened it, and each message is confirmed.
+"""Connections of tests to a broker: every connection is closed, and every message is confirmed.
 
-A connection that a failing test leaves open would be reported as a ResourceWarning of a later test. A publisher that
-leaves before the confirm may lose its messages: the broker closes the channel before it has read them.
+If a failing test left a connection open, a later test would report it as a ResourceWarning. A publisher that closes
+its connection before the confirm may lose its messages: the broker closes the channel before it has read them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Delivered = tuple[Any, pika.BasicProperties, bytes]
 
 @contextlib.contextmanager
 def channel_to(url: str) -> Iterator[BlockingChannel]:
-    """Open a connection and give its channel, which waits for confirms; close both, also after an error."""
+    """Open a connection, yield a channel that waits for confirms, and close both, also after an error."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         channel = connection.channel()
@@ -49,12 +49,12 @@ def publish(
 
     Raises NackError if the broker refuses the message, and UnroutableError if it is ``mandatory`` and in no queue.
     """
-    assert channel._delivery_confirmation, "the channel of channel_to() waits for confirms, this one does not"
+    assert channel._delivery_confirmation, "this channel does not wait for confirms; use one of channel_to()"
     channel.basic_publish(exchange, routing_key, body, properties, mandatory=mandatory)
 
 
 def drained(channel: BlockingChannel, queue: str) -> Iterator[Delivered]:
-    """Take all messages of a queue, until it says that it is empty and no message comes for a while."""
+    """Yield all messages of a queue, until it is empty and no message comes for a while."""
     channel.basic_qos(prefetch_count=2000)
     for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.5):
         if method is not None:

@@ -1,4 +1,4 @@
-"""A small broker in memory: what RabbitMQ does with declarations, policies and bindings, one step after the other."""
+"""A small broker in memory, which treats declarations, policies and bindings as RabbitMQ does, step by step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 
 class BrokerModel:
-    """Implements ``runner.topology.administrator.Broker``, and what a replacement asks of the HTTP API."""
+    """An implementation of ``runner.topology.administrator.Broker``, and of the HTTP API that a replacement uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}
@@ -25,7 +25,7 @@ class BrokerModel:
         self.bindings: dict[BindingKey, Binding] = {}
         self.policies: dict[str, Policy] = {}
         self.remembered = Owned()
-        #: Called after each step with its words.
+        #: Called after each step with its description.
         self.watch: Callable[[str], None] = lambda _: None
         #: The number of the step before which the connection is lost.
         self.fails_at = -1
@@ -38,7 +38,7 @@ class BrokerModel:
         self.steps += 1
 
     def live(self) -> Live:
-        """All that it holds."""
+        """Return all objects, as the HTTP API lists them."""
         return Live(
             version=(3, 10, 8),
             exchanges=dict(self.exchanges),
@@ -49,7 +49,7 @@ class BrokerModel:
         )
 
     def objects(self) -> Objects:
-        """The same as it would be declared."""
+        """Return all objects, as they would be declared."""
         return Objects(
             tuple(self.exchanges.values()),
             tuple(self.queues.values()),
@@ -58,13 +58,13 @@ class BrokerModel:
         )
 
     def router(self, *, with_alternates: bool) -> Router:
-        """What routes messages as they are routed now."""
+        """Return a router with the present bindings."""
         return router_of(self.objects(), with_alternates=with_alternates)
 
     # As ``Broker``.
 
     def declare(self, objects: Objects) -> None:
-        """Declare each thing, or refuse it; the others are made nevertheless."""
+        """Declare each object, or refuse it; the others are created nevertheless."""
         refused: list[Any] = []
         for exchange in objects.exchanges:
             self._begin()
@@ -91,40 +91,40 @@ class BrokerModel:
             raise error
 
     def put_policy(self, policy: Policy) -> None:
-        """Create or change it."""
+        """Create or change a policy."""
         self._begin()
         self.policies[policy.name] = policy
         self.watch(f"put policy {policy.name}")
 
     def delete_policy(self, name: str) -> None:
-        """Delete it."""
+        """Delete a policy."""
         self._begin()
         self.policies.pop(name, None)
         self.watch(f"delete policy {name}")
 
     def put_binding(self, binding: Binding) -> None:
-        """Create it."""
+        """Create a binding."""
         self.declare(Objects(bindings=(binding,)))
 
     def delete_binding(self, one: LiveBinding) -> None:
-        """Delete it."""
+        """Delete a binding."""
         self._begin()
         self.bindings.pop(one.binding.key, None)
         self.watch(f"unbind {one.binding.key}")
 
     def delete_exchange(self, name: str) -> None:
-        """Delete it with its bindings."""
+        """Delete an exchange with its bindings."""
         self._begin()
         self.exchanges.pop(name, None)
         self._unbind("exchange", name)
         self.watch(f"delete exchange {name}")
 
     def in_use(self, name: str) -> str | None:
-        """Why a queue is kept."""
+        """Return the reason to keep a queue, or None."""
         return "kept, it holds messages" if self.messages[name] else None
 
     def delete_queue(self, queue: Queue) -> None:
-        """Delete it with its bindings."""
+        """Delete a queue with its bindings."""
         self._begin()
         self.queues.pop(queue.name, None)
         assert not self.messages.pop(queue.name, []), f"{queue.name} was deleted with messages"
@@ -140,7 +140,7 @@ class BrokerModel:
         }
 
     def remember(self, owned: Owned) -> None:
-        """Remember what is ours."""
+        """Store the names of the objects that are ours."""
         self._begin()
         self.remembered = owned
         self.watch("remember")
@@ -148,7 +148,7 @@ class BrokerModel:
     def move(
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
     ) -> None:
-        """Replace a queue by the code that does it on RabbitMQ."""
+        """Replace a queue with the code that replaces it on RabbitMQ."""
         management: Any = self
         with (
             mock.patch.object(replacement, "counts_of", lambda _, name: Counts(len(self.messages[name]), 0)),
@@ -157,7 +157,7 @@ class BrokerModel:
             replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
 
     def unacknowledged_of(self, _: str) -> int:
-        """None: nobody reads here."""
+        """Return 0: the model has no consumers."""
         return 0
 
     def _drain(self, _: str, source: str, target: str, *__: object, **___: object) -> Any:
@@ -179,7 +179,7 @@ class BrokerModel:
 
 
 def router_of(objects: Objects, *, with_alternates: bool) -> Router:
-    """What routes messages by some objects, with or without their alternate exchanges."""
+    """Return a router for some objects, with or without their alternate exchanges."""
     return Router(objects if with_alternates else replace(objects, policies=(), exchanges=_bare(objects)))
 
 

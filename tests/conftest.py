@@ -28,10 +28,10 @@ _reaper = pytest.StashKey[Reaper]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start every run with the same attributes of a process, and with a guardian for what the tests start."""
+    """Give every run the same process attributes, and a guardian for the processes that the tests start."""
     inheritance.reset()
     config.stash[_reaper] = Reaper()
-    # Some thousand processes will import these; Python would compile them in each if it may not write there.
+    # Thousands of processes import these files, and each would compile them if Python may not write there.
     if not hasattr(config, "workerinput"):  # the processes of pytest-xdist have one
         for name in ("runner", "plugins"):
             compileall.compile_dir(ROOT / name, quiet=2)
@@ -45,13 +45,13 @@ def pytest_report_header() -> str:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End what is left."""
+    """End all processes that are left."""
     config.stash[_reaper].close()
 
 
 @pytest.fixture(scope="session")
 def reaper(pytestconfig: pytest.Config) -> Reaper:
-    """The guardian of this process's children."""
+    """Return the guardian of this process's children."""
     return pytestconfig.stash[_reaper]
 
 

@@ -1,4 +1,4 @@
-"""Messages that a hostile or careless client sends, as bytes, and such a client: it writes what no library would."""
+"""Messages of a hostile or careless client, as bytes, and such a client, which sends frames that no library sends."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ _NAMES = (
     "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id", "reply_to",
     "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
 )  # fmt: skip
-#: Names of headers of ours, which a sender may write too.
+#: Names of this system's headers, which a sender may write too.
 OURS = (
     "x-attempt", "x-replays", "x-replayed-at", "x-sent-at", "x-published-at", "x-made-id", "x-redelivered",
     "x-origin-queue", "x-origin-exchange", "x-origin-routing-key", "x-first-error", "x-last-error", "x-causation-id",
     "x-original", "x-drain-expiration", "x-failed-at", "x-death", "x-first-death-queue", "x-delivery-count",
 )  # fmt: skip
-#: Bytes of headers that leave no room for those of a copy.
+#: The size of headers that leave no room for those of a copy, in bytes.
 FULL = 130_900
 
 
 def short(text: bytes) -> bytes:
-    """A short string."""
+    """Return a short string."""
     return bytes((len(text),)) + text
 
 
 def sized(kind: bytes, inner: bytes) -> bytes:
-    """A value with a length: a string (S), bytes (x), a list (A) or a table (F)."""
+    """Return a value with a length: a string (S), bytes (x), a list (A) or a table (F)."""
     return kind + struct.pack(">I", len(inner)) + inner
 
 
 def nested(depth: int, kind: bytes = b"A", inner: bytes = b"V") -> bytes:
-    """Lists or tables in each other."""
+    """Return lists or tables inside each other."""
     for _ in range(depth):
         inner = sized(kind, inner if kind == b"A" else short(b"k") + inner)
     return inner
 
 
 def table(*entries: tuple[bytes, bytes]) -> bytes:
-    """A table of headers, with its length."""
+    """Return a table of headers, with its length."""
     inner = b"".join(short(name) + value for name, value in entries)
     return struct.pack(">I", len(inner)) + inner
 
 
 def properties(**fields: bytes) -> bytes:
-    """Properties of ready bytes, with their flags."""
+    """Return properties with these encoded values, with their flags."""
     flags = sum(1 << (15 - place) for place, name in enumerate(_NAMES) if name in fields)
     return struct.pack(">H", flags) + b"".join(fields[name] for name in _NAMES if name in fields)
 
 
-#: One value of each type, and such as are at its edge.
+#: Values of each type, also at its limits.
 VALUES = (
     b"t\x02", b"b\x80", b"B\xff", b"s\x80\x00", b"u\xff\xff", b"I\x80\x00\x00\x00", b"i\xff\xff\xff\xff",
     b"l" + b"\x80" + bytes(7), b"l" + b"\x7f" + b"\xff" * 7, b"f\x7f\x7f\xff\xff",
@@ -71,14 +71,14 @@ VALUES = (
 )  # fmt: skip
 #: Values that are nested too deep to be decoded.
 DEEP = tuple(nested(depth, kind) for depth in (65, 100, 500, 2000) for kind in (b"A", b"F"))
-#: Values that are no values, such as a length beyond the end, or that RabbitMQ does not read, such as an infinity.
+#: Invalid values, such as a length beyond the end, and values that RabbitMQ does not read, such as an infinity.
 BROKEN = (
     b"S\xff\xff\xff\xffx", b"A\x00\x00\x00\x09I\x00", b"F\x00\x00\x00\x03\xffkV", b"?\x00", b"Z", b"",
     sized(b"A", b"?"), sized(b"F", short(b"k") + b"~"), sized(b"A", b"S\xff\xff\xff\xff"), b"l\x00",
     sized(b"F", b"\x05k"), nested(10, b"A", b"?"), sized(b"A", b"I\x00\x00"), b"D\x00", b"\0",
     b"d\x7f\xf0" + bytes(6), b"d\x7f\xf8" + bytes(6), b"f\x7f\x80\x00\x00",
 )  # fmt: skip
-#: Numbers that a sender may take for a time.
+#: Numbers that a sender may use as a time.
 TIMES = (
     0,
     1,
@@ -98,19 +98,19 @@ class Hostile:
 
     properties: bytes
     body: bytes
-    #: Whether a service can handle it all the same, because only its decoration is out of the ordinary.
+    #: True if a service can handle it, because only its optional properties are unusual.
     is_fit: bool = False
 
 
 def order(number: int) -> bytes:
-    """The event of a good order."""
+    """Return the event of a good order."""
     identity = f"00000000-0000-4000-8000-{number:012}"
     known = {"order_id": identity, "customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
     return json.dumps(known).encode()
 
 
 def fitting(count: int, seed: int) -> Iterator[Hostile]:
-    """Messages that a broker accepts: each kind in turn, with what is drawn for it."""
+    """Yield messages that a broker accepts: each kind in turn, with random values."""
     draw = random.Random(seed)
     for number in range(count):
         yield _KINDS[number % len(_KINDS)](draw, number)
@@ -121,7 +121,7 @@ def _identity(number: int) -> bytes:
 
 
 def _headers(draw: random.Random, number: int) -> Hostile:
-    """Values of every type; the body is an order."""
+    """Return a message with values of every type; the body is an order."""
     entries = [(b"h%d" % place, draw.choice(VALUES)) for place in range(draw.randint(1, 8))]
     entries += [(b"h0", b"V"), (b"", b"V"), (b"\xff" * 255, b"V")]
     known = properties(headers=table(*entries), message_id=_identity(number), type=short(b"order.created"))
@@ -129,7 +129,7 @@ def _headers(draw: random.Random, number: int) -> Hostile:
 
 
 def _deep(draw: random.Random, number: int) -> Hostile:
-    """A header that is nested too deep, among others; only that makes the order unfit."""
+    """Return a message with other headers and one that is nested too deep; only this header makes the order unfit."""
     entries = [(b"a", b"t\1"), (b"deep", draw.choice(DEEP)), (b"z", draw.choice(VALUES))]
     draw.shuffle(entries)
     known = properties(headers=table(*entries), message_id=_identity(number), type=short(b"order.created"))
@@ -137,7 +137,7 @@ def _deep(draw: random.Random, number: int) -> Hostile:
 
 
 def _forged(draw: random.Random, number: int) -> Hostile:
-    """Headers of ours that a sender wrote."""
+    """Return a message with forged headers of this system."""
     numbers = [struct.pack(">cq", b"l", one) for one in (2**62, -(2**62), -1, 0, 3, 2**31, 2**63 - 1)]
     texts = [sized(b"S", one) for one in (b"many", b"no.such.queue", b"notification.order.events", b"x" * 3000)]
     entries = [(name.encode(), draw.choice([*numbers, *texts, *VALUES])) for name in draw.sample(OURS, 6)]
@@ -146,7 +146,7 @@ def _forged(draw: random.Random, number: int) -> Hostile:
 
 
 def _times(draw: random.Random, number: int) -> Hostile:
-    """A timestamp in another unit, and names that are no UTF-8."""
+    """Return a message with a timestamp in another unit, and names that are not UTF-8."""
     known = properties(
         timestamp=struct.pack(">Q", draw.choice(TIMES)), app_id=short(b"\xff" * draw.choice([1, 255])),
         correlation_id=short(b"\xfe" * draw.choice([1, 80, 255])), content_type=short(b"text/\xff"),
@@ -157,14 +157,14 @@ def _times(draw: random.Random, number: int) -> Hostile:
 
 
 def _nameless(draw: random.Random, number: int) -> Hostile:
-    """No id and no type, or ones that no text is."""
+    """Return a message without id and type, or with ones that are not text."""
     fields = {"message_id": short(draw.randbytes(255)), "type": short(draw.randbytes(draw.randint(0, 255)))}
     known = properties(**{name: value for name, value in fields.items() if draw.random() < 0.7})
     return Hostile(known, b"%d " % number + draw.randbytes(draw.choice([0, 1, 3000, 200_000])))
 
 
 def _large(draw: random.Random, number: int) -> Hostile:
-    """Headers that fill their frame, in one value or in thousands; no copy has room for more."""
+    """Return a message whose headers fill their frame, in one value or in thousands; a copy has no room for more."""
     inner = (
         short(b"h") + sized(b"S", b"x" * FULL)
         if draw.random() < 0.5
@@ -175,7 +175,7 @@ def _large(draw: random.Random, number: int) -> Hostile:
 
 
 def _copied(draw: random.Random, number: int) -> Hostile:
-    """Everything that steers the broker or belongs to a queue."""
+    """Return a message with all headers and properties that control the broker or belong to a queue."""
     entries = [
         (b"CC", sized(b"A", sized(b"S", b"nowhere"))), (b"x-delay", b"I\x00\x00\x00\x05"),
         (b"x-match", sized(b"S", b"all")), (b"x-death", sized(b"A", b"V")),
@@ -194,7 +194,7 @@ _KINDS: tuple[Callable[[random.Random, int], Hostile], ...] = (
 
 
 def broken() -> Iterator[bytes]:
-    """Properties that no client should be able to send: most brokers refuse them, and with them the connection."""
+    """Yield properties that no client should be able to send: most brokers refuse them and close the connection."""
     for value in BROKEN:
         yield properties(headers=table((b"broken", value), (b"after", b"V")), message_id=short(b"broken"))
     yield properties(headers=b"\xff\xff\xff\xff")
@@ -207,7 +207,7 @@ def broken() -> Iterator[bytes]:
 
 
 class Client:
-    """Publishes to an exchange, each with a confirm; a foreign client's names and ways."""
+    """A foreign client that publishes to an exchange and waits for each confirm."""
 
     def __init__(self, url: str, exchange: str, routing_key: str) -> None:
         self._url, self._exchange, self._key = url, exchange, routing_key
@@ -218,7 +218,7 @@ class Client:
 
         def on_confirm(told: Any) -> None:
             method = told.method
-            assert type(method).__name__ == "Ack", "the broker took one not"
+            assert type(method).__name__ == "Ack", "the broker refused a message"
             left.difference_update([one for one in left if one <= method.delivery_tag] if method.multiple else [])
             left.discard(method.delivery_tag)
             if not left:
@@ -241,7 +241,7 @@ class Client:
     def _pieces(self, channel: Any, encoded: bytes, body: bytes) -> Iterator[bytes]:
         number, most = channel.channel_number, channel.connection._body_max_length
         whole = frames.publish(number, self._exchange, self._key, encoded, b"", mandatory=False)
-        # The length stands in the content header, whose properties end the frame.
+        # The content header contains the length, and its properties end the frame.
         at = len(whole) - len(encoded) - 1 - 8
         yield whole[:at] + struct.pack(">Q", len(body)) + whole[at + 8 :]
         for begin in range(0, len(body), most):

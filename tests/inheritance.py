@@ -12,13 +12,13 @@ import pwd
 import resource
 import signal
 
-#: Python ignores these itself, and ``subprocess`` sets them back in each child (``restore_signals``).
+#: Python ignores these itself, and ``subprocess`` resets them in each child (``restore_signals``).
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 _UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 #: Open files that RabbitMQ and the tests of many connections need; the soft limit is raised to it if the hard one is.
 _DESCRIPTORS = 4096
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: Settings of the person who runs the tests, by name or by the beginning of the name.
+#: Personal settings in the environment, by name or by the prefix of the name.
 _PERSONAL = ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "MAKEFLAGS", "MFLAGS")
 _PERSONAL_PREFIXES = ("PG", "LC_")
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}
@@ -29,8 +29,8 @@ def reset() -> None:
     _open_standard_descriptors()
     for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE:
         if signal.getsignal(number) is signal.SIG_IGN:
-            # A handler is reset to the default by exec, and an ignored signal stays ignored (execve(2)). So children
-            # get the default, while this process goes on ignoring the signal, as nohup's users expect.
+            # exec resets a handler to the default, but an ignored signal stays ignored (execve(2)). So children get
+            # the default, while this process still ignores the signal, as users of nohup expect.
             signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
@@ -48,7 +48,7 @@ def _open_standard_descriptors() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number is taken, which is this one (open(2)).
+            # open() uses the lowest free number, which is this one (open(2)).
             opened = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(opened, True)
 

@@ -1,8 +1,8 @@
-"""The RabbitMQ that the tests run: the machine's own, or the one that a variable names.
+"""The RabbitMQ that the tests run: the machine's own, or an installation that a variable names.
 
-A folder made by debootstrap brings a RabbitMQ that this machine's own libraries could not run. Its programs are
-started in a mount namespace of their own in which the folder's ``/usr`` takes the place of the machine's, so that
-every path, the data's included, is the same on both sides, and nothing stays mounted when they end.
+A folder made by debootstrap contains a RabbitMQ that the libraries of this machine could not run. Its programs start in
+their own mount namespace, in which the folder's ``/usr`` replaces the machine's. So all paths, including the data's,
+are the same on both sides, and nothing stays mounted when the programs end.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ exec unshare {options} -- sh -c 'mount --bind "$0" /usr && exec "$@"' {usr} {pro
 
 
 def use_installation() -> Server | None:
-    """Put the RabbitMQ that ``VARIABLE`` names first on this process's PATH; return what the tests will run, if any.
+    """Put the RabbitMQ that ``VARIABLE`` names first on this process's PATH; return the server for the tests, if any.
 
-    Raises AssertionError if the variable names none.
+    Raises AssertionError if the variable names no RabbitMQ.
     """
     if (named := os.environ.get(VARIABLE)) is not None:
         folder = Path(named).resolve()
@@ -61,7 +61,7 @@ def _front(root: Path, home: Path) -> Path:
 def _write(path: Path, root: Path, program: str) -> None:
     options = "--mount" if os.getuid() == 0 else "--map-root-user --mount"
     text = _WRAPPER.format(program=program, root=root, usr=shlex.quote(str(root / "usr")), options=options)
-    # Another process of the tests may be about to run it.
+    # Another test process may be about to run it.
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text(text)
     new.chmod(0o700)

@@ -1,19 +1,19 @@
-"""The speed of this machine now, for tests of promises about time that other processes must not break."""
+"""The present speed of this machine, so that other processes do not make tests of time limits fail."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-#: Seconds of computing for a measurement: several of the scheduler's time slices.
+#: Seconds of computing for one measurement: several time slices of the scheduler.
 _SECONDS = 0.1
 _BUSY = "import time\nwhile time.process_time() < {seconds}:\n    pass"
-#: How unevenly the scheduler may share the cores.
+#: Factor for the uneven distribution of the cores by the scheduler.
 _UNFAIR = 1.5
 
 
 def slowdown() -> float:
-    """Return how many times longer a computation takes now than on idle cores; 1 at least."""
+    """Return how many times longer a computation takes now than on idle cores, at least 1."""
     began = os.times().elapsed
     pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-ISc", _BUSY.format(seconds=_SECONDS)])
     _, status, usage = os.wait4(pid, 0)
@@ -22,6 +22,6 @@ def slowdown() -> float:
 
 
 def in_time(seconds: float) -> float:
-    """Return the time that what takes ``seconds`` on an otherwise idle machine may take on this one as it is now."""
+    """Return the time limit, on this machine as it is now, for work of ``seconds`` on an idle machine."""
     factor = slowdown()
     return seconds if factor < _UNFAIR else seconds * factor * _UNFAIR

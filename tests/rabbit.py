@@ -67,7 +67,7 @@ class Rabbit:
         port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{port}/"
         self._process: subprocess.Popen[bytes] | None = None
-        #: It lives as long as this object does, also when a single test starts it again.
+        #: The node lives as long as this object, even if a single test restarts it.
         self._mark = os.environ.get(MARK, "")
         self.start()
 
@@ -116,7 +116,7 @@ class Rabbit:
         self._process.wait(20)
 
     def rabbitmqctl(self, *arguments: str) -> str:
-        """Administer the node, as the line in its log says; returns what that prints."""
+        """Administer the node with the command in its log, and return the output."""
         done = subprocess.run(
             ["sh", "-c", '. "$0"; exec "$@"', str(self.folder / "env"), "rabbitmqctl", *arguments],
             check=True,
@@ -132,7 +132,7 @@ class Rabbit:
 
     @functools.cached_property
     def version(self) -> tuple[int, ...]:
-        """The broker's major, minor and patch number, of what differs between versions."""
+        """The broker's major, minor and patch number."""
         number = str(self.api("GET", "/overview")["rabbitmq_version"]).partition("-")[0]
         return tuple(int(part) for part in number.split("."))
 
@@ -165,15 +165,16 @@ class Vhost:
         return [one for one in self.rabbit.api("GET", self._path("bindings")) if one["source"]]
 
     def ready(self, queue: str) -> int:
-        """The number of messages that wait in a queue, as the queue itself says; nothing is delivered."""
+        """Return the number of ready messages, as the queue itself reports it; no message is delivered."""
         with channel_to(self.url) as channel:
             return int(channel.queue_declare(queue, passive=True).method.message_count)
 
     def messages(self, queue: str, count: int = 1000) -> list[Any]:
-        """Look at the messages of a queue and leave them there.
+        """Return the messages of a queue, and leave them there.
 
-        Each look is a delivery that is put back, of which RabbitMQ 4 allows 20 in a quorum queue without a limit of its
-        own (RabbitMQ: "Quorum Queues", "Repeated Requeues"). Poll ``ready`` first, and look once.
+        Each call delivers the messages and puts them back. RabbitMQ 4 allows 20 such deliveries in a quorum queue
+        without a limit of its own (RabbitMQ: "Quorum Queues", "Repeated Requeues"). Poll ``ready`` first, and
+        call this once.
         """
         body = {"count": count, "ackmode": "ack_requeue_true", "encoding": "auto"}
         answer: list[Any] = self.rabbit.api("POST", self._path("queues", queue) + "/get", body)

@@ -1,4 +1,4 @@
-"""End all processes that a test process started, however it ends: with the guardian that the supervisor uses.
+"""End all processes that a test process started, however it ends, with the guardian that the supervisor uses.
 
 Each process that the tests start carries a mark in its environment. The guardian waits for the end of a pipe from the
 test process, which the kernel closes also after SIGKILL, and then ends every process with the mark.
@@ -18,9 +18,9 @@ from pathlib import Path
 
 from runner.supervisor.process import guardian
 
-#: The variable that holds the mark; the mark of a process begins with that of the process that started it.
+#: The variable that contains the mark; the mark of a process begins with the mark of its parent.
 MARK = "FASTCOMMERCE_TEST_MARK"
-#: Seconds for processes to end that a test has told to: a supervisor's guardian takes some.
+#: Seconds until processes end that a test has stopped: a supervisor's guardian needs a moment.
 PATIENCE = 10.0
 
 
@@ -39,7 +39,7 @@ class Reaper:
         self._count = 0
 
     def close(self) -> None:
-        """End what is left, and the guardian."""
+        """End the processes that are left, and the guardian."""
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
         self._guardian.wait(guardian.GRACE + guardian.PATIENCE + PATIENCE)
@@ -64,7 +64,7 @@ class Reaper:
 
     @contextlib.contextmanager
     def all_tests(self) -> Iterator[None]:
-        """Mark what is started inside as shared by several tests: it ends with this process and not with one test."""
+        """Mark processes that are started inside as shared: they end with this process, and not with one test."""
         with _marked(self.mark):
             yield
 
@@ -103,7 +103,7 @@ def end(mark: str) -> None:
 
 
 def command_line(pid: int) -> str:
-    """Return a process's command line, empty once it is gone."""
+    """Return a process's command line; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

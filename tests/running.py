@@ -116,9 +116,9 @@ class Runner:
 def workers_killed(
     runner: Runner, interval: float, slot: str = "", done: Callable[[], int] | None = None
 ) -> Iterator[list[int]]:
-    """Kill a worker of ``slot``, or any, by SIGKILL every ``interval`` seconds; gives the pids of those killed.
+    """Kill a worker of ``slot``, or any worker, by SIGKILL every ``interval`` seconds; yield the pids of the killed.
 
-    ``done`` counts the work done; a worker is killed only after some, however long its start takes on a busy machine.
+    ``done`` counts the work; a worker is killed only after some work, however long its start takes on a busy machine.
     """
     killed: list[int] = []
     done = done or itertools.count().__next__

@@ -61,7 +61,7 @@ class Admin:
         counts = found[name]
         if counts is None:
             return "deleted meanwhile by another client; apply again"
-        # What is not known of a queue without a consumer is not in anybody's hands.
+        # Without a consumer an unknown count is no obstacle: no message is unacked.
         messages = max(counts.messages, self._management.messages_of(name) or 0)
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"

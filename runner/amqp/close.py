@@ -1,4 +1,4 @@
-"""Closes of connections and channels, sorted by their reply code: only some of them may pass by themselves."""
+"""Closes of connections and channels, classified by their reply code: the causes of some may pass by themselves."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from runner.errors import BrokerAway, BrokerRefused, RunnerError
 
 
 class Verdict(enum.Enum):
-    """What a client does about a close."""
+    """The reaction of a client to a close."""
 
-    #: It may pass by itself: wait and try again.
+    #: The cause may pass by itself: wait and try again.
     PASSES = "passes"
     #: A queue or an exchange does not exist: a declaration creates it.
     MISSING = "missing"
@@ -32,9 +32,9 @@ class ReplyCode(NamedTuple):
     """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
 
     name: str
-    #: Whether it closes the whole connection, and not one channel alone.
+    #: True if the code closes the whole connection, and not only one channel.
     closes_connection: bool
-    #: Unless the text says otherwise, see ``_RULES``.
+    #: The usual verdict; ``_RULES`` has the exceptions.
     verdict: Verdict
 
 
@@ -60,12 +60,12 @@ REPLY_CODES = {
     541: ReplyCode("internal-error", True, Verdict.PASSES),
 }
 REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
-#: Reply codes of what this user, on this vhost, may not do.
+#: Reply codes for operations that this user may not do on this vhost.
 _DENIALS = (402, 403, 530)
 
 
 class _Rule(NamedTuple):
-    """What a text says beyond its reply code, and what a person can do about it."""
+    """A more exact verdict for some texts of a reply code, and the remedy."""
 
     codes: tuple[int, ...]
     text: str
@@ -73,17 +73,17 @@ class _Rule(NamedTuple):
     remedy: str = ""
 
 
-#: The first that fits. The texts are RabbitMQ's of 3.10 to 4.3 (rabbit_reader, rabbit_channel, rabbit_amqqueue,
-#: rabbit_exchange, rabbit_access_control).
+#: The first matching rule is used. The texts are those of RabbitMQ 3.10 to 4.3 (rabbit_reader, rabbit_channel,
+#: rabbit_amqqueue, rabbit_exchange, rabbit_access_control).
 _RULES = (
-    # The broker's internal user is told apart from a wrong password in its log alone.
+    # Only the broker's log distinguishes an unknown user from a wrong password.
     _Rule((403,), r"[Ll]ogin was refused", None, "check user and password of broker.url"),
     _Rule((403,), r"in exclusive use", Verdict.PASSES, "stop the other consumer"),
     _Rule((403,), r"access to .* refused for user", None, "give the user this permission"),
     _Rule((404,), r"is down|is stopped|has crashed|due to timeout|stopping or being demoted", Verdict.PASSES),
-    _Rule((405,), r"", None, "another connection has it for itself, and must close first"),
+    _Rule((405,), r"", None, "another connection has exclusive use of it, and must close first"),
     _Rule((406,), r"delivery acknowledgement .* timed out", Verdict.PASSES),
-    _Rule((406, 503), r"exchange type", None, "enable the plugin that brings this type, or take the exchange out"),
+    _Rule((406, 503), r"exchange type", None, "enable the plugin that provides this type, or take the exchange out"),
     _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
     _Rule((530,), r"connection limit", Verdict.PASSES, "close other connections, or raise the limit"),
     _Rule((530,), r"number of channels opened", Verdict.PASSES, "close other channels, or raise the limit"),
@@ -107,28 +107,28 @@ class Close:
 
     @property
     def reason(self) -> str:
-        """The text, the reply code and what to do, for people."""
+        """The text, the reply code and the remedy, for people."""
         code = f" ({self.code})" if self.code else ""
         return f"{self.text}{code}" + (f"; {self.remedy}" if self.remedy else "")
 
     @property
     def is_denial(self) -> bool:
-        """Whether this user is not allowed what it asked for."""
+        """True if the user lacks the permission for its request."""
         return self.verdict is Verdict.PERMANENT and self.code in _DENIALS
 
     @property
     def is_consumer_timeout(self) -> bool:
-        """Whether a delivery was not acknowledged within the broker's ``consumer_timeout`` (RabbitMQ: "Consumers")."""
+        """True if an ack exceeded the broker's ``consumer_timeout`` (RabbitMQ: "Consumers")."""
         return self.code == PRECONDITION_FAILED and "delivery acknowledgement" in self.text
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a caller that waits: BrokerAway only for what may pass by itself."""
+        """Return the error for a waiting caller: BrokerAway only if the cause may pass by itself."""
         kind = {Verdict.PASSES: BrokerAway, Verdict.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
         return kind(f"{where}: {self.reason}")
 
 
 def close_of(error: BaseException) -> Close:
-    """Sort the error with which pika reports a close, or a connection that did not open."""
+    """Classify the error with which pika reports a close, or a connection that did not open."""
     chain = list(_causes(error))
     for one in chain:
         if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
@@ -146,9 +146,9 @@ def close_of(error: BaseException) -> Close:
 
 
 def coded(code: int, text: str) -> Close:
-    """Sort a close by its reply code, and by its text where one code has several causes."""
+    """Classify a close by its reply code, and by its text if one code has several causes."""
     known = REPLY_CODES.get(code)
-    # A code that no version knows says nothing; waiting loses nothing.
+    # No version documents this code, and waiting loses nothing.
     verdict = known.verdict if known is not None else Verdict.PASSES
     words = readable(text) or (known.name if known is not None else "closed without a reason")
     unnamed = _QUOTED.sub("''", words)  # a queue may be called "timeout"
@@ -159,11 +159,11 @@ def coded(code: int, text: str) -> Close:
 
 
 def _while_opening(error: BaseException) -> Close:
-    """Read the close that pika has turned into a guess at its cause, as the representation of an exception."""
+    """Read the close behind an error in which pika guesses the cause and quotes the close as a repr."""
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:
-        # Lost without a word, as from a broker that dies in this moment: the broker refused nothing.
+        # The connection was lost without a close, as when a broker dies: the broker refused nothing.
         return Close(0, "the connection was lost while it was opened", Verdict.PASSES)
     return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
 
@@ -180,7 +180,7 @@ def _of_tls(error: ssl.SSLError) -> Close:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Pika wraps what happened in other errors: as an argument, an attribute, or in a list."""
+    """Yield the errors that pika wraps in other errors: as an argument, an attribute, or in a list."""
     yield error
     for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
         if isinstance(inner, BaseException):
@@ -197,7 +197,7 @@ _NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
 
 
 def readable(text: str) -> str:
-    """Return what a broker says on one line, without HTML's escapes and Erlang's notation for texts."""
+    """Return a broker's text on one line, without HTML's escapes and Erlang's notation for texts."""
     # The HTTP API escapes what it puts into JSON, sometimes twice.
     plain = html.unescape(html.unescape(text))
     plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)

@@ -162,8 +162,8 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
     def _leave_to_pika(self, raw: bytes, at: int, after: int) -> int:
         consumed: int
         if raw[at] == frames.HEADER and after - at >= frames.HEADER_OVERHEAD and raw[after - 1] == frames.END:
-            # Of a large message, a return or an answer to ``basic.get``: a header that pika cannot decode would end
-            # the connection.
+            # The header of a large message, a return or an answer to ``basic.get``. pika would end the connection if
+            # it could not decode the header.
             number, length = frames.read_header(raw, at)
             properties = decoder.read_properties(raw, at + frames.PROPERTIES_AT, after - 1)
             consumed, value = after - at, frame.Header(number, length, properties)

@@ -45,7 +45,7 @@ class Delivery:
 
     @property
     def problem(self) -> str | None:
-        """Why its properties cannot be decoded, so that no handler gets it; None for nearly all."""
+        """The reason if the properties cannot be decoded, so that no handler gets the message; usually None."""
         return problem_of(self.properties)
 
     @property
@@ -212,11 +212,11 @@ class Consumer:
             self._on_state(None)
 
     def _find_cause(self, channel: Any, tag: str) -> None:
-        """Ask why the broker has cancelled a subscription, which it does not say.
+        """Find out why the broker has cancelled a subscription, because the cancellation gives no reason.
 
-        If the queue is gone, the answer closes the channel. If it is there, RabbitMQ has moved it to another node,
-        has taken away the right to read it, or, from 4.3 on, has waited for an ack of a quorum queue's delivery for
-        longer than the ``consumer_timeout``. A new subscription is right in all these cases.
+        If the queue is gone, the answer closes the channel. If it still exists, RabbitMQ has moved it to another node,
+        has removed the permission to read it, or, from 4.3 on, has waited for the ack of a quorum queue's delivery
+        for longer than the ``consumer_timeout``. A new subscription is right in all these cases.
         """
         queue = self._queue_of.get(tag, "")
         if not self._is_current(channel):
@@ -267,6 +267,6 @@ class Consumer:
 
 
 def _may_time_out(channel: Channel) -> bool:
-    """Return True if this broker cancels a consumer whose ack is late; older ones close its channel and say why."""
+    """Return True if this broker cancels a consumer whose ack is late; older ones close its channel with the reason."""
     version = str((channel.connection.server_properties or {}).get("version", ""))
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)

@@ -1,6 +1,6 @@
 """A message's properties and headers, written in one go (AMQP 0-9-1, 4.2.5 and 4.2.6).
 
-What stands in a table beside texts and numbers, and what does not fit, is pika's to write or to refuse.
+pika writes or refuses all other table values: those that are neither texts nor numbers, or that do not fit.
 """
 
 from __future__ import annotations

@@ -50,12 +50,12 @@ class Refusal:
     may_be_policy: bool = False
     #: Whether this user may not declare it, whatever it is.
     is_denied: bool = False
-    #: Whether the same declaration may succeed later, such as of a queue that another connection has for itself.
+    #: True if the same declaration may succeed later, such as that of another connection's exclusive queue.
     may_pass: bool = False
 
     @property
     def line(self) -> str:
-        """The object and what the broker says of it, for people."""
+        """The object and the broker's reason, for people."""
         thing = self.thing
         if isinstance(thing, Binding):
             return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
@@ -66,8 +66,8 @@ def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> lis
     """Declare all of ``objects``, pipelined; whatever exists already and is the same stays as it is.
 
     Returns what the broker refuses, once what it took outlives it; the rest is declared nevertheless. Raises
-    BrokerAway if no broker answers, it stops answering meanwhile, it takes longer than ``timeout`` seconds, or all
-    that it refuses may be accepted later. Raises BrokerRefused if the broker accepts no connection.
+    BrokerAway if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if all
+    refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
     """
     refusals = _declare_all(urls, objects, timeout)
     if refusals and all(one.may_pass for one in refusals):
@@ -102,7 +102,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
         try:
             declaration.run(timeout)
         except BrokerAway as error:
-            # The refusal of another node says more.
+            # The refusal of another node is more informative.
             problem = problem if isinstance(problem, BrokerRefused) else error
         except BrokerRefused as error:
             problem = error
@@ -112,7 +112,7 @@ def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> l
 
 
 class _Declaration:
-    """Declare everything, over a new channel or connection after each refusal, whichever the broker closed."""
+    """Declares everything, over a new channel or connection after each refusal, as the broker closed one of them."""
 
     def __init__(self, url: str, things: list[Declarable]) -> None:
         self._url = url
@@ -176,7 +176,7 @@ class _Declaration:
         self._session.open_channel()
 
     def _refuse(self, thing: Declarable, close: Close | None) -> None:
-        """Note a refusal; without a close all differences are known."""
+        """Note a refusal; ``close`` is None if all differences are known."""
         if self._differences or close is None:
             text, is_denied, may_pass = difference_text(self._differences), False, False
         else:

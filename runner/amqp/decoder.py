@@ -1,6 +1,6 @@
-"""A message's properties and headers, decoded without fail (AMQP 0-9-1, 4.2.5 and 4.2.6).
+"""A message's properties and headers, decoded whatever the sender wrote (AMQP 0-9-1, 4.2.5 and 4.2.6).
 
-Whatever a sender wrote, what cannot be decoded of it stays bytes, and the others are read.
+A value that cannot be decoded stays bytes, and all other values are read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from runner.amqp.field import Undecodable, Undecoded, extent, read_value, text
 
 _QUAD, _LONG, _SHORT = struct.Struct(">Q"), struct.Struct(">I"), struct.Struct(">H")
 _SIGNED_QUAD, _SIGNED_LONG = struct.Struct(">q"), struct.Struct(">i")
-#: Bytes of the longest short string with its length.
+#: The bytes of the longest short string, its length byte included.
 _LONGEST = 256
 
-#: The property flags of AMQP 0-9-1, in their order on the wire; each is a short string but for those that are named.
+#: The property flags of AMQP 0-9-1, in their order on the wire; all are short strings except those that are named.
 FLAGS = {
     "content_type": 1 << 15,
     "content_encoding": 1 << 14,
@@ -41,18 +41,18 @@ _CONTINUED = 1
 
 
 class Damaged(pika.BasicProperties):  # type: ignore[misc]
-    """Properties of which something cannot be decoded; a header whose length is known is kept as ``Undecoded``."""
+    """Properties that cannot be decoded completely; a header of known length is kept as ``Undecoded``."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__()
-        #: What is wrong, for people.
+        #: The problem, for people.
         self.problem = problem
-        #: Bytes that belong to no property and no header; with them no copy can be made.
+        #: Bytes that belong to no property and no header; a message with such bytes cannot be copied.
         self.remainder = b""
 
 
 def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
-    """The short string at ``at``, and where the next value begins."""
+    """Return the short string at ``at``, and the place of the next value."""
     end = at + 1 + raw[at]
     return text(raw[at + 1 : end]), end
 
@@ -65,12 +65,12 @@ def read_properties(raw: bytes, at: int, end: int) -> pika.BasicProperties:
             return properties
     except (Undecodable, IndexError, struct.error):
         pass
-    # Once more, for what can be known of them, and never beyond their end.
+    # Read again: keep the readable values, and never read beyond the end.
     return _salvaged(raw[at:end])
 
 
 def _read_fields(raw: bytes, at: int, fields: dict[str, Any]) -> int:
-    """Read all properties and return where they end, which is too far if one of them is too long."""
+    """Read all properties and return their end, which is beyond the header's end if one of them is too long."""
     (flags,) = _SHORT.unpack_from(raw, at)
     if flags & _CONTINUED:
         raise Undecodable("more flags than AMQP has properties")
@@ -134,7 +134,7 @@ def _salvaged(raw: bytes) -> Damaged:
             raise Undecodable("more flags than AMQP has properties")
     except (Undecodable, IndexError, struct.error) as error:
         found.problem = found.problem or f"properties: cannot be decoded, {_words(error)}"
-        # Never empty, since no copy of these may be made.
+        # Never empty, because these properties must not be copied.
         found.remainder = found.remainder or raw[at:] or raw
     return found
 
@@ -143,7 +143,7 @@ def _salvage_field(found: Damaged, raw: bytes, at: int, name: str) -> int:
     if name == "headers":
         return _salvage_table(found, raw, at)
     fields: dict[str, Any] = {}
-    # One property alone, with its flag before it.
+    # One property, with its flag before it.
     after = at - 2 + _read_fields(_SHORT.pack(FLAGS[name]) + raw[at : at + _LONGEST], 0, fields)
     if after > len(raw):
         raise Undecodable(f"{name} is longer than the message's header")
@@ -180,4 +180,4 @@ def _salvage_table(found: Damaged, raw: bytes, at: int) -> int:
 
 
 def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, Undecodable) else "they end too soon"
+    return str(error) if isinstance(error, Undecodable) else "the end is missing"

@@ -34,7 +34,7 @@ class Depths:
     def ready(self, queues: Sequence[str]) -> int:
         """The ready messages of all these together; those in consumers' hands are not among them.
 
-        Raises BrokerAway if the broker does not answer, and BrokerRefused if this user may not know.
+        Raises BrokerAway if the broker does not answer, and BrokerRefused if this user may not see the queue.
         """
         with self._lock:
             if not self._is_started:

@@ -130,7 +130,7 @@ class Drain:
             copy = moved_properties(method, properties, is_aside=self._is_aside)
         except ValueError as error:
             # The message stays where it is, and so do those behind it.
-            self._fail(f"message {name_of(properties.message_id) or 'without id'}: {error}; take it out of the queue")
+            self._fail(f"message {name_of(properties.message_id) or 'without id'}: {error}; remove it from the queue")
             return
         self._published += 1
         self._unconfirmed[self._published] = method.delivery_tag
@@ -197,14 +197,14 @@ class Drain:
         if close.verdict is Verdict.PASSES:
             self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {close.reason}"))
         else:
-            self._fail(close.reason)  # such as a source that is not empty any more; the same command goes on
+            self._fail(close.reason)  # such as a source that is no longer empty; the same command continues
 
     def _fail(self, why: str) -> None:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
 
 
 def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> Properties:
-    """Return the properties of a moved copy: the original's, and where it was first published.
+    """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
 
     Raises ValueError for a copy that no client can write.
     """
@@ -224,5 +224,5 @@ def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside:
     try:
         return copied_properties(known, {**headers, **notes}, remainder, keep_expiration=True)
     except ValueError:
-        # Headers that fill a frame leave no room for more; the message is moved as it was.
+        # Headers that fill a frame leave no room for more, so the message is moved unchanged.
         return copied_properties(known, headers, remainder, keep_expiration=True)

@@ -14,7 +14,7 @@ from typing import Any
 from pika import data
 from pika.compat import long
 
-#: Tables and lists inside each other; RabbitMQ takes as many as fit into a frame, 26,000.
+#: Levels of tables and lists inside each other; RabbitMQ accepts as many as fit into a frame, 26,000.
 MAX_DEPTH = 64
 _LONG, _QUAD, _DECIMAL = struct.Struct(">I"), struct.Struct(">Q"), struct.Struct(">Bi")
 #: Values of one size. ``long`` keeps 64 bits, so that a copy has the type of its original.
@@ -31,7 +31,7 @@ _SIZED = frozenset((_TEXT, _BYTES, _LIST, _TABLE))
 
 
 class Undecodable(ValueError):
-    """Bytes that are no value of AMQP, or one that is nested too deep."""
+    """Bytes that are not a value of AMQP, or a value that is nested too deep."""
 
 
 class Timestamp(int):
@@ -43,7 +43,7 @@ class Undecoded(bytes):
 
 
 def text(value: bytes) -> str | bytes:
-    """A string, or its bytes if they are not UTF-8, as pika has it."""
+    """Return a string, or its bytes if they are not UTF-8, as pika does."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -54,7 +54,7 @@ def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
     """Read the value at ``at`` and return it with the place of the next one.
 
     The caller compares that place with the end of what it reads. Raises Undecodable, and IndexError or struct.error
-    where ``raw`` ends too soon.
+    if ``raw`` ends too soon.
     """
     kind, at = raw[at], at + 1
     fixed = _FIXED.get(kind)
@@ -66,7 +66,7 @@ def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
         at += 4
         end = at + size
         if end > len(raw):
-            raise Undecodable(f"a length of {size} bytes, of which {len(raw) - at} are there")
+            raise Undecodable(f"a length of {size} bytes, but only {len(raw) - at} follow")
         if kind == _TEXT:
             return text(raw[at:end]), end
         return (raw[at:end] if kind == _BYTES else _nested(raw, at, end, kind, depth + 1)), end
@@ -85,7 +85,7 @@ def _rare(raw: bytes, at: int, kind: int) -> tuple[Any, int]:
         return Decimal(digits).scaleb(-scale), at + 5
     if kind == _NOTHING:
         return None, at
-    raise Undecodable(f"unknown type of a value, {bytes((kind,))!r}")
+    raise Undecodable(f"unknown value type, {bytes((kind,))!r}")
 
 
 def _nested(raw: bytes, at: int, end: int, kind: int, depth: int) -> Any:
@@ -103,12 +103,12 @@ def _nested(raw: bytes, at: int, end: int, kind: int, depth: int) -> Any:
             table[text(raw[at + 1 : stop])] = value
             at = after
     if at != end:
-        raise Undecodable("a value that is longer than what it is in")
+        raise Undecodable("a value that is longer than its list or table")
     return values if kind == _LIST else table
 
 
 def extent(raw: bytes, at: int, end: int) -> int | None:
-    """Return the place after the value at ``at`` by its own length, or None if it says none that ends by ``end``."""
+    """Return the place after the value at ``at`` by its own length, or None if no length ends by ``end``."""
     if end - at < 5 or raw[at] not in _SIZED:
         return None
     after: int = at + 5 + _LONG.unpack_from(raw, at + 1)[0]
@@ -127,7 +127,7 @@ def encode_value(pieces: list[bytes], value: Any) -> int:
         sign, digits, exponent = value.as_tuple()
         number = int("".join(map(str, digits))) * (-1 if sign else 1)
         if isinstance(exponent, int) and -255 <= exponent <= 0 and -(1 << 31) <= number < 1 << 31:
-            # With its own scale, which pika changes.
+            # pika would change the scale.
             pieces.append(struct.pack(">cBi", b"D", -exponent, number))
             return 6
     if isinstance(value, float | Timestamp):

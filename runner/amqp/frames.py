@@ -70,7 +70,7 @@ def read_deliver(raw: bytes, at: int) -> pika.spec.Basic.Deliver:
 
 
 def read_header(raw: bytes, at: int) -> tuple[int, int]:
-    """The channel of a content header whose frame begins at ``at``, and the length of its body."""
+    """Return the channel of a content header whose frame begins at ``at``, and the length of the message's body."""
     _, channel, _, _, _, length = _CONTENT.unpack_from(raw, at)
     return channel, length
 

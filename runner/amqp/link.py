@@ -73,7 +73,7 @@ class Link:
         self._losses = 0
         self._opened_at: float | None = None
         self._closing = False
-        #: The last close that ``problem`` is about.
+        #: The close that ``problem`` describes.
         self.close_reason = Close(0, "not connected yet", Verdict.PASSES)
         self._on_closed: Callable[[], None] | None = None
         #: Why there is no channel now, or None while there is one.
@@ -113,7 +113,7 @@ class Link:
             self._connection.flush()
 
     def error(self) -> BrokerAway | BrokerRefused:
-        """Return why there is no channel now, for a caller that waits."""
+        """Return the error for a caller that waits for a channel."""
         kind = BrokerRefused if self.close_reason.verdict is Verdict.PERMANENT else BrokerAway
         return kind(self.problem or "not connected")
 
@@ -170,7 +170,7 @@ class Link:
             if self._on_closed is not None:
                 self._on_closed()
             return
-        # Code 200 is our own close after a channel's error, which said more.
+        # Code 200 is our own close after a channel's error, which is more informative.
         if self.problem is None or close.code != REPLY_SUCCESS:
             self._tell(close)
         if self._opened_at is not None:

@@ -21,7 +21,7 @@ STALLED = 20.0
 def look(urls: Sequence[str], queues: Sequence[str]) -> tuple[str, dict[str, Counts | None]]:
     """Find the broker that answers, and what each of some queues holds; None for one that is not there.
 
-    Raises BrokerAway if none answers, or a queue cannot answer for now, and BrokerRefused if this user may not know.
+    Raises BrokerAway if no broker or queue answers for now, and BrokerRefused if this user may not see a queue.
     """
     problem: RunnerError = BrokerAway("broker.url: no address")
     for url in urls:
@@ -63,7 +63,7 @@ class _Look:
         self._left = list(queues)
         self._found: dict[str, Counts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)
-        #: Whether a queue could not be asked on a connection that was open, which another node would not change.
+        #: True if a queue could not be asked on an open connection, so that another node would not help.
         self.is_answered = False
 
     def run(self) -> dict[str, Counts | None]:

@@ -25,8 +25,8 @@ TIMEOUT = 30.0
 #: A global parameter of this name and the vhost's holds what is ours.
 OWNED = "fastcommerce"
 
-#: Seconds for which an HTTP API that fails is asked again. RabbitMQ 4.3 answers 500 until a moment after it answers
-#: AMQP, and a proxy before it 502 to 504 until it answers.
+#: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
+#: port answers, and a proxy answers 502 to 504 until RabbitMQ answers.
 PATIENCE = 5.0
 #: Seconds between two such requests.
 PAUSE = 0.1
@@ -39,10 +39,10 @@ class ManagementError(RunnerError):
     """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
 
     def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
-        """``is_broken`` is for an answer that is none, as one that was cut short or is no JSON."""
+        """``is_broken`` is True for an answer that cannot be read: it was cut short, or is not JSON."""
         super().__init__(text)
         self.status = status
-        #: Whether the same request may succeed a moment later: the server failed, and refused nothing.
+        #: True if the same request may succeed a moment later, because the server failed and did not refuse it.
         self.is_failure = is_broken or status >= 500
 
     @property
@@ -74,7 +74,7 @@ class Management:
             retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
             maxsize=4,
         )
-        #: Until when failures are taken for those of a server that starts; from the first one on.
+        #: The time until which failures count as those of a starting server; set by the first failure.
         self._deadline: float | None = None
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
@@ -145,7 +145,7 @@ class Management:
         )
 
     def _denied_features(self) -> frozenset[str] | None:
-        """Return the deprecated features that the broker denies; None if it does not say, as before RabbitMQ 4.1."""
+        """Return the deprecated features that the broker denies; None if it does not report them (before 4.1)."""
         try:
             found = self.request("GET", "deprecated-features")
         except ManagementError as error:
@@ -194,18 +194,18 @@ class Management:
         return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
 
     def messages_of(self, queue: str) -> int | None:
-        """Return the messages of a queue, unacked ones included, as the statistics of the last seconds say.
+        """Return the number of a queue's messages, unacked included, by the statistics of the last seconds.
 
-        None if they do not say: the queue is new, or the broker collects none (``management_metrics_collection``).
+        None if it is unknown: the queue is new, or the broker collects none (``management_metrics_collection``).
         """
         return count_of(self._queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
-        """Return the ready messages, as the statistics of the last seconds say; None if they do not."""
+        """Return the number of ready messages, by the statistics of the last seconds; None if it is unknown."""
         return count_of(self._queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
-        """Return the unacked messages, as the statistics of the last seconds say; None if they do not."""
+        """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
         return count_of(self._queue(queue), "messages_unacknowledged")
 
     def delivery_limit_of(self, queue: str) -> int | None:
@@ -254,7 +254,7 @@ class Management:
 
 
 def count_of(one: dict[str, Any], name: str) -> int | None:
-    """Return a count of a queue in the HTTP API's words; None if it is not known, which is not zero."""
+    """Return a count from the HTTP API's object of a queue; None if it is unknown, which is not zero."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 

@@ -34,12 +34,13 @@ from runner.messages import (
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
 PERSISTENT = 2
-#: Properties of the first publish that a copy does not repeat: RabbitMQ too takes the time to live off a message that
-#: it dead-letters ("Time-To-Live and Expiration"), and takes a user id only from that user ("Validated User-ID").
+#: Properties of the first publish that a copy does not repeat. RabbitMQ too removes the time to live when it
+#: dead-letters a message ("Time-To-Live and Expiration"). It accepts a user id only from that user ("Validated
+#: User-ID").
 _NOT_COPIED = ("expiration", "user_id")
-#: A message's properties but its headers.
+#: A message's properties, except its headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
-#: A timestamp below this is one in seconds; it is the year 2286.
+#: A timestamp below this number is in seconds; the number is the year 2286.
 _SOON = 10**10
 #: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
@@ -84,7 +85,7 @@ class Encoded:
 
 
 def encode(event: Event) -> Encoded:
-    """Encode an event. Raises ValueError or TypeError, saying what does not fit AMQP or JSON."""
+    """Encode an event. Raises ValueError or TypeError, with the value that does not fit AMQP or JSON."""
     body = event.encoded()
     if len(body) > MAX_BODY:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
@@ -103,7 +104,8 @@ def encode(event: Event) -> Encoded:
 def encode_copy(event: Event, original: pika.BasicProperties) -> Encoded:
     """Encode the copy of a message that the broker has accepted before, whatever the size of its body.
 
-    All properties are the original's; ``event`` has the body, the way, the headers, and an id for a message without.
+    All properties are the original's. ``event`` has the body, the exchange and key, the headers, and an id if the
+    original has none.
     Raises ValueError for a copy that no client can write.
     """
     headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
@@ -115,9 +117,9 @@ def encode_copy(event: Event, original: pika.BasicProperties) -> Encoded:
 def copied_properties(
     known: Mapping[str, Any], headers: dict[Any, Any], remainder: bytes = b"", *, keep_expiration: bool = False
 ) -> Properties:
-    """Return the properties of a copy with these headers: persistent, and all others are the original's.
+    """Return the properties of a copy with these headers: persistent, and otherwise the original's.
 
-    Those that a copy must not have are in its header ``x-original``. Raises ValueError for a copy that no client can
+    Those that a copy must not repeat are in its header ``x-original``. Raises ValueError for a copy that no client can
     write.
     """
     if remainder:
@@ -153,7 +155,7 @@ def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> s
 
 
 def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue: str) -> Message:
-    """The message in a ``basic.deliver``, whatever its sender wrote; its body is not looked at."""
+    """Return the message in a ``basic.deliver``, whatever its sender wrote; the body is not read."""
     headers = properties.headers or {}
     if method.exchange:
         headers = from_sender(headers)
@@ -181,6 +183,6 @@ def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue
 
 
 def whole_seconds(timestamp: int) -> int | None:
-    """Return a timestamp, which some senders give in milliseconds, in seconds since the epoch; None if it is none."""
+    """Return a timestamp in seconds since the epoch; some senders give milliseconds. None if it is not a date."""
     seconds = seconds_of(timestamp)
     return None if seconds is None else int(seconds)

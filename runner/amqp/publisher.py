@@ -59,7 +59,7 @@ class Publisher:
 
     ``on_state`` and ``on_missing`` are called on the I/O thread: ``on_state`` with None once events can be
     published and with the reason when they no longer can, ``on_missing`` when an exchange is gone, and ``on_refused``
-    when the user may not publish, again and again.
+    each time that the user may not publish.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ class Replacement:
             read = counted(consumers, "consumer")
             raise RunnerError(f"queue {name!r}: it has {read}; stop the runner, or whoever reads it, and try again")
         deadline = time.monotonic() + STATISTICS
-        # A count that is not known is no obstacle: nothing consumes the queue, so nothing of it is unacked.
+        # An unknown count is no obstacle: the queue has no consumer, so no message is unacked.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
             time.sleep(0.5)
         if held:
@@ -113,7 +113,7 @@ class Replacement:
             pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
             self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
         self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
-        # As they are by now: other replacements came before this one.
+        # Read again, because other replacements came before this one.
         bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
         bound = [one for one in bound if one.binding.destination_type == "queue"]
         # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
@@ -133,7 +133,7 @@ class Replacement:
         self._move(self._new, self._queue.name, None)
         wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
         ours = {one.key for one in wanted}
-        # New ones too, before any that they replace is gone.
+        # New bindings too, before the bindings that they replace are removed.
         self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
         for one in live.bindings.values():
             if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):

@@ -32,7 +32,7 @@ class Session:
         """Do the job.
 
         Raises what ``fail`` was given, BrokerRefused if the broker closes the connection for a reason that does not
-        pass by itself, and BrokerAway if the connection fails otherwise or time is over.
+        pass by itself, and BrokerAway if the connection fails otherwise or the time is over.
         """
         self._connection = Connection(
             parameters_of(self._url, self._name),

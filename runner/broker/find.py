@@ -140,7 +140,7 @@ def _nothing_answers(findings: dict[Address, Finding], start: str) -> BrokerErro
         if finding.kind is Kind.SILENT:
             return BrokerError(
                 f"broker.url: no AMQP broker at {address}, {finding.fact}; stop what listens there, or give another"
-                " port; if RabbitMQ listens there, have its host's own name resolve, as by /etc/hosts"
+                " port; if RabbitMQ listens there, make the name of its host resolve, for example in /etc/hosts"
             )
         if finding.kind is Kind.OTHER:
             return BrokerError(

@@ -18,8 +18,8 @@ from runner.broker.server import Server
 
 _GIGABYTE = 1_000_000_000
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
-#: Erlang's "Inet Configuration": the node's own name is found without /etc/hosts, which small systems lack, and
-#: every other name as the machine finds it.
+#: Erlang's "Inet Configuration": the node's own name resolves without /etc/hosts, which small systems lack. All other
+#: names resolve as the machine resolves them.
 _NAMES = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
 #: What a node takes from the environment it is started in; anything of RabbitMQ's or Erlang's would change it.
 _INHERITED = ("PATH", "TZ", "TMPDIR", "LANG", "LC_ALL")

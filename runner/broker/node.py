@@ -32,8 +32,8 @@ from runner.lifeline import Lifeline
 log = logging.getLogger("broker")
 
 _PROBE_SECONDS = 0.05
-#: While it boots, RabbitMQ's HTTP API answers 500, from 4.3 on until a moment after AMQP answers; an API that does not
-#: come, as without its plugin, does not keep a broker from being used.
+#: While RabbitMQ boots, its HTTP API answers 500, from 4.3 on until shortly after AMQP answers. A broker without
+#: the API, such as one without its plugin, is used all the same.
 _API_SECONDS = 10.0
 #: Recovering much data takes long, and waiting for what does not come looks the same.
 _PROGRESS_SECONDS = 15.0
@@ -107,7 +107,7 @@ class Node:
             self._start_epmd()
 
     def _answers_http(self) -> bool:
-        """Return True if the HTTP API does what it is asked, or refuses it."""
+        """Return True if the HTTP API answers a request, even with a refusal."""
         login = self._address.login
         token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
         connection = http.client.HTTPConnection(self._address.host, self._ports.management, timeout=1.0)

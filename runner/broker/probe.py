@@ -21,13 +21,13 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _ANSWER_BYTES = 11
 _FRAME_METHOD = b"\x01\x00\x00"
 _CONNECTION_START = b"\x00\x0a\x00\x0a"
-#: Seconds to resolve the host's name: two tries of a resolver, of 5 s each (resolv.conf(5), timeout and attempts).
+#: Seconds to resolve the host's name: two attempts of a resolver, of 5 s each (resolv.conf(5), timeout and attempts).
 RESOLVE_TIMEOUT = 11.0
 #: Seconds for a TCP connection to one of the host's addresses.
 CONNECT_TIMEOUT = 1.0
-#: Seconds for the first answer. A broker resolves names before it answers, and waits 5 s for each try in vain.
+#: Seconds for the first answer. A broker resolves names before it answers, and waits 5 s for each failing attempt.
 ANSWER_TIMEOUT = 7.0
-#: The first byte of TLS's alert, with the version behind it (RFC 8446, record layer).
+#: The first bytes of a TLS alert: the type and the version (RFC 8446, record layer).
 _TLS_ALERT = b"\x15\x03"
 
 _Target = tuple[socket.AddressFamily, Any]
@@ -44,7 +44,7 @@ class Kind(enum.Enum):
     UNREACHABLE = "unreachable"
     #: Something listens, but no AMQP broker answered.
     OTHER = "other"
-    #: Something accepts the connection and does not answer: another program, or a broker that waits for something.
+    #: The port accepts the connection, but does not answer: another program, or a broker that waits.
     SILENT = "silent"
 
 
@@ -61,7 +61,7 @@ _ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
 def probe(address: Address, timeout: float | None = None) -> Finding:
-    """Speak the first words of AMQP (of TLS for ``amqps``) to each of the host's addresses until a broker answers.
+    """Send AMQP's protocol header (``amqps``: a TLS handshake) to each of the host's addresses until a broker answers.
 
     ``timeout`` is in seconds, once for each step; without it, each step has its own.
     """
@@ -77,7 +77,7 @@ def probe(address: Address, timeout: float | None = None) -> Finding:
 
 
 def _resolve(address: Address, timeout: float) -> Sequence[_Target] | Finding:
-    """Return the addresses of the host, on a thread of its own: the resolver has no time limit that a caller sets."""
+    """Return the addresses of the host. Uses a thread, because a caller cannot limit the time of the resolver."""
     answers: queue.SimpleQueue[Sequence[_Target] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -91,7 +91,7 @@ def _resolve(address: Address, timeout: float) -> Sequence[_Target] | Finding:
     try:
         answer = answers.get(timeout=timeout)
     except queue.Empty:
-        return Finding(Kind.UNREACHABLE, f"the host's name is not resolved within {timeout:g} s")
+        return Finding(Kind.UNREACHABLE, f"the host's name did not resolve within {timeout:g} s")
     if isinstance(answer, OSError):
         return Finding(Kind.UNREACHABLE, (answer.strerror or str(answer)).lower())
     return answer
@@ -144,9 +144,9 @@ def _judge(answer: bytes) -> Finding:
     if answer.startswith(b"AMQP"):
         return Finding(Kind.OTHER, "it speaks another version of AMQP")
     if answer.startswith(_TLS_ALERT):
-        return Finding(Kind.OTHER, "it speaks TLS, for which the URL begins with amqps://")
+        return Finding(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
     if answer.startswith(b"HTTP/"):
-        return Finding(Kind.OTHER, "it speaks HTTP; RabbitMQ's HTTP API has another port than AMQP")
+        return Finding(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
     return Finding(Kind.OTHER, f"it answers {answer!r}")
 
 
@@ -165,7 +165,7 @@ def _greet_tls(connection: socket.socket, timeout: float) -> Finding:
         # An alert is a TLS server's own word, for instance that it wants a client certificate.
         if "ALERT" in (error.reason or ""):
             return Finding(Kind.BROKER, "a TLS server")
-        return Finding(Kind.OTHER, "it does not speak TLS, without which the URL begins with amqp://")
+        return Finding(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
     except OSError:
         with contextlib.suppress(OSError):
             connection.close()

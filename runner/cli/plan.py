@@ -62,9 +62,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
     """Do what the plan shows.
 
     Creates, changes in place, and deletes what stands under retire. A replacement is done only where --replace names
-    it; without that nothing of this queue or exchange is touched, and nothing is removed that its messages still need.
-    Each line is printed once its change is done. It is safe to interrupt at any point and to run again. Exits with 0
-    when all is done, 3 when something is left.
+    it. Without --replace the queue or exchange stays unchanged, with everything that its messages still need. Each line
+    is printed as soon as its change is done. It is safe to interrupt at any point and to run again. Exits with 0 when
+    all is done, 3 when something is left.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -112,7 +112,7 @@ def _show_change(examination: Examination, change: Change, waits_for: str = "") 
 
 
 def _waits(examination: Examination) -> dict[int, str]:
-    """By the identity of each change that ``apply`` without ``--replace`` leaves, the object that it waits for."""
+    """Return the object that each change waits for without ``--replace``, by the identity of the change."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 

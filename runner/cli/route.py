@@ -90,7 +90,7 @@ def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
     words = [f"read by {', '.join(readers)}" if readers else "read by no service"]
     ladder = objects.ladders.get(queue)
     if ladder is not None and not readers and not ladder.steps:
-        words.append(f"rejected, or delivered too often, it is parked in {ladder.dead_letter}")
+        words.append(f"when it is rejected or delivered too often, parked in {ladder.dead_letter}")
         return words
     if ladder is not None:
         delays = ", ".join(format_duration(delay) for delay, _ in ladder.steps)

@@ -27,7 +27,7 @@ from runner.config.version import (
     excludes,
 )
 
-#: What RabbitMQ's timers can count, in milliseconds (``rabbit_misc:check_expiry``).
+#: The longest time of RabbitMQ's timers, in milliseconds (``rabbit_misc:check_expiry``).
 LONGEST_TIMER = 4_294_967_295
 _AGE = re.compile(r"\d+[YMDhms]")
 
@@ -53,9 +53,9 @@ class Setting:
     is_policy: bool = True
     is_argument: bool = True
     argument: str = field(default="")
-    #: The versions that take it as an argument of a queue type, where they are others.
+    #: The versions that accept it as an argument of a queue type, if they differ.
     by_type: Mapping[str, Span] = field(default_factory=dict)
-    #: The versions that take a value, where they are others: as an argument, and in a policy.
+    #: The versions that accept a value, if they differ: as an argument, and in a policy.
     by_value: Mapping[object, Span] = field(default_factory=dict)
     policy_by_value: Mapping[object, Span] = field(default_factory=dict)
     #: The deprecated feature that it belongs to, which a broker may deny.
@@ -75,7 +75,7 @@ class Setting:
         queue_type: str | None = None,
         denied: Collection[str] | None = None,
     ) -> str | None:
-        """Return why a broker of this version does not take this setting, or None."""
+        """Return the reason if a broker of this version does not accept this setting, or None."""
         if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
             return problem
         span = Span(self.since, self.until)
@@ -211,9 +211,9 @@ def version_problems(
     queue_type: str | None = None,
     denied: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """Return those of some arguments, or of a policy's keys, that this broker does not take, each with the reason.
+    """Return the arguments or policy keys that this broker does not accept, each with the reason.
 
-    ``denied`` are the deprecated features that the broker says it denies; None if it does not say.
+    ``denied`` are the deprecated features that the broker denies; None if it does not report them.
     """
     known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS} if is_policy else {**EXCHANGE_ARGUMENTS, **QUEUE_ARGUMENTS}
     found = (

@@ -2,7 +2,7 @@ r"""Patterns of policies: the regular expressions of RabbitMQ, which are those o
 
 RabbitMQ searches a policy's pattern in the bytes of a name with Erlang's ``re`` (``rabbit_policy:matches``), without
 the option ``unicode``. Classes such as ``\w`` follow Latin-1 up to Erlang/OTP 27 and ASCII since 28. A match that
-needs too many steps counts as none: more than 10,000,000 up to RabbitMQ 4.2.8 and 4.3.1, more than 50,000 since
+needs too many steps counts as no match: more than 10,000,000 up to RabbitMQ 4.2.8 and 4.3.1, more than 50,000 since
 (``rabbit_re``).
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Longer patterns are refused since RabbitMQ 4.2.9 and 4.3.2 (``rabbit_re:max_pattern_length``), in bytes.
 MAX_PATTERN_BYTES = 1024
-#: A match that needs more steps is not judged. It is below RabbitMQ's smallest limit, because its engine and ours
+#: A match that needs more steps is not evaluated. It is below RabbitMQ's smallest limit, because its engine and ours
 #: count steps in different ways.
 MAX_STEPS = 20_000
 
@@ -32,7 +32,7 @@ _AMBIGUOUS = (
     (re.compile(rb"\[:\^?ascii:\]"), "has the class [:ascii:]"),
     (re.compile(rb"\(\?(R|[+-]?\d|&|P>)|\\g(<|')"), "calls itself or a group"),
 )
-#: Classes whose bytes outside of ASCII neither of our two readings has as Erlang's table of Latin-1 has them.
+#: Classes whose bytes outside of ASCII differ in both of our readings from Erlang's table of Latin-1.
 _UNSURE = re.compile(rb"\[:\^?(punct|graph|lower):\]")
 
 
@@ -56,13 +56,13 @@ def only_names(pattern: str) -> tuple[str, ...] | None:
 
 
 def pattern_problem(pattern: str) -> str | None:
-    """Return why a pattern cannot be read, or None."""
+    """Return the reason if a pattern cannot be read, or None."""
     reading = _read(pattern)
     return reading if isinstance(reading, str) else None
 
 
 def matches(pattern: str, name: str) -> bool | None:
-    """Return True if RabbitMQ finds ``pattern`` in ``name``; None if that cannot be judged."""
+    """Return True if RabbitMQ finds ``pattern`` in ``name``; None if the match cannot be evaluated."""
     if (names := only_names(pattern)) is not None:
         return name in names
     reading = _read(pattern)
@@ -98,7 +98,7 @@ def _search(pattern: pcre2.Pattern, name: bytes) -> bool | None:
 
 @cache
 def _read(pattern: str) -> _Reading | str:
-    """Return the pattern, or why it cannot be read."""
+    """Return the pattern, or the reason if it cannot be read."""
     # Imported here, because commands that read no pattern must start quickly.
     import pcre2
 
@@ -110,7 +110,7 @@ def _read(pattern: str) -> _Reading | str:
             return f"it {words}, which RabbitMQ reads in different ways, depending on its version of Erlang"
     limit = b"(*LIMIT_MATCH=%d)" % MAX_STEPS
     try:
-        # Without just-in-time compilation, whose steps are counted in another way.
+        # Without just-in-time compilation, which counts steps in another way.
         latin = pcre2.compile(b"(*UCP)" + limit + raw, jit=False)
         return _Reading(latin, pcre2.compile(limit + raw, jit=False), _UNSURE.search(raw) is not None)
     except pcre2.PatternError as error:

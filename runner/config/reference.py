@@ -108,7 +108,7 @@ def _check_queue(name: str, queue: Queue, topology: Topology, document: Document
 
 
 def _check_together(values: Mapping[str, Any], start: str, path: Path, document: Document) -> None:
-    """Refuse keys that RabbitMQ takes only with another one beside them."""
+    """Refuse keys that RabbitMQ accepts only together with another key."""
     kind, least, most = (f"{start}delayed-retry-{end}" for end in ("type", "min", "max"))
     if values.get(kind, "disabled") != "disabled" and least not in values:
         document.fault((*path, kind), f"without {least!r}; add it")
@@ -116,7 +116,7 @@ def _check_together(values: Mapping[str, Any], start: str, path: Path, document:
     if isinstance(low, int) and isinstance(high, int) and high < low:
         document.fault((*path, most), f"less than {least!r}, {document.shown((*path, most))}; allowed: {low} or more")
     route = f"{start}dead-letter-routing-key"
-    # A policy's may stand beside a dead-letter exchange of ours.
+    # A policy may have the key without it: the generated policy may add the dead-letter exchange.
     if start and route in values and f"{start}dead-letter-exchange" not in values:
         document.fault((*path, route), f"without '{start}dead-letter-exchange'; add it")
 
@@ -177,7 +177,7 @@ def _check_policy(name: str, policy: Policy, document: Document) -> None:
 
 
 def _check_pattern(name: str, policy: Policy, topology: Topology, document: Document) -> None:
-    """Refuse a pattern that cannot be judged: a queue whose own settings contain the policy would lose its limits."""
+    """Refuse a pattern that cannot be evaluated: a queue that merges the policy's settings would lose its limits."""
     place: Path = ("policies", name, "pattern")
     if (problem := pattern_problem(policy.pattern)) is not None:
         document.fault(place, f"not a regular expression of RabbitMQ, {document.shown(place)}; {problem}")
@@ -188,7 +188,7 @@ def _check_pattern(name: str, policy: Policy, topology: Topology, document: Docu
         if matches(policy.pattern, thing) is None:
             document.fault(
                 place,
-                f"cannot be judged for the name {thing!r}, {document.shown(place)}; allowed: patterns that"
+                f"cannot be evaluated for the name {thing!r}, {document.shown(place)}; allowed: patterns that"
                 " need few steps, and no classes for names outside of ASCII",
             )
             return

@@ -1,7 +1,7 @@
-"""Versions of RabbitMQ: what each one has, does and refuses beside its arguments and policy keys.
+"""The differences between versions of RabbitMQ, except those of arguments and policy keys.
 
-The arguments and keys stand with their versions in ``runner.config.argument``. Sources: RabbitMQ's release notes and
-its own source. An integration test compares all of it with the answers of the broker at hand.
+``runner.config.argument`` has the versions of arguments and keys. Sources: RabbitMQ's release notes and its source. An
+integration test compares both tables with the answers of the broker at hand.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEWEST: Final[Version] = (4, 3, 6)
 
 @dataclass(frozen=True)
 class Span:
-    """The versions from ``since`` up to and without ``until``."""
+    """The versions from ``since`` on and before ``until``."""
 
     since: Version = OLDEST
     until: Version | None = None
@@ -29,7 +29,7 @@ class Span:
         return version >= self.since and (self.until is None or version < self.until)
 
     def problem(self, version: Version) -> str | None:
-        """Return why a broker of this version has not what the span is about, or None."""
+        """Return the reason if a broker of this version is outside the span, or None."""
         if version < self.since:
             return f"needs RabbitMQ {dotted(self.since)}, this is {dotted(version)}"
         if self.until is not None and version >= self.until:
@@ -49,7 +49,7 @@ def dotted(version: Version) -> str:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One thing that brokers of some versions do."""
+    """One behaviour of the brokers of some versions."""
 
     name: str
     span: Span
@@ -87,7 +87,7 @@ class Deprecation:
     words: str
 
     def problem(self, version: Version, denied: Iterable[str] | None) -> str | None:
-        """Return why a broker refuses the feature, or None; ``denied`` is None if the broker did not tell."""
+        """Return the reason if a broker refuses the feature, or None; ``denied`` is None if it reports no features."""
         if denied is None:
             return self.span.problem(version)
         if self.feature in denied:
@@ -97,7 +97,7 @@ class Deprecation:
 
 TRANSIENT_QUEUES = Deprecation("transient_nonexcl_queues", Span(until=(4, 3)), "a queue that is neither durable")
 MASTER_LOCATOR = Deprecation("queue_master_locator", Span(until=(4, 3)), "queue-master-locator")
-#: Limits of unacknowledged messages for a whole channel; nothing of ours sets them.
+#: Limits of unacked messages for a whole channel; this system never sets them.
 GLOBAL_QOS = Deprecation("global_qos", Span(until=(4, 3)), "basic.qos with global set")
 
 _MIRRORING = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure")
@@ -106,8 +106,8 @@ _SELECTORS = dict.fromkeys(("selector-fields", "selector-field-max-bytes"), Span
 _ALWAYS = Span()
 
 #: The policy keys that exclude a whole policy for a queue of a type: ``unsupported_policies`` in the capabilities of
-#: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``. Keys that are neither here nor of use
-#: to the type, such as ``queue-version`` for a quorum queue, are passed over alone.
+#: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``. Other keys
+#: without a use for the type, such as ``queue-version`` for a quorum queue, are ignored alone.
 EXCLUDING: Mapping[str, Mapping[str, Span]] = {
     CLASSIC: {
         **dict.fromkeys(

@@ -26,7 +26,7 @@ class Letter:
 
     #: The dead-letter queue.
     queue: str
-    #: AMQP's own properties by their names, but for the headers; ``undecoded`` are bytes that belong to none.
+    #: AMQP's own properties by their names, except the headers; ``undecoded`` are bytes that belong to no property.
     properties: Mapping[str, Any]
     headers: Mapping[str, Any]
     body: bytes

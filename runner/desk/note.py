@@ -55,5 +55,5 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
 
 
 def _raw(value: object) -> object:
-    """Return a property of a record as AMQP has it: bytes that are not UTF-8 are base64 there."""
+    """Return a record's property as an AMQP value; records contain bytes that are not UTF-8 as base64."""
     return base64.b64decode(value["$bytes"]) if isinstance(value, Mapping) and "$bytes" in value else value

@@ -25,7 +25,7 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
 
     A body that is UTF-8 is text, any other is base64, as ``body_encoding`` says. Values that JSON does not have are
     objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``, and
-    ``$undecoded`` (base64) for a value that cannot be decoded, as AMQP has it with its type and length.
+    ``$undecoded`` (base64) for a value that cannot be decoded: its bytes in AMQP, type and length included.
     """
     try:
         body, encoding = letter.body.decode(), "utf-8"

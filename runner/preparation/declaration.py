@@ -44,9 +44,9 @@ class Declaration:
         self._depths: dict[tuple[str, ...], Depths] = {}
 
     def prepare(self, accepted: Held = frozenset()) -> Decision:
-        """Do the safe part of the plan; ``accepted`` are the held-back objects with which the services run already.
+        """Do the safe part of the plan; ``accepted`` are the held-back objects with which the services already run.
 
-        Raises BrokerError when the broker is away, DeclarationRefused where something else would have to be replaced.
+        Raises BrokerError if the broker is unreachable, DeclarationRefused if another object has to be replaced.
         """
         with self._lock:
             decision, lines = self._reconcile(self.project, is_start=True)
@@ -59,7 +59,7 @@ class Declaration:
         return decision
 
     def take_over(self, project: Project) -> tuple[Decision, list[str]]:
-        """Do the safe part of another project's plan; with a line for each thing that would have to be replaced.
+        """Do the safe part of another project's plan; also return a line for each object that has to be replaced.
 
         Raises BrokerError, and DeclarationRefused where the broker refuses it; the project then stays what it was.
         """
@@ -95,7 +95,7 @@ class Declaration:
 
         def did(change: Change) -> None:
             if is_start and change.mark is Mark.CREATE:
-                created.append(change)  # a start creates most of all, and everybody expects it
+                created.append(change)  # a start usually creates everything, which is no news
             else:
                 say(f"topology: {change_line(change)}", "info")
 
@@ -119,10 +119,10 @@ class Declaration:
         lines = []
         for one in left:
             line = f"topology: {change_line(one.change)}; {one.needs}"
-            # A start is tried again and again, and says it once.
+            # A start is repeated, and prints each line once.
             if not one.is_implied and (one.waits_for or one.change.mark is Mark.RETIRE):
                 lines.append((line, one.waits_for and not is_start))
-        # What was ours, and still takes messages.
+        # Objects that were ours and still receive messages.
         unmanaged = [change for change in examination.plan.of(Mark.UNMANAGED) if change.why]
         lines += [(f"topology: {change_line(change)}", "") for change in unmanaged]
         for line, is_always_said in lines:

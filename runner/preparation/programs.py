@@ -35,9 +35,9 @@ def programs_of(project: Project, objects: Objects, names: tuple[str, ...], log_
 
 
 def held_back(project: Project, service: str, decision: Decision) -> str:
-    """What a service uses and the broker does not have as topology.yaml says, for people; empty for nothing.
+    """Return the held-back object that a service uses, for people; empty for none.
 
-    Its queues with what belongs to each, and the exchanges from which a route is missing.
+    It is a queue that the service consumes, or an exchange that is held back or lacks a route.
     """
     settings = project.config.services[service]
     trace = project.config.trace
@@ -52,7 +52,7 @@ def held_back(project: Project, service: str, decision: Decision) -> str:
 
 
 def as_before(program: Program, before: Program) -> Program:
-    """A program with the process of another one; how it is kept running is its own."""
+    """Return a program with the process of ``before`` and the supervision settings of ``program``."""
     return replace(
         before,
         policy=replace(program.policy, watchdog=before.policy.watchdog),

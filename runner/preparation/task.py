@@ -33,7 +33,7 @@ class Memory:
     broker: FoundBroker | None
     #: What was said of the topology already, and is not to be said at each reload.
     told: frozenset[str]
-    #: The programs as they run, by service.
+    #: The running programs, by service.
     programs: Mapping[str, Program]
     #: The held-back objects with which they run.
     held: Held
@@ -101,7 +101,7 @@ class Preparer:
     def prepare(self) -> Taken | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
 
-        Returns the programs to run if nothing holds back any longer what some of them wait for.
+        Returns the programs to run if the held-back objects have changed, else None.
         """
         decision = self._declared().prepare(self._held)
         if decision.held == self._held:
@@ -110,7 +110,7 @@ class Preparer:
         return Taken(self._fitting(self._programs(self.project, objects), self.project, decision), [])
 
     def take_over(self) -> Taken:
-        """Take over what the files say now. Where it raises a RunnerError, no service has changed."""
+        """Apply the changed files. If it raises RunnerError, no service has changed."""
         project, objects = checked_project(self._folder)
         for part in ("broker", "runner", "faults"):
             if getattr(project.config, part) != getattr(self.project.config, part):
@@ -139,7 +139,7 @@ class Preparer:
         return programs_of(project, objects, self._order.services, self._order.log_format)
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
-        """The programs of which the broker has all that they use; the others run on as they were, or not at all."""
+        """Return the programs that can run; those that use a held-back object keep their process, or do not start."""
         fitting = []
         for program in programs:
             needs = held_back(project, program.service, decision)

@@ -26,8 +26,8 @@ class Signals:
         self._on_stop, self._on_kill, self._on_hangup = on_stop, on_kill, on_hangup
         self._terminal = Terminal()
         self._stopped_at: float | None = None
-        # A signal mask is inherited (execve(2)). A parent's must keep neither the supervisor nor the instances from
-        # stopping.
+        # A signal mask is inherited (execve(2)). The mask of a parent must not keep the supervisor or the instances
+        # from stopping.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and

@@ -1,4 +1,4 @@
-"""What ``apply`` asks of a broker."""
+"""The operations of ``apply`` on a broker."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from runner.topology.model import Binding, Objects, Policy, Queue
 
 
 class Broker(Protocol):
-    """What is done on a broker; ``runner.amqp.admin`` does it on RabbitMQ."""
+    """The operations on a broker; ``runner.amqp.admin`` implements them for RabbitMQ."""
 
     def declare(self, objects: Objects) -> None:
-        """Declare what is not there yet. Raises DeclarationRefused."""
+        """Declare the missing objects. Raises DeclarationRefused."""
 
     def put_policy(self, policy: Policy) -> None:
         """Create or change a policy."""
@@ -22,7 +22,7 @@ class Broker(Protocol):
         """Delete a policy."""
 
     def put_binding(self, binding: Binding) -> None:
-        """Create a binding that is not ours."""
+        """Create a binding, without remembering it as ours."""
 
     def delete_binding(self, one: LiveBinding) -> None:
         """Delete a binding."""
@@ -31,7 +31,7 @@ class Broker(Protocol):
         """Delete an exchange, with its bindings."""
 
     def in_use(self, name: str) -> str | None:
-        """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
+        """Return the reason to keep a queue, or None: it has a ready or unacked message, or a consumer."""
 
     def delete_queue(self, queue: Queue) -> None:
         """Delete a queue that is not in use."""
@@ -39,7 +39,7 @@ class Broker(Protocol):
     def move(
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
     ) -> None:
-        """Replace a queue, with its messages moved into the new one, which has ``policy``."""
+        """Replace a queue, and move its messages into the new queue, which has ``policy``."""
 
     def remember(self, owned: Owned) -> None:
-        """Remember what is ours."""
+        """Store the names of the objects that are ours."""

@@ -1,4 +1,4 @@
-"""Do what was decided of a plan, in an order in which no message is without its place at any moment."""
+"""Apply the decided changes of a plan, in an order in which every message has a queue at every moment."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def apply(
     say: Callable[[str], None] = lambda _: None,
     did: Callable[[Change], None] = lambda _: None,
 ) -> list[Left]:
-    """Do all that was decided; safe to interrupt at any point and to do again.
+    """Apply all decided changes; safe to interrupt at any point and to run again.
 
-    Each change is reported to ``did`` once it is done. Returns what is left, and what it needs. Raises RunnerError if
-    the broker refuses something; what was done before stays.
+    Each change is reported to ``did`` once it is done. Returns the changes that are left, with their needs. Raises
+    RunnerError if the broker refuses a change. Changes that are already done stay.
     """
     return [*decision.left, *_Application(decision, live, broker, say, did).run()]
 
@@ -54,13 +54,13 @@ class _Application:
         self._as_found = live
         self._replaced = decision.of(Mark.REPLACE)
         self._created = decision.of(Mark.CREATE)
-        #: The policies of what is replaced come with the new one: they might drop what the old one holds.
+        #: Policies of replaced objects, set with the new objects: they might drop messages of the old objects.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
         self._deleted = Owned()
 
     def run(self) -> list[Left]:
-        """Do it; returns what is kept although it is under ``retire``."""
+        """Apply all changes; return the objects under ``retire`` that are kept."""
         self._put_policies(is_first=True)
         self._declare()
         self._put_policies(is_first=False)
@@ -79,7 +79,7 @@ class _Application:
                 yield change, change.thing
 
     def _put_policies(self, *, is_first: bool) -> None:
-        """Before a new exchange or queue what is for it; after all that is new what may lead there."""
+        """Set the policies of a new object before it is declared, and those that may lead to it afterwards."""
         new = [one.thing for one in self._created if isinstance(one.thing, Exchange | Queue)]
         names = {("queue" if isinstance(one, Queue) else "exchange", one.name) for one in new}
         for change, policy in self._policies():
@@ -93,17 +93,17 @@ class _Application:
         absent = self._absent()
         made = [one for one in self._created if not isinstance(one.thing, Policy)]
         made = [one for one in made if not self._comes_with_exchange(one) and not _touches_any(one, absent)]
-        # First the bindings further on: what arrives at an exchange has a place to go.
+        # First the bindings further downstream, so that messages at an exchange always have a destination.
         ranks = upstream_ranks(one.thing for one in made if isinstance(one.thing, Binding))
         made.sort(key=lambda one: -ranks[one.thing.source] if isinstance(one.thing, Binding) else -len(made))
         if not made:
             return
         self._declare_changes(made)
-        # Only now, so that what was published before a binding was there never counts as brought by it.
+        # Only now, so that messages published before a binding existed never count as routed by it.
         self._remember_also(made)
 
     def _declare_last(self) -> None:
-        """Bind what is replaced and was not there before."""
+        """Bind the replaced queues that an interrupted run had deleted."""
         absent = self._absent()
         later = [one for one in self._created if _touches_any(one, absent)]
         if later:
@@ -114,7 +114,7 @@ class _Application:
         try:
             self._broker.declare(_objects_of(changes))
         except DeclarationRefused as error:
-            # The broker took all the others.
+            # The broker accepted all the others.
             refused = {(one.kind, one.name) for one in (Change(Mark.CREATE, thing) for thing in error.things)}
             done = [one for one in changes if (one.kind, one.name) not in refused] if refused else []
             for change in done:
@@ -123,13 +123,13 @@ class _Application:
                 self._remember_also(done)
             raise
         except BrokerError:
-            self._say(f"interrupted: it is not known which of {len(changes)} were made; the next plan shows it")
+            self._say(f"interrupted: an unknown part of {len(changes)} changes is done; the next plan shows the rest")
             raise
         for change in changes:
             self._did(change)
 
     def _removals(self) -> list[Change]:
-        """First the bindings by which messages arrive, at last the policies."""
+        """Return the removals: first the bindings by which messages arrive, last the policies."""
         changes = [one for one in self._decision.of(Mark.CHANGE) if one.is_removal]
         ranks = upstream_ranks(one.thing for one in changes if isinstance(one.thing, Binding))
         return sorted(
@@ -183,12 +183,12 @@ class _Application:
             self._broker.remember(owned.dated(known, _now()))
 
     def _removed(self) -> set[BindingKey]:
-        """The bindings that topology.yaml no longer says."""
+        """Return the keys of the bindings that are no longer in topology.yaml."""
         going = [one.thing for one in self._removals()]
         return {one.key for one in going if isinstance(one, Binding)}
 
     def _replace(self) -> None:
-        """First the exchanges, all at once, so that no route of which two are a part is missing at any moment."""
+        """Replace first all exchanges at once, so that a route through two of them exists at every moment."""
         for change in self._replaced:
             if not isinstance(change.thing, Exchange | Queue):
                 raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
@@ -225,7 +225,7 @@ class _Application:
         return _touches_any(change, replaced) and not _touches_any(change, self._absent())
 
     def _absent(self) -> set[tuple[str, str]]:
-        """The queues that are replaced and were deleted already, when that was interrupted."""
+        """Return the replaced queues that an interrupted run has already deleted."""
         return {("queue", one.name) for one in self._replaced if one.name not in self._live.queues}
 
 

@@ -34,7 +34,7 @@ class Change:
     mark: Mark
     thing: Thing
     why: str = ""
-    #: What is at risk, of a queue; None if it is not known.
+    #: The messages of a queue that are at risk; None if the number is unknown.
     messages: int | None = 0
     consumers: int | None = 0
     #: Whether a binding or policy goes away.
@@ -82,7 +82,7 @@ class Plan:
 
 
 def counted(number: int | None, word: str) -> str:
-    """``1 message``, ``2 messages``; ``an unknown number of messages`` for None."""
+    """Return ``1 message``, ``2 messages``, or ``an unknown number of messages`` for None."""
     if number is None:
         return f"an unknown number of {word}s"
     return f"{number} {word}{'' if number == 1 else 's'}"

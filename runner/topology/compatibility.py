@@ -1,4 +1,4 @@
-"""Things in topology.yaml that a broker refuses because of its version or its plugins."""
+"""Conflicts: objects in topology.yaml that a broker refuses because of its version or its plugins."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TYPES = {applies_to: kind for kind, applies_to in BY_TYPE.items()}
 
 @dataclass(frozen=True)
 class Conflict:
-    """One thing in topology.yaml that the broker refuses."""
+    """One object or setting in topology.yaml that the broker refuses."""
 
     path: Path
     text: str
 
 
 def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
-    """Yield what the broker refuses, at its place in topology.yaml."""
+    """Yield the objects and settings that the broker refuses, with their places in topology.yaml."""
     for exchange in objects.exchanges:
         span = EXCHANGE_TYPES.get(exchange.type)
         if span is not None and (problem := span.problem(live.version)) is not None:
@@ -36,7 +36,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
             yield Conflict(
                 (*path_of(exchange, topology), "type"),
                 f"exchange {exchange.name!r}: the broker has no exchange type {exchange.type!r}; enable the plugin"
-                " that brings it, or take the exchange out",
+                " that provides it, or take the exchange out",
             )
         yield from _arguments(exchange, None, live, topology)
     for queue in objects.queues:
@@ -61,7 +61,7 @@ def _policy(policy: Policy, objects: Objects, live: Live, topology: Topology) ->
         yield from _conflict(policy, "apply_to", f"apply_to: {policy.apply_to}", problem, topology)
     found = version_problems(policy.definition, live.version, is_policy=True, queue_type=kind, denied=live.denied)
     for key, problem in found.items():
-        # What comes from a policy of the file is reported there.
+        # Settings from a policy of the file are reported at that policy.
         if name is None or (name in topology.queues and key in topology.queues[name].policy):
             yield from _conflict(policy, key, key, problem, topology)
 

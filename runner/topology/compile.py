@@ -26,7 +26,7 @@ T = TypeVar("T", Exchange, Queue)
 #: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
 #: default is 20, and it then drops the message; older ones have none.
 DELIVERY_LIMIT = 100
-#: What lets a queue drop messages, or give them to another queue, by itself.
+#: Settings with which a queue drops messages, or passes them to another queue, by itself.
 _DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
 #: Generated policies stand above those of topology.yaml, which they contain.
@@ -44,12 +44,12 @@ def compile_topology(
     """The broker objects of ``topology``.
 
     Every queue in ``consumed``, those that a service reads, gets a dead-letter queue, so that a message that
-    cannot be handled always has a place to go; so does every queue that names one or has retries, and every quorum
-    queue, because a broker drops what passes its delivery limit and has no place. Without policies, for a broker on
-    which they cannot be set, what they would say becomes arguments.
+    cannot be handled always has a place to go. So does every queue that names one or has retries. So does every quorum
+    queue, because otherwise a broker drops messages that pass the delivery limit. Without policies, for a broker on
+    which they cannot be set, their settings become arguments.
 
-    ``version`` is the broker's; the newest is assumed if it is not known. ``timeouts`` are the seconds that a consumer
-    of a queue may need to acknowledge a message, for queues whose consumers need more than RabbitMQ gives them.
+    ``version`` is the broker's; if it is None, the newest is assumed. ``timeouts`` are the seconds that a consumer of a
+    queue may need to acknowledge a message, for queues whose consumers need more than RabbitMQ's default.
     """
     own = [_policy(name, topology) for name in topology.policies] if with_policies else []
     policies = Policies(own, version)
@@ -70,7 +70,7 @@ def compile_topology(
         is_parked = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}
         if not is_parked and queue.type == QUORUM and with_policies:
-            # As arguments they would make queues differ that exist already.
+            # As arguments they would make existing queues differ.
             is_parked, limits = limits_of_unread(policies.settings_of(queue) | settings)
         if is_parked:
             ladder = _ladder(name, topology)
@@ -101,10 +101,10 @@ def compile_topology(
 
 
 def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return whether a quorum queue that no service reads gets a dead-letter queue, and its delivery limit.
+    """Return True if a quorum queue without a consumer gets a dead-letter queue, and its delivery limit.
 
-    A queue that drops messages by itself, or has a dead-letter exchange, needs a limit alone: what it drops would fill
-    a dead-letter queue. A negative limit is none (RabbitMQ: "Quorum Queues").
+    A queue that drops messages by itself, or has a dead-letter exchange, needs only a limit: the dropped messages would
+    fill a dead-letter queue. A negative number means no limit (RabbitMQ: "Quorum Queues").
     """
     limit = said.get("delivery-limit", DELIVERY_LIMIT)
     if isinstance(limit, int) and limit < 0:
@@ -113,7 +113,7 @@ def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
-    """The policy key that gives consumers this time, for a broker that knows it; nothing where no version is known."""
+    """Return the policy key that gives consumers this time, or nothing for an old broker or an unknown version."""
     known = QUEUE_POLICY_KEYS[CONSUMER_TIMEOUT_KEY]
     if version is None or known.version_problem(0, version, is_policy=True) is not None:
         return {}

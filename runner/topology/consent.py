@@ -1,4 +1,4 @@
-"""A person's consent, and what of a plan is done with it: an object is changed or held back as a whole."""
+"""A person's consent, and the changes of a plan that it covers: an object is changed or held back as a whole."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from runner.topology.passage import Passages
 
 @dataclass(frozen=True)
 class Consent:
-    """What a person asked for beyond what is safe."""
+    """The unsafe changes that a person asked for."""
 
-    #: Exchanges and queues that may be deleted and made again.
+    #: Exchanges and queues that may be deleted and created again.
     replace: frozenset[str] = frozenset()
-    #: Whether a queue's messages are moved into the new one.
+    #: True if a queue's messages are moved into the new queue.
     drain: bool = False
-    #: Whether the names under ``retire`` may be deleted.
+    #: True if the objects under ``retire`` may be deleted.
     retire: bool = False
 
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
-    """Divide a plan into what is done with this consent, and what is left with what each change needs."""
+    """Divide a plan into the changes that are done with this consent, and those that are left, with their needs."""
     division = _Division(plan, objects, live.settled(), consent)
     if division.roots:
         while division.spread():
@@ -36,7 +36,7 @@ def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decisi
 
 
 class _Division:
-    """Finds what is held back: it spreads from the replacements that no consent covers until nothing is added."""
+    """Finds the held-back objects: from the replacements without consent on, until no object is added."""
 
     def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
         self._objects, self._live = objects, live
@@ -44,11 +44,11 @@ class _Division:
         waiting = {step for name in consent.replace for step in self._families.steps(name)}
         self._consent = replace(consent, replace=consent.replace | waiting)
         self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
-        #: By a change's place in the plan, the name of what it waits for; empty for what waits for a person.
+        #: By a change's place in the plan, the name of the object that it waits for; empty if it waits for a person.
         self._waits: dict[int, str] = {}
-        #: The objects of which nothing is touched, each with the name of what it waits for.
+        #: The held-back objects, each with the name of the object that it waits for.
         self._held: dict[Node, str] = {}
-        #: The policies of topology.yaml that are held back, each with the name of what it waits for.
+        #: The held-back policies of topology.yaml, each with the name of the object that it waits for.
         self._policies_held: dict[str, str] = {}
         self.roots: dict[int, Change] = {}
         for place, change in enumerate(self._changes):
@@ -67,7 +67,7 @@ class _Division:
             self._held.setdefault(one, cause)
 
     def spread(self) -> bool:
-        """Hold back what belongs to, replaces, or carries messages of what is held back; False if nothing was added."""
+        """Hold back all changes that affect a held-back object or its messages; return False if none was added."""
         before = len(self._waits), len(self._held)
         self._passages = Passages(self._objects, self._live, self._held, self._open_bindings())
         self._policies_held = {
@@ -94,7 +94,7 @@ class _Division:
                 yield change.thing, cause
 
     def _cause(self, change: Change) -> str:
-        """The name of what a change has to wait for, or an empty string."""
+        """Return the name of the object that a change has to wait for, or an empty string."""
         thing, passages = change.thing, self._passages
         if isinstance(thing, Binding):
             ends = (("exchange", thing.source), self._families.root(thing.destination_type, thing.destination))
@@ -119,7 +119,7 @@ class _Division:
         return None if thing is None else self._families.policies.applying(thing)
 
     def _policy_guard(self, changes: list[Change]) -> Mapping[str, str]:
-        """The policies of topology.yaml that would change what a held-back object has, each with what it waits for."""
+        """Return the policies that would change a held-back object's settings, each with the name of that object."""
         if not changes:
             return {}
         guarded: list[tuple[Exchange | Queue, str]] = []
@@ -145,14 +145,14 @@ class _Division:
                 new = change.thing if isinstance(change.thing, Policy) and not is_going else None
                 for policy in (self._live.policies.get(change.name), new):
                     hides = above is not None and policy is not None and above.priority > policy.priority
-                    # A policy that cannot be judged may be for it too.
+                    # A policy that cannot be evaluated may apply to it too.
                     is_for_it = policy is not None and applies(policy, thing, self._live.version or None) is not False
                     if is_for_it and not hides:
                         result.setdefault(change.name, cause)
         return result
 
     def decision(self) -> Decision:
-        """The result."""
+        """Return the result."""
         changes = self._changes
         left = [Left(changes[place], self._needs(changes[place])) for place in self.roots if self._is_asked(place)]
         for place in sorted(self._waits.keys() - {place for place in self.roots if self._is_asked(place)}):
@@ -168,7 +168,7 @@ class _Division:
         return Decision(done, tuple(left), frozenset(members), open_routes, self._target())
 
     def _is_asked(self, place: int) -> bool:
-        """Return True if a person is asked about it: a wait queue comes with its queue."""
+        """Return True if a person has to agree: a retry queue is replaced together with its queue."""
         change = self.roots[place]
         root = self._families.node(change)
         return change.name == root[1] or not any((one.kind, one.name) == root for one in self.roots.values())

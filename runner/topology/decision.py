@@ -1,4 +1,4 @@
-"""A plan, divided into what is done and what is left."""
+"""The decision on a plan: the changes that are done, and those that are left."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from runner.topology.model import Binding, Objects
 
 @dataclass(frozen=True)
 class Left:
-    """One change that is not done, and what it needs."""
+    """One change that is not done, and its needs."""
 
     change: Change
     needs: str
-    #: The object that it waits for; empty for one that waits for a person.
+    #: The object that the change waits for; empty if it waits for a person.
     waits_for: str = ""
-    #: Whether it is generated, so that its object's own line says enough.
+    #: True if the changed object is generated, so that the line of its owner is enough.
     is_implied: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A plan, divided into what is done and what is left."""
+    """A plan, divided into the changes that are done and those that are left."""
 
     done: tuple[Change, ...] = ()
     left: tuple[Left, ...] = ()
-    #: The exchanges and queues of which nothing is touched.
+    #: The held-back exchanges and queues.
     held: frozenset[Node] = frozenset()
-    #: The exchanges from which a route of topology.yaml is not there yet.
+    #: The exchanges from which a route of topology.yaml is still missing.
     open_routes: frozenset[str] = frozenset()
-    #: What topology.yaml says, as far as the broker holds it afterwards.
+    #: The objects of topology.yaml that the broker has afterwards.
     target: Objects = field(default_factory=Objects)
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
-        """The changes with these marks that are done."""
+        """Return the changes with these marks that are done."""
         return tuple(one for one in self.done if one.mark in marks)
 
     def owned(self, live: Live) -> Owned:
-        """What is ours once the plan is done, before anything is deleted; of what is held back, only what was."""
+        """Return our objects once the plan is done, before any deletion; held-back objects only if they were ours."""
         mine = self.target
         kept = {one.name for one in mine.policies if (node := owner_of_policy(one.name)) and node in self.held}
         kept |= {one.change.name for one in self.left if one.change.kind == "policy"}

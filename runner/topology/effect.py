@@ -16,10 +16,10 @@ BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "st
 
 
 def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = None) -> bool | None:
-    """Return True if a policy is for this exchange or queue; None if its pattern cannot be judged.
+    """Return True if a policy is for this exchange or queue; None if its pattern cannot be evaluated.
 
-    A policy with a key that RabbitMQ does not support for the queue's type is passed over as a whole. Which keys those
-    are depends on the broker's version; without one, the newest is assumed.
+    RabbitMQ ignores a whole policy if it does not support one of its keys for the queue's type. These keys depend on
+    the broker's version; without a version, the newest is assumed.
     """
     if isinstance(thing, Exchange):
         if policy.apply_to not in ("all", "exchanges"):
@@ -45,9 +45,9 @@ class Policies:
             self._others += [policy] if names is None else []
 
     def applying(self, thing: Exchange | Queue) -> Policy | None:
-        """The policy that applies: of those that match, the one with the highest priority, and never two.
+        """Return the policy that applies: of those that match, only the one with the highest priority.
 
-        A policy that cannot be judged is passed over; ``doubtful`` names it.
+        A policy that cannot be evaluated is ignored; ``doubtful`` yields it.
         """
         candidates = (*self._others, *self._by_name.get(thing.name, ()))
         matching = [policy for policy in candidates if applies(policy, thing, self._version)]
@@ -55,7 +55,7 @@ class Policies:
         return max(matching, key=lambda policy: policy.priority, default=None)
 
     def doubtful(self, thing: Exchange | Queue) -> Iterator[Policy]:
-        """Yield the policies that may apply to a thing, because their pattern cannot be judged."""
+        """Yield the policies that may apply to a thing, because their pattern cannot be evaluated."""
         yield from (policy for policy in self._others if applies(policy, thing, self._version) is None)
 
     def settings_of(self, thing: Exchange | Queue) -> dict[str, Any]:

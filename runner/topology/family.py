@@ -1,4 +1,4 @@
-"""What belongs to one exchange or queue: its generated policy, wait queues and dead-letter queue."""
+"""The parts of one exchange or queue: its generated policy, retry queues and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
 
-#: ``queue`` or ``exchange``, and its name.
+#: ``queue`` or ``exchange``, and the name.
 Node = tuple[str, str]
 
 
 def owner_of_policy(name: str) -> Node | None:
-    """The exchange or queue for which a policy is generated; None for a policy that a person wrote."""
+    """Return the exchange or queue for which a policy is generated; None for a policy that a person wrote."""
     if not name.startswith(GENERATED):
         return None
     kind, _, rest = name.removeprefix(GENERATED).partition(".")
@@ -54,45 +54,45 @@ class Families:
         return {**exchanges, **{("queue", one.name): one for one in self._objects.queues}}
 
     def steps(self, queue: str) -> list[str]:
-        """The wait queues of a queue, those that left its retry delays included."""
+        """Return the retry queues of a queue, including those whose delay is no longer in the file."""
         return self._steps.get(queue, [])
 
     def owners(self, dead_letter: str) -> list[str]:
-        """The queues for which a dead-letter queue is generated."""
+        """Return the queues for which a dead-letter queue is generated."""
         return self._owners.get(dead_letter, [])
 
     def root(self, kind: str, name: str) -> Node:
-        """The exchange or queue as a part of which a person sees this one."""
+        """Return the exchange or queue of which this one is a part, or itself."""
         return (kind, self._origins.get(name, name)) if kind == "queue" else (kind, name)
 
     def node(self, change: Change) -> Node:
-        """The exchange or queue that a change other than that of a binding is about."""
+        """Return the exchange or queue that a change affects; the change must not be that of a binding."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) or ("policy", change.name)
         return self.root(change.kind, change.name)
 
     def members(self, node: Node) -> Iterator[Node]:
-        """An exchange or queue, and the wait queues of a queue."""
+        """Yield an exchange or queue, and the retry queues of a queue."""
         yield node
         if node[0] == "queue":
             yield from (("queue", step) for step in self.steps(node[1]))
 
     def is_own_dead_letter_queue(self, change: Change) -> bool:
-        """Return True if a change creates a dead-letter queue that nobody wrote."""
+        """Return True if a change creates a generated dead-letter queue."""
         return change.mark is Mark.CREATE and change.kind == "queue" and bool(self.owners(change.name))
 
     def is_generated(self, change: Change) -> bool:
-        """Return True if nobody wrote what a change is about."""
+        """Return True if the changed object is generated."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) is not None
         return change.kind == "queue" and (change.name in self._objects.generated or change.name in self._origins)
 
     def wanted(self, node: Node) -> Exchange | Queue | None:
-        """An exchange or queue as topology.yaml wants it."""
+        """Return an exchange or queue as topology.yaml wants it."""
         return self._things.get(node)
 
     def live_things(self, node: Node) -> Iterator[Exchange | Queue]:
-        """An exchange, or a queue and its wait queues, as the broker holds them."""
+        """Yield an exchange, or a queue and its retry queues, as they are on the broker."""
         for kind, name in self.members(node):
             if kind == "queue" and name in self._live.queues:
                 yield self._live.queues[name].queue

@@ -185,7 +185,7 @@ class _Linter:
                 yield self._found("unused-exchange", name, ("exchanges", name), reason)
 
     def _deprecated(self) -> Iterator[Finding]:
-        """What the newest RabbitMQ deprecates or refuses."""
+        """Yield the settings that the newest RabbitMQ deprecates or refuses."""
         for queue in self._objects.queues:
             if not queue.durable and queue.type == CLASSIC:
                 path = (*path_of(queue, self._topology), "durable")

@@ -8,9 +8,9 @@ from typing import Any
 
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
-#: Where ``apply --drain`` keeps a queue's messages meanwhile: those it had, and those that come.
+#: Suffixes of the queues in which ``apply --drain`` keeps a queue's messages: the old ones, and the new ones.
 DRAIN_SUFFIXES = (".drain.old", ".drain.new")
-#: What does an exchange's work while ``apply`` replaces it.
+#: Suffix of the stand-in for an exchange while ``apply`` replaces it.
 STAND_IN = ".replace.new"
 
 BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
@@ -18,7 +18,7 @@ BindingKey = tuple[str, str, str, str, tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """A queue on the broker; the counts may be some seconds old, as RabbitMQ's statistics are, or not known."""
+    """A queue on the broker; the counts may be unknown, or some seconds old, like RabbitMQ's statistics."""
 
     queue: Queue
     messages: int | None = 0
@@ -113,18 +113,18 @@ class Live:
 
     #: Such as (3, 10, 8).
     version: tuple[int, ...] = ()
-    #: The deprecated features that the broker denies; None if it does not say, as before 4.1.
+    #: The deprecated features that the broker denies; None if it does not report them, as before 4.1.
     denied: frozenset[str] | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     queues: Mapping[str, LiveQueue] = field(default_factory=dict)
     bindings: Mapping[BindingKey, LiveBinding] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     owned: Owned = Owned()
-    #: The exchange types that the broker has, those of its plugins included; empty if not known.
+    #: The exchange types that the broker has, those of its plugins included; empty if unknown.
     exchange_types: frozenset[str] = frozenset()
 
     def settled(self) -> Live:
-        """With the bindings that interrupted replacements have moved for a while where they belong."""
+        """Return a copy in which the bindings moved by interrupted replacements are in their usual places."""
         aside = {("queue", name) for name in self.queues if name.endswith(DRAIN_SUFFIXES[1])}
         aside |= {("exchange", name) for name in self.exchanges if name.endswith(STAND_IN)}
         if not aside:

@@ -90,7 +90,7 @@ class Objects:
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     policies: tuple[Policy, ...] = ()
-    #: The ladder of each queue with a dead-letter queue of ours.
+    #: The retry delays and the dead-letter queue of each queue with a dead-letter queue of ours.
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
-    #: The wait queues and dead-letter queues that topology.yaml does not name under ``queues``.
+    #: The retry queues and dead-letter queues that topology.yaml does not name under ``queues``.
     generated: frozenset[str] = frozenset()

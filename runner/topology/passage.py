@@ -1,4 +1,4 @@
-"""The ways of messages that a held-back object keeps open: a removal on one of them would lose what it carries."""
+"""The routes of messages that a held-back object keeps: a removal on such a route would lose messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Passages:
     def __init__(
         self, objects: Objects, live: Live, held: Mapping[Node, str], open_bindings: Iterable[tuple[Binding, str]]
     ) -> None:
-        """``open_bindings`` are those that are held back, each with what it waits for, as ``held``."""
+        """``held`` and ``open_bindings`` are held back, each with the name of the object that it waits for."""
         self._live, self._held = live, held
         #: Alternate exchanges and dead-letter targets, as topology.yaml wants them and as they are.
         self._leads, self._led = (
@@ -38,24 +38,24 @@ class Passages:
             starts.setdefault(("exchange", binding.source), cause)
             ends.setdefault((binding.destination_type, binding.destination), cause)
         routes = {start: to for start, to in self._wanted.items() if start[0] == "exchange"}
-        #: What topology.yaml would bring more messages to than arrive there now.
+        #: The objects to which topology.yaml would route more messages than arrive there now.
         self._short = _reached(ends, routes)
-        #: The exchanges from which a route of topology.yaml is not there yet.
+        #: The exchanges from which a route of topology.yaml is still missing.
         self.sources = {name: cause for (_, name), cause in _reached(starts, _reversed(routes)).items()}
-        #: What held-back objects lead to as they are.
+        #: The objects to which held-back objects lead now.
         self._used = _reached(held, self._there)
         there = {("queue", name) for name in live.queues} | {("exchange", name) for name in live.exchanges}
         self._missing = {node: cause for node, cause in held.items() if node not in there}
 
     def carries(self, binding: Binding) -> str:
-        """The name of the held-back object for which a binding must stay, or an empty string."""
+        """Return the name of the held-back object for which a binding must stay, or an empty string."""
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
     def _carries(self, source: Node, destination: Node) -> str:
         return self._short.get(destination) or self.sources.get(source[1]) or self._used.get(source) or ""
 
     def needs(self, node: Node) -> str:
-        """The name of the held-back object for which an exchange or queue must stay, or an empty string."""
+        """Return the name of the held-back object for which an exchange or queue must stay, or an empty string."""
         if node in self._used:
             return self._used[node]
         if node[0] == "exchange" and node[1] in self.sources:
@@ -69,13 +69,13 @@ class Passages:
         return ""
 
     def carries_through(self, exchange: Exchange) -> str:
-        """The name of the held-back object for which an exchange must stay as it is, or an empty string."""
+        """Return the name of the held-back object for which an exchange must stay unchanged, or an empty string."""
         node = ("exchange", exchange.name)
         nodes = {node, *self._wanted.get(node, ()), *self._there.get(node, ())}
         return self.sources.get(exchange.name) or next((self._short[one] for one in nodes if one in self._short), "")
 
     def leads_astray(self, node: Node) -> str:
-        """The held-back object for which an alternate exchange or dead-letter target must stay, or an empty string."""
+        """Return the held-back object that needs a node's alternate exchange or dead-letter target, or ""."""
         wanted, there = self._leads.get(node, set()), self._led.get(node, set())
         for target in wanted - there:
             if target in self._missing:
@@ -123,7 +123,7 @@ def _reversed(edges: Edges) -> Edges:
 
 
 def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
-    """All that can be reached, each with what the start that reaches it waits for."""
+    """Return all reachable objects, each with the object that its start waits for."""
     found = dict(starts)
     waiting = list(starts)
     while waiting:
@@ -136,10 +136,10 @@ def _reached(starts: Mapping[Node, str], edges: Edges) -> dict[Node, str]:
 
 
 def upstream_ranks(bindings: Iterable[Binding]) -> dict[str, int]:
-    """By the name of each exchange, its place in an order in which messages reach it; arbitrary within a cycle.
+    """Return the rank of each exchange in the order in which messages reach them; arbitrary within a cycle.
 
-    Bindings made in the reverse of this order, and removed in it, never lead a message to an exchange that has no way
-    out yet, or no longer.
+    Create bindings in the reverse order and remove them in this order. Then no message ever reaches an exchange without
+    a way out.
     """
     following: dict[str, list[str]] = defaultdict(list)
     for one in bindings:

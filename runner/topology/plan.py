@@ -155,7 +155,7 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
 
 
 def _is_parking(policy: Policy) -> bool:
-    """Whether a policy says nothing but what consumers need: it does no harm, and another config.yaml may need it."""
+    """Return True if a policy contains only settings for consumers, which another config.yaml may need."""
     said = {key: value for key, value in policy.definition.items() if key != CONSUMER_TIMEOUT_KEY}
     return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
 
@@ -206,7 +206,7 @@ def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]
 
 
 def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Policies of the broker's own whose patterns cannot be judged, and what of ours they may hide."""
+    """Yield a warning for each foreign policy that cannot be evaluated, with the policies that it may hide."""
     ours = {one.name for one in objects.policies}
     doubtful = [one for one in live.policies.values() if one.name not in ours and matches(one.pattern, "") is None]
     others = [one for one in live.policies.values() if one.name not in ours and not one.name.startswith(GENERATED)]
@@ -221,9 +221,9 @@ def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
                 names.append(wanted.name)
     for name, names in sorted(hidden.items()):
         pattern = live.policies[name].pattern
-        reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the broker's own alphabet"
+        reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the version of Erlang"
         risk = f"; it may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
-        yield f"policy {name!r} cannot be judged: its pattern {pattern!r}; {reason}{risk}"
+        yield f"policy {name!r} cannot be evaluated: its pattern {pattern!r}; {reason}{risk}"
 
 
 def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:

@@ -54,9 +54,9 @@ def delete(
 ) -> tuple[Owned, list[tuple[Change, str]]]:
     """Delete all that can be; returns what is gone, and what was kept with the reason.
 
-    ``in_use`` says why a queue is kept; each change is reported to ``did`` once it is done.
+    ``in_use`` returns the reason to keep a queue. Each change is reported to ``did`` once it is done.
 
-    A queue, its wait queues and its policy go together or not at all.
+    A queue, its retry queues and its policy are deleted together or not at all.
     """
     # First what brings messages.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))

@@ -1,4 +1,4 @@
-"""Replace exchanges while stand-ins, bound as those will be, carry on for the exchanges that lead to them."""
+"""Replacement of exchanges: stand-ins with the same bindings route their messages meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.topology.model import Binding, Exchange, Objects
 
 
 class ExchangeReplacement:
-    """The way of some exchanges from what they are to what they shall be."""
+    """One replacement of some exchanges."""
 
     def __init__(
         self,
@@ -23,16 +23,16 @@ class ExchangeReplacement:
         removed: Collection[BindingKey],
         broker: Broker,
     ) -> None:
-        """``removed`` are the bindings that topology.yaml no longer says; ``target`` is what the broker holds then."""
+        """``removed`` are the bindings no longer in topology.yaml; ``target`` is the desired state of the broker."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker
         self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
         said = {one.key for one in target.bindings}
-        # What an interrupted replacement has taken away already, and topology.yaml no longer says, is not made again.
+        # Not created again: bindings that an interrupted replacement has removed and topology.yaml no longer contains.
         self._gone = {*removed, *(key for key in live.owned.bindings - said if key not in live.bindings)}
         self._policies = {one.name: one for one in target.policies}
 
     def run(self) -> None:
-        """Do it. Raises DeclarationRefused before anything is deleted if the broker does not take the new exchanges."""
+        """Replace them. Raises DeclarationRefused before any deletion if the broker refuses the new exchanges."""
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
         for exchange in self._exchanges:
@@ -55,21 +55,21 @@ class ExchangeReplacement:
             there = live.get(stand_in.name)
             if there is not None and there != stand_in:
                 if exchange.name not in live:
-                    continue  # it is all that carries on now
+                    continue  # only the stand-in routes messages now
                 self._broker.delete_exchange(stand_in.name)
             made.append(stand_in)
         moved = [_moved(one, self._stand_ins) for one in bindings]
         names = self._stand_ins.values()
-        # What the broker does not take it refuses now, while the old ones are still there.
+        # A broker that refuses a declaration does so now, while the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
     def _inmost_first(self, bindings: Iterable[Binding], names: Iterable[str]) -> list[Binding]:
-        """Last those by which messages arrive, so that they have a way out by then."""
+        """Sort bindings: last those by which messages arrive, so that the messages always have a way out."""
         inner = set(names)
         return sorted(bindings, key=lambda one: _end(one) in inner and one.source not in inner)
 
     def _bindings(self) -> Iterable[Binding]:
-        """All that the exchanges are bound to afterwards: what they are bound to now, and what topology.yaml adds."""
+        """Yield the bindings of the exchanges afterwards: the present ones, and those that topology.yaml adds."""
         back = {stand_in: name for name, stand_in in self._stand_ins.items()}
         found: dict[BindingKey, Binding] = {}
         for one in (*(there.binding for there in self._live.bindings.values()), *self._target.bindings):
@@ -85,13 +85,13 @@ class ExchangeReplacement:
                 yield binding
 
     def _absent_queues(self) -> set[str]:
-        """The queues that an interrupted replacement has deleted; they get their bindings when it goes on."""
+        """Return the queues that an interrupted replacement has deleted; they get their bindings when it continues."""
         aside = {name.removesuffix(suffix) for name in self._live.queues for suffix in DRAIN_SUFFIXES}
         return {one.name for one in self._target.queues if one.name in aside and one.name not in self._live.queues}
 
 
 def _end(binding: Binding) -> str:
-    """The name of the exchange to which a binding leads; empty for a queue."""
+    """Return the name of the exchange to which a binding leads; empty for a queue."""
     return binding.destination if binding.destination_type == "exchange" else ""
 
 

@@ -18,7 +18,7 @@ from runner.topology.live import Live
 from runner.topology.model import Ladder, Objects, Policy, Queue
 from runner.topology.place import path_of
 
-#: What a message needs beside its handlers before it is acknowledged: its confirms, and a pause of the database.
+#: Seconds between the end of a handler and the ack: confirms, and a pause of the database.
 _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
@@ -36,7 +36,7 @@ def acknowledgement_time(service: Service) -> float:
 
 
 def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
-    """Return that time of each queue whose services may need more than RabbitMQ's default."""
+    """Return the acknowledgement time of each queue whose services may need more than RabbitMQ's default."""
     found: dict[str, float] = {}
     for service in services.values():
         seconds = acknowledgement_time(service)
@@ -47,20 +47,20 @@ def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
 
 
 def short_consumer_timeout(name: str, service: Service) -> str | None:
-    """Return a warning for a broker that takes no policy for it, if one handler may run longer than it waits."""
+    """Return a warning for a broker without this policy key, if one handler may run longer than the broker waits."""
     if not service.consumes or 0 < service.handler_timeout < CONSUMER_TIMEOUT:
         return None
     return (
         f"service {name!r}: handler_timeout {_said(service.handler_timeout)} is more than the"
         f" {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its consumer_timeout is"
-        " the default; a longer handler loses its channel and its message begins again"
+        " the default; a longer handler loses its channel, and its message is delivered again"
     )
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
     """Return ``objects`` without a consumer timeout that is shorter than the one that the broker has.
 
-    Services of another config.yaml may need the longer one, and each would take it from the other for ever.
+    Services of another config.yaml may need the longer one, and two systems would change it back endlessly.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -81,7 +81,7 @@ def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Ob
 
 @dataclass(frozen=True)
 class Misfit:
-    """Two times that do not fit: the code and the name of lint's finding, its place, and both values."""
+    """Two times that contradict each other: the code and the name of lint's finding, its place, and both values."""
 
     code: str
     name: str
@@ -96,7 +96,7 @@ def misfits(
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Misfit]:
-    """Yield the times that do not fit; ``settings`` are those of each queue."""
+    """Yield the times that contradict each other; ``settings`` are those of each queue."""
     for name, service in services.items():
         yield from _of_service(name, service, objects, settings, topology)
     waiting = {wait: delay for ladder in objects.ladders.values() for delay, wait in ladder.steps}
@@ -126,10 +126,10 @@ def _of_service(
                 reason = (
                     f"{name} may take {_said(needed)} to acknowledge a message of {queue!r} (handler_timeout"
                     f" {_said(service.handler_timeout)}, prefetch {service.prefetch}), but its consumer-timeout is"
-                    f" {_said(timeout)}: the message begins again"
+                    f" {_said(timeout)}: the message is delivered again"
                 )
                 yield Misfit("consumer-timeout", queue, "topology.yaml", path, reason)
-        for key, fate in (("expires", "is deleted with its messages"), ("message-ttl", "gives its messages up")):
+        for key, fate in (("expires", "is deleted with its messages"), ("message-ttl", "gives up its messages")):
             time = _seconds(said.get(key))
             if time is not None and time < restart:
                 reason = (
@@ -142,7 +142,7 @@ def _of_service(
     if {"stop_timeout", "handler_timeout"} <= stated and service.handler_timeout > service.stop_timeout:
         reason = (
             f"{name} is killed {_said(service.stop_timeout)} after it was asked to stop (stop_timeout), but one message"
-            f" may take {_said(service.handler_timeout)} (handler_timeout): it begins again"
+            f" may take {_said(service.handler_timeout)} (handler_timeout): it is delivered again"
         )
         yield Misfit("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
 

@@ -81,7 +81,7 @@ class _Writer:
             settings = {key: value for key, value in settings.items() if key not in parking(one.type, parked)}
             said = {**self._own.settings_of(one), **settings}
             if one.type == QUORUM and parked == f"{one.name}.dlq" and limits_of_unread(said)[0]:
-                parked = None  # every such queue has one
+                parked = None  # the shorthand generates it
         return _without_defaults(
             type=None if one.type == self.queue_type else one.type,
             durable=None if one.durable else False,

@@ -28,7 +28,7 @@ from runner.worker.storage import MessageStore
 from runner.worker.trace import Tracer, Try
 from runner.worker.work import Work
 
-#: Seconds below which a ``consumer_timeout`` is not taken for the reason of a cancelled consumer; RabbitMQ advises
+#: Seconds below which a ``consumer_timeout`` is not assumed to be the reason of a cancelled consumer; RabbitMQ advises
 #: against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
 
@@ -103,10 +103,10 @@ class Pipeline:
         return None
 
     def unacknowledged(self, queue: str, now: float) -> str | None:
-        """Return in words the message whose handler let the broker's ``consumer_timeout`` pass; None for none.
+        """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
 
         ``queue`` is its queue, or "" for any. A message that waited here for longer than its handler has run may be
-        handled in time when it comes again.
+        handled in time at its next delivery.
         """
         held = [
             (now - since, message)

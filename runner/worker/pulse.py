@@ -47,6 +47,6 @@ class Pulse:
         self._call_later(self._interval, self._beat)
 
     def fail(self, problem: str) -> None:
-        """Have the supervisor end this process at once, which then counts against the messages of its handlers."""
+        """Make the supervisor kill this process at once, and count a crash for the messages of its handlers."""
         self._log.error("%s", problem)
         self._lifeline.send(f"STATUS={problem}", "WATCHDOG=trigger")

@@ -37,9 +37,9 @@ def delay_before(message: Message, ladder: Ladder, error: BaseException) -> floa
 
 
 def recovered(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
-    """The copy of ``message`` to publish, with the same id, to its next wait queue or its dead-letter queue.
+    """Return the copy of ``message`` to publish, with the same id, to its next retry queue or its dead-letter queue.
 
-    The properties that are not here stay the original's, as ``encode_copy`` writes them.
+    ``encode_copy`` takes all other properties from the original.
     """
     text = shortened(error)
     headers: dict[str, Any] = copy_headers(message.headers)

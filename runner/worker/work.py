@@ -16,7 +16,7 @@ class Work:
     """A delivery, and once its handler is through, the events that must be confirmed before its ack."""
 
     delivery: Delivery
-    #: When it was delivered, in seconds of the monotonic clock.
+    #: The time of the delivery, in seconds of the monotonic clock.
     delivered_at: float = 0.0
     message: Message | None = None
     events: Sequence[Encoded] | None = None

@@ -254,8 +254,8 @@ class Worker:
             self.stop(EXIT_CONFIG)
 
     def _timed_out(self, queue: str) -> None:
-        # The broker delivers the message again, and its handler could not acknowledge it any more. Ended here, it
-        # has no second effect beside the next attempt, and a message that takes too long each time is dead-lettered.
+        # The broker delivers the message again, and the handler can no longer acknowledge it. A killed handler has no
+        # effect beside the next attempt, and a message that takes too long each time is dead-lettered.
         if (problem := self._pipeline.unacknowledged(queue, time.monotonic())) is not None:
             self._pulse.fail(problem)
 

@@ -1,4 +1,4 @@
-"""A handler that runs longer than the broker waits for its ack: the message counts, and in the end is dead-lettered."""
+"""A handler that runs longer than the broker waits for its ack: the message counts as crashing and is dead-lettered."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
 
-#: Seconds for which the broker waits for an ack; RabbitMQ looks at classic queues, and up to 4.2 at all, at each tick.
+#: Seconds for which the broker waits for an ack. RabbitMQ checks classic queues (up to 4.2 all queues) at each tick.
 TIMEOUT = 2
 CONFIGURATION = f"[{{rabbit, [{{consumer_timeout, {TIMEOUT * 1000}}}, {{channel_tick_interval, 300}}]}}].\n"
-#: Notes each message that it is given, and takes as long as the message says.
+#: Notes each message, and runs for the seconds that the message contains.
 PLUGIN = """import time
 from runner import Event, hookimpl
 
@@ -94,10 +94,10 @@ def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handl
     runner.wait_for(BLAME)
     headers = parked["properties"]["headers"]
     assert parked["properties"]["message_id"] == "slow"
-    # A death with others in hand only makes each of them suspect.
+    # A crash with several messages in flight blames none of them alone.
     assert headers["x-crashes"] == deaths or (deaths < headers["x-crashes"] and "concurrency" in settings)
     assert "over the broker's consumer_timeout" in headers["x-last-error"]
-    assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than it may"
+    assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than max_crashes allows"
     assert len(shop.messages("jobs.dlq")) == 1
     assert "FATAL" not in runner.output
     assert "topology is declared again" not in runner.output

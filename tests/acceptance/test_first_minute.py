@@ -50,7 +50,7 @@ def test_with_a_running_broker_the_first_202_comes_within_2_s(
     # As it is for a person.
     monkeypatch.delenv("FASTCOMMERCE_SETTLE")
     took: list[float] = []
-    # The best of some, because other tests share the machine's cores.
+    # The best of several runs, because other tests share the machine's cores.
     while len(took) < 3 and min(took, default=9.9) >= 2.0:
         runner = project.run(url=vhost.url)
         project.first_order()

@@ -1,4 +1,4 @@
-"""Messages of a hostile client among good orders: the good ones are paid, the others are on the desk, nothing stops."""
+"""Messages of a hostile client among good orders: the good are paid, the others dead-lettered, no service stops."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONSUMED = ("payment.order.created", "notification.order.events", "notification.
 
 
 def dlq(project: Project, *arguments: str) -> tuple[int, str]:
-    """``python -m runner dlq`` beside the runner that is running, in this process."""
+    """Run ``python -m runner dlq`` in this process, beside the running system."""
     began = time.monotonic()
     result = CliRunner().invoke(main, ["--project", str(project.folder), "dlq", *arguments], catch_exceptions=False)
     print(f"dlq {arguments[0]} took {time.monotonic() - began:.1f} s")
@@ -38,20 +38,20 @@ def dlq(project: Project, *arguments: str) -> tuple[int, str]:
 
 
 def large_bodies() -> Iterator[tuple[bytes, bytes]]:
-    """Bodies of many frames, with a header that cannot be decoded; the largest that RabbitMQ 3.10 takes is 128 MiB."""
+    """Yield bodies of many frames, with a header that cannot be decoded; RabbitMQ 3.10 accepts up to 128 MiB."""
     deep = hostile.table((b"deep", hostile.nested(500)))
     for size in times(2, 50) * 1_000_000, 300_000:
         yield hostile.properties(headers=deep, message_id=hostile.short(b"large-%d" % size)), b"x" * size
 
 
 def paid(project: Project) -> dict[str, str]:
-    """The message ids of the charges, by the order's id."""
+    """Return the message ids of the charges, by the order's id."""
     with closing(sqlite3.connect(project.folder / "var" / "fastcommerce.db", timeout=20)) as database:
         return dict(database.execute("select order_id, message_id from charges"))
 
 
 def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
-    """Publish all of it; returns how many of the broken ones the broker took."""
+    """Publish all messages, and return how many of the broken ones the broker accepted."""
     client = hostile.Client(vhost.url, "orders.topic", "order.created")
     for begin in range(0, len(messages), 20):
         client.publish([(one.properties, one.body) for one in messages[begin : begin + 20]])
@@ -61,7 +61,7 @@ def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
             client.publish([content])
             taken += 1
         except (AMQPError, BrokerAway) as error:
-            # The broker refuses most, and a body of over 16 MiB from 4.0 on.
+            # The broker refuses most of them, and from 4.0 on a body of over 16 MiB.
             if not re.search("541|406|501", str(error)):
                 raise
     return taken
@@ -69,7 +69,7 @@ def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
 
 @pytest.mark.timeout(600 if IS_FULL else 120)
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_good_orders_are_paid_among_hostile_messages_and_the_desk_has_the_others(
+def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_lettered(
     project: Project, vhost: Vhost, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
@@ -86,7 +86,7 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_desk_has_the_others
     project.set_config(config)
     runner = project.run(url=vhost.url)
     good = {project.first_order()}
-    runner.pid_of("payment.1")  # from here on its tables are there
+    runner.pid_of("payment.1")  # its tables exist from now on
     messages = list(hostile.fitting(COUNT, SEED))
     began = time.monotonic()
     with ThreadPoolExecutor(1) as thread:

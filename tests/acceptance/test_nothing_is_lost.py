@@ -49,7 +49,7 @@ def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_se
     orders = {project.first_order()}
 
     def approved() -> int:
-        """Orders that were paid, by tens."""
+        """Return the number of paid orders, in tens."""
         return runner.output.count(": approved") // 10
 
     def post(_: int) -> str:

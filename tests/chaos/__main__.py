@@ -58,7 +58,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     has_disk = enter()
     inheritance.reset()
-    # Ends all that a run has started, should this process be killed.
+    # Kills all processes of a run if this process is killed.
     Reaper()
     given.seed = random.randrange(10**6) if given.seed is None else given.seed
     given.seconds = given.seconds or (180.0 if given.cluster else 600.0)

@@ -47,14 +47,14 @@ class Cluster:
         self._ports = [_free_ports() for _ in range(SIZE)]
         self.urls = [f"amqp://guest:guest@{HOST}:{one.amqp}/" for one in self._ports]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        #: Its nodes live as long as it does, also when a single test starts one again.
+        #: The nodes live as long as this object, even if a single test restarts one of them.
         self._mark = os.environ.get(MARK, "")
         self._epmd_port = free_port()
         self._write_files()
         self._epmd = start_epmd(self._folders[0], self._epmd_port)
         try:
             if self._version() < (4,):
-                # The first one alone: nodes that start for the first time at the same time may form two clusters.
+                # The first node alone: nodes whose first starts coincide may form two clusters.
                 self.start(0)
                 self._wait_answers(0)
             # Since 4.0 each node waits for the others of its list, and one of them is chosen to form the cluster

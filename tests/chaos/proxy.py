@@ -31,7 +31,7 @@ class Proxy:
         self.links: set[Link] = set()
         #: Whether bytes vanish; seconds by which each chunk is late; bytes in a chunk, or 0 for as they come.
         self.is_black, self.delay, self.size = False, 0.0, 0
-        #: Bytes until all vanish, of both directions together; None while that is not wanted.
+        #: Bytes, of both directions together, after which all later bytes vanish; None for no limit.
         self._budget: int | None = None
         # These keep the ports while nobody listens there: who connects to a port that is only bound is refused.
         self._bound = [_bind(port) for port in ports or [0] * len(targets)]
@@ -57,7 +57,7 @@ class Proxy:
         self._do(self._begin, seconds, self._blacken, self._brighten)
 
     def blackhole_after(self, count: int) -> None:
-        """Let ``count`` more bytes pass, of both directions together, and all later ones vanish until ``heal``."""
+        """Let ``count`` more bytes pass, of both directions together; drop all later ones until ``heal``."""
         self._do(setattr, self, "_budget", count)
 
     def spend(self, count: int) -> None:

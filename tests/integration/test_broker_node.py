@@ -279,7 +279,7 @@ def test_ordinary_user_runs_a_node_on_a_host_that_knows_no_names(runs: list[Run]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.chown(folder, user.pw_uid, user.pw_gid)
-        # Not even localhost has an address there, as on a small system without /etc/hosts.
+        # Even localhost has no address there, as on a small system without /etc/hosts.
         strip = 'hostname unknown.invalid && mount --bind /dev/null /etc/hosts && exec "$@"'
         host = ("unshare", "--uts", "--mount", "/bin/sh", "-c", strip, "sh")
         run = Run(folder / "broker", free_port(), python=pythons[0], prefix=(*host, *identity))

@@ -85,7 +85,7 @@ def test_answer_in_pieces_is_an_answer(serve):
 def test_web_server_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
 
-    assert finding == Finding(Kind.OTHER, "it speaks HTTP; RabbitMQ's HTTP API has another port than AMQP")
+    assert finding == Finding(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
 
 
 def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
@@ -94,22 +94,22 @@ def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
     assert finding.kind is Kind.OTHER
 
 
-def test_tls_server_is_named_where_the_url_says_plain_amqp(serve):
+def test_tls_server_is_reported_if_the_url_is_plain_amqp(serve):
     finding = _look(
         serve(lambda connection: connection.recv(8) and connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46"))
     )
 
-    assert finding == Finding(Kind.OTHER, "it speaks TLS, for which the URL begins with amqps://")
+    assert finding == Finding(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
 
 
-def test_plain_broker_is_named_where_the_url_says_tls(rabbit: Rabbit):
+def test_plain_broker_is_reported_if_the_url_is_for_tls(rabbit: Rabbit):
     finding = _look(Address.of(rabbit.url).port, "amqps")
 
-    assert finding == Finding(Kind.OTHER, "it does not speak TLS, without which the URL begins with amqp://")
+    assert finding == Finding(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
 
 
 def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serve, monkeypatch):
-    # A RabbitMQ on a host whose own name does not resolve stalls for the 5 s of a resolver now and then.
+    # A RabbitMQ whose host's name does not resolve sometimes stalls for the 5 s of a resolver.
     monkeypatch.setattr(probe_module, "ANSWER_TIMEOUT", 20.0)
     resolved = threading.Event()
 
@@ -122,16 +122,16 @@ def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serv
     assert probe(Address.of(f"amqp://127.0.0.1:{serve(answer)}/")).kind is Kind.BROKER
 
 
-def test_each_step_has_a_limit_longer_than_what_it_may_wait_for():
+def test_each_step_has_a_limit_longer_than_its_longest_wait():
     a_try_of_a_resolver = 5.0  # resolv.conf(5), timeout
     assert a_try_of_a_resolver < probe_module.ANSWER_TIMEOUT
     assert 2 * a_try_of_a_resolver < probe_module.RESOLVE_TIMEOUT
-    assert probe_module.CONNECT_TIMEOUT <= 1.0, "a dead address holds up the next one no longer"
+    assert probe_module.CONNECT_TIMEOUT <= 1.0, "a dead address delays the next one by at most this time"
 
 
 @pytest.fixture
 def resolve(monkeypatch) -> Callable[..., None]:
-    """Have a name stand for these addresses, or fail."""
+    """Return a function that makes a name resolve to these addresses, or fail."""
 
     def install(*targets: tuple[str, int], error: OSError | None = None, until: threading.Event | None = None) -> None:
         real = socket.getaddrinfo
@@ -162,7 +162,7 @@ def test_name_that_takes_too_long_to_resolve_is_the_named_cause(resolve):
     finding = probe(BROKER, 0.2)
     done.set()
 
-    assert finding == Finding(Kind.UNREACHABLE, "the host's name is not resolved within 0.2 s")
+    assert finding == Finding(Kind.UNREACHABLE, "the host's name did not resolve within 0.2 s")
 
 
 def test_resolver_that_fails_is_the_named_cause(resolve):
@@ -176,7 +176,7 @@ def test_broker_behind_a_dead_address_of_the_same_host_is_found(rabbit: Rabbit, 
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     full = [socket.socket() for _ in range(4)]
     port = listener.getsockname()[1]
-    for one in full:  # what is not accepted fills the backlog, and the next connection gets no answer
+    for one in full:  # connections that are not accepted fill the backlog, and the next one gets no answer
         one.setblocking(False)
         one.connect_ex(("127.0.0.1", port))
     addresses = {"not bound": ("::ffff", 1), "half-open": ("127.0.0.1", port)}
@@ -188,7 +188,7 @@ def test_broker_behind_a_dead_address_of_the_same_host_is_found(rabbit: Rabbit, 
             one.close()
 
 
-def test_of_several_addresses_without_a_broker_the_most_telling_is_named(serve, resolve):
+def test_the_most_informative_of_several_addresses_without_a_broker_is_reported(serve, resolve):
     port = serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     resolve(("127.0.0.1", free_port()), ("127.0.0.1", port), ("127.0.0.2", free_port()))
     assert probe(BROKER).kind is Kind.OTHER

@@ -353,7 +353,7 @@ def leader_of(cluster: Cluster, queue: str) -> int:
 
 
 def publish(url: str, queue: str, count: int) -> None:
-    """Publish numbers; raises pika's errors."""
+    """Publish numbers. Raises pika's errors."""
     with amqp.channel_to(url) as channel:
         for number in range(count):
             amqp.publish(channel, "", queue, str(number).encode(), mandatory=True)

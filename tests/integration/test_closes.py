@@ -1,4 +1,4 @@
-"""Each close that a real broker can be brought to: its reply code, whether it may pass, the exit code and the words."""
+"""All closes that a test can provoke from a real broker: reply code, verdict, exit code and text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PASSES, MISSING, PERMANENT = Verdict.PASSES, Verdict.MISSING, Verdict.PERMANENT
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """A user without any rights; the URL of the vhost for it."""
+    """Create a user without permissions; return the URL of the vhost for it."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
     yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")
@@ -34,12 +34,12 @@ def user(vhost: Vhost) -> Iterator[str]:
 
 
 def closed(url: str, act: Callable[[Any], object]) -> Close:
-    """Open a channel and act on it until the broker closes it, or the connection."""
+    """Open a channel, and use it until the broker closes the channel or the connection."""
     connection = None
     try:
         connection = pika.BlockingConnection(pika.URLParameters(url))
         act(connection.channel())
-        # What is answered by nothing but the close is met with here.
+        # A method without an answer meets the close only here.
         connection.channel().queue_declare("", exclusive=True)
         for _ in range(100):
             connection.process_data_events(0.1)
@@ -73,7 +73,7 @@ def _method(channel: int, class_id: int, method_id: int, arguments: bytes = b"")
     return struct.pack(">BHI", 1, channel, len(payload)) + payload + b"\xce"
 
 
-#: What is done on a channel, the codes that the versions of RabbitMQ answer, the verdict, and words of the text.
+#: The operation on a channel, the reply codes of RabbitMQ's versions, the verdict, and a part of the text.
 ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], Verdict, str]] = [
     ("missing queue", lambda one: one.queue_declare("none", passive=True), {404}, MISSING, "no queue 'none'"),
     ("missing exchange", lambda one: one.exchange_declare("none", passive=True), {404}, MISSING, "no exchange 'none'"),
@@ -85,7 +85,7 @@ ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], Verdict, str]] 
     ("locked queue", _locked, {405}, PASSES, "cannot obtain exclusive access to locked queue"),
     ("exchange type", lambda one: one.exchange_declare("h", "x-delayed-message"), {503, 406}, PERMANENT,
      "unknown exchange type 'x-delayed-message'"),
-    ("type that is none", lambda one: one.exchange_declare("h", "no type"), {503, 406}, PERMANENT, "exchange type"),
+    ("invalid type", lambda one: one.exchange_declare("h", "no type"), {503, 406}, PERMANENT, "exchange type"),
     ("method of a channel that is not open", lambda one: _raw(one, _method(77, 50, 10, b"\0\0\1q\0\0\0\0\0")), {504},
      PERMANENT, "channel.open"),
     ("frame without its end", lambda one: _raw(one, struct.pack(">BHI", 1, 1, 4) + b"\0\x0a\0\x0b!"), {501},
@@ -101,7 +101,7 @@ ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], Verdict, str]] 
 @pytest.mark.parametrize(
     ("act", "codes", "verdict", "words"), [one[1:] for one in ON_A_CHANNEL], ids=[one[0] for one in ON_A_CHANNEL]
 )
-def test_a_close_of_an_open_channel_or_its_connection_is_sorted(
+def test_a_close_of_an_open_channel_or_its_connection_is_classified(
     vhost: Vhost, act: Callable[[Any], object], codes: set[int], verdict: Verdict, words: str
 ) -> None:
     def on(channel: Any) -> None:
@@ -116,14 +116,14 @@ def test_a_close_of_an_open_channel_or_its_connection_is_sorted(
 
 
 def test_a_loss_without_a_reply_code_is_waited_for(vhost: Vhost) -> None:
-    # RabbitMQ's reader ends by an error of its own over a method that does not exist.
+    # RabbitMQ's reader crashes on a method that does not exist.
     close = closed(vhost.url, lambda one: _raw(one, _method(one.channel_number, 60, 999)))
     assert (close.code, close.verdict) == (0, PASSES)
     assert "Stream connection lost" in close.text
 
 
 def refused(url: str, kind: type[RunnerError], exit_code: int, *words: str) -> None:
-    """Each way to the broker raises the same error, without the password."""
+    """Assert that each connection to the broker raises the same error, without the password."""
     ways: list[Callable[[], object]] = [
         lambda: declare([url], Objects((), (), ())), lambda: look([url], ["q"]), lambda: counts_of(url, "q"),
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_a_missing_vhost_names_the_last_part_of_the_url(rabbit: Rabbit) -> None:
     refused(url, BrokerRefused, EXIT_CONFIG, "vhost no-such-vhost not found", "check the last part of broker.url")
 
 
-def test_a_vhost_without_permissions_names_those(vhost: Vhost, user: str) -> None:
+def test_a_vhost_without_permissions_names_the_permissions(vhost: Vhost, user: str) -> None:
     refused(user, BrokerRefused, EXIT_CONFIG, "refused for user", "give the user permissions on the vhost")
 
 
@@ -188,7 +188,7 @@ def test_a_queue_without_permission_is_refused_by_each_way_to_it(vhost: Vhost, u
     assert (close.code, close.verdict, close.remedy) == (403, PERMANENT, "give the user this permission")
 
 
-def test_a_queue_that_another_connection_has_for_itself_is_waited_for(vhost: Vhost) -> None:
+def test_an_exclusive_queue_of_another_connection_is_waited_for(vhost: Vhost) -> None:
     with pika.BlockingConnection(pika.URLParameters(vhost.url)) as other:
         other.channel().queue_declare("mine", exclusive=True)
         objects = Objects((Exchange("e", "topic"),), (Queue("mine"), Queue("other")), ())
@@ -197,7 +197,7 @@ def test_a_queue_that_another_connection_has_for_itself_is_waited_for(vhost: Vho
         assert caught.value.exit_code == EXIT_BROKER
         assert {"e"} <= vhost.exchanges().keys()
         assert "other" in vhost.queues(), "the rest is declared"
-        with pytest.raises(BrokerAway, match="another connection has it for itself"):
+        with pytest.raises(BrokerAway, match="another connection has exclusive use of it"):
             look([vhost.url], ["other", "mine"])
     assert declare([vhost.url], objects) == []
 
@@ -209,7 +209,7 @@ def test_an_unknown_exchange_type_is_refused_and_the_rest_is_declared(vhost: Vho
     assert refusal.thing == Exchange("h", kind)
     assert f"exchange type '{kind}'" in refusal.line
     assert refusal.line.startswith("exchange 'h': the broker refuses it: ")
-    assert refusal.line.endswith("enable the plugin that brings this type, or take the exchange out")
+    assert refusal.line.endswith("enable the plugin that provides this type, or take the exchange out")
     assert {"a", "z"} <= vhost.exchanges().keys()
     assert "q" in vhost.queues()
 

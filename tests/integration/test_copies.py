@@ -28,7 +28,7 @@ def handle(message):
     raise ValueError("no such luck")
 """
 CC = sized(b"A", sized(b"S", b"other"))
-#: Properties as a sender writes them, and what a copy has of them.
+#: Properties as a sender writes them, and as a copy has them.
 MESSAGES: list[tuple[dict[str, bytes], dict[str, Any]]] = [
     ({"content_encoding": short(b"gzip"), "priority": b"\x09"}, {"content_encoding": "gzip", "priority": 9}),
     ({"reply_to": short(b"answers"), "cluster_id": short(b"c")}, {"reply_to": "answers", "cluster_id": "c"}),
@@ -47,7 +47,7 @@ def dlq(project: Project, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_a_copy_has_all_properties_and_steers_nothing(
+def test_a_copy_has_all_properties_and_repeats_no_routing(
     jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
@@ -115,7 +115,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
     assert runner.stop() == 0
 
 
-def test_a_drain_moves_what_cannot_be_decoded_and_steers_nothing(vhost: Vhost) -> None:
+def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vhost: Vhost) -> None:
     with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
         channel = connection.channel()
         for name in ("source", "target", "other"):
@@ -134,7 +134,7 @@ def test_a_drain_moves_what_cannot_be_decoded_and_steers_nothing(vhost: Vhost) -
     assert held(vhost.url, "source", "target", "other") == [len(messages), 0, 1]
 
 
-def test_a_message_that_leaves_no_room_for_our_headers_stays_on_the_desk_with_the_reason(
+def test_a_message_that_leaves_no_room_for_our_headers_stays_a_dead_letter_with_the_reason(
     jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)

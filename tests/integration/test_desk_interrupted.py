@@ -23,7 +23,7 @@ MESSAGES = 2000
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
 #: What may be on its way at once, and what is confirmed and not acknowledged yet.
 AT_HAND = 500 + 100
-#: A replay takes 7 s at this rate, so that it is still at work when it is killed after the first messages.
+#: A replay takes 7 s at this rate, so that it is still running when it is killed after the first messages.
 SLOWLY = ("--rate", "300")
 
 

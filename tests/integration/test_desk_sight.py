@@ -31,7 +31,7 @@ def reader(url: str, queue: str) -> Iterator[None]:
     """Somebody who holds whatever is in a queue."""
     with channel_to(url) as channel:
         channel.basic_consume(queue, lambda *_: None)
-        wait_until(lambda: held(url, queue) == [0], 10, "all is in somebody's hands")
+        wait_until(lambda: held(url, queue) == [0], 10, "all messages are unacked")
         yield
 
 

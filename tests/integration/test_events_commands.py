@@ -17,13 +17,13 @@ from tests.audited import fill, turn_on
 from tests.machine import in_time
 from tests.running import Project, Runner
 
-#: Seconds that a look at one order may compute, the start of the process included.
+#: Seconds of computing time for the command about one order, the start of the process included.
 MOST = 0.3
 ORDERS = ["aaaa1111", "aaaa2222", "bbbb1111"]
 
 
 def computed() -> float:
-    """Seconds of computing of all child processes that have ended."""
+    """Return the computing time of all child processes that have ended, in seconds."""
     found = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found.ru_utime + found.ru_stime
 
@@ -174,7 +174,7 @@ def test_a_look_at_one_order_among_100_000_events_is_quick(project: Project) -> 
     of_one = ["events", "--order", middle]
     for command in (of_one, ["order", "show", middle], ["order", "show", middle[:10]], ["events"]):
         times: list[float] = []
-        # The best of some, because other tests share the machine's cores, and computing time for the same reason.
+        # The best of several runs, and computing time, because other tests share the machine's cores.
         while len(times) < 8 and min(times, default=MOST) >= MOST:
             began = computed()
             run(project, *command)

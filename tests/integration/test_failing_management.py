@@ -1,4 +1,4 @@
-"""An HTTP API that fails for a moment, as one that starts or one behind a proxy, is asked again; a refusal is not."""
+"""Requests to an HTTP API that fails for a moment, as while it starts, are repeated; refused requests are not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def reset(one: http.server.BaseHTTPRequestHandler) -> None:
 
 
 class Proxy:
-    """Stands before a real HTTP API; ``failures`` are what it answers first, each once."""
+    """A proxy before a real HTTP API; ``failures`` are its first answers, each once."""
 
     def __init__(self, target: str) -> None:
         self.failures: list[Failure] = []
@@ -117,7 +117,7 @@ FAILURES: dict[str, list[Failure]] = {
 
 
 @pytest.mark.parametrize("failures", FAILURES.values(), ids=FAILURES)
-def test_a_failure_that_passes_is_not_seen(shop: Shop, proxy: Proxy, failures: list[Failure]) -> None:
+def test_a_passing_failure_is_not_reported(shop: Shop, proxy: Proxy, failures: list[Failure]) -> None:
     proxy.failures = list(failures)
     assert shop.run("apply")[0] == 0
     assert not proxy.failures
@@ -146,7 +146,7 @@ def test_a_refusal_is_final(vhost: Vhost, proxy: Proxy, code: int) -> None:
     (status(500), "it fails with HTTP status 500, it 'starts'"), (status(503, b""), "HTTP status 503, an empty answer"),
     (cut_short, "IncompleteRead"), (reset, "closed connection"), (status(200, b"<html>"), "no JSON"),
 ])  # fmt: skip
-def test_a_failure_that_lasts_is_named_after_a_bounded_time(
+def test_a_lasting_failure_is_reported_after_a_bounded_time(
     shop: Shop, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, failure: Failure, words: str
 ) -> None:
     monkeypatch.setattr(management_module, "PATIENCE", 0.5)
@@ -160,7 +160,7 @@ def test_a_failure_that_lasts_is_named_after_a_bounded_time(
 
 
 def test_a_private_broker_is_ready_once_its_http_api_is(project: Project) -> None:
-    # RabbitMQ 4.3 answers 500 until a moment after AMQP answers, so each of several plans met with that.
+    # RabbitMQ 4.3 answers 500 until shortly after AMQP answers, so each of several plans met a 500.
     project.set_config(project.config() | {"services": {}})
     for _ in range(3):
         runner = project.run("plan")

@@ -1,4 +1,4 @@
-"""A queue or exchange whose replacement nobody agreed to is left as a whole, with the ways that its messages take."""
+"""A queue or exchange whose replacement has no consent is left as a whole, with the routes of its messages."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ CASES = [
 
 
 def holding(vhost: Vhost, names: set[str]) -> list[Any]:
-    """All that the broker holds of some queues and exchanges."""
+    """Return all that the broker has of some queues and exchanges."""
     rabbit = vhost.rabbit
     queues = {name: one for name, one in vhost.queues().items() if name.partition(".retry.")[0] in names}
     exchanges = {name: one for name, one in vhost.exchanges().items() if name in names}
@@ -133,7 +133,7 @@ def order(vhost: Vhost, exchange: str = "orders.topic", key: str = "order.create
 
 
 @pytest.mark.parametrize(("edit", "held"), CASES, ids=[case[0].__name__ for case in CASES])
-def test_what_is_held_back_is_untouched_keeps_its_messages_and_is_done_with_consent(
+def test_held_back_objects_stay_untouched_keep_their_messages_and_change_with_consent(
     shop: Shop, edit: Callable[[dict[str, Any]], None], held: set[str]
 ) -> None:
     before = holding(shop.vhost, held)
@@ -143,11 +143,11 @@ def test_what_is_held_back_is_untouched_keeps_its_messages_and_is_done_with_cons
     assert holding(shop.vhost, held) == before
     (name,) = held
     assert f"{name}: change it back, or: python -m runner apply --replace {name}" in output.replace("'", "")
-    # What is reported as done is not left in the next plan.
+    # Changes that are reported as done are not in the next plan.
     done = [line for line in output.splitlines() if line[:2] in ("+ ", "~ ", "- ")]
     left = [f"{one['mark']} {one['kind']:<8} {one['name']}" for one in shop.plan()["changes"]]
     assert [line for line in done if any(line.startswith(f"{one}  ") for one in left)] == []
-    # An order comes to both queues, as before.
+    # An order reaches both queues, as before.
     order(shop.vhost)
     assert len(shop.vhost.messages(PAYMENT)) == len(shop.vhost.messages(MAIL)) == 1
     replaced = [part for one in shop.plan()["changes"] if one["mark"] == "!" for part in ("--replace", one["name"])]
@@ -156,7 +156,7 @@ def test_what_is_held_back_is_untouched_keeps_its_messages_and_is_done_with_cons
     assert len(shop.vhost.messages(PAYMENT)) == len(shop.vhost.messages(MAIL)) == 1
 
 
-def test_plan_says_what_each_change_waits_for(shop: Shop) -> None:
+def test_plan_shows_the_object_that_each_change_waits_for(shop: Shop) -> None:
     shop.write(edited(another_type_and_binding))
     waits = {one["name"]: one["waits_for"] for one in shop.plan()["changes"]}
     assert waits["orders.topic -(order.#)-> payment.order.created"] == "queue 'payment.order.created'"
@@ -165,7 +165,7 @@ def test_plan_says_what_each_change_waits_for(shop: Shop) -> None:
     assert "waits for queue 'payment.order.created'" in shop.run("plan")[1]
 
 
-def test_an_apply_that_the_broker_refuses_half_way_says_what_was_done_before(shop: Shop) -> None:
+def test_an_apply_that_the_broker_refuses_half_way_prints_the_changes_done_before(shop: Shop) -> None:
     limit = f"/vhost-limits/{shop.vhost.name}/max-queues"
     shop.vhost.rabbit.api("PUT", limit, {"value": len(shop.vhost.queues()) + 1})
     topology = edited()
@@ -181,7 +181,7 @@ def test_an_apply_that_the_broker_refuses_half_way_says_what_was_done_before(sho
     assert shop.plan()["changes"] == []
 
 
-def test_an_exchange_is_replaced_while_what_leads_to_it_goes_on(shop: Shop) -> None:
+def test_an_exchange_is_replaced_while_its_sources_keep_routing(shop: Shop) -> None:
     topology = edited()
     topology["exchanges"]["front"] = {"type": "topic"}
     topology["bindings"] = [

@@ -167,7 +167,7 @@ def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order
     messages = shop.vhost.messages("fixed")
     assert [one["payload"] for one in messages] == [str(number) for number in range(50)]
     seventh = messages[7]["properties"]
-    # RabbitMQ 3 writes 0 for a message that was not delivered before, and RabbitMQ 4 writes nothing.
+    # RabbitMQ 3 writes 0 for a message that was not delivered before; RabbitMQ 4 writes no header.
     assert seventh["headers"].pop("x-delivery-count", 0) == 0
     assert seventh == {"message_id": "7", "delivery_mode": 2, "priority": 3, "headers": {"n": 7}}
     assert not [name for name in shop.vhost.queues() if ".drain." in name]
@@ -335,7 +335,7 @@ def test_a_policy_on_the_broker_that_hides_ours_is_told_of(shop: Shop) -> None:
     assert warning.startswith("queue 'work': the broker's own policy 'theirs' hides 'fastcommerce.queue.work'")
 
 
-def test_what_this_broker_does_not_have_stops_before_anything_is_changed(shop: Shop) -> None:
+def test_a_setting_that_this_broker_lacks_stops_apply_before_any_change(shop: Shop) -> None:
     version = ".".join(map(str, shop.vhost.rabbit.version))
     is_new = shop.vhost.rabbit.version >= (4, 3)
     old = {"type": "quorum", "policy": {"consumer-disconnected-timeout": 1000}}

@@ -9,7 +9,7 @@ from runner.config.pattern import matches, only
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 
-#: Each broker must agree on each of these with each of ``NAMES``: some 600 pairs.
+#: Each broker must agree on each pattern with each of ``NAMES``: about 600 pairs.
 PATTERNS = [
     r"^other\z", "^other$", "^[[:lower:]]+$", "^[[:upper:][:digit:]]+$", r"^\w+$", r"\s", r"\W$", r"^\d", "^.$", "^..$",
     "(?i)ORDER", r"^order\.(?!dlq)", r"(?<=order\.)new", "^(?|(a)|(b))$", r"^\Qa.b\E$", "^a++b", "^(?>a*)b", r"\bnew\b",
@@ -41,7 +41,7 @@ HARD_NAMES = [
 
 #: The number of the first queue: Erlang prints a list of smaller numbers as text.
 FIRST = 1000
-#: Sets one policy after the other, and prints the numbers of the queues that got it.
+#: Sets one policy after the other, and prints the numbers of the queues to which it applies.
 _ASK = """
 VHost = {vhost},
 [begin
@@ -59,7 +59,7 @@ def binary(text: str) -> str:
 
 
 def applied(vhost: Vhost, patterns: list[str], names: list[str]) -> list[set[str]]:
-    """The queues to which the broker applies a policy of each pattern; all queues are of ``names``."""
+    """Return the queues to which the broker applies a policy with each pattern; the queues have these names."""
     queues = [{"name": one, "durable": True, "auto_delete": False, "arguments": {}} for one in names]
     vhost.rabbit.api("POST", f"/definitions/{vhost.name}", {"queues": queues})
     numbered = ",".join(f"{{{number}, {binary(name)}}}" for number, name in enumerate(names, FIRST))
@@ -87,7 +87,7 @@ def test_a_generated_pattern_applies_to_its_queue_alone(vhost: Vhost) -> None:
     assert answers == [{name} for name in HARD_NAMES]
 
 
-def test_a_foreign_policy_that_only_rabbitmq_can_read_stops_nothing(tmp_path: Path, vhost: Vhost) -> None:
+def test_a_foreign_policy_that_only_rabbitmq_can_read_is_only_a_warning(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     policies = {"cap": {"pattern": "^[[:lower:]]+$$", "definition": {"max-length": 5}}}
     shop.write({"queues": {"work": {"retry": ["1s"]}}, "policies": policies})
@@ -98,8 +98,8 @@ def test_a_foreign_policy_that_only_rabbitmq_can_read_stops_nothing(tmp_path: Pa
     assert shop.run("plan")[0] == 2
     code, output = shop.run("apply")
     assert code == 0
-    assert "policy 'odd' cannot be judged" in output
-    assert "policy 'odder' cannot be judged" in output
+    assert "policy 'odd' cannot be evaluated" in output
+    assert "policy 'odder' cannot be evaluated" in output
     assert "it may hide" in output
     plan = shop.plan()
     assert {(one["mark"], one["name"]) for one in plan["changes"]} == {("?", name) for name in theirs}

@@ -1,4 +1,4 @@
-"""What a test process starts ends with it, however it ends; and with one test, however that ends."""
+"""Processes that a test process starts end with it, however it ends, and with their test, however that ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.rabbit import wait_until
 from tests.reaper import MARK, command_line, marked
 from tests.running import ROOT, Runner
 
-#: A process that nothing but SIGKILL ends, in a session of its own, with a child that its parent has left.
+#: A process that only SIGKILL ends, in a session of its own, with a child whose parent has exited.
 DEAF = """
 import os, signal, time
 for number in (1, 2, 3, 15):
@@ -39,7 +39,7 @@ def wait():
     time.sleep(600)
 """
 WAITS = LIGHT + "\ndef test_one():\n    start()\n    wait()\n"
-#: All that the fixtures start: a broker, a database, a runner with its workers.
+#: All processes that the fixtures start: a broker, a database, a supervisor with its workers.
 FULL = (
     LIGHT
     + """
@@ -50,12 +50,12 @@ def test_one(project, vhost, postgres, supervise):
     wait()
 """
 )
-#: Seconds for all to be gone: the guardian's own, and a machine that does much else.
+#: Seconds until all processes are gone: the guardian's time, and more for a busy machine.
 GONE = 20.0
 
 
 def begin(folder: Path, source: str, *options: str, prefix: tuple[str, ...] = ()) -> Runner:
-    """Run a file of tests with the fixtures of this suite, as a process of its own."""
+    """Run a file of tests with the fixtures of this suite, in a process of its own."""
     (folder / "test_inner.py").write_text(source)
     command = [*prefix, sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "tests.conftest"]
     arguments = ["-q", "--rootdir", str(folder), "--basetemp", str(folder / "base"), *options, "test_inner.py"]
@@ -64,7 +64,7 @@ def begin(folder: Path, source: str, *options: str, prefix: tuple[str, ...] = ()
 
 
 def ours() -> dict[int, str]:
-    """The live processes that this test has started, with their command lines."""
+    """Return the live processes that this test has started, with their command lines."""
     return {pid: command_line(pid) for pid in marked(os.environ[MARK])}
 
 
@@ -92,36 +92,38 @@ def test_all_servers_end_with_a_killed_suite_of_several_processes(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_what_a_suite_has_started_ends_with_it_by_whatever_signal(tmp_path: Path, number: signal.Signals) -> None:
+def test_all_processes_of_a_suite_end_with_it_whatever_the_signal(tmp_path: Path, number: signal.Signals) -> None:
     runner = begin(tmp_path, WAITS, "-p", "no:xdist")
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
-    wait_until(lambda: len(ours()) >= 4, 20, "the suite, its guardian, and two that hear nothing")
+    wait_until(lambda: len(ours()) >= 4, 20, "the suite, its guardian, and two deaf processes")
     assert runner.stop(number) == -number
     wait_gone()
 
 
-def test_a_suite_that_is_interrupted_ends_what_it_has_started(tmp_path: Path) -> None:
+def test_a_suite_that_is_interrupted_ends_its_processes(tmp_path: Path) -> None:
     runner = begin(tmp_path, WAITS, "-p", "no:xdist")
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     assert runner.stop(signal.SIGINT, 60) in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)
     wait_gone()
 
 
-def test_a_suite_whose_time_is_over_ends_what_it_has_started(tmp_path: Path) -> None:
+def test_a_suite_whose_time_is_over_ends_its_processes(tmp_path: Path) -> None:
     runner = begin(tmp_path, WAITS, "-p", "no:xdist", prefix=("timeout", "--signal=KILL", "4"))
     assert runner.process.wait(60) != 0
     wait_gone()
 
 
 @pytest.mark.parametrize("end", ["os._exit(7)", "os.kill(os.getpid(), 9)"])
-def test_what_a_crashed_worker_of_xdist_has_started_ends_with_it_and_not_with_the_suite(
-    tmp_path: Path, end: str
-) -> None:
+def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(tmp_path: Path, end: str) -> None:
     other = "\ndef test_two():\n    while not os.path.exists('crashed'):\n        time.sleep(0.02)\n    wait()\n"
     crash = f"\ndef test_one():\n    start()\n    open('crashed', 'w').close()\n    {end}\n"
     runner = begin(tmp_path, LIGHT + other + crash, "-n", "2", "--max-worker-restart", "0")
     wait_until(is_ready(runner, tmp_path), 60, "the other one goes on")
-    wait_until(lambda: not [one for one in ours().values() if "signal.SIG_IGN" in one], GONE, "what it left is gone")
+    wait_until(
+        lambda: not [one for one in ours().values() if "signal.SIG_IGN" in one],
+        GONE,
+        "the processes that it left are gone",
+    )
     assert runner.process.poll() is None
     runner.process.kill()
     runner.process.wait(20)
@@ -141,7 +143,9 @@ BROKEN = "@pytest.fixture\ndef broken():\n    start()\n{}    1 / 0\n\ndef test_o
         (BROKEN.format("    yield\n"), "2 passed, 1 error"),
     ],
 )
-def test_what_a_test_has_left_is_ended_before_the_next_one_and_named(tmp_path: Path, source: str, said: str) -> None:
+def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported(
+    tmp_path: Path, source: str, said: str
+) -> None:
     source = f"{LIGHT}\nfrom tests import reaper\nreaper.PATIENCE = 0.5\n{source}"
     source += "\ndef test_two(reaper):\n    from tests.reaper import marked\n    assert len(marked(reaper.mark)) == 1\n"
     runner = begin(tmp_path, source, "-p", "no:xdist")
@@ -152,7 +156,7 @@ def test_what_a_test_has_left_is_ended_before_the_next_one_and_named(tmp_path: P
     wait_gone()
 
 
-def test_a_process_with_an_environment_of_its_own_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_a_process_with_an_environment_of_its_own_is_not_mistaken_for_ours(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], MARK: "another"})
     try:
         assert stranger.pid not in marked(os.environ[MARK])

@@ -1,4 +1,4 @@
-"""What the commands and a start do about what the broker refuses: exit 78 at once, or wait, with the broker's words."""
+"""The commands and a start after a refusal by the broker: exit 78 at once, or wait, with the broker's words."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def own_exchanges(vhost: Vhost) -> set[str]:
 @pytest.mark.parametrize(
     "kind", ["x-delayed-message", "x-modulus-hash", "x-random", "x-consistent-hash", "x-recent-history"]
 )
-def test_an_exchange_type_that_the_broker_has_not_is_a_problem_before_anything_is_changed(
-    shop: Shop, kind: str
-) -> None:
+def test_an_unknown_exchange_type_is_a_problem_before_any_change(shop: Shop, kind: str) -> None:
     if kind in {one["name"] for one in shop.vhost.rabbit.api("GET", "/overview")["exchange_types"]}:
         pytest.skip("this broker has the type without a plugin")
     topology = copy.deepcopy(BASE)
@@ -61,7 +59,7 @@ def test_without_the_http_api_the_refused_type_is_named_with_its_line_and_the_br
     assert "topology.yaml:4: exchange 'h': the broker refuses it: " in output
     assert "unknown exchange type 'x-delayed-message'" in output
     assert REMEDY in output
-    assert own_exchanges(shop.vhost) == {"a", "z"}, "it says what was refused, and the rest is declared"
+    assert own_exchanges(shop.vhost) == {"a", "z"}, "the refused exchange is reported, and the others are declared"
 
 
 @pytest.mark.parametrize("management", [None, NOWHERE])
@@ -79,7 +77,7 @@ def test_a_start_ends_with_the_reason_and_does_not_wait(project: Project, vhost:
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """A user without any rights; the URL of the vhost for it."""
+    """Create a user without permissions; return the URL of the vhost for it."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": "administrator"})
     yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")

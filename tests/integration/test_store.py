@@ -327,7 +327,7 @@ def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Stor
     store.commit(partial(put, Event("x", b"", id="last"))).result(10)
     began = time.monotonic()
     wait_until(lambda: second.taken == ["last"], 10)
-    assert time.monotonic() - began < in_time(4), "it was told, and did not wait for the lease to run out"
+    assert time.monotonic() - began < in_time(4), "it was notified, and did not wait for the end of the lease"
     other.stop(5)
 
 

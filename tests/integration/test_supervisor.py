@@ -209,7 +209,7 @@ def test_what_was_ignored_at_the_start_stays_ignored(supervise: Supervise, tmp_p
     assert runner.stop() == 0
 
 
-#: Start the rest of the command line with these signals blocked, or ignored.
+#: Start the rest of the command line with these signals blocked or ignored.
 BLOCKED = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {}); os.execvp(sys.argv[1], sys.argv[1:])"
 IGNORED = 'trap \'\' {}; exec "$0" "$@"'
 
@@ -227,7 +227,7 @@ IGNORED = 'trap \'\' {}; exec "$0" "$@"'
     ],
     ids=["nohup", "SIGINT ignored", "SIGTERM ignored", "SIGCHLD ignored", "those that stop blocked", "all blocked"],
 )
-def test_whatever_signals_it_was_started_without_it_is_stopped_and_restarts_children(
+def test_a_supervisor_stops_and_restarts_children_whatever_signals_it_inherits(
     supervise: Supervise, prefix: tuple[str, ...], number: signal.Signals
 ) -> None:
     runner = supervise(SLEEPS, prefix=prefix)

@@ -1,4 +1,4 @@
-"""A broker whose HTTP API gives no counts: what is not known is not taken for zero, and a queue is asked itself."""
+"""A broker whose HTTP API reports no counts: unknown is not treated as zero, and the queue itself is asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.reconcile import counted_by_queues
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
 
-#: From 4.3 on a deprecated feature that an operator may deny; before, the settings of "Management Plugin" do the same.
+#: From 4.3 on an operator may deny this deprecated feature; before, settings of "Management Plugin" have this effect.
 CONFIGURATION = """[
   {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},
   {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
@@ -54,7 +54,7 @@ def shop(silent: Rabbit, tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.fixture
 def consumer(shop: Shop) -> Iterator[Any]:
-    """Something that takes all messages of a queue, and answers none; call it with the queue's name."""
+    """Return a function that consumes all messages of a queue and acknowledges none."""
     connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
     channel = connection.channel()
 
@@ -94,7 +94,7 @@ def line(shop: Shop) -> Any:
     return one
 
 
-def test_a_full_queue_is_not_replaced_without_having_been_asked_to_move_its_messages(shop: Shop) -> None:
+def test_a_full_queue_is_not_replaced_without_drain(shop: Shop) -> None:
     publish(shop.vhost, "work", 3)
     replacing(shop)
     assert line(shop)["messages"] == 3
@@ -106,7 +106,7 @@ def test_a_full_queue_is_not_replaced_without_having_been_asked_to_move_its_mess
     assert count(shop.vhost, "work") == 3
 
 
-def test_a_full_queue_is_replaced_with_its_messages_if_asked_to(shop: Shop) -> None:
+def test_a_full_queue_is_replaced_with_its_messages_by_drain(shop: Shop) -> None:
     publish(shop.vhost, "work", 3)
     replacing(shop)
     code, output = shop.run("apply", "--replace", "work", "--drain")
@@ -122,7 +122,7 @@ def test_an_empty_queue_that_nothing_consumes_is_replaced(shop: Shop) -> None:
     assert shop.vhost.queues()["work"]["type"] == "classic"
 
 
-def test_a_queue_whose_messages_a_consumer_has_is_not_taken_for_empty(shop: Shop, consumer: Any) -> None:
+def test_a_queue_with_unacked_messages_is_not_treated_as_empty(shop: Shop, consumer: Any) -> None:
     publish(shop.vhost, "work", 3)
     consumer("work", 3)
     assert count(shop.vhost, "work") == 0
@@ -154,7 +154,7 @@ def test_only_a_retired_queue_that_is_empty_and_unused_is_deleted(
     assert ("kept, it has" in output) == is_kept
 
 
-def test_a_limit_below_what_a_classic_queue_holds_is_warned_of(shop: Shop, consumer: Any) -> None:
+def test_a_limit_below_the_messages_of_a_classic_queue_is_a_warning(shop: Shop, consumer: Any) -> None:
     topology = copy.deepcopy(TOPOLOGY)
     topology["queues"]["plain"] = {"type": "classic"}
     shop.write(topology, {})
@@ -169,7 +169,7 @@ def test_a_limit_below_what_a_classic_queue_holds_is_warned_of(shop: Shop, consu
     assert "max-length 2 is below an unknown number" in warning
 
 
-def test_dead_letters_are_found_also_of_a_queue_that_is_not_in_the_topology_any_more(shop: Shop) -> None:
+def test_dead_letters_of_a_removed_queue_are_found(shop: Shop) -> None:
     publish(shop.vhost, "work.dlq", 2)
     code, output = shop.run("dlq", "list")
     assert code == 0
@@ -192,7 +192,7 @@ def test_unacked_messages_are_unknown_only_while_something_consumes(shop: Shop, 
     )  # fmt: skip
 
 
-def test_what_no_queue_answers_stays_unknown(shop: Shop) -> None:
+def test_a_count_that_no_queue_reports_stays_unknown(shop: Shop) -> None:
     live = Management(shop.vhost.url, shop.vhost.rabbit.management).live()
     assert live.queues["work"].messages is None
     nowhere = "amqp://guest:guest@127.0.0.1:1/"

@@ -1,4 +1,4 @@
-"""Quorum queues that no service reads, on a real broker: nothing that is looked at too often is lost."""
+"""Quorum queues without a consumer, on a real broker: a message that passes the delivery limit is not lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def publish(vhost: Vhost, exchange: str, key: str) -> None:
 
 
 def look(vhost: Vhost, queue: str, times: int) -> None:
-    """Deliver the first message and give it back, as the management page does."""
+    """Deliver the first message and put it back, as the management page does."""
     connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
     channel = connection.channel()
     for _ in range(times):
@@ -56,7 +56,7 @@ def version_of(vhost: Vhost) -> tuple[int, ...]:
     return tuple(int(one) for one in vhost.rabbit.api("GET", "/overview")["rabbitmq_version"].split("."))
 
 
-def test_a_message_that_was_looked_at_too_often_is_kept(shop: Shop, vhost: Vhost) -> None:
+def test_a_message_that_passes_the_delivery_limit_is_kept(shop: Shop, vhost: Vhost) -> None:
     assert shop.run("apply")[0] == 0
     publish(vhost, "unrouted", "")
     wait_until(lambda: count(vhost, "unrouted.all") == 1, what="the message is there")

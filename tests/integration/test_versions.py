@@ -34,7 +34,7 @@ from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
 TYPES = (CLASSIC, QUORUM, STREAM)
-#: What a setting needs beside it.
+#: Other settings that a setting requires.
 TOGETHER: dict[str, dict[str, Any]] = {
     "dead-letter-routing-key": {"dead-letter-exchange": ""},
     "dead-letter-strategy": {"dead-letter-exchange": "", "overflow": "reject-publish"},
@@ -45,7 +45,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "ha-promote-on-shutdown": {"ha-mode": "all"},
     "ha-promote-on-failure": {"ha-mode": "all"},
 }
-#: Values of settings that words do not give.
+#: Values of settings whose type lists no values.
 LONG_ENOUGH = {"expires": 1_000_000, "message-ttl": 1_000_000}
 
 
@@ -82,7 +82,7 @@ def refusal(vhost: Vhost, path: str, body: dict[str, Any]) -> str | None:
     return None
 
 
-def test_each_argument_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> None:
+def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
     version, denied = version_of(vhost), denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in QUEUE_SETTINGS if one.is_argument):
@@ -100,7 +100,7 @@ def test_each_argument_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> No
                 if said is None:
                     vhost.delete_queue("probe")
                 compared += 1
-                # A broker takes an argument that it does not know and ignores it, so ours may refuse more.
+                # A broker ignores an argument that it does not know, so our table may refuse more.
                 is_refused_by_us = of_value is not None or of_version is not None
                 must_refuse = of_value is None and of_version is not None and "is refused" in of_version
                 if (said is not None and not is_refused_by_us) or (said is None and must_refuse):
@@ -109,7 +109,7 @@ def test_each_argument_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> No
     assert wrong == []
 
 
-def test_each_policy_key_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> None:
+def test_each_policy_key_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
     version, denied = version_of(vhost), denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in (*QUEUE_SETTINGS, *EXCHANGE_SETTINGS) if not one.key.startswith("federation-")):
@@ -124,16 +124,16 @@ def test_each_policy_key_is_refused_or_taken_as_the_table_says(vhost: Vhost) -> 
             if (said is None) != (of_value is None and not of_version):
                 wrong.append((setting.key, value, said, of_value, of_version))
     print(f"{compared} policy keys compared with RabbitMQ {version}")
-    # A broker takes a cluster size of 0 in a policy, which no queue can have.
+    # A broker accepts a cluster size of 0 in a policy, although no queue can have it.
     assert [one for one in wrong if one[:2] != ("initial-cluster-size", 0)] == []
 
 
-def test_a_policy_key_with_a_typing_error_is_none_to_the_broker(vhost: Vhost) -> None:
+def test_a_policy_key_with_a_typing_error_is_unknown_to_the_broker(vhost: Vhost) -> None:
     body = {"pattern": "", "definition": {"max-lenght": 1}}
     assert "not recognised" in str(refusal(vhost, f"/policies/{vhost.name}/typo", body))
 
 
-#: Sets one policy after the other, and prints the numbers of the queues that got it, and its own number.
+#: Sets one policy after the other, and prints its number and the numbers of the queues to which it applies.
 _ASK = """
 VHost = {vhost},
 [begin
@@ -237,14 +237,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("topology", "words"), REFUSED, ids=[words for _, words in REFUSED])
-def test_what_this_broker_refuses_is_an_error_before_anything_is_changed(
+def test_a_refused_setting_is_an_error_before_any_change(
     tmp_path: Path, vhost: Vhost, topology: dict[str, Any], words: str
 ) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.write({**topology, "queues": {"first": {}, **topology.get("queues", {})}})
     code, output = shop.run("apply")
     if code == 0:
-        # This version takes it.
+        # This version accepts the setting.
         assert "first" in vhost.queues()
         assert not [one for one in shop.plan()["changes"] if one["mark"] != "?"]
         return
@@ -283,7 +283,7 @@ def test_the_log_of_a_broker_that_runs_the_shipped_topology_names_no_deprecated_
         line
         for one in logs
         for line in one.read_bytes()[before[one] :].decode().splitlines()
-        # A new vhost begins with an empty message store.
+        # A new vhost starts with an empty message store.
         if re.search(r"\[(warning|error)\]|deprecated", line, re.IGNORECASE) and "Message store" not in line
     ]
     assert said == []

@@ -27,7 +27,7 @@ SUITE_TIMEOUT = 3600
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the matrix."""
+    """One row of the matrix."""
 
     name: str
     what: str
@@ -40,14 +40,14 @@ def say(words: str) -> None:
 
 
 def release(suite: str) -> Debian:
-    """The folder of a fresh release."""
+    """Return the folder of a fresh release."""
     found = Debian(cache_folder() / suite)
     found.make(suite, say)
     return found
 
 
 def release_with_broker(suite: str) -> Debian:
-    """The folder of a release with its RabbitMQ, and what its own Python needs to run the suite."""
+    """Return the folder of a release with its RabbitMQ, and the packages with which its Python can run the suite."""
     found = Debian(cache_folder() / f"{suite}-rabbitmq")
     if not found.is_made:
         found.make_from(release(suite), ["rabbitmq-server", "postgresql", "python3-venv", "procps"], say)
@@ -79,7 +79,7 @@ def first_202(suite: str, user: str) -> bool:
 
 
 def rows() -> list[Row]:
-    """All lines, in their order."""
+    """Return all rows, in order."""
     return [
         *(
             Row(f"broker-{suite}", f"this Python on the RabbitMQ of Debian {suite}", partial(suite_on_broker, suite))
@@ -98,14 +98,14 @@ def rows() -> list[Row]:
 
 
 def main() -> int:
-    """Run the rows that are named, or all; print what came of each."""
+    """Run the named rows, or all; print the result of each."""
     parser = argparse.ArgumentParser(prog="make test-matrix ARGS=…", description=__doc__)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"one of {', '.join(one.name for one in rows())}")
     wanted = parser.parse_args().rows
     known = {one.name: one for one in rows()}
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"unknown row {unknown[0]!r}; allowed: {', '.join(known)}")
-    # So that the views are taken away then too.
+    # Raise an exception, so that the views are removed after a signal too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     outcomes = []
     for row in (known[name] for name in wanted) if wanted else known.values():

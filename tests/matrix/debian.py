@@ -1,7 +1,7 @@
 """A Debian release in a folder, made by debootstrap, and programs that run in it.
 
-What runs in a folder sees a copy-on-write view of it in namespaces of its own: the folder stays as it was made,
-nothing stays mounted, and every process ends with the one that was started.
+A program in a folder uses a copy-on-write view of the folder, in namespaces of its own. The folder stays unchanged,
+nothing stays mounted, and all processes end with the first one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-#: What a person has who follows the README, and no more.
+#: The packages of a person who follows the README, and no others.
 NEWCOMER = ("ca-certificates", "git", "make", "python3")
-#: A company's certificates, if this machine trusts any, must also be trusted in the folder.
+#: The folder must also trust a company's certificates, if this machine trusts any.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _NO_SERVICES = "#!/bin/sh\nexit 101\n"
 _APT = ("apt-get", "-q", "-y", "--no-install-recommends", "install")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-# The mounts are those of a private namespace. $0 is the view's folder, then come lower and the command.
+# The mounts are in a private namespace. $0 is the view's folder, $1 the lower folder; the command follows.
 _ENTER = """
 set -e
 view=$0 lower=$1
@@ -34,7 +34,7 @@ mount --bind "$view/source" "$view/root/source"
 for file in /etc/resolv.conf /etc/ssl/certs/ca-certificates.crt; do
     if [ -e "$file" ]; then mkdir -p "$view/root${file%/*}"; cp -L "$file" "$view/root$file"; fi
 done
-# The checkout may belong to another user than the one who clones it.
+# The owner of the checkout may differ from the user who clones it.
 printf '[safe]\n\tdirectory = *\n' > "$view/root/etc/gitconfig"
 exec chroot "$view/root" "$@"
 """
@@ -58,15 +58,17 @@ class Debian:
 
     @property
     def is_made(self) -> bool:
-        """Whether the folder is complete."""
+        """True if the folder is complete."""
         return (self.folder / ".complete").exists()
 
     def make(self, suite: str, say: Callable[[str], None]) -> None:
-        """Install the release, with what a newcomer has. Raises Unavailable."""
+        """Install the release, with a newcomer's packages. Raises Unavailable."""
         if self.is_made:
             return
         if os.getuid() != 0 or shutil.which("debootstrap") is None:
-            raise Unavailable("a Debian folder takes root and debootstrap; apt-get install debootstrap, then as root")
+            raise Unavailable(
+                "a Debian folder needs root and debootstrap; apt-get install debootstrap, then run it as root"
+            )
         say(f"installing Debian {suite} into {self.folder}: about 300 MB, a minute or two")
         self._begin()
         self._run(["debootstrap", "--variant=minbase", suite, str(self.folder)])
@@ -85,9 +87,9 @@ class Debian:
 
     @contextmanager
     def view(self, checkout: Path) -> Iterator[View]:
-        """A copy-on-write view with a clonable copy of ``checkout`` as ``/source``; it is forgotten at the end."""
+        """Yield a copy-on-write view with a clonable copy of ``checkout`` as ``/source``; remove it at the end."""
         with tempfile.TemporaryDirectory(prefix="fastcommerce-view-", ignore_cleanup_errors=True) as name:
-            # Bare, because a worktree's own .git leads out of it.
+            # Bare, because the .git of a worktree points to a folder outside of it.
             clone = ["git", "clone", "-q", "--bare", str(checkout), f"{name}/source"]
             subprocess.run(clone, check=True)
             Path(name).chmod(0o755)
@@ -118,7 +120,7 @@ class Debian:
 
 
 class View:
-    """A copy-on-write view of a folder: what one command changes the next one sees."""
+    """A copy-on-write view of a folder: each command sees the changes of the commands before it."""
 
     def __init__(self, lower: Path, folder: Path) -> None:
         self._lower, self._folder = lower, folder
@@ -126,16 +128,16 @@ class View:
             (folder / name).mkdir()
 
     def command(self, *words: str, user: str = "root") -> list[str]:
-        """The command line that runs ``words`` in the view."""
+        """Return the command line that runs ``words`` in the view."""
         environment = [f"{name}={value}" for name, value in (_ENVIRONMENT | {"HOME": _home(user)}).items()]
         as_user = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
-        # Ends with this process however that ends, and everything in the view with it.
+        # The command and all processes in the view end with this process, however it ends.
         enter = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
         inside = [*as_user, "env", "-i", *environment, *words]
         return [*enter, "sh", "-c", _ENTER, str(self._folder), str(self._lower), *inside]
 
     def run(self, *words: str, user: str = "root") -> None:
-        """Run a command to its end. Raises AssertionError with its last words if it fails."""
+        """Run a command to its end. Raises AssertionError with its last output if it fails."""
         command = self.command(*words, user=user)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         assert done.returncode == 0, "\n".join((done.stdout + done.stderr).splitlines()[-15:])

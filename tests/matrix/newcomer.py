@@ -15,15 +15,15 @@ from tests.matrix.debian import View
 from tests.ports import free_port
 from tests.rabbit import wait_until
 
-#: Seconds from the clone to the first 202, with the installation of RabbitMQ over a slow network.
+#: Seconds from the clone to the first 202, including the installation of RabbitMQ over a slow network.
 TIMEOUT = 600
 _ORDER = b'{"customer_email":"alice@example.com","amount":149.99,"currency":"USD"}'
-#: What a person without root asks an administrator for, as the README says.
+#: The packages for which a person without root asks an administrator, as the README says.
 _BY_ADMINISTRATOR = ("apt-get", "-q", "-y", "--no-install-recommends", "install", "python3-venv", "rabbitmq-server")
 
 
 def reach_202(view: View, user: str) -> float:
-    """Return the seconds from the clone to the first 202. Raises AssertionError with what was printed."""
+    """Return the seconds from the clone to the first 202. Raises AssertionError with the output."""
     if user != "root":
         view.run("useradd", "--create-home", user)
         view.run(*_BY_ADMINISTRATOR)

@@ -1,4 +1,4 @@
-"""Random pairs of topologies and random consent: what holds after each single step of ``apply``, and at its end."""
+"""Random pairs of topologies and random consent: invariants after each step of ``apply``, and at its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _names_of_queues = st.sets(st.sampled_from(QUEUES), min_size=1)
 
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Any]:
-    """A valid topology.yaml of a few names, so that two of them have much in common."""
+    """Draw a valid topology.yaml of a few names, so that two of them have much in common."""
     exchanges, queues = sorted(draw(_names_of_exchanges)), sorted(draw(_names_of_queues))
     one_exchange = st.sampled_from(exchanges)
     result: dict[str, Any] = {"exchanges": {}, "queues": {}, "bindings": [], "policies": {}}
@@ -87,7 +87,7 @@ class Scene:
             for key in KEYS
             if wanted.route(entry, key).queues and now.route(entry, key).queues
         }
-        #: What brings a queue a message before and afterwards, and therefore at every moment.
+        #: Messages that reach a queue before and afterwards, and therefore must reach it at every moment.
         bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
         self.kept = {
             (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
@@ -98,15 +98,15 @@ class Scene:
         self.has_steady_alternates = not alternates & replaced
 
     def plan(self) -> Plan:
-        """What differs now."""
+        """Return the present plan."""
         return make_plan(self.objects, self.broker.live(), self.topology.retire)
 
     def pending(self) -> set[tuple[Mark, str, str]]:
-        """What is to do now."""
+        """Return the changes that are still to be done."""
         return {_about(one) for one in self.plan().changes if one.mark is not Mark.UNMANAGED}
 
     def run(self, consent: Consent, fails_at: int = -1) -> tuple[Decision, list[Change]]:
-        """Apply with all that must hold checked after each step."""
+        """Apply, and check all invariants after each step."""
         broker, live = self.broker, self.broker.live()
         plan = self.plan()
         if consent is ALL:
@@ -138,13 +138,13 @@ class Scene:
         for (entry, key), kept in self.kept.items():
             found = {_plain(one) for one in bare.route(entry, key).queues}
             assert kept <= found, f"{step}: {key!r} from {entry} no longer comes to {kept - found}"
-        # A queue that is replaced may be bound a moment longer or shorter than the other ends of an exchange.
+        # A replaced queue may be bound for a moment longer or shorter than the exchange's other destinations.
         for entry, key in self.is_routed if self.has_steady_alternates and not is_moving else ():
             assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} comes to no queue"
 
 
 def _kept_with(left: list[Any], decision: Decision) -> set[tuple[Mark, str, str]]:
-    """Retired queues, wait queues and policies that stay because one of them holds messages."""
+    """Return retired queues, retry queues and policies that stay because one of the queues has messages."""
     return {_about(one) for one in decision.of(Mark.RETIRE)} if left else set()
 
 
@@ -161,13 +161,13 @@ def _messages(broker: BrokerModel) -> set[int]:
 
 
 def _held_back(decision: Decision, live: Live) -> list[Any]:
-    """All that there is of held-back objects."""
+    """Return all parts of held-back objects."""
     policies = Policies(live.policies.values())
     found: list[Any] = []
     for kind, name in sorted(decision.held):
         thing = live.exchanges.get(name) if kind == "exchange" else getattr(live.queues.get(name), "queue", None)
         found.append((kind, name, thing, None if thing is None else policies.applying(thing)))
-    # What is replaced with consent is bound as another one meanwhile.
+    # An object that is replaced with consent has bindings under another name meanwhile.
     bindings = (one.binding for one in live.bindings.values())
     settled = [replace(one, source=_plain(one.source), destination=_plain(one.destination)) for one in bindings]
     found.append({one.key for one in settled if decision.touches_held(one)})
@@ -178,18 +178,18 @@ def _held_back(decision: Decision, live: Live) -> list[Any]:
 
 
 def _running(written: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]) -> BrokerModel:
-    """A broker to which a topology was applied, with messages in some of its queues."""
+    """Return a broker to which a topology was applied, with messages in some of its queues."""
     broker = BrokerModel()
     scene = Scene(broker, written, consumed)
     scene.run(ALL)
-    assert scene.pending() == set(), "a plan that was done is followed by one with nothing to do"
+    assert scene.pending() == set(), "after a complete run the next plan is empty"
     for number, name in enumerate(sorted(waiting & broker.queues.keys())):
         broker.messages[name] = [10 * number, 10 * number + 1]
     return broker
 
 
 def _edited(data: st.DataObject, old: dict[str, Any]) -> dict[str, Any]:
-    """Another topology, which shares parts with the old one, and retires some of what it no longer has."""
+    """Draw another topology that shares parts with the old one, and retires some of the removed objects."""
     new = data.draw(topologies(), "new")
     for part in ("exchanges", "queues"):
         for name in data.draw(st.sets(st.sampled_from(sorted(old[part]))), f"{part} that stay"):
@@ -222,7 +222,7 @@ _settings = settings(
 
 
 def _finish(scene: Scene) -> None:
-    """All is agreed to, and what keeps a retired queue is gone: then nothing is left."""
+    """Apply with full consent and empty retired queues, and check that no change is left."""
     for name in scene.topology.retire.queues:
         for queue in list(scene.broker.messages):
             if queue == name or queue.startswith(f"{name}.retry."):
@@ -233,7 +233,7 @@ def _finish(scene: Scene) -> None:
 
 @_settings
 @given(st.data(), topologies(), _consumed, _waiting)
-def test_nothing_of_what_is_held_back_is_touched_and_no_flow_stops(
+def test_held_back_objects_are_not_touched_and_no_flow_stops(
     data: st.DataObject, old: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]
 ) -> None:
     broker = _running(old, consumed, waiting)
@@ -241,7 +241,7 @@ def test_nothing_of_what_is_held_back_is_touched_and_no_flow_stops(
     decision, done = scene.run(_drawn_consent(data, scene.plan()))
     reported = {_about(one) for one in done}
     # A retired queue that holds messages is kept with what belongs to it.
-    assert not scene.pending() & reported, "what was reported as done is there"
+    assert not scene.pending() & reported, "changes reported as done are not pending"
     left = {_about(one.change) for one in decision.left}
     assert scene.pending() >= left - {_about(one) for one in decision.of(Mark.RETIRE)}
     _finish(scene)

@@ -149,7 +149,7 @@ def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machin
     machine.kinds["127.0.0.1:7000"] = Kind.SILENT
 
     with pytest.raises(
-        BrokerError, match=r"fact: silent; stop what listens there, .* have its host's own name resolve"
+        BrokerError, match=r"fact: silent; stop what listens there, .* make the name of its host resolve"
     ):
         find_broker([LOCAL], "auto", tmp_path)
 

@@ -1,4 +1,4 @@
-"""Closes are sorted by their reply code, and by RabbitMQ's text where one code has several causes."""
+"""Closes are classified by their reply code, and by RabbitMQ's text if one code has several causes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, BrokerAway, Br
 PASSES, MISSING, PERMANENT = Verdict.PASSES, Verdict.MISSING, Verdict.PERMANENT
 
 
-def test_every_reply_code_of_amqp_stands_in_the_table_under_its_name() -> None:
+def test_every_reply_code_of_amqp_is_in_the_table_under_its_name() -> None:
     names = {
         spec.REPLY_SUCCESS: "reply-success", spec.CONTENT_TOO_LARGE: "content-too-large", spec.NO_ROUTE: "no-route",
         spec.NO_CONSUMERS: "no-consumers", spec.CONNECTION_FORCED: "connection-forced",
@@ -28,7 +28,7 @@ def test_every_reply_code_of_amqp_stands_in_the_table_under_its_name() -> None:
     assert {code: one.name for code, one in REPLY_CODES.items()} == names
 
 
-#: Reply code, whether it closes the connection, and what is done about it unless the text says otherwise.
+#: Reply code, True if it closes the connection, and the usual verdict.
 BY_CODE = [
     (200, True, PASSES), (311, False, PERMANENT), (312, False, MISSING), (313, False, PASSES), (320, True, PASSES),
     (402, True, PERMANENT), (403, False, PERMANENT), (404, False, MISSING), (405, False, PASSES),
@@ -46,7 +46,7 @@ def test_each_reply_code_has_a_scope_and_a_verdict(code: int, closes_connection:
     assert close_of(kind(code, "some words")) == coded(code, "some words")
 
 
-def test_all_reply_codes_have_such_a_line() -> None:
+def test_every_reply_code_is_tested() -> None:
     assert [code for code, _, _ in BY_CODE] == sorted(REPLY_CODES)
 
 
@@ -94,7 +94,7 @@ BY_TEXT = [
 
 
 @pytest.mark.parametrize(("code", "text", "verdict", "remedy"), BY_TEXT, ids=[one[1][:60] for one in BY_TEXT])
-def test_the_text_tells_several_causes_of_one_code_apart_and_is_shown(
+def test_the_text_distinguishes_several_causes_of_one_code_and_is_shown(
     code: int, text: str, verdict: Verdict, remedy: str
 ) -> None:
     close = coded(code, text)
@@ -106,7 +106,7 @@ def test_the_text_tells_several_causes_of_one_code_apart_and_is_shown(
 
 
 @pytest.mark.parametrize(("code", "text"), [(403, "Login was refused"), (530, "connection limit (1) is reached")])
-def test_what_pika_turns_into_a_guess_keeps_the_code_and_the_words(code: int, text: str) -> None:
+def test_a_close_that_pika_reports_as_a_guess_keeps_its_code_and_text(code: int, text: str) -> None:
     guess = exceptions.ProbableAccessDeniedError if code == 530 else exceptions.ProbableAuthenticationError
     error = exceptions.AMQPConnectionError((guess(repr(exceptions.ConnectionClosedByBroker(code, text))),))
     assert close_of(error.args[0][0]) == coded(code, text)
@@ -155,7 +155,7 @@ def test_only_what_may_pass_is_an_error_to_wait_for(code: int, kind: type[Except
     assert coded(404, "words").error("here").exit_code == EXIT_FAILURE
 
 
-def test_only_a_denial_of_this_user_or_vhost_is_one() -> None:
+def test_only_codes_for_missing_permissions_are_denials() -> None:
     assert [code for code in REPLY_CODES if coded(code, "").is_denial] == [402, 403, 530]
     assert not coded(530, "connection limit (1) is reached").is_denial
 

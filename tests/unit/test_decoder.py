@@ -1,4 +1,4 @@
-"""Whatever stands in a message's content header is read: as properties, or as bytes with the reason."""
+"""Any content header of a message is read: as properties, or as bytes with the reason."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FAR = st.binary(max_size=300)
 
 
 def read(raw: bytes) -> pika.BasicProperties:
-    """Read properties as they stand in a frame, with other frames around them."""
+    """Read properties from a frame between other frames."""
     return read_properties(b"\1before" + raw + b"\xce\1after" * 9, 7, 7 + len(raw))
 
 
 def pikas(raw: bytes) -> pika.BasicProperties | None:
-    """What pika reads of it; None where it fails, or reads beyond the end or not so far."""
+    """Return the properties as pika reads them; None if it fails, or does not stop at the end."""
     found = pika.BasicProperties()
     try:
         found.decode(raw + b"\xce", 0)
@@ -40,7 +40,7 @@ def pikas(raw: bytes) -> pika.BasicProperties | None:
 
 
 def hostile_bytes() -> st.SearchStrategy[bytes]:
-    """Content headers as a sender may write them, and random changes of those."""
+    """Return a strategy of content headers as a sender may write them, with random changes."""
     known = [one.properties for one in hostile.fitting(100, 7)] + list(hostile.broken())
     chosen = st.sampled_from([one for one in known if len(one) < 5000])
     changed = st.builds(
@@ -54,7 +54,7 @@ def hostile_bytes() -> st.SearchStrategy[bytes]:
 
 @settings(max_examples=1000)
 @given(hostile_bytes())
-def test_any_bytes_are_properties_or_say_what_is_wrong_and_never_anything_else(raw: bytes) -> None:
+def test_any_bytes_are_properties_or_a_reported_problem(raw: bytes) -> None:
     found = read(raw)
     assert isinstance(found, pika.BasicProperties)
     if isinstance(found, Damaged):
@@ -89,12 +89,12 @@ def test_any_bytes_become_a_message_and_a_copy_or_the_reason_why_there_is_none(r
     assert {name: getattr(again, name) for name in kept} == kept
     headers = {name: value for name, value in (again.headers or {}).items() if name != "x-original"}
     before = {name: value for name, value in (found.headers or {}).items() if name != "x-original"}
-    assert headers == before or "nan" in repr(before)  # which is equal to nothing
+    assert headers == before or "nan" in repr(before)  # NaN is equal to nothing
 
 
 @pytest.mark.parametrize("kind", [b"A", b"F"], ids=["lists", "tables"])
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 100, 500, 5000, 20_000])
-def test_what_is_nested_too_deep_stays_bytes_and_everything_around_it_is_read(kind: bytes, depth: int) -> None:
+def test_a_value_nested_too_deep_stays_bytes_and_all_others_are_read(kind: bytes, depth: int) -> None:
     value = nested(depth, kind)
     raw = properties(
         headers=table((b"before", b"t\1"), (b"deep", value), (b"after", b"I\0\0\0\7")), message_id=short(b"m1"),
@@ -108,13 +108,13 @@ def test_what_is_nested_too_deep_stays_bytes_and_everything_around_it_is_read(ki
     if isinstance(found, Damaged):
         assert found.problem == "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels"
         assert found.headers["deep"] == Undecoded(value)
-        # It travels through a copy as it came.
+        # A copy contains it unchanged.
         copy = write_properties({"headers": found.headers, "message_id": "m1", "app_id": "shop"})
         assert copy == raw
 
 
 @pytest.mark.parametrize("value", hostile.BROKEN)
-def test_a_value_that_is_none_is_told_of_and_the_id_is_known_all_the_same(value: bytes) -> None:
+def test_an_invalid_value_is_reported_and_the_id_is_still_read(value: bytes) -> None:
     found = read(properties(headers=table((b"good", b"t\1"), (b"bad", value)), message_id=short(b"m1")))
     assert found.message_id == "m1"
     assert found.headers["good"] is True
@@ -123,7 +123,7 @@ def test_a_value_that_is_none_is_told_of_and_the_id_is_known_all_the_same(value:
 
 
 @pytest.mark.parametrize("raw", list(hostile.broken())[-7:])
-def test_properties_that_end_too_soon_are_told_of(raw: bytes) -> None:
+def test_properties_that_end_too_soon_are_reported(raw: bytes) -> None:
     found = read(raw)
     assert isinstance(found, Damaged)
     assert found.problem.startswith("properties: cannot be decoded, ")
@@ -143,7 +143,7 @@ def test_each_type_is_read(value: bytes, meant: Any) -> None:
     assert (float(found) if value[:1] == b"D" else found) == meant
 
 
-def test_what_a_copy_does_not_repeat_is_in_a_header_of_it() -> None:
+def test_a_header_of_a_copy_contains_the_properties_that_it_does_not_repeat() -> None:
     known = {
         "priority": 9, "content_encoding": "gzip", "expiration": "5000", "user_id": "guest", "delivery_mode": 1,
         "reply_to": "r", "cluster_id": "c", "correlation_id": b"\xff",

@@ -1,4 +1,4 @@
-"""Whatever a sender wrote into headers and properties, a message is handled, noted, stored and told of."""
+"""A message is handled, noted, stored and shown, whatever a sender wrote into its headers and properties."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ headers = st.dictionaries(st.sampled_from(hostile.OURS), values, max_size=8)
 
 
 def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message:
-    """A message with these headers, as it is delivered."""
+    """Return a message with these headers, as it is delivered."""
     properties = pika.BasicProperties(headers=known, **{"message_id": "m1", "type": "order.created", **fields})
     return message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), properties, b"{}", "q")
 
 
 def noted(one: Message) -> dict[str, Any]:
-    """The row of audit for the note of a try."""
+    """Return audit's row for the note of an attempt."""
     note = Tracer("payment", "payment.1", "audit.events").note(one, Try(NOW, NOW, "handled"))
     return note_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
 
@@ -86,7 +86,7 @@ def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
 
 @pytest.mark.parametrize("forged", WILD)
 @pytest.mark.parametrize("name", ["x-attempt", "x-replays", "x-replayed-at", "x-sent-at", "x-published-at"])
-def test_a_forged_number_is_as_if_it_were_not_there(name: str, forged: Any) -> None:
+def test_a_forged_number_is_ignored(name: str, forged: Any) -> None:
     row = noted(message({name: forged}))
     if name in ("x-attempt", "x-replays"):
         assert (row["attempt"], row["replays"]) == (1, 0)
@@ -94,7 +94,7 @@ def test_a_forged_number_is_as_if_it_were_not_there(name: str, forged: Any) -> N
 
 
 @pytest.mark.parametrize("name", ["x-attempt", "x-replays", "x-made-id", "x-redelivered", "x-origin-exchange"])
-def test_what_only_a_copy_has_counts_only_in_a_copy(name: str) -> None:
+def test_headers_of_copies_are_used_only_in_copies(name: str) -> None:
     value = {"x-made-id": True, "x-redelivered": True, "x-origin-exchange": "forged"}.get(name, 2)
     foreign = message({name: value, "tenant": "a"}, "orders")
     assert (foreign.attempt, foreign.replays, foreign.has_own_id, foreign.redelivered) == (1, 0, True, False)
@@ -109,7 +109,7 @@ def test_what_only_a_copy_has_counts_only_in_a_copy(name: str) -> None:
         (99_999_999_999, 5138), (0, None), (2**63, None), (2**64 - 1, None), (10**17 + 1, None), (None, None),
     ],
 )  # fmt: skip
-def test_a_timestamp_decorates_and_never_fails_a_message(timestamp: int | None, year: int | None) -> None:
+def test_a_timestamp_never_makes_a_message_fail(timestamp: int | None, year: int | None) -> None:
     for one in (message({}, timestamp=timestamp), Message(b"{}", "q", "order.created", "m1", timestamp=timestamp)):
         mail = compose(one, "shop@example.com", "alice@example.com", "Thanks", "Hello")
         assert parsedate_to_datetime(mail.date).year == (year or datetime.now().year)
@@ -123,7 +123,7 @@ def test_a_timestamp_decorates_and_never_fails_a_message(timestamp: int | None, 
     "name",
     [b"\xff", b"\xff" * 255, b"\xff" * 64, b"a" * 254 + b"\xe9", b"\0" * 255, "é" * 127, "\u202e\x1b[31m", "", None],
 )
-def test_ids_that_are_no_text_are_ids_all_the_same(name: Any) -> None:
+def test_ids_that_are_not_text_are_accepted(name: Any) -> None:
     one = message({}, message_id=name, correlation_id=name, app_id=name, type=name, content_type=name)
     assert one.id
     assert len(one.correlation_id.encode()) <= 255
@@ -134,7 +134,7 @@ def test_ids_that_are_no_text_are_ids_all_the_same(name: Any) -> None:
     assert other.id != message({}, message_id=b"\xff" * 255).id
 
 
-def test_what_steers_the_broker_is_seen_and_not_repeated() -> None:
+def test_headers_that_control_the_broker_are_visible_and_not_repeated() -> None:
     steering = {"CC": ["other"], "BCC": ["b"], "x-delay": 5, "x-opt-delivery-time": 7, "x-opt-delivery-delay": 9}
     first = copy_headers({"tenant": "a", **steering, "x-death": [{}], "x-delivery-count": 3})
     assert first == {"tenant": "a", "x-original": steering}
@@ -164,7 +164,7 @@ def test_a_hostile_message_is_moved_to_another_queue(one: hostile.Hostile) -> No
 
 
 @pytest.mark.parametrize("value", [*WILD, 10**11 + 1, 2**64, -0.5, "2026-01-01"])
-def test_what_is_no_time_is_none(value: Any) -> None:
+def test_a_value_that_is_not_a_time_is_none(value: Any) -> None:
     found = seconds_of(value)
     assert found is None or 0 < found < 253_402_300_800
     found = milliseconds_of(value)

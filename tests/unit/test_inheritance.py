@@ -1,4 +1,4 @@
-"""The attributes of a process that the programs of the tests get, whatever the suite itself was started with."""
+"""The process attributes of programs that the tests start, which do not depend on those of the suite itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.running import ROOT
 
-#: What a program sees that is started as the tests start theirs.
+#: Prints the attributes of a program that is started as the tests start theirs.
 SHOWN = """
 import json, os, resource, signal, sys
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
@@ -71,7 +71,7 @@ def shown(how: str, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("how", SURROUNDINGS)
-def test_what_tests_start_gets_the_same_attributes(how: str, tmp_path: Path) -> None:
+def test_programs_of_tests_get_the_same_attributes(how: str, tmp_path: Path) -> None:
     found = shown(how, tmp_path)
     environment = found.pop("environment")
     assert found.pop("files") >= 1024
@@ -81,7 +81,7 @@ def test_what_tests_start_gets_the_same_attributes(how: str, tmp_path: Path) -> 
     assert not forbidden & environment.keys()
 
 
-def test_the_suite_goes_on_ignoring_what_it_was_started_to_ignore(tmp_path: Path) -> None:
+def test_the_suite_still_ignores_signals_that_its_parent_ignored(tmp_path: Path) -> None:
     source = (
         "import os, signal\nfrom tests import inheritance\ninheritance.reset()\n"
         "for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):\n    os.kill(os.getpid(), number)\n"

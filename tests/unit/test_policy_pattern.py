@@ -27,14 +27,14 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_siz
 
 
 def faults(topology: dict[str, Any]) -> list[str]:
-    # A dollar sign begins a variable, so it is written twice.
+    # A dollar sign starts a variable, so it is written twice.
     document = Document("topology.yaml", yaml.safe_dump(topology, sort_keys=False).replace("$", "$$"), {})
     check_references(validate_document(Topology, document), document)
     return [str(one) for one in document.faults]
 
 
 def limited(pattern: str, definition: dict[str, Any] | None = None, **queue: Any) -> dict[str, Any]:
-    """The generated policy of a queue ``work`` with retries, beside a policy of this pattern."""
+    """Return the generated policy of a queue ``work`` with retries, beside a policy with this pattern."""
     topology = Topology.model_validate(
         {
             "queues": {"work": {"retry": ["1s"], **queue}},
@@ -71,7 +71,7 @@ def test_a_pattern_matches_as_pcre_does_on_bytes(pattern: str, name: str, expect
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)*$", "^(a*)*b?$", r"^(\w+\w*)+$", "^(([a-z])+.)+[A-Z]$"])
-def test_a_match_that_would_take_for_ever_is_not_judged_within_a_second(pattern: str) -> None:
+def test_an_endless_match_is_given_up_within_a_second(pattern: str) -> None:
     begun = time.monotonic()
     found = [matches(pattern, "a" * length + "!") for length in (30, 60, 120, 254)]
     assert time.monotonic() - begun < 1
@@ -89,11 +89,11 @@ def test_a_pattern_that_cannot_be_read_is_a_configuration_error_with_its_line(pa
     assert len(fault.splitlines()) == 1
 
 
-def test_a_pattern_that_cannot_be_judged_for_a_queue_of_the_file_is_a_configuration_error() -> None:
+def test_a_pattern_that_cannot_be_evaluated_for_a_queue_of_the_file_is_a_configuration_error() -> None:
     queue = "a" * 30 + "!"
     policies = {"cap": {"pattern": "^(a+)+$", "definition": {"max-length": 5}}}
     (fault,) = faults({"queues": {queue: {"type": "classic"}}, "policies": policies})
-    assert "cannot be judged for the name 'aaaa" in fault
+    assert "cannot be evaluated for the name 'aaaa" in fault
     assert faults({"queues": {"work": {"type": "classic"}}, "policies": policies}) == []
 
 
@@ -140,18 +140,18 @@ def plan_warnings(*policies: Policy) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("pattern", [r"\y", "a{,3}", "(*UTF8)x", "(?1)(x)", "x" * 1100])
-def test_a_policy_of_the_broker_that_cannot_be_judged_is_named_and_never_an_error(pattern: str) -> None:
+def test_a_policy_of_the_broker_that_cannot_be_evaluated_is_a_warning_and_never_an_error(pattern: str) -> None:
     (warning,) = plan_warnings(Policy("theirs", pattern, "queues", {"max-length": 1}, 5))
-    assert warning.startswith("policy 'theirs' cannot be judged: its pattern ")
+    assert warning.startswith("policy 'theirs' cannot be evaluated: its pattern ")
     assert "may hide" not in warning
 
 
-def test_a_policy_that_cannot_be_judged_and_may_hide_ours_says_which() -> None:
+def test_a_warning_names_the_generated_policy_that_may_be_hidden() -> None:
     (warning,) = plan_warnings(Policy("theirs", r"\y", "queues", {"max-length": 1}, 5000))
     assert "; it may hide 'fastcommerce.queue.work'" in warning
 
 
-def test_a_policy_that_rabbitmq_reads_and_python_does_not_is_judged() -> None:
+def test_a_policy_that_rabbitmq_reads_and_python_does_not_is_evaluated() -> None:
     assert plan_warnings(Policy("theirs", r"^other\z", "queues", {"max-length": 1}, 5000)) == ()
     (warning,) = plan_warnings(Policy("theirs", r"^work\z", "queues", {"max-length": 1}, 5000))
     assert "the broker's own policy 'theirs' hides 'fastcommerce.queue.work'" in warning

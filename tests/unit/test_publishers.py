@@ -1,4 +1,4 @@
-"""All publishers and connections of the tests are those of one module, which waits for confirms and closes them."""
+"""All tests publish and connect through one module, which waits for confirms and closes connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.running import ROOT
 
-#: Where pika's own calls may stand, by the name that is called.
+#: The files that may call pika itself, by the name of the function.
 ALLOWED = {
     "basic_publish": {"tests/amqp.py"},
     "BlockingConnection": {"tests/amqp.py", "tests/chaos/checker.py"},
@@ -17,12 +17,12 @@ ALLOWED = {
     "Session": {"tests/amqp.py"},
     "BaseConnection": set(),
 }
-#: They imitate pika, and publish nothing to a broker.
+#: These files imitate pika, and publish nothing to a broker.
 IMITATIONS = ("tests/simulation/", "tests/chaos/failing/")
 
 
 def calls(source: str) -> set[str]:
-    """The names of all functions and methods that a source calls, also by another name that it gives them."""
+    """Return the names of all functions and methods that a source calls, also under an alias."""
     found: set[str] = set()
     aliases: dict[str, str] = {}
     tree = ast.parse(source)

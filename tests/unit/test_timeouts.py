@@ -83,7 +83,7 @@ def test_the_generated_policy_gives_consumers_the_time_that_they_need(
     assert policy.definition.get("consumer-timeout") == expected
 
 
-def test_a_time_that_topology_yaml_says_is_kept() -> None:
+def test_a_time_that_topology_yaml_sets_is_kept() -> None:
     for topology in (
         {"queues": {"work": {"policy": {"consumer-timeout": 5}}}},
         {"queues": {"work": {}}, "policies": {"p": {"pattern": "", "definition": {"consumer-timeout": 5}}}},
@@ -168,7 +168,7 @@ def found(topology: dict[str, Any], **settings: Any) -> list[tuple[str, str, str
         ),
     ],
 )
-def test_times_that_do_not_fit_are_a_finding_that_names_both(
+def test_contradictory_times_are_a_finding_with_both_times(
     code: str, topology: dict[str, Any], settings: dict[str, Any], first: str, second: str
 ) -> None:
     ((found_code, _, reason),) = found(topology, **settings)
@@ -189,5 +189,5 @@ def test_times_that_do_not_fit_are_a_finding_that_names_both(
         ({"policies": {"p": {"pattern": "^work$", "definition": {"message-ttl": 3_600_000}}}}, {}),
     ],
 )
-def test_times_that_fit_are_none(topology: dict[str, Any], settings: dict[str, Any]) -> None:
+def test_times_that_fit_are_no_finding(topology: dict[str, Any], settings: dict[str, Any]) -> None:
     assert found(topology, **settings) == []

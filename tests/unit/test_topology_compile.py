@@ -170,7 +170,7 @@ def test_a_generated_policy_contains_the_written_one_that_it_hides_and_no_other(
     # "lazy" is not for quorum queues, so the broker passes it over; the retry ladder's own words win.
     assert (policy["max-length"], policy["overflow"]) == (5, "reject-publish")
     assert not {"expires", "queue-mode", "alternate-exchange"} & set(policy)
-    # That queue drops nothing by itself, so it gets a limit and a place, and what topology.yaml says of it.
+    # That queue drops nothing by itself, so it gets a limit, a dead-letter queue, and its settings of topology.yaml.
     assert policies(found)["fastcommerce.queue.b"] == {"expires": 1000, **PARKING, "dead-letter-routing-key": "b.dlq"}
     assert max(found.policies, key=lambda one: one.priority).name == "fastcommerce.queue.a"
 

@@ -13,7 +13,7 @@ NOW = 1000.0
 
 
 def pipeline(*hands: tuple[str, str, float, float]) -> Pipeline:
-    """One at these messages: queue, id, the seconds since the delivery, and since the handler began."""
+    """Return a pipeline with these messages: queue, id, seconds since the delivery and since the handler's start."""
     one = Pipeline.__new__(Pipeline)
     one._at_work = {
         number: (message(queue, name), NOW - delivered, NOW - began)
@@ -34,12 +34,12 @@ def message(queue: str, name: str) -> Any:
         ([("q", "a", 30.0, 30.0)], "q", "a"),
         ([("q", "a", 30.0, 30.0)], "other", None),
         ([("q", "a", 30.0, 29.0)], "q", "a"),
-        # It waited for most of the time, and may be handled in time when it comes again.
+        # It waited for most of the time, and may be handled in time at its next delivery.
         ([("q", "a", 30.0, 10.0)], "q", None),
-        # Such as a queue that was deleted and declared again while a handler was at a message of it.
+        # Such as after a queue was deleted and declared again while a handler ran on one of its messages.
         ([("q", "a", 0.2, 0.2)], "q", None),
         ([("q", "a", SHORTEST_TIMEOUT, SHORTEST_TIMEOUT)], "q", "a"),
-        # Of several the one that took longest.
+        # If there are several, the one that took longest.
         ([("q", "a", 30.0, 16.0), ("q", "b", 30.0, 29.0), ("q", "c", 30.0, 1.0)], "", "b"),
         ([("p", "a", 30.0, 30.0), ("q", "b", 20.0, 20.0)], "q", "b"),
     ],

@@ -1,4 +1,4 @@
-"""Quorum queues that no service reads: a limit, and a place for what passes it."""
+"""Quorum queues without a consumer: a delivery limit, and a dead-letter queue behind it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names(objects: Objects) -> set[str]:
         ({}, {"delivery-limit": 5}, PARKED | {"delivery-limit": 5}, True),
         ({"arguments": {"x-single-active-consumer": True}}, {}, PARKED | {"single-active-consumer": True}, True),
         ({"policy": {"expires": 60000}}, {}, PARKED | {"expires": 60000}, True),
-        # It has a place already.
+        # It already has a dead-letter exchange.
         (
             {"arguments": {"x-dead-letter-exchange": "dlx"}},
             {},
@@ -61,16 +61,16 @@ def names(objects: Objects) -> set[str]:
             {"dead-letter-exchange": "dlx", "delivery-limit": DELIVERY_LIMIT},
             False,
         ),
-        # It drops by itself, and would now fill another queue, or refuse what it took.
+        # It drops messages by itself: another queue would fill, or it would refuse messages that it accepted.
         ({"policy": {"max-length": 9}}, {}, {"max-length": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({"arguments": {"x-message-ttl": 9}}, {}, {"message-ttl": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({}, {"max-length-bytes": 9}, {"max-length-bytes": 9, "delivery-limit": DELIVERY_LIMIT}, False),
-        # It says that it wants no limit.
+        # Its settings ask for no limit.
         ({"arguments": {"x-delivery-limit": -1}}, {}, {"delivery-limit": -1}, False),
         ({}, {"delivery-limit": -1}, {"delivery-limit": -1}, False),
     ],
 )
-def test_a_quorum_queue_without_a_consumer_has_a_limit_and_a_place(
+def test_a_quorum_queue_without_a_consumer_has_a_limit_and_a_dead_letter_queue(
     queue: dict[str, Any], policies: dict[str, Any], expected: dict[str, Any], has_place: bool
 ) -> None:
     written = {"own": {"pattern": "^q$", "definition": policies}} if policies else {}
@@ -80,7 +80,7 @@ def test_a_quorum_queue_without_a_consumer_has_a_limit_and_a_place(
     assert ("q" in found.ladders) == has_place
 
 
-def test_a_quorum_queue_that_keeps_dead_letters_has_a_place_behind_it() -> None:
+def test_a_quorum_queue_that_keeps_dead_letters_has_a_dead_letter_queue_behind_it() -> None:
     found = compiled("work", queues={"work": {"dead_letter": "kept"}, "kept": {}})
     assert settings(found, "kept")["dead-letter-routing-key"] == "kept.dlq"
     (behind,) = [one for one in found.queues if one.name == "kept.dlq"]
@@ -95,7 +95,7 @@ def test_classic_queues_streams_and_retry_queues_stay_as_they_are() -> None:
     assert [one.name for one in found.policies] == ["fastcommerce.queue.work"]
 
 
-def test_where_policies_cannot_be_set_an_existing_queue_needs_no_replacement() -> None:
+def test_without_policies_an_existing_queue_needs_no_replacement() -> None:
     found = compile_topology(Topology.model_validate({"queues": {"q": {}}}), with_policies=False)
     assert found.queues == (Queue("q", True, {"x-queue-type": "quorum"}),)
 
@@ -111,7 +111,7 @@ def test_an_existing_system_gets_a_queue_and_a_policy_in_place() -> None:
     assert plan.problems == ()
 
 
-def test_the_tools_know_the_place() -> None:
+def test_the_tools_know_the_dead_letter_queue() -> None:
     topology = {"exchanges": {"e": {}}, "queues": {"q": {"bind": {"e": ["a"]}}}}
     objects = compiled(**topology)
     services = {"shop": Service.model_validate({"publishes": {"e": ["a"]}})}

@@ -1,4 +1,4 @@
-"""What differs between versions of RabbitMQ: settings, the policies that they exclude, and what brokers deny."""
+"""Differences between versions of RabbitMQ: settings, the policies that they exclude, and denied features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.topology.live import Live
 
 
 def merged(version: tuple[int, ...], kind: str, definition: dict[str, Any]) -> bool:
-    """Whether the generated policy of a queue contains a written one."""
+    """Return True if the generated policy of a queue contains a written one."""
     topology = Topology.model_validate(
         {
             "queues": {"work": {"type": kind, "retry": ["1s"]}},
@@ -146,7 +146,7 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
         ),
     ],
 )
-def test_what_a_broker_refuses_is_named_at_its_line(topology: dict[str, Any], live: Live, expected: str) -> None:
+def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], live: Live, expected: str) -> None:
     (line,) = found(topology, live)
     assert line.startswith(expected)
     assert line.endswith("; take it out, or use another broker")
@@ -176,7 +176,7 @@ def test_only_brokers_of_version_4_drop_at_a_limit_of_their_own() -> None:
 
 
 def test_every_policy_key_of_the_table_is_a_setting() -> None:
-    # Those are of plugins, or no setting of a queue of ours.
+    # The others belong to plugins, or are not settings of a queue of ours.
     others = {"selector-fields", "selector-field-max-bytes", "max-priority", "single-active-consumer"}
     assert {key for keys in EXCLUDING.values() for key in keys} - others <= QUEUE_POLICY_KEYS.keys()
 
@@ -202,7 +202,7 @@ def test_every_policy_key_of_the_table_is_a_setting() -> None:
         ({"policy": {"dead-letter-routing-key": "k"}}, ""),
     ],
 )
-def test_keys_that_rabbitmq_takes_only_together_are_checked(queue: dict[str, Any], fault: str) -> None:
+def test_keys_that_rabbitmq_accepts_only_together_are_checked(queue: dict[str, Any], fault: str) -> None:
     document = Document("topology.yaml", yaml.safe_dump({"queues": {"q": queue}}), {})
     check_references(validate_document(Topology, document), document)
     assert [fault in str(one) for one in document.faults] == ([True] if fault else [])
