@@ -15,6 +15,7 @@ from runner.amqp.close import Close, Verdict
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import message_of, problem_of
+from runner.config.version import CLOSES_CHANNELS, parsed
 from runner.messages import Message
 
 #: Seconds that the broker may take to confirm all subscriptions on a new channel.
@@ -268,5 +269,4 @@ class Consumer:
 
 def _may_time_out(channel: Channel) -> bool:
     """Return True if this broker cancels a consumer whose ack is late; older ones close its channel with the reason."""
-    version = str((channel.connection.server_properties or {}).get("version", ""))
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= (4, 3)
+    return not CLOSES_CHANNELS.holds(parsed(str((channel.connection.server_properties or {}).get("version", ""))))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pika.channel import Channel
 
 from runner.amqp.session import Session
-from runner.config.version import QUORUM
+from runner.config.version import QUORUM, WRITES_EARLIER_NAMES, parsed
 from runner.errors import BrokerAway
 
 #: Seconds until RabbitMQ has written the list of its Raft members (``names.dets``) by itself, a second after the last
@@ -51,7 +51,7 @@ class _Marker:
         return self._is_declared
 
     def _declare(self, channel: Channel) -> None:
-        if not _writes_earlier_names(str(channel.connection.server_properties.get("version", ""))):
+        if not WRITES_EARLIER_NAMES.holds(parsed(str(channel.connection.server_properties.get("version", "")))):
             self._session.finish()
             return
         channel.add_on_close_callback(lambda *_: self._session.finish())
@@ -62,9 +62,3 @@ class _Marker:
     def _delete(self, channel: Channel) -> None:
         self._is_declared = True
         channel.queue_delete(self._name, callback=lambda _: self._session.finish())
-
-
-def _writes_earlier_names(version: str) -> bool:
-    """Whether a declaration in RabbitMQ of this version has the names of earlier quorum queues written."""
-    parts = tuple(int(part) for part in version.partition("-")[0].split(".", 3)[:3] if part.isdigit())
-    return (3, 10, 8) <= parts < (3, 11)

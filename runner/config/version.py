@@ -66,6 +66,8 @@ HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Sp
 COUNTS_NACKS = Behaviour("basic.nack counts towards the delivery limit", Span(until=(4, 3)))
 #: Later brokers cancel the consumer instead, of quorum queues alone.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
+#: A declaration of one quorum queue writes the names of earlier ones to the disk. No other version is known to do so.
+WRITES_EARLIER_NAMES = Behaviour("a declaration writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11)))
 #: Policies for ``classic_queues``, ``quorum_queues`` and ``streams``.
 HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
 #: Seconds in which a consumer must acknowledge a message, if no policy says otherwise (RabbitMQ: "Consumers").

@@ -189,9 +189,10 @@ class _Linter:
         for queue in self._objects.queues:
             if not queue.durable and queue.type == CLASSIC:
                 path = (*path_of(queue, self._topology), "durable")
+                since = dotted(TRANSIENT_QUEUES.span.until or NEWEST)
                 reason = (
                     f"{queue.name!r} is neither durable nor exclusive, which RabbitMQ deprecates"
-                    f" ({TRANSIENT_QUEUES.feature}): some brokers refuse it since {dotted((4, 3))}"
+                    f" ({TRANSIENT_QUEUES.feature}): some brokers refuse it since {since}"
                 )
                 yield self._found("transient-queue", queue.name, path, reason)
         newest = Live(version=NEWEST)

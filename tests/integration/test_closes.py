@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import struct
@@ -19,6 +18,7 @@ from runner.amqp.drain import counts_of
 from runner.amqp.look import look
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Exchange, Objects, Queue
+from tests.amqp import channel_to
 from tests.rabbit import Rabbit, Vhost, wait_until
 
 PASSES, MISSING, PERMANENT = Verdict.PASSES, Verdict.MISSING, Verdict.PERMANENT
@@ -35,20 +35,15 @@ def user(vhost: Vhost) -> Iterator[str]:
 
 def closed(url: str, act: Callable[[Any], object]) -> Close:
     """Open a channel, and use it until the broker closes the channel or the connection."""
-    connection = None
     try:
-        connection = pika.BlockingConnection(pika.URLParameters(url))
-        act(connection.channel())
-        # A method without an answer meets the close only here.
-        connection.channel().queue_declare("", exclusive=True)
-        for _ in range(100):
-            connection.process_data_events(0.1)
+        with channel_to(url) as channel:
+            act(channel)
+            # A method without an answer meets the close only here.
+            channel.connection.channel().queue_declare("", exclusive=True)
+            for _ in range(100):
+                channel.connection.process_data_events(0.1)
     except exceptions.AMQPError as error:
         return close_of(error)
-    finally:
-        with contextlib.suppress(exceptions.AMQPError):
-            if connection is not None and connection.is_open:
-                connection.close()
     raise AssertionError("the broker closes nothing")
 
 
@@ -60,8 +55,8 @@ def _nack_twice(channel: Any) -> None:
 def _locked(channel: Any) -> None:
     channel.queue_declare("mine", exclusive=True)
     url = channel.test_url
-    with pika.BlockingConnection(pika.URLParameters(url)) as other:
-        other.channel().queue_declare("mine", passive=True)
+    with channel_to(url) as other:
+        other.queue_declare("mine", passive=True)
 
 
 def _raw(channel: Any, payload: bytes) -> None:
@@ -180,17 +175,15 @@ def test_a_queue_without_permission_is_refused_by_each_way_to_it(vhost: Vhost, u
     assert refusal.is_denied
     assert "refused for user" in refusal.text
     assert declare([vhost.url], Objects((), (Queue("q"),), ())) == []
-    connection = pika.BlockingConnection(pika.URLParameters(user))
-    with pytest.raises(exceptions.ChannelClosedByBroker) as caught:
-        connection.channel().basic_consume("q", print)
-    connection.close()
+    with channel_to(user) as channel, pytest.raises(exceptions.ChannelClosedByBroker) as caught:
+        channel.basic_consume("q", print)
     close = close_of(caught.value)
     assert (close.code, close.verdict, close.remedy) == (403, PERMANENT, "give the user this permission")
 
 
 def test_an_exclusive_queue_of_another_connection_is_waited_for(vhost: Vhost) -> None:
-    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as other:
-        other.channel().queue_declare("mine", exclusive=True)
+    with channel_to(vhost.url) as other:
+        other.queue_declare("mine", exclusive=True)
         objects = Objects((Exchange("e", "topic"),), (Queue("mine"), Queue("other")), ())
         with pytest.raises(BrokerAway, match=r"queue 'mine': the broker refuses it: RESOURCE_LOCKED") as caught:
             declare([vhost.url], objects)
@@ -216,29 +209,13 @@ def test_an_unknown_exchange_type_is_refused_and_the_rest_is_declared(vhost: Vho
 
 def test_an_administrators_close_and_a_stopping_node_are_waited_for(tmp_path: Any) -> None:
     broker = Rabbit(tmp_path / "broker", statistics=200)
-    try:
-        connection = pika.BlockingConnection(pika.URLParameters(broker.url))
-        vhost = Vhost(broker, "/")
-        wait_until(vhost.close_connections, 20, "the statistics know the connection")
-        close = _awaited(connection)
-        assert (close.code, close.verdict) == (320, PASSES)
-        assert "CONNECTION_FORCED" in close.text
-        connection = pika.BlockingConnection(pika.URLParameters(broker.url))
-        connection.channel()
-    finally:
-        broker.stop()
-    close = _awaited(connection)
+    vhost = Vhost(broker, "/")
+    close = closed(broker.url, lambda _: wait_until(vhost.close_connections, 20, "the statistics know the connection"))
+    assert (close.code, close.verdict) == (320, PASSES)
+    assert "CONNECTION_FORCED" in close.text
+    close = closed(broker.url, lambda _: broker.stop())
     assert (close.code, close.verdict) in ((320, PASSES), (0, PASSES))
     refused(broker.url, BrokerAway, EXIT_BROKER, "connection refused")
-
-
-def _awaited(connection: Any) -> Close:
-    try:
-        for _ in range(200):
-            connection.process_data_events(0.1)
-    except exceptions.AMQPError as error:
-        return close_of(error)
-    raise AssertionError("it stays open")
 
 
 def test_a_port_without_a_broker_is_waited_for() -> None:

@@ -6,7 +6,6 @@ import gzip
 import struct
 from typing import Any
 
-import pika
 import pytest
 from click.testing import CliRunner
 
@@ -15,6 +14,7 @@ from runner.amqp.content import Properties
 from runner.amqp.drain import Drain
 from runner.cli.command import main
 from tests import hostile
+from tests.amqp import channel_to
 from tests.hostile import nested, properties, short, sized, table
 from tests.parked import held, publish, take
 from tests.rabbit import Vhost, wait_until
@@ -116,8 +116,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
 
 
 def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vhost: Vhost) -> None:
-    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
-        channel = connection.channel()
+    with channel_to(vhost.url) as channel:
         for name in ("source", "target", "other"):
             channel.queue_declare(name, durable=True)
     deep = nested(500)

@@ -10,6 +10,7 @@ from typing import Any
 import pika
 import pytest
 
+from tests.amqp import channel_to, publish
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 
@@ -123,13 +124,8 @@ def holding(vhost: Vhost, names: set[str]) -> list[Any]:
 
 
 def order(vhost: Vhost, exchange: str = "orders.topic", key: str = "order.created") -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    try:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish(exchange, key, b"{}", pika.BasicProperties(delivery_mode=2), mandatory=True)
-    finally:
-        connection.close()
+    with channel_to(vhost.url) as channel:
+        publish(channel, exchange, key, b"{}", pika.BasicProperties(delivery_mode=2), mandatory=True)
 
 
 @pytest.mark.parametrize(("edit", "held"), CASES, ids=[case[0].__name__ for case in CASES])

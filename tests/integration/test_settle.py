@@ -9,6 +9,7 @@ import pytest
 
 from runner.amqp import settle as module
 from runner.amqp.settle import settle
+from runner.config.version import WRITES_EARLIER_NAMES, parsed
 from tests.rabbit import Vhost
 
 
@@ -59,4 +60,4 @@ def test_a_broker_that_is_gone_meanwhile_is_waited_for_all_the_same(monkeypatch:
     ],
 )  # fmt: skip
 def test_only_versions_of_which_it_is_known_are_trusted_with_it(version: str, is_known: bool) -> None:
-    assert module._writes_earlier_names(version) is is_known
+    assert WRITES_EARLIER_NAMES.holds(parsed(version)) is is_known

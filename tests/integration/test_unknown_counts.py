@@ -14,6 +14,7 @@ import pytest
 from runner.amqp.holding import Holding, holdings
 from runner.amqp.management import Management
 from runner.reconcile import counted_by_queues
+from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
 
@@ -55,31 +56,20 @@ def shop(silent: Rabbit, tmp_path: Path) -> Iterator[Shop]:
 @pytest.fixture
 def consumer(shop: Shop) -> Iterator[Any]:
     """Return a function that consumes all messages of a queue and acknowledges none."""
-    connection = pika.BlockingConnection(pika.URLParameters(shop.vhost.url))
-    channel = connection.channel()
+    with channel_to(shop.vhost.url) as channel:
 
-    def hold(queue: str, count: int) -> None:
-        got: list[int] = []
-        channel.basic_consume(queue, lambda _, method, *__: got.append(method.delivery_tag))
-        while len(got) < count:
-            connection.process_data_events(0.1)
+        def hold(queue: str, count: int) -> None:
+            got: list[int] = []
+            channel.basic_consume(queue, lambda _, method, *__: got.append(method.delivery_tag))
+            while len(got) < count:
+                channel.connection.process_data_events(0.1)
 
-    yield hold
-    connection.close()
+        yield hold
 
 
 def publish(vhost: Vhost, queue: str, count: int) -> None:
-    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        for number in range(count):
-            channel.basic_publish("", queue, str(number).encode(), pika.BasicProperties(delivery_mode=2))
-
-
-def count(vhost: Vhost, queue: str) -> int:
-    with pika.BlockingConnection(pika.URLParameters(vhost.url)) as connection:
-        ready: int = connection.channel().queue_declare(queue, passive=True).method.message_count
-        return ready
+    persistent = pika.BasicProperties(delivery_mode=2)
+    publish_all(vhost.url, [("", queue, str(number).encode(), persistent) for number in range(count)])
 
 
 def replacing(shop: Shop, **settings: Any) -> None:
@@ -103,7 +93,7 @@ def test_a_full_queue_is_not_replaced_without_drain(shop: Shop) -> None:
     assert "left: queue 'work': it holds 3 messages: add --drain" in output
     assert "moved" not in output
     assert shop.vhost.queues()["work"]["type"] == "quorum"
-    assert count(shop.vhost, "work") == 3
+    assert shop.vhost.ready("work") == 3
 
 
 def test_a_full_queue_is_replaced_with_its_messages_by_drain(shop: Shop) -> None:
@@ -112,7 +102,7 @@ def test_a_full_queue_is_replaced_with_its_messages_by_drain(shop: Shop) -> None
     code, output = shop.run("apply", "--replace", "work", "--drain")
     assert code == 0, output
     assert shop.vhost.queues()["work"]["type"] == "classic"
-    assert count(shop.vhost, "work") == 3
+    assert shop.vhost.ready("work") == 3
 
 
 def test_an_empty_queue_that_nothing_consumes_is_replaced(shop: Shop) -> None:
@@ -125,7 +115,7 @@ def test_an_empty_queue_that_nothing_consumes_is_replaced(shop: Shop) -> None:
 def test_a_queue_with_unacked_messages_is_not_treated_as_empty(shop: Shop, consumer: Any) -> None:
     publish(shop.vhost, "work", 3)
     consumer("work", 3)
-    assert count(shop.vhost, "work") == 0
+    assert shop.vhost.ready("work") == 0
     replacing(shop)
     assert (line(shop)["messages"], line(shop)["consumers"]) == (None, 1)
     assert (

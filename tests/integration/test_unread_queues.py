@@ -10,6 +10,8 @@ import pytest
 
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT
 from runner.topology.compile import DELIVERY_LIMIT
+from tests.amqp import channel_to
+from tests.amqp import publish as publish_one
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -27,44 +29,28 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 
 def publish(vhost: Vhost, exchange: str, key: str) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.basic_publish(exchange, key, b"kept", pika.BasicProperties(message_id="one"), mandatory=True)
-    connection.close()
+    with channel_to(vhost.url) as channel:
+        publish_one(channel, exchange, key, b"kept", pika.BasicProperties(message_id="one"), mandatory=True)
 
 
 def look(vhost: Vhost, queue: str, times: int) -> None:
     """Deliver the first message and put it back, as the management page does."""
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    channel = connection.channel()
-    for _ in range(times):
-        method, _, _ = channel.basic_get(queue)
-        if method is not None:
-            channel.basic_reject(method.delivery_tag, requeue=True)
-    connection.close()
-
-
-def count(vhost: Vhost, queue: str) -> int:
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
-    found = connection.channel().queue_declare(queue, passive=True).method.message_count
-    connection.close()
-    return int(found)
-
-
-def version_of(vhost: Vhost) -> tuple[int, ...]:
-    return tuple(int(one) for one in vhost.rabbit.api("GET", "/overview")["rabbitmq_version"].split("."))
+    with channel_to(vhost.url) as channel:
+        for _ in range(times):
+            method, _, _ = channel.basic_get(queue)
+            if method is not None:
+                channel.basic_reject(method.delivery_tag, requeue=True)
 
 
 def test_a_message_that_passes_the_delivery_limit_is_kept(shop: Shop, vhost: Vhost) -> None:
     assert shop.run("apply")[0] == 0
     publish(vhost, "unrouted", "")
-    wait_until(lambda: count(vhost, "unrouted.all") == 1, what="the message is there")
+    wait_until(lambda: vhost.ready("unrouted.all") == 1, what="the message is there")
     look(vhost, "unrouted.all", DEFAULT_DELIVERY_LIMIT + 5)
-    wait_until(lambda: count(vhost, "unrouted.all") == 1, what="it is still there")
+    wait_until(lambda: vhost.ready("unrouted.all") == 1, what="it is still there")
     look(vhost, "unrouted.all", DELIVERY_LIMIT)
-    wait_until(lambda: count(vhost, "unrouted.all.dlq") == 1, what="it is parked")
-    assert count(vhost, "unrouted.all") == 0
+    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is parked")
+    assert vhost.ready("unrouted.all") == 0
     code, output = shop.run("dlq", "list")
     assert code == 0
     assert "unrouted.all" in output
@@ -73,11 +59,11 @@ def test_a_message_that_passes_the_delivery_limit_is_kept(shop: Shop, vhost: Vho
 def test_a_dead_letter_of_a_queue_without_a_consumer_is_replayed(shop: Shop, vhost: Vhost) -> None:
     assert shop.run("apply")[0] == 0
     publish(vhost, "unrouted", "")
-    wait_until(lambda: count(vhost, "unrouted.all") == 1, what="the message is there")
+    wait_until(lambda: vhost.ready("unrouted.all") == 1, what="the message is there")
     look(vhost, "unrouted.all", DELIVERY_LIMIT + 1)
-    wait_until(lambda: count(vhost, "unrouted.all.dlq") == 1, what="it is parked")
+    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is parked")
     assert shop.run("dlq", "replay", "--queue", "unrouted.all")[0] == 0
-    wait_until(lambda: count(vhost, "unrouted.all") == 1, what="it is back")
+    wait_until(lambda: vhost.ready("unrouted.all") == 1, what="it is back")
 
 
 def test_a_broker_of_an_older_release_is_upgraded_without_a_replacement(shop: Shop, vhost: Vhost) -> None:
@@ -91,9 +77,9 @@ def test_a_broker_of_an_older_release_is_upgraded_without_a_replacement(shop: Sh
     }
     assert plan["exit_code"] == 2
     assert shop.run("apply")[0] == 0
-    assert count(vhost, "unrouted.all") == 1
+    assert vhost.ready("unrouted.all") == 1
     look(vhost, "unrouted.all", DEFAULT_DELIVERY_LIMIT + 5)
-    wait_until(lambda: count(vhost, "unrouted.all") == 1, what="it is still there")
+    wait_until(lambda: vhost.ready("unrouted.all") == 1, what="it is still there")
 
 
 def test_a_message_in_a_retry_queue_that_passes_the_broker_s_limit_returns_to_its_queue(
@@ -102,11 +88,11 @@ def test_a_message_in_a_retry_queue_that_passes_the_broker_s_limit_returns_to_it
     shop.write({"queues": {"work": {"retry": ["1h"]}}})
     assert shop.run("apply")[0] == 0
     publish(vhost, "", "work.retry.1h")
-    wait_until(lambda: count(vhost, "work.retry.1h") == 1, what="it waits")
+    wait_until(lambda: vhost.ready("work.retry.1h") == 1, what="it waits")
     look(vhost, "work.retry.1h", DEFAULT_DELIVERY_LIMIT + 5)
-    has_limit = HAS_DELIVERY_LIMIT.holds(version_of(vhost))
+    has_limit = HAS_DELIVERY_LIMIT.holds(vhost.rabbit.version)
     there = "work" if has_limit else "work.retry.1h"
-    wait_until(lambda: count(vhost, there) == 1, what=f"it is in {there}")
+    wait_until(lambda: vhost.ready(there) == 1, what=f"it is in {there}")
 
 
 def test_a_handler_may_take_longer_than_the_broker_s_own_timeout(shop: Shop, vhost: Vhost) -> None:
@@ -116,7 +102,7 @@ def test_a_handler_may_take_longer_than_the_broker_s_own_timeout(shop: Shop, vho
     code, output = shop.run("apply")
     assert code == 0
     definition = vhost.rabbit.api("GET", f"/policies/{vhost.name}/fastcommerce.queue.work")["definition"]
-    if version_of(vhost) >= (3, 12):
+    if vhost.rabbit.version >= (3, 12):
         assert definition["consumer-timeout"] == 7_800_000
     else:
         assert "consumer-timeout" not in definition

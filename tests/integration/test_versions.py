@@ -30,6 +30,7 @@ from runner.config.version import (
     TRANSIENT_QUEUES,
     excludes,
 )
+from tests.amqp import channel_to
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -64,11 +65,6 @@ def values(setting: Setting) -> list[Any]:
     return by_kind[setting.kind]
 
 
-def version_of(vhost: Vhost) -> tuple[int, ...]:
-    text = str(vhost.rabbit.api("GET", "/overview")["rabbitmq_version"])
-    return tuple(int(part) for part in text.split("."))
-
-
 def denied_of(vhost: Vhost) -> set[str] | None:
     live = Management(vhost.url, vhost.rabbit.management).live()
     return None if live.denied is None else set(live.denied)
@@ -83,7 +79,7 @@ def refusal(vhost: Vhost, path: str, body: dict[str, Any]) -> str | None:
 
 
 def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
-    version, denied = version_of(vhost), denied_of(vhost)
+    version, denied = vhost.rabbit.version, denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in QUEUE_SETTINGS if one.is_argument):
         for kind in TYPES:
@@ -110,7 +106,7 @@ def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) ->
 
 
 def test_each_policy_key_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
-    version, denied = version_of(vhost), denied_of(vhost)
+    version, denied = vhost.rabbit.version, denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in (*QUEUE_SETTINGS, *EXCHANGE_SETTINGS) if not one.key.startswith("federation-")):
         for value in values(setting):
@@ -156,7 +152,7 @@ def term(value: Any) -> str:
 
 
 def test_each_policy_key_excludes_its_whole_policy_from_the_queue_types_of_the_table(vhost: Vhost) -> None:
-    version, denied = version_of(vhost), denied_of(vhost)
+    version, denied = vhost.rabbit.version, denied_of(vhost)
     numbers = {1000 + index: kind for index, kind in enumerate(TYPES)}
     for kind in TYPES:
         body = {"durable": True, "arguments": {QUEUE_TYPE: kind}}
@@ -191,17 +187,13 @@ def test_each_policy_key_excludes_its_whole_policy_from_the_queue_types_of_the_t
 
 
 def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None:
-    version, denied = version_of(vhost), denied_of(vhost)
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.url))
+    version, denied = vhost.rabbit.version, denied_of(vhost)
     try:
-        channel = connection.channel()
-        channel.queue_declare("transient", durable=False)
+        with channel_to(vhost.url) as channel:
+            channel.queue_declare("transient", durable=False)
         is_refused = False
     except pika.exceptions.AMQPError:
         is_refused = True
-    finally:
-        if connection.is_open:
-            connection.close()
     assert is_refused == (TRANSIENT_QUEUES.problem(version, denied) is not None)
     if denied is not None:
         assert {TRANSIENT_QUEUES.feature, GLOBAL_QOS.feature} <= {
@@ -210,7 +202,7 @@ def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None
 
 
 def test_exchange_types_and_policies_by_type_are_there_since_the_table_says(vhost: Vhost) -> None:
-    version = version_of(vhost)
+    version = vhost.rabbit.version
     for name, span in EXCHANGE_TYPES.items():
         said = refusal(vhost, f"/exchanges/{vhost.name}/probe", {"type": name, "durable": True})
         assert (said is None) == span.covers(version), (name, said)
@@ -251,7 +243,7 @@ def test_a_refused_setting_is_an_error_before_any_change(
     assert code == 78
     (line,) = [one for one in output.splitlines() if words in one and "take it out, or use another broker" in one]
     assert re.search(r"topology\.yaml:\d+: ", line)
-    version = ".".join(map(str, version_of(vhost)))
+    version = ".".join(map(str, vhost.rabbit.version))
     assert version in line
     assert vhost.queues() == {}
     assert json.loads(shop.run("plan", "--json")[1])["exit_code"] == 78

@@ -11,10 +11,11 @@ from tests.running import ROOT
 
 #: The files that may call pika itself, by the name of the function.
 ALLOWED = {
-    "basic_publish": {"tests/amqp.py"},
+    # pika cannot send the messages of hostile.py, which waits for the confirms itself.
+    "basic_publish": {"tests/amqp.py", "tests/hostile.py"},
     "BlockingConnection": {"tests/amqp.py", "tests/chaos/checker.py"},
     "SelectConnection": {"tests/unit/test_frames.py"},
-    "Session": {"tests/amqp.py"},
+    "Session": {"tests/amqp.py", "tests/hostile.py"},
     "BaseConnection": set(),
 }
 #: These files imitate pika, and publish nothing to a broker.

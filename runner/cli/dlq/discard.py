@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections import Counter
@@ -72,6 +73,8 @@ def discard(
             if total:
                 notes.send(there, file.path)
         except (click.Abort, KeyboardInterrupt):
+            # A second Ctrl-C must not leave the file behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             file.remove()
             click.echo(f"nothing discarded{notes.sent_in_vain}", err=True)
             sys.exit(EXIT_INTERRUPTED)
