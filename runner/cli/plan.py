@@ -73,8 +73,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         unknown = sorted(set(replace) - names)
         if unknown:
             raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
-        for title, lines in _remarks(examination.plan):
-            _show_lines(title, lines)
+        _show_remarks(examination.plan)
         consent = Consent(frozenset(replace), drain=drain, retire=True)
         left = bring(examination, consent, click.echo, lambda change: _show_change(examination, change))
     if not left and examination.plan.uncompared:
@@ -100,8 +99,8 @@ def _show(examination: Examination) -> None:
         click.secho(change_line(change), dim=is_terminal or None)
     if len(others) > MOST_UNMANAGED:
         click.secho(f"? and {len(others) - MOST_UNMANAGED} more; --json lists all", dim=is_terminal or None)
-    for title, lines in _remarks(found):
-        _show_lines(title, lines)
+    _show_remarks(found)
+    _show_lines("problem", found.problems)
     click.echo(_summary(found))
 
 
@@ -116,8 +115,9 @@ def _waits(examination: Examination) -> dict[int, str]:
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
 
-def _remarks(found: Plan) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return (("not compared", found.uncompared), ("warning", found.warnings), ("problem", found.problems))
+def _show_remarks(found: Plan) -> None:
+    _show_lines("not compared", found.uncompared)
+    _show_lines("warning", found.warnings)
 
 
 def _show_lines(title: str, lines: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ def test_a_drain_that_is_killed_three_times_loses_nothing_and_doubles_only_what_
         assert shop.plan()["changes"], "the rest is still to be done"
     last = Runner([*RUNNER, "--project", str(shop.folder), *REPLACE], tmp_path)
     assert last.process.wait(200) == 0, last.output
-    assert shop.plan()["changes"] == []
+    assert [one for one in shop.plan()["changes"] if one["mark"] != "?"] == []
     assert vhost.queues()["work"]["type"] == after
     found = take_all(vhost.url, "work")
     counted = Counter(number for number, _ in found)

@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "the ack goes first",
         PIPELINE,
-        "        self._queue.put(Work(delivery))",
-        "        delivery.ack()\n        self._queue.put(Work(delivery))",
+        "        self._queue.put(Work(delivery, time.monotonic()))",
+        "        delivery.ack()\n        self._queue.put(Work(delivery, time.monotonic()))",
         Point("payment", "before", "commit"),
         more=(("        work.delivery.ack()\n", ""),),
     ),

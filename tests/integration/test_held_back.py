@@ -165,12 +165,12 @@ def test_an_apply_that_the_broker_refuses_half_way_prints_the_changes_done_befor
     limit = f"/vhost-limits/{shop.vhost.name}/max-queues"
     shop.vhost.rabbit.api("PUT", limit, {"value": len(shop.vhost.queues()) + 1})
     topology = edited()
-    topology["queues"] |= {"first": {}, "second": {}}
+    topology["queues"] |= {"first": {"type": "classic"}, "second": {"type": "classic"}}
     shop.write(topology)
     code, output = shop.run("apply")
     assert (code, "first" in shop.vhost.queues(), "second" in shop.vhost.queues()) == (78, True, False)
     lines = output.splitlines()
-    assert [line for line in lines if line.startswith("+ ")] == ["+ queue    first  quorum  (topology.yaml:22)"]
+    assert [line for line in lines if line.startswith("+ ")] == ["+ queue    first  classic  (topology.yaml:22)"]
     assert "queue 'second': the broker refuses it" in lines[-1]
     shop.vhost.rabbit.api("DELETE", limit)
     assert shop.run("apply")[0] == 0

@@ -45,7 +45,7 @@ def test_an_unknown_exchange_type_is_a_problem_before_any_change(shop: Shop, kin
     for command in ("plan", "apply"):
         code, output = shop.run(command)
         assert code == 78
-        assert f"topology.yaml:4: exchange 'h': the broker has no exchange type '{kind}'" in output
+        assert f"topology.yaml:5: exchange 'h': the broker has no exchange type '{kind}'" in output
         assert REMEDY in output
     assert own_exchanges(shop.vhost) == set()
     assert shop.vhost.queues() == {}
