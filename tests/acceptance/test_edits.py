@@ -22,7 +22,7 @@ from tests.running import Project, Runner
 
 PAYMENT, MAIL, PAID = "payment.order.created", "notification.order.events", "notification.payment.events"
 RATE = 20
-EDITS = int(os.environ.get("FASTCOMMERCE_EDITS") or times(12, 300))
+EDITS = int(os.environ.get("FASTCOMMERCE_EDITS") or times(6, 300))
 
 
 class Orders:
