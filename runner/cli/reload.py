@@ -30,6 +30,16 @@ class Reload:
         self._preparation, self._update, self._journal = preparation, update, journal
         self._lock = threading.Lock()
 
+    def prepare(self) -> None:
+        """Declare the topology, and run what nothing holds back any longer. Raises what ``Preparation.prepare`` raises.
+
+        Not while the files are taken over: the programs of the older project would be the last to be passed on.
+        """
+        with self._lock:
+            taken = self._preparation.prepare()
+            if taken is not None:
+                self._update(taken.programs)
+
     def take(self) -> Outcome:
         """Do it; what happens is said in the journal."""
         with self._lock:
