@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import pytest
 
@@ -25,6 +25,8 @@ class Order:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.then: list[Callable[[], None] | None] = []
+        self.is_unfinished = self.is_away = False
         self.is_preparing, self.may_return = threading.Event(), threading.Event()
         self.reload = Reload(cast(Preparation, self), self.update, Journal())
 
@@ -36,9 +38,16 @@ class Order:
 
     def take_over(self) -> Taken:
         self.events.append("taken over")
-        return Taken(programs("new"), [])
+        return Taken(programs("new"), [], self.is_unfinished)
 
-    def update(self, given: Sequence[Program], *_: Any) -> None:
+    def finish(self) -> Taken | None:
+        self.events.append("finished")
+        if self.is_away:
+            raise BrokerAway("gone")
+        return None
+
+    def update(self, given: Sequence[Program], then: Callable[[], None] | None) -> None:
+        self.then.append(then)
         self.events.append(f"update {given[0].service}")
 
 
@@ -70,3 +79,34 @@ def test_a_preparation_that_fails_lets_the_next_reload_go_on() -> None:
         order.reload.prepare()
     assert order.reload.take() is Outcome.DONE
     assert order.events == ["taken over", "update new"]
+
+
+def test_what_is_left_to_remove_is_removed_only_by_the_latest_reload() -> None:
+    order = Order()
+    order.is_unfinished = True
+    order.reload.take()
+    order.reload.take()
+    first, second = order.then
+    assert first is not None
+    assert second is not None
+    first()
+    assert "finished" not in order.events
+    second()
+    assert order.events[-1] == "finished"
+
+
+def test_a_reload_that_leaves_nothing_to_remove_is_followed_by_nothing() -> None:
+    order = Order()
+    order.reload.take()
+    assert order.then == [None]
+
+
+def test_a_removal_that_the_broker_s_absence_prevents_ends_nothing() -> None:
+    order = Order()
+    order.is_unfinished = order.is_away = True
+    order.reload.take()
+    (then,) = order.then
+    assert then is not None
+    then()
+    order.reload.take()
+    assert order.events[-2:] == ["taken over", "update new"]
