@@ -25,6 +25,8 @@ from runner.worker.fault import FaultFolder
 
 WARNING = "faults: true: whoever may write in var/ can break things here on purpose, by: python -m runner fault"
 
+HELD_BACK = "which is held back; python -m runner plan shows what is to be applied"
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -160,10 +162,10 @@ class Preparer:
             if not needs:
                 fitting.append(program)
             elif before is None:
-                self._say(f"{program.service} is not started yet: it uses {needs}, which is held back", "warning")
+                self._say(f"{program.service} is not started yet: it uses {needs}, {HELD_BACK}", "warning")
             else:
                 if not program.is_same_process(before):
-                    self._say(f"{program.service} runs on as it was: it uses {needs}, which is held back", "warning")
+                    self._say(f"{program.service} runs on as it was: it uses {needs}, {HELD_BACK}", "warning")
                 fitting.append(as_before(program, before))
         self._running = {one.service: one for one in fitting}
         self._held = decision.held
