@@ -9,12 +9,15 @@ from typing import Any
 
 import click
 
-from runner.cli.client import EndedMeanwhile, ask, wait_gone
+from runner.cli.client import EndedMeanwhile, NoRunner, ask, wait_gone
 from runner.cli.terminal import has_colour
+from runner.errors import RunnerError
 from runner.supervisor.output.line import Line, TextForm, json_form
 
 #: As wide as most slots' names are.
 WIDTH = 14
+#: Seconds that a runner may say nothing after an ``apply``.
+PATIENCE = 60.0
 
 _target = click.argument("target", metavar="SERVICE[.N]")
 
@@ -101,12 +104,34 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, as_json: bo
         _show(answer, form)
 
 
+def have_taken_over(folder: Path) -> None:
+    """Have the runner that runs in this folder, if one does, take over what the broker holds now; shows what it says.
+
+    Services that something held back start then. A runner that cannot do it is reported, with what to do.
+    """
+    is_said = False
+    try:
+        for answer in ask(folder, "reload", patience=PATIENCE):
+            if not is_said:
+                click.echo("the runner that runs here takes it over, with what the files say now:")
+                is_said = True
+            _show_all(answer, TextForm(colour=has_colour(), width=8))
+    except NoRunner:
+        return
+    except RunnerError as error:
+        click.secho(f"the runner that runs here: {error}; once that is mended: python -m runner reload", err=True)
+
+
 def _tell(folder: Path, command: str, **request: Any) -> None:
     form = TextForm(colour=has_colour(), width=8)
     for answer in ask(folder, command, **request):
-        _show(answer, form)
-        if "done" in answer:
-            click.secho(answer["done"], fg="green" if has_colour() else None)
+        _show_all(answer, form)
+
+
+def _show_all(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
+    _show(answer, form)
+    if "done" in answer:
+        click.secho(answer["done"], fg="green" if has_colour() else None)
 
 
 def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:

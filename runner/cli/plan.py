@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from runner.cli.broker import broker_for
+from runner.cli.control import have_taken_over
 from runner.config.project import load_project
 from runner.errors import EXIT_CONFIG
 from runner.reconcile import Examination, bring, examine
@@ -63,8 +64,9 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
 
     Creates, changes in place, and deletes what stands under retire. A replacement is done only where --replace names
     it. Without --replace the queue or exchange stays unchanged, with everything that its messages still need. Each line
-    is printed as soon as its change is done. It is safe to interrupt at any point and to run again. Exits with 0 when
-    all is done, 3 when something is left.
+    is printed as soon as its change is done. It is safe to interrupt at any point and to run again. If anything was
+    changed, a runner in this folder then takes over the files, as by "reload". Exits with 0 when all is done, 3 when
+    something is left.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -75,7 +77,15 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
             raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
         _show_remarks(examination.plan)
         consent = Consent(frozenset(replace), drain=drain, retire=True)
-        left = bring(examination, consent, click.echo, lambda change: _show_change(examination, change))
+        done: list[Change] = []
+
+        def did(change: Change) -> None:
+            done.append(change)
+            _show_change(examination, change)
+
+        left = bring(examination, consent, click.echo, did)
+    if done:
+        have_taken_over(folder)
     if not left and examination.plan.uncompared:
         click.echo("done, as far as it could be compared")
         return

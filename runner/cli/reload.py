@@ -6,11 +6,15 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 
 from runner.errors import BrokerError, RunnerError
-from runner.preparation.remote import Preparation
+from runner.preparation.remote import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
+
+#: Passes on what is to run from now on, and what is to be done once it does and nothing before it.
+Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 
 class Outcome(Enum):
@@ -26,9 +30,39 @@ class Outcome(Enum):
 class Reload:
     """Checks everything first; whatever is wrong, all runs on as it was. From any thread, one at a time."""
 
-    def __init__(self, preparation: Preparation, update: Callable[[Sequence[Program]], None], journal: Journal) -> None:
+    def __init__(self, preparation: Preparation, update: Update, journal: Journal) -> None:
         self._preparation, self._update, self._journal = preparation, update, journal
         self._lock = threading.Lock()
+        #: Counts what was passed on; what is to follow an older one is dropped.
+        self._count = 0
+
+    def prepare(self) -> None:
+        """Declare the topology, and run what nothing holds back any longer. Raises what ``Preparation.prepare`` raises.
+
+        Not while the files are taken over: the programs of the older project would be the last to be passed on.
+        """
+        with self._lock:
+            taken = self._preparation.prepare()
+            if taken is not None:
+                self._pass_on(taken)
+
+    def _pass_on(self, taken: Taken) -> None:
+        self._count += 1
+        self._update(taken.programs, partial(self._finish, self._count) if taken.is_unfinished else None)
+
+    def _finish(self, count: int) -> None:
+        """Remove what the services no longer publish by, now that those before them are gone."""
+        with self._lock:
+            if count != self._count:
+                return  # others are being replaced by now
+            try:
+                taken = self._preparation.finish()
+            except RunnerError as error:
+                remedy = "what is gone from the files is removed when the broker is prepared next, or by: reload"
+                self._journal.say(f"{error}; {remedy}", "warning")
+            else:
+                if taken is not None:
+                    self._pass_on(taken)
 
     def take(self) -> Outcome:
         """Do it; what happens is said in the journal."""
@@ -49,7 +83,7 @@ class Reload:
                 return Outcome.REFUSED
             for line in taken.left:
                 self._journal.say(line, "error")
-            self._update(taken.programs)
+            self._pass_on(taken)
             rest = ", but for what would have to be replaced" if taken.left else ""
             self._journal.say(f"files taken over{rest}")
             return Outcome.LEFT if taken.left else Outcome.DONE

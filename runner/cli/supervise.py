@@ -47,9 +47,7 @@ def _supervise(
     preparation.say = journal.say
 
     def prepare() -> None:
-        taken = preparation.prepare()
-        if taken is not None:
-            supervisor.update(taken.programs)
+        reload.prepare()
 
     supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()

@@ -43,13 +43,14 @@ class Declaration:
         self._told = told
         self._depths: dict[tuple[str, ...], Depths] = {}
 
-    def prepare(self, accepted: Held = frozenset()) -> Decision:
+    def prepare(self, accepted: Held = frozenset(), *, removes: bool = True) -> Decision:
         """Do the safe part of the plan; ``accepted`` are the held-back objects with which the services already run.
 
-        Raises BrokerError if the broker is unreachable, DeclarationRefused if another object has to be replaced.
+        If ``removes`` is false, bindings and policies that are gone from topology.yaml stay on the broker. Raises
+        BrokerError if the broker is unreachable, DeclarationRefused if another object has to be replaced.
         """
         with self._lock:
-            decision, lines = self._reconcile(self.project, is_start=True)
+            decision, lines = self._reconcile(self.project, is_start=True, removes=removes)
         if decision.held <= accepted:
             return decision
         if lines and isinstance(self._broker, PrivateNode | Container):
@@ -61,10 +62,11 @@ class Declaration:
     def take_over(self, project: Project) -> tuple[Decision, list[str]]:
         """Do the safe part of another project's plan; also return a line for each object that has to be replaced.
 
+        Nothing is removed: the services still publish by what the project before it says.
         Raises BrokerError, and DeclarationRefused where the broker refuses it; the project then stays what it was.
         """
         with self._lock:
-            result = self._reconcile(project, is_start=False)
+            result = self._reconcile(project, is_start=False, removes=False)
             self.project = project
             return result
 
@@ -79,7 +81,7 @@ class Declaration:
             self._depths[urls] = Depths(urls, "runner autoscale")
         return self._depths[urls].ready(config.services[service].consumes)
 
-    def _reconcile(self, project: Project, *, is_start: bool) -> tuple[Decision, list[str]]:
+    def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
         from runner.reconcile import bring, examine, known_management
         from runner.topology.change import Mark, change_line
@@ -88,7 +90,8 @@ class Declaration:
         say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
         examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
-        plan, decision = examination.plan, examination.decision(Consent())
+        consent = Consent(removals=removes)
+        plan, decision = examination.plan, examination.decision(consent)
         for line in (*plan.uncompared, *plan.warnings):
             say(line, "warning")
         created: list[Change] = []
@@ -100,7 +103,7 @@ class Declaration:
                 say(f"topology: {change_line(change)}", "info")
 
         try:
-            left = bring(examination, Consent(), lambda line: say(f"topology: {line}", "info"), did)
+            left = bring(examination, consent, lambda line: say(f"topology: {line}", "info"), did)
         except RunnerError:
             for change in created:
                 say(f"topology: {change_line(change)}; done before it failed", "info")
@@ -115,9 +118,12 @@ class Declaration:
 
     def _tell_left(self, examination: Examination, left: list[Left], *, is_start: bool) -> None:
         from runner.topology.change import Mark, change_line
+        from runner.topology.consent import REPLACED_SERVICES
 
         lines = []
         for one in left:
+            if one.waits_for == REPLACED_SERVICES:
+                continue  # it is soon done
             line = f"topology: {change_line(one.change)}; {one.needs}"
             # A start is repeated, and prints each line once.
             if not one.is_implied and (one.waits_for or one.change.mark is Mark.RETIRE):

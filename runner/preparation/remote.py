@@ -55,6 +55,8 @@ class Taken:
 
     programs: Sequence[Program]
     left: Sequence[str]
+    #: Whether ``finish`` has something to do once these programs run.
+    is_unfinished: bool = False
 
 
 class Preparation:
@@ -85,7 +87,14 @@ class Preparation:
 
     def prepare(self) -> Taken | None:
         """See ``Preparer.prepare``; where it fails the process stays, because it is tried again soon."""
-        taken = cast("Taken | None", self._call("prepare"))
+        return self._prepared("prepare")
+
+    def finish(self) -> Taken | None:
+        """See ``Preparer.finish``."""
+        return self._prepared("finish")
+
+    def _prepared(self, task: str) -> Taken | None:
+        taken = cast("Taken | None", self._call(task))
         if taken is not None:
             self._stays = _are_followed(taken.programs)
         self._end()

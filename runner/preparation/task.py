@@ -18,11 +18,14 @@ from runner.preparation.programs import as_before, broker_program, held_back, pr
 from runner.preparation.remote import Begun, Found, Order, Taken
 from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
+from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 from runner.worker.fault import FaultFolder
 
 WARNING = "faults: true: whoever may write in var/ can break things here on purpose, by: python -m runner fault"
+
+HELD_BACK = "which is held back; python -m runner plan shows what is to be applied"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Memory:
     programs: Mapping[str, Program]
     #: The held-back objects with which they run.
     held: Held
+    #: Whether removals wait until the services are replaced.
+    keeps: bool
 
 
 class Preparer:
@@ -58,16 +63,17 @@ class Preparer:
         self._broker: FoundBroker | None = None
         self._running: dict[str, Program] = {}
         self._held: Held = frozenset()
+        self._keeps = False
         if memory is not None:
             self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
-            self._running, self._held = dict(memory.programs), memory.held
+            self._running, self._held, self._keeps = dict(memory.programs), memory.held, memory.keeps
 
     @property
     def memory(self) -> Memory | None:
         """What the next process must know; None before there is anything."""
         if self._project is None:
             return None
-        return Memory(self._project, self._broker, frozenset(self._told), self._running, self._held)
+        return Memory(self._project, self._broker, frozenset(self._told), self._running, self._held, self._keeps)
 
     @property
     def project(self) -> Project:
@@ -103,11 +109,19 @@ class Preparer:
 
         Returns the programs to run if the held-back objects have changed, else None.
         """
-        decision = self._declared().prepare(self._held)
+        decision = self._declared().prepare(self._held, removes=not self._keeps)
         if decision.held == self._held:
             return None
         objects = compile_topology(self.project.topology, self.project.consumed)
-        return Taken(self._fitting(self._programs(self.project, objects), self.project, decision), [])
+        return Taken(self._fitting(self._programs(self.project, objects), self.project, decision), [], self._keeps)
+
+    def finish(self) -> Taken | None:
+        """Remove what ``take_over`` left, once no process of the services before it runs; otherwise as ``prepare``.
+
+        Where it fails, the next ``prepare`` removes it.
+        """
+        self._keeps = False
+        return self.prepare()
 
     def take_over(self) -> Taken:
         """Apply the changed files. If it raises RunnerError, no service has changed."""
@@ -121,7 +135,8 @@ class Preparer:
         programs = self._programs(project, objects)
         decision, left = self._declared().take_over(project)
         self._project = project
-        return Taken(self._fitting(programs, project, decision), left)
+        self._keeps = any(one.waits_for == REPLACED_SERVICES for one in decision.left)
+        return Taken(self._fitting(programs, project, decision), left, self._keeps)
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError."""
@@ -147,10 +162,10 @@ class Preparer:
             if not needs:
                 fitting.append(program)
             elif before is None:
-                self._say(f"{program.service} is not started yet: it uses {needs}, which is held back", "warning")
+                self._say(f"{program.service} is not started yet: it uses {needs}, {HELD_BACK}", "warning")
             else:
                 if not program.is_same_process(before):
-                    self._say(f"{program.service} runs on as it was: it uses {needs}, which is held back", "warning")
+                    self._say(f"{program.service} runs on as it was: it uses {needs}, {HELD_BACK}", "warning")
                 fitting.append(as_before(program, before))
         self._running = {one.service: one for one in fitting}
         self._held = decision.held

@@ -17,6 +17,7 @@ from runner.supervisor.process.guard import Guard
 from runner.supervisor.process.listener import Listeners
 from runner.supervisor.process.orphan import Orphans
 from runner.supervisor.program import Program, differences
+from runner.supervisor.sequel import Sequel
 from runner.supervisor.service import Service
 from runner.supervisor.signals import Signals
 from runner.supervisor.state import State
@@ -42,6 +43,8 @@ class Supervisor:
         self._listeners = [self._tell, *listeners]
         self._exits_on_fatal = exits_on_fatal
         self.services: dict[str, Service] = {}
+        #: What is done once an update has replaced everything.
+        self.sequel = Sequel(self.loop, self.advance)
         #: Those that are to be forgotten once nothing of them runs.
         self._leaving: set[str] = set()
         self._extras: list[Callable[[], Callable[[], None]]] = []
@@ -64,10 +67,14 @@ class Supervisor:
         """Have ``begin`` called once the loop runs, and what it returns when all is stopped."""
         self._extras.append(begin)
 
-    def update(self, programs: Sequence[Program]) -> None:
-        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread."""
+    def update(self, programs: Sequence[Program], then: Callable[[], None] | None = None) -> None:
+        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread.
+
+        ``then`` is called on a thread of its own once no process of those before them is left. Where one is, because
+        the new one did not get ready, it is not called.
+        """
         if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self._update, programs)
+            self.loop.call_soon_threadsafe(self._update, programs, then)
 
     async def changed(self) -> None:
         """Wait until something has happened."""
@@ -128,6 +135,7 @@ class Supervisor:
             self._advance_stop()
         else:
             self._advance_start()
+            self.sequel.advance(self.services.values())
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
         self._changed = None
@@ -168,10 +176,11 @@ class Supervisor:
             self.journal.say("stopped")
             self._done.set()
 
-    def _update(self, programs: Sequence[Program]) -> None:
+    def _update(self, programs: Sequence[Program], then: Callable[[], None] | None = None) -> None:
         if self.is_stopping:
             return
         new = {program.service: program for program in programs}
+        self.sequel.set(then, new)
         old = {name: one.program for name, one in self.services.items() if one.program.after_prepare}
         self.journal.say(f"services: {differences(old, new)}")
         for name, service in self.services.items():

@@ -13,6 +13,9 @@ from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import Passages
 
+#: What a removal waits for while services are replaced.
+REPLACED_SERVICES = "the services that are replaced"
+
 
 @dataclass(frozen=True)
 class Consent:
@@ -24,6 +27,8 @@ class Consent:
     drain: bool = False
     #: True if the objects under ``retire`` may be deleted.
     retire: bool = False
+    #: Whether bindings and policies that are gone from topology.yaml are removed now.
+    removals: bool = True
 
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
@@ -32,6 +37,8 @@ def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decisi
     if division.roots:
         while division.spread():
             pass
+    if not consent.removals:
+        division.keep_removals()
     return division.decision()
 
 
@@ -87,6 +94,12 @@ class _Division:
                     self._hold(self._families.node(change), cause)
         return (len(self._waits), len(self._held)) != before
 
+    def keep_removals(self) -> None:
+        """Leave what would be removed; at last, because what a removal waits for besides holds its object back."""
+        for place, change in enumerate(self._changes):
+            if change.mark is Mark.CHANGE and change.is_removal:
+                self._waits.setdefault(place, REPLACED_SERVICES)
+
     def _open_bindings(self) -> Iterator[tuple[Binding, str]]:
         for place, cause in self._waits.items():
             change = self._changes[place]
@@ -100,7 +113,7 @@ class _Division:
             ends = (("exchange", thing.source), self._families.root(thing.destination_type, thing.destination))
             cause = next((self._held[end] for end in ends if end in self._held), "")
             is_going = change.is_removal or change.mark is Mark.RETIRE
-            return cause or (passages.carries(thing) if is_going else "")
+            return cause or (passages.carries(thing) if is_going else passages.diverts(thing))
         node = self._families.node(change)
         if node in self._held:
             return self._held[node]

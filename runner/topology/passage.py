@@ -51,6 +51,14 @@ class Passages:
         """Return the name of the held-back object for which a binding must stay, or an empty string."""
         return self._carries(("exchange", binding.source), (binding.destination_type, binding.destination))
 
+    def diverts(self, binding: Binding) -> str:
+        """The name of the held-back object for which a new binding must wait, or an empty string.
+
+        It would take messages from an alternate exchange while another route of its source is not there yet.
+        """
+        source = ("exchange", binding.source)
+        return self.sources.get(binding.source, "") if source in self._led or source in self._leads else ""
+
     def _carries(self, source: Node, destination: Node) -> str:
         return self._short.get(destination) or self.sources.get(source[1]) or self._used.get(source) or ""
 

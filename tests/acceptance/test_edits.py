@@ -136,6 +136,42 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     assert runner.stop() == 0
 
 
+def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest(shop: Watched) -> None:
+    project, runner = shop.project, shop.runner
+    before = {runner.pid_of("payment.1"), runner.pid_of("notification.1")}
+    config, topology = project.config(), project.topology()
+    topology["queues"]["unrouted.all"]["type"] = "classic"
+    config["services"]["audit"] = {"consumes": ["unrouted.all"]}
+    project.set_topology(topology)
+    project.set_config(config)
+    runner.wait_for("audit is not started yet: it uses queue 'unrouted.all', which is held back; .* plan shows what")
+    code, output = shop.command("apply")
+    assert (code, "takes it over" in output) == (3, False), "nothing was done"
+    code, output = shop.command("apply", "--replace", "unrouted.all")
+    assert code == 0
+    assert "the runner that runs here takes it over, with what the files say now:" in output
+    runner.pid_of("audit.1")
+    assert before <= runner.children().keys(), "services that did not change run on"
+    count = runner.output.count("files taken over")
+    code, output = shop.command("apply")
+    assert (code, "takes it over" in output) == (0, False)
+    assert runner.output.count("files taken over") == count
+
+
+def test_apply_says_why_the_runner_cannot_take_it_over_and_what_to_do(shop: Watched) -> None:
+    project, runner = shop.project, shop.runner
+    config, topology = project.config(), project.topology()
+    config["runner"] = {"on_fatal": "exit"}
+    topology["queues"]["more"] = {"bind": {"orders.topic": ["#"]}}
+    project.set_topology(topology)
+    project.set_config(config)
+    runner.wait_for("runner: is taken at the start; stop the runner and start it")
+    code, output = shop.command("apply")
+    assert code == 0
+    assert "the runner that runs here: not taken over; once that is mended: python -m runner reload" in output
+    assert "done: the broker holds what topology.yaml says" in output
+
+
 def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], seen: dict[str, set[str]]) -> Any:
     """Draw another topology.yaml that still routes orders to payment and notification, payments to notification."""
     topology = copy.deepcopy(shipped)

@@ -58,6 +58,32 @@ def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
     assert ("topology: + queue    new  quorum", "info") in said
 
 
+def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_before(
+    prepared: Preparation, project: Project, vhost: Vhost
+) -> None:
+    def keys() -> set[str]:
+        bindings = [one for one in vhost.bindings() if one["destination"] == "payment.order.created"]
+        return {one["routing_key"] for one in bindings if one["source"]}
+
+    config, topology = project.config(), project.topology()
+    config["broker"]["management"] = vhost.rabbit.management
+    project.set_config(config)
+    prepared.begin()
+    prepared.find()
+    prepared.prepare()
+    topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.created"]}
+    project.set_topology(topology)
+    assert prepared.take_over().is_unfinished
+    assert keys() == {"order.created.#", "order.created"}
+    # Each of these is another process, which knows what the one before it left.
+    assert prepared.prepare() is None
+    assert prepared.take_over().is_unfinished
+    assert keys() == {"order.created.#", "order.created"}
+    assert prepared.finish() is None
+    assert keys() == {"order.created"}
+    assert not prepared.take_over().is_unfinished
+
+
 def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, project: Project) -> None:
     prepared.prepare()
     (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")

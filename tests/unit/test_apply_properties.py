@@ -13,7 +13,7 @@ from runner.errors import BrokerAway
 from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan
 from runner.topology.compile import compile_topology
-from runner.topology.consent import Consent, decide
+from runner.topology.consent import REPLACED_SERVICES, Consent, decide
 from runner.topology.decision import Decision
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
@@ -245,6 +245,34 @@ def test_held_back_objects_are_not_touched_and_no_flow_stops(
     left = {_about(one.change) for one in decision.left}
     assert scene.pending() >= left - {_about(one) for one in decision.of(Mark.RETIRE)}
     _finish(scene)
+
+
+@_settings
+@given(st.data(), topologies(), _consumed, _waiting)
+def test_while_removals_wait_every_old_route_and_policy_stays_and_the_next_run_removes_them(
+    data: st.DataObject, old: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]
+) -> None:
+    broker = _running(old, consumed, waiting)
+    scene = Scene(broker, _edited(data, old), consumed)
+    scene.is_routed = set()  # this is about routes by bindings
+    bindings, policies, routes = broker.live().bindings.keys(), broker.live().policies.keys(), _routes(broker)
+    decision, done = scene.run(Consent(removals=False))
+    assert not [one for one in done if one.is_removal]
+    assert bindings <= broker.live().bindings.keys()
+    assert policies <= broker.live().policies.keys()
+    after = _routes(broker)
+    assert all(queues <= after[way] for way, queues in routes.items())
+    late = {_about(one.change) for one in decision.left if one.waits_for == REPLACED_SERVICES}
+    assert late <= scene.pending()
+    # Removed are all but those that something held back needs.
+    decision, done = scene.run(Consent())
+    assert late <= {_about(one) for one in done} | {_about(one.change) for one in decision.left if one.waits_for}
+    _finish(scene)
+
+
+def _routes(broker: BrokerModel) -> dict[tuple[str, str], set[str]]:
+    router = broker.router(with_alternates=False)
+    return {(entry, key): set(router.route(entry, key).queues) for entry in broker.live().exchanges for key in KEYS}
 
 
 @_settings

@@ -121,6 +121,7 @@ class Commands:
             raise CommandFailed("not taken over")
         await self._until_settled(list(self._supervisor.services.values()))
         await self._until(lambda: not any(one.slot.state in _MOVING for one in self._supervisor.keepers()))
+        await self._until(lambda: not self._supervisor.sequel.is_at_work)
         if failing := {one.name: one for one in self._failing() if one.name not in before}:
             told = "; ".join(f"{name} {one.slot.state}: {one.slot.why}" for name, one in failing.items())
             raise CommandFailed(f"taken over, but {told}")

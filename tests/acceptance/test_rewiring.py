@@ -1,0 +1,84 @@
+"""One save changes what a service publishes and the bindings for it: no order in between misses its queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.acceptance.test_edits import MAIL, PAID, PAYMENT, Orders, Watched
+from tests.acceptance.test_nothing_is_lost import wait_settled
+from tests.rabbit import Vhost, wait_until
+from tests.running import Project
+
+OLD, NEW = "order.created", "order.created.*"
+
+
+@pytest.fixture
+def shop(project: Project, vhost: Vhost) -> Watched:
+    project.options("payment", failure_rate=0.0, latency="1ms")
+    write(project, {"orders.topic": ["order.created"]}, [OLD])
+    return Watched(project, vhost)
+
+
+def write(project: Project, publishes: dict[str, Any], keys: list[str]) -> None:
+    """Save both files at once."""
+    config, topology = project.config(), project.topology()
+    config["services"]["order_api"]["publishes"] = publishes
+    for name in (PAYMENT, MAIL):
+        topology["queues"][name]["bind"] = {"orders.topic": keys}
+    project.set_topology(topology)
+    project.set_config(config)
+
+
+def bound(vhost: Vhost) -> set[str]:
+    """The keys by which orders come to be paid."""
+    return {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT and one["source"]}
+
+
+def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced(shop: Watched) -> None:
+    project, runner, vhost = shop.project, shop.runner, shop.vhost
+    config = project.config()
+    config["services"]["order_api"]["instances"] = 2
+    project.set_config(config)
+    runner.pid_of("order_api.2")
+    orders = Orders(project)
+    wait_until(lambda: len(orders.accepted) >= 5)
+    write(project, {"orders.topic": ["order.created.{currency}"]}, [NEW])
+    runner.wait_for("order_api.2 stopped, the old one")
+    wait_until(lambda: bound(vhost) == {NEW})
+    lines = runner.output
+    removal = lines.index("topology: ~ binding  orders.topic -(order.created)-> payment.order.created")
+    assert lines.index("topology: + binding  orders.topic -(order.created.*)-> payment.order.created") < removal
+    for old in ("order_api.1 stopped, the old one", "order_api.2 stopped, the old one"):
+        assert lines.index(old) < removal
+    count = len(orders.accepted)
+    wait_until(lambda: len(orders.accepted) >= count + 5)
+    accepted = orders.stop()
+    wait_settled(runner, accepted, 60)
+    assert vhost.ready("unrouted.all") == 0
+    assert runner.stop() == 0
+
+
+def test_where_the_new_services_do_not_get_ready_the_old_bindings_stay_with_the_old_services(shop: Watched) -> None:
+    project, runner, vhost = shop.project, shop.runner, shop.vhost
+    path = project.folder / "plugins" / "order_api" / "__init__.py"
+    good = path.read_text()
+    path.write_text(good + "\n@hookimpl\ndef run(options, context):\n    raise RuntimeError('wrong version')\n")
+    write(project, {"orders.topic": ["order.created.{currency}"]}, [NEW])
+    runner.wait_for("order_api.1: the new one did not get ready")
+    assert bound(vhost) == {OLD, NEW}
+    # Also when the topology is declared again, and a restart changes nothing of it.
+    vhost.delete_queue(PAID)
+    wait_until(lambda: PAID in vhost.queues())
+    assert shop.command("restart", "order_api")[0] == 1, "the plugin is still wrong"
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    assert bound(vhost) == {OLD, NEW}
+    path.write_text(good)
+    runner.wait_for("order_api.1 stopped, the old one")
+    wait_until(lambda: bound(vhost) == {NEW})
+    order = project.first_order()
+    runner.wait_for(f"Your order {order} is paid")
+    assert shop.plan()["exit_code"] == 0
+    assert runner.stop() == 0
