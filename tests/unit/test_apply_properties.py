@@ -290,3 +290,15 @@ def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
             continue
     scene.run(consent)
     _finish(scene)
+
+
+def test_a_new_binding_takes_no_message_from_an_alternate_exchange_while_its_route_is_held_back() -> None:
+    exchanges = {"e1": {"type": "topic"}, "e2": {"type": "topic", "alternate_exchange": "e1"}}
+    old = {"exchanges": exchanges, "queues": {"q1": {"type": "classic"}, "q2": {"bind": {"e1": ["a"]}}}}
+    ring = {"source": "e2", "destination": "e2", "destination_type": "exchange", "routing_key": "a"}
+    new = {"exchanges": exchanges, "queues": {"q1": {"type": "quorum", "bind": {"e2": ["a"]}}}, "bindings": [ring]}
+    broker = _running(old, frozenset(), frozenset())
+    scene = Scene(broker, new, frozenset())
+    decision, _ = scene.run(Consent())
+    assert {one.change.name for one in decision.left if one.waits_for} >= {"e2 -(a)-> exchange e2", "e2 -(a)-> q1"}
+    _finish(scene)
