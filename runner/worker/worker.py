@@ -256,6 +256,7 @@ class Worker:
     def _timed_out(self, queue: str, timeout: float | None) -> None:
         # The broker delivers the message again, and its handler could not acknowledge it any more. Ended here, it
         # has no second effect beside the next attempt, and a message that takes too long each time is dead-lettered.
+        timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
         if (problem := self._pipeline.unacknowledged(queue, time.monotonic(), timeout)) is not None:
             self._pulse.fail(problem)
 
