@@ -104,6 +104,10 @@ class PublishRefused(BrokerError):
     """The broker answered a publish with a negative confirm, as a full queue does."""
 
 
+class EventTooLarge(PublishRefused):
+    """An event's body is larger than the broker's ``max_message_size``: it would be refused again."""
+
+
 class ConfirmTimeout(BrokerError):
     """The broker did not confirm a publish in time; it may or may not have the message."""
 

@@ -47,6 +47,14 @@ MAX_MILLISECONDS = _LAST_SECOND * 1000
 _SHORT, _SHOWN = 255, 200
 
 
+class Timestamp(int):
+    """An AMQP timestamp that is no date in Python."""
+
+
+class Undecoded(bytes):
+    """A value that cannot be decoded, as its bytes: the type, the length and the content."""
+
+
 def from_sender(headers: Mapping[Any, Any]) -> Mapping[Any, Any]:
     """Return the headers of a message that came through an exchange, without those that only a copy can have.
 
@@ -75,6 +83,8 @@ def copy_headers(headers: Mapping[Any, Any], *, keep_history: bool = False) -> d
 def with_original(headers: dict[Any, Any], values: Iterable[tuple[str, Any]]) -> dict[Any, Any]:
     """Return the headers with these added to ``x-original``, which keeps what it has."""
     earlier = headers.get(ORIGINAL)
+    if isinstance(earlier, Undecoded):
+        earlier = {ORIGINAL: earlier}  # it is nested too deep to be merged
     return {**headers, ORIGINAL: {**dict(values), **(earlier if isinstance(earlier, Mapping) else {})}}
 
 

@@ -32,32 +32,30 @@ class ReplyCode(NamedTuple):
     """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
 
     name: str
-    #: True if the code closes the whole connection, and not only one channel.
-    closes_connection: bool
     #: The usual verdict; ``_RULES`` has the exceptions.
     verdict: Verdict
 
 
 REPLY_CODES = {
-    200: ReplyCode("reply-success", True, Verdict.PASSES),
-    311: ReplyCode("content-too-large", False, Verdict.PERMANENT),
-    312: ReplyCode("no-route", False, Verdict.MISSING),
-    313: ReplyCode("no-consumers", False, Verdict.PASSES),
-    320: ReplyCode("connection-forced", True, Verdict.PASSES),
-    402: ReplyCode("invalid-path", True, Verdict.PERMANENT),
-    403: ReplyCode("access-refused", False, Verdict.PERMANENT),
-    404: ReplyCode("not-found", False, Verdict.MISSING),
-    405: ReplyCode("resource-locked", False, Verdict.PASSES),
-    406: ReplyCode("precondition-failed", False, Verdict.PERMANENT),
-    501: ReplyCode("frame-error", True, Verdict.PERMANENT),
-    502: ReplyCode("syntax-error", True, Verdict.PERMANENT),
-    503: ReplyCode("command-invalid", True, Verdict.PERMANENT),
-    504: ReplyCode("channel-error", True, Verdict.PERMANENT),
-    505: ReplyCode("unexpected-frame", True, Verdict.PERMANENT),
-    506: ReplyCode("resource-error", True, Verdict.PASSES),
-    530: ReplyCode("not-allowed", True, Verdict.PERMANENT),
-    540: ReplyCode("not-implemented", True, Verdict.PERMANENT),
-    541: ReplyCode("internal-error", True, Verdict.PASSES),
+    200: ReplyCode("reply-success", Verdict.PASSES),
+    311: ReplyCode("content-too-large", Verdict.PERMANENT),
+    312: ReplyCode("no-route", Verdict.MISSING),
+    313: ReplyCode("no-consumers", Verdict.PASSES),
+    320: ReplyCode("connection-forced", Verdict.PASSES),
+    402: ReplyCode("invalid-path", Verdict.PERMANENT),
+    403: ReplyCode("access-refused", Verdict.PERMANENT),
+    404: ReplyCode("not-found", Verdict.MISSING),
+    405: ReplyCode("resource-locked", Verdict.PASSES),
+    406: ReplyCode("precondition-failed", Verdict.PERMANENT),
+    501: ReplyCode("frame-error", Verdict.PERMANENT),
+    502: ReplyCode("syntax-error", Verdict.PERMANENT),
+    503: ReplyCode("command-invalid", Verdict.PERMANENT),
+    504: ReplyCode("channel-error", Verdict.PERMANENT),
+    505: ReplyCode("unexpected-frame", Verdict.PERMANENT),
+    506: ReplyCode("resource-error", Verdict.PASSES),
+    530: ReplyCode("not-allowed", Verdict.PERMANENT),
+    540: ReplyCode("not-implemented", Verdict.PERMANENT),
+    541: ReplyCode("internal-error", Verdict.PASSES),
 }
 REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
 #: Reply codes for operations that this user may not do on this vhost.
@@ -92,6 +90,8 @@ _RULES = (
 
 
 _QUOTED = re.compile(r"'[^']*'")
+_TIMEOUT = re.compile(r"Timeout value used: (\d+) ms")
+_TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,18 @@ class Close:
     def is_consumer_timeout(self) -> bool:
         """True if an ack exceeded the broker's ``consumer_timeout`` (RabbitMQ: "Consumers")."""
         return self.code == PRECONDITION_FAILED and "delivery acknowledgement" in self.text
+
+    @property
+    def consumer_timeout(self) -> float | None:
+        """That time in seconds, if the text says it."""
+        found = _TIMEOUT.search(self.text) if self.is_consumer_timeout else None
+        return None if found is None else int(found[1]) / 1000
+
+    @property
+    def largest_message(self) -> int | None:
+        """The broker's ``max_message_size`` in bytes, if the body of a published message was larger."""
+        found = _TOO_LARGE.search(self.text) if self.code == PRECONDITION_FAILED else None
+        return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
         """Return the error for a waiting caller: BrokerAway only if the cause may pass by itself."""

@@ -148,7 +148,7 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]
         return self._leave_to_pika(raw, at, after)
 
     def _deliver(self, channel: Channel, raw: bytes, at: int, header: int, end: int) -> int:
-        body, after = frames.extent(raw, channel.channel_number, header, end)
+        body, after = frames.message_extent(raw, channel.channel_number, header, end)
         if after == frames.PARTIAL:
             return at
         method = frames.read_deliver(raw, at)

@@ -69,8 +69,9 @@ class Consumer:
     ``on_delivery``, ``on_state`` and ``on_missing`` are called on the I/O thread. ``on_state`` gets None once all
     queues are subscribed, and the reason when they no longer are. ``on_missing`` gets the reason when a queue does not
     exist, and ``on_refused`` when the user may not consume. ``on_timeout`` is called when a delivery may have passed
-    the broker's ``consumer_timeout``, with its queue, or "" for any. ``at_first`` is how many messages of each queue
-    are taken at once until as many as can be in hand have been answered.
+    the broker's ``consumer_timeout``, with its queue, or "" for any, and that time in seconds if the broker says it.
+    ``at_first`` is how many messages of each queue are taken at once until as many as can be in hand have been
+    answered.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Consumer:
         on_missing: Callable[[str], None],
         at_first: int = 1,
         on_refused: Callable[[str], None] | None = None,
-        on_timeout: Callable[[str], None] = lambda _: None,
+        on_timeout: Callable[[str, float | None], None] = lambda *_: None,
     ) -> None:
         self._io = io
         self._at_first = min(at_first, prefetch)
@@ -98,7 +99,11 @@ class Consumer:
         self._scheduled = False
         self._acks = AckLedger()
         self._subscribed = 0
+        #: Whether all queues were ever subscribed.
+        self._was_subscribed = False
         self._opened_at = 0.0
+        #: When the broker was asked why it has cancelled a subscription, on the channel of the moment.
+        self._asked_at: float | None = None
         #: The subscriptions that the broker has confirmed on the channel of the moment.
         self._tags: set[str] = set()
         #: The queue of each subscription.
@@ -169,6 +174,8 @@ class Consumer:
         self._acks = AckLedger()
         self._subscribed = 0
         self._tags = set()
+        self._queue_of.clear()
+        self._asked_at = None
         self._opened_at = time.monotonic()
         self.channel = channel
         if self._cancelled:
@@ -210,6 +217,7 @@ class Consumer:
         self._subscribed += 1
         self._tags.add(frame.method.consumer_tag)
         if self._subscribed == len(self._queues):
+            self._was_subscribed = True
             self._on_state(None)
 
     def _find_cause(self, channel: Any, tag: str) -> None:
@@ -226,23 +234,27 @@ class Consumer:
         def is_there(_: Any) -> None:
             if self._is_current(channel):
                 if _may_time_out(channel):
-                    self._on_timeout(queue)
+                    self._on_timeout(queue, None)
                 self._link.reopen(f"queue {queue!r}: the broker cancelled its consumer; subscribing again")
 
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
         channel.queue_declare(queue, passive=True, callback=is_there)
 
     def _is_current(self, channel: Channel) -> bool:
         return not self._cancelled and self.channel is channel and bool(self.channel and self.channel.is_open)
 
     def _lost(self, reason: str, close: Close) -> None:
-        is_subscribed = self._subscribed >= len(self._queues)
         self.channel = None
         self._on_state(reason)
         if close.is_consumer_timeout:
-            self._on_timeout("")
-        if close.is_denial and (not is_subscribed or self._link.is_hopeless):
+            self._on_timeout("", close.consumer_timeout)
+        is_hopeless = self._link.is_hopeless
+        # A backend of the broker that holds the permissions may be away, as LDAP or HTTP are: what was allowed once
+        # is asked for again.
+        if (close.verdict is Verdict.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
             self._on_refused(reason)
-        elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
+        elif close.verdict is Verdict.MISSING or is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
@@ -253,6 +265,9 @@ class Consumer:
         if self._subscribed < len(self._queues):
             is_late = now - self._opened_at > SUBSCRIBE_TIMEOUT
             return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
+        # pika forgets the subscription when it is cancelled, and the broker is still to say why it was.
+        if self._asked_at is not None and now - self._asked_at <= SUBSCRIBE_TIMEOUT:
+            return None
         return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
 
     @property

@@ -11,7 +11,8 @@ from typing import Any
 import pika
 from pika.compat import long
 
-from runner.amqp.field import Undecodable, Undecoded, extent, read_value, text
+from runner.amqp.field import TooDeep, Undecodable, extent, read_value, text
+from runner.headers import ORIGINAL, Undecoded
 
 _QUAD, _LONG, _SHORT = struct.Struct(">Q"), struct.Struct(">I"), struct.Struct(">H")
 _SIGNED_QUAD, _SIGNED_LONG = struct.Struct(">q"), struct.Struct(">i")
@@ -45,7 +46,7 @@ class Damaged(pika.BasicProperties):  # type: ignore[misc]
 
     def __init__(self, problem: str = "") -> None:
         super().__init__()
-        #: The problem, for people.
+        #: The problem, for people; empty if only ``x-original`` is nested too deep to be decoded.
         self.problem = problem
         #: Bytes that belong to no property and no header; a message with such bytes cannot be copied.
         self.remainder = b""
@@ -170,7 +171,9 @@ def _salvage_table(found: Damaged, raw: bytes, at: int) -> int:
         except (Undecodable, IndexError, struct.error) as error:
             table.pop(name, None)
             shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-            found.problem = found.problem or f"header {shown!r}: cannot be decoded, {_words(error)}"
+            # A copy of a message that could be decoded has one level more there, and no handler needs it.
+            if name != ORIGINAL or not isinstance(error, TooDeep):
+                found.problem = found.problem or f"header {shown!r}: cannot be decoded, {_words(error)}"
             after = extent(raw, stop, end)
             if after is None:
                 found.remainder = raw[begin:end]

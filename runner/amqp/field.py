@@ -14,6 +14,8 @@ from typing import Any
 from pika import data
 from pika.compat import long
 
+from runner.headers import Timestamp, Undecoded
+
 #: Levels of tables and lists inside each other; RabbitMQ accepts as many as fit into a frame, 26,000.
 MAX_DEPTH = 64
 _LONG, _QUAD, _DECIMAL = struct.Struct(">I"), struct.Struct(">Q"), struct.Struct(">Bi")
@@ -34,12 +36,8 @@ class Undecodable(ValueError):
     """Bytes that are not a value of AMQP, or a value that is nested too deep."""
 
 
-class Timestamp(int):
-    """An AMQP timestamp that is no date in Python."""
-
-
-class Undecoded(bytes):
-    """A value that cannot be decoded, as its bytes: the type, the length and the content."""
+class TooDeep(Undecodable):
+    """A value with more levels than ``MAX_DEPTH``."""
 
 
 def text(value: bytes) -> str | bytes:
@@ -90,7 +88,7 @@ def _rare(raw: bytes, at: int, kind: int) -> tuple[Any, int]:
 
 def _nested(raw: bytes, at: int, end: int, kind: int, depth: int) -> Any:
     if depth > MAX_DEPTH:
-        raise Undecodable(f"nested too deep; allowed: {MAX_DEPTH} levels")
+        raise TooDeep(f"nested too deep; allowed: {MAX_DEPTH} levels")
     table: dict[str | bytes, Any] = {}
     values: list[Any] = []
     while at < end:

@@ -26,7 +26,7 @@ _DELIVERY = struct.Struct(">QB")
 _QUAD, _LONG = struct.Struct(">Q"), struct.Struct(">I")
 #: Bytes from the begin of a content header's frame to its properties; and those with the end of the frame.
 PROPERTIES_AT, HEADER_OVERHEAD = _CONTENT.size, _CONTENT.size + 1
-#: See ``extent``.
+#: See ``message_extent``.
 PARTIAL, RARE = -1, -2
 _END = bytes([END])
 
@@ -75,7 +75,7 @@ def read_header(raw: bytes, at: int) -> tuple[int, int]:
     return channel, length
 
 
-def extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:
+def message_extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:
     """Where the body's frame of a message begins, and where the next frame does; ``header`` is where its header should.
 
     Instead of the latter PARTIAL where not all is here yet, up to ``end``, and RARE for a body of several frames, which

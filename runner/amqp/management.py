@@ -198,15 +198,15 @@ class Management:
 
         None if it is unknown: the queue is new, or the broker collects none (``management_metrics_collection``).
         """
-        return count_of(self._queue(queue), "messages")
+        return reported_count(self._queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
         """Return the number of ready messages, by the statistics of the last seconds; None if it is unknown."""
-        return count_of(self._queue(queue), "messages_ready")
+        return reported_count(self._queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
         """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
-        return count_of(self._queue(queue), "messages_unacknowledged")
+        return reported_count(self._queue(queue), "messages_unacknowledged")
 
     def delivery_limit_of(self, queue: str) -> int | None:
         """How often a queue may deliver one message in vain before it parks or drops it; None for any number.
@@ -253,7 +253,7 @@ class Management:
                 raise
 
 
-def count_of(one: dict[str, Any], name: str) -> int | None:
+def reported_count(one: dict[str, Any], name: str) -> int | None:
     """Return a count from the HTTP API's object of a queue; None if it is unknown, which is not zero."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -282,8 +282,8 @@ def _queue(one: dict[str, Any]) -> LiveQueue:
     arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
     return LiveQueue(
         Queue(one["name"], one["durable"], arguments, one["auto_delete"]),
-        count_of(one, "messages"),
-        count_of(one, "consumers"),
+        reported_count(one, "messages"),
+        reported_count(one, "consumers"),
         bool(one.get("exclusive")),
     )
 

@@ -140,7 +140,7 @@ def copied_properties(
 
 def problem_of(properties: pika.BasicProperties) -> str | None:
     """Return why properties cannot be decoded, or None."""
-    return properties.problem if isinstance(properties, Damaged) else None
+    return (properties.problem or None) if isinstance(properties, Damaged) else None
 
 
 def remainder_of(properties: pika.BasicProperties) -> bytes:

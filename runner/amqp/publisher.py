@@ -26,6 +26,7 @@ from runner.errors import (
     BrokerBlocked,
     BrokerError,
     ConfirmTimeout,
+    EventTooLarge,
 )
 from runner.messages import Event
 
@@ -59,7 +60,7 @@ class Publisher:
 
     ``on_state`` and ``on_missing`` are called on the I/O thread: ``on_state`` with None once events can be
     published and with the reason when they no longer can, ``on_missing`` when an exchange is gone, and ``on_refused``
-    each time that the user may not publish.
+    when the broker keeps refusing permanently.
     """
 
     def __init__(
@@ -112,6 +113,11 @@ class Publisher:
         self._link.close(on_closed)
         self._fail_all(BrokerAway("the connection is closed"))
 
+    @property
+    def close_reason(self) -> Close:
+        """The close of the last connection or channel."""
+        return self._link.close_reason
+
     def problem(self) -> BrokerError | None:
         """Why nothing can be published now, or None."""
         if self._blocked is not None:
@@ -143,8 +149,8 @@ class Publisher:
 
         ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
         beyond the window instead, for callers that others wait for, as the I/O thread is. It fails with BrokerAway,
-        BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. ``done`` is called on the I/O thread, or on the
-        caller's before this returns, and does not wait; what it raises is only logged.
+        BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. ``done`` is called on the I/O
+        thread, or on the caller's before this returns, and does not wait; what it raises is only logged.
         """
         timeout = self._confirm_timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
@@ -208,9 +214,12 @@ class Publisher:
     def _lost(self, reason: str, close: Close) -> None:
         self._channel = None
         self._blocked = None
+        is_of_event = close.largest_message is not None and self._fail_larger(close.largest_message, reason)
         self._fail_all(BrokerAway(reason))
         self._on_state(reason)
-        if close.is_denial and self._link.is_hopeless:
+        if is_of_event:
+            return  # which is not sent again
+        if close.verdict is Verdict.PERMANENT and self._link.is_hopeless:
             self._on_refused(reason)
         elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
             self._on_missing(reason)
@@ -242,6 +251,19 @@ class Publisher:
                 self._verdicts.of(self._late.pop(tag).encoded, refused=refused)
         if self._verdicts.take_stale():
             self._link.reopen("it refuses events; a new connection is tried")
+
+    def _fail_larger(self, limit: int, reason: str) -> bool:
+        """Fail the events with a body of more than ``limit`` bytes, for which the broker closed the channel.
+
+        Returns whether there are any.
+        """
+        larger = [tag for tag, outgoing in self._unconfirmed.items() if len(outgoing.encoded.body) > limit]
+        for tag in larger:
+            outgoing = self._unconfirmed.pop(tag)
+            size = len(outgoing.encoded.body)
+            what = f"event {outgoing.encoded.event.type!r}: its body is too large, {size} bytes; allowed: {limit}"
+            self._finish(outgoing, EventTooLarge(f"{what}, the broker's max_message_size, {reason}"))
+        return bool(larger)
 
     def _fail_all(self, error: BrokerError) -> None:
         failed = list(self._unconfirmed.values())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.headers import count_of, milliseconds_of, name_of, seconds_of
+from runner.headers import count_of, from_sender, milliseconds_of, name_of, seconds_of
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
 
 #: What the broker's words for its own parking mean (RabbitMQ: "Dead Letter Exchanges").
@@ -60,6 +60,15 @@ class Letter:
         return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
     @property
+    def trusted_headers(self) -> Mapping[str, Any]:
+        """The headers without those that only a copy can have, if the broker parked what a sender published.
+
+        A copy comes through the default exchange, so each of its deaths names that one.
+        """
+        is_of_sender = any(text_of(one.get("exchange")) for one in self.deaths)
+        return from_sender(self.headers) if is_of_sender else self.headers
+
+    @property
     def is_parked_by_broker(self) -> bool:
         """Whether the broker itself parked it: whoever parks a message with a reason takes the broker's headers off."""
         return bool(self.deaths) or ("x-first-death-reason" in self.headers and "x-failed-at" not in self.headers)
@@ -85,8 +94,9 @@ class Letter:
     @property
     def published(self) -> tuple[str, str | None]:
         """The exchange and the routing key that it was first published with; no key where nothing tells it."""
-        if ORIGIN_EXCHANGE in self.headers or ORIGIN_KEY in self.headers:
-            return text_of(self.headers.get(ORIGIN_EXCHANGE)), text_of(self.headers.get(ORIGIN_KEY))
+        headers = self.trusted_headers
+        if ORIGIN_EXCHANGE in headers or ORIGIN_KEY in headers:
+            return text_of(headers.get(ORIGIN_EXCHANGE)), text_of(headers.get(ORIGIN_KEY))
         # The broker adds the latest before the others.
         first = self.deaths[-1] if self.deaths else {}
         keys = first.get("routing-keys")
@@ -97,12 +107,12 @@ class Letter:
     @property
     def replays(self) -> int:
         """How often it was replayed already."""
-        return count_of(self.headers.get(REPLAYS))
+        return count_of(self.trusted_headers.get(REPLAYS))
 
     @property
     def replayed_at(self) -> int:
         """When it was last replayed, in milliseconds since the epoch; 0 for never."""
-        return milliseconds_of(self.headers.get(REPLAYED_AT)) or 0
+        return milliseconds_of(self.trusted_headers.get(REPLAYED_AT)) or 0
 
 
 def text_of(value: object) -> str:

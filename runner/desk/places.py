@@ -55,7 +55,7 @@ class Places:
             if name in leading:
                 return name
         first = text_of(letter.headers.get("x-first-death-queue"))
-        for name in (text_of(letter.headers.get("x-origin-queue")), *dead, first):
+        for name in (text_of(letter.trusted_headers.get("x-origin-queue")), *dead, first):
             if name and name != letter.queue:
                 return self.waiting.get(name, name)
         return leading[0] if len(leading) == 1 else None

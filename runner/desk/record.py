@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from runner.desk.letter import Letter, text_of
-from runner.headers import seconds_of
+from runner.headers import Timestamp, Undecoded, seconds_of
 
 _COUNTERS = ("x-delivery-count", "x-acquired-count")
 #: Control characters that JSON itself lets stand.
@@ -68,7 +68,7 @@ def plain(value: Any) -> Any:
     result: Any = str(value)
     if value is None or isinstance(value, bool | str):
         result = value
-    elif type(value).__name__ == "Undecoded":
+    elif isinstance(value, Undecoded):
         result = {"$undecoded": base64.b64encode(value).decode()}
     elif isinstance(value, bytes | bytearray):
         result = {"$bytes": base64.b64encode(value).decode()}
@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
         result = {"$decimal": str(value)}
     elif isinstance(value, int):
         # A time for which Python has no date is a whole number of a type of its own.
-        result = {"$timestamp": int(value)} if type(value).__name__ == "Timestamp" else int(value)
+        result = {"$timestamp": int(value)} if isinstance(value, Timestamp) else int(value)
     elif isinstance(value, float):
         result = value if math.isfinite(value) else {"$float": str(value)}
     elif isinstance(value, Mapping):

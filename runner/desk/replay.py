@@ -33,7 +33,8 @@ def replayed_headers(letter: Letter, now: int) -> dict[str, Any]:
 
     The sender's own stay, and so do the first error and where it was first published.
     """
-    headers = {name: value for name, value in copy_headers(letter.headers).items() if name not in _OF_THE_PARKING}
+    copied = copy_headers(letter.trusted_headers)
+    headers = {name: value for name, value in copied.items() if name not in _OF_THE_PARKING}
     exchange, key = letter.published
     if exchange and key is not None:
         # A copy comes through the default exchange; a handler sees where the message was first published.

@@ -8,6 +8,7 @@ from runner.config.keeping import AUDIT
 from runner.config.project import Project
 from runner.config.settings import Service, event_type
 from runner.topology.model import Objects
+from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 
 #: The plugins whose presence others ask about.
@@ -42,6 +43,7 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         stop_timeout=settings.stop_timeout,
         faults=project.config.faults,
         log_format=log_format,
+        consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from runner.config.topology import Topology
 from runner.config.value import format_duration
 from runner.config.version import CONSUMER_TIMEOUT
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, policy_name
+from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Ladder, Objects, Policy, Queue
 from runner.topology.place import path_of
@@ -43,6 +44,23 @@ def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
         for queue in service.consumes:
             if seconds > CONSUMER_TIMEOUT:
                 found[queue] = max(seconds, found.get(queue, 0.0))
+    return found
+
+
+def shortest_timeouts(names: Iterable[str], objects: Objects, services: Mapping[str, Service]) -> dict[str, float]:
+    """Return the shortest ``consumer_timeout`` in seconds that each queue can have, if it is known.
+
+    A queue that gets a longer one than RabbitMQ's default has at least the default. Any other one has what the
+    broker's own configuration says, if the file says nothing.
+    """
+    policies, longer = Policies(objects.policies), acknowledgement_times(services)
+    queues, found = {one.name: one for one in objects.queues}, dict[str, float]()
+    for name in names:
+        said = policies.settings_of(queues[name]).get(CONSUMER_TIMEOUT_KEY) if name in queues else None
+        if isinstance(said, int) and said > 0:
+            found[name] = said / 1000
+        elif name in longer:
+            found[name] = CONSUMER_TIMEOUT
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode, encode_copy
 from runner.config.value import format_duration
-from runner.errors import BrokerError, PluginError, StoreAway, Unroutable
+from runner.errors import BrokerError, EventTooLarge, PluginError, StoreAway
 from runner.messages import Event, Message, Reject, Retry, caused_by, events_of
 from runner.record import Record
 from runner.topology.model import Ladder
@@ -31,6 +31,8 @@ from runner.worker.work import Work
 #: Seconds below which a ``consumer_timeout`` is not assumed to be the reason of a cancelled consumer; RabbitMQ advises
 #: against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
+#: The part of a ``consumer_timeout`` that a delivery may spend on its way to the worker. The broker counts it too.
+TIMEOUT_TOLERANCE = 0.1
 
 
 class Pipeline:
@@ -61,7 +63,7 @@ class Pipeline:
         self._on_missing, self._on_crash, self._record = on_missing, on_crash, record
         self._hands, self._intake = hands, intake
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
-        self._publishing = Publishing(send, call_later, tracer, log, self._ack, self._unroutable, self._queue.put)
+        self._publishing = Publishing(send, call_later, tracer, log, self._ack, self._hopeless, self._queue.put)
         self._stopping = False
         self._open = self._handled = 0
         #: The message of each handler thread, when it was delivered, and when its handler began.
@@ -102,16 +104,20 @@ class Pipeline:
                 return f"{_held(message, now - since)}, over its handler_timeout"
         return None
 
-    def unacknowledged(self, queue: str, now: float) -> str | None:
+    def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
         """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
 
-        ``queue`` is its queue, or "" for any. A message that waited here for longer than its handler has run may be
-        handled in time at its next delivery.
+        ``queue`` is its queue, or "" for any, and ``timeout`` that time in seconds. If it is unknown, the message that
+        was delivered first is meant. A message that waited here for longer than its handler has run may be handled in
+        time at its next delivery.
         """
+        at_work = [one for one in list(self._at_work.values()) if queue in ("", one[0].queue)]
+        oldest = max((now - delivered for _, delivered, _ in at_work), default=0.0)
+        least = (oldest if timeout is None else timeout) * (1 - TIMEOUT_TOLERANCE)
         held = [
             (now - since, message)
-            for message, delivered, since in list(self._at_work.values())
-            if queue in ("", message.queue) and now - since >= max(SHORTEST_TIMEOUT, (now - delivered) / 2)
+            for message, delivered, since in at_work
+            if now - delivered >= least and now - since >= max(SHORTEST_TIMEOUT, (now - delivered) / 2)
         ]
         longest, message = max(held, key=lambda one: one[0], default=(0.0, None))
         return None if message is None else f"{_held(message, longest)}, over the broker's consumer_timeout"
@@ -255,13 +261,19 @@ class Pipeline:
         work.is_recovery = True
         self._publishing.publish(work, [copy])
 
-    def _unroutable(self, work: Work, error: Unroutable) -> None:
+    def _hopeless(self, work: Work, error: BrokerError) -> None:
+        if work.is_recovery and isinstance(error, EventTooLarge):
+            # The broker took the message before its limit was lowered, and dead-letters it without another publish.
+            self._log.error("%s: dead-lettered by the broker, since no copy can be published", error)
+            work.delivery.reject()
+            self._close(is_handled=True)
+            return
         if work.is_recovery:
             # A wait queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
             self._close()
             self._on_missing(str(error))
             return
-        # No queue for an event is a fault of this message's way, not of the broker: it takes the ladder.
+        # No queue for an event, or its size, is a fault of this message, not of the broker: it takes the ladder.
         # On a handler thread, because this may be the I/O thread, which must not wait for its own confirms.
         work.failure = error
         self._queue.put(work)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from runner.amqp.properties import Encoded
-from runner.errors import BrokerError, PublishRefused, Unroutable
+from runner.errors import BrokerError, EventTooLarge, PublishRefused, Unroutable
 from runner.worker.trace import Tracer
 from runner.worker.work import Work
 
@@ -29,15 +29,15 @@ class Publishing:
         tracer: Tracer | None,
         log: logging.Logger,
         on_done: Callable[[Work], None],
-        on_unroutable: Callable[[Work, Unroutable], None],
+        on_hopeless: Callable[[Work, BrokerError], None],
         on_again: Callable[[Work], None],
     ) -> None:
-        """``on_done``: all is confirmed. ``on_unroutable``: an event has no queue. ``on_again``: it is to be resumed.
+        """``on_done``: all is confirmed. ``on_hopeless``: no queue takes an event. ``on_again``: it is to be resumed.
 
         They may be called on the I/O thread, and do not wait.
         """
         self._send, self._call_later, self._tracer, self._log = send, call_later, tracer, log
-        self._on_done, self._on_unroutable, self._on_again = on_done, on_unroutable, on_again
+        self._on_done, self._on_hopeless, self._on_again = on_done, on_hopeless, on_again
         self._say_again = self._say_dropped = 0.0
         self._dropped = 0
 
@@ -84,9 +84,9 @@ class Publishing:
         if event is work.note and isinstance(error, Unroutable | PublishRefused):
             self._drop(work, str(error))
             return
-        unroutable = next((error for _, error in failed if isinstance(error, Unroutable)), None)
-        if unroutable is not None:
-            self._on_unroutable(work, unroutable)
+        hopeless = next((error for _, error in failed if isinstance(error, Unroutable | EventTooLarge)), None)
+        if hopeless is not None:
+            self._on_hopeless(work, hopeless)
             return
         # The same events with the same ids, until the broker takes them or takes the delivery back.
         work.events = [event for event, _ in failed]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from runner.topology.model import Ladder
@@ -46,6 +46,8 @@ class WorkerSpec:
     faults: bool = False
     #: ``text`` or ``json``.
     log_format: str = "text"
+    #: Queue: the shortest ``consumer_timeout`` in seconds that it can have; nothing for an unknown one.
+    consumer_timeouts: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """The spec as it travels; it holds the broker's password, so it is never an argument or a variable."""

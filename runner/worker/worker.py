@@ -253,10 +253,11 @@ class Worker:
             self._log.error("%s", reason)
             self.stop(EXIT_CONFIG)
 
-    def _timed_out(self, queue: str) -> None:
+    def _timed_out(self, queue: str, timeout: float | None) -> None:
         # The broker delivers the message again, and the handler can no longer acknowledge it. A killed handler has no
         # effect beside the next attempt, and a message that takes too long each time is dead-lettered.
-        if (problem := self._pipeline.unacknowledged(queue, time.monotonic())) is not None:
+        timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
+        if (problem := self._pipeline.unacknowledged(queue, time.monotonic(), timeout)) is not None:
             self._pulse.fail(problem)
 
     def _remind(self) -> None:
@@ -268,5 +269,6 @@ class Worker:
         reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
             self._log.error("no broker within %g s, %s", self._connect_time, reason)
-            is_refused = consumer is not None and consumer.close_reason.is_denial
+            links = (consumer, self._publisher)
+            is_refused = any(one is not None and one.problem() and one.close_reason.is_denial for one in links)
             self.stop(EXIT_CONFIG if is_refused else EXIT_BROKER)

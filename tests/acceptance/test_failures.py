@@ -10,7 +10,7 @@ import pika
 import pytest
 
 from runner.amqp import field
-from runner.amqp.field import Timestamp
+from runner.headers import Timestamp
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
 from tests.jobs import publish

@@ -25,9 +25,10 @@ class Subscription:
         self.deliveries: list[Delivery] = []
         self.states: list[str | None] = []
         self.missing: list[str] = []
+        self.refused: list[str] = []
         self.consumer = Consumer(
             io, [vhost.url], "test", queues, prefetch, self.deliveries.append, self.states.append, self.missing.append,
-            at_first,
+            at_first, on_refused=self.refused.append,
         )  # fmt: skip
         self.consumer.start()
 
@@ -135,6 +136,23 @@ def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead
     wait_until(lambda: ready(vhost, "a") == 0, 5)
     publish(vhost, "a", 1)
     wait_until(lambda: len(one.deliveries) == 7, 5, "the old answers did no harm")
+
+
+def test_a_permission_that_is_gone_for_a_moment_is_waited_for(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    """As when the backend that the broker asks for permissions, such as LDAP, does not answer."""
+    one = subscribe("a")
+    path = f"/permissions/{vhost.name}/guest"
+    vhost.rabbit.api("PUT", path, {"configure": ".*", "write": ".*", "read": "^$"})
+    wait_until(vhost.connections, 20, "the statistics know the connection")
+    vhost.close_connections()
+    wait_until(lambda: "refused for user 'guest'" in str(one.states[-1]), 15, "it may not subscribe")
+    vhost.rabbit.api("PUT", path, {"configure": ".*", "write": ".*", "read": ".*"})
+    wait_until(lambda: one.states[-1] is None, 15, "subscribed again")
+    assert (one.refused, one.missing) == ([], [])
+    publish(vhost, "a", 1)
+    wait_until(lambda: len(one.deliveries) == 1, 10)
 
 
 def test_a_deleted_queue_is_reported_as_missing(subscribe: Callable[..., Subscription], vhost: Vhost) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.amqp.declare import declare
 from runner.amqp.io_thread import IoThread
+from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher
-from runner.errors import BrokerAway, PublishRefused, Unroutable
+from runner.errors import BrokerAway, BrokerError, PublishRefused, Unroutable
 from runner.messages import Event
 from runner.topology.model import Binding, Exchange, Objects, Queue
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 
 OBJECTS = Objects(
     exchanges=(Exchange("orders", "topic"),),
@@ -220,6 +222,55 @@ def test_an_event_that_does_not_fit_amqp_is_its_publishers_error_and_harms_nobod
     with pytest.raises((ValueError, TypeError)):
         publisher.publish(Event(**(fields | unfit)))
     publisher.publish(event()).result(5)
+
+
+@pytest.fixture
+def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
+    """A node that refuses messages of more than 1,000 bytes."""
+    folder = tmp_path / "broker"
+    folder.mkdir(mode=0o700)
+    (folder / "advanced.config").write_text("[{rabbit, [{max_message_size, 1000}]}].\n")
+    node = Rabbit(folder)
+    yield node
+    node.stop()
+
+
+def test_an_event_over_the_broker_s_own_limit_fails_alone_and_the_others_are_published(
+    small_messages: Rabbit,
+) -> None:
+    url = small_messages.url
+    declare([url], OBJECTS)
+    io = IoThread(on_crash=lambda: None)
+    io.start()
+    refused: list[str] = []
+    publisher = Publisher(io, [url], "test", lambda _: None, refused.append, on_refused=refused.append)
+    publisher.start()
+    wait_until(lambda: publisher.problem() is None, 10, "connected")
+    bodies = {str(size): "x" * (size - 2) for size in (7, 990, 1001, 100, 1500, 999, 1000, 100_000)}
+    left, outcomes = dict(bodies), dict[str, BrokerError | None]()
+
+    def done(encoded: Encoded, error: BrokerError | None) -> None:
+        outcomes[encoded.event.id or ""] = error
+
+    # As a worker does it: the events that were on their way with the larger one are published again.
+    for _ in range(10):
+        wait_until(lambda: publisher.problem() is None, 10, "connected")
+        for name, body in left.items():
+            publisher.send(encode(Event("o", body, exchange="orders", routing_key="order.created", id=name)), done)
+        wait_until(lambda: len(outcomes) == len(bodies), 10, "each has its outcome")
+        left = {name: body for name, body in bodies.items() if isinstance(outcomes[name], BrokerAway)}
+        if not left:
+            break
+        for name in left:
+            del outcomes[name]
+    closed = threading.Event()
+    io.call(lambda: publisher.close(closed.set))
+    assert closed.wait(5)
+    io.stop(5)
+    failed = {int(name): str(error) for name, error in outcomes.items() if error is not None}
+    assert sorted(failed) == [1001, 1500, 100_000]
+    assert all("larger than configured max size 1000" in words for words in failed.values()), failed
+    assert refused == []
 
 
 def test_when_the_io_thread_ends_no_future_stays_open(vhost: Vhost) -> None:

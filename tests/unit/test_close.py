@@ -39,8 +39,10 @@ BY_CODE = [
 
 
 @pytest.mark.parametrize(("code", "closes_connection", "verdict"), BY_CODE)
-def test_each_reply_code_has_a_scope_and_a_verdict(code: int, closes_connection: bool, verdict: Verdict) -> None:
-    assert REPLY_CODES[code].closes_connection == closes_connection
+def test_each_reply_code_has_a_verdict_as_a_close_of_a_connection_or_a_channel(
+    code: int, closes_connection: bool, verdict: Verdict
+) -> None:
+    assert REPLY_CODES[code].verdict is verdict
     assert coded(code, "some words").verdict is verdict
     kind = exceptions.ConnectionClosedByBroker if closes_connection else exceptions.ChannelClosedByBroker
     assert close_of(kind(code, "some words")) == coded(code, "some words")
@@ -71,6 +73,7 @@ BY_TEXT = [
     (406, "PRECONDITION_FAILED - unknown exchange type 'x-delayed-message'", PERMANENT, "enable the plugin"),
     (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1000 ms.",
      PASSES, ""),
+    (406, "PRECONDITION_FAILED - message size 2049 is larger than configured max size 1024", PERMANENT, ""),
     (503, "COMMAND_INVALID - unknown exchange type 'x-delayed-message'", PERMANENT, "enable the plugin"),
     (503, "COMMAND_INVALID - invalid exchange type 'direct-reply'", PERMANENT, "enable the plugin"),
     (530, "NOT_ALLOWED - vhost limit not found", PERMANENT, "check the last part of broker.url"),
@@ -179,3 +182,36 @@ UNREADABLE = [
 @pytest.mark.parametrize(("text", "words"), UNREADABLE)
 def test_a_reason_is_one_line_without_the_escapes_of_html_and_erlang(text: str, words: str) -> None:
     assert readable(text) == words
+
+
+TIMED_OUT = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "timeout"),
+    [
+        (406, f"{TIMED_OUT}. Timeout value used: 1800000 ms. This timeout value can be configured, see", 1800.0),
+        (406, f"{TIMED_OUT} for consumer 'ctag1.a'. Timeout value used: 2000 ms.", 2.0),
+        (406, f"{TIMED_OUT}. Timeout value used: 1500 ms", 1.5),
+        (406, TIMED_OUT, None),
+        (406, "PRECONDITION_FAILED - unknown delivery tag 1. Timeout value used: 2000 ms", None),
+        (541, f"{TIMED_OUT}. Timeout value used: 2000 ms", None),
+    ],
+)
+def test_a_consumer_timeout_says_its_time(code: int, text: str, timeout: float | None) -> None:
+    assert coded(code, text).consumer_timeout == timeout
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "limit"),
+    [
+        (406, "PRECONDITION_FAILED - message size 2049 is larger than configured max size 1024", 1024),
+        (406, "PRECONDITION_FAILED - message size 134217729 is larger than max size 134217728", 134217728),
+        (406, "PRECONDITION_FAILED - invalid message size 2049", None),
+        (406, "PRECONDITION_FAILED - unknown delivery tag 1024", None),
+        (501, "FRAME_ERROR - message size 2049 is larger than configured max size 1024", None),
+        (406, "", None),
+    ],
+)
+def test_a_message_that_is_too_large_says_the_limit(code: int, text: str, limit: int | None) -> None:
+    assert coded(code, text).largest_message == limit

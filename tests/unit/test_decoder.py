@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from runner.amqp import field
 from runner.amqp.content import Properties, write_properties
 from runner.amqp.decoder import FLAGS, Damaged, read_properties
-from runner.amqp.field import MAX_DEPTH, Undecoded
-from runner.amqp.properties import copied_properties, message_of, remainder_of
+from runner.amqp.field import MAX_DEPTH
+from runner.amqp.properties import copied_properties, encode_copy, message_of, problem_of, remainder_of
+from runner.headers import Undecoded, from_sender
+from runner.messages import Retry
+from runner.topology.model import Ladder
+from runner.worker.recovery import recovered
 from tests import hostile
 from tests.hostile import nested, properties, short, sized, table
 
@@ -111,6 +115,37 @@ def test_a_value_nested_too_deep_stays_bytes_and_all_others_are_read(kind: bytes
         # A copy contains it unchanged.
         copy = write_properties({"headers": found.headers, "message_id": "m1", "app_id": "shop"})
         assert copy == raw
+
+
+@pytest.mark.parametrize("kind", [b"A", b"F"], ids=["lists", "tables"])
+@pytest.mark.parametrize("name", ["x-attempt", "x-original", "x-origin-exchange", "x-made-id", "CC"])
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH])
+def test_the_copies_of_a_message_that_could_be_decoded_can_be_decoded(kind: bytes, name: str, depth: int) -> None:
+    raw = properties(headers=table((name.encode(), nested(depth, kind)), (b"tenant", b"t\1")), message_id=short(b"m1"))
+    ladder = Ladder(((1.0, "q.retry.1s"), (2.0, "q.retry.2s")), "q.dlq")
+    for attempt, exchange in enumerate(("orders", "", ""), 1):
+        found = read(raw)
+        assert problem_of(found) is None
+        message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, b"{}", "q")
+        assert (message.attempt, message.headers["tenant"]) == (attempt, True)
+        raw = encode_copy(recovered(message, ladder, Retry("later"), "payment"), found).properties.encoded
+    found = read(raw)
+    assert problem_of(found) is None
+    assert nested(depth, kind) in raw, "the value travels as it came"
+    assert found.headers["x-last-error"] == "later"
+    # Through another exchange it is a sender's, and once more moved aside.
+    again = from_sender(found.headers)
+    copy = copied_properties({"message_id": "m1", "priority": 3, "user_id": "guest"}, dict(again))
+    assert problem_of(read(copy.encoded)) is None
+    assert nested(depth, kind) in copy.encoded
+
+
+def test_what_is_too_deep_elsewhere_still_fails_beside_an_original_that_is() -> None:
+    deep = nested(MAX_DEPTH + 1, b"A")
+    found = read(properties(headers=table((b"x-original", deep), (b"other", deep)), message_id=short(b"m1")))
+    assert (problem_of(found) or "").startswith("header 'other': ")
+    broken = read(properties(headers=table((b"x-original", b"?")), message_id=short(b"m1")))
+    assert (problem_of(broken) or "").startswith("header 'x-original': ")
 
 
 @pytest.mark.parametrize("value", hostile.BROKEN)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.amqp.field import Timestamp
 from runner.cli.dlq.letter import table, whole
 from runner.desk.group import Desk
 from runner.desk.letter import NO_REASON, Letter
@@ -20,6 +19,7 @@ from runner.desk.places import Places
 from runner.desk.record import fingerprint, json_text, plain, record_of
 from runner.desk.select import NotParked, Selection, resolve
 from runner.errors import RunnerError
+from runner.headers import Timestamp
 from runner.topology.model import Ladder, Objects
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

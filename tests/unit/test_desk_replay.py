@@ -67,8 +67,45 @@ def test_where_the_broker_parked_it_a_handler_still_sees_where_it_was_first_publ
     ]
     found = replayed_headers(letter(x_death=deaths), NOW)
     assert (found["x-origin-exchange"], found["x-origin-routing-key"]) == ("orders", "order.created.usd")
-    known = replayed_headers(letter(x_death=deaths, x_origin_exchange="mine", x_origin_routing_key="k"), NOW)
+    copies = [{"queue": "pay", "exchange": ""}, {"queue": "pay.retry.1s", "exchange": ""}]
+    known = replayed_headers(letter(x_death=copies, x_origin_exchange="mine", x_origin_routing_key="k"), NOW)
     assert (known["x-origin-exchange"], known["x-origin-routing-key"]) == ("mine", "k")
+
+
+FORGED = {
+    "x-origin-exchange": "mine", "x-origin-routing-key": "k", "x-origin-queue": "mail", "x-made-id": True,
+    "x-redelivered": True, "x-replays": 3, "x-replayed-at": NOW + 5, "x-published-at": 7, "x-attempt": 3,
+    "x-first-error": "none", "x-original": {"CC": ["other"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*FORGED, None])
+@pytest.mark.parametrize("reason", ["delivery_limit", "rejected", "expired"])
+def test_headers_of_a_copy_in_what_a_sender_published_and_the_broker_parked_are_not_believed(
+    name: str | None, reason: str
+) -> None:
+    forged = FORGED if name is None else {name: FORGED[name]}
+    death = {"queue": "pay", "reason": reason, "exchange": "orders", "routing-keys": ["order.created.usd"]}
+    # Before 4.0 the broker adds to a list that the sender wrote.
+    for deaths in ([death], [death, {"queue": "pay", "exchange": "", "routing-keys": ["k"]}]):
+        one = Letter("pay.dlq", {"message_id": "m1"}, {"tenant": "a", **forged, "x-death": deaths}, b"{}")
+        assert (one.replays, one.replayed_at) == (0, 0)
+        assert one.published[0] != "mine"
+        assert judge(one) == ("pay", None)
+        found = replayed_headers(one, NOW)
+        assert found["x-original"] == forged
+        assert (found["tenant"], found["x-replays"], found["x-replayed-at"]) == ("a", 1, NOW)
+        assert found.get("x-origin-exchange", "orders") == "orders"
+        assert not found.keys() & (
+            forged.keys() - {"x-original", "x-origin-exchange", "x-origin-routing-key", "x-replays", "x-replayed-at"}
+        )
+        assert one.headers == {"tenant": "a", **forged, "x-death": deaths}, "shown and exported as they are"
+
+
+def test_headers_of_a_copy_that_the_broker_parked_are_believed() -> None:
+    death = {"queue": "pay", "reason": "delivery_limit", "exchange": "", "routing-keys": ["pay"]}
+    one = Letter("pay.dlq", {"message_id": "m1"}, {**FORGED, "x-death": [death]}, b"{}")
+    assert (one.replays, one.replayed_at, one.published) == (3, NOW + 5, ("mine", "k"))
 
 
 def test_a_message_goes_to_its_queue_or_stays_for_a_reason() -> None:

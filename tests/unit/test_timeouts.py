@@ -16,10 +16,12 @@ from runner.topology.timeouts import (
     acknowledgement_time,
     acknowledgement_times,
     short_consumer_timeout,
+    shortest_timeouts,
     with_longer_timeouts,
 )
 
 HOUR = 3600.0
+FOREVER = {"handler_timeout": "0s"}
 CODES = {
     "consumer-timeout",
     "outlived-by-restart",
@@ -191,3 +193,35 @@ def test_contradictory_times_are_a_finding_with_both_times(
 )
 def test_times_that_fit_are_no_finding(topology: dict[str, Any], settings: dict[str, Any]) -> None:
     assert found(topology, **settings) == []
+
+
+@pytest.mark.parametrize(
+    ("topology", "settings", "known"),
+    [
+        ({"queues": {"work": {}}}, {"handler_timeout": "1m", "prefetch": 1}, {}),
+        ({"queues": {"work": {}}}, {"handler_timeout": "5m", "prefetch": 20}, {"work": 1800.0}),
+        ({"queues": {"work": {}}}, FOREVER, {"work": 1800.0}),
+        ({"queues": {"work": {"policy": {"consumer-timeout": 2000}}}}, {}, {"work": 2.0}),
+        ({"queues": {"work": {"policy": {"consumer-timeout": 7_200_000}}}}, FOREVER, {"work": 7200.0}),
+        ({"queues": {"work": {"arguments": {"x-consumer-timeout": 60_000}}}}, FOREVER, {"work": 60.0}),
+        (
+            {
+                "queues": {"work": {}},
+                "policies": {
+                    "p": {"pattern": "^work$", "apply_to": "queues", "definition": {"consumer-timeout": 5000}}
+                },
+            },
+            {"handler_timeout": "0s"},
+            {"work": 5.0},
+        ),
+        # A queue of another project.
+        ({"queues": {"other": {}}}, {"handler_timeout": "0s"}, {"work": 1800.0}),
+        ({"queues": {"other": {}}}, {"handler_timeout": "1m", "prefetch": 1}, {}),
+    ],
+)  # fmt: skip
+def test_a_worker_knows_the_shortest_consumer_timeout_that_its_queue_can_have(
+    topology: dict[str, Any], settings: dict[str, Any], known: dict[str, float]
+) -> None:
+    services = {"a": service(**settings)}
+    objects = compile_topology(Topology.model_validate(topology), {"work"})
+    assert shortest_timeouts(["work"], objects, services) == known

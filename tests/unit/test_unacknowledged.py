@@ -52,3 +52,45 @@ def test_only_a_handler_that_took_most_of_the_time_is_blamed(
     if words is not None:
         assert words.startswith(f"a handler has been at message {blamed} of ")
         assert words.endswith(" s, over the broker's consumer_timeout")
+
+
+@pytest.mark.parametrize(
+    ("timeout", "hands", "blamed"),
+    [
+        # The channel was closed for a message that no handler is at.
+        (20.0, [("q", "a", 1.2, 1.2)], None),
+        (20.0, [("q", "a", 25.0, 10.0), ("q", "b", 1.2, 1.2)], None),
+        (1800.0, [("q", "a", 900.0, 900.0)], None),
+        (20.0, [("q", "a", 17.9, 17.9)], None),
+        (20.0, [("p", "a", 20.1, 20.1), ("q", "b", 19.0, 1.0)], "a"),
+        (2.0, [("q", "a", 2.0, 2.0)], "a"),
+        # The broker counts the way to the worker too.
+        (20.0, [("q", "a", 19.5, 19.5)], "a"),
+        (1.0, [("q", "a", 0.95, 0.95)], None),
+    ],
+)
+def test_only_a_message_as_old_as_the_timeout_that_the_broker_says_is_blamed(
+    timeout: float, hands: list[tuple[str, str, float, float]], blamed: str | None
+) -> None:
+    words = pipeline(*hands).unacknowledged("", NOW, timeout)
+    assert (words is None) == (blamed is None)
+    assert words is None or f" message {blamed} of " in words
+
+
+@pytest.mark.parametrize(
+    ("hands", "blamed"),
+    [
+        # The one that was delivered first waited for its handler, so that it may be handled in time.
+        ([("q", "a", 30.0, 10.0), ("q", "b", 5.0, 5.0)], None),
+        ([("q", "a", 30.0, 10.0), ("q", "b", 29.0, 28.0)], "b"),
+        ([("q", "a", 30.0, 16.0), ("q", "b", 26.0, 26.0)], "a"),
+        ([("p", "a", 30.0, 30.0), ("q", "b", 5.0, 5.0)], "b"),
+        ([("q", "a", 5.0, 5.0), ("q", "b", 1.2, 1.2), ("q", "c", 4.0, 4.0)], "a"),
+    ],
+)
+def test_without_a_timeout_only_the_message_that_was_delivered_longest_ago_is_blamed(
+    hands: list[tuple[str, str, float, float]], blamed: str | None
+) -> None:
+    words = pipeline(*hands).unacknowledged("q", NOW)
+    assert (words is None) == (blamed is None)
+    assert words is None or f" message {blamed} of " in words

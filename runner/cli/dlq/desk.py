@@ -15,7 +15,7 @@ import click
 from runner.amqp.desk import Browser
 from runner.amqp.drain import Counts
 from runner.amqp.look import holds_any, look
-from runner.amqp.management import Management, ManagementError, count_of
+from runner.amqp.management import Management, ManagementError, reported_count
 from runner.cli.broker import broker_for
 from runner.cli.dlq.work import progress, warn
 from runner.config.fault import one_of
@@ -139,7 +139,7 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
         name = str(one["name"])
         if not name.endswith(DEAD) or name in known:
             continue
-        count = count_of(one, "messages")
+        count = reported_count(one, "messages")
         if count is None:
             try:
                 counts = look([url], [name])[1][name]

@@ -125,7 +125,7 @@ def _facts(letter: Letter, origin: str | None) -> list[tuple[str, Any]]:
         ("published by", properties.get("app_id")),
         ("published at", moment(seconds_of(properties.get("timestamp")))),
         ("parked at", moment(letter.parked_at)),
-        ("attempts", headers.get(ATTEMPT)),
+        ("attempts", letter.trusted_headers.get(ATTEMPT)),
         ("replays", replays),
         ("error", letter.error),
         ("error before", own_error),
