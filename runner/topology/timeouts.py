@@ -47,20 +47,32 @@ def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
 
 
 def short_consumer_timeout(name: str, service: Service) -> str | None:
-    """Return a warning for a broker that takes no policy for it, if one handler may run longer than it waits."""
-    if not service.consumes or 0 < service.handler_timeout < CONSUMER_TIMEOUT:
-        return None
-    return (
-        f"service {name!r}: handler_timeout {_said(service.handler_timeout)} is more than the"
-        f" {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its consumer_timeout is"
-        " the default; a longer handler loses its channel and its message begins again"
+    """Return a warning for a broker that takes no policy for it, if a message may take longer than it waits.
+
+    The messages before it count only if config.yaml states how long a handler may take: the default is a limit for
+    workers that hang.
+    """
+    waits = (
+        f"is more than the {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its"
+        " consumer_timeout is the default"
     )
+    if not service.consumes:
+        return None
+    if not 0 < service.handler_timeout < CONSUMER_TIMEOUT:
+        said = f"handler_timeout {_said(service.handler_timeout)}"
+        return f"service {name!r}: {said} {waits}; a longer handler loses its channel and its message begins again"
+    needed = acknowledgement_time(service)
+    if "handler_timeout" not in service.model_fields_set or needed <= CONSUMER_TIMEOUT:
+        return None
+    said = f"handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch}, up to {_said(needed)},"
+    return f"service {name!r}: {said} {waits}; lower prefetch, or messages that wait too long are delivered again"
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
     """Return ``objects`` without a consumer timeout that is shorter than the one that the broker has.
 
-    Services of another config.yaml may need the longer one, and each would take it from the other for ever.
+    Services of another config.yaml may need the longer one, and each would take it from the other for ever. A time up
+    to RabbitMQ's default is nothing that a service needs.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -72,7 +84,7 @@ def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Ob
         theirs, ours = there.definition.get(CONSUMER_TIMEOUT_KEY), policy.definition.get(CONSUMER_TIMEOUT_KEY, 0)
         is_written = queue in topology.queues and CONSUMER_TIMEOUT_KEY in topology.queues[queue].policy
         is_written = is_written or any(CONSUMER_TIMEOUT_KEY in one.definition for one in topology.policies.values())
-        if is_written or not isinstance(theirs, int) or theirs <= ours:
+        if is_written or not isinstance(theirs, int) or theirs <= max(ours, round(CONSUMER_TIMEOUT * 1000)):
             return policy
         return replace(policy, definition={**policy.definition, CONSUMER_TIMEOUT_KEY: theirs})
 
