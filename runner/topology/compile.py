@@ -77,7 +77,7 @@ def compile_topology(
             ladders[name] = ladder
             limits = parking(queue.type, ladder.dead_letter) | limits
             # Classic, because a limited quorum queue would drop a parked message after some looks at it.
-            extra.setdefault(ladder.dead_letter, _dead_letter_queue(ladder.dead_letter))
+            extra.setdefault(ladder.dead_letter, dead_letter_queue(ladder.dead_letter))
             for delay, waiting in ladder.steps:
                 extra[waiting] = wait_queue(queue, delay)
         settings = limits | settings
@@ -89,7 +89,7 @@ def compile_topology(
     for name in sorted(set(consumed) - queues.keys()):
         # A service that handles what others could not; what it cannot handle either is parked behind it.
         ladders[name] = Ladder((), f"{name}.dlq")
-        extra[f"{name}.dlq"] = _dead_letter_queue(f"{name}.dlq")
+        extra[f"{name}.dlq"] = dead_letter_queue(f"{name}.dlq")
     return Objects(
         exchanges=tuple(exchanges),
         queues=(*queues.values(), *(queue for name, queue in extra.items() if name not in queues)),
@@ -178,7 +178,8 @@ def _ladder(name: str, topology: Topology) -> Ladder:
     return Ladder(steps, topology.dead_letter_of(name))
 
 
-def _dead_letter_queue(name: str) -> Queue:
+def dead_letter_queue(name: str) -> Queue:
+    """Return a generated dead-letter queue."""
     return Queue(name, True, {QUEUE_TYPE: "classic"})
 
 
