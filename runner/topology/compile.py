@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
 from runner.config.pattern import only
+from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
 from runner.config.reference import GENERATED
 from runner.config.topology import Topology
 from runner.config.value import wait_queue_name
@@ -21,13 +22,6 @@ from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Qu
 
 T = TypeVar("T", Exchange, Queue)
 
-#: How often a quorum queue may deliver one message again before it parks it without a handler's word. It counts
-#: deliveries that ended without an answer, also of messages that a worker which died only held. Who is to blame the
-#: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
-#: default is 20, and it then drops the message; older ones have none.
-DELIVERY_LIMIT = 100
-#: What lets a queue drop messages, or give them to another queue, by itself.
-_DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
 #: Generated policies stand above those of topology.yaml, which they contain.
 PRIORITY = 1001
@@ -98,18 +92,6 @@ def compile_topology(
         ladders=ladders,
         generated=frozenset(extra.keys() - queues.keys()),
     )
-
-
-def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return whether a quorum queue that no service reads gets a dead-letter queue, and its delivery limit.
-
-    A queue that drops messages by itself, or has a dead-letter exchange, needs a limit alone: what it drops would fill
-    a dead-letter queue. A negative limit is none (RabbitMQ: "Quorum Queues").
-    """
-    limit = said.get("delivery-limit", DELIVERY_LIMIT)
-    if isinstance(limit, int) and limit < 0:
-        return False, {}
-    return not said.keys() & _DROPPING, {"delivery-limit": limit}
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
