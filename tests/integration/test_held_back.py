@@ -170,8 +170,9 @@ def test_an_apply_that_the_broker_refuses_half_way_says_what_was_done_before(sho
     code, output = shop.run("apply")
     assert (code, "first" in shop.vhost.queues(), "second" in shop.vhost.queues()) == (78, True, False)
     lines = output.splitlines()
-    assert [line for line in lines if line.startswith("+ ")] == ["+ queue    first  quorum  (topology.yaml:22)"]
-    assert "queue 'second': the broker refuses it" in lines[-1]
+    assert [line for line in lines if line.startswith("+ queue")] == ["+ queue    first  quorum  (topology.yaml:22)"]
+    refused = [line.partition(": the broker refuses it")[0] for line in lines if "the broker refuses it" in line]
+    assert refused == ["queue 'second'", "queue 'first.dlq'", "queue 'second.dlq'"]
     shop.vhost.rabbit.api("DELETE", limit)
     assert shop.run("apply")[0] == 0
     assert shop.plan()["changes"] == []
