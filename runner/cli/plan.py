@@ -74,7 +74,8 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         if unknown:
             raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
         for title, lines in _remarks(examination.plan):
-            _show_lines(title, lines)
+            if title != "problem":  # its error says them
+                _show_lines(title, lines)
         decision = examination.decision(Consent(frozenset(replace), drain=drain, retire=True))
         left = bring(examination, decision, click.echo, lambda change: _show_change(examination, change))
     if not left and examination.plan.uncompared:
