@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from runner.address import Address
 from runner.amqp.admin import Admin
 from runner.amqp.declare import declare
-from runner.amqp.look import look
+from runner.amqp.look import look, version_at
 from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
 from runner.broker.leftover import find_leftover
@@ -19,13 +19,16 @@ from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 from runner.topology.apply import apply
 from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
-from runner.topology.compile import compile_topology, consumer_timeout
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout
 from runner.topology.consent import Consent, decide
 from runner.topology.decision import Decision, Left
+from runner.topology.default_limit import at_default_limit
+from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
 from runner.topology.plan import make_plan
+from runner.topology.queue_length import uncounted
 from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
 
 
@@ -76,25 +79,34 @@ def examine(project: Project, management_url: str | None = None, patience: float
     except ManagementError as error:
         declare(project.config.broker.url, Objects())  # tells a broker without the API from none at all
         objects = compile_topology(topology, consumed, with_policies=False)
+        version = version_at(look(project.config.broker.url, [])[0])
         what = (
             f"arguments, bindings and policies of {len(objects.exchanges)} exchanges and {len(objects.queues)} queues"
         )
-        return Examination(project, objects, Plan(uncompared=(f"{what}: {error}", *_no_policies(project))))
+        uncompared = (f"{what}: {error}", *_no_policies(project, objects, Live(version=version)))
+        warnings = tuple(_timeout_warnings(project, objects, None))
+        return Examination(project, objects, Plan(uncompared=uncompared, warnings=warnings))
     timeouts = acknowledgement_times(project.config.services)
     objects = compile_topology(
         topology, consumed, with_policies=with_policies, version=live.version or None, timeouts=timeouts
     )
     objects = with_longer_timeouts(objects, live, topology)
     plan = make_plan(objects, live, topology.retire)
-    problems = tuple(f"{project.topology_line(one.path)}: {one.text}" for one in conflicts(objects, live, topology))
-    if live.version:
-        plan = replace(
-            plan,
-            warnings=(*plan.warnings, *_timeout_warnings(project, live.version)),
-            problems=problems,
-        )
+    if names := uncounted(plan, objects, live):
+        live = counted_by_queues(live, project.config.broker.url, names)
+        plan = make_plan(objects, live, topology.retire)
+    found = list(conflicts(objects, live, topology)) if live.version else []
+    lines = {id(one): f"{project.topology_line(one.path)}: {one.text}" for one in found}
+    stopping = {id(one) for one in found if one.is_of(plan.changes)}
+    warnings = (
+        *plan.warnings,
+        *(line for key, line in lines.items() if key not in stopping),
+        *_timeout_warnings(project, objects, live.version if with_policies else None),
+    )
+    problems = tuple(line for key, line in lines.items() if key in stopping)
+    plan = replace(plan, warnings=warnings, problems=problems)
     if not with_policies:
-        plan = replace(plan, uncompared=tuple(_no_policies(project)))
+        plan = replace(plan, uncompared=tuple(_no_policies(project, objects, live)))
     return Examination(project, objects, plan, live, management)
 
 
@@ -109,7 +121,7 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
         for broker_url in project.config.broker.url:
             management = Management(broker_url, project.config.broker.management or url)
             try:
-                return management, counted_by_queues(management.live(), [broker_url])
+                return management, management.live()
             except ManagementError as error:
                 problem = problem or error
         if problem is None or problem.status or problem.is_failure or time.monotonic() >= deadline:
@@ -117,16 +129,13 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
         time.sleep(0.1)
 
 
-def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
-    """Ask the queues themselves for the counts that the HTTP API does not report; some may stay unknown.
+def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
+    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
 
     A queue reports its ready messages only. It has no unacked messages if it has no consumer.
     """
-    names = [name for name, one in live.queues.items() if one.messages is None and not one.is_exclusive]
-    if not names:
-        return live
     try:
-        _, found = look(urls, names)
+        _, found = look(urls, names, {})
     except RunnerError:
         return live
     queues = dict(live.queues)
@@ -137,30 +146,38 @@ def counted_by_queues(live: Live, urls: Sequence[str]) -> Live:
     return replace(live, queues=queues)
 
 
-def _timeout_warnings(project: Project, version: Version) -> Iterator[str]:
-    """Yield a warning for each service whose handlers may exceed the broker's timeout, if no policy can raise it."""
+def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
+    """Yield a warning for each service whose messages may exceed the broker's timeout, if no policy can raise it.
+
+    ``version`` is None if no policies can be set.
+    """
     if not consumer_timeout(0, version):
+        policies = Policies(objects.policies, version)
+        said = {one.name for one in objects.queues if CONSUMER_TIMEOUT_KEY in policies.settings_of(one)}
         for name, service in project.config.services.items():
-            if (text := short_consumer_timeout(name, service)) is not None:
+            if not said.issuperset(service.consumes) and (text := short_consumer_timeout(name, service)):
                 place = f"config.yaml:{project.config_document.line(('services', name, 'handler_timeout'))}"
                 yield f"{place}: {text}"
 
 
-def _no_policies(project: Project) -> list[str]:
+def _no_policies(project: Project, objects: Objects, live: Live) -> list[str]:
+    """Return what is missing on a broker on which no policies can be set."""
+    wanted = compile_topology(project.topology, project.consumed, version=live.version or None)
+    unlimited = at_default_limit(objects, wanted, live)
     return [
         f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it takes RabbitMQ's HTTP API and a"
         " user with the tag policymaker"
         for name in project.topology.policies
-    ]
+    ] + [f"{project.topology_line(path_of(queue, project.topology))}: {line}" for queue, line in unlimited]
 
 
 def bring(
     examination: Examination,
-    consent: Consent,
+    decision: Decision,
     say: Callable[[str], None],
     did: Callable[[Change], None] = lambda _: None,
 ) -> list[Left]:
-    """Do all that ``consent`` covers; returns what is left to do, and what each would need.
+    """Do all that was decided; returns what is left to do, and what each would need.
 
     Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses an object, and
     BrokerAway. Changes that are already done stay.
@@ -173,7 +190,7 @@ def bring(
         return []
     admin = Admin(urls, examination.management, say)
     try:
-        return apply(examination.decision(consent), examination.live, admin, say, did)
+        return apply(decision, examination.live, admin, say, did)
     except ManagementError as error:
         raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 

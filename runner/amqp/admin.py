@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runner.amqp.declare import declare
-from runner.amqp.look import look
+from runner.amqp.look import look, sure_counts
 from runner.amqp.management import Management, ManagementError
 from runner.amqp.replacement import Replacement
-from runner.errors import BrokerAway, DeclarationRefused
+from runner.config.version import QUORUM
+from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.topology.change import counted
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
 
 #: Seconds to declare thousands of things.
 DECLARE_TIMEOUT = 300.0
+#: Seconds for a busy quorum queue to report its messages.
+ANSWER_TIMEOUT = 8.0
 
 
 class Admin:
@@ -53,16 +56,19 @@ class Admin:
         self._management.delete_exchange(name)
 
     def in_use(self, name: str) -> str | None:
-        """Why a queue is kept: it holds a message, also one in somebody's hands, or has a consumer."""
+        """Return why a queue is kept: it holds a message, also an unacked one, has a consumer, or does not tell."""
         try:
-            _, found = look(self._urls, [name])
-        except BrokerAway as error:
+            url, found = look(self._urls, [name])
+            counts = found[name]
+            if counts is None:
+                return "deleted meanwhile by another client; apply again"
+            messages = max(counts.messages, self._management.messages_of(name) or 0)
+            if not messages and self._management.type_of(name) == QUORUM:
+                # RabbitMQ reports 0 also for a quorum queue that cannot answer, and deletes it with its messages.
+                counts = sure_counts(url, name, ANSWER_TIMEOUT)
+                messages = counts.messages
+        except (BrokerAway, BrokerRefused) as error:
             return f"kept, {error}; apply again once it answers"
-        counts = found[name]
-        if counts is None:
-            return "deleted meanwhile by another client; apply again"
-        # Without a consumer an unknown count is no obstacle: no message is unacked.
-        messages = max(counts.messages, self._management.messages_of(name) or 0)
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
             return f"kept, it has {held}; read or purge them, and apply again some seconds later"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,27 +13,71 @@ from pika.exceptions import ChannelClosedByBroker
 from runner.amqp.close import Verdict, close_of
 from runner.amqp.drain import Counts
 from runner.amqp.session import Session
+from runner.config.version import Version, parsed
 from runner.errors import BrokerAway, BrokerRefused, RunnerError
 
 #: Seconds for which a queue may say nothing.
 STALLED = 20.0
 
 
-def look(urls: Sequence[str], queues: Sequence[str]) -> tuple[str, dict[str, Counts | None]]:
+def look(
+    urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None
+) -> tuple[str, dict[str, Counts | None]]:
     """Find the broker that answers, and what each of some queues holds; None for one that is not there.
 
-    Raises BrokerAway if no broker or queue answers for now, and BrokerRefused if this user may not see a queue.
+    ``unknown`` gets the reason of each queue that cannot answer for now, for example while its node is down. Such a
+    queue is left out of the result. Raises BrokerAway if no broker answers or no queue can, or, without ``unknown``, if
+    any queue cannot. Raises BrokerRefused if this user may not see a queue.
     """
     problem: RunnerError = BrokerAway("broker.url: no address")
     for url in urls:
-        one = _Look(url, queues)
+        one = _Look(url, queues, may_be_unknown=unknown is not None)
         try:
-            return url, one.run()
+            found = one.run()
+            if one.unknown and not found:
+                raise BrokerAway(next(iter(one.unknown.values())))
+            if unknown is not None:
+                unknown |= one.unknown
+            return url, found
         except (BrokerAway, BrokerRefused) as error:
             if one.is_answered:
                 raise
             problem = problem if isinstance(problem, BrokerRefused) else error
     raise problem
+
+
+def version_at(url: str) -> Version:
+    """Return the version of the broker at a URL, as it reports it when a connection opens.
+
+    Raises BrokerAway, and BrokerRefused.
+    """
+    found: list[str] = []
+
+    def opened(channel: Channel) -> None:
+        found.append(str((channel.connection.server_properties or {}).get("version", "")))
+        session.finish()
+
+    session = Session(url, "runner", opened)
+    session.run(STALLED)
+    return parsed(found[0])
+
+
+def sure_counts(url: str, queue: str, patience: float) -> Counts:
+    """Return what a quorum queue holds that reports 0 messages, as it also does while it is too busy to answer.
+
+    ``patience`` is how many seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
+    RunnerError if the queue does not exist.
+    """
+    is_any = holds_any(url, queue)
+    deadline = time.monotonic() + patience
+    while True:
+        # Asked again also if it holds none: one that was too busy to count messages counted no consumers either.
+        counts = look([url], [queue])[1][queue] or Counts(0, 0)
+        if counts.messages or not is_any:
+            return counts
+        if time.monotonic() >= deadline:
+            raise BrokerAway(f"queue {queue!r}: it reports 0 messages and holds some, because it is too busy to answer")
+        time.sleep(0.5)
 
 
 def holds_any(url: str, queue: str) -> bool:
@@ -59,8 +104,11 @@ def holds_any(url: str, queue: str) -> bool:
 class _Look:
     """Asks for one queue after the other, over a new channel after each that is not there."""
 
-    def __init__(self, url: str, queues: Sequence[str]) -> None:
+    def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
         self._left = list(queues)
+        self._may_be_unknown = may_be_unknown
+        #: The reason of each queue that cannot answer for now.
+        self.unknown: dict[str, str] = {}
         self._found: dict[str, Counts | None] = {}
         self._session = Session(url, "runner dlq", self._opened)
         #: True if a queue could not be asked on an open connection, so that another node would not help.
@@ -88,9 +136,12 @@ class _Look:
         if self._session.is_finished or not isinstance(error, ChannelClosedByBroker):
             return
         name, close = self._left.pop(0), close_of(error)
-        if close.verdict is not Verdict.MISSING:
+        if close.verdict is Verdict.PASSES and self._may_be_unknown:
+            self.unknown[name] = str(close.error(f"queue {name!r}"))
+        elif close.verdict is Verdict.MISSING:
+            self._found[name] = None
+        else:
             self.is_answered = close.verdict is Verdict.PERMANENT
             self._session.fail(close.error(f"queue {name!r}"))
             return
-        self._found[name] = None
         self._session.open_channel()

@@ -80,15 +80,19 @@ class Management:
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
         """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
 
-        If the server fails, send it again for PATIENCE seconds, once for all requests until one succeeds.
+        If the server fails, send it again for PATIENCE seconds, once for all requests until one is answered.
         """
         while True:
             try:
                 answer = self._request(method, *parts, body=body, query=query)
             except ManagementError as error:
+                if not error.is_failure:
+                    if error.status:
+                        self._deadline = None  # it answers
+                    raise
                 now = time.monotonic()
                 self._deadline = self._deadline or now + PATIENCE
-                if not error.is_failure or now >= self._deadline:
+                if now >= self._deadline:
                     raise
                 time.sleep(PAUSE)
             else:
@@ -208,6 +212,10 @@ class Management:
         """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
         return reported_count(self._queue(queue), "messages_unacknowledged")
 
+    def type_of(self, queue: str) -> str:
+        """Return the type of a queue."""
+        return str(self._queue(queue).get("type"))
+
     def delivery_limit_of(self, queue: str) -> int | None:
         """How often a queue may deliver one message in vain before it parks or drops it; None for any number.
 
@@ -229,9 +237,12 @@ class Management:
         return found
 
     def delete_queue(self, queue: Queue) -> None:
-        """Delete a queue; a classic one only where it is empty and unused, which RabbitMQ does not know of others."""
+        """Delete a queue; a classic one only if it is empty and unused, which RabbitMQ does not know of others.
+
+        One that is gone already is no error.
+        """
         query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
-        self.request("DELETE", "queues", self.vhost, queue.name, query=query)
+        self._delete("queues", self.vhost, queue.name, query=query)
 
     def delete_exchange(self, name: str) -> None:
         """Delete an exchange with its bindings; one that is gone already is no error."""
@@ -245,9 +256,10 @@ class Management:
         kind = "q" if binding.destination_type == "queue" else "e"
         return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
 
-    def _delete(self, *parts: str) -> None:
+    def _delete(self, *parts: str, query: str = "") -> None:
+        # Also a request that was sent again may find it gone: the broker had done it before it failed.
         try:
-            self.request("DELETE", *parts)
+            self.request("DELETE", *parts, query=query)
         except ManagementError as error:
             if error.status != _NOT_FOUND:
                 raise

@@ -57,7 +57,7 @@ class Replacement:
         if there is not None:
             self._check(there.queue, live)
         before = self._count(live)
-        limit = Policies(self._objects.policies).settings_of(self._queue).get("max-length")
+        limit = Policies(self._objects.policies, live.version or None).settings_of(self._queue).get("max-length")
         if isinstance(limit, int) and before > limit:
             held = counted(before, "message")
             raise RunnerError(

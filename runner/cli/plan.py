@@ -76,14 +76,14 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         if unknown:
             raise click.BadParameter(f"nothing named {unknown[0]!r} is to be replaced", param_hint="--replace")
         _show_remarks(examination.plan)
-        consent = Consent(frozenset(replace), drain=drain, retire=True)
+        decision = examination.decision(Consent(frozenset(replace), drain=drain, retire=True))
         done: list[Change] = []
 
         def did(change: Change) -> None:
             done.append(change)
             _show_change(examination, change)
 
-        left = bring(examination, consent, click.echo, did)
+        left = bring(examination, decision, click.echo, did)
     if done:
         have_taken_over(folder)
     if not left and examination.plan.uncompared:

@@ -17,9 +17,10 @@ from runner.config.argument import (
 from runner.config.document import Document
 from runner.config.fault import Path, unknown
 from runner.config.pattern import matches, pattern_problem
+from runner.config.queue_policy import has_dead_letter_queue
 from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
 from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
-from runner.config.version import CLASSIC, QUORUM, STREAM
+from runner.config.version import CLASSIC, STREAM
 
 #: Policies of this name are made from the shorthand.
 GENERATED = "fastcommerce."
@@ -152,8 +153,8 @@ def _check_generated(name: str, queue: Queue, topology: Topology, document: Docu
             text = f"its wait queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
             document.fault(("queues", name, "retry", index), text)
     parked = topology.dead_letter_of(name)
-    is_parked = queue.retry or queue.dead_letter or topology.type_of(name) == QUORUM
-    if is_parked and len(name.encode()) <= MAX_NAME_BYTES < len(parked.encode()):
+    is_long = len(name.encode()) <= MAX_NAME_BYTES < len(parked.encode())
+    if is_long and has_dead_letter_queue(name, topology):
         text = f"its dead-letter queue's name is too long; name one with dead_letter, up to {MAX_NAME_BYTES} bytes"
         document.fault(("queues", name), text)
 
@@ -212,7 +213,6 @@ def _maker_of(name: str, topology: Topology) -> str | None:
     for origin, queue in topology.queues.items():
         if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
             return origin
-        is_parked = queue.retry or queue.dead_letter or topology.type_of(origin) == QUORUM
-        if is_parked and name == topology.dead_letter_of(origin):
+        if name == topology.dead_letter_of(origin) and has_dead_letter_queue(origin, topology):
             return origin
     return None

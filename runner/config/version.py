@@ -62,8 +62,6 @@ class Behaviour:
 #: A quorum queue without a limit of its own drops a message at its 21st delivery (RabbitMQ: "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
 HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Span((4,)))
-#: A message that ``basic.nack`` puts back counts towards the delivery limit; ``basic.reject`` always does.
-COUNTS_NACKS = Behaviour("basic.nack counts towards the delivery limit", Span(until=(4, 3)))
 #: Later brokers cancel the consumer instead, of quorum queues alone.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
 #: A declaration of one quorum queue writes the names of earlier ones to the disk. No other version is known to do so.

@@ -103,7 +103,7 @@ class Declaration:
                 say(f"topology: {change_line(change)}", "info")
 
         try:
-            left = bring(examination, consent, lambda line: say(f"topology: {line}", "info"), did)
+            left = bring(examination, decision, lambda line: say(f"topology: {line}", "info"), did)
         except RunnerError:
             for change in created:
                 say(f"topology: {change_line(change)}; done before it failed", "info")

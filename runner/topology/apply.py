@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from runner.errors import BrokerError, DeclarationRefused, RunnerError
+from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
 from runner.topology.administrator import Broker
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
@@ -84,10 +84,13 @@ class _Application:
         names = {("queue" if isinstance(one, Queue) else "exchange", one.name) for one in new}
         for change, policy in self._policies():
             owner = owner_of_policy(policy.name)
-            is_for_new = owner in names if owner else any(applies(policy, thing) is not False for thing in new)
+            is_for_new = owner in names if owner else any(self._may_apply(policy, thing) for thing in new)
             if is_for_new == is_first:
                 self._broker.put_policy(policy)
                 self._did(change)
+
+    def _may_apply(self, policy: Policy, thing: Exchange | Queue) -> bool:
+        return applies(policy, thing, self._live.version or None) is not False
 
     def _declare(self) -> None:
         absent = self._absent()
@@ -122,7 +125,7 @@ class _Application:
             with suppress(RunnerError):
                 self._remember_also(done)
             raise
-        except BrokerError:
+        except (BrokerError, BrokerRefused):
             self._say(f"interrupted: an unknown part of {len(changes)} changes is done; the next plan shows the rest")
             raise
         for change in changes:

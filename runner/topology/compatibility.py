@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner.config.argument import version_problems
 from runner.config.fault import Path
+from runner.config.queue_policy import BY_TYPE
 from runner.config.topology import Topology
 from runner.config.version import EXCHANGE_TYPES, HAS_POLICIES_BY_TYPE, TRANSIENT_QUEUES
+from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
-from runner.topology.effect import BY_TYPE
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
@@ -24,6 +25,13 @@ class Conflict:
 
     path: Path
     text: str
+    #: ``exchange``, ``queue`` or ``policy``, and its name.
+    thing: tuple[str, str]
+
+    def is_of(self, changes: Iterable[Change]) -> bool:
+        """Return True if the broker would be asked for it: what it holds already, it keeps."""
+        asked = (Mark.CREATE, Mark.CHANGE, Mark.REPLACE)
+        return any((one.kind, one.name) == self.thing and one.mark in asked and not one.is_removal for one in changes)
 
 
 def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
@@ -37,6 +45,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
                 (*path_of(exchange, topology), "type"),
                 f"exchange {exchange.name!r}: the broker has no exchange type {exchange.type!r}; enable the plugin"
                 " that provides it, or take the exchange out",
+                ("exchange", exchange.name),
             )
         yield from _arguments(exchange, None, live, topology)
     for queue in objects.queues:
@@ -74,10 +83,11 @@ def _conflict(
     path = path_of(thing, topology)
     kind = type(thing).__name__.lower()
     name = thing.name
+    changed = (kind, name)
     if isinstance(thing, Policy):
         is_own = path[0] == "policies"
         path = (*path, *(("apply_to",) if key == "apply_to" else ("definition" if is_own else "policy", key)))
         kind, name = ("policy", thing.name) if is_own else (str(path[0])[:-1], str(path[1]))
     else:
         path = (*path, *((key,) if key in ("type", "durable") else ("arguments", key)))
-    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker")
+    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", changed)

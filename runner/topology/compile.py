@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
 from runner.config.pattern import only
+from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
 from runner.config.reference import GENERATED
 from runner.config.topology import Topology
 from runner.config.value import wait_queue_name
@@ -21,13 +22,6 @@ from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Qu
 
 T = TypeVar("T", Exchange, Queue)
 
-#: How often a quorum queue may deliver one message again before it parks it without a handler's word. It counts
-#: deliveries that ended without an answer, also of messages that a worker which died only held. Who is to blame the
-#: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
-#: default is 20, and it then drops the message; older ones have none.
-DELIVERY_LIMIT = 100
-#: Settings with which a queue drops messages, or passes them to another queue, by itself.
-_DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 CONSUMER_TIMEOUT_KEY = "consumer-timeout"
 #: Generated policies stand above those of topology.yaml, which they contain.
 PRIORITY = 1001
@@ -77,7 +71,7 @@ def compile_topology(
             ladders[name] = ladder
             limits = parking(queue.type, ladder.dead_letter) | limits
             # Classic, because a limited quorum queue would drop a parked message after some looks at it.
-            extra.setdefault(ladder.dead_letter, _dead_letter_queue(ladder.dead_letter))
+            extra.setdefault(ladder.dead_letter, dead_letter_queue(ladder.dead_letter))
             for delay, waiting in ladder.steps:
                 extra[waiting] = wait_queue(queue, delay)
         settings = limits | settings
@@ -89,7 +83,7 @@ def compile_topology(
     for name in sorted(set(consumed) - queues.keys()):
         # A service that handles what others could not; what it cannot handle either is parked behind it.
         ladders[name] = Ladder((), f"{name}.dlq")
-        extra[f"{name}.dlq"] = _dead_letter_queue(f"{name}.dlq")
+        extra[f"{name}.dlq"] = dead_letter_queue(f"{name}.dlq")
     return Objects(
         exchanges=tuple(exchanges),
         queues=(*queues.values(), *(queue for name, queue in extra.items() if name not in queues)),
@@ -98,18 +92,6 @@ def compile_topology(
         ladders=ladders,
         generated=frozenset(extra.keys() - queues.keys()),
     )
-
-
-def limits_of_unread(said: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return True if a quorum queue without a consumer gets a dead-letter queue, and its delivery limit.
-
-    A queue that drops messages by itself, or has a dead-letter exchange, needs only a limit: the dropped messages would
-    fill a dead-letter queue. A negative number means no limit (RabbitMQ: "Quorum Queues").
-    """
-    limit = said.get("delivery-limit", DELIVERY_LIMIT)
-    if isinstance(limit, int) and limit < 0:
-        return False, {}
-    return not said.keys() & _DROPPING, {"delivery-limit": limit}
 
 
 def consumer_timeout(seconds: float, version: Version | None) -> dict[str, int]:
@@ -178,7 +160,8 @@ def _ladder(name: str, topology: Topology) -> Ladder:
     return Ladder(steps, topology.dead_letter_of(name))
 
 
-def _dead_letter_queue(name: str) -> Queue:
+def dead_letter_queue(name: str) -> Queue:
+    """Return a generated dead-letter queue."""
     return Queue(name, True, {QUEUE_TYPE: "classic"})
 
 

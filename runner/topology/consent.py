@@ -12,6 +12,7 @@ from runner.topology.family import Families, Node, owner_of_policy
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import Passages
+from runner.topology.retire import DEAD_LETTERS
 
 #: What a removal waits for while services are replaced.
 REPLACED_SERVICES = "the services that are replaced"
@@ -51,6 +52,17 @@ class _Division:
         waiting = {step for name in consent.replace for step in self._families.steps(name)}
         self._consent = replace(consent, replace=consent.replace | waiting)
         self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
+        #: By their places in the plan, the changes of policies under ``policies``.
+        self._written = {
+            place: one
+            for place, one in enumerate(self._changes)
+            if isinstance(one.thing, Policy) and not owner_of_policy(one.name)
+        }
+        names = {one.name for one in self._written.values()}
+        #: The broker's other policies.
+        self._standing = Policies(
+            (one for name, one in self._live.policies.items() if name not in names), self._live.version or None
+        )
         #: By a change's place in the plan, the name of the object that it waits for; empty if it waits for a person.
         self._waits: dict[int, str] = {}
         #: The held-back objects, each with the name of the object that it waits for.
@@ -78,19 +90,17 @@ class _Division:
         before = len(self._waits), len(self._held)
         self._passages = Passages(self._objects, self._live, self._held, self._open_bindings())
         self._policies_held = {
-            change.name: cause
-            for place, change in enumerate(self._changes)
-            if change.kind == "policy" and (cause := self._waits.get(place)) and not owner_of_policy(change.name)
+            change.name: cause for place, change in self._written.items() if (cause := self._waits.get(place))
         }
-        policies = [one for one in self._changes if isinstance(one.thing, Policy) and not owner_of_policy(one.name)]
-        guard = self._policy_guard(policies)
+        guard = self._policy_guard(list(self._written.values()))
         for place, change in enumerate(self._changes):
             if place in self._waits:
                 continue
-            cause = guard.get(change.name, "") if change in policies else self._cause(change)
+            is_written = place in self._written
+            cause = guard.get(change.name, "") if is_written else self._cause(change)
             if cause:
                 self._waits[place] = cause
-                if not isinstance(change.thing, Binding) and change not in policies:
+                if not isinstance(change.thing, Binding) and not is_written:
                     self._hold(self._families.node(change), cause)
         return (len(self._waits), len(self._held)) != before
 
@@ -118,7 +128,9 @@ class _Division:
         if node in self._held:
             return self._held[node]
         if change.mark is Mark.RETIRE:
-            return passages.needs(node)
+            # A dead-letter queue stays with its queue.
+            owner = ("queue", change.name.removesuffix(DEAD_LETTERS))
+            return passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
         if self._families.is_own_dead_letter_queue(change):
             owners = [self._held.get(("queue", one)) for one in self._families.owners(change.name)]
             return owners[0] or "" if all(owners) else ""
@@ -146,13 +158,9 @@ class _Division:
                 if policy is not None and policy.name in self._policies_held:
                     cause = self._policies_held[policy.name]
                     guarded += [(thing, cause) for thing in self._families.live_things(node)]
-        names = {one.name for one in changes}
-        standing = Policies(
-            (one for name, one in self._live.policies.items() if name not in names), self._live.version or None
-        )
         result: dict[str, str] = {}
         for thing, cause in guarded:
-            above = standing.applying(thing)
+            above = self._standing.applying(thing)
             for change in changes:
                 is_going = change.is_removal or change.mark is Mark.RETIRE
                 new = change.thing if isinstance(change.thing, Policy) and not is_going else None

@@ -8,27 +8,19 @@ from typing import Any
 
 from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS
 from runner.config.pattern import matches, only_names
-from runner.config.version import Version, excludes
+from runner.config.queue_policy import applies_to_queue
+from runner.config.version import Version
 from runner.topology.model import Exchange, Policy, Queue
-
-#: What stands for a queue type in a policy's ``apply_to``.
-BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
 
 
 def applies(policy: Policy, thing: Exchange | Queue, version: Version | None = None) -> bool | None:
     """Return True if a policy is for this exchange or queue; None if its pattern cannot be evaluated.
 
-    RabbitMQ ignores a whole policy if it does not support one of its keys for the queue's type. These keys depend on
-    the broker's version; without a version, the newest is assumed.
+    Without the broker's version the newest is assumed.
     """
-    if isinstance(thing, Exchange):
-        if policy.apply_to not in ("all", "exchanges"):
-            return False
-    elif policy.apply_to not in ("all", "queues", BY_TYPE.get(thing.type)) or any(
-        excludes(key, thing.type, version) for key in policy.definition
-    ):
-        return False
-    return matches(policy.pattern, thing.name)
+    if isinstance(thing, Queue):
+        return applies_to_queue(policy, thing.name, thing.type, version)
+    return matches(policy.pattern, thing.name) if policy.apply_to in ("all", "exchanges") else False
 
 
 class Policies:

@@ -9,12 +9,13 @@ from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TY
 from runner.config.pattern import matches, pattern_problem
 from runner.config.reference import GENERATED
 from runner.config.topology import Retire
-from runner.config.version import CLASSIC, QUORUM
+from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.queue_length import lowered_limits
 from runner.topology.retire import retired
 
 
@@ -34,7 +35,11 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
     return Plan(
         tuple(changes),
         (),
-        (*_warnings(objects, live, policies), *_doubts(objects, live, policies), *_limits(objects, live, policies)),
+        (
+            *_warnings(objects, live, policies),
+            *_doubts(objects, live, policies),
+            *lowered_limits(objects, live, policies),
+        ),
     )
 
 
@@ -156,7 +161,10 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
 
 def _is_parking(policy: Policy) -> bool:
     """Return True if a policy contains only settings for consumers, which another config.yaml may need."""
-    said = {key: value for key, value in policy.definition.items() if key != CONSUMER_TIMEOUT_KEY}
+    said = dict(policy.definition)
+    timeout = said.get(CONSUMER_TIMEOUT_KEY)
+    if isinstance(timeout, int) and timeout > CONSUMER_TIMEOUT * 1000:
+        del said[CONSUMER_TIMEOUT_KEY]  # no service needs a shorter one
     return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
 
 
@@ -224,20 +232,6 @@ def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
         reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the version of Erlang"
         risk = f"; it may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
         yield f"policy {name!r} cannot be evaluated: its pattern {pattern!r}; {reason}{risk}"
-
-
-def _limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Limits that a policy puts below what a queue holds: a classic queue then drops what is over."""
-    before = Policies(live.policies.values(), live.version or None)
-    for queue in objects.queues:
-        there = live.queues.get(queue.name)
-        limit = policies.settings_of(queue).get("max-length")
-        if there is None or not isinstance(limit, int) or before.settings_of(there.queue).get("max-length") == limit:
-            continue
-        if (there.messages is None or there.messages > limit) and there.queue.type == CLASSIC:
-            held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
-            cost = "a classic queue drops what is over at once"
-            yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
 
 
 def _settings(definition: Mapping[str, Any]) -> str:

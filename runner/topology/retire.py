@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.config.topology import Retire
 from runner.topology.change import Change, Mark
-from runner.topology.compile import policy_name
+from runner.topology.compile import dead_letter_queue, policy_name
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects, Queue
 
+#: What the name of a generated dead-letter queue ends with.
+DEAD_LETTERS = ".dlq"
 _WITH_QUEUE = "goes with its queue"
 
 
 def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
-    """What would be deleted, with what belongs to it alone: a queue's bindings of ours, wait queues and policy.
+    """Yield what would be deleted, with what belongs to it alone.
+
+    That is of a queue its bindings of ours, wait queues, policy, and the dead-letter queue that nobody wrote.
 
     In the order of the deletion: what brings messages first, so that a queue can become empty.
     """
@@ -35,6 +39,10 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
     for name in queues:
         there = live.queues[name]
         yield Change(Mark.RETIRE, there.queue, "", there.messages, there.consumers)
+    for name in _dead_letter_queues(live, retire):
+        if name not in needed and name not in queues:
+            there = live.queues[name]
+            yield Change(Mark.RETIRE, there.queue, _WITH_QUEUE, there.messages, there.consumers)
     exchanges = [name for name in retire.exchanges if name in live.exchanges and name not in needed]
     for name in exchanges:
         yield Change(Mark.RETIRE, live.exchanges[name])
@@ -44,6 +52,18 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
             yield Change(
                 Mark.RETIRE, live.policies[name], "" if name in retire.policies else "goes with what it is for"
             )
+
+
+def _dead_letter_queues(live: Live, retire: Retire) -> Iterator[str]:
+    """Yield the generated dead-letter queues of ours that nothing is bound to and no other queue's policy leads to."""
+    bound = {key[2] for key in live.bindings if key[1] == "queue"}
+    going = {policy_name("queue", name) for name in retire.queues}
+    led = {one.definition.get("dead-letter-routing-key") for name, one in live.policies.items() if name not in going}
+    for queue in retire.queues:
+        name = f"{queue}{DEAD_LETTERS}"
+        is_ours = name in live.owned.queues and name in live.queues and name not in bound | led
+        if is_ours and live.queues[name].queue == dead_letter_queue(name):
+            yield name
 
 
 def delete(
@@ -56,7 +76,7 @@ def delete(
 
     ``in_use`` returns the reason to keep a queue. Each change is reported to ``did`` once it is done.
 
-    A queue, its retry queues and its policy are deleted together or not at all.
+    A queue, its retry queues and its policy are deleted together or not at all; then its dead-letter queue.
     """
     # First what brings messages.
     keys = frozenset(one.thing.key for one in changes if isinstance(one.thing, Binding))
@@ -68,6 +88,8 @@ def delete(
     reasons = [(one, reason) for one in queues if (reason := in_use(one.name)) is not None]
     used = [one.name for one, _ in reasons]
     stay = {one.name for one in queues if any(_are_one(one.name, other) for other in used)}
+    # What is still read may need its dead-letter queue; one that holds dead letters keeps only itself.
+    stay |= {f"{name}{DEAD_LETTERS}" for name in stay}
     stay |= {policy_name("queue", name) for name in stay}
     gone: dict[str, set[str]] = {"queue": set(), "exchange": set(), "policy": set()}
     for change in changes:
@@ -75,8 +97,7 @@ def delete(
             delete_one(change)
             did(change)
             gone[change.kind].add(change.name)
-    names = {kind: frozenset(some) for kind, some in gone.items()}
-    return Owned(names["exchange"], names["queue"], names["policy"], keys), reasons
+    return Owned(frozenset(gone["exchange"]), frozenset(gone["queue"]), frozenset(gone["policy"]), keys), reasons
 
 
 def _are_one(name: str, other: str) -> bool:

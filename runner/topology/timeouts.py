@@ -65,20 +65,34 @@ def shortest_timeouts(names: Iterable[str], objects: Objects, services: Mapping[
 
 
 def short_consumer_timeout(name: str, service: Service) -> str | None:
-    """Return a warning for a broker without this policy key, if one handler may run longer than the broker waits."""
-    if not service.consumes or 0 < service.handler_timeout < CONSUMER_TIMEOUT:
-        return None
-    return (
-        f"service {name!r}: handler_timeout {_said(service.handler_timeout)} is more than the"
-        f" {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its consumer_timeout is"
-        " the default; a longer handler loses its channel, and its message is delivered again"
+    """Return a warning for a broker without such a policy, if a message may take longer than the broker waits.
+
+    Prefetched messages count only if config.yaml states a ``handler_timeout``: the default is a limit for workers that
+    hang.
+    """
+    waits = (
+        f"is more than the {format_duration(CONSUMER_TIMEOUT)} that RabbitMQ waits for an acknowledgement, if its"
+        " consumer_timeout is the default"
     )
+    if not service.consumes:
+        return None
+    if not 0 < service.handler_timeout < CONSUMER_TIMEOUT:
+        said = f"handler_timeout {_said(service.handler_timeout)}"
+        return (
+            f"service {name!r}: {said} {waits}; a longer handler loses its channel, and its message is delivered again"
+        )
+    needed = acknowledgement_time(service)
+    if "handler_timeout" not in service.model_fields_set or needed <= CONSUMER_TIMEOUT:
+        return None
+    said = f"handler_timeout {_said(service.handler_timeout)} with prefetch {service.prefetch}, up to {_said(needed)},"
+    return f"service {name!r}: {said} {waits}; lower prefetch, or messages that wait too long are delivered again"
 
 
 def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Objects:
     """Return ``objects`` without a consumer timeout that is shorter than the one that the broker has.
 
-    Services of another config.yaml may need the longer one, and two systems would change it back endlessly.
+    Services of another config.yaml may need the longer one, and two systems would change it back endlessly. No service
+    needs a time below RabbitMQ's default.
     """
     policies = {policy_name("queue", one.name): one.name for one in objects.queues}
 
@@ -90,7 +104,7 @@ def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Ob
         theirs, ours = there.definition.get(CONSUMER_TIMEOUT_KEY), policy.definition.get(CONSUMER_TIMEOUT_KEY, 0)
         is_written = queue in topology.queues and CONSUMER_TIMEOUT_KEY in topology.queues[queue].policy
         is_written = is_written or any(CONSUMER_TIMEOUT_KEY in one.definition for one in topology.policies.values())
-        if is_written or not isinstance(theirs, int) or theirs <= ours:
+        if is_written or not isinstance(theirs, int) or theirs <= max(ours, round(CONSUMER_TIMEOUT * 1000)):
             return policy
         return replace(policy, definition={**policy.definition, CONSUMER_TIMEOUT_KEY: theirs})
 

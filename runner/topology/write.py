@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -9,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.config.argument import QUEUE_TYPE
+from runner.config.queue_policy import limits_of_unread
 from runner.config.reference import GENERATED
-from runner.config.value import format_duration, wait_queue_name
+from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
 from runner.config.version import QUORUM
-from runner.topology.compile import limits_of_unread, parking, policy_name, wait_queue
+from runner.topology.compile import parking, policy_name, wait_queue
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
@@ -21,6 +23,8 @@ _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 #: A longer mapping is written with a line for each key.
 _LINE = 100
+#: How much of a queue's long name stays in that of its dead-letter queue.
+_KEPT_BYTES = 200
 
 
 def write_topology(objects: Objects) -> str:
@@ -79,9 +83,13 @@ class _Writer:
         delays, parked = self._ladders.get(one.name, ([], None))
         if parked is not None:
             settings = {key: value for key, value in settings.items() if key not in parking(one.type, parked)}
-            said = {**self._own.settings_of(one), **settings}
-            if one.type == QUORUM and parked == f"{one.name}.dlq" and limits_of_unread(said)[0]:
-                parked = None  # the shorthand generates it
+        if one.type == QUORUM and limits_of_unread({**self._own.settings_of(one), **settings})[0]:
+            # Every such queue has one.
+            usual = f"{one.name}.dlq"
+            if parked == usual:
+                parked = None
+            elif parked is None and len(usual.encode()) > MAX_NAME_BYTES:
+                parked = _short_name(one.name)
         return _without_defaults(
             type=None if one.type == self.queue_type else one.type,
             durable=None if one.durable else False,
@@ -118,6 +126,12 @@ class _Writer:
         return exact, parked
 
 
+def _short_name(queue: str) -> str:
+    """Return a name for the dead-letter queue of a queue whose own name leaves no room for ``.dlq``."""
+    data = queue.encode()
+    return f"{data[:_KEPT_BYTES].decode(errors='ignore')}.{hashlib.sha256(data).hexdigest()[:16]}.dlq"
+
+
 def _binding(one: Binding) -> dict[str, Any]:
     return _without_defaults(
         source=one.source,
@@ -149,7 +163,7 @@ def _block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
         return
     for key, value in content.items():
         line = f"{indent}{_key(key)}: {write_flow(value)}"
-        if len(line) <= _LINE or not isinstance(value, dict):
+        if len(line) <= _LINE or not isinstance(value, dict) or not value:
             yield line
         else:
             yield f"{indent}{_key(key)}:"

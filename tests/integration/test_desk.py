@@ -13,8 +13,8 @@ import pytest
 
 from runner.amqp import replay as replay_module
 from runner.amqp.desk import Browser
+from runner.config.queue_policy import DELIVERY_LIMIT
 from runner.desk.letter import Letter
-from runner.topology.compile import DELIVERY_LIMIT
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
 from tests.parked import TOPOLOGY, held, many, parked, publish, take, take_all

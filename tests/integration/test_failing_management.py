@@ -15,6 +15,7 @@ import pytest
 
 from runner.amqp import management as management_module
 from runner.amqp.management import Management, ManagementError
+from runner.topology.model import Queue
 from tests.rabbit import Rabbit, Vhost
 from tests.running import Project
 from tests.topologies import Shop
@@ -157,6 +158,44 @@ def test_a_lasting_failure_is_reported_after_a_bounded_time(
     assert caught.value.is_failure
     assert 0.5 <= time.monotonic() - began < 5
     assert shop.run("plan")[1].startswith("not compared: ")
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 405])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_refusal_costs_no_patience(
+    vhost: Vhost, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, code: int, before: int
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(management_module, "time", clock)
+    management = Management(vhost.url, proxy.url)
+    proxy.failures = [*[status(500)] * before, status(code)]
+    with pytest.raises(ManagementError):
+        management.request("GET", "overview")
+    clock.now += 60
+    proxy.failures = [status(500)] * 3
+    assert management.request("GET", "overview")["rabbitmq_version"]
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum", "stream"])
+def test_a_queue_that_is_gone_already_is_no_error(vhost: Vhost, proxy: Proxy, kind: str) -> None:
+    management = Management(vhost.url, proxy.url)
+    # The broker had deleted it before it failed.
+    proxy.failures = [status(500)]
+    management.delete_queue(Queue("gone", True, {"x-queue-type": kind}))
+    assert proxy.asked == 2
 
 
 def test_a_private_broker_is_ready_once_its_http_api_is(project: Project) -> None:

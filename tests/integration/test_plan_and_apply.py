@@ -233,6 +233,7 @@ def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop
         ("-", "binding", "orders -(b)-> work"),
         ("-", "queue", "work"),
         ("-", "queue", "work.retry.1s"),
+        ("-", "queue", "work.dlq"),
         ("-", "policy", "fastcommerce.queue.work"),
     }
     code, output = shop.run("apply")
@@ -240,13 +241,18 @@ def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop
     assert "left: queue 'work': kept, it has 2 messages and 0 consumers" in output
     # Nothing more comes to it, but what it needs for what it holds is there.
     assert [one["destination"] for one in shop.vhost.bindings() if one["destination"] == "work"] == []
-    assert "work.retry.1s" in shop.vhost.queues()
+    assert {"work.retry.1s", "work.dlq"} <= set(shop.vhost.queues())
     assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 100
     shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/work/contents")
-    assert shop.run("apply")[0] == 0
-    assert {"work", "work.retry.1s"} & set(shop.vhost.queues()) == set()
-    # Its dead letters may be of use to somebody.
-    assert shop.marks() == {("?", "queue", "work.dlq")}
+    publish(shop.vhost, "work.dlq", 1)
+    code, output = shop.run("apply")
+    assert code == 3
+    assert "left: queue 'work.dlq': kept, it has 1 message and 0 consumers" in output
+    assert {"work", "work.retry.1s", "work.dlq"} & set(shop.vhost.queues()) == {"work.dlq"}
+    assert shop.marks() == {("-", "queue", "work.dlq")}
+    shop.vhost.rabbit.api("DELETE", f"/queues/{shop.vhost.name}/work.dlq/contents")
+    wait_until(lambda: shop.run("apply")[0] == 0, 20, "the statistics know that it is empty")
+    assert shop.marks() == set()
 
 
 def test_the_policy_of_a_new_queue_takes_no_message_from_the_old_one(shop: Shop) -> None:

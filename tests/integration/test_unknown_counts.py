@@ -186,5 +186,5 @@ def test_a_count_that_no_queue_reports_stays_unknown(shop: Shop) -> None:
     live = Management(shop.vhost.url, shop.vhost.rabbit.management).live()
     assert live.queues["work"].messages is None
     nowhere = "amqp://guest:guest@127.0.0.1:1/"
-    assert counted_by_queues(live, [nowhere]).queues["work"].messages is None
-    assert counted_by_queues(live, [shop.vhost.url]).queues["work"].messages == 0
+    assert counted_by_queues(live, [nowhere], ["work"]).queues["work"].messages is None
+    assert counted_by_queues(live, [shop.vhost.url], ["work", "missing"]).queues["work"].messages == 0

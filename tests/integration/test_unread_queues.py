@@ -8,8 +8,8 @@ from typing import Any
 import pika
 import pytest
 
+from runner.config.queue_policy import DELIVERY_LIMIT
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT
-from runner.topology.compile import DELIVERY_LIMIT
 from tests.amqp import channel_to
 from tests.amqp import publish as publish_one
 from tests.rabbit import Vhost, wait_until

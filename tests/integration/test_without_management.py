@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from runner.amqp.management import Management
 from runner.config.project import load_project
+from runner.config.version import HAS_DELIVERY_LIMIT
 from runner.reconcile import bring, examine
 from runner.topology.consent import Consent
 from tests.rabbit import Vhost
@@ -50,7 +52,7 @@ def declared(shop: Shop) -> list[str]:
     said: list[str] = []
     examination = examine(load_project(shop.folder))
     said += examination.plan.uncompared
-    assert bring(examination, Consent(), said.append) == []
+    assert bring(examination, examination.decision(Consent()), said.append) == []
     return said
 
 
@@ -156,3 +158,38 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/orders.topic/publish", message | properties)
     runner.wait_for("order 5: approved")
     assert runner.stop() == 0
+
+
+@pytest.fixture
+def watcher(vhost: Vhost) -> Iterator[str]:
+    """A user who may read everything and set no policies; the URL of the vhost for it."""
+    api = vhost.rabbit.api
+    api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": "monitoring"})
+    api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
+    yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")
+    api("DELETE", f"/users/{vhost.name}")
+
+
+@pytest.mark.parametrize("has_api", [True, False])
+def test_what_takes_policies_is_named_if_they_cannot_be_set(shop: Shop, watcher: str, has_api: bool) -> None:
+    shop.config["broker"]["url"] = watcher
+    if not has_api:
+        shop.config["broker"]["management"] = NOWHERE
+    topology = {"exchanges": TOPOLOGY["exchanges"], "queues": {"work": {}, "unread": {}, "plain": {"type": "classic"}}}
+    services = {
+        "slow": {"plugin": "payment", "consumes": ["work"], "handler_timeout": "1h"},
+        "usual": {"plugin": "audit", "consumes": ["plain"]},
+    }
+    shop.write(topology, services)
+    assert shop.run("apply")[0] == 0
+    plan = examine(load_project(shop.folder)).plan
+    version = Management(shop.vhost.url, shop.vhost.rabbit.management).live().version
+    unlimited = [line for line in plan.uncompared if "drops a message at its 21st delivery" in line]
+    assert ["queue 'unread'" in line for line in unlimited] == ([True] if HAS_DELIVERY_LIMIT.holds(version) else [])
+    assert ["service 'slow'" in line for line in plan.warnings] == [True]
+    # No apply of this user makes them.
+    _, output = shop.run("dlq", "list")
+    assert "not on the broker yet" not in output
+    shop.vhost.delete_queue("work.dlq")
+    _, output = shop.run("dlq", "list")
+    assert output.count("not on the broker yet") == output.count("queue work.dlq: not on the broker yet") == 1

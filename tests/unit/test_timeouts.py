@@ -8,10 +8,11 @@ import pytest
 
 from runner.config.settings import Service
 from runner.config.topology import Topology
-from runner.topology.compile import compile_topology
+from runner.topology.compile import compile_topology, parking
 from runner.topology.lint import lint
 from runner.topology.live import Live
 from runner.topology.model import Policy
+from runner.topology.plan import make_plan
 from runner.topology.timeouts import (
     acknowledgement_time,
     acknowledgement_times,
@@ -107,9 +108,54 @@ def test_a_longer_time_that_another_config_yaml_needs_is_kept(there: int | None,
     assert policy.definition["consumer-timeout"] == expected
 
 
-@pytest.mark.parametrize(("timeout", "is_warned"), [("2h", True), ("30m", True), ("0s", True), ("5m", False)])
-def test_a_broker_without_that_policy_key_gets_a_warning_that_names_both(timeout: str, is_warned: bool) -> None:
-    text = short_consumer_timeout("pay", service(handler_timeout=timeout))
+@pytest.mark.parametrize("there", [0, 1, 60_000, 600_000, 1_799_999, 1_800_000])
+@pytest.mark.parametrize("needed", [None, 7800.0])
+def test_a_time_up_to_the_default_on_the_broker_is_replaced(there: int, needed: float | None) -> None:
+    topology = Topology.model_validate({"queues": {"work": {}}})
+    timeouts = {"work": needed} if needed else {}
+    objects = compile_topology(topology, {"work"}, version=(4, 0, 5), timeouts=timeouts)
+    name = "fastcommerce.queue.work"
+    live = Live(version=(4, 0, 5), policies={name: Policy(name, "", "queues", {"consumer-timeout": there}, 1)})
+    assert with_longer_timeouts(objects, live, topology) == objects
+    (change,) = [one for one in make_plan(objects, live, topology.retire).changes if one.kind == "policy"]
+    wanted = "7800000" if needed else "not set"
+    assert f"consumer-timeout {there} becomes {wanted}" in change.why
+
+
+@pytest.mark.parametrize(("there", "is_removed"), [(1000, True), (1_800_000, True), (1_800_001, False), (None, False)])
+def test_a_policy_that_only_parks_stays_unless_its_time_is_too_short(there: int | None, is_removed: bool) -> None:
+    topology = Topology.model_validate({"queues": {"work": {"type": "classic"}}})
+    objects = compile_topology(topology)
+    name = "fastcommerce.queue.work"
+    definition = parking("classic", "work.dlq") | ({"consumer-timeout": there} if there is not None else {})
+    live = Live(version=(4, 0, 5), policies={name: Policy(name, "", "queues", definition, 1)})
+    changes = [one for one in make_plan(objects, live, topology.retire).changes if one.kind == "policy"]
+    assert [one.is_removal for one in changes] == ([True] if is_removed else [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_warned"),
+    [
+        ({"handler_timeout": "2h"}, True),
+        ({"handler_timeout": "30m"}, True),
+        ({"handler_timeout": "0s"}, True),
+        # Messages before it count.
+        ({"handler_timeout": "5m"}, True),
+        ({"handler_timeout": "1m", "prefetch": 21}, True),
+        ({"handler_timeout": "1m", "prefetch": 11, "consumes": ["work", "other"]}, True),
+        ({"handler_timeout": "1m", "prefetch": 20}, False),
+        ({"handler_timeout": "1m", "prefetch": 100, "concurrency": 8}, False),
+        ({"handler_timeout": "5m", "prefetch": 1}, False),
+        # Nothing was stated.
+        ({}, False),
+        ({"prefetch": 1000}, False),
+        ({"handler_timeout": "2h", "consumes": []}, False),
+    ],
+)
+def test_a_broker_without_that_policy_key_gets_a_warning_that_names_both(
+    settings: dict[str, Any], is_warned: bool
+) -> None:
+    text = short_consumer_timeout("pay", service(**settings))
     assert (text is not None) == is_warned
     if text is not None:
         assert "is more than the 30m that RabbitMQ waits" in text

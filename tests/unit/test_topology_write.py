@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,3 +175,55 @@ def test_any_topology_survives_being_written_and_read(objects: Objects) -> None:
         objects.exchanges, objects.queues, tuple({one.key: one for one in objects.bindings}.values()), objects.policies
     )
     assert as_sets(compile_topology(read(write_topology(unique)))) == as_sets(unique)
+
+
+LONG = ["q" * 255, "q" * 252, "é" * 127, "a" + "é" * 127, "€" * 85, "x" * 200 + "y" * 55]
+
+
+@pytest.mark.parametrize("name", LONG, ids=range(len(LONG)))
+def test_an_imported_quorum_queue_of_a_long_name_gets_a_dead_letter_queue_of_a_short_one(name: str) -> None:
+    objects = Objects(queues=(Queue(name, True, {"x-queue-type": "quorum"}), Queue("z" + name[1:-1], True, {})))
+    rendered = compile_topology(read(write_topology(objects)), version=(4, 3, 6))
+    dead_letter = rendered.ladders[name].dead_letter
+    assert len(dead_letter.encode()) <= 255
+    assert dead_letter.startswith(name[:60])
+    assert as_sets(compile_topology(read(write_topology(rendered)), version=(4, 3, 6))) == as_sets(rendered)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"x-max-length": 9}, {"x-dead-letter-exchange": "e"}, {"x-delivery-limit": -1}, {"x-message-ttl": 9}]
+)
+@pytest.mark.parametrize("name", LONG, ids=range(len(LONG)))
+def test_a_long_name_is_valid_if_no_name_is_made_of_it(name: str, arguments: dict[str, Any]) -> None:
+    objects = Objects(queues=(Queue(name, True, {"x-queue-type": "quorum", **arguments}),))
+    rendered = compile_topology(read(write_topology(objects)))
+    assert [one.name for one in rendered.queues] == [name]
+
+
+@pytest.mark.parametrize(
+    ("queue", "policy", "is_refused"),
+    [
+        ({}, {}, True),
+        ({"retry": ["1s"], "policy": {"max-length": 9}}, {}, True),
+        ({"arguments": {"x-delivery-limit": 9}}, {}, True),
+        ({"policy": {"max-length": 9}}, {}, False),
+        ({"policy": {"delivery-limit": -1}}, {}, False),
+        ({"type": "classic"}, {}, False),
+        ({}, {"definition": {"max-length": 9}}, False),
+        ({}, {"definition": {"max-length": 9}, "apply_to": "quorum_queues"}, False),
+        ({}, {"definition": {"max-length": 9}, "apply_to": "classic_queues"}, True),
+        # RabbitMQ passes it over for a quorum queue.
+        ({}, {"definition": {"max-length": 9, "max-priority": 3}}, True),
+    ],
+)
+def test_a_dead_letter_queue_under_retire_is_refused_only_if_a_queue_has_it(
+    queue: dict[str, Any], policy: dict[str, Any], is_refused: bool
+) -> None:
+    written = {"queues": {"q": queue}, "retire": {"queues": ["q.dlq"]}}
+    if policy:
+        written["policies"] = {"p": {"pattern": "^q", **policy}}
+    document = Document("topology.yaml", yaml.safe_dump(written), {})
+    topology = validate_document(Topology, document)
+    check_references(topology, document)
+    assert any("a queue that 'q' needs" in str(one) for one in document.faults) == is_refused
+    assert ("q.dlq" in {one.name for one in compile_topology(topology).queues}) == is_refused

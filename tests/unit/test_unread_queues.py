@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
+from runner.config.queue_policy import DELIVERY_LIMIT
 from runner.config.settings import Service
 from runner.config.topology import Topology
 from runner.desk.places import Places
-from runner.topology.compile import DELIVERY_LIMIT, compile_topology
+from runner.topology.compile import compile_topology
+from runner.topology.default_limit import at_default_limit
 from runner.topology.effect import Policies
 from runner.topology.graph import graph_of
 from runner.topology.lint import lint
 from runner.topology.live import Live, LiveQueue
-from runner.topology.model import Objects, Queue
+from runner.topology.model import Objects, Policy, Queue
 from runner.topology.plan import make_plan
 
 PARKED = {
@@ -120,3 +122,35 @@ def test_the_tools_know_the_dead_letter_queue() -> None:
     assert Places.of(objects).origins == {"q.dlq": ("q",)}
     codes = [(one.code, one.name) for one in lint(Topology.model_validate(topology), services)]
     assert codes == [("unread-queue", "q")]
+
+
+@pytest.mark.parametrize(
+    ("queues", "policies", "expected"),
+    [
+        ({"q": {}}, {}, ["q"]),
+        ({"q": {}, "r": {}, "c": {"type": "classic"}, "s": {"type": "stream"}}, {}, ["q", "r"]),
+        ({"q": {"policy": {"max-length": 9}}}, {}, ["q"]),
+        ({"q": {"arguments": {"x-dead-letter-exchange": "dlx"}}}, {}, ["q"]),
+        # It has a limit, or a person wants none.
+        ({"q": {"arguments": {"x-delivery-limit": 5}}}, {}, []),
+        ({"q": {"policy": {"delivery-limit": 5}}}, {}, []),
+        ({"q": {"arguments": {"x-delivery-limit": -1}}}, {}, []),
+        ({"q": {"retry": ["1s"]}}, {}, []),
+        ({"q": {"dead_letter": "lost"}}, {}, []),
+        # An administrator has set it.
+        ({"q": {}}, {"q": {"delivery-limit": 7}}, []),
+        ({"q": {}}, {"q": {"max-length": 7}}, ["q"]),
+    ],
+)
+def test_a_quorum_queue_at_the_default_limit_is_named_if_no_policies_can_be_set(
+    queues: dict[str, Any], policies: dict[str, dict[str, Any]], expected: list[str]
+) -> None:
+    topology = Topology.model_validate({"queues": queues})
+    there = {name: Policy(name, f"^{name}$", "queues", one) for name, one in policies.items()}
+    on_broker = {name: LiveQueue(Queue(name, True, {"x-queue-type": "quorum"})) for name in policies}
+    for version, names in (((3, 13, 7), []), ((4, 0, 5), expected), ((4, 3, 6), expected)):
+        live = Live(version=version, policies=there, queues=on_broker)
+        wanted, objects = compile_topology(topology, version=version), compile_topology(topology, with_policies=False)
+        found = list(at_default_limit(objects, wanted, live))
+        assert [queue.name for queue, _ in found] == names
+        assert all("drops a message at its 21st delivery" in line for _, line in found)

@@ -15,7 +15,8 @@ from runner.config.validation import validate_document
 from runner.config.version import EXCLUDING, HAS_DELIVERY_LIMIT, NEWEST, excludes
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
-from runner.topology.live import Live
+from runner.topology.live import Live, LiveQueue
+from runner.topology.plan import make_plan
 
 
 def merged(version: tuple[int, ...], kind: str, definition: dict[str, Any]) -> bool:
@@ -97,6 +98,48 @@ def test_a_setting_is_refused_with_the_version(
         (problem,) = version_problems(settings, version, **options).values() or [""]
         assert problem.startswith(expected), (version, problem)
         assert bool(problem) == bool(expected)
+
+
+HELD = {
+    "queues": {
+        "q": {"type": "classic", "arguments": {"x-queue-version": 1}},
+        "t": {"type": "classic", "durable": False},
+    },
+    "exchanges": {"x": {"type": "x-consistent-hash"}},
+    "policies": {"p": {"pattern": "^none", "definition": {"ha-mode": "all"}}},
+}
+
+
+def held(**without: str) -> Live:
+    objects = compile_topology(Topology.model_validate(HELD), version=(3, 13, 7))
+    return Live(
+        version=(4, 3, 6),
+        exchange_types=frozenset({"topic"}),
+        exchanges={one.name: one for one in objects.exchanges if one.name != without.get("exchange")},
+        queues={one.name: LiveQueue(one) for one in objects.queues if one.name != without.get("queue")},
+        policies={one.name: one for one in objects.policies if one.name != without.get("policy")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        ({}, set()),
+        ({"queue": "q"}, {("queue", "q")}),
+        ({"queue": "t"}, {("queue", "t")}),
+        ({"exchange": "x"}, {("exchange", "x")}),
+        ({"policy": "p"}, {("policy", "p")}),
+        ({"queue": "q", "policy": "p", "exchange": "x"}, {("queue", "q"), ("policy", "p"), ("exchange", "x")}),
+    ],
+)
+def test_a_broker_keeps_what_it_holds_already(without: dict[str, str], expected: set[tuple[str, str]]) -> None:
+    topology = Topology.model_validate(HELD)
+    live = held(**without)
+    objects = compile_topology(topology, version=live.version)
+    changes = make_plan(objects, live, topology.retire).changes
+    every = list(conflicts(objects, live, topology))
+    assert {one.thing for one in every} == {("queue", "q"), ("queue", "t"), ("exchange", "x"), ("policy", "p")}
+    assert {one.thing for one in every if one.is_of(changes)} == expected
 
 
 def found(topology: dict[str, Any], live: Live) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import click
 
 from runner.amqp.desk import Browser
 from runner.amqp.drain import Counts
-from runner.amqp.look import holds_any, look
+from runner.amqp.look import look, sure_counts
 from runner.amqp.management import Management, ManagementError, reported_count
 from runner.cli.broker import broker_for
 from runner.cli.dlq.work import progress, warn
@@ -103,16 +102,21 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
     # SIGTERM cleans up as Ctrl-C does: files that nobody asked for any more, a broker that was started for this.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
-        url, found = look(project.config.broker.url, queues)
+        unknown: dict[str, str] = {}
+        url, found = look(project.config.broker.url, queues, unknown)
+        management = Management(url, project.config.broker.management or management_url)
+        for reason in unknown.values():
+            warn(f"{reason}; its dead letters are not seen here, look again")
+        made = _made(project, management) if None in found.values() else frozenset()
         for name, counts in found.items():
             if counts is None:
-                warn(f"queue {name}: not on the broker yet; apply, or a start, makes it")
+                if name in made:
+                    warn(f"queue {name}: not on the broker yet; apply, or a start, makes it")
             elif counts.consumers:
                 warn(
                     f"queue {name}: {counted(counts.consumers, 'consumer')} besides; what is in somebody's hands is"
                     " not seen here"
                 )
-        management = Management(url, project.config.broker.management or management_url)
         if queue is None:
             _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
@@ -127,6 +131,16 @@ def opened(folder: Path, queue: str | None) -> Iterator[Opened]:
                 )
         others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
         yield Opened(project, url, management, places, held, origin, queue, others)
+
+
+def _made(project: Project, management: Management) -> frozenset[str]:
+    """Return the queues that apply makes: without policies, only services' quorum queues get a dead-letter queue."""
+    try:
+        with_policies = management.may_set_policies()
+    except ManagementError:
+        with_policies = False
+    objects = compile_topology(project.topology, project.consumed, with_policies=with_policies)
+    return frozenset(one.name for one in objects.queues)
 
 
 def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
@@ -155,20 +169,14 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
 
 def _sure(name: str, url: str, management: Management) -> Counts:
     """What a quorum queue holds that calls itself empty, as it also does when it is too busy to answer."""
-    deadline = time.monotonic() + DOUBT
     try:
         # RabbitMQ's statistics are late too: neither is believed alone.
-        if management.ready_of(name) == 0 or not holds_any(url, name):
-            return Counts(0, 0)
-        while time.monotonic() < deadline:
-            counts = look([url], [name])[1][name]
-            if counts is None or counts.messages:
-                return counts or Counts(0, 0)
-            time.sleep(0.5)
+        if management.ready_of(name) != 0:
+            return sure_counts(url, name, DOUBT)
+    except ManagementError:
+        pass  # its own word is the best that is known then
     except RunnerError as error:
-        if isinstance(error, ManagementError):
-            return Counts(0, 0)
-    warn(f"queue {name}: it calls itself empty and is not, because it is too busy to answer; look again")
+        warn(f"{error}; look again")
     return Counts(0, 0)
 
 

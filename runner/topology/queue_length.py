@@ -1,0 +1,44 @@
+"""Lengths of queues: new limits below what a queue holds, and the counts that a plan needs to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runner.config.version import CLASSIC
+from runner.topology.change import Mark, Plan
+from runner.topology.effect import Policies
+from runner.topology.live import DRAIN_SUFFIXES, Live, LiveQueue
+from runner.topology.model import Objects, Queue
+
+#: How many queues are asked for their counts, one after the other.
+MOST_COUNTED = 1000
+
+
+def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    """Yield a warning for each limit below what a queue holds: a classic queue then drops what is over."""
+    for queue, there, limit in _new_limits(objects, live, policies):
+        if there.messages is None or there.messages > limit:
+            held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
+            cost = "a classic queue drops what is over at once"
+            yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
+
+
+def uncounted(plan: Plan, objects: Objects, live: Live) -> list[str]:
+    """Return the queues whose counts the plan needs and the HTTP API does not give, MOST_COUNTED of them at most."""
+    changed = [one.name for one in plan.of(Mark.REPLACE, Mark.RETIRE) if isinstance(one.thing, Queue)]
+    policies = Policies(objects.policies, live.version or None)
+    names = dict.fromkeys(f"{name}{suffix}" for name in changed for suffix in ("", *DRAIN_SUFFIXES))
+    names |= dict.fromkeys(queue.name for queue, _, _ in _new_limits(objects, live, policies))
+    known = {name: live.queues[name] for name in names if name in live.queues}
+    return [name for name, one in known.items() if one.messages is None and not one.is_exclusive][:MOST_COUNTED]
+
+
+def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tuple[Queue, LiveQueue, int]]:
+    before = Policies(live.policies.values(), live.version or None)
+    for queue in objects.queues:
+        there = live.queues.get(queue.name)
+        limit = policies.settings_of(queue).get("max-length")
+        if there is None or there.queue.type != CLASSIC or not isinstance(limit, int):
+            continue
+        if before.settings_of(there.queue).get("max-length") != limit:
+            yield queue, there, limit

@@ -1,0 +1,135 @@
+"""Queues that do not tell what they hold: one stops no other, and none is deleted with messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp import admin as admin_module
+from runner.amqp import look as look_module
+from runner.amqp.admin import Admin
+from runner.amqp.drain import Counts
+from runner.amqp.look import look, sure_counts, version_at
+from runner.amqp.management import Management
+from runner.errors import BrokerAway
+from tests.amqp import channel_to, publish_all
+from tests.rabbit import Vhost
+from tests.topologies import Shop
+
+
+@pytest.fixture
+def locked(vhost: Vhost) -> Iterator[str]:
+    """A queue that another connection has for itself, so that it answers nobody else, as one whose node is down."""
+    with channel_to(vhost.url) as channel:
+        channel.queue_declare("locked.dlq", exclusive=True)
+        yield "locked.dlq"
+
+
+def declare(vhost: Vhost, name: str, kind: str, messages: int) -> None:
+    with channel_to(vhost.url) as channel:
+        channel.queue_declare(name, durable=True, arguments={"x-queue-type": kind})
+    persistent = pika.BasicProperties(delivery_mode=2)
+    publish_all(vhost.url, [("", name, str(number).encode(), persistent) for number in range(messages)])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["locked.dlq", "full", "missing"],
+        ["full", "locked.dlq", "missing"],
+        ["missing", "full", "locked.dlq"],
+        ["locked.dlq", "missing", "full"],
+        ["locked.dlq", "full"],
+    ],
+)
+def test_a_queue_that_does_not_answer_stops_no_other(vhost: Vhost, locked: str, names: list[str]) -> None:
+    declare(vhost, "full", "classic", 2)
+    unknown: dict[str, str] = {}
+    url, found = look([vhost.url], names, unknown)
+    expected = {"full": Counts(2, 0), "missing": None}
+    assert (url, found) == (vhost.url, {name: expected[name] for name in names if name != locked})
+    assert list(unknown) == [locked]
+    assert "exclusive access" in unknown[locked]
+    with pytest.raises(BrokerAway, match="exclusive access"):
+        look([vhost.url], names)
+
+
+def test_no_queue_that_answers_is_an_error(vhost: Vhost, locked: str) -> None:
+    with pytest.raises(BrokerAway, match="exclusive access"):
+        look([vhost.url], [locked], {})
+    with pytest.raises(BrokerAway):
+        look(["amqp://guest:guest@127.0.0.1:1/"], ["a"], {})
+
+
+def test_the_desk_shows_the_other_dead_letters(vhost: Vhost, locked: str, tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop", vhost)
+    queues = {name: {"type": "classic", "dead_letter": f"{name}.dlq"} for name in ("locked", "work")}
+    shop.write({"queues": queues}, {})
+    declare(vhost, "work.dlq", "classic", 2)
+    code, output = shop.run("dlq", "list")
+    assert code == 0
+    assert f"queue '{locked}'" in output
+    assert "its dead letters are not seen here, look again" in output
+    assert "2 messages parked" in output
+    code, _ = shop.run("dlq", "export", "--output", str(tmp_path / "out.jsonl"))
+    assert code != 75
+
+
+@pytest.fixture
+def admin(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Admin:
+    """One whose first look and statistics report nothing, as for a busy quorum queue."""
+    management = Management(vhost.url, vhost.rabbit.management)
+    monkeypatch.setattr(management, "messages_of", lambda _: None)
+    one = Admin([vhost.url], management, lambda _: None)
+    monkeypatch.setattr(admin_module, "look", lambda urls, names: (urls[0], dict.fromkeys(names, Counts(0, 0))))
+    return one
+
+
+@pytest.mark.parametrize("messages", [0, 1, 3])
+@pytest.mark.parametrize("is_consumed", [False, True])
+def test_a_quorum_queue_that_reports_nothing_is_asked_for_a_message(
+    vhost: Vhost, admin: Admin, messages: int, is_consumed: bool
+) -> None:
+    declare(vhost, "q", "quorum", messages)
+    with channel_to(vhost.url) as channel:
+        if is_consumed:
+            channel.basic_qos(prefetch_count=1)
+            channel.basic_consume("q", lambda *_: None)
+            channel.connection.process_data_events(0)
+        reason = admin.in_use("q")
+    assert (reason is None) == (not messages and not is_consumed)
+    assert reason is None or reason.startswith("kept, it has ")
+
+
+def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(vhost, "q", "quorum", 2)
+    empty: Any = lambda urls, names: (urls[0], dict.fromkeys(names, Counts(0, 0)))  # noqa: E731
+    monkeypatch.setattr(look_module, "look", empty)
+    monkeypatch.setattr(admin_module, "ANSWER_TIMEOUT", 0.1)
+    assert admin.in_use("q") == (
+        "kept, queue 'q': it reports 0 messages and holds some, because it is too busy to answer; apply again once it"
+        " answers"
+    )
+
+
+def test_one_that_does_not_answer_is_kept(vhost: Vhost, locked: str) -> None:
+    management = Management(vhost.url, vhost.rabbit.management)
+    reason = Admin([vhost.url], management, lambda _: None).in_use(locked)
+    assert reason is not None
+    assert reason.startswith(f"kept, queue '{locked}'")
+
+
+def test_counts_that_are_sure(vhost: Vhost) -> None:
+    declare(vhost, "full", "quorum", 2)
+    declare(vhost, "empty", "quorum", 0)
+    assert sure_counts(vhost.url, "full", 5.0).messages == 2
+    assert sure_counts(vhost.url, "empty", 5.0) == Counts(0, 0)
+
+
+def test_the_version_that_a_connection_reports(vhost: Vhost) -> None:
+    live = Management(vhost.url, vhost.rabbit.management).live()
+    assert version_at(vhost.url) == live.version
