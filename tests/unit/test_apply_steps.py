@@ -41,7 +41,7 @@ def test_a_declaration_that_fails_half_way_is_reported(error: RunnerError) -> No
     said: list[str] = []
     with pytest.raises(type(error)):
         run(Failing(error), {"exchanges": {"e": {}}, "queues": {"q": {}}}, Consent(), said)
-    assert said == ["interrupted: it is not known which of 3 were made; the next plan shows it"]
+    assert said == ["interrupted: an unknown part of 3 changes is done; the next plan shows the rest"]
 
 
 #: RabbitMQ 3.10 applies it to classic queues, and later versions pass it over.
