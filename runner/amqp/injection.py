@@ -113,7 +113,7 @@ class Duplicate(_Injection):
         super().__init__(url, queue)
         self._bindings, self._count = bindings, count
         self._on_begin, self._is_wanted = on_begin, is_wanted
-        self._is_over = False
+        self._is_over = self._is_untapped = False
 
     def run(self, seconds: float) -> list[str]:
         """Do it until as many were copied as was said, at most for ``seconds``; returns their ids.
@@ -129,6 +129,7 @@ class Duplicate(_Injection):
 
     def _bind(self, channel: Channel, frame: Any) -> None:
         name = frame.method.queue
+        self._tap = channel, name
         left = list(self._bindings)
 
         def following(_: Any) -> None:
@@ -156,10 +157,26 @@ class Duplicate(_Injection):
     def _end(self) -> None:
         self._is_over = True
         self._session.loop.call_later(PATIENCE, self._late)
-        self._settle()
+        # A queue that is deleted with messages on their way to it refuses them to their publishers: an order would get
+        # 503. So its bindings go first, and its answer to a question shows that it has what came by them.
+        channel, name = self._tap
+        left = list(self._bindings)
+
+        def following(_: Any) -> None:
+            if left:
+                one = left.pop()
+                channel.queue_unbind(name, one.source, one.routing_key, dict(one.arguments), callback=following)
+            else:
+                channel.queue_declare(name, passive=True, callback=untapped)
+
+        def untapped(_: Any) -> None:
+            self._is_untapped = True
+            self._settle()
+
+        following(None)
 
     def _is_all(self) -> bool:
-        return self._is_over
+        return self._is_untapped
 
     def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:
