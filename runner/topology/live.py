@@ -135,8 +135,15 @@ class Live:
             if not ends & aside:
                 bindings[key] = one
         for one in self.bindings.values():
+            if is_entrance(one.binding):
+                continue
             source = one.binding.source.removesuffix(STAND_IN)
             suffix = DRAIN_SUFFIXES[1] if one.binding.destination_type == "queue" else STAND_IN
             settled = replace(one.binding, source=source, destination=one.binding.destination.removesuffix(suffix))
             bindings.setdefault(settled.key, LiveBinding(settled, one.properties_key))
         return replace(self, bindings=bindings)
+
+
+def is_entrance(binding: Binding) -> bool:
+    """Return True for a binding by which an exchange that is being replaced gives its messages to its stand-in."""
+    return binding.destination_type == "exchange" and binding.destination == f"{binding.source}{STAND_IN}"

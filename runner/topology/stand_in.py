@@ -8,7 +8,7 @@ from dataclasses import replace
 from runner.topology.administrator import Broker
 from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
-from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live, is_entrance
 from runner.topology.model import Binding, Exchange, Objects
 
 
@@ -35,13 +35,20 @@ class ExchangeReplacement:
         """Replace them. Raises DeclarationRefused before any deletion if the broker refuses the new exchanges."""
         bindings = list(self._bindings())
         self._declare_stand_ins(bindings)
+        # A route through several of them must not end when the first is deleted.
+        present = [self._live.exchanges[one.name] for one in self._exchanges if one.name in self._live.exchanges]
+        self._broker.declare(Objects(bindings=tuple(way for one in present for way in self._entrance(one, bindings))))
         for exchange in self._exchanges:
-            policy = self._policies.get(policy_name("exchange", exchange.name))
-            if policy is not None:
-                self._broker.put_policy(policy)
+            # Without its alternate exchange it returns a message to its publisher as long as it has no bindings. With
+            # it the message would be accepted, and come to no queue that it is for.
+            if policy_name("exchange", exchange.name) in self._live.policies:
+                self._broker.delete_policy(policy_name("exchange", exchange.name))
             self._broker.delete_exchange(exchange.name)
-            self._broker.declare(Objects((exchange,)))
+            self._broker.declare(Objects((exchange,), (), tuple(self._entrance(exchange, bindings))))
         self._broker.declare(Objects(bindings=tuple(self._inmost_first(bindings, self._stand_ins))))
+        for exchange in self._exchanges:
+            if (policy := self._policies.get(policy_name("exchange", exchange.name))) is not None:
+                self._broker.put_policy(policy)
         for stand_in in self._stand_ins.values():
             self._broker.delete_exchange(stand_in)
 
@@ -63,6 +70,27 @@ class ExchangeReplacement:
         # A broker that refuses a declaration does so now, while the old exchanges still exist.
         self._broker.declare(Objects(tuple(made), (), tuple(self._inmost_first(moved, names))))
 
+    def _entrance(self, exchange: Exchange, bindings: Iterable[Binding]) -> Iterable[Binding]:
+        """Yield bindings that give the stand-in each message as a whole.
+
+        The other bindings are created one after the other: a message in between would come to some of its queues, be
+        confirmed, and miss the others. There is no such binding of an exchange whose type comes from a plugin.
+        """
+        ways: list[tuple[str, dict[str, str]]] = []
+        match exchange.type:
+            case "topic":
+                ways = [("#", {})]
+            case "fanout":
+                ways = [("", {})]
+            case "headers":
+                ways = [("", {"x-match": "all"})]  # all of no headers match
+            case "direct":
+                ways = [
+                    (key, {}) for key in sorted({one.routing_key for one in bindings if one.source == exchange.name})
+                ]
+        stand_in = self._stand_ins[exchange.name]
+        return [Binding(exchange.name, stand_in, "exchange", key, arguments) for key, arguments in ways]
+
     def _inmost_first(self, bindings: Iterable[Binding], names: Iterable[str]) -> list[Binding]:
         """Sort bindings: last those by which messages arrive, so that the messages always have a way out."""
         inner = set(names)
@@ -73,6 +101,8 @@ class ExchangeReplacement:
         back = {stand_in: name for name, stand_in in self._stand_ins.items()}
         found: dict[BindingKey, Binding] = {}
         for one in (*(there.binding for there in self._live.bindings.values()), *self._target.bindings):
+            if is_entrance(one):
+                continue
             binding = _moved(one, back)
             if binding.source in self._stand_ins or _end(binding) in self._stand_ins:
                 found.setdefault(binding.key, binding)

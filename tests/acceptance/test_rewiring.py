@@ -47,6 +47,7 @@ def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced(
     write(project, {"orders.topic": ["order.created.{currency}"]}, [NEW])
     runner.wait_for("order_api.2 stopped, the old one")
     wait_until(lambda: bound(vhost) == {NEW})
+    runner.wait_for(r"topology: ~ binding  orders\.topic -\(order\.created\)-> payment\.order\.created")
     lines = runner.output
     removal = lines.index("topology: ~ binding  orders.topic -(order.created)-> payment.order.created")
     assert lines.index("topology: + binding  orders.topic -(order.created.*)-> payment.order.created") < removal

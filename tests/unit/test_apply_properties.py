@@ -80,18 +80,26 @@ class Scene:
         replaced = {one.name for one in self.plan().of(Mark.REPLACE) if one.kind == "exchange"}
         there = self.before.exchanges.keys() & {one.name for one in self.objects.exchanges}
         self.entries = sorted(there - replaced)
-        wanted, now = router_of(self.objects, with_alternates=True), broker.router(with_alternates=True)
+        bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
+        #: Messages that reach some queue by bindings before and afterwards. Those that reach it only through an
+        #: alternate exchange may be returned to their publisher in between.
         self.is_routed = {
             (entry, key)
             for entry in self.entries
             for key in KEYS
-            if wanted.route(entry, key).queues and now.route(entry, key).queues
+            if bare.route(entry, key).queues and bare_now.route(entry, key).queues
         }
         #: Messages that reach a queue before and afterwards, and therefore must reach it at every moment.
-        bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
         self.kept = {
             (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
             for entry in self.entries
+            for key in KEYS
+        }
+        #: The same of exchanges that are replaced, if they accept a message at all: a publisher may repeat one that is
+        #: returned.
+        self.kept_if_accepted = {
+            (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
+            for entry in sorted(there & replaced)
             for key in KEYS
         }
         alternates = {*alternates_of(broker.objects()).values(), *alternates_of(self.objects).values()}
@@ -138,6 +146,10 @@ class Scene:
         for (entry, key), kept in self.kept.items():
             found = {_plain(one) for one in bare.route(entry, key).queues}
             assert kept <= found, f"{step}: {key!r} from {entry} no longer comes to {kept - found}"
+        for (entry, key), kept in self.kept_if_accepted.items():
+            if entry in self.broker.exchanges and full.route(entry, key).queues:
+                found = {_plain(one) for one in bare.route(entry, key).queues}
+                assert kept <= found, f"{step}: {key!r} from {entry} is accepted and does not come to {kept - found}"
         # A replaced queue may be bound for a moment longer or shorter than the exchange's other destinations.
         for entry, key in self.is_routed if self.has_steady_alternates and not is_moving else ():
             assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} comes to no queue"
@@ -225,7 +237,7 @@ def _finish(scene: Scene) -> None:
     """Apply with full consent and empty retired queues, and check that no change is left."""
     for name in scene.topology.retire.queues:
         for queue in list(scene.broker.messages):
-            if queue == name or queue.startswith(f"{name}.retry."):
+            if queue in (name, f"{name}.dlq") or queue.startswith(f"{name}.retry."):
                 scene.broker.messages[queue].clear()
     scene.run(ALL)
     assert scene.pending() == set(), "with full consent the plan is empty"
