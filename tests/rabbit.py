@@ -38,8 +38,16 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = 
         time.sleep(0.02)
 
 
+class Refusal(OSError):
+    """An answer of the management API that is not 2xx."""
+
+    def __init__(self, code: int, body: str) -> None:
+        super().__init__(f"HTTP {code}: {body}")
+        self.code, self.body = code, body
+
+
 def ask(management: str, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
-    """Ask a management API; the answer's JSON, or None."""
+    """Ask a management API; the answer's JSON, or None. Raises Refusal, and OSError if there is no answer."""
     request = urllib.request.Request(
         f"{management.rstrip('/')}/api{path}",
         method=method,
@@ -49,8 +57,12 @@ def ask(management: str, method: str, path: str, body: Any = None, timeout: floa
             "Content-Type": "application/json",
         },
     )
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        raw = response.read()
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            raw = response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Refusal(error.code, error.read().decode(errors="replace")) from None
     return json.loads(raw) if raw else None
 
 
@@ -198,7 +210,7 @@ class Vhost:
         for name in names:
             try:
                 self.rabbit.api("DELETE", f"/connections/{quote(name, safe='')}")
-            except urllib.error.HTTPError as error:
+            except Refusal as error:
                 if error.code != 404:
                     raise
         return len(names)

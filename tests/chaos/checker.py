@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import sys
+import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -76,8 +77,12 @@ class Broker:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.loads(response.read())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise
 
     def depths(self) -> dict[str, int]:
         """How many messages wait in each queue; those in somebody's hands are not among them.

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import quote
 
 from runner.address import Address
@@ -22,7 +21,7 @@ from runner.broker.probe import Kind, probe
 from runner.broker.server import installed_server
 from tests.chaos.member import HOST
 from tests.ports import free_port
-from tests.rabbit import ask, wait_until
+from tests.rabbit import Refusal, ask, wait_until
 from tests.reaper import MARK
 
 SIZE = 3
@@ -130,12 +129,12 @@ class Cluster:
         return [number for number in range(SIZE) if self.is_running(number)]
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
-        """Ask the HTTP API of the first node that answers. Raises OSError where none does, HTTPError for a refusal."""
+        """Ask the HTTP API of the first node that answers. Raises Refusal, and OSError if none answers."""
         problem = OSError("cluster: no node runs")
         for number in self.running():
             try:
                 return ask(self._management(number), method, path, body, timeout)
-            except HTTPError:
+            except Refusal:
                 raise
             except OSError as error:
                 problem = error

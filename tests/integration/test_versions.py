@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from runner.config.version import (
     excludes,
 )
 from tests.amqp import channel_to
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Refusal, Vhost, wait_until
 from tests.topologies import Shop
 
 TYPES = (CLASSIC, QUORUM, STREAM)
@@ -73,8 +72,8 @@ def denied_of(vhost: Vhost) -> set[str] | None:
 def refusal(vhost: Vhost, path: str, body: dict[str, Any]) -> str | None:
     try:
         vhost.rabbit.api("PUT", path, body)
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
+    except Refusal as error:
+        return error.body
     return None
 
 
@@ -252,7 +251,7 @@ def test_a_refused_setting_is_an_error_before_any_change(
 def used_features(vhost: Vhost) -> set[str]:
     try:
         return {one["name"] for one in vhost.rabbit.api("GET", "/deprecated-features/used")}
-    except urllib.error.HTTPError:
+    except Refusal:
         return set()  # before 3.13
 
 

@@ -64,5 +64,8 @@ def _is_accepted(port: int) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
             return bool(response.status == 202)
-    except (OSError, urllib.error.HTTPError):
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except OSError:
         return False
