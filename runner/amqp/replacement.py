@@ -85,7 +85,8 @@ class Replacement:
         consumers = counts_of(self._url, name).consumers
         if consumers:
             read = counted(consumers, "consumer")
-            raise RunnerError(f"queue {name!r}: it has {read}; stop the runner, or whoever reads it, and try again")
+            remedy = "stop the service that consumes it, by python -m runner stop SERVICE, and try again"
+            raise RunnerError(f"queue {name!r}: it has {read}; {remedy}")
         deadline = time.monotonic() + STATISTICS
         # An unknown count is no obstacle: the queue has no consumer, so no message is unacked.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
