@@ -20,6 +20,7 @@ from tests.chaos.plan import Planned, draw_faults, node_faults
 from tests.chaos.report import Outcome, as_json, as_text
 from tests.chaos.rig import Rig
 from tests.chaos.run import Run
+from tests.installation import use_installation
 from tests.reaper import Reaper
 from tests.running import ROOT
 
@@ -58,6 +59,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     has_disk = enter()
     inheritance.reset()
+    server = use_installation()
+    print(f"rabbitmq: {'none' if server is None else server.version}")
     # Kills all processes of a run if this process is killed.
     Reaper()
     given.seed = random.randrange(10**6) if given.seed is None else given.seed

@@ -180,10 +180,7 @@ def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
         shop.write(changed("queues", "fixed", "type", to="quorum"))
         code, output = shop.run("apply", "--replace", "fixed", "--drain")
         assert code == 1
-        assert (
-            "queue 'fixed': it has 1 consumer; stop the service that consumes it, by python -m runner stop SERVICE, and try again"
-            in output
-        )
+        assert "queue 'fixed': it has 1 consumer; stop the service that consumes it, by python -m runner" in output
         assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
 
