@@ -252,6 +252,10 @@ def test_limits_and_environment_reach_the_child(supervise: Supervise) -> None:
         {
             "source": """
             import resource
+            # The supervisor sets them once the child is there.
+            until = time.monotonic() + 20
+            while resource.getrlimit(resource.RLIMIT_NOFILE)[0] != 123 and time.monotonic() < until:
+                time.sleep(0.01)
             print("nice", os.nice(0), "files", resource.getrlimit(resource.RLIMIT_NOFILE)[0], os.environ["COLOUR"])
             print("instance", len(os.environ["FASTCOMMERCE_INSTANCE"]) > 20, flush=True)
             ready()
