@@ -20,7 +20,8 @@ import json, os, resource, signal, sys
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
 umask = os.umask(0)
 print(json.dumps({
-    "ignored": int(status["SigIgn"], 16), "blocked": int(status["SigBlk"], 16), "umask": umask,
+    # glibc keeps 32 and 33 for itself: a parent may have them ignored, and no program can change that.
+    "ignored": int(status["SigIgn"], 16) & ~(3 << 31), "blocked": int(status["SigBlk"], 16), "umask": umask,
     "core": resource.getrlimit(resource.RLIMIT_CORE)[0], "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     "environment": dict(os.environ), "encoding": sys.stdout.encoding,
 }))
