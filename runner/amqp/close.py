@@ -153,7 +153,9 @@ def close_of(error: BaseException) -> Close:
             return Close(0, one.strerror.lower(), Verdict.PASSES)
     for one in reversed(chain):
         if isinstance(one, OSError | exceptions.AMQPError) and str(one):
-            return Close(0, readable(str(one)), Verdict.PASSES)
+            is_late = "Timeout while setting up AMQP" in str(one)
+            late = "the broker accepts the connection and does not answer in time"
+            return Close(0, late if is_late else readable(str(one)), Verdict.PASSES)
     return Close(0, type(error).__name__, Verdict.PASSES)
 
 

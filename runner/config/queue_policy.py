@@ -12,12 +12,12 @@ from runner.config.version import QUORUM, Version, excludes
 
 #: What stands for a queue type in a policy's ``apply_to``.
 BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
-#: How often a quorum queue may deliver one message again before it parks it without a handler's word. It counts
-#: deliveries that ended without an answer, also of messages that a worker which died only held. Who is to blame the
-#: supervisor knows better, and a worker parks it sooner; this is for workers that nobody supervises. RabbitMQ 4's own
-#: default is 20, and it then drops the message; older ones have none.
+#: Deliveries of one message after which a quorum queue dead-letters it without a handler's decision. It counts all
+#: deliveries without an answer, also of prefetched messages whose worker died. A supervisor finds the crashing message
+#: sooner; this limit is for workers without a supervisor. RabbitMQ 4's default is 20, and it then drops the message.
+#: Older versions have no default.
 DELIVERY_LIMIT = 100
-#: What lets a queue drop messages, or give them to another queue, by itself.
+#: Settings with which a queue drops messages, or passes them to another queue, by itself.
 _DROPPING = frozenset({"dead-letter-exchange", "max-length", "max-length-bytes", "message-ttl"})
 
 
@@ -30,7 +30,7 @@ class PolicyLike(Protocol):
 
     @property
     def apply_to(self) -> str:
-        """What it applies to."""
+        """The kind of objects that it is for, such as ``queues``."""
 
     @property
     def definition(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What follows an update: done once every process is of the programs that were asked for."""
+"""The job after an update: it runs once every process has its new program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.supervisor.state import State
 
 
 class Sequel:
-    """One job at most, on a thread because it blocks. Where an old process runs on, the job waits for the next update.
+    """At most one job, on a thread because it blocks. While an old process runs, the job waits for the next update.
 
     ``on_change`` is called on the loop after a job.
     """
@@ -25,11 +25,11 @@ class Sequel:
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a job is being done."""
+        """True while a job runs."""
         return self._at_work > 0
 
     def set(self, job: Callable[[], None] | None, programs: Mapping[str, Program]) -> None:
-        """Do ``job``, in the place of one that still waits, once all processes are of these programs."""
+        """Run ``job`` instead of a waiting one, once all processes have these programs."""
         self._job, self._programs = job, programs
 
     def advance(self, services: Iterable[Service]) -> None:

@@ -16,11 +16,10 @@ _WITH_QUEUE = "goes with its queue"
 
 
 def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
-    """Yield what would be deleted, with what belongs to it alone.
+    """Yield the deletions, each object with its own parts.
 
-    That is of a queue its bindings of ours, wait queues, policy, and the dead-letter queue that nobody wrote.
-
-    In the order of the deletion: what brings messages first, so that a queue can become empty.
+    The parts of a queue are our bindings to it, its retry queues, its policy and its generated dead-letter queue. The
+    bindings come first, so that a queue can become empty.
     """
     needed = {one.name for one in objects.queues} | {one.name for one in objects.exchanges}
     queues = [name for name in retire.queues if name in live.queues and name not in needed]

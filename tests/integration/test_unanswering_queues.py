@@ -23,7 +23,7 @@ from tests.topologies import Shop
 
 @pytest.fixture
 def locked(vhost: Vhost) -> Iterator[str]:
-    """A queue that another connection has for itself, so that it answers nobody else, as one whose node is down."""
+    """An exclusive queue of another connection: it answers no other client, like a queue whose node is down."""
     with channel_to(vhost.url) as channel:
         channel.queue_declare("locked.dlq", exclusive=True)
         yield "locked.dlq"

@@ -215,3 +215,10 @@ def test_a_consumer_timeout_says_its_time(code: int, text: str, timeout: float |
 )
 def test_a_message_that_is_too_large_says_the_limit(code: int, text: str, limit: int | None) -> None:
     assert coded(code, text).largest_message == limit
+
+
+def test_a_broker_that_does_not_answer_in_time_is_waited_for_and_named_without_the_words_of_pika() -> None:
+    said = "Timeout while setting up AMQP to '127.0.0.1'/(<AddressFamily.AF_INET: 2>, 6, ''); ssl=False"
+    close = close_of(exceptions.ConnectionOpenAborted(f"Connection.close() called before: (320): {said!r}"))
+    assert close.verdict is Verdict.PASSES
+    assert close.reason == "the broker accepts the connection and does not answer in time"

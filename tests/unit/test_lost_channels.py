@@ -1,4 +1,4 @@
-"""What a consumer and a publisher do about a lost channel: wait, ask for the topology, or give up for good."""
+"""Reactions of consumers and publishers to a lost channel: wait, ask for the topology, or exit permanently."""
 
 from __future__ import annotations
 
