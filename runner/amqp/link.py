@@ -36,7 +36,7 @@ field.install()
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
-def parameters_of(url: str, name: str) -> pika.URLParameters:
+def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
     """Connection parameters for an address; ``name`` is what RabbitMQ's management UI shows for the connection."""
     parameters = pika.URLParameters(url)
     if not urlsplit(url).path:
@@ -44,7 +44,7 @@ def parameters_of(url: str, name: str) -> pika.URLParameters:
         parameters.virtual_host = "/"
     if "heartbeat" not in urlsplit(url).query:
         parameters.heartbeat = HEARTBEAT
-    parameters.socket_timeout = parameters.stack_timeout = OPEN_TIMEOUT
+    parameters.socket_timeout, parameters.stack_timeout = OPEN_TIMEOUT, timeout
     parameters.client_properties = {"connection_name": name}
     return parameters
 
@@ -90,8 +90,11 @@ class Link:
         connection = self._connection
         if connection is None or connection.is_closed:
             on_closed()
-        elif not connection.is_closing:
+        elif connection.is_open:
             connection.close()
+        else:
+            # pika 1.4.4 ends its loop with an AssertionError if a connection is closed during the handshake.
+            self.drop("closed")
 
     def drop(self, reason: str) -> None:
         """Lose the connection as by a broken network: its socket is closed, and the broker is told nothing."""

@@ -30,7 +30,7 @@ class Connection:
     ) -> None:
         self.process, self._broker = process, broker
         self._on_open, self._on_open_error, self._on_close = on_open, on_open_error, on_close
-        self.is_closed, self.is_closing = False, False
+        self.is_open, self.is_closed, self.is_closing = False, False, False
         self._up, self._down = Wire(broker), Wire(broker)
         self._is_lost = False
         self._on_blocked: Callable[[Any, Any], None] = lambda *_: None
@@ -40,14 +40,25 @@ class Connection:
         broker.clock.after(0.005, self._opened)
 
     def _opened(self) -> None:
-        if not self.process.alive:
+        if not self.process.alive or self.is_closed:
             return
         if self._broker.is_down:
-            self.is_closed = True
-            self.process.connections.remove(self)
-            self._on_open_error(self, pika.exceptions.AMQPConnectionError("connection refused"))
+            self._not_opened(pika.exceptions.AMQPConnectionError("connection refused"))
         else:
+            self.is_open = True
             self._on_open(self)
+
+    def _not_opened(self, error: BaseException) -> None:
+        self.is_closed = True
+        self.process.connections.remove(self)
+        self._on_open_error(self, error)
+
+    def _terminate_stream(self, error: BaseException) -> None:
+        """As pika: end it without a goodbye."""
+        if self.is_open:
+            self.lose(str(error))
+        else:
+            self._not_opened(error)
 
     def up(self, frame: Callable[[], None]) -> None:
         """To the broker."""
@@ -84,7 +95,7 @@ class Connection:
 
     def close(self) -> None:
         """Close in good order."""
-        self.is_closing = True
+        self.is_open, self.is_closing = False, True
         self.up(self._close)
 
     def _close(self) -> None:
@@ -116,6 +127,6 @@ class Connection:
     def _gone(self, error: BaseException) -> None:
         if not self.process.alive or self.is_closed:
             return
-        self.is_closed, self.is_closing = True, False
+        self.is_open, self.is_closed, self.is_closing = False, True, False
         self.process.connections.remove(self)
         self.process.round(lambda: self._on_close(self, error))
