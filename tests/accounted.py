@@ -19,23 +19,14 @@ from runner.cli.command import main
 from runner.cli.observation import Observation
 from runner.store.database import open_database
 from tests.audited import turn_on
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 
 PAYMENT, MAIL, PAID = "payment.order.created", "notification.order.events", "notification.payment.events"
 AUDIT = "audit.events"
-#: Seconds for which nothing may move, of a broker that is as quick as ``quick_rabbit``: more than twice the time after
+#: Seconds for which nothing may move, of a broker that is as quick as the tests' own: more than twice the time after
 #: which it counts anew, and in which its HTTP API collects that.
 STILL = 2.5
-#: RabbitMQ: "Configuration", collect_statistics_interval, in ms; quorum queues have an interval of their own.
-QUICK = "[{rabbit, [{collect_statistics_interval, 500}, {quorum_tick_interval, 500}]}].\n"
-
-
-def quick_rabbit(folder: Path) -> Rabbit:
-    """A broker of which all queues tell what they hold twice in a second."""
-    folder.mkdir(mode=0o700, parents=True)
-    (folder / "advanced.config").write_text(QUICK)
-    return Rabbit(folder)
 
 
 class Shop:
@@ -70,14 +61,18 @@ class Shop:
         found: dict[str, Any] = json.loads(output)
         return found
 
-    def losing(self) -> dict[str, Any]:
-        """What the ledger says, once it is sure that something is lost."""
+    def statement(self, *options: str) -> str:
+        """What the ledger prints, once it is sure that something is lost: the broker's statistics may be late."""
 
         def found() -> str | None:
-            code, output, _ = self.command("ledger", "--json")
+            code, output, _ = self.command("ledger", *options)
             return output if code == 1 and output else None
 
-        result: dict[str, Any] = json.loads(wait_until(found, 60, "the ledger tells of a loss"))
+        return str(wait_until(found, 60, "the ledger tells of a loss"))
+
+    def losing(self) -> dict[str, Any]:
+        """The same as JSON."""
+        result: dict[str, Any] = json.loads(self.statement("--json"))
         return result
 
     def settled(self, figures: dict[str, tuple[int, ...]], *options: str) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         places = _places(project, objects, read, known, is_traced)
         live = live_of(desk.management)
         found = accounts(places, known, _arrivals(objects, live), since)
-        if not keeping.is_audited and not any(one.is_known for one in found):
+        # An inbox tells soon what is handled, though it is still empty.
+        is_inboxed = any(one.inboxes for one in places)
+        if not (keeping.is_audited or is_inboxed or any(one.is_known for one in found)):
             raise RunnerError(OFF)
         trace = project.config.trace if is_traced else None
         observation = Observation(Site.of(desk, objects, live, trace), read, known, found)

@@ -1,4 +1,4 @@
-"""What the tests of the ledger share: a broker that counts soon, and an audited shop on it."""
+"""What the tests of the ledger share: an audited shop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.accounted import Shop, audited_shop, quick_rabbit, running_in
-from tests.rabbit import Rabbit, Vhost
+from tests.accounted import Shop, audited_shop, running_in
+from tests.rabbit import Vhost
 from tests.running import Project, Runner
-
-
-@pytest.fixture(scope="session")
-def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    """One for all tests here; quorum queues tell of themselves sooner than on the other tests' broker."""
-    node = quick_rabbit(tmp_path_factory.mktemp("rabbit") / "broker")
-    yield node
-    node.stop()
 
 
 @pytest.fixture

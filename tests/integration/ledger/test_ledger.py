@@ -56,8 +56,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
 
     with channel_to(shop.vhost.url) as channel:
         channel.basic_get(PAYMENT, auto_ack=True)
-    code, output, _ = shop.command("ledger")
-    assert code == 1
+    output = shop.statement()
     lines = output.splitlines()
     assert f"queue {PAYMENT}: 1 of 5 that are missing are lost; which, is not known, as what waits" in output
     begin = lines.index(f"1 of these 5 are lost in {PAYMENT}:")
@@ -84,14 +83,14 @@ def test_under_load_nothing_is_ever_called_lost(shop: Shop, running: Runner) -> 
     shop.run("reload")
     load, looks = Load(shop.project.port, 15, clients=8), 0
     try:
-        end = time.monotonic() + 9
+        end = time.monotonic() + 6
         while time.monotonic() < end:
             found = shop.ledger()
             assert found["lost"] == 0
             looks += 1
     finally:
         answers = load.stop()
-    assert looks >= 3
+    assert looks >= 2
     accepted = sum(one.status == 202 for one in answers) + 1
 
     def all_handled() -> bool:
