@@ -13,7 +13,7 @@ run: ## prepare everything, then run the whole system until Ctrl-C
 
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
-	@.venv/bin/python -m pytest -n 3 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
 test-matrix: ## the suite on RabbitMQ 4.0 and 4.3 and on Python 3.14, and `make run` on fresh systems; as root; ARGS="--help"
 	@deploy/setup.sh matrix

@@ -15,7 +15,7 @@ from tests import inheritance
 from tests import jobs as jobs_project
 from tests.installation import use_installation
 from tests.postgres import Postgres
-from tests.rabbit import Rabbit, Vhost
+from tests.rabbit import QUICK, Rabbit, Vhost
 from tests.reaper import Reaper
 from tests.running import ROOT, Project
 from tests.supervised import Supervise
@@ -84,8 +84,16 @@ def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """One RabbitMQ for all tests of this process; a test that stops its broker makes its own."""
     # Most tests look at counts when something has happened; those that make a broker of their own get late ones.
     with reaper.all_tests():
-        node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", statistics=500)
+        node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", QUICK)
     yield node
+    node.stop()
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Vhost]:
+    """An empty vhost of a RabbitMQ of this test's own, which the test may stop and kill."""
+    node = Rabbit(tmp_path / "mortal")
+    yield node.make_vhost("test")
     node.stop()
 
 

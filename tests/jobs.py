@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import pika
+
+from tests import amqp
 from tests.rabbit import Vhost, wait_until
 
 TOPOLOGY = {
@@ -21,3 +25,14 @@ def publish(vhost: Vhost, body: str, **properties: Any) -> None:
     path = f"/exchanges/{vhost.name}/work/publish"
     message = {"routing_key": "job.x", "payload": body, "payload_encoding": "string", "properties": properties}
     wait_until(lambda: vhost.rabbit.api("POST", path, message)["routed"], 10, "routed")
+
+
+def publish_all(vhost: Vhost, bodies: Mapping[str, str]) -> None:
+    """Publish many jobs by their ids, together."""
+    amqp.publish_all(
+        vhost.url,
+        [
+            ("work", "job.x", body.encode(), pika.BasicProperties(message_id=id, delivery_mode=2))
+            for id, body in bodies.items()
+        ],
+    )

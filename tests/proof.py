@@ -7,6 +7,9 @@ import os
 #: Set by ``make chaos-full``.
 IS_FULL = os.environ.get("FASTCOMMERCE_PROOF") == "full"
 
+#: The databases of a proof; its short form is on SQLite alone.
+DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
+
 
 def times(short: int, full: int) -> int:
     """How often something is done."""

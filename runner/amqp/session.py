@@ -14,7 +14,6 @@ from runner.amqp.io_thread import Loop
 from runner.amqp.link import parameters_of
 from runner.errors import BrokerAway, RunnerError
 
-
 #: Seconds to open the connection: as long as the broker waits for us (RabbitMQ: "Configuration", handshake_timeout).
 #: A link tries again sooner, but a job has one try, and the broker may wait itself, such as 5 s for a resolver.
 OPEN_TIMEOUT = 10

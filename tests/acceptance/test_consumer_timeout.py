@@ -11,6 +11,7 @@ from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
 
+pytestmark = pytest.mark.xdist_group("impatient broker")  # one for all tests here
 #: Seconds for which the broker waits for an ack. RabbitMQ checks classic queues (up to 4.2 all queues) at each tick.
 TIMEOUT = 2
 CONFIGURATION = f"[{{rabbit, [{{consumer_timeout, {TIMEOUT * 1000}}}, {{channel_tick_interval, 300}}]}}].\n"
@@ -30,10 +31,7 @@ BLAME = r"jobs\.1 .*a handler has been at message slow of jobs for \d+\.\d s, ov
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    folder = tmp_path_factory.mktemp("impatient") / "broker"
-    folder.mkdir(mode=0o700)
-    (folder / "advanced.config").write_text(CONFIGURATION)
-    node = Rabbit(folder)
+    node = Rabbit(tmp_path_factory.mktemp("impatient") / "broker", CONFIGURATION)
     yield node
     node.stop()
 

@@ -35,22 +35,19 @@ class Shop:
         self.runner.wait_for("everything is RUNNING")
 
     def tell(self, *arguments: str, code: int = 0) -> str:
-        """Run a command; returns what it prints, errors too."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", "--project", str(self.project.folder), *arguments],
-            cwd=self._elsewhere, capture_output=True, text=True, timeout=60, check=False,
-            env={**os.environ, "RABBITMQ_URL": self._url},
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        """Run a command from another folder; returns what it prints, errors too."""
+        before = Path.cwd()
+        os.chdir(self._elsewhere)
+        try:
+            found, output = self.project.call(*arguments, url=self._url)
+        finally:
+            os.chdir(before)
+        assert found == code, output
+        return output
 
     def slots(self) -> dict[str, Any]:
         """What status says, by slot."""
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", "--project", str(self.project.folder), "status", "--json"],
-            cwd=self._elsewhere, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        return {one["slot"]: one for one in json.loads(done.stdout)["slots"]}
+        return self.project.slots()
 
 
 @pytest.fixture
@@ -82,6 +79,7 @@ def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
         return bool(shop.slots()["payment.1"]["cpu_percent"] > 0)
 
     wait_until(is_at_work, 20, "its share of a core is shown")
+    assert {one["slot"] for one in json.loads(shop.tell("status", "--json"))["slots"]} == set(slots)
     text = shop.tell("status")
     assert re.search(r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +IN HAND +WHY$", text, re.MULTILINE)
     assert re.search(rf"^payment.1 +RUNNING +{payment['pid']} .* consuming payment.order.created$", text, re.MULTILINE)
@@ -90,7 +88,11 @@ def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
 
 def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_lines(shop: Shop) -> None:
     config = shop.project.config()
-    config["services"]["broken"] = {"consumes": ["unrouted.all"], "start_timeout": "20s"}
+    config["services"]["broken"] = {
+        "consumes": ["unrouted.all"],
+        "start_timeout": "20s",
+        "restart_limit": {"count": 2, "window": "60s"},
+    }
     shop.project.set_config(config)
     shop.project.plugin(
         "broken",

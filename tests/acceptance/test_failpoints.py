@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.failpoint import EXIT_CODE, POINTS, REPLAYS
+from tests.chaos.failpoint import EXIT_CODE, POINTS, REPLAYS, one_of_each_step
 from tests.chaos.round import PARKED, Rounds, shown
-from tests.proof import IS_FULL, times
+from tests.proof import DATABASES, IS_FULL
 from tests.rabbit import Vhost
 
-#: The short form is on SQLite alone.
-DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
 SERVICES = list(dict.fromkeys(point.service for point in POINTS))
 
 
@@ -33,7 +31,7 @@ def rounds(tmp_path: Path, vhost: Vhost, database: str) -> Iterator[Rounds]:
 def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds: Rounds) -> None:
     """In each round one process of each service ends, at one of its steps."""
     runner = rounds.start()
-    all_points = POINTS * times(1, 5)
+    all_points = POINTS * 5 if IS_FULL else one_of_each_step(POINTS)
     by_service = [[point for point in all_points if point.service == one] for one in SERVICES]
     for points in zip_longest(*by_service):
         rounds.end_at(*(point for point in points if point is not None))
@@ -50,7 +48,7 @@ def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_orders_are_paid_once_where_their_replay_ends_at_any_step(rounds: Rounds, vhost: Vhost) -> None:
-    points = REPLAYS * times(1, 5)
+    points = REPLAYS * 5 if IS_FULL else one_of_each_step(REPLAYS)
     runner = rounds.start()
     rounds.park_orders(4 * len(points))
     for point in points:

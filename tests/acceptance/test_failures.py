@@ -13,7 +13,7 @@ from runner.amqp import field
 from runner.headers import Timestamp
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
-from tests.jobs import publish
+from tests.jobs import publish, publish_all
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
@@ -396,12 +396,11 @@ def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runn
     jobs: Project, vhost: Vhost
 ) -> None:
     jobs.plugin("jobs", PECULIAR.replace("what = ", "import time; time.sleep(0.1); what = "))
-    for turn in range(6):
+    for turn in range(4):
         runner = jobs.run(url=vhost.url)
         runner.pid_of("jobs.1")
         if turn == 0:
-            for number in range(40):
-                publish(vhost, '{"do": "work"}', message_id=f"m-{number}")
+            publish_all(vhost, {f"m-{number}": '{"do": "work"}' for number in range(40)})
         before = vhost.ready("done")
         wait_until(lambda before=before: vhost.ready("done") >= before + 2, 20)  # type: ignore[misc]
         # In good order, and as nobody can prevent.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.machine import in_time
 from tests.ports import free_port
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 
@@ -84,14 +84,14 @@ def test_without_any_broker_a_private_one_is_run_and_keeps_its_data(project: Pro
 
 
 def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_it_is_back(
-    project: Project, tmp_path: Path
+    project: Project, mortal: Vhost
 ) -> None:
-    rabbit = Rabbit(tmp_path / "own")
+    rabbit = mortal.rabbit
     project.options("payment", failure_rate=0.0)
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)
-    runner = project.run(url=rabbit.url)
+    runner = project.run(url=mortal.url)
     project.first_order()
     # A broker that is short of disk takes no messages, and says so only once something is published.
     rabbit.rabbitmqctl("set_disk_free_limit", "900000GB")
@@ -113,7 +113,6 @@ def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_
     order = project.first_order()
     runner.wait_for(f"Your order {order} is paid", 30)
     assert runner.stop() == 0
-    rabbit.stop()
 
 
 def test_a_second_runner_in_the_same_folder_is_refused_with_the_pid_of_the_first(

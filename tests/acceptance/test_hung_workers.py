@@ -6,8 +6,8 @@ import os
 import time
 from typing import Any
 
-from tests.jobs import publish
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.jobs import publish, publish_all
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 
 
@@ -166,25 +166,20 @@ def run(context):
 
 
 def test_a_broker_that_is_away_is_no_reason_to_give_up_however_short_the_start_may_be(
-    jobs: Project, rabbit: Rabbit
+    jobs: Project, mortal: Vhost
 ) -> None:
-    node = Rabbit(jobs.folder / "own")
-    try:
-        url = node.make_vhost("short").url
-        config = jobs.config()
-        config["services"]["jobs"] |= {"start_timeout": "2s", "backoff": {"max": "500ms"}}
-        jobs.set_config(config)
-        jobs.plugin("jobs", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
-        runner = jobs.run(url=url)
-        pid = runner.pid_of("jobs.1")
-        node.kill()
-        os.kill(pid, 9)
-        runner.wait_for("jobs.1 exit 75, the broker is away or not as declared", 20)
-        runner.wait_for("jobs.1 WAITING for the broker", 20)
-        assert "FATAL" not in runner.output
-        assert runner.stop() == 0
-    finally:
-        node.stop()
+    config = jobs.config()
+    config["services"]["jobs"] |= {"start_timeout": "2s", "backoff": {"max": "500ms"}}
+    jobs.set_config(config)
+    jobs.plugin("jobs", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
+    runner = jobs.run(url=mortal.url)
+    pid = runner.pid_of("jobs.1")
+    mortal.rabbit.kill()
+    os.kill(pid, 9)
+    runner.wait_for("jobs.1 exit 75, the broker is away or not as declared", 20)
+    runner.wait_for("jobs.1 WAITING for the broker", 20)
+    assert "FATAL" not in runner.output
+    assert runner.stop() == 0
 
 
 def test_a_run_that_has_done_its_work_ends_and_others_may_depend_on_that(jobs: Project, vhost: Vhost) -> None:
@@ -224,8 +219,7 @@ def test_the_number_of_instances_follows_the_queue_and_says_why(jobs: Project, v
         autoscale={"min": 1, "max": 3, "messages_per_instance": 20, "up": "1s", "down": "2s"},
     )
     first = runner.pid_of("jobs.1")
-    for number in range(300):
-        publish(vhost, str(number))
+    publish_all(vhost, {str(number): str(number) for number in range(300)})
     runner.wait_for(r"jobs scaled up from 1 to [23]: \d+ ready messages, 20 for each, for 1 s")
     runner.pid_of("jobs.2")
     runner.wait_for(r"jobs scaled down from [23] to [12]: \d+ ready messages, 20 for each, for 2 s", 60)

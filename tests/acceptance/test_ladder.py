@@ -7,14 +7,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.jobs import publish
 from tests.proof import times
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 #: Fails as often as its body says, and tells what it was given.
@@ -83,10 +82,9 @@ MESSAGES, KILLS = times(80, 600), times(2, 12)
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_loses_none(
-    jobs: Project, tmp_path: Path, kind: str
+    jobs: Project, mortal: Vhost, kind: str
 ) -> None:
-    rabbit = Rabbit(tmp_path / "own")
-    vhost = rabbit.make_vhost("ladder")
+    vhost, rabbit = mortal, mortal.rabbit
     topology = jobs.topology()
     topology["defaults"] = {"queue_type": kind}
     topology["queues"]["jobs"]["retry"] = ["300ms", "700ms"]
@@ -140,7 +138,6 @@ def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_
         f"{MESSAGES} messages, {KILLS} kills of the broker, {len(vhost.messages('done', 10_000)) - len(good)} doubles"
     )
     assert runner.stop() == 0
-    rabbit.stop()
 
 
 def after(seconds: float) -> Callable[[], bool]:

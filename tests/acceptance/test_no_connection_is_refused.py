@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -20,7 +17,7 @@ from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-RATE = 200
+RATE = times(80, 200)
 
 
 class KeepAliveLoad(Load):
@@ -67,18 +64,14 @@ class KeepAliveLoad(Load):
         return answer.status
 
 
-def command(project: Project, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
-    """Tell the runner something, and return what it answers."""
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=project.folder, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode in codes, done.stdout + done.stderr
-    return done.stdout
+def command(project: Project, *arguments: str) -> None:
+    """Tell the runner something."""
+    code, output = project.call(*arguments)
+    assert code == 0, output
 
 
 def api_pids(project: Project) -> list[int]:
-    slots = json.loads(command(project, "status", "--json", codes=(0, 1)))["slots"]
+    slots = project.slots().values()
     return [one["pid"] for one in slots if one["service"] == "order_api" and one["state"] == "RUNNING"]
 
 
@@ -95,7 +88,7 @@ def test_reloads_kills_and_scaling_under_load_cost_no_connection(
     loads = [Load(project.port, RATE // 2), kept := KeepAliveLoad(project.port, RATE // 2)]
     kills: list[float] = []
     kills_of: list[int] = []
-    rounds = times(3, 20)
+    rounds = times(2, 20)
     for number in range(rounds):
         project.options("order_api", threads=16 + number % 2)
         command(project, "reload")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from tests.machine import in_time
 from tests.proof import times
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner, workers_killed
 
 ORDERS = times(500, 1000)
@@ -74,14 +73,13 @@ def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_se
 
 @pytest.mark.timeout(180)
 def test_with_the_broker_away_for_10_s_every_order_answered_202_is_paid_and_the_others_get_503(
-    project: Project, tmp_path: Path
+    project: Project, mortal: Vhost
 ) -> None:
-    rabbit = Rabbit(tmp_path / "own")
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)
     project.options("payment", failure_rate=0.0)
-    runner = project.run(url=rabbit.url)
+    runner = project.run(url=mortal.url)
     accepted = {project.first_order()}
     statuses: list[int] = []
     slowest = 0.0
@@ -102,10 +100,10 @@ def test_with_the_broker_away_for_10_s_every_order_answered_202_is_paid_and_the_
         thread.start()
     try:
         wait_until(lambda: len(statuses) >= 40, 20)
-        rabbit.stop()
+        mortal.rabbit.stop()
         away = time.monotonic()
         wait_until(lambda: time.monotonic() - away >= 10.0, 15)
-        rabbit.start()
+        mortal.rabbit.start()
         back = len(statuses)
         wait_until(lambda: statuses[back:].count(202) >= 60, 30, "orders are taken again")
     finally:
@@ -118,4 +116,3 @@ def test_with_the_broker_away_for_10_s_every_order_answered_202_is_paid_and_the_
     wait_settled(runner, accepted, 60)
     assert "FATAL" not in runner.output
     assert runner.stop() == 0
-    rabbit.stop()

@@ -22,6 +22,7 @@ from runner.store.schema import attempts, events
 from runner.strict_json import decode_json
 from tests.audited import turn_on
 from tests.postgres import Postgres
+from tests.proof import DATABASES
 from tests.rabbit import Vhost, wait_until
 from tests.running import ALICE, Project
 
@@ -123,6 +124,7 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
     assert json.loads(shown(project, retried, "--json"))["status"] == "paid"
 
 
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: Project, vhost: Vhost) -> None:
     project = slow_payment
     runner = project.run(url=vhost.url)
@@ -180,6 +182,7 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
     engine.dispose()
 
 
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment: Project, vhost: Vhost) -> None:
     project = slow_payment
     runner = project.run(url=vhost.url)

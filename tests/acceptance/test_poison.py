@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.jobs import publish
+from tests.jobs import publish, publish_all
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
@@ -53,9 +53,9 @@ def test_one_message_that_kills_its_workers_among_200_is_parked_with_the_reason_
     jobs.plugin("jobs", DEADLY)
     runner = jobs.run("apply", url=vhost.url)
     assert runner.process.wait(30) == 0
-    for number in range(201):
-        job = f'{{"do": "{how}"}}' if number == 100 else '{"do": "work"}'
-        publish(vhost, job, message_id="poison" if number == 100 else f"good-{number}")
+    poison, good = {"poison": f'{{"do": "{how}"}}'}, '{"do": "work"}'
+    publish_all(vhost, {f"good-{number}": good for number in range(100)} | poison)
+    publish_all(vhost, {f"good-{number}": good for number in range(100, 200)})
     config = jobs.config()
     config["services"]["jobs"] |= {"instances": 2, "prefetch": 50, **settings}
     jobs.set_config(config)
@@ -72,7 +72,7 @@ def test_one_message_that_kills_its_workers_among_200_is_parked_with_the_reason_
         return (jobs.folder / "handled").read_text().split()
 
     # A worker may die between an event and its ack, so that one message has two events.
-    everything = {"poison", *(f"good-{number}" for number in range(201) if number != 100)}
+    everything = {"poison", *(f"good-{number}" for number in range(200))}
     wait_until(lambda: set(handled()) == everything, 60, "each message is handled")
     assert handled().count("poison") == 3, "it killed no more workers than it may"
     assert vhost.ready("jobs.dlq") == 1
@@ -87,9 +87,8 @@ def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(jobs: Pro
     config["services"]["jobs"] |= {"concurrency": 8}
     jobs.set_config(config)
     assert jobs.run("apply", url=vhost.url).process.wait(30) == 0
-    for number in range(41):
-        job = '{"do": "segfault"}' if number == 4 else '{"do": "work"}'
-        publish(vhost, job, message_id="poison" if number == 4 else f"good-{number}")
+    jobs_by_id = {f"good-{number}": '{"do": "work"}' for number in range(40)}
+    publish_all(vhost, {**dict([*jobs_by_id.items()][:4]), "poison": '{"do": "segfault"}', **jobs_by_id})
     runner = jobs.run(url=vhost.url)
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 60, "the poison is parked")
     assert parked["properties"]["message_id"] == "poison"

@@ -52,6 +52,14 @@ POINTS = [
 REPLAYS = _all("dlq", "replay", "confirm", "ack")
 
 
+def one_of_each_step(points: list[Point]) -> list[Point]:
+    """One point of each step, ``before``, ``after`` and ``cut`` in turn."""
+    steps: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        steps.setdefault((point.service, point.step), []).append(point)
+    return [of_step[number % len(of_step)] for number, of_step in enumerate(steps.values())]
+
+
 class Failpoints:
     """The files that name where the next process of a service ends."""
 

@@ -269,8 +269,8 @@ print(os.listdir("small"), flush=True)
 
 
 @pytest.fixture(params=["oneself", "nobody"])
-def program(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
-    """A program that fills a disk, as this user and as one without rights; it stays after that."""
+def program(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A program that fills a disk, as this user and as one without rights, and its folder; it stays after that."""
     # Not below pytest's folders, into which only their owner may go.
     folder = Path(tempfile.mkdtemp(prefix="fastcommerce-disk-"))
     rights: dict[str, Any] = {}
@@ -287,26 +287,26 @@ def program(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     (folder / "fills.py").chmod(0o644)
     command = [python, "-B", "fills.py", "stay"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, **rights) as process:
-        yield process
+        yield process, folder
         process.kill()
     shutil.rmtree(folder)
 
 
 def test_a_full_disk_refuses_bytes_takes_them_once_freed_and_is_gone_with_a_killed_run(
-    program: subprocess.Popen[str],
+    program: tuple[subprocess.Popen[str], Path],
 ) -> None:
-    assert program.stdout is not None
-    first = program.stdout.readline().split()
-    if not first and program.wait(10) == 77:
+    process, folder = program
+    assert process.stdout is not None
+    first = process.stdout.readline().split()
+    if not first and process.wait(10) == 77:
         pytest.skip("no mount namespaces here")
     assert first == ["ENOSPC", "0"]
-    count, _, pid = map(int, program.stdout.readline().split())
-    assert (count, pid) == (4096, program.pid)
-    folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+    count, _, pid = map(int, process.stdout.readline().split())
+    assert (count, pid) == (4096, process.pid)
     assert list((folder / "small").iterdir()) == [], "its mount is not ours"
     assert f"{folder}/small" in Path(f"/proc/{pid}/mounts").read_text()
-    program.kill()
-    program.wait(10)
+    process.kill()
+    process.wait(10)
     assert f"{folder}/small" not in Path("/proc/mounts").read_text()
 
 
@@ -398,6 +398,7 @@ def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(clu
     assert len(bodies) >= 301
 
 
+@IN_FULL
 @pytest.mark.timeout(300)
 @pytest.mark.kills_broker
 def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_that_node_is_back(

@@ -207,15 +207,16 @@ def test_an_unknown_exchange_type_is_refused_and_the_rest_is_declared(vhost: Vho
     assert "q" in vhost.queues()
 
 
-def test_an_administrators_close_and_a_stopping_node_are_waited_for(tmp_path: Any) -> None:
-    broker = Rabbit(tmp_path / "broker", statistics=200)
-    vhost = Vhost(broker, "/")
-    close = closed(broker.url, lambda _: wait_until(vhost.close_connections, 20, "the statistics know the connection"))
+def test_an_administrators_close_is_waited_for(vhost: Vhost) -> None:
+    close = closed(vhost.url, lambda _: wait_until(vhost.close_connections, 20, "the statistics know the connection"))
     assert (close.code, close.verdict) == (320, PASSES)
     assert "CONNECTION_FORCED" in close.text
-    close = closed(broker.url, lambda _: broker.stop())
+
+
+def test_a_stopping_node_is_waited_for(mortal: Vhost) -> None:
+    close = closed(mortal.url, lambda _: mortal.rabbit.stop())
     assert (close.code, close.verdict) in ((320, PASSES), (0, PASSES))
-    refused(broker.url, BrokerAway, EXIT_BROKER, "connection refused")
+    refused(mortal.url, BrokerAway, EXIT_BROKER, "connection refused")
 
 
 def test_a_port_without_a_broker_is_waited_for() -> None:

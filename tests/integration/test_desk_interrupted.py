@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
-from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
 pytestmark = pytest.mark.kills_broker
@@ -97,24 +97,21 @@ def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_l
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(tmp_path: Path, kind: str) -> None:
-    rabbit = Rabbit(tmp_path / "broker")
-    try:
-        vhost = rabbit.make_vhost("desk")
-        shop = full_shop(tmp_path / "shop", vhost, kind)
-        with desk(shop, "replay", "--all", *SLOWLY) as process:
-            wait_until(in_the_middle(vhost), 20, "it is in the middle")
-            rabbit.kill()
-            output, _ = process.communicate(timeout=60)
-        assert process.returncode == 75, output
-        assert "messages replayed before that; nothing is lost, run it again" in output
-        assert "Traceback" not in output
-        rabbit.start()
-        wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 60, "the queues are there again")
-        assert shop.run("dlq", "replay", "--all")[0] == 0
-        assert set(take_all(vhost.url, "pay")) == ALL
-    finally:
-        rabbit.stop()
+def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(
+    tmp_path: Path, mortal: Vhost, kind: str
+) -> None:
+    shop = full_shop(tmp_path / "shop", mortal, kind)
+    with desk(shop, "replay", "--all", *SLOWLY) as process:
+        wait_until(in_the_middle(mortal), 20, "it is in the middle")
+        mortal.rabbit.kill()
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "messages replayed before that; nothing is lost, run it again" in output
+    assert "Traceback" not in output
+    mortal.rabbit.start()
+    wait_until(lambda: sum(held(mortal.url, "pay", "pay.dlq")) >= MESSAGES, 60, "the queues are there again")
+    assert shop.run("dlq", "replay", "--all")[0] == 0
+    assert set(take_all(mortal.url, "pay")) == ALL
 
 
 def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[int, str]:

@@ -227,10 +227,7 @@ def test_an_event_that_does_not_fit_amqp_is_its_publishers_error_and_harms_nobod
 @pytest.fixture
 def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
     """A node that refuses messages of more than 1,000 bytes."""
-    folder = tmp_path / "broker"
-    folder.mkdir(mode=0o700)
-    (folder / "advanced.config").write_text("[{rabbit, [{max_message_size, 1000}]}].\n")
-    node = Rabbit(folder)
+    node = Rabbit(tmp_path / "broker", "[{rabbit, [{max_message_size, 1000}]}].\n")
     yield node
     node.stop()
 

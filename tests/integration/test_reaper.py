@@ -156,6 +156,23 @@ def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported(
     wait_gone()
 
 
+WAYS = {
+    "posix_spawn": "os.posix_spawn(SLEEP[0], SLEEP, os.environ)",
+    "system": "os.system('sleep 600 > /dev/null 2>&1 &')",
+    "popen": "subprocess.Popen('sleep 600', shell=True)",
+}
+
+
+def test_processes_are_noticed_whichever_way_a_test_starts_them(tmp_path: Path) -> None:
+    source = f"{LIGHT}\nimport shutil\nfrom tests import reaper\nreaper.PATIENCE = 0.2\n"
+    source += "SLEEP = [shutil.which('sleep'), '600']\n"
+    source += "".join(f"\ndef test_{name}():\n    {way}\n" for name, way in WAYS.items())
+    runner = begin(tmp_path, source + "\ndef test_none():\n    pass\n", "-p", "no:xdist", "-W", "ignore")
+    assert runner.process.wait(60) == pytest.ExitCode.TESTS_FAILED
+    runner.stop()
+    assert f"{len(WAYS) + 1} passed, {len(WAYS)} errors" in runner.output
+
+
 def test_a_process_with_an_environment_of_its_own_is_not_mistaken_for_ours(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], MARK: "another"})
     try:

@@ -18,6 +18,7 @@ from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
 
+pytestmark = pytest.mark.xdist_group("silent broker")  # one for all tests here
 #: From 4.3 on an operator may deny this deprecated feature; before, settings of "Management Plugin" have this effect.
 CONFIGURATION = """[
   {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},
@@ -34,10 +35,7 @@ TOPOLOGY: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    folder = tmp_path_factory.mktemp("silent") / "broker"
-    folder.mkdir(mode=0o700)
-    (folder / "advanced.config").write_text(CONFIGURATION)
-    node = Rabbit(folder)
+    node = Rabbit(tmp_path_factory.mktemp("silent") / "broker", CONFIGURATION)
     yield node
     node.stop()
 

@@ -58,7 +58,7 @@ def suite_on_broker(suite: str) -> bool:
     """Run integration and acceptance tests with this Python on the release's RabbitMQ."""
     environment = os.environ | {VARIABLE: str(release_with_broker(suite).folder)}
     tests = ["tests/integration", "tests/acceptance"]
-    command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "loadgroup", "-q", *tests]
+    command = [sys.executable, "-m", "pytest", "-n", "4", "--dist", "loadgroup", "-q", *tests]
     return subprocess.run(command, cwd=ROOT, env=environment, timeout=SUITE_TIMEOUT, check=False).returncode == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -35,15 +36,24 @@ class NewFile:
     def write(self, line: str) -> None:
         """Write a line. Raises RunnerError where the file is there already or cannot be written."""
         try:
-            if self._stream is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                self._stream = os.fdopen(descriptor, "w", encoding="utf-8")
-            self._stream.write(line + "\n")
+            stream = self._stream or self._make()
+            stream.write(line + "\n")
         except FileExistsError:
             raise RunnerError(f"{self.path}: is there already; allowed: a new file") from None
         except OSError as error:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
+
+    def _make(self) -> IO[Any]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # With Ctrl-C between the two steps, nobody would know that the file is ours to remove.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            stream: IO[Any] = os.fdopen(descriptor, "w", encoding="utf-8")
+            self._stream = stream
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return stream
 
     def sync(self) -> None:
         """Close it once it is on the disk, its name too. Raises RunnerError."""

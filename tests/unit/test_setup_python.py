@@ -1,0 +1,68 @@
+"""``deploy/setup.sh`` finds a Python that is supported, whatever else is installed, or names what is there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+
+#: Pretends to be another version of Python, and can make no environment.
+PYTHON = """#!/bin/sh
+case "$1" in
+--version) echo "Python 3.{minor}.0" ;;
+-c) exec {python} -c "import sys; sys.version_info = (3, {minor}, 0); exec(sys.argv[1])" "$2" ;;
+*) exit 9 ;;
+esac
+"""
+TOOLS = ("sh", "sed", "id", "dirname", "rm", "cat", "env", "cksum", "mktemp", "tail", "tr")
+MADE = "==> making .venv with Python 3.{}.0"
+NONE = "setup: no Python 3.11 to 3.14 found; "
+
+
+def setup(folder: Path, installed: dict[str, int], python: str = "") -> tuple[int, str]:
+    """Run it where only these commands are installed; returns its exit code and what it printed."""
+    commands = folder / "bin"
+    commands.mkdir()
+    for tool in TOOLS:
+        (commands / tool).symlink_to(str(shutil.which(tool)))
+    for name, minor in installed.items():
+        (commands / name).write_text(PYTHON.format(minor=minor, python=sys.executable))
+        (commands / name).chmod(0o755)
+    (folder / "deploy").mkdir()
+    for name in ("deploy/setup.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    done = subprocess.run(
+        [str(folder / "deploy" / "setup.sh"), "run"],
+        env={"PATH": str(commands), "PYTHON": python}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("installed", "python", "said"),
+    [
+        ({"python3": 14}, "", MADE.format(14)),
+        ({"python3": 11}, "", MADE.format(11)),
+        ({"python3": 15, "python3.13": 13}, "", MADE.format(13)),
+        ({"python3": 10, "python3.12": 12}, "", MADE.format(12)),
+        ({"python3.11": 11, "python3.14": 14, "python3": 11}, "", MADE.format(14)),
+        ({"python3.11": 11, "python3.14": 14, "python3": 11}, "python3.11", MADE.format(11)),
+        ({"python3": 13, "python3.9": 9}, "python3.9", MADE.format(13)),
+        ({"python3": 15}, "", f"{NONE}{{bin}}/python3 is Python 3.15.0"),
+        ({"python3": 10}, "", f"{NONE}{{bin}}/python3 is Python 3.10.0"),
+        ({"python3": 15, "mine": 9}, "mine", f"{NONE}{{bin}}/mine is Python 3.9.0"),
+        ({}, "", f"{NONE}there is no python3"),
+    ],
+)
+def test_the_newest_supported_python_is_used_unless_another_one_is_named(
+    tmp_path: Path, installed: dict[str, int], python: str, said: str
+) -> None:
+    code, output = setup(tmp_path, installed, python)
+    assert code != 0
+    assert said.format(bin=tmp_path / "bin") in output
+    assert output.count("\n") == (1 if "making" in said else 3)
