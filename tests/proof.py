@@ -9,6 +9,8 @@ IS_FULL = os.environ.get("FASTCOMMERCE_PROOF") == "full"
 
 #: The databases of a proof; its short form is on SQLite alone.
 DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
+#: The types of queues of a proof that kills brokers; its short form is on quorum queues alone.
+QUEUE_TYPES = ["quorum", "classic"] if IS_FULL else ["quorum"]
 
 
 def times(short: int, full: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.jobs import publish
-from tests.proof import times
+from tests.proof import QUEUE_TYPES, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
@@ -80,7 +80,7 @@ MESSAGES, KILLS = times(80, 600), times(2, 12)
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", ["quorum", "classic"])
+@pytest.mark.parametrize("kind", QUEUE_TYPES)
 def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_loses_none(
     jobs: Project, mortal: Vhost, kind: str
 ) -> None:

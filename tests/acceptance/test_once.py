@@ -19,7 +19,7 @@ from runner.store.store import Store
 from tests.amqp import Message, publish_all
 from tests.jobs import publish
 from tests.postgres import Postgres
-from tests.proof import times
+from tests.proof import DATABASES, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project, Runner, workers_killed
 
@@ -55,6 +55,7 @@ def messages_left(vhost: Vhost) -> int:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_charged_and_told_of_once(
     project: Project, vhost: Vhost, database: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
+from tests.proof import QUEUE_TYPES
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -96,7 +97,7 @@ def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_l
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("kind", QUEUE_TYPES)
 def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(
     tmp_path: Path, mortal: Vhost, kind: str
 ) -> None:

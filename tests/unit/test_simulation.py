@@ -10,7 +10,7 @@ from tests.proof import times
 from tests.simulation import run
 from tests.simulation.held import STAGES
 
-SEEDS = times(1_200, 50_000)
+SEEDS = times(700, 50_000)
 #: Each is hit so often at least, or the runs prove less than they seem to.
 LEAST = times(10, 20)
 WINDOWS = (
