@@ -79,8 +79,9 @@ class Shop:
         """The ledger, once its queues have these figures of the one type in each."""
 
         def found() -> dict[str, Any] | None:
-            one = self.ledger(*options)
-            return one if {name: row(one, name) for name in figures} == figures else None
+            code, output, _ = self.command("ledger", "--json", *options)
+            one = json.loads(output) if code == 0 else None
+            return one if one is not None and {name: row(one, name) for name in figures} == figures else None
 
         result: dict[str, Any] = wait_until(found, 60, f"the ledger says {figures}")
         return result

@@ -81,7 +81,7 @@ def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="session")
 def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    """One RabbitMQ for all tests of this process; a test that stops its broker makes its own."""
+    """One RabbitMQ for all tests of this process; a test that stops its broker uses ``mortal``."""
     # Most tests look at counts when something has happened; those that make a broker of their own get late ones.
     with reaper.all_tests():
         node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", QUICK)
@@ -93,8 +93,10 @@ def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def mortal(tmp_path: Path) -> Iterator[Vhost]:
     """An empty vhost of a RabbitMQ of this test's own, which the test may stop and kill."""
     node = Rabbit(tmp_path / "mortal")
-    yield node.make_vhost("test")
-    node.stop()
+    try:
+        yield node.make_vhost("test")
+    finally:
+        node.stop()
 
 
 @pytest.fixture(scope="session")

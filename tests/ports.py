@@ -8,8 +8,9 @@ import random
 
 from runner.broker.port import is_free
 
-#: A node also takes the ports 10000 and 20000 above its own, which are then no other node's. The system takes the local
-#: ports of connections from 32768 on (ip(7), ip_local_port_range).
+#: A node also takes the ports 10000 and 20000 above its own, which no other node of the tests gets. The last one may be
+#: in use: the system takes the local ports of connections from 32768 on (ip(7), ip_local_port_range). A node then takes
+#: another one.
 _FIRST, _PART = 10_000, 2_000
 
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5

@@ -40,8 +40,8 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = 
         now = time.monotonic()
         if now > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        # Half of a core at most is for asking, however much a condition computes.
-        time.sleep(max(0.02, now - asked))
+        # However much a condition computes, poll for at most half of the time.
+        time.sleep(min(max(0.02, now - asked), 0.5, max(0.0, deadline - now)))
 
 
 class Refusal(OSError):

@@ -64,7 +64,7 @@ class Reaper:
         with _marked(mark):
             yield
         if self._starts == starts:
-            return  # most tests start none, and to look at all of this machine takes longer than many a test
+            return  # Most tests start no process, and reading all of /proc takes longer than many tests.
         deadline = time.monotonic() + PATIENCE
         while (left := marked(mark)) and time.monotonic() < deadline:
             time.sleep(0.02)

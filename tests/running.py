@@ -201,7 +201,9 @@ class Project:
     def call(self, *arguments: str, url: str | None = None) -> tuple[int, str]:
         """Run a command in this process, which is quicker; returns its exit code and all that it printed."""
         environment = {"RABBITMQ_URL": url} if url else {}
-        done = CliRunner().invoke(main, ["--project", str(self.folder), *arguments], env=environment)
+        done = CliRunner().invoke(
+            main, ["--project", str(self.folder), *arguments], env=environment, catch_exceptions=False
+        )
         return done.exit_code, done.output
 
     def post(self, order: Any = None, timeout: float = 10.0, **headers: str) -> tuple[int, Any]:
@@ -230,7 +232,7 @@ class Project:
         return str(wait_until(accepted, timeout, "the first 202"))
 
     def slots(self) -> dict[str, Any]:
-        """Return what the runner here tells ``status`` of each slot; no process is started to ask."""
+        """Return the status of each slot, asked over the control socket."""
         *_, answer = ask(self.folder, "status")
         return {one["slot"]: one for one in answer["slots"]}
 

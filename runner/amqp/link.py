@@ -37,7 +37,10 @@ logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
-    """Connection parameters for an address; ``name`` is what RabbitMQ's management UI shows for the connection."""
+    """Connection parameters for an address; ``name`` is what RabbitMQ's management UI shows for the connection.
+
+    ``timeout`` is in seconds, for TCP, TLS and the AMQP handshake together.
+    """
     parameters = pika.URLParameters(url)
     if not urlsplit(url).path:
         # pika takes a missing path for a vhost with an empty name; people mean the default one.
@@ -69,6 +72,8 @@ class Link:
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
         self._connection: Any = None
+        #: The connection that ``drop`` has ended; pika still calls it open until its socket is closed.
+        self._dropped: Any = None
         self._attempt = 0
         self._losses = 0
         self._opened_at: float | None = None
@@ -99,7 +104,10 @@ class Link:
     def drop(self, reason: str) -> None:
         """Lose the connection as by a broken network: its socket is closed, and the broker is told nothing."""
         connection = self._connection
-        if connection is not None and not (connection.is_closed or connection.is_closing):
+        if connection in (None, self._dropped):
+            return
+        if not (connection.is_closed or connection.is_closing):
+            self._dropped = connection
             # What pika does where heartbeats are missed; nothing public closes a connection without AMQP's goodbye.
             connection._terminate_stream(exceptions.StreamLostError(reason))
 

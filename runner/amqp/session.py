@@ -14,9 +14,9 @@ from runner.amqp.io_thread import Loop
 from runner.amqp.link import parameters_of
 from runner.errors import BrokerAway, RunnerError
 
-#: Seconds to open the connection: as long as the broker waits for us (RabbitMQ: "Configuration", handshake_timeout).
-#: A link tries again sooner, but a job has one try, and the broker may wait itself, such as 5 s for a resolver.
-OPEN_TIMEOUT = 10
+#: Seconds to open a connection, for which RabbitMQ waits too (RabbitMQ: "Configuration", handshake_timeout).
+#: A link connects again, but a session makes one attempt, and RabbitMQ may spend 5 s on resolving a host name.
+HANDSHAKE_TIMEOUT = 10
 
 
 class Session:
@@ -39,7 +39,7 @@ class Session:
         pass by itself, and BrokerAway if the connection fails otherwise or the time is over.
         """
         self._connection = Connection(
-            parameters_of(self._url, self._name, OPEN_TIMEOUT),
+            parameters_of(self._url, self._name, HANDSHAKE_TIMEOUT),
             on_open_callback=lambda _: self.open_channel(),
             on_open_error_callback=lambda _, error: self._end(self._failure(error)),
             on_close_callback=self._closed,

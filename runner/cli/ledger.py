@@ -42,6 +42,8 @@ from runner.topology.standing import standing, unapplied
 
 #: Seconds for which processes may run on without a trace after the first one has it, as they are replaced one by one.
 ROLLOUT = 60.0
+#: Where services have an inbox that has no row yet.
+EMPTY = "nothing can be proved yet: no inbox has a row; the first message that is handled writes one"
 #: What a queue may refuse events for.
 LIMITS = {"max-length", "max-length-bytes"}
 
@@ -67,10 +69,8 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         places = _places(project, objects, read, known, is_traced)
         live = live_of(desk.management)
         found = accounts(places, known, _arrivals(objects, live), since)
-        # An inbox tells soon what is handled, though it is still empty.
-        is_inboxed = any(one.inboxes for one in places)
-        if not (keeping.is_audited or is_inboxed or any(one.is_known for one in found)):
-            raise RunnerError(OFF)
+        if not keeping.is_audited and not any(one.is_known for one in found):
+            raise RunnerError(EMPTY if any(one.inboxes for one in places) else OFF)
         trace = project.config.trace if is_traced else None
         observation = Observation(Site.of(desk, objects, live, trace), read, known, found)
         unsettled = observation.settle(_say_missing)

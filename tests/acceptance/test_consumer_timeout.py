@@ -11,7 +11,8 @@ from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
 
-pytestmark = pytest.mark.xdist_group("impatient broker")  # one for all tests here
+pytestmark = pytest.mark.xdist_group("impatient broker")  # one broker for all tests of this module
+
 #: Seconds for which the broker waits for an ack. RabbitMQ checks classic queues (up to 4.2 all queues) at each tick.
 TIMEOUT = 2
 CONFIGURATION = f"[{{rabbit, [{{consumer_timeout, {TIMEOUT * 1000}}}, {{channel_tick_interval, 300}}]}}].\n"

@@ -24,7 +24,8 @@ from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project, Runner
 
-pytestmark = pytest.mark.xdist_group("shop with faults")  # one for all tests here
+pytestmark = pytest.mark.xdist_group("shop with faults")  # one shop for all tests of this module
+
 ORDERS, MAILS = "payment.order.created", "notification.order.events"
 
 

@@ -28,7 +28,7 @@ def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(180)
-def test_a_queue_of_the_private_broker_is_replaced_while_the_runner_is_stopped(project: Project) -> None:
+def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_import(project: Project) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     project.options("payment", failure_rate=0.0)
     config = project.config()
@@ -52,14 +52,15 @@ def test_a_queue_of_the_private_broker_is_replaced_while_the_runner_is_stopped(p
     runner = project.run(url=url)
     for order in orders:
         runner.wait_for(f"Your order {order} is paid")
-    # The broker that answers is used, and its HTTP API found, also if topology.yaml was just emptied for an import.
+    # The broker that answers is used, and its HTTP API found.
     assert command(project, url, "plan") == (0, "nothing to do\n")
+    assert runner.stop() == 0
+    wait_until(lambda: not (project.folder / "var" / "broker" / "node.pid").exists(), 10)
+    # It is started for an import too, before which topology.yaml is emptied.
     (project.folder / "topology.yaml").write_text("")
     code, output = command(project, url, "import", "live")
     assert code == 0
     assert "  payment.order.created:" in output
-    assert runner.stop() == 0
-    wait_until(lambda: not (project.folder / "var" / "broker" / "node.pid").exists(), 10)
 
 
 def test_where_none_may_be_started_it_is_said_what_to_do(project: Project) -> None:

@@ -11,7 +11,7 @@ import pika
 import pytest
 
 from tests.amqp import channel_to, publish
-from tests.rabbit import Vhost
+from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
 SHIPPED: dict[str, Any] = {
@@ -105,6 +105,8 @@ CASES = [
 def holding(vhost: Vhost, names: set[str]) -> list[Any]:
     """Return all that the broker has of some queues and exchanges."""
     rabbit = vhost.rabbit
+    # The HTTP API names the policy of a queue once it has the queue's statistics.
+    wait_until(lambda: all("policy" in one for one in vhost.queues().values()), what="the policies of all queues")
     queues = {name: one for name, one in vhost.queues().items() if name.partition(".retry.")[0] in names}
     exchanges = {name: one for name, one in vhost.exchanges().items() if name in names}
     policies = [one for one in rabbit.api("GET", f"/policies/{vhost.name}") if any(n in one["name"] for n in names)]

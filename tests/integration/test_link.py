@@ -14,36 +14,45 @@ from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from tests.rabbit import Rabbit, wait_until
 
+#: A port, and a function that returns the number of frames that the client has sent there.
 Proxy = tuple[int, Callable[[], int]]
+#: Bytes of AMQP's protocol header, which is no frame and the first that a client sends.
+HEADER = 8
 
 
 @pytest.fixture
 def stalling(rabbit: Rabbit, frames: int) -> Iterator[Proxy]:
-    """A port that passes on only so many frames of the broker's, and how many it has passed on."""
+    """Yield a proxy that forwards the broker's first ``frames`` frames, and what the client sends."""
     listener = socket.create_server(("127.0.0.1", 0))
-    passed: list[bytes] = []
+    sent: list[bytes] = []
     ends: list[socket.socket] = [listener]
 
-    def pass_back(server: socket.socket, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while len(passed) < frames:
-                head = server.recv(7, socket.MSG_WAITALL)
-                rest = server.recv(int.from_bytes(head[3:7], "big") + 1, socket.MSG_WAITALL)
-                client.sendall(head + rest)
-                passed.append(rest)
+    def forward_back(server: socket.socket, client: socket.socket) -> None:
+        for _ in range(frames):
+            client.sendall(frame(server))
 
-    def pass_on() -> None:
+    def forward(server: socket.socket, client: socket.socket) -> None:
+        data = client.recv(HEADER, socket.MSG_WAITALL)
+        while data:
+            sent.append(data)
+            server.sendall(data)
+            data = frame(client)
+
+    def serve(work: Callable[[socket.socket, socket.socket], None], *both: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            work(*both)
+
+    def accept() -> None:
         with contextlib.suppress(OSError):
             client, _ = listener.accept()
             server = socket.create_connection(("127.0.0.1", Address.of(rabbit.url).port))
             ends.extend((client, server))
-            threading.Thread(target=pass_back, args=(server, client), daemon=True).start()
-            while data := client.recv(4096):
-                server.sendall(data)
+            threading.Thread(target=serve, args=(forward_back, server, client), daemon=True).start()
+            forward(server, client)
 
-    thread = threading.Thread(target=pass_on, daemon=True)
+    thread = threading.Thread(target=accept, daemon=True)
     thread.start()
-    yield listener.getsockname()[1], lambda: len(passed)
+    yield listener.getsockname()[1], lambda: len(sent)
     for one in ends:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
@@ -51,34 +60,77 @@ def stalling(rabbit: Rabbit, frames: int) -> Iterator[Proxy]:
     thread.join(10)
 
 
-# Nothing, connection.start, connection.tune; with connection.open-ok it is open.
-@pytest.mark.parametrize("frames", range(3))
-def test_it_closes_at_once_at_every_step_of_the_handshake(stalling: Proxy, frames: int) -> None:
-    port, passed = stalling
-    crashed, closed = threading.Event(), threading.Event()
-    io = IoThread(on_crash=crashed.set)
-    link = Link(io, [f"amqp://127.0.0.1:{port}/"], "test", lambda _: None, lambda *_: None)
-    io.start()
-    link.start()
-    wait_until(lambda: passed() == frames, 20, "the step")
+def frame(stream: socket.socket) -> bytes:
+    """Read one frame; empty at the end of the stream."""
+    head = stream.recv(7, socket.MSG_WAITALL)
+    if len(head) < 7:
+        return b""
+    return head + stream.recv(int.from_bytes(head[3:7], "big") + 1, socket.MSG_WAITALL)
+
+
+@pytest.fixture
+def io() -> Iterator[IoThread]:
+    """An I/O thread that has not ended by an error of its own."""
+    crashed = threading.Event()
+    one = IoThread(on_crash=crashed.set)
+    one.start()
+    yield one
+    one.stop(5)
+    assert not crashed.is_set()
+
+
+def link_to(io: IoThread, url: str) -> Link:
+    return Link(io, [url], "test", lambda _: None, lambda *_: None)
+
+
+def close(io: IoThread, link: Link) -> None:
+    closed = threading.Event()
     io.call(lambda: link.close(closed.set))
     assert closed.wait(10)
-    assert not crashed.is_set()
-    io.stop(5)
 
 
-@pytest.mark.parametrize("moment", ["before it starts", "as it starts", "as nothing listens"])
-def test_it_closes_at_once_before_there_is_a_connection(rabbit: Rabbit, moment: str) -> None:
-    closed, crashed = threading.Event(), threading.Event()
-    io = IoThread(on_crash=crashed.set)
+# The header is sent, connection.start-ok, and connection.tune-ok with connection.open; after the next it is open.
+@pytest.mark.parametrize(("frames", "sent"), [(0, 1), (1, 2), (2, 4)])
+def test_it_closes_at_once_at_every_step_of_the_handshake(
+    stalling: Proxy, io: IoThread, frames: int, sent: int
+) -> None:
+    port, count = stalling
+    link = link_to(io, f"amqp://127.0.0.1:{port}/")
+    link.start()
+    wait_until(lambda: count() == sent, 20, f"the client has sent {sent} times with {frames} frames of the broker")
+    close(io, link)
+
+
+def test_it_closes_at_once_before_there_is_a_connection(rabbit: Rabbit, io: IoThread) -> None:
+    close(io, link_to(io, rabbit.url))
+    link = link_to(io, rabbit.url)
+    link.start()
+    close(io, link)
+
+
+def test_it_closes_at_once_while_it_waits_for_the_next_attempt(io: IoThread) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    url = f"amqp://127.0.0.1:{port}/" if moment == "as nothing listens" else rabbit.url
-    link = Link(io, [url], "test", lambda _: None, lambda *_: None)
-    io.start()
-    if moment != "before it starts":
-        link.start()
-    io.call(lambda: link.close(closed.set))
+    link = link_to(io, f"amqp://127.0.0.1:{port}/")
+    link.start()
+    wait_until(lambda: "refused" in (link.problem or ""), 20, "nothing listens")
+    close(io, link)
+
+
+@pytest.mark.parametrize("frames", [1])
+@pytest.mark.parametrize("first", ["close", "cut"])
+def test_a_connection_that_is_cut_and_closed_at_once_ends_once(stalling: Proxy, io: IoThread, first: str) -> None:
+    port, count = stalling
+    link, closed = link_to(io, f"amqp://127.0.0.1:{port}/"), threading.Event()
+    link.start()
+    wait_until(lambda: count() == 2, 20, "it is opening")
+
+    def both() -> None:
+        if first == "close":
+            link.close(closed.set)
+        io.cut_off("a cut")
+        if first == "cut":
+            link.close(closed.set)
+
+    io.call(both)
     assert closed.wait(10)
-    assert not crashed.is_set()
-    io.stop(5)

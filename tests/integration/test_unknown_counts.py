@@ -18,7 +18,8 @@ from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
 
-pytestmark = pytest.mark.xdist_group("silent broker")  # one for all tests here
+pytestmark = pytest.mark.xdist_group("silent broker")  # one broker for all tests of this module
+
 #: From 4.3 on an operator may deny this deprecated feature; before, settings of "Management Plugin" have this effect.
 CONFIGURATION = """[
   {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},

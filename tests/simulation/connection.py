@@ -49,6 +49,8 @@ class Connection:
             self._on_open(self)
 
     def _not_opened(self, error: BaseException) -> None:
+        if not self.process.alive:
+            return
         self.is_closed = True
         self.process.connections.remove(self)
         self._on_open_error(self, error)
@@ -58,7 +60,7 @@ class Connection:
         if self.is_open:
             self.lose(str(error))
         else:
-            self._not_opened(error)
+            self._broker.clock.after(0.0, lambda: self._not_opened(error))
 
     def up(self, frame: Callable[[], None]) -> None:
         """To the broker."""

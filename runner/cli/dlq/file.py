@@ -45,9 +45,10 @@ class NewFile:
 
     def _make(self) -> IO[Any]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # With Ctrl-C between the two steps, nobody would know that the file is ours to remove.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        # Ctrl-C between the two steps would leave a file that ``remove`` does not know.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             stream: IO[Any] = os.fdopen(descriptor, "w", encoding="utf-8")
             self._stream = stream

@@ -7,7 +7,9 @@ import time
 import pytest
 from sqlalchemy import insert
 
+from runner.cli.ledger import EMPTY
 from runner.messages import Event
+from runner.store.database import open_database
 from runner.store.event import to_bytes
 from runner.store.schema import inbox
 from tests.accounted import (
@@ -31,6 +33,19 @@ def test_without_audit_it_says_how_to_turn_it_on(
     code, _, errors = Shop(project, vhost, monkeypatch).command("ledger")
     assert code == 1
     assert "audit is off" in errors
+
+
+def test_with_inboxes_that_have_no_row_yet_nothing_is_proved(
+    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = project.config()
+    config["services"]["payment"]["inbox"] = True
+    project.set_config(config)
+    shop = Shop(project, vhost, monkeypatch)
+    shop.run("apply")
+    open_database(f"sqlite:///{project.folder}/var/fastcommerce.db", project.folder).dispose()
+    code, _, errors = shop.command("ledger")
+    assert (code, errors) == (1, f"{EMPTY}\n")
 
 
 def test_an_outbox_and_inboxes_prove_it_without_audit(
