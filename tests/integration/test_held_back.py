@@ -105,8 +105,15 @@ CASES = [
 def holding(vhost: Vhost, names: set[str]) -> list[Any]:
     """Return all that the broker has of some queues and exchanges."""
     rabbit = vhost.rabbit
-    # The HTTP API names the policy of a queue once it has the queue's statistics.
-    wait_until(lambda: all("policy" in one for one in vhost.queues().values()), what="the policies of all queues")
+    generated = {one["name"] for one in rabbit.api("GET", f"/policies/{vhost.name}")}
+
+    def is_listed() -> bool:
+        """The HTTP API names the policy of a queue only once it has the queue's statistics."""
+        return all(
+            one.get("policy") for name, one in vhost.queues().items() if f"fastcommerce.queue.{name}" in generated
+        )
+
+    wait_until(is_listed, what="the policies of all queues")
     queues = {name: one for name, one in vhost.queues().items() if name.partition(".retry.")[0] in names}
     exchanges = {name: one for name, one in vhost.exchanges().items() if name in names}
     policies = [one for one in rabbit.api("GET", f"/policies/{vhost.name}") if any(n in one["name"] for n in names)]
