@@ -60,6 +60,21 @@ def wait_gone(folder: Path) -> None:
     raise RunnerError(f"the runner has not ended within {END_TIME:g} s; look at its output")
 
 
+def _connect(connection: socket.socket, path: str) -> None:
+    """Connect as soon as the runner has taken those who came before. Raises OSError."""
+    deadline = time.monotonic() + CONNECT_TIME
+    while True:
+        try:
+            connection.connect(path)
+        except BlockingIOError:
+            # The queue of its socket is full (unix(7), EAGAIN), which lasts only while it is busy.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextlib.contextmanager
 def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
@@ -73,7 +88,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
         connection.settimeout(CONNECT_TIME)
         try:
             with socket_path(var) as path:
-                connection.connect(path)
+                _connect(connection, path)
         except (FileNotFoundError, ConnectionRefusedError):
             raise missing from None
         except PermissionError:

@@ -68,6 +68,10 @@ CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(unti
 WRITES_EARLIER_NAMES = Behaviour("a declaration writes the names of earlier quorum queues", Span((3, 10, 8), (3, 11)))
 #: Policies for ``classic_queues``, ``quorum_queues`` and ``streams``.
 HAS_POLICIES_BY_TYPE = Behaviour("policies apply to one queue type", Span((3, 12)))
+#: Words ``#`` that the binding key of a topic exchange may have: ``rabbit_exchange_type_topic`` of RabbitMQ 4.3.6
+#: refuses a binding with more, since matching takes a time that grows with each of them.
+MOST_HASHES = 2
+LIMITS_HASHES = Behaviour("a topic exchange limits the words # of a binding key", Span((4, 3)))
 #: Seconds in which a consumer must acknowledge a message, if no policy says otherwise (RabbitMQ: "Consumers").
 CONSUMER_TIMEOUT = 1800.0
 

@@ -49,6 +49,8 @@ class Writer:
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._say_again = 0.0
+        #: Whether the last job was taken.
+        self._ends = False
         #: Since when the database has not answered, on the monotonic clock; None while it is asked nothing.
         self.asked_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -90,54 +92,59 @@ class Writer:
                     self._finish([job])
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            batch, is_last = [job], False
-            while len(batch) < BATCH:
-                try:
-                    more = self._jobs.get_nowait()
-                except Empty:
-                    break
-                if more is None:
-                    is_last = True
-                    break
-                batch.append(more)
+        while not self._ends and (job := self._jobs.get()) is not None:
+            batch = [job]
+            self._take(batch, BATCH)
             try:
                 self._commit(batch)
             except BaseException as error:
                 # Whoever waits for these must hear of it, and the next ones have nothing to do with it.
                 log.exception("the store's thread met with an error of its own")
                 self._fail([one for one in batch if not one.future.done()], error)
-            if is_last:
-                return
+
+    def _take(self, batch: list[Job], most: int | None = None) -> None:
+        """Add the jobs that have come meanwhile, up to ``most`` in all."""
+        with contextlib.suppress(Empty):
+            while not self._ends and (most is None or len(batch) < most):
+                job = self._jobs.get_nowait()
+                if job is None:
+                    self._ends = True
+                else:
+                    batch.append(job)
 
     def _commit(self, batch: list[Job]) -> None:
         delay, is_careful = RETRY_DELAY[0], False
         patience = time.monotonic() + TIMEOUTS
         while batch:
+            part = batch[:BATCH]
             try:
-                self._ask(batch, is_careful=is_careful)
+                self._ask(part, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
                     # One of them is at fault, and the next try finds out which, at the price of a savepoint each.
                     # A commit that fails although each of them succeeded fails for all.
                     if is_careful:
-                        self._fail(batch, error)
-                        return
-                    is_careful = True
+                        self._fail(part, error)
+                        del batch[:BATCH]
+                    is_careful = not is_careful
                     continue
-                batch = self._waiting(batch, reason_of(error))
+                batch[:] = self._waiting(batch, reason_of(error))
                 self._is_closed.wait(delay)
                 delay = min(2 * delay, RETRY_DELAY[1])
+                # Those that come meanwhile have deadlines too.
+                self._take(batch)
                 continue
             except Faulty:
                 is_careful = True
                 continue
             except BaseException as error:  # noqa: BLE001 - whoever waits for these must hear of it
-                self._fail(batch, error)
-                return
+                self._fail(part, error)
+                del batch[:BATCH]
+                continue
             self._tell(None)
-            self._finish(batch)
-            return
+            self._finish(part)
+            del batch[:BATCH]
+            is_careful = False
 
     def _ask(self, batch: list[Job], *, is_careful: bool) -> None:
         self.asked_since = time.monotonic()

@@ -48,13 +48,15 @@ class Change:
     @property
     def name(self) -> str:
         """What it is about, for people; of an exchange, queue or policy its name."""
-        if not isinstance(self.thing, Binding):
-            return self.thing.name
-        one = self.thing
-        arguments = json.dumps(dict(one.arguments), ensure_ascii=False) if one.arguments else ""
-        condition = " ".join(part for part in (one.routing_key, arguments) if part)
-        line = f"-({condition})->" if condition else "->"
-        return f"{one.source} {line} {'' if one.destination_type == 'queue' else 'exchange '}{one.destination}"
+        return binding_name(self.thing) if isinstance(self.thing, Binding) else self.thing.name
+
+
+def binding_name(one: Binding) -> str:
+    """Return what people call a binding, such as ``orders.topic -(order.#)-> payment.order.created``."""
+    arguments = json.dumps(dict(one.arguments), ensure_ascii=False) if one.arguments else ""
+    condition = " ".join(part for part in (one.routing_key, arguments) if part)
+    line = f"-({condition})->" if condition else "->"
+    return f"{one.source} {line} {'' if one.destination_type == 'queue' else 'exchange '}{one.destination}"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,15 @@ from runner.config.argument import version_problems
 from runner.config.fault import Path
 from runner.config.queue_policy import BY_TYPE
 from runner.config.topology import Topology
-from runner.config.version import EXCHANGE_TYPES, HAS_POLICIES_BY_TYPE, TRANSIENT_QUEUES
-from runner.topology.change import Change, Mark
+from runner.config.version import (
+    EXCHANGE_TYPES,
+    HAS_POLICIES_BY_TYPE,
+    LIMITS_HASHES,
+    MOST_HASHES,
+    TRANSIENT_QUEUES,
+    dotted,
+)
+from runner.topology.change import Change, Mark, binding_name
 from runner.topology.compile import policy_name
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
@@ -25,7 +32,7 @@ class Conflict:
 
     path: Path
     text: str
-    #: ``exchange``, ``queue`` or ``policy``, and its name.
+    #: Its kind, such as ``queue``, and its name, as of a ``Change``.
     thing: tuple[str, str]
 
     def is_of(self, changes: Iterable[Change]) -> bool:
@@ -55,6 +62,23 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
         yield from _arguments(queue, queue.type, live, topology)
     for policy in objects.policies:
         yield from _policy(policy, objects, live, topology)
+    if LIMITS_HASHES.holds(live.version):
+        yield from _binding_keys(objects, live, topology)
+
+
+def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
+    topics = {one.name for one in objects.exchanges if one.type == "topic"}
+    for binding in objects.bindings:
+        count = binding.routing_key.split(".").count("#")
+        if binding.source in topics and count > MOST_HASHES:
+            name = binding_name(binding)
+            yield Conflict(
+                path_of(binding, topology),
+                f"binding {name!r}: its key has {count} words '#'; allowed since RabbitMQ"
+                f" {dotted(LIMITS_HASHES.span.since)}, this is {dotted(live.version)}: {MOST_HASHES}; take it out, or"
+                " use another broker",
+                ("binding", name),
+            )
 
 
 def _arguments(thing: Exchange | Queue, kind: str | None, live: Live, topology: Topology) -> Iterator[Conflict]:

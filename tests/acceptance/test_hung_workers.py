@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from tests.jobs import publish, publish_all
+from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner
 
@@ -169,7 +170,7 @@ def test_a_broker_that_is_away_is_no_reason_to_give_up_however_short_the_start_m
     jobs: Project, mortal: Vhost
 ) -> None:
     config = jobs.config()
-    config["services"]["jobs"] |= {"start_timeout": "2s", "backoff": {"max": "500ms"}}
+    config["services"]["jobs"] |= {"start_timeout": f"{in_time(2):.0f}s", "backoff": {"max": "500ms"}}
     jobs.set_config(config)
     jobs.plugin("jobs", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
     runner = jobs.run(url=mortal.url)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pika.adapters.blocking_connection import BlockingChannel
 
+from runner.config.version import MOST_HASHES
 from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Queue
 from tests.amqp import Message, channel_to, publish_all
@@ -20,7 +21,12 @@ from tests.rabbit import Vhost
 #: Examples and messages of each: 5,000 cases in all.
 EXAMPLES, MESSAGES = 100, 50
 
-PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "#", "", "ab"]), max_size=4).map(".".join)
+#: No more words ``#`` than every version allows.
+PATTERNS = (
+    st.lists(st.sampled_from(["a", "b", "*", "#", "", "ab"]), max_size=4)
+    .filter(lambda words: words.count("#") <= MOST_HASHES)
+    .map(".".join)
+)
 KEYS = st.lists(st.sampled_from(["a", "b", "", "ab", "*", "#"]), max_size=4).map(".".join)
 VALUES: st.SearchStrategy[Any] = st.sampled_from(["", "eu", "us", 1, 2, True, False])
 HEADERS = st.dictionaries(st.sampled_from(["region", "size", "x-tenant", "x-urgent"]), VALUES, max_size=3)

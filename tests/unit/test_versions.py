@@ -195,6 +195,27 @@ def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], l
     assert line.endswith("; take it out, or use another broker")
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "version", "count"),
+    [
+        ("topic", "#.a.#.#", (4, 3, 6), 3), ("topic", "#.#.#.#", (4, 3, 0), 4), ("topic", "#.a.#", (4, 3, 6), 0),
+        ("topic", "#a.#b.#c", (4, 3, 6), 0), ("topic", "#.#.#", (4, 2, 9), 0), ("topic", "#.#.#", (3, 10, 8), 0),
+        ("fanout", "#.#.#", (4, 3, 6), 0), ("direct", "#.#.#", (4, 3, 6), 0), ("topic", "*.*.*.#", (4, 3, 6), 0),
+    ],
+)  # fmt: skip
+def test_a_topic_s_binding_key_has_at_most_two_words_that_stand_for_any(
+    kind: str, key: str, version: tuple[int, ...], count: int
+) -> None:
+    topology = {"exchanges": {"e": {"type": kind}}, "queues": {"q": {"bind": {"e": ["a", key]}}}}
+    lines = found(topology, Live(version=version))
+    dotted = ".".join(map(str, version))
+    expected = (
+        f"queues.q.bind.e.1: binding 'e -({key})-> q': its key has {count} words '#'; allowed since RabbitMQ 4.3,"
+        f" this is {dotted}: 2; take it out, or use another broker"
+    )
+    assert lines == ([expected] if count else [])
+
+
 def test_a_broker_that_permits_a_deprecated_feature_is_believed() -> None:
     topology = {"queues": {"q": {"type": "classic", "durable": False}}}
     assert found(topology, Live(version=(4, 3, 6), denied=frozenset({"global_qos"}))) == []
