@@ -62,16 +62,16 @@ class Shop:
         return found
 
     def statement(self, *options: str) -> str:
-        """What the ledger prints, once it is sure that something is lost: the broker's statistics may be late."""
+        """Return the output of the ledger when it reports a loss. It may need several runs, as statistics are late."""
 
         def found() -> str | None:
             code, output, _ = self.command("ledger", *options)
             return output if code == 1 and output else None
 
-        return str(wait_until(found, 60, "the ledger tells of a loss"))
+        return str(wait_until(found, 60, "the ledger reports a loss"))
 
     def losing(self) -> dict[str, Any]:
-        """The same as JSON."""
+        """Return the same as parsed JSON."""
         result: dict[str, Any] = json.loads(self.statement("--json"))
         return result
 

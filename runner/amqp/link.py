@@ -72,7 +72,7 @@ class Link:
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
         self._connection: Any = None
-        #: The connection that ``drop`` has ended; pika still calls it open until its socket is closed.
+        #: The connection that ``drop`` has closed. pika reports it as open until its socket is closed.
         self._dropped: Any = None
         self._attempt = 0
         self._losses = 0

@@ -61,13 +61,13 @@ def wait_gone(folder: Path) -> None:
 
 
 def _connect(connection: socket.socket, path: str) -> None:
-    """Connect as soon as the runner has taken those who came before. Raises OSError."""
+    """Connect, and wait while the queue of the runner's socket is full. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             connection.connect(path)
         except BlockingIOError:
-            # The queue of its socket is full (unix(7), EAGAIN), which lasts only while it is busy.
+            # The queue of the socket is full (unix(7), EAGAIN) because the runner is busy.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)

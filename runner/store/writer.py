@@ -49,7 +49,7 @@ class Writer:
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
         self._say_again = 0.0
-        #: Whether the last job was taken.
+        #: Whether the writer has reached the end of its jobs.
         self._ends = False
         #: Since when the database has not answered, on the monotonic clock; None while it is asked nothing.
         self.asked_since: float | None = None
@@ -103,7 +103,7 @@ class Writer:
                 self._fail([one for one in batch if not one.future.done()], error)
 
     def _take(self, batch: list[Job], most: int | None = None) -> None:
-        """Add the jobs that have come meanwhile, up to ``most`` in all."""
+        """Add the waiting jobs to a batch, up to ``most`` jobs in all."""
         with contextlib.suppress(Empty):
             while not self._ends and (most is None or len(batch) < most):
                 job = self._jobs.get_nowait()
@@ -131,7 +131,7 @@ class Writer:
                 batch[:] = self._waiting(batch, reason_of(error))
                 self._is_closed.wait(delay)
                 delay = min(2 * delay, RETRY_DELAY[1])
-                # Those that come meanwhile have deadlines too.
+                # Jobs that arrived in the meantime have deadlines too.
                 self._take(batch)
                 continue
             except Faulty:

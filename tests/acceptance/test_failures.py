@@ -403,7 +403,7 @@ def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runn
             publish_all(vhost, {f"m-{number}": '{"do": "work"}' for number in range(40)})
         before = vhost.ready("done")
         wait_until(lambda before=before: vhost.ready("done") >= before + 2, 20)  # type: ignore[misc]
-        # In good order, and as nobody can prevent, as often as kills a message that is to blame.
+        # Stop it once, then kill it three times: as often as a message may crash its worker (max_crashes).
         if turn:
             runner.process.kill()
             wait_until(lambda: not vhost.queues()["jobs"].get("consumers"), 20, "the broker knows")

@@ -16,7 +16,7 @@ from runner.supervisor.control.protocol import socket_path
 
 @pytest.fixture
 def full(tmp_path: Path) -> socket.socket:
-    """The socket of a runner that has no room for another client; who is first in its queue says nothing."""
+    """A socket whose queue is full."""
     (tmp_path / "config.yaml").touch()
     (tmp_path / "var").mkdir()
     listener = socket.socket(socket.AF_UNIX)

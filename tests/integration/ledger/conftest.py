@@ -1,4 +1,4 @@
-"""What the tests of the ledger share: an audited shop."""
+"""Fixtures for the tests of the ledger."""
 
 from __future__ import annotations
 
