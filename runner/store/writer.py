@@ -128,6 +128,8 @@ class Writer:
                         del batch[:BATCH]
                     is_careful = not is_careful
                     continue
+                if is_passing(error):
+                    patience = time.monotonic() + TIMEOUTS  # no statement has timed out
                 batch[:] = self._waiting(batch, reason_of(error))
                 self._is_closed.wait(delay)
                 delay = min(2 * delay, RETRY_DELAY[1])
@@ -144,7 +146,7 @@ class Writer:
             self._tell(None)
             self._finish(part)
             del batch[:BATCH]
-            is_careful = False
+            is_careful, patience = False, time.monotonic() + TIMEOUTS
 
     def _ask(self, batch: list[Job], *, is_careful: bool) -> None:
         self.asked_since = time.monotonic()
