@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from sqlalchemy import Engine, insert
 
 from runner.store.schema import attempts, events
-from tests.running import Project
+from tests.running import ROOT, Project
 
 T0 = 1_700_000_000_000
 
 
 def turn_on(project: Project, url: str | None = None) -> None:
-    """Audit and traces, as docs/audit.md says."""
+    """Audit and traces, as the shipped files have them."""
     topology, config = project.topology(), project.config()
-    bound = {"orders.topic": ["#"], "payments.topic": ["#"]}
-    topology["queues"]["audit.events"] = {"bind": bound, "retry": ["1s", "5s", "30s"]}
-    config["trace"] = "audit.events"
-    config["services"]["audit"] = {"consumes": ["audit.events"]}
+    shipped_topology = yaml.safe_load((ROOT / "topology.yaml").read_text())
+    shipped_config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    topology["queues"]["audit.events"] = shipped_topology["queues"]["audit.events"]
+    config["trace"] = shipped_config["trace"]
+    config["services"]["audit"] = shipped_config["services"]["audit"]
     if url is not None:
         config["store"] = {"url": url}
     project.set_topology(topology)

@@ -143,7 +143,15 @@ def supervise(tmp_path: Path) -> Iterator[Supervise]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """A copy of the shipped project in a folder of this test's own, with a free port for the API."""
+    """A copy of the shipped project in a folder of this test's own, with a free port for the API; without audit."""
     one = Project(tmp_path / "project")
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Iterator[Project]:
+    """A copy of the whole shipped project, with a free port for the API."""
+    one = Project(tmp_path / "project", audit=True)
     yield one
     one.close()

@@ -150,9 +150,12 @@ def workers_killed(
 
 
 class Project:
-    """A folder with topology.yaml, config.yaml and plugins/."""
+    """A folder with topology.yaml, config.yaml and plugins/.
 
-    def __init__(self, folder: Path) -> None:
+    Most tests need no event history: without ``audit`` they have one worker less to start.
+    """
+
+    def __init__(self, folder: Path, *, audit: bool = False) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         for name in ("topology.yaml", "config.yaml"):
@@ -161,9 +164,12 @@ class Project:
         shutil.copytree(ROOT / "plugins", folder / "plugins")
         self.port = free_port()
         self._runners: list[Runner] = []
-        config = self.config()
+        config, topology = self.config(), self.topology()
         config["services"]["order_api"]["options"]["port"] = self.port
+        if not audit:
+            del config["trace"], config["services"]["audit"], topology["queues"]["audit.events"]
         self.set_config(config)
+        self.set_topology(topology)
 
     def config(self) -> Any:
         """config.yaml as plain values."""

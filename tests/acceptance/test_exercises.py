@@ -91,23 +91,21 @@ def test_exercise_3_orders_reach_the_queue_of_their_region(project: Project, vho
 
 
 def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and_with_an_inbox_once(
-    project: Project, vhost: Vhost
+    shipped: Project, vhost: Vhost
 ) -> None:
-    apply(project, 4)
-    project.options("payment", timeout_rate=0)
-    runner = project.run("run", "--watch", url=vhost.url)
+    runner = shipped.run("run", "--watch", url=vhost.url)
     runner.pid_of("audit.1")
-    project.first_order()
+    shipped.first_order()
 
     def post_three(key: str) -> str:
-        answers = [project.post(None, 10, **{"Idempotency-Key": key})[1] for _ in range(3)]
+        answers = [shipped.post(None, 10, **{"Idempotency-Key": key})[1] for _ in range(3)]
         (order,) = {answer["order_id"] for answer in answers}
         return str(order)
 
     def kinds(order: str, *, count: int) -> list[tuple[str, str]]:
         def told() -> Any:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/orders/{order}", timeout=10) as response:
+                with urllib.request.urlopen(f"http://127.0.0.1:{shipped.port}/orders/{order}", timeout=10) as response:
                     history = json.loads(response.read())["history"]
             except urllib.error.HTTPError as error:
                 error.close()
@@ -122,7 +120,7 @@ def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and
     # Two events, and each of order.created's two readers and payment.success's one three times.
     before = kinds(post_three("my-first-key"), count=2 + 9)
     assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
-    apply(project, 5)
+    apply(shipped, 5)
     runner.pid_of("payment.1", count=2)
     runner.pid_of("notification.1", count=2)
     for service in ("payment", "notification"):
@@ -133,7 +131,7 @@ def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and
     assert after.count(("handled", "notification")) == 2
     assert len([kind for kind, _ in after if kind == "duplicate"]) == 6
     assert runner.output.count(f"order {order}: charging") == 1
-    with sqlite3.connect(project.folder / "var" / "fastcommerce.db") as database:
+    with sqlite3.connect(shipped.folder / "var" / "fastcommerce.db") as database:
         assert database.execute("select order_id from charges").fetchall() == [(order,)]
         assert database.execute("select count(*) from emails where order_id = ?", (order,)).fetchone() == (2,)
     database.close()
@@ -141,20 +139,20 @@ def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and
 
 
 def test_exercise_4_an_order_is_told_of_by_the_beginning_of_its_id_and_by_the_api(
-    project: Project, vhost: Vhost
+    shipped: Project, vhost: Vhost
 ) -> None:
-    apply(project, 4)
-    runner = project.run(url=vhost.url)
-    order = project.first_order()
+    apply(shipped, 4)
+    runner = shipped.run(url=vhost.url)
+    order = shipped.first_order()
     runner.wait_for(f"order {order}: charging")
 
     def told() -> str:
-        command = project.run("order", "show", order[:8])
+        command = shipped.run("order", "show", order[:8])
         command.process.wait(30)
         command.stop()
         return command.output if "payment" in command.output else ""
 
     assert f"order {order}: " in wait_until(told, 15)
-    with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/orders/{order}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{shipped.port}/orders/{order}", timeout=10) as response:
         assert json.loads(response.read())["order_id"] == order
     assert runner.stop() == 0

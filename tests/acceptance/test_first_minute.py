@@ -23,11 +23,11 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_an_order_is_accepted_paid_and_told_of_also_after_its_worker_was_killed(project: Project, vhost: Vhost) -> None:
-    project.options("payment", failure_rate=0.0)
-    runner = project.run(url=vhost.url)
+def test_an_order_is_accepted_paid_and_told_of_also_after_its_worker_was_killed(shipped: Project, vhost: Vhost) -> None:
+    shipped.options("payment", failure_rate=0.0)
+    runner = shipped.run(url=vhost.url)
     for count in (1, 2):
-        order = project.first_order()
+        order = shipped.first_order()
         runner.wait_for(f"order_api.1 .*order {order} accepted: 149.99 USD for alice@example.com")
         runner.wait_for(f"payment.1 .*order {order}: charging")
         runner.wait_for(f"payment.1 .*order {order}: approved")
@@ -45,15 +45,15 @@ def test_an_order_is_accepted_paid_and_told_of_also_after_its_worker_was_killed(
 
 
 def test_with_a_running_broker_the_first_202_comes_within_2_s(
-    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    shipped: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As it is for a person.
     monkeypatch.delenv("FASTCOMMERCE_SETTLE")
     took: list[float] = []
     # The best of several runs, because other tests share the machine's cores.
     while len(took) < 3 and min(took, default=9.9) >= 2.0:
-        runner = project.run(url=vhost.url)
-        project.first_order()
+        runner = shipped.run(url=vhost.url)
+        shipped.first_order()
         took.append(time.monotonic() - runner.started)
         assert runner.stop() == 0
     assert min(took) < in_time(2.0), took
