@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Context, Message, MessageStore, Reject, hookimpl
+from runner import Context, Contract, Message, MessageStore, Reject, hookimpl
 from runner.headers import milliseconds_of
 from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
 from runner.store.text import MOST_INDEXED, storable
@@ -58,6 +58,12 @@ class Note(BaseModel):
     ended_at: Milliseconds
     redelivered: bool
     replayed_at: Milliseconds | None
+
+
+@hookimpl
+def contract() -> Contract:
+    """Say that every event is recorded."""
+    return Contract()
 
 
 @hookimpl

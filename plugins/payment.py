@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from runner import Context, Event, Message, MessageStore, Reject, Retry, hookimpl
+from runner import Context, Contract, Event, Message, MessageStore, Reject, Retry, hookimpl
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -66,6 +66,19 @@ class Order(BaseModel):
     currency: str = Field(pattern=r"^[A-Z]{3}$")
 
 
+class Outcome(BaseModel):
+    """The body of ``payment.success`` and ``payment.failed``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    order_id: str = Field(description="The order's id.")
+    payment_id: str = Field(description="The payment's id, a UUID that follows from the order's id.")
+    customer_email: str = Field(description="The customer's address.")
+    amount: str = Field(description="The amount as decimal text, such as 149.99.")
+    currency: str = Field(description="An ISO 4217 code, in capitals.")
+    reason: str | None = Field(description="Why the payment failed: card_declined or over_limit; null if it succeeded.")
+
+
 @dataclass(frozen=True)
 class Gateway:
     """A card gateway that only exists here."""
@@ -93,6 +106,12 @@ class Gateway:
         digest = hashlib.sha256(repr((self.options.seed, *what)).encode()).digest()
         # 53 bits are what a float holds exactly, so that 1 itself is never drawn.
         return (int.from_bytes(digest[:8]) >> 11) / 2**53
+
+
+@hookimpl
+def contract() -> Contract:
+    """Say that each order is paid or declined."""
+    return Contract(handles={"order.created": Order}, publishes={"payment.success": Outcome, "payment.failed": Outcome})
 
 
 @hookimpl

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.contract import Contract
     from runner.errors import (
         BrokerAway,
         BrokerBlocked,
@@ -31,6 +32,7 @@ __all__ = [
     "BrokerError",
     "ConfirmTimeout",
     "Context",
+    "Contract",
     "Event",
     "Message",
     "MessageStore",
@@ -48,7 +50,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what a plugin asks for; the processes that run no plugin start sooner without."""
     if name in __all__:
-        for module in ("runner.hooks", "runner.errors", "runner.messages"):
+        for module in ("runner.hooks", "runner.errors", "runner.messages", "runner.contract"):
             found = getattr(import_module(module), name, None)
             if found is not None:
                 globals()[name] = found

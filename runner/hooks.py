@@ -19,6 +19,7 @@ from runner.messages import Event, Message
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
+    from runner.contract import Contract
     from runner.store.prepared import Prepared
     from runner.store.store import Store
 
@@ -108,7 +109,17 @@ class MessageStore(Protocol):
 
 
 class Hooks:
-    """The hooks, in the order in which a worker calls them."""
+    """The hooks, in the order in which they are called."""
+
+    @hookspec(firstresult=True)
+    def contract(self, options: Any) -> Contract | None:
+        """Say which events the service handles and publishes with these options, and on which addresses it listens.
+
+        Called by ``check`` and before each start, in a process of its own that handles no message. It makes wrong
+        wiring visible before the first message: a missing or misspelt event under ``publishes`` is an error, and a
+        queue that brings events which the service does not handle is a finding. It must return at once and have no
+        effect. A plugin without it is not compared with anything.
+        """
 
     @hookspec(firstresult=True)
     def start(self, options: Any, context: Context) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import reprlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,10 @@ class Retry(Exception):
 
 class BadBody(Reject):
     """A message's body is not the JSON that the handler asked for."""
+
+
+class BadOutcome(Reject):
+    """A handler returned something other than events, and would do so at each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +183,14 @@ class Message:
 
 
 def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterator[Event]:
-    """What a handler returned, as events. Raises TypeError for anything that is not an event."""
+    """Yield what a handler returned, as events. Raises BadOutcome for anything that is not an event."""
     if outcome is None:
         return
     for event in outcome if isinstance(outcome, list | tuple) else (outcome,):
         if not isinstance(event, Event):
-            raise TypeError(f"handle: returned {event!r}; allowed: an Event, a list of them, or None")
+            if isinstance(event, Coroutine):
+                event.close()  # otherwise Python warns that it was never awaited
+            raise BadOutcome(f"handle: returned {reprlib.repr(event)}; allowed: an Event, a list of them, or None")
         yield event
 
 

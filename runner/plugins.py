@@ -79,7 +79,12 @@ def load_plugin(name: str, folder: Path) -> Plugin:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"plugin {name!r}: {_explain(error)}") from None
-    implements = frozenset(caller.name for caller in manager.get_hookcallers(manager.get_plugin(name)) or [])
+    callers = manager.get_hookcallers(manager.get_plugin(name)) or []
+    implements = frozenset(caller.name for caller in callers)
+    for caller in callers:
+        for implementation in caller.get_hookimpls():
+            if (problem := _never_works(implementation.function)) is not None:
+                raise PluginError(f"plugin {name!r}: hook {caller.name!r} {problem}")
     if not implements & {"handle", "run"}:
         raise PluginError(
             f"plugin {name!r}: implements neither 'handle' nor 'run'; put @hookimpl above one of these functions"
@@ -90,6 +95,15 @@ def load_plugin(name: str, folder: Path) -> Plugin:
             f"plugin {name!r}: Options is no pydantic model, {options!r}; allowed: class Options(BaseModel)"
         )
     return Plugin(name, options, implements, manager.hook)
+
+
+def _never_works(function: Any) -> str | None:
+    """Why no call of a hook can work; None if there is no such reason. Nothing here runs coroutines or generators."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is asynchronous, async def; allowed: def, since a handler runs on a thread of its own"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator, it has yield; allowed: return, with a list for several events"
+    return None
 
 
 def _explain(error: pluggy.PluginValidationError) -> str:

@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from runner import Context, Message, MessageStore, hookimpl
+from runner import Context, Contract, Message, MessageStore, hookimpl
 
 from .mail import check_sender
 
 if TYPE_CHECKING:
     from .notifier import Notifier
+
+
+#: The templates that come with the plugin.
+SHIPPED = Path(__file__).parent / "templates"
 
 
 class Smtp(BaseModel):
@@ -57,6 +61,21 @@ class Options(BaseModel):
         "FastCommerce <shop@example.com>", description="address that e-mails come from"
     )
     smtp: Smtp = Field(Smtp(), description="the mail server")
+
+
+class Recipient(BaseModel):
+    """What an event's body needs for an e-mail; its template may need more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    customer_email: str = Field(description="Where the e-mail goes.")
+
+
+@hookimpl
+def contract(options: Options) -> Contract:
+    """Say that each event with a template becomes an e-mail."""
+    folders = [SHIPPED] if options.templates is None else [SHIPPED, options.templates]
+    return Contract(handles={path.stem: Recipient for folder in folders for path in folder.glob("*.txt")})
 
 
 @hookimpl

@@ -12,7 +12,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner import PluginError
 
-SHIPPED = Path(__file__).parent / "templates"
+from . import SHIPPED
+
 #: Without these an event of this system would find no words.
 NEEDED = ("order.created", "payment.success", "payment.failed")
 SUBJECT = "Subject:"

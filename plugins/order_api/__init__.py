@@ -1,11 +1,13 @@
 """Take orders over HTTP and publish each as ``order.created``.
 
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
-order and event are committed, so an accepted order is never lost. ``order.py`` says what an order is, ``api.py`` what
-each URL answers, ``fast_path.py`` takes plain orders without a thread, ``log_writer.py`` writes the log lines of
-those, ``outbox.py`` keeps what is to be sent,
-``problem.py`` is how it refuses, ``openapi.py`` describes all that for programs; ``server.py`` listens, ``loop.py``
-waits for its sockets, and ``channel.py`` is one connection.
+order and event are committed, so an accepted order is never lost.
+
+- ``order.py`` says what an order is, and ``event.py`` what its event holds.
+- ``api.py`` says what each URL answers, ``problem.py`` how it refuses, and ``openapi.py`` describes both for programs.
+- ``fast_path.py`` takes plain orders without a thread, and ``log_writer.py`` writes their log lines.
+- ``outbox.py`` keeps what is to be sent.
+- ``server.py`` listens, ``loop.py`` waits for its sockets, and ``channel.py`` is one connection.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runner import Context, hookimpl
+from runner import Context, Contract, hookimpl
+
+from .event import OrderCreated
 
 MAX_THREADS = 256
 
@@ -39,6 +43,12 @@ class Options(BaseModel):
         ["localhost", "127.0.0.1", "[::1]"],
         description="names a request's Host header may have, besides `host`; '*' allows any",
     )
+
+
+@hookimpl
+def contract(options: Options) -> Contract:
+    """Say that each accepted order becomes an event."""
+    return Contract(publishes={"order.created": OrderCreated}, listens=[(options.host, options.port)])
 
 
 @hookimpl

@@ -11,6 +11,7 @@ import click
 from runner.address import Address
 from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
+from runner.inspection.findings import finding_lines
 from runner.inspection.project import checked_project
 
 
@@ -20,8 +21,8 @@ from runner.inspection.project import checked_project
 def check(folder: Path, as_json: bool) -> None:
     """Check both files and the plugins.
 
-    Prints every fault in topology.yaml, config.yaml and the plugins' options, or else what would run. Exits with 78
-    where there are faults. Needs no broker and changes nothing.
+    Prints every error in topology.yaml, config.yaml and the plugins' options, or else what would run and up to ten
+    findings of lint. Exits with 78 if there are errors. Needs no broker and changes nothing.
     """
     try:
         project, objects = checked_project(folder)
@@ -31,6 +32,7 @@ def check(folder: Path, as_json: bool) -> None:
             sys.exit(error.exit_code)
         raise
     services = project.config.services
+    findings, shown = finding_lines(project)
     if as_json:
         summary = {
             "ok": True,
@@ -40,6 +42,7 @@ def check(folder: Path, as_json: bool) -> None:
             "queues": [queue.name for queue in objects.queues],
             "bindings": len(objects.bindings),
             "policies": [policy.name for policy in objects.policies],
+            "findings": findings,
         }
         click.echo(json.dumps(summary, indent=2))
         return
@@ -58,6 +61,8 @@ def check(folder: Path, as_json: bool) -> None:
         words += [f"consumes {consumes}"] if consumes else []
         words += [f"publishes {publishes}"] if publishes else []
         click.echo(f"service   {name:<{width}}  {'; '.join(words)}")
+    for line in shown:
+        click.secho(line, fg="yellow" if sys.stdout.isatty() else None)
 
 
 @click.command()

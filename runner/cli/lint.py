@@ -1,4 +1,4 @@
-"""``lint``: what is allowed and most likely a mistake."""
+"""``lint``: what is allowed and probably a mistake."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from pathlib import Path
 
 import click
 
-from runner.config.project import Project, load_project
-from runner.topology.lint import Finding
-from runner.topology.lint import lint as find
+from runner.config.project import Project
+from runner.inspection.findings import findings_of
+from runner.inspection.project import project_with_plugins
+from runner.topology.finding import Finding
 
 
-@click.command(short_help="Look for what is most likely a mistake.")
+@click.command(short_help="Report probable mistakes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_obj
 def lint(folder: Path, as_json: bool) -> None:
-    """Look for what is allowed in topology.yaml and config.yaml and is most likely a mistake.
+    """Report what is allowed in topology.yaml and config.yaml, but is probably a mistake.
 
-    Needs no broker. Each finding has a code; under silence in topology.yaml, the code and the name take it away. Exits
-    with 1 where there are findings.
+    Needs no broker. Each finding has a code and a name; lint: {ignore: {CODE: [NAME]}} in topology.yaml ignores it.
+    Exits with 1 if there are findings.
     """
-    project = load_project(folder)
-    findings = find(project.topology, project.config.services)
+    project = project_with_plugins(folder)
+    findings = findings_of(project)
     if as_json:
         click.echo(json.dumps([_as_json(one, project) for one in findings], indent=2, ensure_ascii=False))
     else:
         for one in findings:
             code = click.style(one.code, fg="yellow") if sys.stdout.isatty() else one.code
-            click.echo(f"{_place(one, project)}: {code}: {one.reason}; {one.rule.remedy}")
+            click.echo(f"{_place(one, project)}: {code}: {one.reason}; {one.remedy}")
             if one.rule.link:
                 click.secho(f"    {one.rule.link}", dim=sys.stdout.isatty() or None)
         click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else "no findings")
@@ -37,8 +38,7 @@ def lint(folder: Path, as_json: bool) -> None:
 
 
 def _place(finding: Finding, project: Project) -> str:
-    document = project.topology_document if finding.file == "topology.yaml" else project.config_document
-    return f"{finding.file}:{document.line(finding.path)}"
+    return project.place(finding.file, finding.path)
 
 
 def _as_json(finding: Finding, project: Project) -> dict[str, str]:
@@ -47,6 +47,6 @@ def _as_json(finding: Finding, project: Project) -> dict[str, str]:
         "name": finding.name,
         "where": _place(finding, project),
         "reason": finding.reason,
-        "remedy": finding.rule.remedy,
+        "remedy": finding.remedy,
         "link": finding.rule.link,
     }

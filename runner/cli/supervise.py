@@ -42,8 +42,8 @@ def _supervise(
         listeners.append(history(files))
     journal = Journal(*writers)
     journal.say(found.words)
-    if found.warning:
-        journal.say(found.warning, "warning")
+    for warning in found.warnings:
+        journal.say(warning, "warning")
     preparation.say = journal.say
 
     def prepare() -> None:

@@ -59,6 +59,11 @@ class Document:
         """Note a fault at ``path``, on the line of the nearest thing that is in the file."""
         self.faults.append(Fault(self.file, self.line(path), dotted(path), text))
 
+    def forget_faults(self, path: Path) -> None:
+        """Remove the faults at ``path`` and below it, for a fault that they follow from."""
+        name = dotted(path)
+        self.faults = [one for one in self.faults if one.path != name and not one.path.startswith(f"{name}.")]
+
     def line(self, path: Path) -> int:
         """The line of the nearest thing to ``path`` that is in the file."""
         while path and path not in self._lines:

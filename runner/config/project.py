@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.config.document import Document
@@ -11,11 +11,12 @@ from runner.config.fault import Fault, one_of, unknown
 from runner.config.fault import Path as KeyPath
 from runner.config.loopback import check_faults
 from runner.config.reference import check_references, exchange_names
-from runner.config.settings import Config, event_type, is_service_name
+from runner.config.settings import Config, Service, event_type, is_service_name
 from runner.config.topology import Topology
 from runner.config.validation import validate_document
 from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import STREAM
+from runner.contract import Terms
 from runner.errors import ConfigError
 
 TOPOLOGY_FILE = "topology.yaml"
@@ -33,6 +34,9 @@ class Project:
     config: Config
     topology_document: Document
     config_document: Document
+    #: What each service's plugin says of its events, once the plugins are checked; services whose plugin says nothing
+    #: are not there.
+    terms: Mapping[str, Terms] = field(default_factory=dict)
 
     @property
     def var(self) -> Path:
@@ -46,7 +50,12 @@ class Project:
 
     def topology_line(self, path: KeyPath) -> str:
         """``topology.yaml:14`` for something that stands there."""
-        return f"{TOPOLOGY_FILE}:{self.topology_document.line(path)}"
+        return self.place(TOPOLOGY_FILE, path)
+
+    def place(self, file: str, path: KeyPath) -> str:
+        """``topology.yaml:14`` or ``config.yaml:9`` for something that stands there."""
+        document = self.topology_document if file == TOPOLOGY_FILE else self.config_document
+        return f"{file}:{document.line(path)}"
 
     def raise_faults(self) -> None:
         """Raise ConfigError with all faults by file and line, topology.yaml first; return when there are none."""
@@ -93,7 +102,11 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
 
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
-        if not is_service_name(name):
+        if name in Service.model_fields:
+            # Its values are no service's, so whatever is wrong with them follows from the one mistake.
+            document.forget_faults(("services", name))
+            document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")
+        elif not is_service_name(name):
             text = f"not a service name, {name!r}; allowed: lower-case letters, digits, _ and -"
             document.fault(("services", name), text)
         elif name in RESERVED:

@@ -98,6 +98,14 @@ class Retire(Part):
     policies: list[Name] = Field([], description="Policies to delete.")
 
 
+class Lint(Part):
+    """What ``lint`` does not report."""
+
+    ignore: dict[str, list[StrictStr]] = Field(
+        {}, description="Findings to ignore: the code, and the names that the finding is about ('*' for all)."
+    )
+
+
 class Topology(Part):
     """The whole of topology.yaml."""
 
@@ -107,9 +115,7 @@ class Topology(Part):
     bindings: list[Binding] = Field([], description="Bindings in RabbitMQ's own words.")
     policies: dict[str, Policy] = Field({}, description="Policies in RabbitMQ's own words, by name.")
     retire: Retire = Field(Retire(), description="What is to be deleted from the broker.")
-    silence: dict[str, list[StrictStr]] = Field(
-        {}, description="Findings of lint that are meant so: the code, and the names that it is about ('*': all)."
-    )
+    lint: Lint = Field(Lint(), description="Findings of lint to ignore.")
 
     def dead_letter_of(self, queue: str) -> str:
         """The name of the queue in which the failed messages of ``queue`` are parked."""

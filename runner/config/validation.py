@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from runner.config.belonging import belonging
 from runner.config.fault import Path, one_of, value_at
 from runner.config.value import Unshown
 
@@ -142,7 +143,7 @@ def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
 
 
 def _unknown_key(key: str, known: set[str]) -> Callable[[str], str]:
-    return lambda _: f"unknown key {key!r}; {one_of(key, known)}"
+    return lambda _: f"unknown key {key!r}; {belonging(key) or one_of(key, known)}"
 
 
 def _translate(model: type[BaseModel], detail: ErrorDetails) -> Complaint:  # noqa: PLR0911 - one for each kind

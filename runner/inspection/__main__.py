@@ -5,34 +5,54 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from runner.config.validation import validate
+from runner.contract import Terms
 from runner.errors import PluginError
 from runner.inspection.remote import VALUE
-from runner.plugins import load_plugin
+from runner.plugins import Plugin, load_plugin
 
 
-def _inspect(service: dict[str, Any], folder: Path) -> list[tuple[list[str | int], str]]:
+def _inspect(service: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         plugin = load_plugin(service["plugin"], folder)
     except PluginError as error:
-        return [([], str(error))]
+        return {"faults": [([], str(error))], "options": [], "terms": None}
     result: list[tuple[list[str | int], str]] = []
     if service["consumes"] and "handle" not in plugin.implements:
         text = f"plugin {plugin.name!r} handles no messages; remove the queues, or give it the hook 'handle'"
         result.append((["consumes"], text))
     if not service["consumes"] and "run" not in plugin.implements:
         result.append((["consumes"], f"no queue, and plugin {plugin.name!r} only handles messages; name a queue"))
-    _, faults = validate(plugin.options, service["options"])
+    options, faults = validate(plugin.options, service["options"])
     for path, text_of in faults:
         result.append((["options", *path], text_of(VALUE)))
-    return result
+    terms = None
+    if options is not None and "contract" in plugin.implements:
+        try:
+            terms = _terms(plugin, options)
+        except PluginError as error:
+            result.append(([], str(error)))
+    return {"faults": result, "options": sorted(plugin.options.model_fields), "terms": terms}
+
+
+def _terms(plugin: Plugin, options: Any) -> dict[str, Any]:
+    try:
+        contract = plugin.hook.contract(options=options)
+    except PluginError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{where.filename}:{where.lineno}: {type(error).__name__}: {error}"
+        raise PluginError(f"plugin {plugin.name!r}: contract: failed, {said}; fix the plugin") from error
+    return Terms.of(contract, plugin.name).as_json()
 
 
 def main() -> None:
-    """Answer: the faults of the services on standard input, on standard output."""
+    """Answer on standard output: the faults, option names and terms of the services on standard input."""
     # What plugins print goes to standard error, so that the answer stands alone.
     answer = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
@@ -40,11 +60,12 @@ def main() -> None:
     if not question:
         return  # nobody has one any more
     folder, services = json.loads(question)
-    faults = {}
+    os.chdir(folder)  # as workers do, so that relative paths in options are the same
+    found = {}
     for service, about in services.items():
         answer.write(f"{about['plugin']}\n")
-        faults[service] = _inspect(about, Path(folder))
-    answer.write(f"{json.dumps(faults)}\n")
+        found[service] = _inspect(about, Path(folder))
+    answer.write(f"{json.dumps(found)}\n")
 
 
 if __name__ == "__main__":

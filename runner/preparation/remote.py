@@ -45,8 +45,8 @@ class Found:
 
     programs: Sequence[Program]
     words: str
-    #: What else people should be warned of at the start, empty for nothing.
-    warning: str = ""
+    #: Other lines that people should read at the start.
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
+from runner.inspection.findings import finding_lines
 from runner.inspection.project import checked_project
 from runner.inspection.remote import Inspector
 from runner.preparation.declaration import Declaration, FoundBroker, Held, import_reconcile
@@ -42,6 +43,8 @@ class Memory:
     held: Held
     #: Whether removals wait until the services are replaced.
     keeps: bool
+    #: The findings that were printed already.
+    findings: frozenset[str]
 
 
 class Preparer:
@@ -64,16 +67,19 @@ class Preparer:
         self._running: dict[str, Program] = {}
         self._held: Held = frozenset()
         self._keeps = False
+        self._findings: frozenset[str] = frozenset()
         if memory is not None:
             self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
             self._running, self._held, self._keeps = dict(memory.programs), memory.held, memory.keeps
+            self._findings = memory.findings
 
     @property
     def memory(self) -> Memory | None:
         """What the next process must know; None before there is anything."""
         if self._project is None:
             return None
-        return Memory(self._project, self._broker, frozenset(self._told), self._running, self._held, self._keeps)
+        told = frozenset(self._told)
+        return Memory(self._project, self._broker, told, self._running, self._held, self._keeps, self._findings)
 
     @property
     def project(self) -> Project:
@@ -101,8 +107,8 @@ class Preparer:
         has_faults = self.project.config.faults
         # The supervisor has the folder by now, and is who started this process.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
-        words, warning = self._broker_words(self._broker), WARNING if has_faults else ""
-        return Found(broker_program(self._broker), words, warning)
+        warnings = [*self._new_findings(self.project), *([WARNING] if has_faults else [])]
+        return Found(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
     def prepare(self) -> Taken | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
@@ -134,9 +140,17 @@ class Preparer:
                 )
         programs = self._programs(project, objects)
         decision, left = self._declared().take_over(project)
+        for line in self._new_findings(project):
+            self._say(line, "warning")
         self._project = project
         self._keeps = any(one.waits_for == REPLACED_SERVICES for one in decision.left)
         return Taken(self._fitting(programs, project, decision), left, self._keeps)
+
+    def _new_findings(self, project: Project) -> list[str]:
+        """Return lines about the findings that were not there at the last start or reload."""
+        findings, new = finding_lines(project, self._findings)
+        self._findings = frozenset(findings)
+        return new
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from runner.config.settings import Service, template_words
 from runner.config.topology import PREDEFINED_EXCHANGES
 from runner.topology.effect import Policies
-from runner.topology.match import alternates_of, matches_topic
+from runner.topology.likeness import may_match
+from runner.topology.match import alternates_of
 from runner.topology.model import Binding, Objects
 
 #: The words of a routing key; None is any one word.
@@ -56,6 +57,7 @@ class Flow:
         #: The keys of bindings that something may pass, and exchanges that something may come to.
         self.used: set[object] = set()
         self.fed: set[str] = set()
+        self._keys: dict[str, set[Words]] = defaultdict(set)
         bound: set[str] = set()
         for service in services.values():
             for exchange, templates in service.publishes.items():
@@ -88,6 +90,7 @@ class Flow:
             matching = [one for one in self._from[name] if self._may_match(one, self._types[name], key)]
             if note:
                 self.fed.add(name)
+                self._keys[name].add(key)
                 self.used.update(one.key for one in matching)
             for one in matching:
                 if one.destination_type == "exchange":
@@ -98,11 +101,15 @@ class Flow:
                 waiting.append((self._alternates[name], key, True))
         return Reach(frozenset(queues), frozenset(by_alternate))
 
+    def keys_at(self, exchange: str) -> list[Words]:
+        """Return the keys that come to an exchange, but for those that may be any."""
+        return sorted(self._keys[exchange] - {ANY}, key=str)
+
     def _may_match(self, binding: Binding, kind: str, words: Words) -> bool:
         if words == ANY:
             return True
         if kind == "topic":
-            return matches_topic(binding.routing_key, words)
+            return may_match(binding.routing_key, words)
         if kind == "direct":
             key = binding.routing_key.split(".")
             return len(key) == len(words) and all(one in (None, other) for one, other in zip(words, key, strict=True))

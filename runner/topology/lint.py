@@ -3,99 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from runner.config.fault import Path, one_of
 from runner.config.settings import Service, template_words
 from runner.config.topology import PREDEFINED_EXCHANGES, Topology
-from runner.config.version import CLASSIC, NEWEST, TRANSIENT_QUEUES, dotted
+from runner.config.version import CLASSIC, NEWEST, STREAM, TRANSIENT_QUEUES, dotted
+from runner.contract import Terms
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies, applies
-from runner.topology.flow import Flow
+from runner.topology.finding import RULES, Finding
+from runner.topology.flow import ANY, Flow
+from runner.topology.likeness import meant_pattern
 from runner.topology.live import Live
-from runner.topology.model import Binding
+from runner.topology.match import alternates_of, words_of
+from runner.topology.model import Binding, Queue
 from runner.topology.place import path_of
 from runner.topology.timeouts import misfits
-
-_DOCS = "https://www.rabbitmq.com/docs/"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A kind of finding: how it is mended, and where RabbitMQ's documentation says more."""
-
-    remedy: str
-    link: str
+from runner.topology.wiring import Wiring
 
 
-RULES = {
-    "unroutable-key": Rule("bind a queue to it, or do not publish it", f"{_DOCS}publishers#unroutable"),
-    "only-alternate": Rule("bind a queue to it, if a service should get it", f"{_DOCS}ae"),
-    "unmatched-binding": Rule("mend the key, or take the binding out", f"{_DOCS}exchanges"),
-    "unread-queue": Rule("let a service consume it, or take it out", f"{_DOCS}queues"),
-    "dead-letter-nowhere": Rule("bind a queue for it, or name another exchange", f"{_DOCS}dlx"),
-    "retry-nowhere": Rule("let it return to a queue that is there", f"{_DOCS}ttl"),
-    "dead-letter-cycle": Rule(
-        "let one of them end in a queue that a person reads", f"{_DOCS}dlx#automatic-dead-letter-cycles"
-    ),
-    "hidden-policy": Rule("put all keys into one policy, or let them match different names", f"{_DOCS}policies"),
-    "unused-exchange": Rule("publish to it or bind something, or take it out", f"{_DOCS}exchanges"),
-    "consumer-timeout": Rule(
-        "raise it, or lower prefetch or handler_timeout", f"{_DOCS}consumers#acknowledgement-timeout"
-    ),
-    "outlived-by-restart": Rule("give the queue a longer time, or none", f"{_DOCS}ttl"),
-    "stop-timeout": Rule("raise stop_timeout, or lower handler_timeout", f"{_DOCS}consumers"),
-    "inbox-forgets": Rule("raise inbox.keep", f"{_DOCS}confirms"),
-    "expiring-wait-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
-    "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
-    "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),
-    "removed-setting": Rule("take it out", f"{_DOCS}upgrade"),
-    "unused-silence": Rule("mend it or take it out", ""),
-}
+def lint(
+    topology: Topology,
+    services: Mapping[str, Service],
+    terms: Mapping[str, Terms] | None = None,
+    trace: str | None = None,
+) -> list[Finding]:
+    """Return all findings that ``lint.ignore`` does not name, in the order of their causes.
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that looks like a mistake."""
-
-    code: str
-    #: What it is about: the name by which ``silence`` takes it.
-    name: str
-    #: Where in which file.
-    file: str
-    path: Path
-    reason: str
-
-    @property
-    def rule(self) -> Rule:
-        """Its kind."""
-        return RULES[self.code]
-
-
-def lint(topology: Topology, services: Mapping[str, Service]) -> list[Finding]:
-    """All findings that ``silence`` does not take, those of topology.yaml first."""
-    found = list(_Linter(topology, services).findings())
-    silenced = {(code, name) for code, names in topology.silence.items() for name in names}
+    ``terms`` are what the plugins say of their events, and ``trace`` is the queue of the workers' attempts.
+    """
+    found = list(_Linter(topology, services, terms or {}, trace).findings())
+    ignore = topology.lint.ignore
+    ignored = {(code, name) for code, names in ignore.items() for name in names}
     hit = {(one.code, name) for one in found for name in (one.name, "*")}
-    kept = [one for one in found if not {(one.code, one.name), (one.code, "*")} & silenced]
-    for code, name in sorted(silenced - hit):
-        path = ("silence", code, topology.silence[code].index(name))
+    kept = [one for one in found if not {(one.code, one.name), (one.code, "*")} & ignored]
+    for code, name in sorted(ignored - hit):
+        path = ("lint", "ignore", code, ignore[code].index(name))
         known = f"there is no finding {code!r} about {name!r}"
         reason = known if code in RULES else f"there is no code {code!r}: {one_of(code, RULES)}"
-        kept.append(Finding("unused-silence", name, "topology.yaml", path, reason))
+        kept.append(Finding("unused-ignore", name, "topology.yaml", path, reason))
     return kept
 
 
 class _Linter:
-    def __init__(self, topology: Topology, services: Mapping[str, Service]) -> None:
-        self._topology, self._services = topology, services
+    def __init__(
+        self, topology: Topology, services: Mapping[str, Service], terms: Mapping[str, Terms], trace: str | None
+    ) -> None:
+        self._topology, self._services, self._trace = topology, services, trace
         consumed = {queue for service in services.values() for queue in service.consumes}
         self._consumed = consumed
         self._objects = compile_topology(topology, consumed)
         self._policies = Policies(self._objects.policies)
         self._flow = Flow(self._objects, services)
+        self._wiring = Wiring(services, terms, self._flow)
+        self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in self._objects.exchanges}}
         self._settings: dict[str, dict[str, Any]] = {
             one.name: self._policies.settings_of(one) for one in self._objects.queues
         }
@@ -103,7 +66,9 @@ class _Linter:
     def findings(self) -> Iterator[Finding]:
         yield from self._keys()
         yield from self._bindings()
+        yield from self._wiring.findings()
         yield from self._queues()
+        yield from self._single_active_consumers()
         yield from self._cycles()
         yield from self._hidden_policies()
         yield from self._exchanges()
@@ -132,28 +97,71 @@ class _Linter:
 
     def _bindings(self) -> Iterator[Finding]:
         for binding in self._objects.bindings:
-            if binding.key not in self._flow.used and binding.source in self._flow.fed:
-                name = f"{binding.source} {binding.routing_key}".strip()
+            kind, path = self._types.get(binding.source, ""), path_of(binding, self._topology)
+            name = f"{binding.source} {binding.routing_key}".strip()
+            if kind in ("fanout", "headers") and binding.routing_key:
+                ignores = f"{binding.source!r} is a {kind} exchange, which ignores the key {binding.routing_key!r}"
+                matches = "" if binding.arguments else ": every message matches"
+                yield self._found("ignored-key", name, path, ignores + matches)
+            elif binding.key not in self._flow.used and binding.source in self._flow.fed:
                 reason = f"nothing that is published to {binding.source!r} matches {_key(binding)}"
-                yield self._found("unmatched-binding", name, path_of(binding, self._topology), reason)
+                keys = self._flow.keys_at(binding.source)
+                if kind == "direct" and {"*", "#"} & {*words_of(binding.routing_key)}:
+                    reason += ", in which a direct exchange takes * and # literally"
+                meant = meant_pattern(binding.routing_key, keys, is_topic=kind == "topic") if keys else None
+                advice = "" if meant is None else f"did you mean {meant!r}?"
+                yield Finding("unmatched-binding", name, "topology.yaml", path, reason, advice)
 
     def _queues(self) -> Iterator[Finding]:
         parking = {self._topology.dead_letter_of(name) for name in self._topology.queues}
+        fed = {one.destination for one in self._objects.bindings if one.destination_type == "queue"}
+        for one in self._objects.queues:
+            # What returns from a queue's own retry queues was in it before.
+            fed |= {name for name in self._dead_letter_targets(one.name) if not self._is_retry_queue(one.name, name)}
         for queue in self._objects.queues:
             settings, path = self._settings[queue.name], path_of(queue, self._topology)
             is_written = queue.name in self._topology.queues
             is_waiting = "message-ttl" in settings and "dead-letter-exchange" in settings
             is_kept = queue.name in parking or queue.name in self._flow.only_parked or queue.type == "stream"
             if is_written and queue.name not in self._consumed and not is_kept and not is_waiting:
-                yield self._found(
-                    "unread-queue", queue.name, path, f"no service consumes {queue.name!r}: it only grows"
+                what = "it only grows" if queue.name in fed else "nothing is bound to it, so it stays empty"
+                yield self._found("unread-queue", queue.name, path, f"no service consumes {queue.name!r}: {what}")
+            if queue.name in self._consumed and queue.name not in fed and queue.name not in (*parking, self._trace):
+                reason = f"a service consumes {queue.name!r}, but it has no binding: no event comes to it"
+                yield self._found("unfed-queue", queue.name, path, reason)
+            if queue.name in self._consumed and _drops_oldest(queue, settings):
+                reason = (
+                    f"once {queue.name!r} is full, RabbitMQ takes the oldest messages out of it, which no service has"
+                    " handled"
                 )
+                yield self._found("drops-oldest", queue.name, path, reason)
             target = self._flow.dead_letter_route(queue.name)
             if target is not None and not target.queues:
                 code = "retry-nowhere" if is_waiting else "dead-letter-nowhere"
                 what = "a message that has waited" if is_waiting else "a rejected message"
                 reason = f"{what} in {queue.name!r} goes to {target.said}, and no queue gets it there: it is lost"
                 yield self._found(code, queue.name, path, reason)
+
+    def _is_retry_queue(self, name: str, queue: str) -> bool:
+        ladder = self._objects.ladders.get(queue)
+        return ladder is not None and any(name == waiting for _, waiting in ladder.steps)
+
+    def _dead_letter_targets(self, queue: str) -> frozenset[str]:
+        route = self._flow.dead_letter_route(queue)
+        return frozenset() if route is None else route.queues
+
+    def _single_active_consumers(self) -> Iterator[Finding]:
+        for queue in self._objects.queues:
+            if not self._settings[queue.name].get("single-active-consumer"):
+                continue
+            path, said = path_of(queue, self._topology), f"{queue.name!r} has a single active consumer"
+            for name, service in self._services.items():
+                if queue.name in service.consumes and service.concurrency > 1:
+                    reason = f"{said}, but {name} handles {service.concurrency} messages at once: order is not kept"
+                    yield self._found("order-not-kept", queue.name, path, reason)
+            if queue.name in self._topology.queues and self._topology.queues[queue.name].retry:
+                reason = f"{said}, but retry lets later messages overtake a failed one: order is not kept"
+                yield self._found("order-not-kept", queue.name, path, reason)
 
     def _cycles(self) -> Iterator[Finding]:
         seen: set[frozenset[str]] = set()
@@ -178,6 +186,13 @@ class _Linter:
                     break
 
     def _exchanges(self) -> Iterator[Finding]:
+        alternates = alternates_of(self._objects)
+        for name, other in alternates.items():
+            if not self._flow.reach(other, ANY).queues:
+                reason = (
+                    f"what no binding of {name!r} takes goes to {other!r}, which no queue is bound to: it is dropped"
+                )
+                yield self._found("alternate-nowhere", name, ("exchanges", name, "alternate_exchange"), reason)
         for name in self._topology.exchanges:
             is_bound = any(name in (one.source, one.destination) for one in self._objects.bindings)
             if name not in self._flow.fed and not is_bound and name not in PREDEFINED_EXCHANGES:
@@ -200,6 +215,12 @@ class _Linter:
             if conflict.path[-1] != "durable":
                 name = str(conflict.path[1])
                 yield self._found("removed-setting", name, conflict.path, conflict.text.partition("; take it out")[0])
+
+
+def _drops_oldest(queue: Queue, settings: Mapping[str, Any]) -> bool:
+    # Without a limit, drop-head has no effect; with one, it is RabbitMQ's default (RabbitMQ: "Queue Length Limit").
+    has_limit = "max-length" in settings or "max-length-bytes" in settings
+    return queue.type != STREAM and has_limit and settings.get("overflow", "drop-head") == "drop-head"
 
 
 def _key(binding: Binding) -> str:

@@ -7,6 +7,7 @@ import socket
 import time
 from typing import Any
 
+from runner.errors import PluginError
 from runner.headers import copy_headers, milliseconds_of
 from runner.logs import traceback_of
 from runner.messages import (
@@ -31,7 +32,8 @@ MAX_TRACEBACK = 2000
 
 def delay_before(message: Message, ladder: Ladder, error: BaseException) -> float | None:
     """Seconds until the next attempt, or None when the message is to be parked."""
-    if isinstance(error, Reject) or message.attempt > len(ladder.steps):
+    # A PluginError, such as an event that `publishes` does not list, would come at each attempt.
+    if isinstance(error, Reject | PluginError) or message.attempt > len(ladder.steps):
         return None
     return ladder.steps[message.attempt - 1][0]
 

@@ -108,7 +108,7 @@ def test_two_messages_without_an_id_that_hold_the_same_stay_two_on_the_ladder(jo
     assert runner.stop() == 0
 
 
-def test_the_events_of_an_earlier_delivery_take_the_ladder_where_their_exchange_is_no_longer_the_service_s(
+def test_a_message_whose_earlier_events_may_no_longer_be_published_is_dead_lettered_at_once(
     jobs: Project, vhost: Vhost
 ) -> None:
     config = jobs.config()

@@ -145,18 +145,34 @@ def test_route_follows_a_message_and_says_who_reads_it_and_what_becomes_of_it(sh
 
 
 def test_lint_names_the_line_the_remedy_and_the_page(shop: Shop) -> None:
+    (shop.folder / "plugins").mkdir()
+    hook = "@hookimpl\ndef {}():\n    pass\n"
+    source = f"from runner import hookimpl\n\n{hook.format('handle')}\n{hook.format('run')}"
+    for name in SERVICES:
+        (shop.folder / "plugins" / f"{name}.py").write_text(source)
     code, output = shop.run("lint")
     assert code == 1
     assert output.splitlines() == [
-        "topology.yaml:24: unread-queue: no service consumes 'eu': it only grows; let a service consume it, or take it"
-        " out",
+        "config.yaml:11: own-events: payment publishes 'a.done', which it gets back through 'work'; bind the queue to"
+        " other keys",
+        "    https://www.rabbitmq.com/docs/exchanges",
+        "topology.yaml:24: unread-queue: no service consumes 'eu': it only grows; let a service consume it, or remove"
+        " it",
         "    https://www.rabbitmq.com/docs/queues",
-        "1 finding",
+        "2 findings",
     ]
-    (finding,) = json.loads(shop.run("lint", "--json")[1])
-    assert (finding["code"], finding["where"]) == ("unread-queue", "topology.yaml:24")
-    shop.write(TOPOLOGY | {"silence": {"unread-queue": ["eu"]}}, SERVICES)
+    own, unread = json.loads(shop.run("lint", "--json")[1])
+    assert (unread["code"], unread["where"]) == ("unread-queue", "topology.yaml:24")
+    assert (own["code"], own["remedy"]) == ("own-events", "bind the queue to other keys")
+    ignore = {"unread-queue": ["eu"], "own-events": ["*"]}
+    shop.write(TOPOLOGY | {"lint": {"ignore": ignore}}, SERVICES)
     assert shop.run("lint") == (0, "no findings\n")
+
+
+def test_lint_needs_no_services(shop: Shop) -> None:
+    shop.write({"exchanges": {"old": {}}})
+    code, output = shop.run("lint")
+    assert (code, output.splitlines()[-1]) == (1, "1 finding")
 
 
 def test_the_shipped_project_has_no_findings(vhost: Vhost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import uuid
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from runner.messages import (
     EVENT_NAMESPACE,
     BadBody,
+    BadOutcome,
     Event,
     Message,
     Reject,
@@ -221,8 +223,17 @@ def test_a_handler_returns_nothing_one_event_or_several() -> None:
 
 @pytest.mark.parametrize("outcome", ["order.paid", {"type": "a"}, True, 0, [None], ["x"]])
 def test_a_handler_that_returns_something_else_is_told_what_is_allowed(outcome: Any) -> None:
-    with pytest.raises(TypeError, match=r"^handle: returned .*; allowed: an Event, a list of them, or None$"):
+    with pytest.raises(BadOutcome, match=r"^handle: returned .*; allowed: an Event, a list of them, or None$"):
         list(events_of(outcome))
+
+
+def test_a_handler_that_returns_a_coroutine_is_told_so_and_python_warns_of_nothing() -> None:
+    async def charge() -> Event:
+        return Event("a", 1)
+
+    with pytest.raises(BadOutcome, match="returned <coroutine"):
+        list(events_of(charge()))  # type: ignore[arg-type]
+    gc.collect()  # where it would warn that the coroutine was never awaited
 
 
 @settings(deadline=None)

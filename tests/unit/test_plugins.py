@@ -49,9 +49,9 @@ def refusal(folder: Path, name: str = "stock") -> str:
 def test_the_shipped_plugins_load() -> None:
     root = Path(__file__).parent.parent.parent
     assert {"order_api", "payment", "notification"} <= plugin_names(root)
-    assert load_plugin("order_api", root).implements == {"run"}
-    assert load_plugin("payment", root).implements == {"start", "handle"}
-    assert load_plugin("notification", root).implements == {"start", "handle"}
+    assert load_plugin("order_api", root).implements == {"contract", "run"}
+    assert load_plugin("payment", root).implements == {"contract", "start", "handle"}
+    assert load_plugin("notification", root).implements == {"contract", "start", "handle"}
 
 
 def test_files_and_packages_are_plugins_and_nothing_else_is(write: Write) -> None:
@@ -199,3 +199,22 @@ def test_an_installed_plugin_that_is_no_module_or_cannot_be_imported_is_refused(
     )
     install("audit", ImportError("no such thing"))
     assert "cannot be imported, ImportError: no such thing; mend the file" in refusal(tmp_path, "audit")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("async def handle(message):\n    return None\n", "hook 'handle' is asynchronous, async def; allowed: def"),
+        ("async def handle(message):\n    yield 1\n", "hook 'handle' is asynchronous, async def; allowed: def"),
+        (
+            "def handle(message):\n    yield Event('done', 1)\n",
+            "hook 'handle' is a generator, it has yield; allowed: return",
+        ),
+        ("async def start(context):\n    pass\n", "hook 'start' is asynchronous"),
+        ("async def contract():\n    pass\n", "hook 'contract' is asynchronous"),
+        ("async def stop():\n    pass\n", "hook 'stop' is asynchronous"),
+    ],
+)
+def test_a_hook_that_can_never_work_is_refused_before_the_start(write: Write, source: str, words: str) -> None:
+    other = "" if "def handle" in source else "@hookimpl\ndef handle(message):\n    pass\n\n"
+    assert words in refusal(write(f"from runner import Event, hookimpl\n\n{other}@hookimpl\n{source}"))

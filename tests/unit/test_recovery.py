@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.messages import BadBody, Message, Reject, Retry
+from runner.errors import PluginError
+from runner.messages import BadBody, BadOutcome, Message, Reject, Retry
 from runner.topology.model import Ladder
 from runner.worker.recovery import MAX_ERROR, MAX_TRACEBACK, delay_before, recovered, shortened
 
@@ -41,8 +42,11 @@ def test_each_failure_takes_the_next_step_of_the_ladder_and_then_the_message_is_
     assert delay_before(message(attempt=attempt), LADDER, error) == delay
 
 
-@pytest.mark.parametrize("error", [Reject("never"), BadBody("no JSON")])
-def test_what_is_rejected_is_parked_at_once(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [Reject("never"), BadBody("no JSON"), BadOutcome("a dict"), PluginError("event 'payment.sucess' is not there")],
+)
+def test_what_can_never_work_is_dead_lettered_at_once(error: Exception) -> None:
     assert delay_before(message(), LADDER, error) is None
     assert recovered(message(), LADDER, error, "payment").routing_key == "q.dlq"
 

@@ -1,28 +1,33 @@
-"""What lint finds, what it leaves alone, and how a finding is silenced."""
+"""What lint finds, what it leaves alone, and how a finding is ignored."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.config.settings import Config
 from runner.config.topology import Topology
-from runner.topology.lint import RULES, Finding, lint
+from runner.topology.finding import RULES, Finding
+from runner.topology.lint import lint
 
+ROOT = Path(__file__).parent.parent.parent
 SERVICES: dict[str, Any] = {
     "shop": {"publishes": {"orders": ["order.created"]}},
     "worker": {"consumes": ["work"]},
 }
 
 
-def found(topology: dict[str, Any], services: dict[str, Any] | None = None) -> list[Finding]:
+def found(topology: dict[str, Any], services: dict[str, Any] | None = None, trace: str | None = None) -> list[Finding]:
     config = Config.model_validate({"services": SERVICES if services is None else services})
-    return lint(Topology.model_validate(topology), config.services)
+    return lint(Topology.model_validate(topology), config.services, trace=trace)
 
 
-def codes(topology: dict[str, Any], services: dict[str, Any] | None = None) -> list[tuple[str, str]]:
-    return [(one.code, one.name) for one in found(topology, services)]
+def codes(
+    topology: dict[str, Any], services: dict[str, Any] | None = None, trace: str | None = None
+) -> list[tuple[str, str]]:
+    return [(one.code, one.name) for one in found(topology, services, trace)]
 
 
 def shop(**more: Any) -> dict[str, Any]:
@@ -167,21 +172,91 @@ def test_an_exchange_that_nothing_uses_is_found() -> None:
     assert codes(shop(exchanges={"old": {}})) == [("unused-exchange", "old")]
 
 
-def test_a_finding_is_silenced_by_its_code_and_name_and_a_silence_for_nothing_is_a_finding() -> None:
+def test_a_finding_is_ignored_by_its_code_and_name_and_an_entry_for_nothing_is_a_finding() -> None:
     topology = shop(exchanges={"old": {}, "older": {}})
-    topology["silence"] = {"unused-exchange": ["old"]}
+    topology["lint"] = {"ignore": {"unused-exchange": ["old"]}}
     assert codes(topology) == [("unused-exchange", "older")]
-    topology["silence"] = {"unused-exchange": ["*"]}
+    topology["lint"] = {"ignore": {"unused-exchange": ["*"]}}
     assert codes(topology) == []
-    topology["silence"] = {"unused-exchange": ["*", "orders"], "no-such-code": ["x"]}
+    topology["lint"] = {"ignore": {"unused-exchange": ["*", "orders"], "no-such-code": ["x"]}}
     result = found(topology)
-    assert [(one.code, one.name) for one in result] == [("unused-silence", "x"), ("unused-silence", "orders")]
+    assert [(one.code, one.name) for one in result] == [("unused-ignore", "x"), ("unused-ignore", "orders")]
     assert result[0].reason.startswith("there is no code 'no-such-code': allowed: ")
-    assert result[1].path == ("silence", "unused-exchange", 1)
+    assert result[1].path == ("lint", "ignore", "unused-exchange", 1)
 
 
-def test_every_rule_has_a_remedy_and_a_page_of_rabbitmq_s_documentation() -> None:
+def test_every_rule_has_a_remedy_and_is_explained() -> None:
+    explained = (ROOT / "docs" / "topology.md").read_text()
     for code, rule in RULES.items():
         assert rule.remedy
-        # That one is about the file alone.
-        assert rule.link.startswith("https://www.rabbitmq.com/docs/") or code == "unused-silence"
+        assert f"| `{code}` |" in explained
+        assert rule.link == "" or rule.link.startswith("https://www.rabbitmq.com/docs/")
+
+
+def bound(*keys: str) -> dict[str, Any]:
+    return shop(queues={"work": {"bind": {"orders": list(keys)}}})
+
+
+@pytest.mark.parametrize(
+    ("published", "binding", "advice"),
+    [
+        ("order.created", "order.create.#", "did you mean 'order.created.#'?"),
+        ("order.created", "ORDER.CREATED", "did you mean 'order.created'?"),
+        ("order.created", "created.order", "did you mean 'order.created'?"),
+        ("order.created.{currency}", "order.created.EUR", "did you mean 'order.created.eur'?"),
+        ("order.created.{currency}", "eur.created.order", "did you mean 'order.created.eur'?"),
+        ("order.created.{currency}.{region}", "oder.creatd.*.eu", "did you mean 'order.created.*.eu'?"),
+        ("order.created", "order.created.now", "did you mean 'order.created'?"),
+        ("order.created", "invoice.paid", ""),
+    ],
+)
+def test_a_binding_that_almost_matches_is_told_what_was_meant(published: str, binding: str, advice: str) -> None:
+    services = SERVICES | {"shop": {"publishes": {"orders": [published]}}}
+    (one,) = [one for one in found(bound(binding, "order.#"), services) if one.code == "unmatched-binding"]
+    assert one.advice == advice
+
+
+@pytest.mark.parametrize(
+    ("queue", "service", "expected"),
+    [
+        ({"arguments": {"x-max-length": 5}, "type": "classic"}, {}, "drops-oldest"),
+        ({"policy": {"max-length-bytes": 5000, "overflow": "drop-head"}}, {}, "drops-oldest"),
+        ({"policy": {"max-length": 5, "overflow": "reject-publish"}}, {}, None),
+        ({"policy": {"overflow": "drop-head"}}, {}, None),
+        ({"arguments": {"x-single-active-consumer": True}}, {"concurrency": 2}, "order-not-kept"),
+        ({"arguments": {"x-single-active-consumer": True}, "retry": ["1s"]}, {}, "order-not-kept"),
+        ({"arguments": {"x-single-active-consumer": True}}, {}, None),
+        ({"arguments": {"x-single-active-consumer": False}}, {"concurrency": 2}, None),
+    ],
+)
+def test_settings_that_break_what_a_consumed_queue_promises_are_found(
+    queue: dict[str, Any], service: dict[str, Any], expected: str | None
+) -> None:
+    services = SERVICES | {"worker": {"consumes": ["work"], **service}}
+    result = [code for code, _ in codes(shop(queues={"work": {"bind": {"orders": ["order.#"]}, **queue}}), services)]
+    assert [code for code in result if code in ("drops-oldest", "order-not-kept")] == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize("kind", ["fanout", "headers"])
+def test_a_key_on_an_exchange_that_ignores_keys_is_found(kind: str) -> None:
+    topology = shop(exchanges={"all": {"type": kind}}, queues={"copy": {"bind": {"all": ["order.#"]}}})
+    assert ("ignored-key", "all order.#") in codes(topology)
+    topology["queues"]["copy"]["bind"]["all"] = [""]
+    assert ("ignored-key", "all order.#") not in codes(topology)
+
+
+def test_a_consumed_queue_that_gets_only_its_own_retries_is_found() -> None:
+    topology = shop(queues={"work": {"bind": {"orders": ["order.#"]}}, "lonely": {"retry": ["1s"]}})
+    services = SERVICES | {"reader": {"consumes": ["lonely"]}}
+    assert codes(topology, services) == [("unfed-queue", "lonely")]
+    # The queue of the workers' attempts gets them without a binding.
+    assert codes(topology, services, trace="lonely") == []
+
+
+def test_an_alternate_exchange_that_drops_messages_is_found_through_other_exchanges_too() -> None:
+    lost = {"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}, "deep": {}}
+    topology = shop(exchanges=lost)
+    topology["bindings"] = [{"source": "lost", "destination": "deep", "destination_type": "exchange"}]
+    assert ("alternate-nowhere", "orders") in codes(topology)
+    topology["queues"]["kept"] = {"bind": {"deep": ["#"]}}
+    assert ("alternate-nowhere", "orders") not in codes(topology)

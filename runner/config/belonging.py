@@ -1,0 +1,55 @@
+"""Where a key belongs that stands at the wrong place, so that the error can name the right one."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Keys of older versions, and what took their place.
+_RENAMED = {"silence": "it is now lint: {ignore: {CODE: [NAME]}}"}
+
+
+def belonging(key: str) -> str | None:
+    """Return the words that say where ``key`` belongs, or None if no other place knows it."""
+    if key in _RENAMED:
+        return _RENAMED[key]
+    places = _places().get(key, ())
+    return f"it belongs {' or '.join(places)}" if places else None
+
+
+@cache
+def _places() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for key, place in _keys():
+        if place not in found.setdefault(key, []):
+            found[key].append(place)
+    # A key that is known in more places, such as `url`, says too little about what was meant.
+    return {key: tuple(places) for key, places in found.items() if len(places) <= 2}
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    # Imported here because only a file with an error needs them.
+    from runner.config import settings, storage, supervision, topology
+    from runner.config.argument import QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS
+
+    for model, place in (
+        (topology.Queue, "to a queue in topology.yaml"),
+        (topology.Exchange, "to an exchange in topology.yaml"),
+        (topology.Binding, "to an entry of bindings in topology.yaml"),
+        (topology.Policy, "to a policy in topology.yaml"),
+        (topology.Topology, "to the top level of topology.yaml"),
+        (settings.Config, "to the top level of config.yaml"),
+        (settings.Broker, "under broker in config.yaml"),
+        (supervision.Runner, "under runner in config.yaml"),
+        (storage.Inbox, "under inbox of a service in config.yaml"),
+        (settings.Service, "to a service in config.yaml"),
+    ):
+        yield from ((name, place) for name in model.model_fields)
+    for key, setting in QUEUE_ARGUMENTS.items():
+        argument = f"under arguments of a queue in topology.yaml, as {key}"
+        place = argument if setting.key not in QUEUE_POLICY_KEYS else "under policy of a queue in topology.yaml"
+        yield setting.key, place
+        yield key, "under arguments of a queue in topology.yaml"

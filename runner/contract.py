@@ -1,0 +1,114 @@
+"""What a plugin says of its events before it runs: which it handles, which it publishes, and where it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from runner.errors import PluginError
+
+#: Event types, each with a model of the body, or None if the plugin says nothing about the body.
+Bodies = Mapping[str, type[BaseModel] | None]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the hook ``contract`` returns. ``check`` and ``lint`` compare it with config.yaml and other contracts.
+
+    A model of a body names its fields. A handler's model may name only the fields that the handler reads.
+    """
+
+    #: The events that ``handle`` accepts; None for all, as for a service that only records events.
+    handles: Bodies | None = None
+    #: The events that the service publishes. Each needs an entry under ``publishes`` in config.yaml.
+    publishes: Bodies = field(default_factory=dict)
+    #: The addresses on which the service listens, as (host, port).
+    listens: Sequence[tuple[str, int]] = ()
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of an event's body."""
+
+    names: frozenset[str]
+    #: Those without which the body is refused.
+    required: frozenset[str]
+    #: Whether there may be others.
+    is_open: bool
+
+    @classmethod
+    def of(cls, model: type[BaseModel]) -> Self:
+        """Return the fields of a model, by the names that they have in JSON."""
+        named = {one.alias or name: one.is_required() for name, one in model.model_fields.items()}
+        required = frozenset(name for name, is_required in named.items() if is_required)
+        return cls(frozenset(named), required, model.model_config.get("extra") == "allow")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A contract without the plugin's own classes, as it leaves the process that has imported the plugin."""
+
+    handles: Mapping[str, Fields | None] | None
+    publishes: Mapping[str, Fields | None]
+    listens: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, contract: object, plugin: str) -> Self:
+        """Return the terms of what the hook returned. Raises PluginError if that is no contract."""
+        if not isinstance(contract, Contract):
+            raise PluginError(f"plugin {plugin!r}: contract: returned {contract!r}; allowed: a Contract")
+        handles = None if contract.handles is None else _fields(contract.handles, "handles", plugin)
+        try:
+            listens = tuple((str(host), int(port)) for host, port in contract.listens)
+        except (TypeError, ValueError):
+            text = f"listens is no list of addresses, {contract.listens!r}; allowed: [(host, port)]"
+            raise PluginError(f"plugin {plugin!r}: contract: {text}") from None
+        return cls(handles, _fields(contract.publishes, "publishes", plugin), listens)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the terms as JSON values."""
+        return {
+            "handles": None if self.handles is None else _as_json(self.handles),
+            "publishes": _as_json(self.publishes),
+            "listens": list(self.listens),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the terms that ``as_json`` wrote."""
+        handles = data["handles"]
+        return cls(
+            None if handles is None else _from_json(handles),
+            _from_json(data["publishes"]),
+            tuple((host, port) for host, port in data["listens"]),
+        )
+
+
+def _fields(bodies: Any, key: str, plugin: str) -> dict[str, Fields | None]:
+    allowed = "allowed: {event type: model of its body, or None}"
+    if not isinstance(bodies, Mapping):
+        raise PluginError(f"plugin {plugin!r}: contract: {key} is no mapping, {bodies!r}; {allowed}")
+    found: dict[str, Fields | None] = {}
+    for event, model in bodies.items():
+        is_model = isinstance(model, type) and issubclass(model, BaseModel)
+        if not isinstance(event, str) or not (model is None or is_model):
+            raise PluginError(f"plugin {plugin!r}: contract: {key} has {event!r}: {model!r}; {allowed}")
+        found[event] = None if model is None else Fields.of(model)
+    return found
+
+
+def _as_json(bodies: Mapping[str, Fields | None]) -> dict[str, Any]:
+    return {
+        event: None if one is None else [sorted(one.names), sorted(one.required), one.is_open]
+        for event, one in bodies.items()
+    }
+
+
+def _from_json(data: Mapping[str, Any]) -> dict[str, Fields | None]:
+    return {
+        event: None if one is None else Fields(frozenset(one[0]), frozenset(one[1]), one[2])
+        for event, one in data.items()
+    }

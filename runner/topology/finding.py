@@ -1,0 +1,82 @@
+"""A finding of ``lint``: a probable mistake, with its code, its place and its remedy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runner.config.fault import Path
+
+_DOCS = "https://www.rabbitmq.com/docs/"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of finding: its remedy, and the page of RabbitMQ's documentation, empty if it is not about RabbitMQ."""
+
+    remedy: str
+    link: str = ""
+
+
+RULES = {
+    "unroutable-key": Rule("bind a queue to it, or do not publish it", f"{_DOCS}publishers#unroutable"),
+    "only-alternate": Rule("bind a queue to it, if a service should get it", f"{_DOCS}ae"),
+    "only-recorded": Rule("bind a queue to it, if a service should get it", f"{_DOCS}exchanges"),
+    "unmatched-binding": Rule("correct the key, or remove the binding", f"{_DOCS}exchanges"),
+    "ignored-key": Rule("use bindings with arguments, or an exchange of type topic", f"{_DOCS}exchanges"),
+    "unread-queue": Rule("let a service consume it, or remove it", f"{_DOCS}queues"),
+    "unfed-queue": Rule("bind it to an exchange", f"{_DOCS}queues"),
+    "unhandled-event": Rule("bind the queue to other keys, or let another service consume it"),
+    "missed-event": Rule("bind one of its queues to the key"),
+    "shared-queue": Rule("give each service a queue of its own, bound to the same keys", f"{_DOCS}consumers"),
+    "own-events": Rule("bind the queue to other keys", f"{_DOCS}exchanges"),
+    "missing-field": Rule("let the publisher add it, or the handler do without"),
+    "unknown-field": Rule("name a field of the event's body"),
+    "unknown-event": Rule("name an event of the plugin, or remove it"),
+    "same-address": Rule("give one of them another port"),
+    "order-not-kept": Rule("remove one of the two", f"{_DOCS}consumers#single-active-consumer"),
+    "drops-oldest": Rule("set overflow: reject-publish", f"{_DOCS}maxlength#overflow-behaviour"),
+    "alternate-nowhere": Rule("bind a queue to the alternate exchange", f"{_DOCS}ae"),
+    "dead-letter-nowhere": Rule("bind a queue for it, or name another exchange", f"{_DOCS}dlx"),
+    "retry-nowhere": Rule("let it return to a queue that exists", f"{_DOCS}ttl"),
+    "dead-letter-cycle": Rule(
+        "let one of them end in a queue that a person reads", f"{_DOCS}dlx#automatic-dead-letter-cycles"
+    ),
+    "hidden-policy": Rule("put all keys into one policy, or let them match different names", f"{_DOCS}policies"),
+    "unused-exchange": Rule("publish to it, bind something to it, or remove it", f"{_DOCS}exchanges"),
+    "consumer-timeout": Rule(
+        "raise it, or lower prefetch or handler_timeout", f"{_DOCS}consumers#acknowledgement-timeout"
+    ),
+    "outlived-by-restart": Rule("give the queue a longer time, or none", f"{_DOCS}ttl"),
+    "stop-timeout": Rule("raise stop_timeout, or lower handler_timeout", f"{_DOCS}consumers"),
+    "inbox-forgets": Rule("raise inbox.keep", f"{_DOCS}confirms"),
+    "expiring-wait-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
+    "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
+    "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),
+    "removed-setting": Rule("remove it", f"{_DOCS}upgrade"),
+    "unused-ignore": Rule("correct it or remove it"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One probable mistake."""
+
+    code: str
+    #: What it is about: the name by which ``lint.ignore`` ignores it.
+    name: str
+    #: The file, and the path in it.
+    file: str
+    path: Path
+    reason: str
+    #: What to do, if there is something better to say than what the rule says.
+    advice: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """Its kind."""
+        return RULES[self.code]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return self.advice or self.rule.remedy

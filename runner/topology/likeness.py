@@ -1,0 +1,67 @@
+"""Which key was probably meant by one that matches nothing: another case, another order of words, a typing error."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+
+from runner.topology.match import matches_topic, words_of
+
+#: Of a longer key not all orders of its words are tried.
+MOST_WORDS = 6
+#: How alike two words must be, from 0 to 1, so that one may stand for the other.
+LIKENESS = 0.7
+#: What a field of a template becomes (see ``worker.routing.routing_key``).
+_FIELD_WORD = re.compile(r"[a-z0-9_-]+|\*|#")
+
+Words = Sequence[str | None]
+
+
+def meant_pattern(pattern: str, keys: Iterable[Words], *, is_topic: bool = True) -> str | None:
+    """Return the pattern that was probably meant, because it matches one of ``keys``; None if there is none.
+
+    None among the words of a key is any one word in lower case.
+    """
+    words, known = words_of(pattern), [tuple(one) for one in keys]
+    for candidate in _candidates(words, known):
+        text = ".".join(candidate)
+        if text != pattern and any(_matches(text, key, is_topic=is_topic) for key in known):
+            return text
+    return None
+
+
+def may_match(pattern: str, key: Words) -> bool:
+    """Return True if a topic pattern may match a key; the word of a field is in lower case, without special signs."""
+    if not matches_topic(pattern, key):
+        return False
+    if None not in key or "#" in words_of(pattern):
+        return True
+    pairs = zip(words_of(pattern), key, strict=False)
+    return all(word is not None or _FIELD_WORD.fullmatch(part) for part, word in pairs)
+
+
+def _matches(pattern: str, key: Words, *, is_topic: bool) -> bool:
+    return may_match(pattern, key) if is_topic else words_of(pattern) == list(key)
+
+
+def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
+    yield [word.lower() for word in words]
+    if len(words) <= MOST_WORDS:
+        yield from (list(one) for one in itertools.permutations(words))
+    spelled = sorted({word for key in keys for word in key if word is not None})
+    yield [_spelled(word, spelled) for word in words]
+    for key in keys:
+        # A word too many or too few.
+        known = [str(word) for word in key]
+        fewer, more = sorted((words, known), key=len)
+        if len(more) - len(fewer) == 1 and None not in key and {*fewer} - {"#", "*"} <= {*more}:
+            yield known
+
+
+def _spelled(word: str, spelled: Sequence[str]) -> str:
+    if word in ("*", "#") or word in spelled:
+        return word
+    (close,) = difflib.get_close_matches(word.lower(), spelled, n=1, cutoff=LIKENESS) or [word]
+    return close
