@@ -130,14 +130,7 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
         resources.log.info("order %s: decided before", order.order_id, extra={"order": order.order_id})
         return outcome_event(order, charged.reason)
     log, named = resources.log, {"order": order.order_id}
-    log.info(
-        "order %s: charging %s %s, attempt %s",
-        order.order_id,
-        order.amount,
-        order.currency,
-        message.attempt,
-        extra=named,
-    )
+    log.debug("order %s: charging %s %s", order.order_id, order.amount, order.currency, extra=named)
     reason = resources.charge(order, message.attempt)
     event = outcome_event(order, reason)
     log.info("order %s: %s, payment %s", order.order_id, reason or "approved", event.body["payment_id"], extra=named)

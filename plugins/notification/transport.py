@@ -21,13 +21,14 @@ def printable(text: str) -> str:
 
 
 class LogTransport:
-    """Writes each e-mail to the log, for a look at it without a mail server."""
+    """Writes each e-mail to the log, for a look at it without a mail server: its text at debug level only."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
 
     def send(self, mail: Email, order: str) -> None:
         """Write it line by line, since a log is read line by line."""
-        lines = ["  | " + printable(line) for line in mail.text.splitlines() if line.strip()]
-        extra = {"order": printable(order), "lines": lines}
+        extra: dict[str, object] = {"order": printable(order)}
+        if self._log.isEnabledFor(logging.DEBUG):
+            extra["lines"] = ["  | " + printable(line) for line in mail.text.splitlines() if line.strip()]
         self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.shown_subject), extra=extra)

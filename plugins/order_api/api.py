@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +69,13 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
         key = _idempotency_key()
         order = _read_order()
         order_id = order_id_for(key, order)
-        event = created_event(order, order_id)
+        event, began = created_event(order, order_id), time.time()
         if outbox is None:
             _publish(context, event)
         else:
             outbox.take(order, order_id, key, event)
         if log.isEnabledFor(logging.INFO):
-            log.handle(accepted_record(log, order, order_id))
+            log.handle(accepted_record(log, order, order_id, began))
         headers = {"Location": f"/orders/{order_id}"}
         return Response(accepted(order_id, str(event.id)), 202, headers, mimetype="application/json")
 
@@ -128,11 +129,17 @@ def accepted(order_id: str, event_id: str) -> str:
     return f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event_id}"}}\n'
 
 
-def accepted_record(log: logging.Logger, order: Order, order_id: str) -> logging.LogRecord:
-    """The line for ``log`` that says so."""
+def accepted_record(log: logging.Logger, order: Order, order_id: str, began: float) -> logging.LogRecord:
+    """The line for ``log`` that says so.
+
+    ``began`` is when its event was published, in seconds since the epoch. With that time the line stands before the
+    lines of services that handle the event, which they may get before the broker's confirm is here.
+    """
     given = (order_id, order.amount, order.currency, order.customer_email)
     text = "order %s accepted: %s %s for %s"
-    return log.makeRecord(log.name, logging.INFO, __file__, 0, text, given, None, extra={"order": order_id})
+    record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, given, None, extra={"order": order_id})
+    record.created = began
+    return record
 
 
 def _json(value: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -185,7 +185,8 @@ class FastPath:
     def _accept(self, taken: _Taken) -> None:
         order_id, event_id = taken.event.body["order_id"], str(taken.event.id)
         if self._context.log.isEnabledFor(logging.INFO):
-            self._log.add(accepted_record(self._context.log, taken.order, order_id))
+            age = time.monotonic() - (taken.deadline - CONFIRM_SECONDS)
+            self._log.add(accepted_record(self._context.log, taken.order, order_id, time.time() - age))
         body = accepted(order_id, event_id)
         if self.is_stopping:
             taken.request.connection_close = True

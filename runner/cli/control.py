@@ -16,6 +16,8 @@ from runner.supervisor.output.line import Line, TextForm, json_form
 
 #: As wide as most slots' names are.
 WIDTH = 14
+#: Characters of an order's id that are enough to find its lines.
+SHORTEST_ID = 4
 #: Seconds that a runner may say nothing after an ``apply``.
 PATIENCE = 60.0
 
@@ -95,12 +97,19 @@ def down(folder: Path) -> None:
 @click.option(
     "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="How many of the latest lines."
 )
+@click.option("--order", metavar="ID", help="Only lines that name this order; the beginning of its id is enough.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 @click.pass_obj
-def logs(folder: Path, target: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    """Show the latest lines of all services, of one of them, or of the runner itself ("runner")."""
-    form = json_form if as_json else TextForm(colour=has_colour(), width=WIDTH)
-    for answer in ask(folder, "logs", target=target, follow=follow, lines=lines):
+def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str | None, as_json: bool) -> None:
+    """Show the latest lines of all services, of one of them, or of the runner itself ("runner").
+
+    The lines of several services are in the order of their times.
+    """
+    if order is not None and len(order := order.strip().rstrip("…")) < SHORTEST_ID:
+        text = f"too short, {order!r}; allowed: {SHORTEST_ID} characters or more"
+        raise click.BadParameter(text, param_hint="--order")
+    form = json_form if as_json else TextForm(colour=has_colour(), width=WIDTH, has_short_ids=sys.stdout.isatty())
+    for answer in ask(folder, "logs", target=target, follow=follow, lines=lines, order=order):
         _show(answer, form)
 
 

@@ -9,6 +9,7 @@ import click
 
 from runner.cli.terminal import take_foreground
 from runner.preparation.remote import Order, Preparation
+from runner.supervisor.output.line import LEVELS
 
 
 @click.command()
@@ -17,8 +18,15 @@ from runner.preparation.remote import Order, Preparation
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How lines look."
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(LEVELS),
+    default="info",
+    show_default=True,
+    help="The lowest level to show; debug adds the text of e-mails, publishes and acknowledgements.",
+)
 @click.pass_obj
-def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str) -> None:
+def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:
     """Run the services until Ctrl-C.
 
     Declares topology.yaml on the broker first. Without SERVICES, all of config.yaml run. A second Ctrl-C kills what
@@ -26,11 +34,11 @@ def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str) -
     """
     take_foreground()
     # Its process reads the files while this one imports the rest.
-    preparation = Preparation(Order(str(folder), services, log_format))
+    preparation = Preparation(Order(str(folder), services, log_format, log_level))
     try:
         from runner.cli.supervise import supervise
 
-        code = supervise(folder, preparation, watch=watch, log_format=log_format)
+        code = supervise(folder, preparation, watch=watch, log_format=log_format, log_level=log_level)
     finally:
         preparation.close()
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -23,24 +24,35 @@ from runner.supervisor.transition import Listener, history
 from runner.worker.fault import FaultFolder
 
 
-def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str) -> int:
+def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:
     """Supervise what the files ask for; returns the exit code. Raises RunnerError where there is nothing to run."""
     begun = preparation.begin()
     with take_lock(folder / "var"):
-        return _supervise(folder, preparation, begun, preparation.find(), watch=watch, log_format=log_format)
+        found = preparation.find()
+        return _supervise(folder, preparation, begun, found, watch=watch, log_format=log_format, log_level=log_level)
 
 
 def _supervise(
-    folder: Path, preparation: Preparation, begun: Begun, found: Found, *, watch: bool, log_format: str
+    folder: Path,
+    preparation: Preparation,
+    begun: Begun,
+    found: Found,
+    *,
+    watch: bool,
+    log_format: str,
+    log_level: str,
 ) -> int:
     var, programs = folder / "var", [*found.programs, *begun.programs]
     width = max(len(f"{one.service}.{one.instances}") for one in programs)
-    writers: list[Writer] = [Console(log_format=log_format, colour=has_colour(), width=max(width, 8))]
+    is_terminal = sys.stdout.isatty()
+    writers: list[Writer] = [
+        Console(log_format=log_format, colour=has_colour(), width=max(width, 8), has_short_ids=is_terminal)
+    ]
     listeners: list[Listener] = []
     if begun.logs is not None:
         writers.append(files := LogFiles(var / "log", *begun.logs, log_format))
         listeners.append(history(files))
-    journal = Journal(*writers)
+    journal = Journal(*writers, level=log_level)
     journal.say(found.words)
     for warning in found.warnings:
         journal.say(warning, "warning")

@@ -14,6 +14,7 @@ from runner.config.settings import Service
 from runner.errors import ConfigError
 from runner.plugins import revision_of
 from runner.preparation.declaration import FoundBroker
+from runner.preparation.remote import Order
 from runner.preparation.spec import spec_of
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
@@ -25,13 +26,13 @@ from runner.topology.model import Objects
 BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)
 
 
-def programs_of(project: Project, objects: Objects, names: tuple[str, ...], log_format: str) -> list[Program]:
+def programs_of(project: Project, objects: Objects, order: Order) -> list[Program]:
     """The programs of the services that are named, or of all. Raises ConfigError for what this user may not do."""
-    chosen = choose_services(project.config, names)
+    chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
     if faults:
         raise ConfigError(faults)
-    return [_program(project, objects, name, log_format) for name in chosen]
+    return [_program(project, objects, name, order) for name in chosen]
 
 
 def held_back(project: Project, service: str, decision: Decision) -> str:
@@ -77,13 +78,13 @@ def broker_program(broker: FoundBroker) -> list[Program]:
     ]
 
 
-def _program(project: Project, objects: Objects, name: str, log_format: str) -> Program:
+def _program(project: Project, objects: Objects, name: str, order: Order) -> Program:
     service = project.config.services[name]
     scale = None if service.autoscale is None else Autoscale(**service.autoscale.model_dump())
     return Program(
         service=name,
         command=(sys.executable, "-m", "runner.worker", SLOT),
-        stdin=spec_of(project, objects, name, log_format).to_json(),
+        stdin=spec_of(project, objects, name, order.log_format, order.log_level).to_json(),
         environment=service.env,
         policy=_policy(service),
         limits=Limits(service.memory_max, service.nice, service.open_files, service.user),

@@ -27,6 +27,7 @@ class Order:
     folder: str
     services: tuple[str, ...]
     log_format: str
+    log_level: str = "info"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from runner.worker.spec import WorkerSpec
 ASKED_FOR = frozenset({AUDIT})
 
 
-def spec_of(project: Project, objects: Objects, service: str, log_format: str) -> WorkerSpec:
+def spec_of(
+    project: Project, objects: Objects, service: str, log_format: str = "text", log_level: str = "info"
+) -> WorkerSpec:
     """The spec of one service of a project."""
     settings = project.config.services[service]
     return WorkerSpec(
@@ -43,6 +45,8 @@ def spec_of(project: Project, objects: Objects, service: str, log_format: str) -
         stop_timeout=settings.stop_timeout,
         faults=project.config.faults,
         log_format=log_format,
+        log_level=log_level,
+        quiet_queue=project.config.trace or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
     )
 

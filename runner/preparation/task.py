@@ -165,7 +165,7 @@ class Preparer:
         return self._declaration
 
     def _programs(self, project: Project, objects: Objects) -> list[Program]:
-        return programs_of(project, objects, self._order.services, self._order.log_format)
+        return programs_of(project, objects, self._order)
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
         """Return the programs that can run; those that use a held-back object keep their process, or do not start."""

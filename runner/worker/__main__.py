@@ -37,7 +37,7 @@ def main() -> int:
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
-    log = logs.set_up(slot, spec.log_format)
+    log = logs.set_up(slot, spec.log_format, spec.log_level)
     # Relative paths in options mean the project's folder, wherever the runner was started.
     os.chdir(spec.folder)
     stop_requested = _stop_signals()

@@ -44,8 +44,11 @@ class WorkerSpec:
     stop_timeout: float = 6.0
     #: Whether it looks for faults that somebody injects on purpose.
     faults: bool = False
-    #: ``text`` or ``json``.
+    #: ``text`` or ``json``; and ``debug``, ``info``, ``warning`` or ``error``.
     log_format: str = "text"
+    log_level: str = "info"
+    #: The queue that gets a report of each attempt. Its own deliveries are logged at debug level only.
+    quiet_queue: str = ""
     #: Queue: the shortest ``consumer_timeout`` in seconds that it can have; nothing for an unknown one.
     consumer_timeouts: Mapping[str, float] = field(default_factory=dict)
 

@@ -202,9 +202,22 @@ class Worker:
                 self._log.exception("the inbox could not forget what is old")
 
     def _handle(self, message: Message, store: MessageStore) -> Any:
+        self._log_delivery(message)
         if self._faults is not None:
             self._faults.before(message)
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
+
+    def _log_delivery(self, message: Message) -> None:
+        level = logging.DEBUG if message.queue == self._spec.quiet_queue else logging.INFO
+        if self._log.isEnabledFor(level):
+            order = message.correlation_id
+            told = f", attempt {message.attempt}" if message.attempt > 1 else ""
+            told += ", redelivered" if message.redelivered else ""
+            told += ", replayed" if message.replays else ""
+            self._log.log(
+                level, "%s %s: received from %s, key %s%s", "order" if order else "message", order or message.id,
+                message.queue, message.routing_key, told, extra={"order": order or None},
+            )  # fmt: skip
 
     def _run_ready(self, status: str, needs_broker: bool) -> None:
         self._run_status, self._needs_broker = status, needs_broker

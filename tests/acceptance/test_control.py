@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,28 @@ def test_logs_show_what_was_printed_and_follow_what_comes(shop: Shop) -> None:
     wait_until(is_followed, 10)
     assert "order_api" not in follower.output
     assert follower.stop(signal.SIGINT) == 130
+
+
+def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_by_its_id(shop: Shop) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        orders = [body["order_id"] for _, body in pool.map(lambda _: shop.project.post(), range(40))]
+    for order in orders:
+        shop.runner.wait_for(f"e-mail .*Your order {order} (is paid|could not be paid)")
+    causes = (
+        "accepted",
+        "received from payment.order.created",
+        "payment ",
+        "received from notification.payment.events",
+    )
+    for order in orders:
+        lines = [line for line in shop.runner.lines if order in line]
+        places = [next(at for at, line in enumerate(lines) if cause in line) for cause in causes]
+        assert places == sorted(places), lines
+    found = shop.tell("logs", "--order", f"{orders[0][:8]}…").splitlines()
+    assert len(found) == len([line for line in shop.runner.lines if orders[0] in line])
+    assert all(orders[0] in line for line in found)
+    assert len(shop.tell("logs", "payment", "--order", orders[0]).splitlines()) == 2
+    assert "too short, 'abc'; allowed: 4 characters or more" in shop.tell("logs", "--order", "abc", code=2)
 
 
 def test_down_ends_everything_and_waits_for_it(shop: Shop) -> None:

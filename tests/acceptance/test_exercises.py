@@ -71,8 +71,8 @@ def test_exercise_2_two_workers_share_the_orders_and_one_that_is_killed_loses_no
     project.options("payment", failure_rate=0.0)
     runner = project.run(url=vhost.url)
     orders = [project.first_order() for _ in range(4)]
-    runner.wait_for(r"payment\.1 .*charging")
-    runner.wait_for(r"payment\.2 .*charging")
+    runner.wait_for(r"payment\.1 .*received from payment")
+    runner.wait_for(r"payment\.2 .*received from payment")
     for order in orders:
         runner.wait_for(f"Your order {order} is paid")
     assert runner.stop() == 0
@@ -86,7 +86,7 @@ def test_exercise_3_orders_reach_the_queue_of_their_region(project: Project, vho
     assert project.post(order)[0] == 202
     (copy,) = wait_until(lambda: vhost.messages("eu.orders"), 5)
     assert copy["routing_key"] == "order.created.usd.eu"
-    runner.wait_for("charging", count=2)
+    runner.wait_for("received from payment.order.created", count=2)
     assert runner.stop() == 0
 
 
@@ -130,7 +130,7 @@ def test_exercise_5_an_order_that_is_sent_three_times_is_charged_three_times_and
     assert after.count(("handled", "payment")) == 1
     assert after.count(("handled", "notification")) == 2
     assert len([kind for kind, _ in after if kind == "duplicate"]) == 6
-    assert runner.output.count(f"order {order}: charging") == 1
+    assert runner.output.count(f"order {order}: received from payment.order.created") == 1
     with sqlite3.connect(shipped.folder / "var" / "fastcommerce.db") as database:
         assert database.execute("select order_id from charges").fetchall() == [(order,)]
         assert database.execute("select count(*) from emails where order_id = ?", (order,)).fetchone() == (2,)
@@ -144,7 +144,7 @@ def test_exercise_4_an_order_is_told_of_by_the_beginning_of_its_id_and_by_the_ap
     apply(shipped, 4)
     runner = shipped.run(url=vhost.url)
     order = shipped.first_order()
-    runner.wait_for(f"order {order}: charging")
+    runner.wait_for(f"order {order}: received from payment.order.created")
 
     def told() -> str:
         command = shipped.run("order", "show", order[:8])

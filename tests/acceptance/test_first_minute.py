@@ -29,7 +29,7 @@ def test_an_order_is_accepted_paid_and_told_of_also_after_its_worker_was_killed(
     for count in (1, 2):
         order = shipped.first_order()
         runner.wait_for(f"order_api.1 .*order {order} accepted: 149.99 USD for alice@example.com")
-        runner.wait_for(f"payment.1 .*order {order}: charging")
+        runner.wait_for(f"payment.1 .*order {order}: received from payment.order.created")
         runner.wait_for(f"payment.1 .*order {order}: approved")
         runner.wait_for(f"notification.1 .*e-mail to alice@example.com: We have your order {order}")
         runner.wait_for(f"notification.1 .*e-mail to alice@example.com: Your order {order} is paid")

@@ -87,7 +87,7 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
     assert not any(one.get("messages") for name, one in vhost.queues().items() if name.endswith(".dlq"))
     assert runner.stop() == 0
     store.close(5)
-    print(f"{runner.output.count('charging')} tries of the gateway")
+    print(f"{runner.output.count('received from payment.order.created')} tries of the gateway")
 
 
 def run_docs_plugin(jobs: Project, vhost: Vhost) -> Runner:

@@ -165,10 +165,11 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
         {"type": "order.last", "message_id": "last", "correlation_id": order},
     ]
     for properties in copies:
-        message = {"routing_key": "x", "payload": "{}", "payload_encoding": "string", "properties": properties}
+        about = {"payload": "{}", "payload_encoding": "string", "properties": properties}
+        message = {"routing_key": properties["type"], **about}
         path = f"/exchanges/{vhost.name}/orders.topic/publish"
         assert vhost.rabbit.api("POST", path, message)["routed"]
-    runner.wait_for(f"order {order}: charging", count=2)
+    runner.wait_for(f"order {order}: received from payment.order.created", count=2)
     complete(project, order, 10)
     # An event that comes last adds no entry.
     wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+import time
 from queue import SimpleQueue
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.logs import timed
 from runner.supervisor.output import writer
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import InOrder
 from runner.supervisor.process import lines
 from runner.supervisor.process.lines import LineSplitter
 
@@ -53,6 +57,42 @@ def test_the_supervisor_speaks_as_runner_and_names_the_level_unless_it_is_inform
 def test_lines_stay_in_order() -> None:
     calls = [("child", ("a.1", [str(number).encode()])) for number in range(2000)]
     assert [line.rpartition(" ")[2] for line in printed(*calls)] == [str(number) for number in range(2000)]
+
+
+def test_a_line_that_comes_after_what_it_caused_stands_before_it() -> None:
+    now = time.time()
+    calls = [
+        ("child", ("payment.1", [timed(now + 0.02, "charged").encode()])),
+        ("child", ("order_api.1", [timed(now + 0.01, "accepted").encode()])),
+        ("child", ("payment.1", [timed(now + 0.03, "paid").encode()])),
+    ]
+    assert [line.rpartition(" ")[2] for line in printed(*calls)] == ["accepted", "charged", "paid"]
+
+
+def test_lines_wait_for_older_ones_and_not_for_ever() -> None:
+    stream = Counting()
+    one = Journal(Console(stream))
+    one.child("a.1", [timed(time.time(), "now").encode()])
+    one.child("b.1", [timed(time.time() - 0.05, "before").encode()])
+    assert re.findall("now|before", stream.written.get(timeout=TIMEOUT)) in (["before", "now"], ["before"])
+    one.close(TIMEOUT)
+
+
+def test_a_clock_that_is_set_back_holds_no_line_up() -> None:
+    held = InOrder(60.0)
+    held.add([Line(time.time() + 3600, "a.1", b"from the future")])
+    assert [line.text for line in held.take()] == [b"from the future"]
+    assert held.wait is None
+
+
+def test_on_a_terminal_ids_are_short_enough_to_be_read() -> None:
+    order = "4240e46b-1d8e-4c3f-9b0a-5f2f6a7d9e10"
+    raw = f"order {order}: approved, payment {order}; {order[:20]}".encode()
+    assert printed(("child", ("a.1", [raw])), has_short_ids=True) == [
+        f"a.1      | order 4240e46b\u2026: approved, payment 4240e46b\u2026; {order[:20]}"
+    ]
+    assert order in printed(("child", ("a.1", [raw])))[0]
+    assert order in printed(("child", ("a.1", [raw])), has_short_ids=True, log_format="json")[0]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.logs import timed
 from runner.supervisor.output import journal as module
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line import Line
@@ -28,8 +29,31 @@ def test_the_latest_lines_come_in_the_order_they_came_in() -> None:
     journal.child("a.1", [b"five"])
     assert texts(journal.last(10)) == ["one", "two", "three", "four", "five"]
     assert texts(journal.last(2)) == ["four", "five"]
-    assert texts(journal.last(10, "a.1".__eq__)) == ["one", "two", "five"]
+    assert texts(journal.last(10, lambda line: line.slot == "a.1")) == ["one", "two", "five"]
     assert journal.last(0) == []
+
+
+def test_the_lines_of_several_slots_are_in_the_order_of_their_times() -> None:
+    journal = Journal()
+    journal.child("b.1", [timed(1002.0, "caused").encode()])
+    journal.child("a.1", [timed(1001.0, "cause").encode(), timed(1003.0, "later").encode()])
+    assert texts(journal.last(10)) == ["cause", "caused", "later"]
+    assert texts(journal.last(2)) == ["caused", "later"]
+
+
+def test_what_a_plugin_prints_itself_stays_before_the_record_that_follows_it() -> None:
+    journal = Journal()
+    journal.child("a.1", [b"printed", timed(1001.0, "logged").encode()])
+    journal.child("b.1", [timed(1002.0, "other").encode()])
+    assert texts(journal.last(10)) == ["printed", "logged", "other"]
+
+
+def test_the_supervisor_s_own_lines_below_the_level_are_left_out() -> None:
+    journal = Journal(level="warning")
+    journal.say("ready")
+    journal.say("careful", "warning")
+    journal.child("a.1", [b"hello"])
+    assert texts(journal.last(10)) == ["careful", "hello"]
 
 
 def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.logs import DescriptorHandler, JsonFormatter, TextFormatter, escaped, json_record, set_up, timestamp
+from runner.logs import (
+    DescriptorHandler,
+    JsonFormatter,
+    TextFormatter,
+    escaped,
+    json_record,
+    set_up,
+    time_of,
+    timed,
+    timestamp,
+)
 
 TIMEOUT = 10.0
 
@@ -130,7 +140,9 @@ def test_a_record_is_in_the_pipe_before_the_call_that_made_it_returns() -> None:
     with open(reader, "rb") as end, open(writer, "wb"):
         handler = DescriptorHandler(writer, "ascii", "backslashreplace")
         handler.handle(record("paid 5 \u20ac"))
-        assert os.read(end.fileno(), 100) == b"paid 5 \\u20ac\n"
+        written = time_of(os.read(end.fileno(), 100))
+    assert written is not None
+    assert written[1] == b"paid 5 \\u20ac\n"
 
 
 def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
@@ -150,7 +162,8 @@ def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
             for thread in threads:
                 thread.join(TIMEOUT)
         assert end.read() == b""
-    assert sorted(lines) == sorted(f"{one}\n".encode() for one in messages)
+    texts = [found[1] for line in lines if (found := time_of(line)) is not None]
+    assert sorted(texts) == sorted(f"{one}\n".encode() for one in messages)
 
 
 def test_a_record_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,11 +179,49 @@ def _root() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     shown = {name: getattr(logging, name) for name in ("logThreads", "logProcesses", "logMultiprocessing", "_srcfile")}
+    levels = {name: logging.getLogger(name).level for name in ("runner", "service", "service.payment")}
     yield
+    for name, value in levels.items():
+        logging.getLogger(name).setLevel(value)
     for name, value in shown.items():
         setattr(logging, name, value)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_root")
+@pytest.mark.parametrize(
+    ("level", "own", "library"),
+    [
+        ("debug", ["debug", "info", "warning"], ["info", "warning"]),
+        ("info", ["info", "warning"], ["info", "warning"]),
+        ("warning", ["warning"], ["warning"]),
+        ("error", [], []),
+    ],
+)
+def test_a_process_logs_from_the_chosen_level_on_and_libraries_never_their_details(
+    level: str, own: list[str], library: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = set_up("payment.1", "json", level)
+    for name in ("debug", "info", "warning"):
+        getattr(log, name)("own")
+        getattr(logging.getLogger("library"), name)("library")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines if line["message"] == "own"] == own
+    assert [line["level"] for line in lines if line["message"] == "library"] == library
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"hello", b"\x1e", b"\x1e1700000000.123456", b"\x1eyesterday, at noon! x", b"\x1e1700000000,123456 x"]
+)
+def test_a_line_without_a_time_is_left_as_it_is(line: bytes) -> None:
+    assert time_of(line) is None
+
+
+def test_each_line_of_a_text_gets_the_time() -> None:
+    first, second = timed(1_700_000_000.25, "one\ntwo").encode().split(b"\n")
+    assert time_of(first) == (1_700_000_000.25, b"one")
+    assert time_of(second) == (1_700_000_000.25, b"two")
 
 
 @pytest.mark.usefixtures("_root")

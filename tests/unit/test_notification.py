@@ -104,18 +104,25 @@ def test_an_unusual_event_id_still_makes_a_message_id(event_id):
     assert parsed["Bcc"] is None
 
 
-def test_the_log_shows_the_e_mail_line_by_line(caplog):
+def test_an_e_mail_is_one_line_of_the_log(caplog):
     caplog.set_level(logging.INFO)
-    options = Options()
-    assert handle(message("payment.success"), start(options, CONTEXT)) is None
+    assert handle(message("payment.success"), start(Options(), CONTEXT)) is None
+    (line,) = caplog.records
+    assert line.getMessage() == "e-mail to alice@example.com: Your order 6f1c0f5e is paid"
+    assert line.order == "6f1c0f5e"
+    assert not hasattr(line, "lines")
+
+
+def test_the_text_of_an_e_mail_is_shown_line_by_line_at_debug_level(caplog):
+    caplog.set_level(logging.DEBUG)
+    handle(message("payment.success"), start(Options(), CONTEXT))
     lines = [line for record in caplog.records for line in (record.getMessage(), *record.lines)]
     assert lines[0] == "e-mail to alice@example.com: Your order 6f1c0f5e is paid"
     assert "  | we have received 149.99 USD for your order 6f1c0f5e." in lines
-    assert {line.order for line in caplog.records} == {"6f1c0f5e"}
 
 
 def test_an_event_cannot_fake_a_line_of_the_log(caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     handle(message(amount="1\x1b[31m\n2024 ERROR all is lost"), start(Options(), CONTEXT))
     lines = [line for record in caplog.records for line in (record.getMessage(), *record.lines)]
     assert len(lines) > 1

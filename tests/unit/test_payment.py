@@ -116,11 +116,11 @@ def test_a_later_attempt_of_the_same_order_can_get_through():
 
 
 def test_the_log_says_what_was_charged_and_decided(caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     event = handle(message(), gateway())
     order_id = ORDER["order_id"]
     assert [line.getMessage() for line in caplog.records] == [
-        f"order {order_id}: charging 149.99 USD, attempt 1",
+        f"order {order_id}: charging 149.99 USD",
         f"order {order_id}: approved, payment {event.body['payment_id']}",
     ]
     assert {line.order for line in caplog.records} == {order_id}

@@ -14,6 +14,8 @@ from runner.supervisor.control.status import status_of
 from runner.supervisor.control.usage import Sampler
 from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import HOLD
 from runner.supervisor.service import Service
 from runner.supervisor.state import State
 
@@ -199,7 +201,7 @@ class Commands:
     @contextlib.asynccontextmanager
     async def _telling(self, send: Send) -> AsyncIterator[None]:
         """Send on what the runner says meanwhile."""
-        followed = Followed(asyncio.get_running_loop(), lambda slot: slot == "runner")
+        followed = Followed(asyncio.get_running_loop(), lambda line: line.slot == "runner")
         self._supervisor.journal.follow(followed.take)
         task = asyncio.create_task(followed.send(send))
         try:
@@ -211,23 +213,14 @@ class Commands:
             await task
 
     async def _logs(self, request: Request, send: Send) -> Answer:
-        target, lines = request.get("target"), request.get("lines", 100)
+        lines, is_wanted = request.get("lines", 100), self._wanted(request)
         if not isinstance(lines, int) or lines < 0:
             raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
-        if target is not None:
-            base, dot, _ = str(target).rpartition(".")
-            if target != "runner" and not self._supervisor.journal.last(1, str(target).__eq__):
-                # A slot that is gone may have said something; one that never was has not.
-                self._target(request) if dot else self._service({"target": base or target})
-
-        def is_asked_for(slot: str) -> bool:
-            return target is None or slot == target or slot.rpartition(".")[0] == target
-
-        followed = Followed(asyncio.get_running_loop(), is_asked_for)
+        followed = Followed(asyncio.get_running_loop(), is_wanted, HOLD)
         if request.get("follow"):
             self._supervisor.journal.follow(followed.take)
         try:
-            for line in self._supervisor.journal.last(lines, is_asked_for):
+            for line in self._supervisor.journal.last(lines, is_wanted):
                 await send(line_object(line))
             if not request.get("follow"):
                 return {}
@@ -235,6 +228,20 @@ class Commands:
             return {}
         finally:
             self._supervisor.journal.unfollow(followed.take)
+
+    def _wanted(self, request: Request) -> Callable[[Line], bool]:
+        target, order = request.get("target"), str(request.get("order") or "")
+        if target is not None:
+            base, dot, _ = str(target).rpartition(".")
+            if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
+                # A slot that is gone may have said something; one that never was has not.
+                self._target(request) if dot else self._service({"target": base or target})
+
+        def is_wanted(line: Line) -> bool:
+            is_meant = target is None or line.slot == target or line.slot.rpartition(".")[0] == target
+            return is_meant and (not order or order in line.shown)
+
+        return is_wanted
 
 
 async def _on_thread(job: Callable[[], bool]) -> bool:

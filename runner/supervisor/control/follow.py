@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import InOrder
 
 #: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 5000
@@ -16,10 +18,11 @@ Send = Callable[[Answer], Awaitable[None]]
 
 
 class Followed:
-    """Those of the slots that ``is_asked_for`` tells."""
+    """Those that ``is_wanted`` tells, each after ``hold`` seconds in the order of their times."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, is_asked_for: Callable[[str], bool]) -> None:
-        self._loop, self._is_asked_for = loop, is_asked_for
+    def __init__(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[Line], bool], hold: float = 0.0) -> None:
+        self._loop, self._is_wanted = loop, is_wanted
+        self._held = InOrder(hold)
         self._lines: list[Line] = []
         self._dropped = 0
         self._there = asyncio.Event()
@@ -27,7 +30,7 @@ class Followed:
 
     def take(self, lines: Sequence[Line]) -> None:
         """Some lines, from any thread."""
-        wanted = [line for line in lines if self._is_asked_for(line.slot)]
+        wanted = [line for line in lines if self._is_wanted(line)]
         if wanted and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._add, wanted)
 
@@ -39,15 +42,19 @@ class Followed:
     async def send(self, send: Send) -> None:
         """Send them on until the last one."""
         while True:
-            await self._there.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._held.wait):
+                    await self._there.wait()
             self._there.clear()
             lines, self._lines = self._lines, []
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 await send({"dropped": dropped})
-            for line in lines:
+            self._held.add(lines)
+            is_last = self._is_finished
+            for line in self._held.take(everything=is_last):
                 await send(line_object(line))
-            if self._is_finished and not self._lines:
+            if is_last and not self._lines:
                 return
 
     def _add(self, lines: Sequence[Line]) -> None:

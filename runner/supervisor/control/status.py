@@ -63,7 +63,7 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
         "in_hand": usage.counts.in_hand if usage is not None and has_counts else None,
         "handled": usage.counts.handled if usage is not None and has_counts else None,
         "published": usage.counts.published if usage is not None and has_counts else None,
-        "lines": [line.shown for line in supervisor.journal.last(LAST_LINES, keeper.name.__eq__)] if has_failed else [],
+        "lines": _last_lines(keeper, supervisor) if has_failed else [],
     }
 
 
@@ -87,3 +87,7 @@ def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -
         case State.STOPPING:
             return slot.why or f"finishing, killed after {slot.policy.stop_timeout:g} s"
     return slot.why
+
+
+def _last_lines(keeper: Keeper, supervisor: Supervisor) -> list[str]:
+    return [line.shown for line in supervisor.journal.last(LAST_LINES, lambda line: line.slot == keeper.name)]

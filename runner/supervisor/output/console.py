@@ -11,19 +11,29 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from runner.supervisor.output.line import Line, TextForm, json_form
+from runner.supervisor.output.sequence import HOLD
 from runner.supervisor.output.writer import Writer
 
 
 class Console(Writer):
     """Writes whole lines, each prefixed with its time and slot."""
 
-    def __init__(self, stream: TextIO | None = None, log_format: str = "text", *, colour: bool = False, width: int = 8):
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        log_format: str = "text",
+        *,
+        colour: bool = False,
+        width: int = 8,
+        has_short_ids: bool = False,
+    ) -> None:
         self._stream = sys.stdout if stream is None else stream
         if isinstance(self._stream, io.TextIOWrapper):
             # A terminal that lacks a character must not cost the line.
             self._stream.reconfigure(errors="backslashreplace")
-        self._form: Callable[[Line], str] = json_form if log_format == "json" else TextForm(colour=colour, width=width)
-        super().__init__("console")
+        text = TextForm(colour=colour, width=width, has_short_ids=has_short_ids)
+        self._form: Callable[[Line], str] = json_form if log_format == "json" else text
+        super().__init__("console", HOLD)
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
         """Write a batch; False once nobody reads any more, which stops no service."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from runner.supervisor.output.line import Line
+from runner.logs import time_of
+from runner.supervisor.output.line import LEVELS, Line
 from runner.supervisor.output.writer import Writer
 
 #: What is remembered of each slot: lines, and their bytes.
@@ -33,16 +33,19 @@ class Recent:
         while len(self._lines) > MAX_LINES or (self._bytes > MAX_BYTES and len(self._lines) > 1):
             self._bytes -= len(self._lines.popleft()[1].text)
 
-    def last(self, count: int) -> list[tuple[int, Line]]:
-        """The latest ``count``, oldest first."""
-        return list(self._lines)[-count:] if count else []
+    @property
+    def lines(self) -> Sequence[tuple[int, Line]]:
+        """All that are remembered, the oldest first."""
+        return self._lines
 
 
 class Journal:
     """Takes lines from any thread."""
 
-    def __init__(self, *writers: Writer) -> None:
+    def __init__(self, *writers: Writer, level: str = "info") -> None:
+        """``level`` is the lowest of the supervisor's own lines that is shown; children decide about theirs."""
         self._writers = writers
+        self._lowest = LEVELS.index(level)
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._recent: dict[str, Recent] = {}
@@ -50,18 +53,25 @@ class Journal:
 
     def say(self, text: str, level: str = "info", slot: str = "runner") -> None:
         """One line of the supervisor's own; it may quote what a child said."""
-        self._take(slot, [Line(time.time(), slot, text, level)])
+        if LEVELS.index(level) >= self._lowest:
+            self._take(slot, [Line(time.time(), slot, text, level)])
 
     def child(self, slot: str, lines: Sequence[bytes]) -> None:
         """What a child printed."""
-        now = time.time()
-        self._take(slot, [Line(now, slot, line) for line in lines])
+        now, made = time.time(), list[Line]()
+        # What a plugin prints itself has no time; it was printed before the record that follows it.
+        for line in reversed(lines):
+            found = time_of(line)
+            now, text = (now, line) if found is None else found
+            made.append(Line(now, slot, text))
+        self._take(slot, made[::-1])
 
-    def last(self, count: int, slots: Callable[[str], bool] = lambda _: True) -> list[Line]:
-        """The latest ``count`` lines of the slots that are asked for, in their order."""
+    def last(self, count: int, is_wanted: Callable[[Line], bool] = lambda _: True) -> list[Line]:
+        """The latest ``count`` lines that are wanted, by their time."""
         with self._lock:
-            found = [recent.last(count) for slot, recent in self._recent.items() if slots(slot)]
-        return [line for _, line in heapq.merge(*found)][-count:] if count else []
+            found = [one for recent in self._recent.values() for one in recent.lines if is_wanted(one[1])]
+        found.sort(key=lambda one: (one[1].time, one[0]))
+        return [line for _, line in found[-count:]] if count else []
 
     def follow(self, follower: Follower) -> None:
         """Hand on all lines from now on, on the thread that they come from."""

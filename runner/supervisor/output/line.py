@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import time
 from typing import NamedTuple
 
 from runner.logs import escaped, json_record
 
+#: The levels of lines, the lowest first.
+LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR colour codes (ECMA-48), easy on dark and light
+#: A UUID as text (RFC 9562, section 4): its first eight digits are enough to tell orders apart.
+_UUID = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 class Line(NamedTuple):
     """What a child printed, or what the supervisor itself says."""
 
-    #: Seconds since the epoch.
+    #: Seconds since the epoch, as the process that wrote the line counts them.
     time: float
     slot: str
     text: str | bytes
@@ -36,10 +41,10 @@ class Line(NamedTuple):
 
 
 class TextForm:
-    """``12:42:18 payment.1 | text``, in the service's colour on a terminal."""
+    """``12:42:18 payment.1 | text``, in the service's colour on a terminal, where ids are short enough to be read."""
 
-    def __init__(self, *, colour: bool, width: int) -> None:
-        self._has_colour, self._width = colour, width
+    def __init__(self, *, colour: bool, width: int, has_short_ids: bool = False) -> None:
+        self._has_colour, self._width, self._has_short_ids = colour, width, has_short_ids
         self._colours = {"runner": 1}
         self._palette = itertools.cycle(_COLOURS)
         self._second, self._clock = -1, ""
@@ -53,7 +58,7 @@ class TextForm:
             self._clock = time.strftime("%H:%M:%S", time.localtime(self._second))
             self._prefixes.clear()
         prefix = self._prefixes.get(line.slot) or self._prefix(line.slot)
-        text = line.marked
+        text = _UUID.sub(r"\1…", line.marked) if self._has_short_ids else line.marked
         if self._has_colour and text.startswith(("WARNING:", "ERROR:", "CRITICAL:")):
             text = f"\x1b[{33 if text.startswith('W') else 31}m{text}\x1b[0m"
         return prefix + text

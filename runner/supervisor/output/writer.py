@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import InOrder
 
 #: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 10_000
@@ -24,7 +25,9 @@ MANY = 500
 class Writer(ABC):
     """Takes lines from any thread; ``write`` gets them in order, in batches."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hold: float = 0.0) -> None:
+        """``hold`` is how many seconds a line waits for older ones of other processes."""
+        self._held = InOrder(hold)
         self._lines: deque[Line] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -67,19 +70,28 @@ class Writer(ABC):
     def _run(self) -> None:
         while True:
             with self._wake:
-                if not self._lines and not self._closing:
-                    self._is_idle = True
-                    self._wake.wait_for(lambda: self._lines or self._closing)
-                lines, dropped = list(self._lines), self._dropped
+                self._await_lines()
+                lines, dropped, is_last = list(self._lines), self._dropped, self._closing
                 self._lines.clear()
                 self._bytes = self._dropped = 0
-            if not lines:
-                self.finish()
-                return
-            if not self.write(lines, dropped):
+            self._held.add(lines)
+            ready = self._held.take(everything=is_last)
+            if (ready or dropped) and not self.write(ready, dropped):
                 with self._wake:
                     self._is_over = True
                     self._lines.clear()
                 return
-            with self._wake:
-                self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, PAUSE)
+            if is_last and not lines:
+                self.finish()
+                return
+            if ready:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, PAUSE)
+
+    def _await_lines(self) -> None:
+        """Wait for a line to come, or for one that is held to be old enough."""
+        if (wait := self._held.wait) is not None:
+            self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, wait)
+        elif not self._lines and not self._closing:
+            self._is_idle = True
+            self._wake.wait_for(lambda: self._lines or self._closing)
