@@ -11,7 +11,7 @@ import click
 from runner.address import Address
 from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
-from runner.inspection.findings import finding_lines
+from runner.inspection.findings import finding_line, finding_lines, findings_of
 from runner.inspection.project import checked_project
 
 
@@ -32,7 +32,7 @@ def check(folder: Path, as_json: bool) -> None:
             sys.exit(error.exit_code)
         raise
     services = project.config.services
-    findings, shown = finding_lines(project)
+    findings = findings_of(project)
     if as_json:
         summary = {
             "ok": True,
@@ -42,7 +42,7 @@ def check(folder: Path, as_json: bool) -> None:
             "queues": [queue.name for queue in objects.queues],
             "bindings": len(objects.bindings),
             "policies": [policy.name for policy in objects.policies],
-            "findings": findings,
+            "findings": [finding_line(one, project) for one in findings],
         }
         click.echo(json.dumps(summary, indent=2))
         return
@@ -61,7 +61,7 @@ def check(folder: Path, as_json: bool) -> None:
         words += [f"consumes {consumes}"] if consumes else []
         words += [f"publishes {publishes}"] if publishes else []
         click.echo(f"service   {name:<{width}}  {'; '.join(words)}")
-    for line in shown:
+    for line in finding_lines(findings, project):
         click.secho(line, fg="yellow" if sys.stdout.isatty() else None)
 
 

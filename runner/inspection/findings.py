@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
 from runner.config.project import Project
 from runner.topology.finding import Finding
@@ -23,11 +23,9 @@ def finding_line(finding: Finding, project: Project) -> str:
     return f"{project.place(finding.file, finding.path)}: {finding.code}: {finding.reason}; {finding.remedy}"
 
 
-def finding_lines(project: Project, known: Collection[str] = ()) -> tuple[list[str], list[str]]:
-    """Return a line for each finding, and the lines to print: those not ``known``, at most ten, and how many more."""
-    lines = [finding_line(one, project) for one in findings_of(project)]
-    new = [one for one in lines if one not in known]
-    shown = new[:MOST_SHOWN]
-    if more := len(new) - len(shown):
-        shown.append(f"and {more} more finding{'s' if more > 1 else ''}; python -m runner lint prints them all")
-    return lines, shown
+def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
+    """Return the lines to print: one for each finding, at most ten, and how many more there are."""
+    lines = [finding_line(one, project) for one in findings[:MOST_SHOWN]]
+    if more := len(findings) - len(lines):
+        lines.append(f"and {more} more finding{'s' if more > 1 else ''}; python -m runner lint prints them all")
+    return lines

@@ -11,7 +11,7 @@ from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
-from runner.inspection.findings import finding_lines
+from runner.inspection.findings import finding_lines, findings_of
 from runner.inspection.project import checked_project
 from runner.inspection.remote import Inspector
 from runner.preparation.declaration import Declaration, FoundBroker, Held, import_reconcile
@@ -43,8 +43,8 @@ class Memory:
     held: Held
     #: Whether removals wait until the services are replaced.
     keeps: bool
-    #: The findings that were printed already.
-    findings: frozenset[str]
+    #: The findings that were printed already: code, name and reason of each, since lines move with every edit.
+    findings: frozenset[tuple[str, str, str]]
 
 
 class Preparer:
@@ -67,7 +67,7 @@ class Preparer:
         self._running: dict[str, Program] = {}
         self._held: Held = frozenset()
         self._keeps = False
-        self._findings: frozenset[str] = frozenset()
+        self._findings: frozenset[tuple[str, str, str]] = frozenset()
         if memory is not None:
             self._project, self._broker, self._told = memory.project, memory.broker, set(memory.told)
             self._running, self._held, self._keeps = dict(memory.programs), memory.held, memory.keeps
@@ -148,9 +148,10 @@ class Preparer:
 
     def _new_findings(self, project: Project) -> list[str]:
         """Return lines about the findings that were not there at the last start or reload."""
-        findings, new = finding_lines(project, self._findings)
-        self._findings = frozenset(findings)
-        return new
+        found = {(one.code, one.name, one.reason): one for one in findings_of(project)}
+        new = [one for about, one in found.items() if about not in self._findings]
+        self._findings = frozenset(found)
+        return finding_lines(new, project)
 
     def ready_messages(self, service: str) -> int:
         """The messages that wait in a service's queues. Raises BrokerError."""

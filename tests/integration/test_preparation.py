@@ -84,6 +84,35 @@ def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_befo
     assert not prepared.take_over().is_unfinished
 
 
+def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
+    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    topology = project.topology()
+    topology["queues"] |= {f"unread.{number:02}": {"bind": {"orders.topic": ["order.#"]}} for number in range(13)}
+    project.set_topology(topology)
+    said: list[tuple[str, str]] = []
+    prepared = Preparation(Order(str(project.folder), (), "text"))
+    prepared.say = lambda text, level: said.append((text, level))
+    try:
+        prepared.begin()
+        warnings = list(prepared.find().warnings)
+        assert len(warnings) == 11
+        assert "unread-queue: no service consumes 'unread.00': it only grows; let a service consume it" in warnings[0]
+        assert warnings[10].startswith("and 3 more findings; ")
+        prepared.prepare()
+        del topology["queues"]["unread.00"]
+        topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.create.#"]}
+        project.set_topology(topology)
+        prepared.take_over()
+    finally:
+        prepared.close()
+    findings = [text for text, level in said if level == "warning" and ".yaml:" in text]
+    assert any("unmatched-binding" in line and "did you mean 'order.created.#'?" in line for line in findings)
+    assert any("missed-event: payment handles 'order.created'" in line for line in findings)
+    assert not any("unread-queue" in line for line in findings)
+
+
 def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, project: Project) -> None:
     prepared.prepare()
     (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")
