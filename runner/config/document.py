@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from runner.config.fault import Fault, Path, dotted, shown, value_at
+from runner.config.variable import find_variable
 
 #: A file larger than this is not a configuration.
 MAX_BYTES = 1024 * 1024
@@ -185,12 +186,19 @@ class Document:
         name, default = match["name"], match["default"]
         if name is None:
             return "$"
-        if self._environment.get(name):
-            return self._environment[name]
-        if default is not None:
-            return default[2:]
+        try:
+            value = find_variable(name, self._environment)
+        except ValueError as error:
+            # The default is no substitute: it may log in elsewhere than the file says.
+            problem = str(error)
+        else:
+            if value is not None:
+                return value
+            if default is not None:
+                return default[2:]
+            problem = f"environment variable {name!r} is not set; set it, or give a default: ${{{name}:-value}}"
         self._unknown.add(path)
-        self.fault(path, f"environment variable {name!r} is not set; set it, or give a default: ${{{name}:-value}}")
+        self.fault(path, problem)
         return ""
 
 

@@ -1,0 +1,55 @@
+"""The value of a ``${VAR}`` in YAML: from the environment, or from a file that the environment names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from runner.bounded_file import FileTooLarge, read_bounded
+
+#: ``VAR_FILE`` names the file that contains the value of ``VAR``, as the official images of databases do it (Docker
+#: Hub: "postgres", section "Docker Secrets").
+SUFFIX = "_FILE"
+#: A larger file is not a value. Docker's own secrets have at most 500 KB, a URL or a password less than one.
+MAX_BYTES = 64 * 1024
+
+
+def find_variable(name: str, environment: Mapping[str, str]) -> str | None:
+    """Return the value of a variable, or None if it is unset or empty.
+
+    If ``NAME_FILE`` is set instead, the value is the content of that file, in UTF-8 and without one newline at its
+    end. Raises ValueError if both are set or the file cannot be used. The error never contains the value.
+    """
+    value, path = environment.get(name), environment.get(f"{name}{SUFFIX}")
+    if not path:
+        return value or None
+    if value:
+        raise ValueError(f"environment variables {name!r} and {name + SUFFIX!r} are both set; unset one of them")
+    return _content(f"environment variable {name + SUFFIX!r}", path)
+
+
+def _content(where: str, path: str) -> str:
+    # The processes of a runner may have different working directories. What is no path may be the value itself.
+    if not Path(path).is_absolute():
+        raise ValueError(f"{where} is not an absolute path; allowed: the path of a file, which begins with /")
+    try:
+        text = read_bounded(Path(path), MAX_BYTES).decode()
+    except FileTooLarge:
+        raise ValueError(f"{where} names a file that is too large, {path!r}; allowed: {MAX_BYTES} bytes") from None
+    except UnicodeDecodeError:
+        # The codec's own error contains the bytes.
+        raise ValueError(f"{where} names a file that is not UTF-8, {path!r}; allowed: text in UTF-8") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(
+            f"{where} names a file that cannot be read, {path!r}, {reason}; allowed: a file that this user can read"
+        ) from None
+    # An editor writes a newline at the end, and Windows a carriage return before it.
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ValueError(f"{where} names an empty file, {path!r}; write the value into it, or unset the variable")
+    if "\0" in text or text.startswith("\N{ZERO WIDTH NO-BREAK SPACE}"):
+        raise ValueError(
+            f"{where} names a file with a NUL or a byte order mark, {path!r}; allowed: text with neither of them"
+        )
+    return text
