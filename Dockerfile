@@ -1,23 +1,29 @@
 # syntax=docker/dockerfile:1
-# The packages are installed in a first stage, so that the image holds neither pip's cache nor what pip needs.
-FROM python:3.13-slim AS packages
+# A first stage installs the packages, so that the image contains neither pip's cache nor pip's own files.
+FROM python:3.13-slim-trixie AS packages
 COPY requirements.txt .
 RUN python -m venv --without-pip /venv \
-    && pip --disable-pip-version-check --no-cache-dir install --prefix /venv --require-hashes -r requirements.txt
+    && pip --python /venv/bin/python --disable-pip-version-check --no-cache-dir install --require-hashes -r requirements.txt
 
-FROM python:3.13-slim
+FROM python:3.13-slim-trixie
+# A new volume takes its owner from the folder on which it is mounted first.
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin fastcommerce \
-    && install -d -o fastcommerce -g fastcommerce /app /app/var
+    && install -d -o fastcommerce -g fastcommerce /app /app/var /run/broker /run/database
 COPY --from=packages /venv /venv
 WORKDIR /app
 COPY runner runner
 COPY plugins plugins
+COPY deploy/passwords.py deploy/passwords.py
 COPY topology.yaml config.yaml ./
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# RabbitMQ is a container of its own here, and the API must answer the host.
+# A container cannot write here, so each process would compile all modules again.
+RUN python -m compileall -q runner plugins deploy
+# The API must answer other containers and the host.
 ENV ORDER_API_HOST=0.0.0.0
 USER 10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
+# Any service that should run and does not makes the container unhealthy, not only the API.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=1m --retries=3 CMD ["python", "-m", "runner", "status"]
 ENTRYPOINT ["python", "-m", "runner"]
 CMD ["run"]

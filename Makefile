@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test test-matrix chaos chaos-full check format bench bench-quick lock schema reset clean
+.PHONY: help run test test-matrix compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -18,6 +18,10 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 test-matrix: ## the suite on RabbitMQ 4.0 and 4.3 and on Python 3.14, and `make run` on fresh systems; as root; ARGS="--help"
 	@deploy/setup.sh matrix
 	@.venv/bin/python -m tests.matrix $(ARGS)
+
+compose-test: ## build the image and run the containers of compose.yaml in namespaces, without an engine; as root
+	@deploy/setup.sh compose
+	@.venv/bin/python -m tests.compose
 
 chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" tells more
 	@deploy/setup.sh test

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
-# usage: deploy/setup.sh run|test|matrix|bench|tools
+# usage: deploy/setup.sh run|test|matrix|compose|bench|tools
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-run}
@@ -186,6 +186,18 @@ case $purpose in
 run)
     # Where it cannot be installed, the runner itself says what else helps.
     if lacks_broker && can_install; then install_rabbitmq; fi
+    ;;
+compose)
+    missing=""
+    for program in buildah debootstrap; do
+        command -v $program >/dev/null 2>&1 || missing="${missing:+$missing }$program"
+    done
+    if [ -n "$missing" ]; then
+        can_install || fail "the containers need $missing" "install it as root: apt-get install $missing"
+        say "installing what builds the image without an engine: apt-get install $missing"
+        # shellcheck disable=SC2086 # the words are meant to be split
+        apt_install $missing
+    fi
     ;;
 test | matrix | bench)
     # The tests start brokers of their own, so one that already answers is no help here.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runner.address import PASSWORD_VARIABLE, USER_VARIABLE, VHOST_VARIABLE
 
-IMAGE = "rabbitmq:4-management"
+IMAGE = "rabbitmq:4.3-management"
 _ANSWER_SECONDS = 5.0
 
 

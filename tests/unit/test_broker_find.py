@@ -9,7 +9,7 @@ import pytest
 
 from runner.address import Address
 from runner.broker import find, port
-from runner.broker.engine import Box
+from runner.broker.engine import IMAGE, Box
 from runner.broker.find import Answering, Container, PrivateNode, find_broker
 from runner.broker.port import Ports, available, ports_of
 from runner.broker.probe import Finding, Kind
@@ -185,4 +185,4 @@ def test_container_is_published_on_loopback_only_and_its_login_is_in_no_argv():
     assert published == ["127.0.0.1:7000:5672", "127.0.0.1:17000:15672"]
     variables = [command[index + 1] for index, word in enumerate(command) if word == "-e"]
     assert variables == ["RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS", "RABBITMQ_DEFAULT_VHOST"]
-    assert command[-1] == "rabbitmq:4-management"
+    assert command[-1] == IMAGE
