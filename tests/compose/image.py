@@ -82,6 +82,7 @@ def _make_base(say: Callable[[str], None]) -> None:
         # tar keeps owners and links; a copy by Buildah reads every file twice.
         root = Path(_buildah("mount", container))
         subprocess.run(["cp", "-a", f"{python.folder}/.", str(root)], check=True)
+        (root / ".complete").unlink()
         for link in ("python", "pip"):
             (root / "usr/local/bin" / link).symlink_to(f"/usr/bin/{link}3")
         _buildah("config", "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin", container)

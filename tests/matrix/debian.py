@@ -136,11 +136,12 @@ class View:
         inside = [*as_user, "env", "-i", *environment, *words]
         return [*enter, "sh", "-c", _ENTER, str(self._folder), str(self._lower), *inside]
 
-    def run(self, *words: str, user: str = "root") -> None:
-        """Run a command to its end. Raises AssertionError with its last output if it fails."""
+    def run(self, *words: str, user: str = "root") -> str:
+        """Run a command to its end and return its output. Raises AssertionError with its last output if it fails."""
         command = self.command(*words, user=user)
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         assert done.returncode == 0, "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        return done.stdout
 
 
 def _home(user: str) -> str:
