@@ -36,6 +36,10 @@ def make_project(source: Path, folder: Path) -> Path:
 def secret(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SHOP_SECRET", SECRET)
     monkeypatch.setenv("SHOP_EMPTY", "")
+    monkeypatch.setenv("SHOP_LOST_FILE", "/nowhere/password")
+    monkeypatch.setenv("SHOP_NOTHING_FILE", "/dev/null")
+    # The value itself, where its file should be named.
+    monkeypatch.setenv("SHOP_SECRET_HERE_FILE", f"postgresql://shop:{SECRET}@shop/shop")
     monkeypatch.delenv("SHOP_NOT_SET", raising=False)
     return SECRET
 
