@@ -40,20 +40,9 @@ def main() -> int:
             say(f"built in {time.monotonic() - started:.0f} s; user {image.user}, check: {' '.join(image.check[1:])}")
             # The users of the containers go through it to their volumes.
             Path(folder).chmod(0o755)
+            enter = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--"]
             done = subprocess.run(
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "KILL",
-                    "unshare",
-                    "--net",
-                    "--mount",
-                    "--",
-                    sys.executable,
-                    "-m",
-                    "tests.compose.system",
-                    folder,
-                ],
+                [*enter, sys.executable, "-m", "tests.compose.trial", folder],
                 cwd=ROOT,
                 input=json.dumps({**dataclasses.asdict(image), "root": str(image.root)}),
                 text=True,

@@ -1,46 +1,21 @@
-"""compose.yaml's services, started in its order in a network of their own, and what is asked of them.
-
-usage: ``unshare --net --mount -- python -m tests.compose.system FOLDER``, with the image as JSON on standard input
-"""
+"""The containers of one profile, started in the order of compose.yaml."""
 
 from __future__ import annotations
 
-import fcntl
-import json
-import socket
-import struct
-import sys
-import urllib.error
-import urllib.request
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-from tests.compose import server
 from tests.compose.box import Box, Host
-from tests.compose.file import OURS, compose, profile
+from tests.compose.file import compose, profile
 from tests.compose.image import Image
 from tests.rabbit import wait_until
 
-#: How many containers of the payment service run, and how many orders they get, each of them three times.
-SCALE, ORDERS = 3, 12
-#: Seconds for a container to be healthy, on a busy machine too.
-_HEALTHY_TIMEOUT = 120.0
-#: Seconds for orders to be charged and e-mailed.
-_ORDER_TIMEOUT = 60.0
-_UP, _RUNNING = 0x1, 0x40  # netdevice(7): IFF_UP, IFF_RUNNING
-_SIOCSIFFLAGS = 0x8914
+#: Seconds for a container to be healthy or to end, on a busy machine too.
+HEALTHY_TIMEOUT = 120.0
 
 
 def say(words: str) -> None:
     """Print a line of progress."""
     print(f"compose: {words}", flush=True)
-
-
-def start_loopback() -> None:
-    """Switch on the loopback interface of a new network namespace."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _UP | _RUNNING))
 
 
 class System:
@@ -50,6 +25,7 @@ class System:
         self._host, self._images, self._scale = host, images, scale
         self.services = profile(compose()["services"], name)
         self.boxes: dict[str, list[Box]] = {}
+        self._started = 0
 
     def up(self) -> None:
         """Start each service after those that it depends on. Raises AssertionError."""
@@ -65,13 +41,14 @@ class System:
             self._wait(needed, how["condition"])
         self.boxes[name] = [self._box(name, number) for number in range(1, self._scale.get(name, 1) + 1)]
 
-    def _box(self, name: str, number: int) -> Box:
-        return Box(self._host, name, self.services[name], self._images[self.services[name]["image"]], number)
+    def _box(self, name: str, number: int, **changes: Any) -> Box:
+        service = self.services[name] | changes
+        return Box(self._host, name, service, self._images[service["image"]], number)
 
     def _wait(self, name: str, condition: str) -> None:
         for box in self.boxes[name]:
             if condition == "service_completed_successfully":
-                code = box.wait(_HEALTHY_TIMEOUT)
+                code = box.wait(HEALTHY_TIMEOUT)
                 assert code == 0, f"{box.name} ended with {code}\n{box.output}"
             else:
                 self.wait_healthy(box)
@@ -79,13 +56,19 @@ class System:
     def wait_healthy(self, box: Box) -> None:
         """Wait until the health check of a container succeeds. Raises AssertionError with its output."""
         try:
-            wait_until(box.is_healthy, _HEALTHY_TIMEOUT, f"{box.name} is healthy")
+            wait_until(box.is_healthy, HEALTHY_TIMEOUT, f"{box.name} is healthy")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{box.output[-3000:]}") from None
 
-    def replace(self, name: str) -> None:
-        """Start the containers of a service again, as after ``docker compose up`` of a service that ended."""
-        self.boxes[name] = [self._box(name, len(self.boxes) + 100 + at) for at, _ in enumerate(self.boxes[name])]
+    def restart(self, name: str, **changes: Any) -> list[Box]:
+        """Stop the containers of a service, start as many new ones, and return those."""
+        for box in self.boxes[name]:
+            if box.exit_code is None:
+                assert box.stop() == 0, f"{box.name} ended with {box.exit_code}"
+        self._started += 1
+        numbers = range(100 * self._started + 1, 100 * self._started + 1 + len(self.boxes[name]))
+        self.boxes[name] = [self._box(name, number, **changes) for number in numbers]
+        return self.boxes[name]
 
     def output(self, name: str) -> str:
         """All that a service's containers have printed."""
@@ -101,141 +84,3 @@ class System:
         for boxes in self.boxes.values():
             for box in boxes:
                 box.close()
-
-
-def post(number: int) -> tuple[int, Any]:
-    """Post an order whose key is its number; return status and answer, or 0 if nothing answers."""
-    order = {"customer_email": f"customer{number}@example.com", "amount": 10 + number, "currency": "EUR"}
-    request = urllib.request.Request(
-        "http://127.0.0.1:8000/orders",
-        json.dumps(order).encode(),
-        {"Content-Type": "application/json", "Idempotency-Key": f"key-{number}"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except OSError:
-        return 0, None
-
-
-def check_rights(box: Box) -> None:
-    """Assert that a container of ours has its own user, no capability, and writes nothing but its temporary folders."""
-    none = "0000000000000000"
-    expected = {"Uid": "\t".join(["10001"] * 4), "NoNewPrivs": "1"}
-    expected |= {name: none for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
-    assert box.capabilities() == expected, box.capabilities()
-    for place in ("/app/x", "/venv/x", "/app/config.yaml", "/app/plugins/x", "/run/broker/password", "/etc/x"):
-        touched = box.run("sh", "-c", f"echo x > {place}")
-        assert touched.returncode != 0, f"{place} was written"
-        assert "Read-only file system" in touched.stderr, f"{place}: {touched.stderr}"
-    assert box.run("sh", "-c", "echo x > /tmp/x && echo x > /app/var/x && rm /app/var/x").returncode == 0
-
-
-def try_split(system: System) -> None:
-    """Every order once, though three containers charge and each order comes three times."""
-    system.up()
-    for name in OURS:
-        for box in system.boxes.get(name, []):
-            system.wait_healthy(box)
-            check_rights(box)
-    say(f"all containers are healthy: {', '.join(box.name for boxes in system.boxes.values() for box in boxes)}")
-    (status, first) = wait_until(lambda: (found := post(0))[0] and found, 30, "the API answers")
-    assert status == 202, (status, first)
-    say(f"202 for order {first['order_id']}")
-    ids = {first["order_id"], *(post(number)[1]["order_id"] for number in range(1, ORDERS))}
-    wait_until(lambda: _charges(system) == ORDERS, _ORDER_TIMEOUT, f"{ORDERS} orders are charged")
-    # Only now: two containers that get the same order in the same instant both ask the gateway (docs/delivery.md).
-    for number in [*range(ORDERS), *range(ORDERS)]:
-        status, answer = post(number)
-        assert status == 202, (status, answer)
-        assert answer["order_id"] in ids, (number, answer)
-    handled = "select count(*) from attempts where service = 'payment' and outcome in ('handled', 'duplicate')"
-    wait_until(lambda: _count(system, handled) == 3 * ORDERS, _ORDER_TIMEOUT, "audit has each attempt")
-    charging = system.output("payment-service").count(": charging ")
-    assert (charging, _charges(system)) == (ORDERS, ORDERS), f"{charging} charges for {ORDERS} orders"
-    by = [box.output.count(": charging ") for box in system.boxes["payment-service"]]
-    say(f"{3 * ORDERS} deliveries of {ORDERS} orders are {ORDERS} charges, by container: {by}")
-    shown = system.boxes["audit-service"][0].run("python", "-m", "runner", "order", "show", first["order_id"])
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "published by order_api" in shown.stdout, shown.stdout
-
-
-def try_outage(system: System) -> None:
-    """Without the broker a service is not healthy; with it, it is again, and the password is the same."""
-    payment = system.boxes["payment-service"][0]
-    (broker,) = system.boxes["rabbitmq"]
-    assert broker.stop() == 0
-    wait_until(lambda: not payment.is_healthy(), _HEALTHY_TIMEOUT, "the check fails without a broker")
-    say(f"without the broker: {payment.run('python', '-m', 'runner', 'status').stdout.splitlines()[-1].strip()}")
-    system.replace("passwords")
-    (passwords,) = system.boxes["passwords"]
-    assert (passwords.wait(_HEALTHY_TIMEOUT), passwords.output.count(": kept")) == (0, 2), passwords.output
-    system.replace("rabbitmq")
-    for box in (*system.boxes["rabbitmq"], *(box for name in OURS for box in system.boxes.get(name, []))):
-        system.wait_healthy(box)
-    status, answer = post(ORDERS + 1)
-    assert status == 202, (status, answer)
-    wait_until(lambda: _charges(system) == ORDERS + 1, _ORDER_TIMEOUT, "a new order is charged")
-    say("with the broker again: healthy, and a new order is charged")
-
-
-def try_together(system: System) -> None:
-    """The container with all services, and its database in a volume."""
-    system.up()
-    (runner,) = system.boxes["runner"]
-    system.wait_healthy(runner)
-    check_rights(runner)
-    assert post(0)[0] == 202
-    wait_until(lambda: "is paid" in runner.output, _ORDER_TIMEOUT, "the order is paid")
-    assert runner.run("ls", "/app/var/fastcommerce.db").returncode == 0
-    say("together: healthy, 202, and the order is paid")
-
-
-def _count(system: System, query: str) -> int:
-    (postgres,) = system.boxes["postgres"]
-    done = postgres.run("psql", "--username=fastcommerce", "--no-align", "--tuples-only", f"--command={query}")
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
-def _charges(system: System) -> int:
-    return _count(system, "select count(*) from charges")
-
-
-def _stop(system: System) -> None:
-    codes = system.down()
-    wrong = {name: code for name, code in codes.items() if code != 0}
-    assert not wrong, f"not stopped as asked: {wrong}"
-    say(f"stopped, each with exit code 0: {', '.join(codes)}")
-
-
-def main() -> int:
-    """Try both profiles, one after the other, with all that they write in the folder that the command line names."""
-    folder = Path(sys.argv[1])
-    given = json.load(sys.stdin)
-    ours = Image(Path(given.pop("root")), **given)
-    start_loopback()
-    services = compose()["services"]
-    lower = server.release(say)
-    images = {
-        services["passwords"]["image"]: ours,
-        services["rabbitmq"]["image"]: server.rabbitmq(folder / "rabbitmq-image", lower),
-        services["postgres"]["image"]: server.postgres(folder / "postgres-image", lower),
-    }
-    for which, scale in (("split", {"payment-service": SCALE}), ("together", {})):
-        (folder / which).mkdir()
-        system = System(Host(folder / which, list(services)), images, which, scale)
-        with closing(system):
-            if which == "split":
-                try_split(system)
-                try_outage(system)
-            else:
-                try_together(system)
-            _stop(system)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
