@@ -1,6 +1,30 @@
 """``python -m runner``."""
 
-from runner.cli.command import main
+from __future__ import annotations
+
+import sys
+
+from runner import prerequisite
+from runner.invocation import invocation
+
+#: EX_CONFIG of sysexits.h; ``runner.errors`` is not imported, because an old Python cannot read it.
+EXIT_CONFIG = 78
+
+
+def _refuse(problem: str) -> None:
+    sys.stderr.write(f"{problem}\n")
+    sys.exit(EXIT_CONFIG)
+
 
 if __name__ == "__main__":
-    main()
+    if (problem := prerequisite.old_python()) is not None:
+        _refuse(problem)
+    try:
+        from runner.cli.command import main
+
+        # The usage errors of click print commands too.
+        main(prog_name=invocation())
+    except ImportError as error:
+        if (problem := prerequisite.missing_package(error)) is None:
+            raise
+        _refuse(problem)

@@ -30,7 +30,27 @@ from tests.ports import free_port
 from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent
+#: The beginning of a printed command, as a pattern: it depends on the interpreter and the folders.
+PRINTED = r"(?:PYTHONPATH=\S+ )?[^\s(]*python\S* -m runner(?: --project \S+)?"
 ALICE = {"customer_email": "alice@example.com", "amount": 149.99, "currency": "USD"}
+
+
+def plain(text: str) -> str:
+    """Return a text in which every printed command begins with ``python -m runner``."""
+    return re.sub(PRINTED, "python -m runner", text)
+
+
+def printed_commands(text: str) -> list[str]:
+    """Return the commands that a text prints; each ends with its line, or before ``;`` or ``)``."""
+    return [found[0] for found in re.finditer(PRINTED + r"(?: [^;)\n]*)?", text)]
+
+
+def run_printed(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as copied into a new shell in a folder: nothing of this process's environment is there."""
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "RABBITMQ_URL")}
+    return subprocess.run(
+        ["sh", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 class Runner:

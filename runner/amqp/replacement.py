@@ -31,6 +31,14 @@ STATISTICS = 30.0
 PROGRESS = 1.0
 
 
+class QueueConsumed(RunnerError):
+    """A queue that is to be drained still has consumers."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(f"queue {queue!r}: {problem}")
+        self.queue = queue
+
+
 class Replacement:
     """One queue's way from what it is to what it shall be."""
 
@@ -85,8 +93,7 @@ class Replacement:
         consumers = counts_of(self._url, name).consumers
         if consumers:
             read = counted(consumers, "consumer")
-            remedy = "stop the service that consumes it, by python -m runner stop SERVICE, and try again"
-            raise RunnerError(f"queue {name!r}: it has {read}; {remedy}")
+            raise QueueConsumed(name, f"it has {read}; stop the services that consume it, and try again")
         deadline = time.monotonic() + STATISTICS
         # An unknown count is no obstacle: the queue has no consumer, so no message is unacked.
         while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:

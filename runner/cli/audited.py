@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner.config.keeping import Keeping, found_in, read_quickly
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.store.audited import MOST_ALIKE, Read, orders_like
 from runner.store.reading import reading
 
@@ -44,7 +45,7 @@ def opened(folder: Path) -> Iterator[tuple[Read, Keeping]]:
     keeping = read_keeping(folder)
     with reading(keeping.url, folder) as read:
         if read is None:
-            started = "nothing was written down yet; audit does so while the runner runs: python -m runner"
+            started = f"nothing was written down yet; audit does so while the runner runs: {invocation()}"
             raise RunnerError(started if keeping.is_audited else OFF)
         yield read, keeping
 
@@ -56,7 +57,7 @@ def order_named(read: Read, keeping: Keeping, prefix: str) -> str:
     if not found and not keeping.is_audited:
         raise RunnerError(OFF)
     if not found:
-        raise RunnerError(f"no such order here, {printable(prefix)!r}; see: python -m runner events")
+        raise RunnerError(f"no such order here, {printable(prefix)!r}; see: {invocation('events')}")
     if len(found) > 1:
         some = ", ".join(printable(one) for one in found[:MOST_ALIKE])
         more = " and more" if len(found) > MOST_ALIKE else ""

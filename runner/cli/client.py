@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.supervisor import lock
 from runner.supervisor.control.protocol import VERSION, socket_path
 
@@ -36,7 +37,8 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
     has_ended = True
     with _connected(folder) as connection:
         connection.settimeout(patience)
-        connection.sendall(json.dumps({"version": VERSION, "command": command, **request}).encode() + b"\n")
+        head = {"version": VERSION, "command": command, "invocation": invocation()}
+        connection.sendall(json.dumps({**head, **request}).encode() + b"\n")
         with connection.makefile("rb") as stream:
             for raw in stream:
                 answer = json.loads(raw)
@@ -78,7 +80,7 @@ def _connect(connection: socket.socket, path: str) -> None:
 @contextlib.contextmanager
 def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
-    remedy = "start one there with: python -m runner"
+    remedy = f"start one there with: {invocation()}"
     if not (folder / "config.yaml").exists():
         remedy = "no project is there either; name its folder with --project DIR before the command"
     missing = NoRunner(f"no runner is running in {folder.resolve()}; {remedy}")

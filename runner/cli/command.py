@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 
 from runner import __version__
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
+from runner.invocation import invocation, invoked_for
 
 EPILOG = """
 Exit codes: 0 done, or stopped as asked; 1 it could not be done, a service gave up, or lint found something; 2 wrong
@@ -46,11 +48,16 @@ LAZY = {
 }
 
 
+#: The key of all arguments, for an error about their order.
+ARGUMENTS = "runner.arguments"
+
+
 class Group(click.Group):
     """Runs ``run`` where no command is named, and prints expected errors as lines without a traceback."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``run`` where a command is missing."""
+        ctx.meta[ARGUMENTS] = list(args)
         rest = super().parse_args(ctx, args)
         if not ctx._protected_args and not ctx.args:
             return super().parse_args(ctx, [*args, "run"])
@@ -66,8 +73,8 @@ class Group(click.Group):
             ctx.exit(error.exit_code)
         except click.NoSuchOption as error:
             if error.option_name == "--project":
-                words = "--project stands before the command: python -m runner --project DIR status"
-                raise click.UsageError(words, error.ctx) from None
+                command = _project_first(ctx.meta[ARGUMENTS])
+                raise click.UsageError(f"--project stands before the command: {command}", error.ctx) from None
             raise
         except KeyboardInterrupt:
             # Before the supervisor took over there was nothing to stop.
@@ -84,6 +91,16 @@ class Group(click.Group):
             command: click.Command = getattr(importlib.import_module(module), name)
             return command
         return super().get_command(ctx, cmd_name)
+
+
+def _project_first(arguments: Sequence[str]) -> str:
+    """Return the command line with ``--project`` before the command; the current folder if it has no value."""
+    place = next(place for place, one in enumerate(arguments) if one.partition("=")[0] == "--project")
+    _, is_joined, value = arguments[place].partition("=")
+    rest = list(arguments[place + 1 :])
+    folder = Path(value if is_joined else rest.pop(0) if rest else "")
+    with invoked_for(folder):
+        return invocation(*arguments[:place], *rest)
 
 
 @click.group(
@@ -107,3 +124,4 @@ def main(ctx: click.Context, project: Path) -> None:
     Without a command: run everything.
     """
     ctx.obj = project
+    ctx.with_resource(invoked_for(project))

@@ -12,6 +12,7 @@ import click
 from runner.cli.client import EndedMeanwhile, NoRunner, ask, wait_gone
 from runner.cli.terminal import has_colour
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.supervisor.output.line import Line, TextForm, json_form
 
 #: As wide as most slots' names are.
@@ -128,7 +129,7 @@ def have_taken_over(folder: Path) -> None:
     except NoRunner:
         return
     except RunnerError as error:
-        click.secho(f"the runner that runs here: {error}; once that is mended: python -m runner reload", err=True)
+        click.secho(f"the runner that runs here: {error}; once that is mended: {invocation('reload')}", err=True)
 
 
 def _tell(folder: Path, command: str, **request: Any) -> None:

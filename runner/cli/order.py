@@ -14,6 +14,7 @@ from runner.cli.audited import UNTRACED, clock, opened, order_named, printable
 from runner.cli.terminal import has_colour
 from runner.desk.record import json_text
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.store.journey import Journey, as_json, journey
 from runner.store.story import duration
 
@@ -39,7 +40,7 @@ def show(folder: Path, id: str, is_json: bool) -> None:
     with opened(folder) as (read, keeping):
         found = journey(read, order_named(read, keeping, id))
     if found is None:
-        raise RunnerError(f"no such order here, {id!r}; see: python -m runner events")
+        raise RunnerError(f"no such order here, {id!r}; see: {invocation('events')}")
     if is_json:
         click.echo(json_text(as_json(found), indent=2))
         return

@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from runner.amqp.replacement import QueueConsumed
 from runner.cli.broker import broker_for
 from runner.cli.control import have_taken_over
 from runner.config.project import load_project
-from runner.errors import EXIT_CONFIG
+from runner.errors import EXIT_CONFIG, RunnerError
+from runner.invocation import invocation
 from runner.reconcile import Examination, bring, examine
 from runner.topology.change import Change, Mark, Plan, change_line
 from runner.topology.consent import Consent
@@ -83,7 +85,11 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
             done.append(change)
             _show_change(examination, change)
 
-        left = bring(examination, decision, click.echo, did)
+        try:
+            left = bring(examination, decision, click.echo, did)
+        except QueueConsumed as error:
+            services = [name for name, one in project.config.services.items() if error.queue in one.consumes]
+            raise RunnerError("; ".join([str(error), *(invocation("stop", one) for one in services)])) from None
     if done:
         have_taken_over(folder)
     if not left and examination.plan.uncompared:

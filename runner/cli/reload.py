@@ -9,6 +9,7 @@ from enum import Enum
 from functools import partial
 
 from runner.errors import BrokerError, RunnerError
+from runner.invocation import invocation
 from runner.preparation.remote import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
@@ -58,7 +59,8 @@ class Reload:
             try:
                 taken = self._preparation.finish()
             except RunnerError as error:
-                remedy = "what is gone from the files is removed when the broker is prepared next, or by: reload"
+                remedy = "what is gone from the files is removed when the broker is prepared next, or by"
+                remedy = f"{remedy}: {invocation('reload')}"
                 self._journal.say(f"{error}; {remedy}", "warning")
             else:
                 if taken is not None:

@@ -10,6 +10,7 @@ import click
 from runner.cli.audited import printable, width_of
 from runner.cli.terminal import has_colour
 from runner.config.project import Project
+from runner.invocation import invocation
 from runner.store.account import Account, Row
 from runner.topology.model import Objects
 
@@ -107,8 +108,11 @@ def _advice(found: Sequence[Account]) -> Iterator[str]:
     """What a person can do about messages that are lost."""
     if not any(row.lost for one in found if one.is_known for row in one.rows()):
         return
-    yield "somebody emptied or deleted their queue, or acknowledged them without handling them; order show ORDER tells"
-    yield "of the time before that, and the events are kept in the table events; --since leaves out what is known"
+    yield "another client purged or deleted their queue, or acknowledged them without handling them"
+    yield "the events are kept in the table events; --since leaves out what is known"
+    orders = (one.entries[id].order_id for one in found for id in one.lost)
+    if (order := next((id for id in orders if id and printable(id) == id), None)) is not None:
+        yield f"the history of the first order: {invocation('order', 'show', order)}"
 
 
 def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:

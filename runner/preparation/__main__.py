@@ -11,8 +11,9 @@ import traceback
 from queue import SimpleQueue
 from typing import Any
 
-from runner.errors import RunnerError
+from runner.errors import ConfigError, RunnerError
 from runner.inspection.remote import Inspector
+from runner.prerequisite import missing_package
 
 
 def main() -> None:
@@ -28,7 +29,12 @@ def main() -> None:
     order, memory = pickle.load(stream)  # noqa: S301 - from the supervisor, over a socket of its own
     # The first one reads the files first of all. What looks at the plugins imports as long as this process does.
     inspector = Inspector() if memory is None else None
-    from runner.preparation.task import Preparer
+    try:
+        from runner.preparation.task import Preparer
+    except ImportError as error:
+        pickle.dump(("return", _expected(error), memory), stream)
+        stream.flush()
+        return
 
     lock = threading.Lock()
 
@@ -50,11 +56,18 @@ def main() -> None:
         result: Any
         try:
             result = getattr(preparer, name)(*arguments)
-        except RunnerError as error:
-            result = error
-        except Exception as error:  # noqa: BLE001 - a bug of ours; it keeps its traceback
-            result = RunnerError("".join(traceback.format_exception(error)).rstrip())
+        except Exception as error:  # noqa: BLE001 - also a bug of ours
+            result = _expected(error)
         send("return", result, pickle.dumps(preparer.memory))
+
+
+def _expected(error: Exception) -> RunnerError:
+    """Return the error for the supervisor: a line about a missing package; the traceback of a bug."""
+    if isinstance(error, RunnerError):
+        return error
+    if isinstance(error, ImportError) and (problem := missing_package(error)) is not None:
+        return ConfigError([problem])
+    return RunnerError("".join(traceback.format_exception(error)).rstrip())
 
 
 def _read(stream: Any, tasks: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from runner.broker.find import Answering, Container, PrivateNode
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
+from runner.invocation import reset_invocation
 
 if TYPE_CHECKING:
     from runner.amqp.depth import Depths
@@ -54,7 +55,8 @@ class Declaration:
         if decision.held <= accepted:
             return decision
         if lines and isinstance(self._broker, PrivateNode | Container):
-            lines.append("this broker is the project's own: 'make reset' starts it afresh, without any of its messages")
+            command = reset_invocation(self.project.folder)
+            lines.append(f"this broker is the project's own; to start it without any of its messages: {command}")
         if lines:
             raise DeclarationRefused("\n".join(lines))
         return decision

@@ -14,6 +14,7 @@ from runner.errors import BrokerAway, RunnerError
 from runner.inspection.findings import finding_lines, findings_of
 from runner.inspection.project import checked_project
 from runner.inspection.remote import Inspector
+from runner.invocation import invocation
 from runner.preparation.declaration import Declaration, FoundBroker, Held, import_reconcile
 from runner.preparation.programs import as_before, broker_program, held_back, programs_of
 from runner.preparation.remote import Begun, Found, Order, Taken
@@ -23,10 +24,6 @@ from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 from runner.worker.fault import FaultFolder
-
-WARNING = "faults: true: whoever may write in var/ can break things here on purpose, by: python -m runner fault"
-
-HELD_BACK = "which is held back; python -m runner plan shows what is to be applied"
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,10 @@ class Preparer:
         has_faults = self.project.config.faults
         # The supervisor has the folder by now, and is who started this process.
         FaultFolder(self.project.var).begin(os.getppid() if has_faults else None)
-        warnings = [*self._new_findings(self.project), *([WARNING] if has_faults else [])]
+        warnings = self._new_findings(self.project)
+        if has_faults:
+            how = invocation("fault", "--help")
+            warnings = [*warnings, f"faults: true: users who may write in var/ can break things here: {how}"]
         return Found(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
     def prepare(self) -> Taken | None:
@@ -170,17 +170,17 @@ class Preparer:
 
     def _fitting(self, programs: list[Program], project: Project, decision: Decision) -> list[Program]:
         """Return the programs that can run; those that use a held-back object keep their process, or do not start."""
-        fitting = []
+        fitting, remedy = [], f"which is held back; see: {invocation('plan')}"
         for program in programs:
             needs = held_back(project, program.service, decision)
             before = self._running.get(program.service)
             if not needs:
                 fitting.append(program)
             elif before is None:
-                self._say(f"{program.service} is not started yet: it uses {needs}, {HELD_BACK}", "warning")
+                self._say(f"{program.service} is not started yet: it uses {needs}, {remedy}", "warning")
             else:
                 if not program.is_same_process(before):
-                    self._say(f"{program.service} runs on as it was: it uses {needs}, {HELD_BACK}", "warning")
+                    self._say(f"{program.service} runs on as it was: it uses {needs}, {remedy}", "warning")
                 fitting.append(as_before(program, before))
         self._running = {one.service: one for one in fitting}
         self._held = decision.held

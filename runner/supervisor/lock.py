@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from runner.errors import AlreadyRunning, RunnerError
+from runner.invocation import invocation
 
 FILE = "runner.lock"
 
@@ -29,9 +30,8 @@ def take_lock(var: Path) -> IO[str]:
         file.seek(0)
         holder = file.read().strip() or "unknown"
         file.close()
-        raise AlreadyRunning(
-            f"{var.parent.resolve()}: a runner is already running here, pid {holder}; end it: python -m runner down"
-        ) from None
+        words = f"a runner is already running here, pid {holder}; end it: {invocation('down')}"
+        raise AlreadyRunning(f"{var.parent.resolve()}: {words}") from None
     file.seek(0)
     file.truncate()
     file.write(f"{os.getpid()}\n")

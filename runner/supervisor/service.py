@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.errors import EXIT_BROKER
+from runner.invocation import invocation
 from runner.supervisor.accusation import Dock
 from runner.supervisor.keeper import Keeper, Means
 from runner.supervisor.program import Program
@@ -191,7 +192,8 @@ class Service:
         old = self.keepers.get(incoming.number)
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
-            self.problem = f"{incoming.name}: the new one did not get ready, {why} (python -m runner logs {self.name})"
+            logs = invocation("logs", self.name)
+            self.problem = f"{incoming.name}: the new one did not get ready, {why} ({logs})"
             if _is_healthy(old):
                 self.problem += "; the old one runs on"
                 # Those that were replaced before it go back to what the others are.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from runner.invocation import invocation
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.writer import Writer
 from runner.supervisor.state import Slot, State
@@ -49,7 +50,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
         counted = f" ({len(slot.failures)}/{slot.policy.restart_limit.count})" if slot.failures else ""
         return f"{slot.name} {slot.why}: restarting {when}{counted}", "warning"
     if slot.state is State.FATAL:
-        again = f"mend it, then: python -m runner start {slot.name}"
+        again = f"mend it, then: {invocation('start', slot.name)}"
         return f"{slot.name} FATAL, {slot.why}: given up; {again}", "error"
     if slot.state is State.EXITED:
         return f"{slot.name} EXITED, {slot.why}", "info" if slot.last_exit == 0 else "warning"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from runner.invocation import invocation
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
 from runner.topology.decision import Decision, Left
 from runner.topology.effect import Policies, applies
@@ -182,7 +183,7 @@ class _Division:
                 cause = cause or self._held[self._families.node(change)]
                 left.append(Left(change, f"it waits for {cause}", cause, self._families.is_generated(change)))
             else:
-                left.append(Left(change, "python -m runner apply deletes it"))
+                left.append(Left(change, f"to delete it: {invocation('apply')}"))
         done = tuple(one for place, one in enumerate(changes) if place not in self._waits)
         members = {one for node in self._held for one in self._families.members(node)}
         open_routes: frozenset[str] = frozenset(self._passages.sources) if self.roots else frozenset()
@@ -195,10 +196,10 @@ class _Division:
         return change.name == root[1] or not any((one.kind, one.name) == root for one in self.roots.values())
 
     def _needs(self, change: Change) -> str:
-        drain = " --drain" if change.kind == "queue" else ""
+        drain = ["--drain"] if change.kind == "queue" else []
         if change.name in self._consent.replace:
             return f"it holds {counted(change.messages, 'message')}: add --drain, which moves them into the new one"
-        command = f"python -m runner apply --replace {change.name}{drain}"
+        command = invocation("apply", "--replace", change.name, *drain)
         return command if change.why == INTERRUPTED else f"change it back, or: {command}"
 
     def _target(self) -> Objects:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.messages import Message
 from runner.worker.identity import Identity
 from runner.worker.injection import Active
@@ -74,7 +75,7 @@ class FaultFolder:
             lasting = self.read(name)
             if lasting is not None:
                 what = f"{lasting.fault} lasts until {lasting.clock}"
-                raise RunnerError(f"{lasting.target}: {what}; wait, or end it by python -m runner fault clear")
+                raise RunnerError(f"{lasting.target}: {what}; wait, or end it: {invocation('fault', 'clear')}")
             self._put(name, active)
 
     def noted(self, name: str) -> Active | None:

@@ -12,7 +12,7 @@ import pytest
 from tests.machine import in_time
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
-from tests.running import Project
+from tests.running import PRINTED, Project
 
 
 def gone(pid: int) -> bool:
@@ -122,7 +122,7 @@ def test_a_second_runner_in_the_same_folder_is_refused_with_the_pid_of_the_first
     project.first_order()
     second = project.run(url=vhost.url)
     assert second.process.wait(15) == 1
-    second.wait_for(f"a runner is already running here, pid {runner.process.pid}; end it: python -m runner down")
+    second.wait_for(f"a runner is already running here, pid {runner.process.pid}; end it: {PRINTED} down")
     assert project.post()[0] == 202
     assert runner.stop() == 0
 
@@ -164,6 +164,6 @@ def test_a_topology_that_the_broker_refuses_stops_with_the_line_and_both_values(
     assert runner.process.wait(15) == 78
     runner.wait_for(
         f"topology.yaml:{line}: queue 'notification.order.events': type is 'classic' here, but 'quorum' on the broker;"
-        " change it back, or: python -m runner apply --replace notification.order.events --drain"
+        f" change it back, or: {PRINTED} apply --replace notification.order.events --drain"
     )
     assert "RUNNING" not in runner.output

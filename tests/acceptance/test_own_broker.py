@@ -12,7 +12,7 @@ import pytest
 from tests.ports import free_port
 from tests.rabbit import wait_until
 from tests.reaper import MARK
-from tests.running import Project
+from tests.running import PRINTED, Project
 
 
 def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
@@ -44,7 +44,7 @@ def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_impo
     project.set_topology(topology)
     runner = project.run(url=url)
     assert runner.process.wait(60) == 78
-    runner.wait_for("or: python -m runner apply --replace payment.order.created --drain")
+    runner.wait_for(f"or: {PRINTED} apply --replace payment.order.created --drain")
     code, output = command(project, url, "apply", "--replace", "payment.order.created", "--drain")
     assert code == 0, output
     assert "no broker answers: starting the project's own on" in output

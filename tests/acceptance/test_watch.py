@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.rabbit import Vhost, wait_until
-from tests.running import Project, Runner
+from tests.running import PRINTED, Project, Runner
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
     project.set_topology(topology)
     watched.wait_for(
         r"ERROR: topology.yaml:\d+: queue 'unrouted.all': type is 'classic' here, but 'quorum' on the broker;"
-        " change it back, or: python -m runner apply --replace unrouted.all --drain"
+        f" change it back, or: {PRINTED} apply --replace unrouted.all --drain"
     )
     watched.wait_for("files taken over, but for what would have to be replaced")
     assert vhost.queues()["unrouted.all"]["type"] == "quorum"

@@ -13,6 +13,7 @@ from typing import Any
 from runner.supervisor.control.protocol import socket_path
 from tests.ports import free_port
 from tests.rabbit import wait_until
+from tests.running import plain
 from tests.supervised import SLEEPS, Supervise, is_gone
 
 #: Ready at once, and a while in stopping.
@@ -75,7 +76,7 @@ def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supe
     (supervise.folder / "first").touch()
     new = {"service": "a", "source": once + SLEEPS, "revision": "2", "instances": 2}
     answer = supervise.tell("reload", programs=[new])
-    assert answer["error"].startswith(
+    assert plain(answer["error"]).startswith(
         "a.2: the new one did not get ready, exit 1 (python -m runner logs a); the old one"
     )
     runner.wait_for("a.1: replacing it, the new one first", count=2)

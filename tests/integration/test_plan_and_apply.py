@@ -12,6 +12,7 @@ import pytest
 
 from tests.amqp import Message, channel_to, publish_all
 from tests.rabbit import Vhost, wait_until
+from tests.running import plain
 from tests.topologies import Shop
 
 BASE: dict[str, Any] = {
@@ -138,7 +139,7 @@ def test_what_cannot_change_is_only_replaced_where_a_person_names_it(
     before = shop.vhost.queues()["fixed"], shop.vhost.exchanges()["orders"]["type"]
     code, output = shop.run("apply")
     assert code == 3
-    assert f"left: {kind} {name!r}: change it back, or: python -m runner apply --replace {name}" in output
+    assert f"left: {kind} {name!r}: change it back, or: python -m runner apply --replace {name}" in plain(output)
     assert (shop.vhost.queues()["fixed"]["arguments"], shop.vhost.exchanges()["orders"]["type"]) == (
         before[0]["arguments"],
         before[1],
@@ -180,7 +181,7 @@ def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
         shop.write(changed("queues", "fixed", "type", to="quorum"))
         code, output = shop.run("apply", "--replace", "fixed", "--drain")
         assert code == 1
-        assert "queue 'fixed': it has 1 consumer; stop the service that consumes it, by python -m runner" in output
+        assert "queue 'fixed': it has 1 consumer; stop the services that consume it, and try again" in output
         assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from runner.messages import Message
 from runner.worker.fault import FaultFolder, Faults
 from runner.worker.identity import Identity
 from runner.worker.injection import Active
+from tests.running import PRINTED
 
 COMMANDS = (
     ["kill", "payment"], ["hang", "payment"], ["slow", "payment", "1s"], ["duplicate", "payment.order.created"],
@@ -136,7 +138,7 @@ def test_every_word_of_a_fault_can_be_filled_in_whatever_the_facts(one: scenario
         assert did
         assert expect
         assert look
-        assert all(line.startswith("python -m runner ") for line in look)
+        assert all(re.match(f"{PRINTED} ", line) for line in look)
         assert not any(set("{}") & set(line) for line in (did, *expect, *look))
 
 
@@ -197,7 +199,7 @@ def test_a_fault_that_lasts_gives_its_place_to_none_of_its_name(tmp_path: Path) 
     folder, now = FaultFolder(tmp_path), time.time()
     folder.claim("hang.payment.1", Active("hang", "payment.1", now - 10, 9.0))
     folder.claim("hang.payment.1", second := Active("hang", "payment.1", now, 60.0))
-    with pytest.raises(RunnerError, match=r"^payment\.1: hang lasts until \d\d:\d\d:\d\d; wait, or end it by python"):
+    with pytest.raises(RunnerError, match=r"^payment\.1: hang lasts until \d\d:\d\d:\d\d; wait, or end it: " + PRINTED):
         folder.claim("hang.payment.1", Active("hang", "payment.1", now, 70.0))
     assert folder.active() == [second]
     folder.end("hang.payment.1", Active("hang", "payment.1", now - 10, 9.0))

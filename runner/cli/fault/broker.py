@@ -16,6 +16,7 @@ from runner.cli.fault.lab import Lab
 from runner.cli.fault.report import PERIOD, as_json, report
 from runner.cli.fault.scenario import BROKER_RESTART
 from runner.errors import BrokerAway, RunnerError
+from runner.invocation import invocation
 
 #: The program, and its service and slot, by which the runner keeps a RabbitMQ of its own.
 PROGRAM, SERVICE, SLOT = b"runner.broker.node", "broker", "broker.1"
@@ -76,4 +77,4 @@ def _until_it_answers(lab: Lab, pid: int) -> float:
         if not Path(f"/proc/{pid}").exists() and any(probe(one).kind is Kind.BROKER for one in addresses):
             return time.monotonic()
         time.sleep(0.05)
-    raise BrokerAway(f"broker: it does not answer within {START_TIME:g} s; see python -m runner logs broker")
+    raise BrokerAway(f"broker: it does not answer within {START_TIME:g} s; see: {invocation('logs', 'broker')}")

@@ -15,6 +15,7 @@ from runner.config.keeping import AUDIT
 from runner.config.project import CONFIG_FILE, Project, load_project
 from runner.config.settings import Service
 from runner.errors import ConfigError, RunnerError
+from runner.invocation import invocation
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 from runner.worker.fault import FaultFolder
@@ -58,7 +59,7 @@ class Lab:
         if not self.faults.is_on(int(found["runner"]["pid"])):
             raise RunnerError(
                 f"{self.folder.resolve()}: the runner here was started without faults: true;"
-                " end it by python -m runner down, and start it again"
+                f" start it again after: {invocation('down')}"
             )
         return found
 
@@ -68,7 +69,7 @@ class Lab:
         if name not in services:
             raise click.BadParameter(unknown("service", name, services), param_hint="SERVICE")
         if not self.status["services"].get(name):
-            raise RunnerError(f"{name}: it has no instances here; start it by python -m runner, or scale {name} 1")
+            raise RunnerError(f"{name}: it has no instances here; give it one: {invocation('scale', name, '1')}")
         return services[name]
 
     def consumer(self, name: str) -> Service:
@@ -92,7 +93,7 @@ class Lab:
         alive = [one for state in _ALIVE for one in chosen if one["pid"] is not None and one["state"] == state]
         if not alive:
             words = ", ".join(f"{one['slot']} is {one['state']}" for one in chosen)
-            raise RunnerError(f"{target}: it has no process now, {words}; see python -m runner status {name}")
+            raise RunnerError(f"{target}: it has no process now, {words}; see: {invocation('status', name)}")
         return name, str(alive[0]["slot"]), int(alive[0]["pid"])
 
     def reader(self, queue: str) -> tuple[str, Service]:
@@ -120,8 +121,3 @@ class Lab:
             "keeps": (service.plugin or name) == AUDIT,
             "audit": any((one.plugin or other) == AUDIT for other, one in services.items()),
         }
-
-    @property
-    def command(self) -> str:
-        """What every command to type begins with."""
-        return "python -m runner" + (f" --project {self.folder}" if self.folder != Path() else "")

@@ -12,6 +12,7 @@ from runner.cli.fault.report import PERIOD, as_json, is_period, report
 from runner.cli.fault.scenario import CUT, SLOW
 from runner.config.value import format_duration
 from runner.desk.record import json_text
+from runner.invocation import invocation
 from runner.worker.injection import Active
 
 
@@ -76,7 +77,7 @@ def list_(folder: Path, is_json: bool) -> None:
     """Show the faults that last now: slow, cut, hang and duplicate, and until when."""
     lab = Lab.of(folder)
     active = lab.faults.active()
-    look = [f"{lab.command} {'fault clear' if active else 'status'}"]
+    look = [invocation(*(["fault", "clear"] if active else ["status"]))]
     if is_json:
         found = {"fault": "list", "target": "", "active": _objects(active), "expect": [], "look": look}
         click.echo(json_text(found, indent=2))
@@ -94,7 +95,7 @@ def clear(folder: Path, is_json: bool) -> None:
     """End all faults that last, at once; what hang has stopped goes on, whatever became of what was to let it go on."""
     lab = Lab.of(folder)
     ended = lab.faults.clear()
-    look = [f"{lab.command} status"]
+    look = [invocation("status")]
     if is_json:
         found = {"fault": "clear", "target": "", "ended": _objects(ended), "expect": [], "look": look}
         click.echo(json_text(found, indent=2))

@@ -19,6 +19,7 @@ from runner.cli.fault.scenario import HANG, KILL
 from runner.config.settings import Service
 from runner.config.value import format_duration
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.worker.identity import Identity
 
 #: Seconds for a process to be gone; one that writes to a slow disk takes its time.
@@ -92,7 +93,7 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
         child.returncode = 0
     if word == release.STOPPED:
         return float(rest)
-    ended = f"{slot}: what was to stop it has ended too soon; see python -m runner fault list"
+    ended = f"{slot}: what was to stop it has ended too soon; see: {invocation('fault', 'list')}"
     raise RunnerError(rest or ended)
 
 

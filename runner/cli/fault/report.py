@@ -48,7 +48,7 @@ def report(
     lab: Lab, scenario: Scenario, target: str, found: Mapping[str, Any], facts: Mapping[str, Any], *, is_json: bool
 ) -> None:
     """Tell of a fault that was injected: ``found`` is what programs want to know, such as ``pid`` or ``ids``."""
-    did, expect, look = scenario.told({**facts, "command": lab.command})
+    did, expect, look = scenario.told(facts)
     if is_json:
         what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}
         click.echo(json_text(what, indent=2))

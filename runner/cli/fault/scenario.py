@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.invocation import invocation
+
 
 @dataclass(frozen=True)
 class Line:
@@ -32,15 +34,13 @@ class Scenario:
 
     def told(self, facts: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
         """What was done, what to expect and what to type, of one time that it was injected."""
-        command = facts.get("command", "python -m runner")
-        expect, look = (
-            [one.text.format(**facts) for one in some if one.holds(facts)] for some in (self.expect, self.look)
-        )
-        return self.did.format(**facts), expect, [f"{command} {one}" for one in look]
+        expect, look = ([one.text for one in some if one.holds(facts)] for some in (self.expect, self.look))
+        commands = [invocation(*(word.format(**facts) for word in one.split())) for one in look]
+        return self.did.format(**facts), [one.format(**facts) for one in expect], commands
 
 
 _STATUS, _LOGS = Line("status {service}"), Line("logs {service} -n 20")
-_ORDERS, _STORY = Line("events --since 5m", ("audit",)), Line("order show ORDER", ("audit",))
+_ORDERS = Line("events --since 5m", ("audit",))
 _TWICE = (
     Line("with inbox: true {service} does nothing the second time, and publishes the same events again", ("inbox",)),
     Line("where two of its processes get it in one instant, both begin and one outcome is kept", ("inbox", "several")),
@@ -99,14 +99,14 @@ SLOW = Scenario(
         Line("a message of {max_crashes} such ends is parked, as one that kills its workers", ("overdue",)),
         Line("what has begun by then ends at {until} at the latest"),
     ),
-    (_STATUS, _LOGS, Line("fault list"), Line("fault clear"), _ORDERS, _STORY),
+    (_STATUS, _LOGS, Line("fault list"), Line("fault clear"), _ORDERS),
 )
 
 DUPLICATE = Scenario(
     "duplicate",
     "{count} put into {queue} a second time, with the same id, headers and properties",
     _TWICE,
-    (_LOGS, Line("status {service}"), _ORDERS, _STORY),
+    (_LOGS, Line("status {service}"), _ORDERS),
 )
 
 POISON = Scenario(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.supervisor.control.follow import Answer, Followed, Send, line_object
 from runner.supervisor.control.status import status_of
 from runner.supervisor.control.usage import Sampler
@@ -159,9 +160,8 @@ class Commands:
         def check(keeper: Keeper) -> bool:
             slot = keeper.slot
             if slot.state in (State.BACKOFF, State.FATAL) or (slot.state is State.EXITED and slot.last_exit != 0):
-                raise CommandFailed(
-                    f"{keeper.name} {slot.state}: {slot.why}; see: python -m runner logs {service.name}"
-                )
+                logs = invocation("logs", service.name)
+                raise CommandFailed(f"{keeper.name} {slot.state}: {slot.why}; see: {logs}")
             return slot.state in (State.RUNNING, State.EXITED, State.STOPPED)
 
         try:
@@ -187,7 +187,7 @@ class Commands:
         if not dot:
             service = self._service(request)
             if not service.keepers:
-                remedy = f"give it some: python -m runner scale {service.name} 1"
+                remedy = f"give it some: {invocation('scale', service.name, '1')}"
                 raise CommandFailed(f"{service.name} has no instances; {remedy}")
             return service, list(service.keepers.values())
         service = self._service({"target": base})

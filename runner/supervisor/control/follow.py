@@ -12,6 +12,8 @@ from runner.supervisor.output.sequence import InOrder
 
 #: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 5000
+#: The name of the supervisor among the slots.
+RUNNER = "runner"
 
 Answer = dict[str, Any]
 Send = Callable[[Answer], Awaitable[None]]
@@ -63,6 +65,21 @@ class Followed:
             self._dropped += len(self._lines) - MAX_WAITING
             del self._lines[:-MAX_WAITING]
         self._there.set()
+
+
+def reworded(answer: Answer, own: str, theirs: str) -> Answer:
+    """Return an answer in which the runner's own commands begin as the client's do; lines of services stay."""
+    if own == theirs or answer.get("line", {}).get("slot", RUNNER) != RUNNER:
+        return answer
+    return {name: _reworded(value, own, theirs) for name, value in answer.items()}
+
+
+def _reworded(value: Any, own: str, theirs: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(own, theirs)
+    if isinstance(value, dict):
+        return {name: value if name == "lines" else _reworded(value, own, theirs) for name, value in value.items()}
+    return [_reworded(one, own, theirs) for one in value] if isinstance(value, list) else value
 
 
 def line_object(line: Line) -> Answer:

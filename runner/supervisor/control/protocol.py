@@ -1,7 +1,8 @@
 """How a command reaches a running supervisor: one JSON object a line over a Unix socket that only its user may open.
 
 The client sends one request, ``{"version": 1, "command": "restart", "target": "payment"}``, and gets any number of
-``{"line": ...}`` objects, then ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``.
+``{"line": ...}`` objects, then ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``. A client in another folder
+adds its own ``invocation``, and the commands in the answers begin with that.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.invocation import invocation
 from runner.supervisor.control.command import CommandFailed, Commands
-from runner.supervisor.control.follow import Answer, Send
+from runner.supervisor.control.follow import Answer, Send, reworded
 from runner.supervisor.control.protocol import MAX_REQUEST, VERSION, socket_path
 from runner.supervisor.output.journal import Journal
 
@@ -87,25 +88,27 @@ class Control:
                 writer.close()
 
     async def _answer(self, raw: bytes, reader: asyncio.StreamReader, send: Send) -> Answer:
+        own = theirs = invocation()
         try:
             request = json.loads(raw)
             if not isinstance(request, dict) or request.get("version") != VERSION:
                 version = request.get("version") if isinstance(request, dict) else None
                 raise CommandFailed(f"version {version!r} of the protocol; this runner speaks {VERSION}: restart it")
+            theirs = str(request.get("invocation") or own)
             # Whoever goes away no longer wants to wait; what was begun goes on by itself.
-            command = asyncio.ensure_future(self._commands.run(request, send))
+            command = asyncio.ensure_future(self._commands.run(request, lambda one: send(reworded(one, own, theirs))))
             gone = asyncio.ensure_future(reader.read())
             try:
                 await asyncio.wait((command, gone), return_when=asyncio.FIRST_COMPLETED)
                 if not command.done():
                     raise ConnectionResetError
-                return {"ok": True, **command.result()}
+                return {"ok": True, **reworded(command.result(), own, theirs)}
             finally:
                 command.cancel()
                 gone.cancel()
                 await asyncio.gather(command, gone, return_exceptions=True)
         except CommandFailed as error:
-            return {"ok": False, "error": str(error)}
+            return reworded({"ok": False, "error": str(error)}, own, theirs)
         except OSError:
             raise  # the client is gone, or does not read
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+from runner.invocation import invocation
 from runner.supervisor.control.usage import Sampler
 from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
@@ -76,7 +77,7 @@ def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -
             older = "; an older version, since the new one did not get ready" if service.problem else ""
             return slot.why or f"{keeper.status}{older}"
         case State.STOPPED if keeper.role is Role.HOLDER:
-            return f"start it with: python -m runner start {keeper.name}"
+            return f"start it with: {invocation('start', keeper.name)}"
         case State.STARTING:
             return slot.why or f"not ready yet, after {slot.policy.start_timeout:g} s it counts as failed"
         case State.WAITING:

@@ -1,0 +1,97 @@
+"""The command lines that messages print, so that each of them runs as printed.
+
+A message is often written by another process, in another folder, than the shell of the person who reads it. So the
+command that a person starts works out once how it can be called again, and its child processes inherit the result.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: Passes the beginning of all printed commands to child processes.
+VARIABLE = "FASTCOMMERCE_INVOCATION"
+#: The folder that contains the package ``runner``.
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def invoked_for(project: Path) -> Iterator[None]:
+    """Print commands, here and in child processes, for this project and the current folder."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = _prefix(project)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def invocation(*arguments: str) -> str:
+    """Return a command line for the reader's shell: ``python -m runner`` with these arguments, quoted."""
+    prefix = os.environ.get(VARIABLE) or _prefix(Path())
+    return " ".join([prefix, *(shlex.quote(one) for one in arguments)])
+
+
+def reset_invocation(project: Path) -> str:
+    """Return a command line that removes ``var/`` of a stopped project: the broker's messages and the database."""
+    is_here, folder = _is_current(project), project.resolve()
+    if folder == SOURCE:
+        return "make reset" if is_here else f"make -C {shlex.quote(str(folder))} reset"
+    return "rm -r var" if is_here else f"rm -r {shlex.quote(str(folder / 'var'))}"
+
+
+def start_of(executable: str) -> str:
+    """Return ``python -m runner`` with this interpreter, for a shell in the current folder."""
+    variable = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if _needs_path() else ""
+    return f"{variable}{interpreter(executable)} -m runner"
+
+
+def interpreter(path: str) -> str:
+    """Return how a shell in the current folder calls an interpreter; the name alone if ``PATH`` leads to it."""
+    name, folder = os.path.basename(path), os.path.dirname(path)
+    found = shutil.which(name)
+    # Not the resolved paths: all virtual environments link to the same interpreter.
+    if found is not None and os.path.realpath(os.path.dirname(found)) == os.path.realpath(folder):
+        return name
+    return shlex.quote(near(path))
+
+
+def near(path: str) -> str:
+    """Return a path inside of the current folder relative to it, and any other path as it is."""
+    here = _current()
+    if not here or not path.startswith(os.path.join(here, "")):
+        return path
+    # A shell looks for a name without a slash in PATH.
+    relative = os.path.relpath(path, here)
+    return relative if "/" in relative else f"./{relative}"
+
+
+def _prefix(project: Path) -> str:
+    option = "" if _is_current(project) else f" --project {shlex.quote(str(project))}"
+    return f"{start_of(sys.executable)}{option}"
+
+
+def _needs_path() -> bool:
+    """Return True if another shell finds the package only with this one's PYTHONPATH."""
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    is_here = _current() == str(SOURCE) and not sys.flags.safe_path
+    return not is_here and any(one and Path(one).resolve() == SOURCE for one in folders)
+
+
+def _is_current(project: Path) -> bool:
+    return project == Path() or str(project.resolve()) == _current()
+
+
+def _current() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""  # somebody removed it

@@ -1,0 +1,44 @@
+"""What Python must have before anything else of FastCommerce can be imported, and what to do if it has not.
+
+Every version of Python 3 can import this module, and it needs no package.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import Optional
+
+from runner.invocation import SOURCE, interpreter, near, start_of
+
+#: The oldest version in ``requires-python`` of pyproject.toml.
+OLDEST = (3, 11)
+
+
+def old_python() -> Optional[str]:  # noqa: UP045 - read by every Python 3
+    """Return what is wrong with the version of this interpreter, or None."""
+    if sys.version_info >= OLDEST:
+        return None
+    return _problem(f"Python {sys.version.split()[0]} is too old, allowed: 3.{OLDEST[1]} and later")
+
+
+def missing_package(error: ImportError) -> Optional[str]:  # noqa: UP045 - likewise
+    """Return which package is missing or of a wrong version, and what to do; None if a module of ours is to blame."""
+    name = (error.name or "").partition(".")[0]
+    if name in ("", "runner", "plugins") or name in sys.stdlib_module_names:
+        return None
+    words = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be used, {error.msg}"
+    return _problem(f"the package {name!r} {words}")
+
+
+def _problem(what: str) -> str:
+    prepared = os.path.join(str(SOURCE), ".venv", "bin", "python")
+    if os.path.exists(prepared) and os.path.realpath(os.path.dirname(prepared)) != os.path.realpath(
+        os.path.dirname(sys.executable)
+    ):
+        remedy = " ".join(["use", start_of(prepared), *map(shlex.quote, sys.argv[1:])])
+    else:
+        script = os.path.join(str(SOURCE), "deploy", "setup.sh")
+        remedy = f"install what FastCommerce needs: {shlex.quote(near(script))} run"
+    return f"{interpreter(sys.executable)}: {what}; {remedy}"

@@ -1,0 +1,130 @@
+"""The beginning of printed commands, for each way to start Python and each folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import prerequisite
+from runner.invocation import SOURCE, VARIABLE, interpreter, invocation, invoked_for, reset_invocation
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with an interpreter of a virtual environment in it."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    return tmp_path
+
+
+def test_an_interpreter_is_named_as_a_shell_in_this_folder_finds_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = str(here / ".venv" / "bin" / "python")
+    assert interpreter(mine) == ".venv/bin/python"
+    monkeypatch.chdir(here / ".venv" / "bin")
+    assert interpreter(mine) == "./python"
+    monkeypatch.chdir("/usr")
+    assert interpreter(mine) == mine
+    # As an activated environment has it.
+    monkeypatch.setenv("PATH", f"{here}/.venv/bin:/usr/bin")
+    assert interpreter(mine) == "python"
+    # Another environment links to the same interpreter, and has other packages.
+    other = here / "other" / "bin"
+    other.mkdir(parents=True)
+    (other / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{other}:{here}/.venv/bin")
+    assert interpreter(mine) == mine
+    assert interpreter("/a b/bin/python") == "'/a b/bin/python'"
+
+
+def test_a_project_elsewhere_is_named_and_the_current_folder_is_not(here: Path) -> None:
+    (here / "shop").mkdir()
+    (here / "a b").mkdir()
+    start = f"{interpreter(sys.executable)} -m runner"
+    for project, option in (
+        (".", ""),
+        (str(here), ""),
+        ("shop/..", ""),
+        ("shop", " --project shop"),
+        (str(here / "shop"), f" --project {here}/shop"),
+        ("a b", " --project 'a b'"),
+    ):
+        with invoked_for(Path(project)):
+            assert invocation("status") == f"{start}{option} status"
+    assert invocation() == start
+
+
+def test_each_argument_is_one_word_of_the_shell() -> None:
+    words = ["apply", "--replace", "my queue; rm -rf $HOME", "", "it's"]
+    assert shlex.split(invocation(*words))[-5:] == words
+
+
+def test_a_child_process_prints_what_its_parent_would_print(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with invoked_for(Path("shop")):
+        inherited = os.environ[VARIABLE]
+        assert invocation("plan") == f"{inherited} plan"
+    assert VARIABLE not in os.environ
+    monkeypatch.setenv(VARIABLE, inherited)
+    monkeypatch.chdir("/")
+    assert invocation("plan") == f"{inherited} plan"
+
+
+def test_a_package_that_only_this_shell_s_variable_finds_is_found_by_the_command_too(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    assert invocation().startswith(interpreter(sys.executable))
+    monkeypatch.setenv("PYTHONPATH", f"/somewhere:{SOURCE}")
+    assert invocation().startswith(f"PYTHONPATH=/somewhere:{SOURCE} ")
+    monkeypatch.chdir(SOURCE)
+    assert invocation().startswith(interpreter(sys.executable))
+
+
+def test_the_command_that_forgets_a_project_is_for_that_project(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "shop" / "runner").mkdir(parents=True)
+    assert reset_invocation(Path("shop")) == f"rm -r {here}/shop/var"
+    assert reset_invocation(Path()) == "rm -r var"
+    assert reset_invocation(SOURCE) == f"make -C {SOURCE} reset"
+    monkeypatch.chdir(SOURCE)
+    assert reset_invocation(Path()) == "make reset"
+
+
+def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = f"install what FastCommerce needs: {SOURCE}/deploy/setup.sh run"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    monkeypatch.setattr(sys, "argv", ["runner", "order", "show", "a b"])
+    monkeypatch.setattr(prerequisite, "SOURCE", here)
+    prepared = "use .venv/bin/python -m runner order show 'a b'"
+    missing = ModuleNotFoundError("No module named 'pika'", name="pika.spec")
+    assert prerequisite.missing_package(missing) == f"/usr/bin/python3: the package 'pika' is not installed; {prepared}"
+    old = ImportError("cannot import name 'ConfigDict' from 'pydantic' (x.py)", name="pydantic")
+    assert prerequisite.missing_package(old) == (
+        "/usr/bin/python3: the package 'pydantic' cannot be used,"
+        f" cannot import name 'ConfigDict' from 'pydantic' (x.py); {prepared}"
+    )
+    assert prerequisite.old_python() is None
+    monkeypatch.setattr(sys, "version", "3.9.2 (default)")
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    assert prerequisite.old_python() == (
+        f"/usr/bin/python3: Python 3.9.2 is too old, allowed: 3.11 and later; {prepared}"
+    )
+    monkeypatch.setattr(prerequisite, "SOURCE", SOURCE)
+    monkeypatch.setattr(sys, "executable", str(SOURCE / ".venv" / "bin" / "python"))
+    assert (prerequisite.missing_package(missing) or "").endswith(f"the package 'pika' is not installed; {setup}")
+
+
+@pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
+def test_a_module_of_our_own_or_of_python_s_is_no_missing_package(name: str | None) -> None:
+    assert prerequisite.missing_package(ImportError("no", name=name)) is None
