@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from runner.address import Address
+from runner.config.manual import page
 from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
 from runner.inspection.findings import finding_line, finding_lines, findings_of
@@ -67,6 +68,15 @@ def check(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Choice(sorted(MODELS)))
-def schema(file: str) -> None:
-    """Print a file's JSON Schema, for editors."""
+@click.option(
+    "--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True,
+    help="JSON Schema, or the page about all keys of config.yaml.",
+)  # fmt: skip
+def schema(file: str, form: str) -> None:
+    """Print a file's JSON Schema, for editors, or the page docs/configuration.md."""
+    if form == "markdown":
+        if file != "config":
+            raise click.BadParameter(f"not of {file}.yaml; allowed: config", param_hint="--format markdown")
+        click.echo(page(), nl=False)
+        return
     click.echo(json.dumps(json_schema(file), indent=2))

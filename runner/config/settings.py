@@ -48,13 +48,20 @@ class Broker(Part):
     """Which broker to use."""
 
     url: BrokerUrls = Field(
-        ("amqp://guest:guest@127.0.0.1:5672/",), min_length=1, description="Its address, or those of a cluster."
+        ("amqp://guest:guest@127.0.0.1:5672/",),
+        min_length=1,
+        description="The address of the broker, or a list with the addresses of a cluster.",
+        examples=["amqp://shop:${RABBITMQ_PASSWORD:-secret}@127.0.0.1:5672/shop"],
     )
     start: Literal["auto", "never"] = Field(
-        "auto", description="auto: when none answers on this machine, run a private one; never: wait for it."
+        "auto",
+        description="auto: run a private RabbitMQ if no broker answers on this machine; never: wait for the broker.",
+        examples=["never"],
     )
     management: Annotated[StrictStr, AfterValidator(_check_http)] | None = Field(
-        None, description="RabbitMQ's HTTP API, where it is not on the AMQP port plus 10000: http://host:15672."
+        None,
+        description="The address of RabbitMQ's HTTP API, if its port is not the AMQP port plus 10000.",
+        examples=["http://127.0.0.1:15673"],
     )
 
 
@@ -66,37 +73,58 @@ def _check_mapping(value: Any) -> Any:
 
 
 class Service(Supervision):
-    """One service: a plugin, what it consumes and publishes, how many run, and how they are kept running."""
+    """One service: its plugin, what it consumes and publishes, and how its processes are kept running."""
 
-    plugin: StrictStr | None = Field(None, description="The plugin; the service's own name where not given.")
-    consumes: list[StrictStr] = Field([], description="The queues it consumes.")
-    publishes: dict[str, list[RoutingKey]] = Field(
-        {}, description="Exchange: the events published there, as routing keys; {field} is a field of the event."
+    plugin: StrictStr | None = Field(
+        None, description="The name of the plugin, if it is not the name of the service.", examples=["payment"]
     )
-    instances: StrictInt = Field(1, ge=0, le=64, description="How many processes run it.")
-    concurrency: StrictInt = Field(1, ge=1, le=64, description="How many messages one process handles at once.")
+    consumes: list[StrictStr] = Field(
+        [], description="The queues that the service consumes.", examples=[["payment.order.created"]]
+    )
+    publishes: dict[str, list[RoutingKey]] = Field(
+        {},
+        description=(
+            "For each exchange, the routing keys of the events that the service publishes there. A key is the type of"
+            " an event; {field} after the type is a field of the event's body."
+        ),
+        examples=[{"payments.topic": ["payment.success", "payment.failed.{currency}"]}],
+    )
+    instances: StrictInt = Field(1, ge=0, le=64, description="The number of processes.", examples=[4])
+    concurrency: StrictInt = Field(
+        1, ge=1, le=64, description="The number of messages that one process handles at the same time.", examples=[2]
+    )
     prefetch: StrictInt = Field(
-        100, ge=1, le=65535, description="How many unacknowledged messages one process may hold for each queue."
+        100,
+        ge=1,
+        le=65535,
+        description="The number of unacked messages that one process may have for each queue.",
+        examples=[20],
     )
     inbox: InboxSwitch = Field(
-        None, description="Each message once, whatever is delivered twice; {keep: 7d} says for how long it is known."
+        None, description="Deduplication: handle each message once, even if it is delivered twice."
     )
-    options: dict[str, Any] = Field({}, description="The plugin's own options.")
+    options: dict[str, Any] = Field({}, description="The options of the plugin.", examples=[{"latency": "20ms"}])
 
 
 class Config(Part):
-    """The whole of config.yaml."""
+    """Which broker and database the project uses, and which services run."""
 
     broker: Annotated[Broker, BeforeValidator(_check_mapping)] = Field(Broker(), description="Which broker to use.")
     runner: Runner = Field(Runner(), description="The supervisor itself.")
-    store: StoreMapping = Field(Store(), description="The database of services that keep something.")
+    store: StoreMapping = Field(Store(), description="The database of services that store data.")
     trace: StrictStr | None = Field(
-        None, description="The queue that gets a note of each try of each message, such as the one that audit reads."
+        None,
+        description="The queue that gets a note about each attempt; a service such as audit must consume it.",
+        examples=["audit.events"],
     )
     faults: StrictBool = Field(
-        False, description="Let the command fault break things on purpose; only where broker and database are local."
+        False,
+        description="Allow fault injection by the command fault; only if broker and database are on this machine.",
+        examples=[True],
     )
-    services: dict[str, Service] = Field({}, description="The services, by name.")
+    services: dict[str, Service] = Field(
+        {}, description="The services, by name: lower-case letters, digits, _ and -, at most 40 characters."
+    )
 
 
 def is_service_name(name: str) -> bool:

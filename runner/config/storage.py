@@ -38,10 +38,12 @@ def _check_url(url: str) -> str:
 
 
 class Store(Part):
-    """The database of services that keep something; no file is made before one does."""
+    """The database of services that store data; its file is created when it is first used."""
 
     url: Annotated[StrictStr, AfterValidator(_check_url)] = Field(
-        DEFAULT_URL, description="sqlite:///PATH, or postgresql://user:password@host:port/database."
+        DEFAULT_URL,
+        description="sqlite:///PATH, or postgresql://user:password@host:port/database.",
+        examples=["sqlite:///var/shop.db"],
     )
 
 
@@ -56,9 +58,14 @@ StoreMapping = Annotated[Store, BeforeValidator(_check_mapping)]
 
 
 class Inbox(Part):
-    """The memory for messages that were handled, so that a second delivery changes nothing."""
+    """Deduplication: the ids of handled messages are stored, so that a second delivery changes nothing."""
 
-    keep: AtLeastASecond = Field("7d", validate_default=True, description="How long a message is remembered.")
+    keep: AtLeastASecond = Field(
+        "7d",
+        validate_default=True,
+        description="How long the id of a handled message is stored; 1s or more.",
+        examples=["30d"],
+    )
 
 
 def _switch(value: Any) -> Any:

@@ -49,12 +49,23 @@ Variable = Annotated[StrictStr, AfterValidator(_check_variable)]
 class Backoff(Part):
     """The delay before a restart; the first one of a process that had been ready is immediate."""
 
-    initial: Positive = Field("500ms", validate_default=True, description="The first delay.")
-    factor: float = Field(2.0, ge=1, le=10, description="Each further delay is so many times longer.")
-    max: Positive = Field("30s", validate_default=True, description="The longest delay.")
-    jitter: float = Field(0.5, ge=0, le=1, description="Each delay is shortened by a random part, up to this one.")
+    initial: Positive = Field("500ms", validate_default=True, description="The first delay.", examples=["200ms"])
+    factor: float = Field(
+        2.0, ge=1, le=10, description="Each delay is this many times longer than the delay before it.", examples=[3.0]
+    )
+    max: Positive = Field("30s", validate_default=True, description="The longest delay.", examples=["10s"])
+    jitter: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="The largest part of a delay that is left out at random, so that services do not restart together.",
+        examples=[0.2],
+    )
     reset_after: Positive = Field(
-        "60s", validate_default=True, description="Being ready for so long makes the next delay the first one again."
+        "60s",
+        validate_default=True,
+        description="After the process was ready for this long, the next delay is the first delay again.",
+        examples=["2m"],
     )
 
     def longest_delays(self, count: int) -> float:
@@ -63,20 +74,34 @@ class Backoff(Part):
 
 
 class RestartLimit(Part):
-    """When a service is given up: so many failures within a time, or so many starts in a row that never got ready."""
+    """When a slot becomes FATAL: after this many failures within the window, or failed starts in a row."""
 
-    count: StrictInt = Field(5, ge=1, le=100, description="How many failures.")
-    window: Positive = Field("60s", validate_default=True, description="Within which time.")
+    count: StrictInt = Field(5, ge=1, le=100, description="The number of failures.", examples=[3])
+    window: Positive = Field(
+        "60s", validate_default=True, description="The time within which they count.", examples=["5m"]
+    )
 
 
 class Autoscale(Part):
-    """How many instances run, by the messages that wait in the service's queues."""
+    """The number of instances follows the ready messages in the service's queues."""
 
-    min: StrictInt = Field(1, ge=0, le=64, description="The fewest.")
-    max: StrictInt = Field(ge=1, le=64, description="The most.")
-    messages_per_instance: StrictInt = Field(100, ge=1, description="One more for each so many ready messages.")
-    up: Duration = Field("5s", validate_default=True, description="How long more are needed before it is done.")
-    down: Duration = Field("60s", validate_default=True, description="How long fewer are enough before it is done.")
+    min: StrictInt = Field(1, ge=0, le=64, description="The smallest number of instances.", examples=[2])
+    max: StrictInt = Field(ge=1, le=64, description="The largest number of instances.", examples=[8])
+    messages_per_instance: StrictInt = Field(
+        100, ge=1, description="One instance runs for each group of this many ready messages.", examples=[500]
+    )
+    up: Duration = Field(
+        "5s",
+        validate_default=True,
+        description="How long more instances must be needed before they are started.",
+        examples=["10s"],
+    )
+    down: Duration = Field(
+        "60s",
+        validate_default=True,
+        description="How long fewer instances must be enough before some are stopped.",
+        examples=["5m"],
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,32 +114,62 @@ class Supervision(Part):
     """How one service is kept running."""
 
     restart: Literal["always", "on-failure", "never"] = Field(
-        "always", description="After which end it is started again; on-failure: any but exit code 0."
+        "always",
+        description="When an instance that has ended is started again; on-failure: unless its exit code is 0.",
+        examples=["on-failure"],
     )
     backoff: Backoff = Field(Backoff(), description="The delay before a restart.")
-    restart_limit: RestartLimit = Field(RestartLimit(), description="When it is given up.")
-    depends_on: list[StrictStr] = Field([], description="Services that are ready before it starts.")
-    start_timeout: AtLeastASecond = Field("30s", validate_default=True, description="How long it may take to be ready.")
+    restart_limit: RestartLimit = Field(RestartLimit(), description="When the supervisor gives a slot up.")
+    depends_on: list[StrictStr] = Field(
+        [], description="Services that must be ready before this one starts.", examples=[["order_api"]]
+    )
+    start_timeout: AtLeastASecond = Field(
+        "30s",
+        validate_default=True,
+        description="How long an instance may take to become ready; 1s or more.",
+        examples=["2m"],
+    )
     stop_timeout: Positive = Field(
-        "6s", validate_default=True, description="How long it may take to stop before it is killed."
+        "6s",
+        validate_default=True,
+        description="How long an instance may take to stop before it is killed.",
+        examples=["20s"],
     )
     watchdog: ZeroOrSecond = Field(
         "30s",
         validate_default=True,
-        description="Without a sign of life for so long it is hung, and killed; 0s: never.",
+        description="An instance without a watchdog ping for this long is hung, and is killed; 0s: never.",
+        examples=["10s"],
     )
     max_crashes: StrictInt = Field(
-        3, ge=1, le=100, description="How many workers a message may kill before it is parked."
+        3,
+        ge=1,
+        le=100,
+        description="The number of workers that a message may kill before it is dead-lettered.",
+        examples=[5],
     )
     handler_timeout: ZeroOrSecond = Field(
-        "5m", validate_default=True, description="How long one message may take before it counts as hung; 0s: for ever."
+        "5m",
+        validate_default=True,
+        description="A handler that takes longer for one message is hung, and its process is killed; 0s: no limit.",
+        examples=["30s"],
     )
     autoscale: Autoscale | None = Field(None, description="Let the number of instances follow the queues.")
-    memory_max: Size | None = Field(None, description="An instance that takes more memory is replaced: 256MiB.")
-    nice: StrictInt = Field(0, ge=-20, le=19, description="Scheduling priority; more is less.")
-    open_files: StrictInt | None = Field(None, ge=64, description="How many files and sockets it may have open.")
-    env: dict[Variable, Text] = Field({}, description="Environment variables for it.")
-    user: StrictStr | None = Field(None, description="Whose rights it has, where the runner is root.")
+    memory_max: Size | None = Field(
+        None, description="An instance that uses more memory than this is replaced.", examples=["256MiB"]
+    )
+    nice: StrictInt = Field(
+        0, ge=-20, le=19, description="The scheduling priority as in nice(1); a higher number is less.", examples=[5]
+    )
+    open_files: StrictInt | None = Field(
+        None, ge=64, description="The number of files and sockets that an instance may have open.", examples=[4096]
+    )
+    env: dict[Variable, Text] = Field(
+        {}, description="Environment variables for the instances.", examples=[{"TZ": "UTC"}]
+    )
+    user: StrictStr | None = Field(
+        None, description="The user whose rights the instances have; only if the runner is root.", examples=["shop"]
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -129,16 +184,21 @@ class Supervision(Part):
 
 
 class Logs(Part):
-    """Files in var/log, one for each instance."""
+    """Log files in var/log, one for each slot."""
 
-    max_size: Size = Field("10MB", validate_default=True, gt=0, description="A larger file is put aside.")
-    keep: StrictInt = Field(5, ge=0, le=100, description="How many that were put aside are kept.")
+    max_size: Size = Field(
+        "10MB", validate_default=True, gt=0, description="A larger file is renamed, and a new one begun.",
+        examples=["50MB"],
+    )  # fmt: skip
+    keep: StrictInt = Field(5, ge=0, le=100, description="The number of renamed files that are kept.", examples=[10])
 
 
 class Runner(Part):
     """The supervisor itself."""
 
     on_fatal: Literal["keep", "exit"] = Field(
-        "keep", description="When one service is given up: keep the others running, or stop all and end with 1."
+        "keep",
+        description="When one service is FATAL: keep the others running, or exit: stop all and exit with 1.",
+        examples=["exit"],
     )
-    logs: Logs | None = Field(None, description="Also write all output to files.")
+    logs: Logs | None = Field(None, description="Also write all output to files; {} uses the defaults.")

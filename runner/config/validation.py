@@ -128,7 +128,7 @@ def _copy_without(data: Any, path: Path) -> Any:
 
 def _ignored_keys(kind: Any, data: Any, path: Path = ()) -> Iterator[Complaint]:
     """The keys that pydantic passes over, in ``kind`` and the models inside it."""
-    kind = _strip(kind)
+    kind = stripped(kind)
     if isinstance(data, dict) and (_is_model(kind) or get_origin(kind) is dict):
         ignores = _is_model(kind) and kind.model_config.get("extra") in (None, "ignore")
         known = _keys(kind) if _is_model(kind) else set(data)
@@ -179,7 +179,7 @@ def _path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
     path: Path = ()
     here: Any = model
     for part in loc:
-        here = _strip(here)
+        here = stripped(here)
         if not _is_model(here) and get_origin(here) not in (dict, list, tuple):
             break
         path = (*path, part)
@@ -195,19 +195,19 @@ def _keys(model: type[BaseModel]) -> set[str]:
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
-def _strip(kind: Any) -> Any:
+def stripped(kind: Any) -> Any:
     """The type without Annotated, and of ``X | None`` the X; of other unions the first model or container."""
     if get_origin(kind) is typing.Annotated:
-        return _strip(get_args(kind)[0])
+        return stripped(get_args(kind)[0])
     if get_origin(kind) in (typing.Union, types.UnionType):
-        members = [_strip(one) for one in get_args(kind) if one is not type(None)]
+        members = [stripped(one) for one in get_args(kind) if one is not type(None)]
         nested = [one for one in members if _is_model(one) or get_origin(one) in (dict, typing.Literal)]
         return nested[0] if nested else members[0]
     return kind
 
 
 def _inside(kind: Any, part: str | int) -> Any:
-    kind = _strip(kind)
+    kind = stripped(kind)
     if _is_model(kind):
         for name, field in kind.model_fields.items():
             if part in (name, field.alias):
@@ -221,7 +221,7 @@ def _type_at(model: type[BaseModel], path: Path) -> Any:
     here: Any = model
     for part in path:
         here = _inside(here, part)
-    return _strip(here)
+    return stripped(here)
 
 
 def _in_file(data: Any, path: Path) -> Path:

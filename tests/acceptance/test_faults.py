@@ -126,7 +126,7 @@ def state_of(pid: int) -> str:
 
 
 def test_the_start_warns_of_it(shop: Shop) -> None:
-    assert len(re.findall(r"runner +\| WARNING: faults: true: whoever may write", shop.runner.output)) == 1
+    assert len(re.findall(r"runner +\| WARNING: faults: true: users who may write", shop.runner.output)) == 1
 
 
 def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None:

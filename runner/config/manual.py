@@ -1,0 +1,180 @@
+"""The page about config.yaml, docs/configuration.md, made of the models that read the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+from runner.config.settings import Config
+from runner.config.validation import stripped
+from runner.config.value import parse_duration, parse_size
+
+#: The service in the examples.
+EXAMPLE_SERVICE = "payment"
+
+INTRODUCTION = """\
+# config.yaml
+
+This page is generated from the models that read the file: `make schema` writes it. `check` reports each error in the
+file with its line. `.venv/bin/python -m runner schema config` prints a JSON Schema, with which editors complete it.
+
+- All keys are optional, except where *required* stands as the default.
+- A **duration** is a number and its unit: `500ms`, `5s`, `2m`, `1h`, `7d`.
+- A **size** is a number and its unit: `64KiB`, `10MB`, `1.5GiB`.
+- `${NAME}` in a value is the environment variable NAME, and `${NAME:-text}` is the text if NAME is not set. Put
+  passwords there. `$$` is a dollar sign.
+- The keys of `options` belong to the plugin. The class `Options` of a plugin describes them: [plugins.md](plugins.md).
+- [supervisor.md](supervisor.md) describes how services are kept running.
+- The values in the examples are not the defaults.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A mapping in the file, and the model that reads it."""
+
+    #: Where it stands; ``NAME`` is the name of a service.
+    path: tuple[str, ...]
+    model: type[BaseModel]
+
+    @property
+    def title(self) -> str:
+        """The path as people write it."""
+        return f"`{'.'.join(self.path)}`" if self.path else "Keys at the top"
+
+    @property
+    def link(self) -> str:
+        """A link to the chapter, by the anchor that GitHub makes of a title."""
+        return f"[{self.title}](#{''.join(self.path).lower()})"
+
+    def fields(self) -> dict[str, FieldInfo]:
+        """The keys, those of the model itself before those that it inherits."""
+        found = self.model.model_fields
+        own = [name for name in found if name in self.model.__annotations__]
+        return {name: found[name] for name in [*own, *(name for name in found if name not in own)]}
+
+    def inside(self, name: str) -> Section | None:
+        """The section of the mapping that is the value of a key; None if it has no keys of its own."""
+        kind = stripped(self.model.model_fields[name].annotation)
+        model, is_named = _model_in(kind), get_origin(kind) is dict
+        return None if model is None else Section((*self.path, name, *(["NAME"] if is_named else [])), model)
+
+    def examples(self) -> dict[str, Any]:
+        """The first example of each key that is not a mapping with keys of its own."""
+        return {name: field.examples[0] for name, field in self.fields().items() if field.examples}
+
+    def example(self) -> str:
+        """YAML that sets every key for which the model has an example; empty if it has none."""
+        found: Any = self.examples()
+        if not found:
+            return ""
+        for part in reversed(self.path):
+            found = {EXAMPLE_SERVICE if part == "NAME" else part: found}
+        # Where mappings are nested, the innermost ones stand in one line.
+        style = None if len(self.path) > 1 else False
+        return yaml.safe_dump(found, sort_keys=False, width=110, default_flow_style=style)
+
+
+def sections(start: Section = Section((), Config)) -> Iterator[Section]:
+    """Yield the whole file, and then each mapping inside it."""
+    yield start
+    for name in start.fields():
+        if (inside := start.inside(name)) is not None:
+            yield from sections(inside)
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join([INTRODUCTION, *(_chapter(section) for section in sections())])
+
+
+def _chapter(section: Section) -> str:
+    lines = [f"## {section.title}", "", (section.model.__doc__ or "").strip(), ""]
+    if example := section.example():
+        lines += ["```yaml", example.rstrip("\n"), "```", ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in section.fields().items():
+        inside = section.inside(name)
+        link = "" if inside is None else f"; see {inside.link}"
+        meaning = (field.description or "").replace("|", "\\|").replace("{", "`{").replace("}", "}`")
+        lines.append(f"| `{name}` | {_kind(field)} | {_default(field)} | {meaning.removesuffix('.')}{link}. |")
+    return "\n".join([*lines, ""])
+
+
+def _model_in(kind: Any) -> type[BaseModel] | None:
+    """Return the model that reads a value, or each value of a mapping with free names."""
+    kind = stripped(kind)
+    if get_origin(kind) is dict:
+        kind = stripped(get_args(kind)[1])
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _kind(field: FieldInfo) -> str:
+    kind = stripped(field.annotation)
+    reads = {one.func for one in _metadata(field) if isinstance(one, BeforeValidator)}
+    limits = {name: getattr(one, name) for one in _metadata(field) for name in ("ge", "gt", "le") if hasattr(one, name)}
+    if parse_duration in reads:
+        return "duration" if limits.get("gt") != 0 else "duration over 0s"
+    if parse_size in reads:
+        return "size"
+    if get_origin(kind) is Literal:
+        *first, last = (f"`{one}`" for one in get_args(kind))
+        return f"{', '.join(first)} or {last}"
+    is_switch = any({"type": "boolean"} in _alternatives(one) for one in _metadata(field))
+    return ("true, false, or a " if is_switch else "") + _words(kind) + _range(limits)
+
+
+def _alternatives(one: Any) -> list[Any]:
+    schema = getattr(one, "json_schema", None)
+    return schema.get("anyOf", []) if isinstance(schema, dict) else []
+
+
+def _words(kind: Any) -> str:
+    kind = stripped(kind)
+    if get_origin(kind) is dict:
+        values = _words(get_args(kind)[1])
+        return "mapping" if values == "any value" or _model_in(kind) is not None else f"mapping of names to {values}"
+    if get_origin(kind) is list:
+        return "list of text"
+    if get_origin(kind) is tuple:
+        return "text, or a list of text"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "mapping"
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(kind, "any value")
+
+
+def _range(limits: dict[str, Any]) -> str:
+    low, high = limits.get("ge"), limits.get("le")
+    if low is not None and high is not None:
+        return f", {low} to {high}"
+    return f", {low} or more" if low is not None else ""
+
+
+def _metadata(field: FieldInfo) -> list[Any]:
+    """Return what is annotated to a value, also inside of ``X | None``."""
+    found = list(field.metadata)
+    for member in get_args(field.annotation):
+        found += getattr(member, "__metadata__", ())
+    for one in list(found):
+        found += getattr(one, "metadata", ())
+    return found
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    value = field.default
+    if value is None:
+        return "none"
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    if isinstance(value, tuple) and len(value) == 1:
+        (value,) = value
+    if isinstance(value, str):
+        return f"`{value}`"
+    return f"`{yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}`"

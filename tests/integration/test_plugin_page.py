@@ -1,0 +1,79 @@
+"""docs/plugins.md: its plugin and both its tests run as printed, and it names all that there is."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+from runner.hooks import Context, Hooks
+from runner.messages import Event, Message
+from tests.rabbit import Vhost
+from tests.running import ROOT, Project
+
+PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+
+
+def chapter(title: str) -> str:
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(title: str) -> list[str]:
+    """Return the first cell of each row of a chapter's table."""
+    return [line.split("|")[1] for line in chapter(title).splitlines() if line.startswith("| ")][1:]
+
+
+def named(title: str) -> set[str]:
+    return {name.partition("(")[0] for cell in rows(title) for name in re.findall(r"`([^`]*)`", cell)}
+
+
+def write(project: Project) -> list[str]:
+    """Write the files of the page into a project; return the names of its tests."""
+    for name, source in re.findall(r"`([\w/]+\.py)`[^`\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL):
+        (project.folder / name).write_text(source)
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    files: dict[str, Any] = {"config": project.config(), "topology": project.topology()}
+    for name, key, body in re.findall(r"# (\w+)\.yaml, under (\w+):\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
+        files[name][key].update(yaml.safe_load(body))
+    project.set_config(files["config"])
+    project.set_topology(files["topology"])
+    return sorted(path.name for path in project.folder.glob("test_*.py"))
+
+
+def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Project, vhost: Vhost) -> None:
+    tests = write(project)
+    assert tests == ["test_screening.py", "test_screening_runs.py"]
+    code, output = project.call("check", url=vhost.url)
+    assert code == 0, output
+    assert "1 x screening; consumes screening.orders; publishes order.flagged" in output
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests],
+        cwd=project.folder, env={**os.environ, "RABBITMQ_URL": vhost.url}, capture_output=True, text=True, timeout=90,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "5 passed" in done.stdout
+
+
+def test_every_hook_with_its_arguments_stands_on_the_page() -> None:
+    hooks = {name: member for name, member in vars(Hooks).items() if not name.startswith("_")}
+    table = {line.split("|")[1].strip(" `"): line for line in chapter("Hooks").splitlines() if line.startswith("| `")}
+    assert set(table) <= set(hooks)
+    assert {"start", "handle", "run", "stop"} <= set(table)
+    for name, line in table.items():
+        arguments = list(inspect.signature(hooks[name]).parameters)[1:]
+        assert set(re.findall(r"`(\w+)`", line.split("|")[4])) == set(arguments), name
+
+
+def test_every_field_of_what_hooks_get_and_return_stands_on_the_page() -> None:
+    public = {name for name, member in vars(Message).items() if isinstance(member, property)}
+    assert named("Message") == {one.name for one in fields(Message)} | public
+    assert named("Event") == {one.name for one in fields(Event)}
+    members = {name for name in vars(Context) if not name.startswith("_")} | set(Context.__annotations__)
+    assert named("Context") == members
