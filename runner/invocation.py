@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,9 +56,11 @@ def start_of(executable: str) -> str:
 def interpreter(path: str) -> str:
     """Return how a shell in the current folder calls an interpreter; the name alone if ``PATH`` leads to it."""
     name, folder = os.path.basename(path), os.path.dirname(path)
-    found = shutil.which(name)
+    # shutil.which would do, but its imports take longer than all the rest here.
+    folders = [one or "." for one in os.environ.get("PATH", "").split(os.pathsep)]
+    found = next((one for one in folders if os.access(os.path.join(one, name), os.X_OK)), None)
     # Not the resolved paths: all virtual environments link to the same interpreter.
-    if found is not None and os.path.realpath(os.path.dirname(found)) == os.path.realpath(folder):
+    if found is not None and os.path.realpath(found) == os.path.realpath(folder):
         return name
     return shlex.quote(near(path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.config.project import Project
+from runner.invocation import invocation
 from runner.topology.finding import Finding
 from runner.topology.lint import lint
 
@@ -27,5 +28,5 @@ def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
     """Return the lines to print: one for each finding, at most ten, and how many more there are."""
     lines = [finding_line(one, project) for one in findings[:MOST_SHOWN]]
     if more := len(findings) - len(lines):
-        lines.append(f"and {more} more finding{'s' if more > 1 else ''}; python -m runner lint prints them all")
+        lines.append(f"and {more} more finding{'s' if more > 1 else ''}; to print them all: {invocation('lint')}")
     return lines

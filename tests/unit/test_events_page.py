@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plugins import payment
+from plugins import order_api, payment
 from plugins.order_api.order import Order, created_event, order_id_for
 from runner.amqp.properties import encode
 from runner.messages import Event, Message, caused_by
@@ -88,6 +88,14 @@ def test_a_body_has_the_fields_of_the_page_in_their_forms(name: str) -> None:
 def test_the_example_of_the_page_is_what_the_service_publishes(name: str) -> None:
     (example,) = re.findall(r"```json\n(.*?)```", chapter(name), re.DOTALL)
     assert example == json.dumps(json.loads(MADE[name][0].encoded()), indent=2) + "\n"
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_contract_of_the_plugin_names_the_same_fields(name: str) -> None:
+    bodies = {**order_api.contract(order_api.Options()).publishes, **payment.contract().publishes}
+    model = bodies[name]
+    assert model is not None
+    assert list(model.model_fields) == list(table(name))
 
 
 def test_the_reasons_of_a_declined_order_are_those_of_the_page() -> None:

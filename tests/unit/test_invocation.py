@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runner import prerequisite
 from runner.invocation import SOURCE, VARIABLE, interpreter, invocation, invoked_for, reset_invocation
+
+#: The beginning of a command that a person may copy.
+COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b")
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +102,29 @@ def test_the_command_that_forgets_a_project_is_for_that_project(here: Path, monk
     assert reset_invocation(SOURCE) == f"make -C {SOURCE} reset"
     monkeypatch.chdir(SOURCE)
     assert reset_invocation(Path()) == "make reset"
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """Yield the texts in a module, except for docstrings."""
+    tree = ast.parse(path.read_text("utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_no_message_has_a_command_of_its_own_making() -> None:
+    # The programs of child processes are not for people, and the description of the API has no project.
+    programs, pages = {"runner/broker/container.py", "runner/broker/node.py"}, {"runner/config/manual.py"}
+    allowed = {"runner/invocation.py", "plugins/order_api/openapi.py", *programs, *pages}
+    found = {
+        str(path.relative_to(SOURCE))
+        for folder in ("runner", "plugins")
+        for path in (SOURCE / folder).rglob("*.py")
+        if COMMAND.search(path.read_text("utf-8")) and any(COMMAND.search(text) for text in texts_of(path))
+    }
+    assert found == allowed, "use invocation()"
 
 
 def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
