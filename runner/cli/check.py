@@ -70,13 +70,18 @@ def check(folder: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Choice(sorted(MODELS)))
 @click.option(
     "--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True,
-    help="JSON Schema, or the page about all keys of config.yaml.",
+    help="JSON Schema, or the page about all keys of config.yaml and of the plugins' options.",
 )  # fmt: skip
-def schema(file: str, form: str) -> None:
+@click.pass_obj
+def schema(folder: Path, file: str, form: str) -> None:
     """Print a file's JSON Schema, for editors, or the page docs/configuration.md."""
     if form == "markdown":
         if file != "config":
             raise click.BadParameter(f"not of {file}.yaml; allowed: config", param_hint="--format markdown")
-        click.echo(page(), nl=False)
+        # Imported only now, because a JSON Schema needs no plugin.
+        from runner.plugins import load_plugin, plugin_names
+
+        options = {name: load_plugin(name, folder).options for name in sorted(plugin_names(folder))}
+        click.echo(page(options), nl=False)
         return
     click.echo(json.dumps(json_schema(file), indent=2))

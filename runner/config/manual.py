@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
 from runner.config.settings import Config
 from runner.config.validation import stripped
-from runner.config.value import parse_duration, parse_size
+from runner.config.value import format_duration, parse_duration, parse_size
 
 #: The service in the examples.
 EXAMPLE_SERVICE = "payment"
@@ -28,7 +31,8 @@ file with its line. `.venv/bin/python -m runner schema config` prints a JSON Sch
 - A **size** is a number and its unit: `64KiB`, `10MB`, `1.5GiB`.
 - `${NAME}` in a value is the environment variable NAME, and `${NAME:-text}` is the text if NAME is not set. Put
   passwords there. `$$` is a dollar sign.
-- The keys of `options` belong to the plugin. The class `Options` of a plugin describes them: [plugins.md](plugins.md).
+- The keys of `options` belong to the plugin. Those of the shipped plugins are at the end of this page. The class
+  `Options` of a plugin describes them: [plugins.md](plugins.md).
 - [supervisor.md](supervisor.md) describes how services are kept running.
 - The values in the examples are not the defaults.
 """
@@ -88,22 +92,30 @@ def sections(start: Section = Section((), Config)) -> Iterator[Section]:
             yield from sections(inside)
 
 
-def page() -> str:
-    """Return the whole page."""
-    return "\n".join([INTRODUCTION, *(_chapter(section) for section in sections())])
+def page(options: Mapping[str, type[BaseModel]]) -> str:
+    """Return the whole page; ``options`` are the models of the plugins' options, by plugin."""
+    plugins = [Section(("services", name, "options"), model) for name, model in options.items() if model.model_fields]
+    every = [*sections(), *(section for start in plugins for section in sections(start))]
+    return "\n".join([INTRODUCTION, *(_chapter(section) for section in every)])
 
 
 def _chapter(section: Section) -> str:
-    lines = [f"## {section.title}", "", (section.model.__doc__ or "").strip(), ""]
+    lines = [f"## {section.title}", "", _marked_up(section.model.__doc__ or ""), ""]
     if example := section.example():
         lines += ["```yaml", example.rstrip("\n"), "```", ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in section.fields().items():
         inside = section.inside(name)
         link = "" if inside is None else f"; see {inside.link}"
-        meaning = (field.description or "").replace("|", "\\|").replace("{", "`{").replace("}", "}`")
+        meaning = _marked_up(field.description or "")
         lines.append(f"| `{name}` | {_kind(field)} | {_default(field)} | {meaning.removesuffix('.')}{link}. |")
     return "\n".join([*lines, ""])
+
+
+def _marked_up(text: str) -> str:
+    """Return a text of a model as Markdown: names in braces are code, and no character means something else."""
+    text = text.strip().replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"\$?\{[^{}]*\}", lambda found: f"`{found[0]}`", text)
 
 
 def _model_in(kind: Any) -> type[BaseModel] | None:
@@ -116,11 +128,12 @@ def _model_in(kind: Any) -> type[BaseModel] | None:
 
 def _kind(field: FieldInfo) -> str:
     kind = stripped(field.annotation)
-    reads = {one.func for one in _metadata(field) if isinstance(one, BeforeValidator)}
+    # By their names, because plugins have functions of their own for the same.
+    reads = {getattr(one.func, "__name__", "") for one in _metadata(field) if isinstance(one, BeforeValidator)}
     limits = {name: getattr(one, name) for one in _metadata(field) for name in ("ge", "gt", "le") if hasattr(one, name)}
-    if parse_duration in reads:
+    if parse_duration.__name__ in reads:
         return "duration" if limits.get("gt") != 0 else "duration over 0s"
-    if parse_size in reads:
+    if parse_size.__name__ in reads:
         return "size"
     if get_origin(kind) is Literal:
         *first, last = (f"`{one}`" for one in get_args(kind))
@@ -145,7 +158,8 @@ def _words(kind: Any) -> str:
         return "text, or a list of text"
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return "mapping"
-    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(kind, "any value")
+    words = {bool: "true or false", int: "whole number", float: "number", Decimal: "number"}
+    return words.get(kind, "text" if kind in (str, Path, SecretStr) else "any value")
 
 
 def _range(limits: dict[str, Any]) -> str:
@@ -175,6 +189,8 @@ def _default(field: FieldInfo) -> str:
         return "its defaults"
     if isinstance(value, tuple) and len(value) == 1:
         (value,) = value
+    if _kind(field).startswith("duration") and isinstance(value, float):
+        value = format_duration(value)
     if isinstance(value, str):
         return f"`{value}`"
     return f"`{yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}`"

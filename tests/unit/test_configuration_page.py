@@ -46,7 +46,7 @@ def blocks(title: str | None = None) -> list[str]:
 
 
 def test_the_page_that_is_shipped_is_the_one_that_the_program_prints() -> None:
-    printed = CliRunner().invoke(main, ["schema", "config", "--format", "markdown"])
+    printed = CliRunner().invoke(main, ["--project", str(ROOT), "schema", "config", "--format", "markdown"])
     assert printed.exit_code == 0
     assert PAGE.read_text("utf-8") == printed.output, "make schema writes it again"
 
