@@ -157,3 +157,17 @@ def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
 @pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
 def test_a_module_of_our_own_or_of_python_s_is_no_missing_package(name: str | None) -> None:
     assert prerequisite.missing_package(ImportError("no", name=name)) is None
+
+
+def test_the_commands_of_the_pages_run_in_a_fresh_clone() -> None:
+    commands = []
+    for page in (SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))):
+        is_code = False
+        for line in page.read_text("utf-8").splitlines():
+            is_code ^= line.startswith("```")
+            # In the tree of processes, spaces follow.
+            if is_code and (found := re.match(r"(?:\$ )?(\S*python3?) -m runner(?!  +the )", line)):
+                commands.append((page.name, found[1]))
+    assert len(commands) > 10
+    # Nothing named python is on the PATH of every system, and python3 lacks the packages.
+    assert {python for _, python in commands} == {".venv/bin/python"}, commands
