@@ -154,6 +154,13 @@ def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
     assert (prerequisite.missing_package(missing) or "").endswith(f"the package 'pika' is not installed; {setup}")
 
 
+@pytest.mark.parametrize("name", ["__init__", "__main__", "invocation", "prerequisite"])
+def test_an_old_python_can_read_the_modules_that_refuse_it(name: str) -> None:
+    source = (SOURCE / "runner" / f"{name}.py").read_text("utf-8")
+    assert "from __future__ import annotations" in source
+    ast.parse(source, feature_version=(3, 8))
+
+
 @pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
 def test_a_module_of_our_own_or_of_python_s_is_no_missing_package(name: str | None) -> None:
     assert prerequisite.missing_package(ImportError("no", name=name)) is None
