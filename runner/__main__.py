@@ -17,7 +17,8 @@ def _refuse(problem: str) -> None:
 
 
 if __name__ == "__main__":
-    if (problem := prerequisite.old_python()) is not None:
+    problem = prerequisite.old_python()
+    if problem is not None:
         _refuse(problem)
     try:
         from runner.cli.command import main
@@ -25,6 +26,7 @@ if __name__ == "__main__":
         # The usage errors of click print commands too.
         main(prog_name=invocation())
     except ImportError as error:
-        if (problem := prerequisite.missing_package(error)) is None:
+        problem = prerequisite.missing_package(error)
+        if problem is None:
             raise
         _refuse(problem)

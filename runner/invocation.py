@@ -83,7 +83,7 @@ def _prefix(project: Path) -> str:
 def _needs_path() -> bool:
     """Return True if another shell finds the package only with this one's PYTHONPATH."""
     folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    is_here = _current() == str(SOURCE) and not sys.flags.safe_path
+    is_here = _current() == str(SOURCE) and not getattr(sys.flags, "safe_path", False)  # since 3.11
     return not is_here and any(one and Path(one).resolve() == SOURCE for one in folders)
 
 

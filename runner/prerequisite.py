@@ -1,6 +1,6 @@
 """What Python must have before anything else of FastCommerce can be imported, and what to do if it has not.
 
-Every version of Python 3 can import this module, and it needs no package.
+Python 3.7 and later can import this module, and it needs no package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runner.invocation import SOURCE, interpreter, near, start_of
 OLDEST = (3, 11)
 
 
-def old_python() -> Optional[str]:  # noqa: UP045 - read by every Python 3
+def old_python() -> Optional[str]:  # noqa: UP045 - read by old ones
     """Return what is wrong with the version of this interpreter, or None."""
     if sys.version_info >= OLDEST:
         return None

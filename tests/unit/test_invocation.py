@@ -158,7 +158,7 @@ def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
 def test_an_old_python_can_read_the_modules_that_refuse_it(name: str) -> None:
     source = (SOURCE / "runner" / f"{name}.py").read_text("utf-8")
     assert "from __future__ import annotations" in source
-    ast.parse(source, feature_version=(3, 8))
+    ast.parse(source, feature_version=(3, 7))
 
 
 @pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
