@@ -30,7 +30,7 @@ file with its line. `.venv/bin/python -m runner schema config` prints a JSON Sch
 - A **duration** is a number and its unit: `500ms`, `5s`, `2m`, `1h`, `7d`.
 - A **size** is a number and its unit: `64KiB`, `10MB`, `1.5GiB`.
 - `${NAME}` in a value is the environment variable NAME, and `${NAME:-text}` is the text if NAME is not set. Put
-  passwords there. `$$` is a dollar sign.
+  passwords there, or into a file that NAME_FILE names: [containers.md](containers.md). `$$` is a dollar sign.
 - The keys of `options` belong to the plugin. Those of the shipped plugins are at the end of this page. The class
   `Options` of a plugin describes them: [plugins.md](plugins.md).
 - [supervisor.md](supervisor.md) describes how services are kept running.
