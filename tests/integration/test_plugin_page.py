@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from runner.contract import Contract
 from runner.hooks import Context, Hooks
 from runner.messages import Event, Message
 from tests.rabbit import Vhost
@@ -37,6 +38,9 @@ def write(project: Project) -> list[str]:
     """Write the files of the page into a project; return the names of its tests."""
     for name, source in re.findall(r"`([\w/]+\.py)`[^`\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL):
         (project.folder / name).write_text(source)
+    (contract,) = re.findall(r"```python\n(.*?)```", chapter("Contract"), re.DOTALL)
+    with (project.folder / "plugins" / "screening.py").open("a") as plugin:
+        plugin.write(f"\n\nfrom runner import Contract\n\n\n{contract}")
     (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     files: dict[str, Any] = {"config": project.config(), "topology": project.topology()}
     for name, key, body in re.findall(r"# (\w+)\.yaml, under (\w+):\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
@@ -52,6 +56,15 @@ def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Proje
     code, output = project.call("check", url=vhost.url)
     assert code == 0, output
     assert "1 x screening; consumes screening.orders; publishes order.flagged" in output
+    findings = [line for line in output.splitlines() if ".yaml:" in line]
+    assert len(findings) == 1, "no queue of the page is bound to its event"
+    assert "only-alternate: screening publishes 'order.flagged'" in findings[0]
+    misspelt = (project.folder / "config.yaml").read_text().replace("order.flagged", "order.flaged")
+    (project.folder / "config.yaml").write_text(misspelt)
+    code, output = project.call("check", url=vhost.url)
+    assert code == 78
+    assert "not an event of the plugin, 'order.flaged'; did you mean 'order.flagged'?" in output
+    (project.folder / "config.yaml").write_text(misspelt.replace("order.flaged", "order.flagged"))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests],
         cwd=project.folder, env={**os.environ, "RABBITMQ_URL": vhost.url}, capture_output=True, text=True, timeout=90,
@@ -64,8 +77,7 @@ def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Proje
 def test_every_hook_with_its_arguments_stands_on_the_page() -> None:
     hooks = {name: member for name, member in vars(Hooks).items() if not name.startswith("_")}
     table = {line.split("|")[1].strip(" `"): line for line in chapter("Hooks").splitlines() if line.startswith("| `")}
-    assert set(table) <= set(hooks)
-    assert {"start", "handle", "run", "stop"} <= set(table)
+    assert set(table) == set(hooks)
     for name, line in table.items():
         arguments = list(inspect.signature(hooks[name]).parameters)[1:]
         assert set(re.findall(r"`(\w+)`", line.split("|")[4])) == set(arguments), name
@@ -75,5 +87,6 @@ def test_every_field_of_what_hooks_get_and_return_stands_on_the_page() -> None:
     public = {name for name, member in vars(Message).items() if isinstance(member, property)}
     assert named("Message") == {one.name for one in fields(Message)} | public
     assert named("Event") == {one.name for one in fields(Event)}
+    assert named("Contract") == {one.name for one in fields(Contract)}
     members = {name for name in vars(Context) if not name.startswith("_")} | set(Context.__annotations__)
     assert named("Context") == members
