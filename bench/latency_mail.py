@@ -26,7 +26,7 @@ class TimedTransport:
     def send(self, mail: Email, order: str) -> None:
         """Send it; ``order`` is the order's id."""
         self._transport.send(mail, order)
-        os.write(self._file, f"{time.monotonic():.6f} {order} {mail.shown_subject}\n".encode())
+        os.write(self._file, f"{time.monotonic():.6f} {order} {mail.subject}\n".encode())
 
 
 def paid_at(folder: Path) -> dict[str, float]:

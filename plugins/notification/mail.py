@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from email.message import EmailMessage
 from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from runner import Message, Reject
 from runner.headers import seconds_of
+from runner.mailbox import ENCODED_WORD, plain_domain, validate_mailbox
 
 if TYPE_CHECKING:
     from email.headerregistry import Address
 
-#: Its part before the @ is a dot-atom (RFC 5322, section 3.2.3) in lower case, which email_validator leaves as it is:
-#: of ASCII it changes none but the names of RFC 2142, such as Postmaster.
-PLAIN_ADDRESS = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*@([a-z0-9.-]+)")
-#: Characters of an address (RFC 5321, section 4.5.3.1.3, less the angle brackets).
-MAX_ADDRESS = 254
 #: An event's id that a Message-ID may hold as it is.
 TOKEN = re.compile(r"[A-Za-z0-9-]{1,128}")
+#: Characters of a subject that an error repeats.
+MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +35,13 @@ class Email:
     #: What stands before the @ of its Message-ID.
     token: str
 
-    @property
-    def shown_subject(self) -> str:
-        """The subject as a reader is shown it: encoded words (RFC 2047) that an event brought are read."""
-        return _as_header("Subject", self.subject) if "=?" in self.subject else self.subject
-
 
 def parse_address(text: str, *, may_have_name: bool = False) -> Address:
-    """Read one address. Raises ValueError for none, several, or one with control characters."""
+    """Return one address. Raises ValueError as ``validate_mailbox`` does."""
     # Imported here because the options are also checked by programs that never send an e-mail.
     from email.headerregistry import Address
 
-    from email_validator import EmailNotValidError, validate_email
-
-    if not text.isprintable():
-        raise ValueError("holds control characters")
-    try:
-        found = validate_email(
-            text, check_deliverability=False, globally_deliverable=False, allow_display_name=may_have_name
-        )
-    except EmailNotValidError as error:
-        raise ValueError(f"is not one e-mail address, {error}") from None
+    found = validate_mailbox(text, globally_deliverable=False, allow_display_name=may_have_name)
     # The domain in ASCII: only an address with other letters before the @ needs a server that knows SMTPUTF8.
     return Address(found.display_name or "", found.local_part or "", found.ascii_domain)
 
@@ -74,43 +57,49 @@ def check_sender(text: str) -> str:
 
 def read_recipient(text: str) -> str:
     """Return the address as a header shows it. Raises ValueError as ``parse_address`` does."""
-    # What most addresses are needs no more than its domain looked at, which others have too.
-    plain = PLAIN_ADDRESS.fullmatch(text)
-    if plain is not None and len(text) <= MAX_ADDRESS and _is_plain_domain(plain[1]):
+    # Of most addresses only the domain needs a closer check, and other addresses have the same one.
+    domain = plain_domain(text)
+    if domain is not None and _is_plain_domain(domain):
         return text
-    return _as_header("To", parse_address(text))
+    return parse_address(text).addr_spec
 
 
 @lru_cache(maxsize=4096)
 def _is_plain_domain(domain: str) -> bool:
-    """Whether an address there is one, and in its normal form, where its part before the @ is."""
-    # Imported here because the options are also checked by programs that never send an e-mail.
-    from email_validator import EmailNotValidError, validate_email
-
+    """Return True if an address there is one, and in its normal form, if its part before the @ is."""
     try:
-        found = validate_email(f"a@{domain}", check_deliverability=False, globally_deliverable=False)
-    except EmailNotValidError:
+        found = validate_mailbox(f"a@{domain}", globally_deliverable=False)
+    except ValueError:
         return False
     return found.ascii_domain == found.domain == domain
 
 
-def _as_header(name: str, value: Address | str) -> str:
-    """What a reader is shown of a header of that value."""
-    mail = EmailMessage()
-    mail[name] = value
-    return str(mail[name])
+def read_subject(text: str) -> str:
+    """Return the subject on one line, single-spaced. Raises ValueError if a part of it would be more than text.
+
+    A line break begins another header, and an encoded word (RFC 2047) is decoded by the reader's mail program.
+    """
+    if len(f"{text}.".splitlines()) > 1:
+        raise ValueError("holds a line break")
+    subject = " ".join(text.split())
+    if not subject.isprintable():
+        subject = "".join(c if c.isprintable() else " " for c in subject)
+    if word := ENCODED_WORD.search(subject):
+        raise ValueError(f"holds an encoded word (RFC 2047), {word[0][:MAX_SHOWN]!r}; allowed: the text itself")
+    return subject
 
 
 def compose(message: Message, sender: str, recipient: str, subject: str, text: str) -> Email:
-    """Make the e-mail; the same event always gives the same one. Raises Reject for a bad recipient."""
+    """Make the e-mail; the same event always gives the same one. Raises Reject for a bad recipient or subject."""
+    where = f"message {message.id or 'without id'}"
     try:
         address = read_recipient(recipient)
     except ValueError as error:
-        raise Reject(f"message {message.id or 'without id'}: customer_email: {recipient!r} {error}") from None
-    subject = " ".join(subject.split())
-    if not subject.isprintable():
-        # A line end in a subject would begin another header.
-        subject = "".join(c if c.isprintable() else " " for c in subject)
+        raise Reject(f"{where}: customer_email: {recipient!r} {error}") from None
+    try:
+        subject = read_subject(subject)
+    except ValueError as error:
+        raise Reject(f"{where}: the subject of its e-mail, {subject[:MAX_SHOWN]!r}, {error}") from None
     return Email(
         sender=sender,
         recipient=address,

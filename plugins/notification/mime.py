@@ -10,6 +10,8 @@ from email.message import EmailMessage
 from email.policy import EmailPolicy
 from functools import lru_cache
 
+from runner import Reject
+
 from .mail import Email, parse_address
 
 
@@ -31,7 +33,10 @@ _POLICY = EmailPolicy(header_factory=_Registry())
 
 
 def as_message(mail: Email) -> EmailMessage:
-    """The e-mail with all its headers, the same each time."""
+    """Return the e-mail with all its headers, the same each time.
+
+    Raises Reject if a header would say anything else than the e-mail does.
+    """
     origin, domain = _origin(mail.sender)
     local_part, _, recipient_domain = mail.recipient.rpartition("@")
     message = EmailMessage(_POLICY)
@@ -43,7 +48,20 @@ def as_message(mail: Email) -> EmailMessage:
     # RFC 3834: keeps holiday notices from being answered to this.
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail.text)
+    _check_headers(message, mail)
     return message
+
+
+def _check_headers(message: EmailMessage, mail: Email) -> None:
+    """Refuse headers that were decoded or broken on the way. Raises Reject.
+
+    Python decodes what looks like an encoded word in a header, and does so differently from version to version.
+    """
+    if (str(message["To"]), str(message["Subject"])) != (mail.recipient, mail.subject):
+        raise Reject(f"e-mail to {mail.recipient!r}: its headers would be decoded to other text; allowed: plain text")
+    for name, value in message.items():
+        if "\n" in value or "\r" in value:
+            raise Reject(f"e-mail to {mail.recipient!r}: header {name!r} would hold a line break")
 
 
 @lru_cache(maxsize=8)

@@ -78,7 +78,7 @@ def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> N
         "order_id": order_id,
         "type": storable(message.type),
         "recipient": storable(mail.recipient),
-        "subject": storable(mail.shown_subject),
+        "subject": storable(mail.subject),
         "sent_at": int(time.time() * 1000),
     }
     store.transact(lambda connection: insert_new(connection, emails, row))

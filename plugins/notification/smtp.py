@@ -45,7 +45,7 @@ class SmtpTransport:
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None
         extra = {"order": printable(order)}
-        self._log.info("e-mail to %s sent: %s", printable(mail.recipient), printable(mail.shown_subject), extra=extra)
+        self._log.info("e-mail to %s sent: %s", printable(mail.recipient), printable(mail.subject), extra=extra)
 
     def _deliver(self, mail: EmailMessage) -> None:
         options = self._options

@@ -11,6 +11,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runner import PluginError
+from runner.mailbox import ENCODED_WORD
 
 from . import SHIPPED
 
@@ -69,6 +70,8 @@ def _read(path: Path, environment: jinja2.Environment) -> Template:
         raise PluginError(f"{path}:1: the subject is missing; the first line is 'Subject: …'")
     if len(lines) > 1 and lines[1].strip():
         raise PluginError(f"{path}:2: the line after the subject is not empty, {lines[1]!r}")
+    if word := ENCODED_WORD.search(lines[0]):
+        raise PluginError(f"{path}:1: the subject holds an encoded word (RFC 2047), {word[0]!r}; write the text itself")
     # An empty line stands for the subject's, so that faults name the line in the file.
     parts = lines[0].removeprefix(SUBJECT).strip(), "\n".join(["", *lines[1:]])
     try:

@@ -31,4 +31,4 @@ class LogTransport:
         extra: dict[str, object] = {"order": printable(order)}
         if self._log.isEnabledFor(logging.DEBUG):
             extra["lines"] = ["  | " + printable(line) for line in mail.text.splitlines() if line.strip()]
-        self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.shown_subject), extra=extra)
+        self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.subject), extra=extra)
