@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.loaders import split_template_path
 
 from runner import PluginError
+from runner.bounded_file import FileTooLarge, read_bounded
 from runner.mailbox import ENCODED_WORD
 
 from . import SHIPPED
+from .sandbox import Sandbox, begin
 
 #: Without these an event of this system would find no words.
 NEEDED = ("order.created", "payment.success", "payment.failed")
 SUBJECT = "Subject:"
+#: Of a template, or of a file that it includes.
+MAX_BYTES = 64 * 1024
 
 
 class TemplateFault(Exception):
@@ -34,9 +39,12 @@ class Template:
 
     def render(self, values: Mapping[str, Any]) -> tuple[str, str]:
         """Return subject and text. Raises TemplateFault, say for a field that the event lacks."""
-        # Given as one mapping: as keyword arguments a field called "self" would be an error.
         try:
+            begin(values)
+            # Given as one mapping: as keyword arguments a field called "self" would be an error.
             return self.subject.render(values), self.text.render(values).strip() + "\n"
+        except RecursionError:
+            raise TemplateFault(f"{self.path.name}: nested too deep") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise TemplateFault(f"{self.path.name}: {error}") from None
 
@@ -47,8 +55,8 @@ def load_templates(folder: Path | None) -> dict[str, Template]:
         raise PluginError(f"{folder}: is not a folder; the option 'templates' names one with *.txt files")
     folders = [SHIPPED] if folder is None else [SHIPPED, folder]
     # Sandboxed, since editing a mail's words should not mean running code; plain text needs no escaping.
-    environment = ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader(list(reversed(folders))),
+    environment = Sandbox(
+        loader=jinja2.FunctionLoader(partial(_included, list(reversed(folders)))),
         undefined=jinja2.StrictUndefined,
         autoescape=False,
         trim_blocks=True,
@@ -61,9 +69,18 @@ def load_templates(folder: Path | None) -> dict[str, Template]:
     return {event_type: _read(path, environment) for event_type, path in files.items()}
 
 
+def _included(folders: list[Path], name: str) -> str | None:
+    """Return what a template includes, or None if there is no such file."""
+    parts = split_template_path(name)  # it refuses a way out of the folder
+    path = next((found for folder in folders if (found := folder.joinpath(*parts)).is_file()), None)
+    return None if path is None else read_bounded(path, MAX_BYTES).decode()
+
+
 def _read(path: Path, environment: jinja2.Environment) -> Template:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_bounded(path, MAX_BYTES, timeout=0.0).decode().splitlines()
+    except FileTooLarge as error:
+        raise PluginError(f"{path}: too large; allowed: {error.limit} bytes") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PluginError(f"{path}: cannot be read as UTF-8 text, {error}") from None
     if not lines or not lines[0].startswith(SUBJECT) or not lines[0].removeprefix(SUBJECT).strip():
@@ -78,4 +95,6 @@ def _read(path: Path, environment: jinja2.Environment) -> Template:
         subject, text = (environment.from_string(part) for part in parts)
     except jinja2.TemplateSyntaxError as error:
         raise PluginError(f"{path}:{error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise PluginError(f"{path}: nested too deep") from None
     return Template(path, subject, text)

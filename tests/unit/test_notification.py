@@ -3,7 +3,9 @@
 import contextlib
 import json
 import logging
+import os
 import re
+import resource
 from email import message_from_bytes, policy
 from functools import partial
 from types import SimpleNamespace
@@ -389,6 +391,84 @@ def test_a_template_cannot_reach_beyond_its_words(tmp_path, attack):
     (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{attack}\n")
     with pytest.raises(Reject, match=r"order\.created\.txt: "):
         mail_for(message(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "greedy",
+    [
+        "{{ 'a' * 300000000 }}",
+        "{{ 300000000 * 'a' }}",
+        "{{ ([order_id] * 1000) * 1000 }}",
+        "{{ 'a'.ljust(300000000) }}",
+        "{{ 'a'|center(300000000) }}",
+        "{{ '%300000000d' % 1 }}",
+        "{{ '%*d' % (300000000, 1) }}",
+        "{{ '%300000000d'|format(1) }}",
+        "{{ '{:>300000000}'.format(1) }}",
+        "{{ '{:>{}}'.format(1, 300000000) }}",
+        "{{ ('a' * 9999).replace('a', 'b' * 9999) }}",
+        "{{ ('a' * 9999)|replace('a', 'b' * 9999) }}",
+        "{{ ('a' * 9999).join(['b'] * 9999) }}",
+        "{{ range(100000)|join('a' * 9999) }}",
+        "{{ (1).to_bytes(300000000, 'big') }}",
+        "{{ 'a\n'|indent(300000000) }}",
+        "{{ ['a']|batch(300000000, 'b')|list }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ lipsum(99999999) }}",
+        "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='a') %}{% for i in range(40) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set x %}{% for i in range(99999) %}{{ 'a' * 999 }}{% endfor %}{% endset %}",
+        "{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}" + "a" * 9999 + "{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ 'a' * count }}",
+        "{{ 'a' * (count ~ '000')|int }}",
+    ],
+)
+def test_a_template_that_wants_more_than_it_may_is_refused(tmp_path, greedy):
+    (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{greedy}\n")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Reject, match=r"order\.created\.txt: "):
+        mail_for(message(count=300_000_000), tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("{{ '-' * 40 }}", "-" * 40),
+        ("{{ '%08.2f' % 5 }} {{ '%.1f'|format(5) }} {{ '{:>6}'.format(5) }}", "00005.00 5.0      5"),
+        ("{{ order_id ~ '/' ~ currency|lower }}", "6f1c0f5e/usd"),
+        ("{% for one in [1, 2, 3] %}{{ loop.index }}/{{ loop.length }} {% endfor %}", "1/3 2/3 3/3"),
+        ("{{ ['a', 'b']|join(', ') }}|{{ 'a-b'.replace('-', '+') }}|{{ 'a'|center(5) }}|", "a, b|a+b|  a  |"),
+        ("{{ 'a' if amount else 'b' }}{{ 2 ** 10 }}{{ 7 % 4 }}{{ 1 + 2 * 3 }}", "a102437"),
+        ("{% set x = ['a', 'b'] %}{% for one in x recursive %}{{ one }}{% else %}none{% endfor %}", "ab"),
+    ],
+)
+def test_what_templates_usually_say_is_said(tmp_path, words, text):
+    (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{words}\n")
+    assert mail_for(message(), tmp_path).get_content() == f"{text}\n"
+
+
+def test_a_number_without_bounds_fills_in_no_template():
+    body = b'{"customer_email": "a@example.com", "order_id": "1", "currency": "USD", "amount": 1E+999999999}'
+    with pytest.raises(Reject, match=r"order\.created\.txt: a number is too large or too small"):
+        mail_for(Message(body=body, queue="q", type="order.created", id="m"))
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "large", "folder"])
+def test_a_template_that_is_no_small_file_is_refused(tmp_path, kind):
+    path = tmp_path / "order.created.txt"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_text("Subject: Hi\n\n" + "a" * 70_000)
+    with pytest.raises(PluginError, match=r"order\.created\.txt: (too large; allowed: 65536|cannot be read)"):
+        start(Options(templates=tmp_path), CONTEXT)
 
 
 @pytest.mark.parametrize(
