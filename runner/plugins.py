@@ -36,7 +36,9 @@ def revision_of(name: str, folder: Path) -> str:
         # One that an editor is just replacing changes again in a moment.
         with contextlib.suppress(OSError):
             if path.is_file() and "__pycache__" not in path.parts:
-                digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+                digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

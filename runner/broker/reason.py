@@ -76,6 +76,6 @@ def _tail(path: Path, offset: int) -> list[str]:
             size = stream.seek(0, 2)
             # A log that was rotated meanwhile is shorter than it was.
             stream.seek(max(offset if offset <= size else 0, size - _TAIL_BYTES))
-            return stream.read().decode(errors="replace").splitlines()
+            return stream.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return []

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.config.document import Document
+from runner.bounded_file import read_bounded
+from runner.config.document import MAX_BYTES, Document
 
 DEFAULT_URL = "sqlite:///var/fastcommerce.db"
 #: The plugin that writes down what happens.
@@ -32,9 +33,9 @@ class Keeping:
 def read_quickly(folder: Path) -> Keeping | None:
     """Read it from the ``config.yaml`` of ``folder``; None where anything is not as it mostly is."""
     try:
-        document = Document("config.yaml", (folder / "config.yaml").read_text("utf-8"))
+        document = Document("config.yaml", read_bounded(folder / "config.yaml", MAX_BYTES, 0.0).decode("utf-8"))
     except (OSError, UnicodeDecodeError):
-        return None
+        return None  # the full check says why
     services, url = document.data.get("services", {}), document.at(("store", "url"))
     store = document.data.get("store", {})
     is_usual = isinstance(store, dict) and set(store) <= {"url"} and isinstance(services, dict)

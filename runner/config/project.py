@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.config.document import Document
+from runner.bounded_file import FileTooLarge, read_bounded
+from runner.config.document import MAX_BYTES, Document
 from runner.config.fault import Fault, one_of, unknown
 from runner.config.fault import Path as KeyPath
 from runner.config.loopback import check_faults
@@ -21,6 +22,8 @@ from runner.errors import ConfigError
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
+#: Seconds that a pipe in the place of a file may stay silent.
+SILENCE_SECONDS = 2.0
 #: What the runner itself and a broker of its own are called in logs and commands.
 RESERVED = ("broker", "runner")
 
@@ -86,11 +89,15 @@ def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> 
 def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Document:
     line = 1
     try:
-        raw = (folder / name).read_bytes()
+        raw = read_bounded(folder / name, MAX_BYTES, SILENCE_SECONDS)
         return Document(name, raw.decode("utf-8"), environment)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         problem = f"not UTF-8 text, byte {error.start}; save the file as UTF-8"
+    except FileTooLarge as error:
+        problem = f"larger than allowed; allowed: {error.limit} bytes"
+    except TimeoutError as error:
+        problem = f"cannot be read, {error.strerror}; allowed: a file"
     except FileNotFoundError:
         problem = f"no such file in {str(folder)!r}; name the project's folder with --project DIR"
     except OSError as error:

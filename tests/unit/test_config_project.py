@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.config.keeping import read_quickly
 from runner.config.project import Project, choose_services, load_project
 from runner.config.settings import event_type, is_service_name
 from runner.config.storage import Store
@@ -219,3 +222,36 @@ def test_the_address_of_a_database_holds_nothing_that_could_be_shown(url: str, *
     found, faults = validate(Store, {"url": url})
     assert (found is not None) == is_allowed
     assert "canary" not in "".join(text(url) for _, text in faults)
+
+
+def make_sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("name", ["topology.yaml", "config.yaml"])
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: path.symlink_to("/dev/zero"), "larger than allowed; allowed: 1048576 bytes"),
+        (lambda path: path.symlink_to("/dev/urandom"), "larger than allowed; allowed: 1048576 bytes"),
+        (lambda path: path.write_text("#" * (1 << 20) + "#"), "larger than allowed; allowed: 1048576 bytes"),
+        (make_sparse, "larger than allowed; allowed: 1048576 bytes"),
+        (os.mkfifo, "cannot be read, no byte came within 0.01 s; allowed: a file"),
+        (lambda path: path.symlink_to(path), "cannot be read, Too many levels of symbolic links"),
+        (lambda path: path.mkdir(), "cannot be read, Is a directory"),
+    ],
+    ids=["zeros", "noise", "large", "sparse", "pipe", "loop", "folder"],
+)
+def test_a_file_is_read_within_bounds_whatever_stands_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], object], problem: str
+) -> None:
+    monkeypatch.setattr("runner.config.project.SILENCE_SECONDS", 0.01)
+    for other in {"topology.yaml", "config.yaml"} - {name}:
+        (tmp_path / other).write_text("")
+    make(tmp_path / name)
+    with pytest.raises(ConfigError) as caught:
+        load_project(tmp_path, {})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name}:1: {problem}")
+    assert read_quickly(tmp_path) is None or name == "topology.yaml"

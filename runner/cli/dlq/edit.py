@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from runner.amqp.properties import MAX_BODY
+from runner.bounded_file import FileTooLarge, read_bounded
 from runner.cli.dlq.file import NewFile, named_by_time
 from runner.desk.letter import Letter, text_of
 from runner.desk.record import json_text, record_of
@@ -31,11 +32,11 @@ class Edit:
         if len(ids) != 1:
             raise click.UsageError("--edit: which message is meant is not clear; allowed: exactly one --id")
         try:
-            body = path.read_bytes()
+            body = read_bounded(path, MAX_BODY)
+        except FileTooLarge as error:
+            raise click.BadParameter(f"{path}: too large; allowed: {error.limit} bytes", param_hint="--edit") from None
         except OSError as error:
             raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--edit") from None
-        if len(body) > MAX_BODY:
-            raise click.BadParameter(f"too large, {len(body)} bytes; allowed: {MAX_BODY}", param_hint="--edit")
         return cls(path, body)
 
     def check(self, letter: Letter) -> None:
