@@ -30,6 +30,8 @@ MAX_BODY_BYTES = 64 * 1024
 CONFIRM_SECONDS = 6.0
 
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+#: The beginning of every path here.
+PATH = re.compile(r"/(?!/)")
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 #: In a request's environment: why its order could not be published, where that was tried before.
 OUTCOME = "order_api.outcome"
@@ -59,10 +61,16 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
     histories = Histories(context, options.threads)
 
     @app.before_request
-    def check_host() -> None:
+    def check_target() -> None:
         name = request.headers.get("Host", "")
         if not hosts.is_own(name):
             raise Problem(400, f"this service does not answer for the host {name!r}; see allowed_hosts")
+        # RFC 9112, section 3.2: a target has no fragment; waitress cuts it off.
+        if "#" in request.environ.get("REQUEST_URI", ""):
+            raise Problem(400, "the request's target holds a '#'; allowed: a path and a query")
+        # Werkzeug looks for a path without the slashes that it begins with, and adds one that is not there.
+        if not PATH.match(request.environ["PATH_INFO"]):
+            raise Problem(404, "no such URL; see / for those that there are")
 
     @app.post("/orders")
     def take_order() -> Response:

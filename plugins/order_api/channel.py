@@ -131,6 +131,8 @@ class StrictTask(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         """What the application is told of the request."""
         environ: dict[str, Any] = super().get_environment()
+        # waitress takes slashes away, so that "//orders" would be "/orders".
+        environ["PATH_INFO"] = self.request.path
         if self.request.outcome is not None:
             environ[OUTCOME] = self.request.outcome
         return environ

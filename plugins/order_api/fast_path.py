@@ -160,6 +160,7 @@ class FastPath:
         key = headers.get("IDEMPOTENCY_KEY")
         if (
             request.version != "1.1"
+            or "#" in request.request_uri
             or headers.get("CONNECTION", "keep-alive").lower() not in CONNECTION_OPTIONS
             or headers.get("CONTENT_TYPE") not in CONTENT_TYPES
             or "CONTENT_ENCODING" in headers

@@ -188,6 +188,30 @@ def test_a_foreign_host_is_refused_by_the_real_server(service):
     assert not service.context.published
 
 
+def test_only_the_path_of_a_url_is_that_url(service):
+    found = {}
+    targets = ["//orders", "///orders", "/%2Forders", "/%2f%2forders", "http://localhost//orders", "orders", "*"]
+    targets += [
+        "/orders/",
+        "/orders%2F",
+        "/orders//",
+        "/./orders",
+        "/a/../orders",
+        "/orders/.",
+        "/ORDERS",
+        "/orders;a=b",
+    ]
+    targets += ["/\\orders", "/orders%00", "/orders%20", "/orders.json", "/orders#a", "/#/orders", "/orders?#"]
+    right = ["/orders", "/orders?a=1", "/%6Frders", "http://localhost/orders", "/orders?a=//b"]
+    for target in (*targets, *right):
+        request = post(b"Content-Length: %d\r\nConnection: close\r\n" % len(BODY))
+        answer = service.send(request.replace(b"/orders", target.encode(), 1))
+        found[target] = int(answer.split(b" ", 2)[1])
+    assert {target: status for target, status in found.items() if status == 202} == dict.fromkeys(right, 202)
+    assert {found[target] for target in targets} <= {400, 404, 405}
+    assert {found[target] for target in targets if target.startswith(("//", "/%2"))} == {404}
+
+
 def test_a_body_of_exactly_64_kib_is_read_and_one_byte_more_is_not(service):
     padded = BODY + b" " * (65536 - len(BODY))
     assert service.ask("POST", "/orders", padded, {"Content-Type": "application/json"})[0] == 202
