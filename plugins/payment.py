@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
+#: Decimal places that the amounts of any currency have at most (ISO 4217).
+PLACES = 4
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
@@ -62,7 +64,7 @@ class Order(BaseModel):
 
     order_id: str = Field(pattern=r"^[!-~]{1,64}$")
     customer_email: str = Field(min_length=1, max_length=254)
-    amount: Decimal = Field(gt=0, max_digits=12, decimal_places=2)
+    amount: Decimal = Field(gt=0, max_digits=14, decimal_places=PLACES)
     currency: str = Field(pattern=r"^[A-Z]{3}$")
 
 
@@ -139,6 +141,11 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     return event
 
 
+def ten_thousandths(order: Order) -> int:
+    """The amount as a whole number, exact for every currency."""
+    return int(order.amount.scaleb(PLACES))
+
+
 def payment_id(order: Order) -> str:
     """The id of an order's payment, always the same."""
     return str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
@@ -152,7 +159,7 @@ def outcome_event(order: Order, reason: str | None) -> Event:
             "order_id": order.order_id,
             "payment_id": payment_id(order),
             "customer_email": order.customer_email,
-            "amount": f"{order.amount:.2f}",
+            "amount": f"{order.amount:f}",
             "currency": order.currency,
             "reason": reason,
         },
@@ -164,7 +171,7 @@ class Charged(NamedTuple):
     """What the ledger knows of an order."""
 
     reason: str | None
-    hundredths: int
+    ten_thousandths: int
     currency: str
 
 
@@ -182,7 +189,7 @@ def _charge_of() -> Prepared:
     from runner.store.prepared import prepared
     from runner.store.schema import charges
 
-    columns = (charges.c.reason, charges.c.hundredths, charges.c.currency)
+    columns = (charges.c.reason, charges.c.ten_thousandths, charges.c.currency)
     return prepared(select(*columns).where(charges.c.order_id == bindparam("order_id")))
 
 
@@ -194,7 +201,7 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
     row = {
         "order_id": order.order_id,
         "payment_id": payment_id(order),
-        "hundredths": int(order.amount * 100),
+        "ten_thousandths": ten_thousandths(order),
         "currency": order.currency,
         "reason": reason,
         "message_id": message.id,
@@ -212,8 +219,10 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
 
 def check_amount(order: Order, charged: Charged) -> None:
     """Refuse an order that was decided before over another amount. Raises Reject."""
-    if (charged.hundredths, charged.currency) != (int(order.amount * 100), order.currency):
-        before = f"{Decimal(charged.hundredths) / 100:.2f} {charged.currency}"
+    if (charged.ten_thousandths, charged.currency) != (ten_thousandths(order), order.currency):
+        amount = Decimal(charged.ten_thousandths).scaleb(-PLACES)
+        places = 2 if amount == round(amount, 2) else PLACES
+        before = f"{amount:.{places}f} {charged.currency}"
         raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
 
 

@@ -10,22 +10,25 @@ from functools import lru_cache
 from typing import Annotated, Any, NoReturn
 
 import iso4217
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from runner import Event
 from runner.mailbox import plain_domain, validate_mailbox
+from runner.strict_json import encode_json
 
 #: Two namespaces (RFC 9562, section 5.5), so that an order and its event never share an id.
 ORDER_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d01")
 EVENT_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d02")
 
 MAX_AMOUNT = 1_000_000
-CENT = Decimal("0.01")
 AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?")
 REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
-#: Gold, test codes and "no currency" have no minor unit: nobody can pay in them.
-CURRENCIES = frozenset(currency.code for currency in iso4217.Currency if currency.exponent is not None)
+#: Decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Gold, test codes and "no currency" have none:
+#: nobody can pay in them.
+MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
+#: The unit that amounts are whole numbers of, by decimal places.
+_UNITS = {places: Decimal(1).scaleb(-places) for places in MINOR_UNITS.values()}
 
 
 def _refuse(message: str) -> NoReturn:
@@ -62,21 +65,26 @@ def _normal_form(address: str) -> str:
         return ""
 
 
-def check_amount(value: Any) -> Decimal:
-    """Return the amount with two places; it is never a float on its way."""
+def check_amount(value: Any, info: ValidationInfo) -> Decimal:
+    """Return the amount with the decimal places of its currency; it is never a float on its way."""
+    currency = info.data.get("currency")
+    # The currency of an order that has no valid one is a fault of its own.
+    places = max(_UNITS) if currency is None else MINOR_UNITS[currency]
     if isinstance(value, str) and AMOUNT.fullmatch(value):
         value = Decimal(value)
     # True is an int to Python, but not to a customer.
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
-        if number.is_finite() and 0 < number <= MAX_AMOUNT and number == number.quantize(CENT):
-            return number.quantize(CENT)
-    _refuse(f"must be a number over 0 and at most {MAX_AMOUNT}, with at most two decimal places")
+        if number.is_finite() and 0 < number <= MAX_AMOUNT and number == (rounded := number.quantize(_UNITS[places])):
+            return rounded
+    allowed = f"at most {places} decimal place{'' if places == 1 else 's'}" if places else "no decimal places"
+    of_currency = "" if currency is None else f" in {currency}"
+    _refuse(f"must be a number over 0 and at most {MAX_AMOUNT}, with {allowed}{of_currency}")
 
 
 def check_currency(value: Any) -> str:
     """Return the currency's code in upper case."""
-    if isinstance(value, str) and value.isascii() and value.upper() in CURRENCIES:
+    if isinstance(value, str) and value.isascii() and value.upper() in MINOR_UNITS:
         return value.upper()
     _refuse("must be an active ISO 4217 currency code, such as USD")
 
@@ -94,9 +102,25 @@ class Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     customer_email: Annotated[str, BeforeValidator(check_email)]
-    amount: Annotated[Decimal, BeforeValidator(check_amount)]
+    # Before the amount, whose decimal places depend on it.
     currency: Annotated[str, BeforeValidator(check_currency)]
+    amount: Annotated[Decimal, BeforeValidator(check_amount)]
     region: Annotated[str | None, BeforeValidator(check_region)] = None
+
+
+def identity(order: Order) -> str:
+    """Return what makes two orders the same, as JSON.
+
+    It is part of ids and is stored, so an update must not change it: names in this order, at least two decimal places.
+    """
+    amount = order.amount if order.amount.as_tuple().exponent < -2 else f"{order.amount:.2f}"  # type: ignore[operator]
+    fields = {
+        "customer_email": order.customer_email,
+        "amount": amount,
+        "currency": order.currency,
+        "region": order.region,
+    }
+    return encode_json(fields).decode()
 
 
 def order_id_for(idempotency_key: str | None, order: Order) -> str:
@@ -106,7 +130,7 @@ def order_id_for(idempotency_key: str | None, order: Order) -> str:
     """
     if idempotency_key is None:
         return str(uuid.uuid4())
-    return str(uuid.uuid5(ORDER_NAMESPACE, f"{idempotency_key}\n{order.model_dump_json()}"))
+    return str(uuid.uuid5(ORDER_NAMESPACE, f"{idempotency_key}\n{identity(order)}"))
 
 
 def created_event(order: Order, order_id: str) -> Event:

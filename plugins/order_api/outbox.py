@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner import Context, Event, StoreAway
 
-from .order import Order
+from .order import Order, identity
 from .problem import Problem, store_unavailable
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Outbox:
 
     def take(self, order: Order, order_id: str, key: str | None, event: Event) -> None:
         """Commit an order, unless it was taken before. Raises a 422 problem for a key of another order, or a 503."""
-        fingerprint = hashlib.sha256(order.model_dump_json().encode()).hexdigest()
+        fingerprint = hashlib.sha256(identity(order).encode()).hexdigest()
         service, routed = self._context.service, self._context.routed(event)
 
         def work(connection: Connection) -> None:

@@ -44,8 +44,8 @@ charges = Table(
     metadata,
     Column("order_id", Text, primary_key=True),
     Column("payment_id", Text, nullable=False),
-    #: In hundredths of the currency's unit, which every amount of an order is a whole number of.
-    Column("hundredths", BigInteger, nullable=False),
+    #: In ten-thousandths of the currency's unit: no currency has more than four decimal places (ISO 4217).
+    Column("ten_thousandths", BigInteger, nullable=False),
     Column("currency", Text, nullable=False),
     #: Why it was declined; nothing where it was charged.
     Column("reason", Text),

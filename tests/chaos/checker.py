@@ -114,7 +114,7 @@ def judge(answers: Sequence[Answer], poison: Sequence[dict[str, Any]], database:
     verdict.refuse("keys got two orders", [key for key, ids in orders.items() if len(ids) > 1])
     if not accepted:
         verdict.violations.append("no order was answered 202")
-    rows = database.rows("SELECT order_id, hundredths, reason FROM charges")
+    rows = database.rows("SELECT order_id, ten_thousandths / 100 AS hundredths, reason FROM charges")
     charges = {row.order_id: row for row in rows}
     verdict.refuse(
         "orders were charged twice", [one for one, count in Counter(row[0] for row in rows).items() if count > 1]

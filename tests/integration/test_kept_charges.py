@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,25 @@ def test_an_order_that_comes_under_another_id_is_told_of_again_and_not_charged_a
     first, again = charge(storage, order("m-1")), charge(storage, order("m-2"))
     assert (first.type, first.body) == (again.type, again.body)
     (row,) = storage.get().read(select(charges))
-    assert (row.order_id, row.hundredths, row.currency, row.reason, row.message_id) == ("o-1", 1000, "USD", None, "m-1")
+    assert (row.order_id, row.ten_thousandths, row.currency, row.reason, row.message_id) == (
+        "o-1",
+        100_000,
+        "USD",
+        None,
+        "m-1",
+    )
+    storage.close(5)
+
+
+@pytest.mark.parametrize(("amount", "kept_as"), [("5", 50_000), ("5.125", 51_250), ("0.0001", 1), ("10.5", 105_000)])
+def test_a_charge_is_kept_to_the_last_decimal_place(tmp_path: Path, amount: str, kept_as: int) -> None:
+    storage, _ = kept(tmp_path)
+    charge(storage, order("m-1", amount=amount))
+    charge(storage, order("m-2", amount=amount))
+    (row,) = storage.get().read(select(charges))
+    assert row.ten_thousandths == kept_as
+    with pytest.raises(Reject, match=rf"over another amount: {amount}[.0]* USD"):
+        charge(storage, order("m-3", amount=f"{Decimal(amount) + Decimal('0.0001')}"))
     storage.close(5)
 
 

@@ -43,7 +43,7 @@ def charge(order: str) -> dict[str, Any]:
     return {
         "order_id": order,
         "payment_id": "p",
-        "hundredths": 1,
+        "ten_thousandths": 1,
         "currency": "EUR",
         "message_id": "m",
         "charged_at": 1,

@@ -45,6 +45,22 @@ def test_the_tables_in_the_code_are_those_that_the_migrations_make(database: str
     engine.dispose()
 
 
+def test_the_charges_of_an_earlier_version_keep_their_amounts(database: str, tmp_path: Path) -> None:
+    engine = open_database(database, tmp_path)
+    charge = "INSERT INTO charges VALUES ('{}', 'p', {}, '{}', NULL, 'm', 1)"
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE charges RENAME COLUMN ten_thousandths TO hundredths"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        for row in (("a", 14999, "USD"), ("b", 500, "JPY"), ("c", 100_000_000, "KWD")):
+            connection.execute(text(charge.format(*row)))
+    engine.dispose()
+    engine = open_database(database, tmp_path)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT order_id, ten_thousandths FROM charges ORDER BY order_id")).all()
+    assert [tuple(row) for row in found] == [("a", 1_499_900), ("b", 50_000), ("c", 10_000_000_000)]
+    engine.dispose()
+
+
 def test_processes_that_open_an_empty_database_at_once_all_can(database: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPENS, database, str(tmp_path)]
     pipe = subprocess.PIPE

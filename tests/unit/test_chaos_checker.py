@@ -13,7 +13,7 @@ from tests.chaos.client import Answer
 from tests.chaos.queue import QUEUES
 
 TABLES = """
-CREATE TABLE charges (order_id TEXT, hundredths INT, reason TEXT);
+CREATE TABLE charges (order_id TEXT, ten_thousandths INT, reason TEXT);
 CREATE TABLE emails (order_id TEXT, type TEXT, recipient TEXT);
 CREATE TABLE points (order_id TEXT, type TEXT);
 CREATE TABLE events (order_id TEXT, type TEXT);
@@ -49,7 +49,7 @@ class Shop:
         self.answers.append(Answer("k3", "k3@x", 300, 202, "o3", 2.0, 0.1))
         for number, outcome in ((1, "payment.success"), (2, "payment.failed"), (3, "payment.success")):
             reason = "'declined'" if outcome == "payment.failed" else "NULL"
-            self.do(f"INSERT INTO charges VALUES ('o{number}', {number}00, {reason})")
+            self.do(f"INSERT INTO charges VALUES ('o{number}', {number}0000, {reason})")
             for kind in ("order.created", outcome):
                 self.do(f"INSERT INTO emails VALUES ('o{number}', '{kind}', 'k{number}@x')")
                 self.do(f"INSERT INTO points VALUES ('o{number}', '{kind}')")
@@ -89,7 +89,7 @@ def test_where_all_is_right_nothing_is_found(shop: Shop) -> None:
 FAULTS: dict[str, Callable[[Shop], object]] = {
     "1 orders were answered 202 and never charged: o1": lambda shop: shop.do("DELETE FROM charges WHERE order_id='o1'"),
     "1 orders were charged another amount: o2": lambda shop: shop.do(
-        "UPDATE charges SET hundredths=1 WHERE order_id='o2'"
+        "UPDATE charges SET ten_thousandths=100 WHERE order_id='o2'"
     ),
     "1 orders lack e-mails: o1": lambda shop: shop.do(
         "DELETE FROM emails WHERE order_id='o1' AND type LIKE 'payment%'"
@@ -112,7 +112,7 @@ FAULTS: dict[str, Callable[[Shop], object]] = {
     "1 keys got two orders: k1": lambda shop: shop.answers.append(Answer("k1", "k1@x", 100, 202, "o3", 3.0, 0.1)),
     "1 customers never got a 202: k9@x": lambda shop: shop.answers.append(Answer("k9", "k9@x", 1, 503, "", 3.0, 0.1)),
     "no order was answered 202": lambda shop: shop.answers.clear(),
-    "1 orders were charged twice: o1": lambda shop: shop.do("INSERT INTO charges VALUES ('o1', 100, NULL)"),
+    "1 orders were charged twice: o1": lambda shop: shop.do("INSERT INTO charges VALUES ('o1', 10000, NULL)"),
     "2 orders were told of to another customer: o1, o2": lambda shop: shop.do(
         "UPDATE emails SET recipient = CASE order_id WHEN 'o1' THEN 'k2@x' WHEN 'o2' THEN 'k1@x' ELSE recipient END"
     ),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
-from plugins.order_api.order import Order, check_email, created_event, order_id_for
+from plugins.order_api.order import MINOR_UNITS, Order, check_email, created_event, order_id_for
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
 
@@ -80,8 +80,38 @@ def test_an_amount_is_reported_with_exactly_two_places(given_amount, amount):
 )
 def test_an_amount_that_is_no_money_is_refused(amount):
     assert faults(amount=amount) == {
-        "amount": "must be a number over 0 and at most 1000000, with at most two decimal places"
+        "amount": "must be a number over 0 and at most 1000000, with at most 2 decimal places in USD"
     }
+
+
+#: From ISO 4217, list one.
+PLACES = {"JPY": 0, "KRW": 0, "CLP": 0, "VND": 0, "ISK": 0, "XAF": 0, "UGX": 0, "EUR": 2, "MRU": 2, "BHD": 3, "KWD": 3}
+PLACES |= {"TND": 3, "IQD": 3, "OMR": 3, "JOD": 3, "LYD": 3, "CLF": 4, "UYW": 4}
+
+
+@pytest.mark.parametrize(("currency", "places"), PLACES.items())
+def test_an_amount_has_the_decimal_places_of_its_currency(currency, places):
+    smallest = f"{Decimal(1).scaleb(-places):f}"
+    assert str(order(amount=smallest, currency=currency.lower()).amount) == smallest
+    assert str(order(amount=Decimal("5.50000") if places else Decimal("5.0"), currency=currency).amount) == (
+        f"5.5{'0' * (places - 1)}" if places else "5"
+    )
+    finer = Decimal(1).scaleb(-places - 1)
+    for amount in (finer, 5 + 5 * finer, f"{finer:f}"):
+        (message,) = faults(amount=amount, currency=currency).values()
+        assert message.endswith(f"decimal places in {currency}")
+
+
+def test_every_currency_that_one_can_pay_in_has_its_decimal_places():
+    # ISO 4217 lists 155 of them, 16 of which are no hundredths, besides funds codes.
+    assert len(MINOR_UNITS) > 150
+    assert set(MINOR_UNITS.values()) == {0, 2, 3, 4}
+    assert {code: MINOR_UNITS[code] for code in PLACES} == PLACES
+
+
+def test_an_amount_of_no_known_currency_is_still_checked():
+    assert set(faults(currency="XXX", amount="1.1234")) == {"currency"}
+    assert faults(currency="XXX", amount="1.12345")["amount"].endswith("with at most 4 decimal places")
 
 
 @given(st.integers(min_value=1, max_value=100_000_000))
@@ -287,6 +317,22 @@ def test_one_key_gives_one_order_and_one_event():
     assert created_event(order(), first).id == created_event(order(), second).id
     assert created_event(order(), first).id != first
     assert order_id_for("key-2", order()) != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "order_id"),
+    [
+        ({}, "dd58ba69-1702-500c-8dd7-fddaf6c71b9f"),
+        (
+            {"customer_email": "юля@пример.бел", "amount": 5, "currency": "eur", "region": "emea"},
+            "04a60e30-2b7c-5691-bd81-f659c547adc1",
+        ),
+        ({"customer_email": "o'neil/x@example.com", "amount": "0.5"}, "da90a450-eaa4-5c79-be69-f3d061506ba4"),
+        ({"amount": 5, "currency": "JPY"}, "599ffda3-61f8-5880-8152-77e52cef726d"),
+    ],
+)
+def test_an_order_has_the_id_that_it_had_in_earlier_versions(changes, order_id):
+    assert order_id_for("key-1", order(**changes)) == order_id
 
 
 def test_two_orders_with_the_same_key_stay_two():

@@ -68,6 +68,15 @@ def test_a_declined_card_is_told_with_the_reason():
     assert event.body["reason"] == "card_declined"
 
 
+@pytest.mark.parametrize(
+    ("amount", "currency"),
+    [("5", "JPY"), ("5.125", "KWD"), ("0.0001", "CLF"), ("1000000.000", "BHD"), ("10.50", "EUR")],
+)
+def test_an_amount_is_charged_as_the_order_has_it(amount, currency):
+    body = handle(message(amount=amount, currency=currency), gateway()).body
+    assert (body["amount"], body["currency"]) == (amount, currency)
+
+
 def test_an_amount_over_the_limit_is_declined_and_the_limit_itself_is_not():
     assert handle(message(amount="150.01"), gateway(decline_over="150.00")).body["reason"] == "over_limit"
     assert handle(message(amount="150.00"), gateway(decline_over="150.00")).type == "payment.success"
@@ -137,7 +146,7 @@ def test_fields_that_another_service_added_are_ignored():
         ({"order_id": "a\nb"}, "order_id"),
         ({"order_id": "a\n"}, "order_id"),
         ({"amount": 0}, "amount"),
-        ({"amount": "1.999"}, "amount"),
+        ({"amount": "1.99999"}, "amount"),
         ({"amount": "NaN"}, "amount"),
         ({"amount": "1e400000"}, "amount"),
         ({"amount": None}, "amount"),
