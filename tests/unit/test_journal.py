@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import socket
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from runner.errors import RunnerError
 from runner.logs import timed
 from runner.supervisor.output import journal as module
 from runner.supervisor.output.journal import Journal
@@ -124,3 +128,77 @@ def test_lines_that_could_not_be_written_are_counted_where_the_next_one_is(tmp_p
     first, second = (tmp_path / "log" / "a.1.log").read_text().splitlines()
     assert first.endswith("WARNING: 5 lines were lost before this")
     assert second.endswith("there again")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def _open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_open_umask")
+def test_files_are_for_their_owner_alone_also_those_of_an_earlier_version(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "log"
+    folder.mkdir(parents=True, mode=0o755)
+    (folder / "a.1.log").touch(0o644)
+    journal = Journal(files := LogFiles(folder, 100, 2))
+    for slot in ("a.1", "b.1"):
+        for _ in range(10):
+            journal.child(slot, [b"alice@example.com"])
+    files.close(TIMEOUT)
+    assert mode(folder) == 0o700
+    assert {mode(path) for path in folder.iterdir()} == {0o600}
+    assert len(list(folder.iterdir())) == 6
+    LogFiles(tmp_path / "new" / "log", 100, 2).close(TIMEOUT)
+    assert mode(tmp_path / "new" / "log") == 0o700
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "second name", "pipe", "socket", "device", "folder"])
+def test_what_is_no_file_of_the_runner_s_own_gets_no_lines_and_is_named(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    files = LogFiles(tmp_path / "log", 10_000, 2)
+    path = tmp_path / "log" / "a.1.log"
+    found: list[str] = []
+    files.complain = found.append
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "new")
+    elif kind == "second name":
+        path.hardlink_to(target)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    else:
+        path.mkdir()
+    for _ in range(2):
+        assert files.write([Line(0.0, "a.1", b"lost"), Line(0.0, "b.1", b"kept")], 0)
+    assert [text.startswith(f"{path}: ") for text in found] == [True]
+    assert target.read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "log" / "b.1.log").read_text().count("kept") == 2
+    path.rmdir() if kind == "folder" else path.unlink()
+    files.write([Line(0.0, "a.1", b"there again")], 0)
+    files.close(TIMEOUT)
+    assert path.read_text().endswith("there again\n")
+    assert (tmp_path / "log" / "b.1.log").read_text().count("1 lines were lost before this") == 2
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_log_files_in_what_is_no_folder_are_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "link":
+        (tmp_path / "log").symlink_to(tmp_path)
+    else:
+        (tmp_path / "log").touch()
+    with pytest.raises(RunnerError, match=r"/log: (is a link|cannot be used, .*); allowed: a folder of this user"):
+        LogFiles(tmp_path / "log", 10_000, 2)

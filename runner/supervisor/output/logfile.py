@@ -1,15 +1,23 @@
-"""A file for each slot's lines, with rotation."""
+"""A file for each slot's lines, with rotation.
+
+Lines hold what customers sent, their addresses too. So the files are for their owner alone, and a link in the place of
+a file is not followed, because it would add lines to somebody's other file.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
+import os
+import stat
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from runner.errors import RunnerError
 from runner.logs import timestamp
 from runner.supervisor.output.line import Line, json_form
 from runner.supervisor.output.writer import Writer
@@ -19,12 +27,22 @@ class LogFiles(Writer):
     """Writes ``payment.1.log``; over ``max_size`` bytes it becomes ``payment.1.log.1``, of which ``keep`` are kept."""
 
     def __init__(self, folder: Path, max_size: int, keep: int, log_format: str = "text") -> None:
+        """Make the folder for its owner alone. Raises RunnerError if it is a link, or no folder of this user."""
         self._folder, self._max_size, self._keep = folder, max_size, keep
         self._is_json = log_format == "json"
         self._files: dict[str, IO[bytes]] = {}
         #: Lines that could not be written, for want of room on the disk or of rights; said in the file once it works.
         self._lost = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        #: Reports, once for each slot, why its lines cannot be written.
+        self.complain: Callable[[str], None] = lambda _: None
+        self._reported: set[str] = set()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._opened_folder() as descriptor, contextlib.suppress(PermissionError):
+                os.fchmod(descriptor, 0o700)  # one of another user stays as that user made it
+        except OSError as error:
+            why = "is a link" if folder.is_symlink() else f"cannot be used, {error.strerror}"
+            raise RunnerError(f"{folder}: {why}; allowed: a folder of this user, for log files") from None
         super().__init__("log files")
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
@@ -36,8 +54,9 @@ class LogFiles(Writer):
         for slot, texts in by_slot.items():
             try:
                 self._append(slot, texts)
-            except OSError:
+            except OSError as error:
                 self._lost += len(texts)
+                self._report(slot, error)
                 if (file := self._files.pop(slot, None)) is not None:
                     with contextlib.suppress(OSError):
                         file.close()
@@ -47,6 +66,14 @@ class LogFiles(Writer):
         """Close the files."""
         for file in self._files.values():
             file.close()
+
+    def _report(self, slot: str, error: OSError) -> None:
+        if slot in self._reported:
+            return
+        self._reported.add(slot)
+        path = self._folder / f"{slot}.log"
+        why = "is a link or no file" if error.errno in (errno.ELOOP, errno.ENXIO) else f"not written, {error.strerror}"
+        self.complain(f"{path}: {why}; its lines are lost until that is put right")
 
     def _append(self, slot: str, texts: list[bytes]) -> None:
         if self._lost:
@@ -64,9 +91,31 @@ class LogFiles(Writer):
         text = json_form(line) if self._is_json else f"{timestamp(line.time)} {line.marked}"
         return text.encode("utf-8", "backslashreplace") + b"\n"
 
+    @contextlib.contextmanager
+    def _opened_folder(self) -> Iterator[int]:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _open(self, slot: str) -> IO[bytes]:
-        file = (self._folder / f"{slot}.log").open("ab")
+        # A pipe in the place of a file must not make this thread wait for a reader (open(2), ENXIO).
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        with self._opened_folder() as folder:
+            descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)
+        try:
+            found = os.fstat(descriptor)
+            # A second name of another file would be a link too.
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            os.fchmod(descriptor, 0o600)
+        except OSError:
+            os.close(descriptor)
+            raise
+        file = os.fdopen(descriptor, "ab")
         self._files[slot] = file
+        self._reported.discard(slot)
         return file
 
     def _rotate(self, slot: str) -> IO[bytes]:
