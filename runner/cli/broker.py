@@ -17,7 +17,7 @@ from runner.broker.find import Answering, Startable, find_broker
 from runner.config.project import Project
 from runner.errors import AlreadyRunning, BrokerAway
 from runner.reconcile import known_management
-from runner.supervisor.lock import FILE, take_lock
+from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.process.process import Process
 from runner.supervisor.program import Program
 
@@ -53,7 +53,7 @@ def _held(project: Project, found: Startable) -> IO[str]:
         return take_lock(project.var)
     except AlreadyRunning:
         # It has a broker elsewhere, or is about to have one; to end it would help nobody.
-        pid = (project.var / FILE).read_text(encoding="ascii").strip() or "unknown"
+        pid = holder_of(project.var) or "unknown"
         raise BrokerAway(
             f"{Address.of(found.url)}: no broker answers, though a runner runs here (pid {pid}); it waits for it too,"
             " or uses another address: is RABBITMQ_URL set there as here?"

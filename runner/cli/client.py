@@ -14,7 +14,7 @@ from typing import Any
 from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.supervisor import lock
-from runner.supervisor.control.protocol import VERSION, socket_path
+from runner.supervisor.control.protocol import FILE, VERSION, socket_path
 
 #: Seconds to connect, and for a runner that has said its last word to be gone.
 CONNECT_TIME, END_TIME = 5.0, 10.0
@@ -62,6 +62,22 @@ def wait_gone(folder: Path) -> None:
     raise RunnerError(f"the runner has not ended within {END_TIME:g} s; look at its output")
 
 
+def _reach(connection: socket.socket, var: Path) -> None:
+    """Connect, and wait while a runner that holds the folder has no socket there. Raises OSError."""
+    deadline = time.monotonic() + CONNECT_TIME
+    while True:
+        try:
+            with socket_path(var) as path:
+                _connect(connection, path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            # It has just begun, it ends, or somebody removed the socket and it makes another one.
+            if time.monotonic() > deadline or lock.holder_of(var) is None:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 def _connect(connection: socket.socket, path: str) -> None:
     """Connect, and wait while the queue of the runner's socket is full. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
@@ -89,10 +105,15 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIME)
         try:
-            with socket_path(var) as path:
-                _connect(connection, path)
+            _reach(connection, var)
         except (FileNotFoundError, ConnectionRefusedError):
-            raise missing from None
+            holder = lock.holder_of(var)
+            if holder is None:
+                raise missing from None
+            raise RunnerError(
+                f"{var / FILE}: is not there, though process {holder} runs here; a runner makes it again by itself: "
+                f"look at its output, or end it with: kill {holder}"
+            ) from None
         except PermissionError:
             raise RunnerError(f"{var}: the runner here is another user's; be that user") from None
         except OSError as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from runner.cli.reload import Outcome, Reload
 from runner.cli.terminal import has_colour
 from runner.cli.watch import Watch
 from runner.preparation.remote import Begun, Found, Preparation
 from runner.supervisor.control.command import Commands
+from runner.supervisor.control.presence import Presence
 from runner.supervisor.control.server import Control
 from runner.supervisor.control.upkeep import Upkeep
 from runner.supervisor.control.usage import Sampler
@@ -27,9 +30,11 @@ from runner.worker.fault import FaultFolder
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:
     """Supervise what the files ask for; returns the exit code. Raises RunnerError where there is nothing to run."""
     begun = preparation.begin()
-    with take_lock(folder / "var"):
+    with take_lock(folder / "var") as lock:
         found = preparation.find()
-        return _supervise(folder, preparation, begun, found, watch=watch, log_format=log_format, log_level=log_level)
+        return _supervise(
+            folder, preparation, begun, found, lock, watch=watch, log_format=log_format, log_level=log_level
+        )
 
 
 def _supervise(
@@ -37,6 +42,7 @@ def _supervise(
     preparation: Preparation,
     begun: Begun,
     found: Found,
+    lock: IO[str],
     *,
     watch: bool,
     log_format: str,
@@ -53,6 +59,9 @@ def _supervise(
         writers.append(files := LogFiles(var / "log", *begun.logs, log_format))
         listeners.append(history(files))
     journal = Journal(*writers, level=log_level)
+    for one in writers:
+        if isinstance(one, LogFiles):
+            one.complain = partial(journal.say, level="warning")
     journal.say(found.words)
     for warning in found.warnings:
         journal.say(warning, "warning")
@@ -65,7 +74,9 @@ def _supervise(
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
     commands = Commands(supervisor, sampler, lambda: reload.take() in (Outcome.DONE, Outcome.LEFT))
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
-    supervisor.attach(Control(var, commands, journal).begin)
+    control = Control(var, commands, journal)
+    supervisor.attach(control.begin)
+    supervisor.attach(Presence(var, lock, control, journal).begin)
     supervisor.on_hangup = lambda: threading.Thread(target=reload.take, name="reload", daemon=True).start()
     if watch:
         Watch(folder, reload).start()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import socket
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from runner.cli import client
-from runner.errors import RunnerError
+from runner.errors import AlreadyRunning, RunnerError
 from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.lock import holder_of, take_lock
 
 
 @pytest.fixture
@@ -54,3 +58,41 @@ def test_a_runner_that_never_has_room_is_reported(
     monkeypatch.setattr(client, "CONNECT_TIME", 0.2)
     with full, pytest.raises(RunnerError, match="the runner here does not answer"):
         list(client.ask(tmp_path, "status"))
+
+
+def test_a_runner_whose_socket_was_removed_is_not_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONNECT_TIME", 0.1)
+    (tmp_path / "config.yaml").touch()
+    with take_lock(tmp_path / "var"):
+        said = f"runner.sock: is not there, though process {os.getpid()} runs here; .* end it with: kill {os.getpid()}$"
+        with pytest.raises(RunnerError, match=said) as caught:
+            list(client.ask(tmp_path, "status"))
+        assert not isinstance(caught.value, client.NoRunner)
+        with pytest.raises(AlreadyRunning, match=f"a runner is already running here, pid {os.getpid()}"):
+            take_lock(tmp_path / "var")
+    with pytest.raises(client.NoRunner, match="no runner is running in"):
+        list(client.ask(tmp_path, "status"))
+
+
+@pytest.mark.parametrize("left", ["", "runner.lock", "runner.sock"])
+def test_what_a_runner_that_was_killed_left_behind_is_no_runner(tmp_path: Path, left: str) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "var").mkdir()
+    if left == "runner.sock":
+        with socket_path(tmp_path / "var") as path, socket.socket(socket.AF_UNIX) as one:
+            one.bind(path)
+    elif left:
+        (tmp_path / "var" / left).write_bytes(b"\xff" * 1000)
+    with pytest.raises(client.NoRunner, match="no runner is running in"):
+        list(client.ask(tmp_path, "status"))
+
+
+def test_a_lock_that_is_only_asked_for_does_not_keep_a_runner_from_its_start(tmp_path: Path) -> None:
+    take_lock(tmp_path).close()
+    with (tmp_path / "runner.lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.03, partial(fcntl.flock, asking, fcntl.LOCK_UN)).start()
+        with take_lock(tmp_path):
+            assert holder_of(tmp_path) == str(os.getpid())

@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.supervisor.control.command import CommandFailed, Commands
 from runner.supervisor.control.follow import Answer, Send, reworded
-from runner.supervisor.control.protocol import MAX_REQUEST, VERSION, socket_path
+from runner.supervisor.control.protocol import FILE, MAX_REQUEST, VERSION, socket_path
 from runner.supervisor.output.journal import Journal
 
 #: Seconds for a client to send its request, and to read what is sent to it.
@@ -30,28 +31,51 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> Callable[[], None]:
-        """Listen from now on; returns what ends it."""
-        loop = asyncio.get_running_loop()
+        """Listen from now on; returns what ends it. Raises RunnerError if the folder takes no socket."""
+        try:
+            self._listener = self._listen()
+        except OSError as error:
+            what = f"{self._folder / FILE}: cannot be made, {error.strerror}"
+            raise RunnerError(f"{what}; give this user a folder to write to") from None
+        return self._end
+
+    def restore(self) -> bool:
+        """Listen again if the socket was removed; returns True if it was. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
+            os.lstat(path)
+            return False
+        listener = self._listen()
+        self._close()
+        self._listener = listener
+        return True
+
+    def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.setblocking(False)
-        with socket_path(self._folder) as path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # of a runner that was killed
-            listener.bind(path)
-            os.chmod(path, 0o600)  # before it listens, so that nobody else ever can connect
-        listener.listen(16)
-        loop.add_reader(listener, self._accept, listener)
-
-        def end() -> None:
-            self._is_over = True
-            loop.remove_reader(listener)
-            for task in self._tasks:
-                task.cancel()
-            with socket_path(self._folder) as path, contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        try:
+            listener.setblocking(False)
+            with socket_path(self._folder) as path:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # of a runner that was killed
+                listener.bind(path)
+                os.chmod(path, 0o600)  # before it listens, so that nobody else ever can connect
+            listener.listen(16)
+        except OSError:
             listener.close()
+            raise
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        return listener
 
-        return end
+    def _close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+
+    def _end(self) -> None:
+        self._is_over = True
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
+            os.unlink(path)
+        self._close()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -62,11 +86,15 @@ class Control:
             # No descriptors are left; the client waits, and asking again at once would only spin.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
-            loop.call_later(1.0, lambda: None if self._is_over else loop.add_reader(listener, self._accept, listener))
+            loop.call_later(1.0, self._accept_again, listener)
             return
         task = asyncio.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self._is_over and listener is self._listener:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def _serve(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_REQUEST)

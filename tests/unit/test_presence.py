@@ -1,0 +1,119 @@
+"""A running runner stays one that others can find."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import AlreadyRunning
+from runner.supervisor.control import presence
+from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.control.server import Control
+from runner.supervisor.lock import holder_of, take_lock
+
+
+class Journal:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str, level: str = "info", slot: str = "runner") -> None:
+        self.said.append(text)
+
+
+async def answers(var: Path) -> bool:
+    """Whether somebody accepts connections at the socket."""
+    try:
+        with socket_path(var) as path:
+            _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def kept(var: Path, damage: Callable[[], object]) -> list[str]:
+    """Damage the folder of a runner, wait until it is found again; returns what was said."""
+    journal: Any = Journal()
+
+    async def main() -> None:
+        control = Control(var, object(), journal)  # type: ignore[arg-type]
+        with take_lock(var) as lock:
+            end_control = control.begin()
+            end = presence.Presence(var, lock, control, journal).begin()
+            assert await answers(var)
+            damage()
+            async with asyncio.timeout(10):
+                while not (journal.said and holder_of(var) and await answers(var)):
+                    await asyncio.sleep(0.01)
+            with pytest.raises(AlreadyRunning):
+                take_lock(var)
+            end()
+            async with asyncio.timeout(10):
+                while control._tasks:
+                    await asyncio.sleep(0.01)
+            end_control()
+        assert holder_of(var) is None
+        assert not (var / "runner.sock").exists()
+
+    asyncio.run(main())
+    return list(journal.said)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "INTERVAL", 0.02)
+
+
+@pytest.mark.parametrize(
+    ("names", "again"),
+    [
+        (["runner.sock"], ["runner.sock"]),
+        (["runner.lock"], ["runner.lock"]),
+        (["runner.sock", "runner.lock"], ["runner.lock", "runner.sock"]),
+    ],
+)
+def test_what_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path, names: list[str], again: list[str]) -> None:
+    said = kept(tmp_path, lambda: list(map(os.unlink, [tmp_path / name for name in names])))
+    assert said == [f"{tmp_path / name} was removed while this runner runs: made again" for name in again]
+
+
+def test_a_folder_that_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path) -> None:
+    assert len(kept(tmp_path / "var", lambda: shutil.rmtree(tmp_path / "var"))) == 2
+
+
+def test_a_lock_that_was_replaced_is_taken_again(tmp_path: Path) -> None:
+    def replace() -> None:
+        (tmp_path / "new").write_text("1\n")
+        (tmp_path / "new").replace(tmp_path / "runner.lock")
+
+    assert len(kept(tmp_path, replace)) == 1
+
+
+def test_another_runner_in_the_same_folder_is_reported_once(tmp_path: Path) -> None:
+    journal: Any = Journal()
+
+    async def main() -> None:
+        control = Control(tmp_path, object(), journal)  # type: ignore[arg-type]
+        with take_lock(tmp_path) as lock:
+            end_control = control.begin()
+            end = presence.Presence(tmp_path, lock, control, journal).begin()
+            (tmp_path / "runner.lock").unlink()
+            with take_lock(tmp_path):
+                async with asyncio.timeout(10):
+                    while not journal.said:
+                        await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+            end()
+            end_control()
+
+    asyncio.run(main())
+    assert len(journal.said) == 1
+    assert "a runner is already running here" in journal.said[0]
