@@ -9,23 +9,15 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import traceback
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from runner.escape import escaped, escaped_json
+
 _OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def escaped(text: str) -> str:
-    """Write control characters as their escapes, such as ``x1b`` behind a backslash; tabs and line ends stay."""
-    # Most have none, and to find that out this way takes a fraction of a search's time.
-    if text.isprintable():
-        return text
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def timestamp(seconds: float) -> str:
@@ -46,7 +38,7 @@ def json_record(seconds: float, level: str, slot: str, message: str, **more: str
     """One record as a JSON object on one line; also the control characters that JSON itself allows are escaped."""
     text = f'{{"time": "{timestamp(seconds)}", "level": {_quoted(level)}, {_names(slot)}, "message": {_quoted(message)}'
     text += "".join([f", {_quoted(key)}: {_quoted(value)}" for key, value in more.items()]) + "}"
-    return text if text.isprintable() else _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return escaped_json(text)
 
 
 @lru_cache(maxsize=1024)

@@ -10,10 +10,10 @@ from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
 from runner import Reject, Retry
+from runner.escape import one_line
 
 from .mail import Email
 from .mime import as_message
-from .transport import printable
 
 if TYPE_CHECKING:
     from . import Smtp
@@ -44,8 +44,8 @@ class SmtpTransport:
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None
-        extra = {"order": printable(order)}
-        self._log.info("e-mail to %s sent: %s", printable(mail.recipient), printable(mail.subject), extra=extra)
+        extra = {"order": one_line(order)}
+        self._log.info("e-mail to %s sent: %s", one_line(mail.recipient), one_line(mail.subject), extra=extra)
 
     def _deliver(self, mail: EmailMessage) -> None:
         options = self._options
@@ -71,4 +71,4 @@ class SmtpTransport:
 
 
 def _decode(words: bytes | str) -> str:
-    return printable(words.decode(errors="replace") if isinstance(words, bytes) else words)
+    return one_line(words.decode(errors="replace") if isinstance(words, bytes) else words)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from runner.escape import one_line
+
 from .mail import Email
 
 
@@ -15,11 +17,6 @@ class Transport(Protocol):
         """Send it; ``order`` is the id for the log. Raises Retry or Reject."""
 
 
-def printable(text: str) -> str:
-    """Write control characters as escapes, so that no text can fake a line of the log."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class LogTransport:
     """Writes each e-mail to the log, for a look at it without a mail server: its text at debug level only."""
 
@@ -28,7 +25,7 @@ class LogTransport:
 
     def send(self, mail: Email, order: str) -> None:
         """Write it line by line, since a log is read line by line."""
-        extra: dict[str, object] = {"order": printable(order)}
+        extra: dict[str, object] = {"order": one_line(order)}
         if self._log.isEnabledFor(logging.DEBUG):
-            extra["lines"] = ["  | " + printable(line) for line in mail.text.splitlines() if line.strip()]
-        self._log.info("e-mail to %s: %s", printable(mail.recipient), printable(mail.subject), extra=extra)
+            extra["lines"] = ["  | " + one_line(line) for line in mail.text.splitlines() if line.strip()]
+        self._log.info("e-mail to %s: %s", one_line(mail.recipient), one_line(mail.subject), extra=extra)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runner.config.keeping import Keeping, found_in, read_quickly
 from runner.errors import RunnerError
+from runner.escape import one_line
 from runner.invocation import invocation
 from runner.store.audited import MOST_ALIKE, Read, orders_like
 from runner.store.reading import reading
@@ -57,19 +58,12 @@ def order_named(read: Read, keeping: Keeping, prefix: str) -> str:
     if not found and not keeping.is_audited:
         raise RunnerError(OFF)
     if not found:
-        raise RunnerError(f"no such order here, {printable(prefix)!r}; see: {invocation('events')}")
+        raise RunnerError(f"no such order here, {one_line(prefix)!r}; see: {invocation('events')}")
     if len(found) > 1:
-        some = ", ".join(printable(one) for one in found[:MOST_ALIKE])
+        some = ", ".join(one_line(one) for one in found[:MOST_ALIKE])
         more = " and more" if len(found) > MOST_ALIKE else ""
         raise RunnerError(f"several orders begin with {prefix!r}: {some}{more}; give more of the id")
     return found[0]
-
-
-def printable(text: str) -> str:
-    """``text`` in one line, and without what a terminal would take for an order to it."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def width_of(text: str) -> int:

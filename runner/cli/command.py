@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from runner import __version__
+from runner.cli.terminal import guarded
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 from runner.invocation import invocation, invoked_for
 
@@ -54,6 +55,11 @@ ARGUMENTS = "runner.arguments"
 
 class Group(click.Group):
     """Runs ``run`` where no command is named, and prints expected errors as lines without a traceback."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command line, with no way for others' text to command the terminal."""
+        with guarded():
+            return super().main(*args, **settings)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``run`` where a command is missing."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import click
 
-from runner.cli.audited import OFF, clock, opened, order_named, printable, width_of
+from runner.cli.audited import OFF, clock, opened, order_named, width_of
 from runner.cli.terminal import has_colour
 from runner.desk.record import json_text
 from runner.errors import RunnerError
+from runner.escape import one_line
 from runner.store.audited import EventRow, find_events
 from runner.store.causal import causal_order
 from runner.store.journey import moment
@@ -96,10 +97,10 @@ def _table(found: Sequence[EventRow]) -> list[str]:
     rows = [
         (
             clock(one.published_at, form),
-            printable(one.type),
-            printable((one.order_id or "-")[:length]),
-            printable(one.app_id or "-"),
-            printable(_saying(one)),
+            one_line(one.type),
+            one_line((one.order_id or "-")[:length]),
+            one_line(one.app_id or "-"),
+            one_line(_saying(one)),
         )
         for one in found
     ]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
-from runner.cli.audited import UNTRACED, clock, opened, order_named, printable
+from runner.cli.audited import UNTRACED, clock, opened, order_named
 from runner.cli.terminal import has_colour
 from runner.desk.record import json_text
 from runner.errors import RunnerError
+from runner.escape import one_line
 from runner.invocation import invocation
 from runner.store.journey import Journey, as_json, journey
 from runner.store.story import duration
@@ -53,7 +54,7 @@ def show(folder: Path, id: str, is_json: bool) -> None:
 def _lines(found: Journey) -> Iterator[str]:
     status = click.style(found.status, fg=_STATUS_COLOURS[found.status], bold=True) if has_colour() else found.status
     begin = found.entries[0].at
-    yield f"order {printable(found.order_id)}: {status}"
+    yield f"order {one_line(found.order_id)}: {status}"
     yield f"begun {clock(begin, '%Y-%m-%d %H:%M:%S')}, and after that:"
     # The same width for all, so that the words stand below each other.
     after = [f"{max(0, entry.at - begin) / 1000:.3f} s" for entry in found.entries]
@@ -61,15 +62,15 @@ def _lines(found: Journey) -> Iterator[str]:
     screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for entry, time in zip(found.entries, after, strict=True):
         margin = f"  {time:>{width}}  "
-        for line in _wrapped(printable(entry.what), screen and screen - len(margin)):
+        for line in _wrapped(one_line(entry.what), screen and screen - len(margin)):
             yield margin + (click.style(line, fg=_COLOURS.get(entry.kind)) if has_colour() else line)
             margin = " " * len(margin)
     for one in found.parked:
         where = f"{one.message_type or 'a message'} of {one.queue}"
-        yield printable(f"still parked: {where}, in the queue's dead-letter queue since {clock(one.since)}")
+        yield one_line(f"still parked: {where}, in the queue's dead-letter queue since {clock(one.since)}")
     for next_try in found.waiting:
         what = f"{next_try.message_type or 'a message'} of {next_try.queue}"
-        yield printable(f"waiting for its next try: {what}, due at {clock(next_try.due)}")
+        yield one_line(f"waiting for its next try: {what}, due at {clock(next_try.due)}")
     yield _totals(found)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from runner.cli.audited import printable, width_of
+from runner.cli.audited import width_of
 from runner.cli.terminal import has_colour
 from runner.config.project import Project
+from runner.escape import one_line
 from runner.invocation import invocation
 from runner.store.account import Account, Row
 from runner.topology.model import Objects
@@ -60,10 +61,10 @@ def statement(
         yield from _table(cells)
     for one in found:
         for note in one.notes:
-            yield printable(f"queue {one.queue}: {note}")
+            yield one_line(f"queue {one.queue}: {note}")
     for name in unread:
-        yield printable(f"queue {name}: no service reads it")
-    yield from map(printable, unapplied)
+        yield one_line(f"queue {name}: no service reads it")
+    yield from map(one_line, unapplied)
     for one in found:
         if one.candidates:
             yield from _named(one, f"{len(one.lost)} of these {len(one.candidates)} are lost in", one.candidates)
@@ -81,7 +82,7 @@ def _table(cells: Sequence[tuple[Account, Row]]) -> Iterator[str]:
     rows = [_HEAD]
     for one, row in cells:
         figures = (row.published, row.handled, row.parked, row.discarded, row.waiting, row.lost, row.twice)
-        rows.append((printable(one.queue), printable(row.type) or "-", *map(shown, figures)))  # type: ignore[arg-type]
+        rows.append((one_line(one.queue), one_line(row.type) or "-", *map(shown, figures)))  # type: ignore[arg-type]
     widths = [max(width_of(row[column]) for row in rows) for column in range(len(_HEAD))]
     for number, line in enumerate(rows):
         texts = [
@@ -96,10 +97,10 @@ def _table(cells: Sequence[tuple[Account, Row]]) -> Iterator[str]:
 def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
     if not ids:
         return
-    yield printable(f"{what} {one.queue}:")
+    yield one_line(f"{what} {one.queue}:")
     for id in ids[:MOST_SHOWN]:
         entry = one.entries[id]
-        yield printable(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
+        yield one_line(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
     if len(ids) > MOST_SHOWN:
         yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json names all"
 
@@ -111,7 +112,7 @@ def _advice(found: Sequence[Account]) -> Iterator[str]:
     yield "another client purged or deleted their queue, or acknowledged them without handling them"
     yield "the events are kept in the table events; --since leaves out what is known"
     orders = (one.entries[id].order_id for one in found for id in one.lost)
-    if (order := next((id for id in orders if id and printable(id) == id), None)) is not None:
+    if (order := next((id for id in orders if id and one_line(id) == id), None)) is not None:
         yield f"the history of the first order: {invocation('order', 'show', order)}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from runner.cli.reload import Outcome, Reload
-from runner.cli.terminal import has_colour
+from runner.cli.terminal import has_colour, unguarded
 from runner.cli.watch import Watch
 from runner.preparation.remote import Begun, Found, Preparation
 from runner.supervisor.control.command import Commands
@@ -52,7 +52,13 @@ def _supervise(
     width = max(len(f"{one.service}.{one.instances}") for one in programs)
     is_terminal = sys.stdout.isatty()
     writers: list[Writer] = [
-        Console(log_format=log_format, colour=has_colour(), width=max(width, 8), has_short_ids=is_terminal)
+        Console(
+            unguarded(sys.stdout),
+            log_format=log_format,
+            colour=has_colour(),
+            width=max(width, 8),
+            has_short_ids=is_terminal,
+        )
     ]
     listeners: list[Listener] = []
     if begun.logs is not None:

@@ -1,10 +1,86 @@
-"""What the command line needs to know of the terminal it runs in."""
+"""The terminal that a command runs in, and the last guard before it.
+
+Commands escape what others wrote where they know it (``runner.escape``). Whatever reaches the terminal unescaped all
+the same, through an error or a file's name, is escaped here, so that no command can forget to.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
+
+from runner.escape import escaped_json
+
+#: Colours (ECMA-48, SGR), which only this program is to set, and which others' text does not reach the terminal with.
+_COLOUR = re.compile(r"(\x1b\[[0-9;]{0,12}m)")
+#: What commands begin or end a line with that is written again and again.
+_BEGIN, _END = ("\r\x1b[K", "\r", "\x1b[H\x1b[J"), ("\x1b[K",)
+
+
+class Guarded:
+    """A stream for people that escapes what a terminal would obey, except for what this program itself writes."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        # Who writes bytes would go around this.
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text; one that the stream's encoding lacks as an escape."""
+        shown = self._escaped(text)
+        try:
+            self.stream.write(shown)
+        except UnicodeEncodeError:
+            encoding = self.stream.encoding
+            self.stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each."""
+        for line in lines:
+            self.write(line)
+
+    def _escaped(self, text: str) -> str:
+        if not isinstance(text, str) or text.removesuffix("\n").isprintable():
+            return text
+        before = next((mark for mark in _BEGIN if text.startswith(mark)), "")
+        after = next((mark for mark in _END if text.endswith(mark) and len(text) > len(before)), "")
+        # As in JSON, so that a document stays one. Tabs are no danger, and some of our own texts have them.
+        parts = _COLOUR.split(text[len(before) : len(text) - len(after)])
+        return before + "".join(part if number % 2 else _guard(part) for number, part in enumerate(parts)) + after
+
+
+def _guard(text: str) -> str:
+    return "\t".join(map(escaped_json, text.split("\t")))
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Guard standard output and standard error meanwhile."""
+    out, err = Guarded(sys.stdout), Guarded(sys.stderr)
+    sys.stdout, sys.stderr = out, err
+    try:
+        yield
+    finally:
+        # click puts its own in their place when nobody reads any more.
+        if sys.stdout is out:
+            sys.stdout = out.stream
+        if sys.stderr is err:
+            sys.stderr = err.stream
+
+
+def unguarded(stream: Any) -> Any:
+    """The stream behind the guard, for what escapes by itself and in large batches."""
+    return stream.stream if isinstance(stream, Guarded) else stream
 
 
 def has_colour() -> bool:

@@ -6,18 +6,16 @@ import base64
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from runner.desk.letter import Letter, text_of
+from runner.escape import escaped_json
 from runner.headers import Timestamp, Undecoded, seconds_of
 
 _COUNTERS = ("x-delivery-count", "x-acquired-count")
-#: Control characters that JSON itself lets stand.
-_CONTROL = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
@@ -91,4 +89,4 @@ def plain(value: Any) -> Any:
 def json_text(data: Any, *, indent: int | None = None) -> str:
     """JSON as people read it: other alphabets as they are, control characters as escapes."""
     text = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return escaped_json(text)

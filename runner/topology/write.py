@@ -14,12 +14,12 @@ from runner.config.queue_policy import limits_of_unread
 from runner.config.reference import GENERATED
 from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
 from runner.config.version import QUORUM
+from runner.escape import escaped_yaml
 from runner.topology.compile import parking, policy_name, wait_queue
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 #: A longer mapping is written with a line for each key.
 _LINE = 100
@@ -181,9 +181,8 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
         return json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # JSON's text is YAML's double-quoted text, but for characters that YAML takes for line breaks or not at all.
-    text = _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
-    return text.replace("$", dollar)
+    # JSON's text is YAML's double-quoted text, except for characters that YAML reads as line breaks or not at all.
+    return escaped_yaml(json.dumps(value, ensure_ascii=False)).replace("$", dollar)
 
 
 def _key(name: str) -> str:

@@ -23,7 +23,7 @@ from runner.config.version import QUORUM
 from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.errors import RunnerError
-from runner.logs import escaped
+from runner.escape import one_line
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
@@ -162,7 +162,7 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             count = 0 if counts is None else counts.messages
         if count:
             warn(
-                f"queue {escaped(name)}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its"
+                f"queue {one_line(name)}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its"
                 " queue back to reach them"
             )
 

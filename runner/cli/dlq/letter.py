@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
+from runner import escape
 from runner.cli.terminal import has_colour
 from runner.desk.group import Group
 from runner.desk.letter import Letter, text_of
 from runner.desk.record import json_text, plain
 from runner.headers import seconds_of
-from runner.logs import escaped
 from runner.messages import ATTEMPT, CAUSATION
 from runner.topology.change import counted
 
@@ -32,7 +32,7 @@ _UNKNOWN = "(unknown)"
 
 def one_line(value: object) -> str:
     """What a sender wrote, on one line and without control characters."""
-    return escaped(text_of(value)).replace("\n", "\\n")
+    return escape.one_line(text_of(value))
 
 
 def moment(seconds: float | None) -> str:
@@ -147,7 +147,7 @@ def _header_lines(headers: Any) -> Iterator[str]:
 
 
 def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
-    held = [f"  {escaped(line)}" for line in lines]
+    held = [f"  {escape.escaped(line)}" for line in lines]
     if held:
         yield click.style(title, bold=True) if has_colour() else title
         yield from held

@@ -8,7 +8,8 @@ import re
 import time
 from typing import NamedTuple
 
-from runner.logs import escaped, json_record
+from runner.escape import escaped, escaped_json
+from runner.logs import json_record
 
 #: The levels of lines, the lowest first.
 LEVELS = ("debug", "info", "warning", "error")
@@ -79,7 +80,7 @@ def json_form(line: Line) -> str:
     if line.level is None:
         raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
         if raw.startswith("{") and _is_record_of(line.slot, raw):
-            return escaped(raw)
+            return escaped_json(raw)
         return _object(line, raw)
     return _object(line, line.shown)
 
