@@ -176,8 +176,11 @@ def bring(
     decision: Decision,
     say: Callable[[str], None],
     did: Callable[[Change], None] = lambda _: None,
+    denied: Callable[[], None] = lambda: None,
 ) -> list[Left]:
     """Do all that was decided; returns what is left to do, and what each would need.
+
+    ``denied`` is called if this user may declare nothing at all, as a user with the rights of one service.
 
     Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses an object, and
     BrokerAway. Changes that are already done stay.
@@ -186,7 +189,8 @@ def bring(
     if plan.problems:
         raise DeclarationRefused("\n".join(plan.problems))
     if examination.live is None or examination.management is None:
-        _declare_blindly(examination, say)
+        if _declare_blindly(examination, say):
+            denied()
         return []
     admin = Admin(urls, examination.management, say)
     try:
@@ -195,8 +199,8 @@ def bring(
         raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
 
 
-def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> None:
-    """Declare by AMQP alone, which reports a difference only as a refusal."""
+def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> bool:
+    """Declare by AMQP alone, which reports a difference only as a refusal; returns True if this user may not at all."""
     objects, urls = examination.objects, examination.project.config.broker.url
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
@@ -239,3 +243,6 @@ def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> No
         )
     if lines:
         raise DeclarationRefused("\n".join(lines))
+    wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]
+    names = {(type(one), one.name) for one in denied if isinstance(one, Exchange | Queue)}
+    return all((type(one), one.name) in names for one in wanted)

@@ -114,7 +114,9 @@ class Management:
             text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
             raise ManagementError(text, is_broken=is_broken) from None
         if answer.status in _DENIED:
-            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag administrator"
+            # RabbitMQ: "Management Plugin", Permissions.
+            tag = "administrator" if parts[0] == "global-parameters" else "policymaker"
+            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag {tag}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 500:
             text = f"it fails with HTTP status {answer.status}, {_reason(answer.data)}"

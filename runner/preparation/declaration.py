@@ -94,8 +94,11 @@ class Declaration:
         examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
         consent = Consent(removals=removes)
         plan, decision = examination.plan, examination.decision(consent)
-        for line in (*plan.uncompared, *plan.warnings):
+        # A user who may declare nothing needs nothing of what the missing HTTP API would do.
+        uncompared = [] if examination.live is None else list(plan.uncompared)
+        for line in (*uncompared, *plan.warnings):
             say(line, "warning")
+        is_restricted = threading.Event()
         created: list[Change] = []
 
         def did(change: Change) -> None:
@@ -105,11 +108,16 @@ class Declaration:
                 say(f"topology: {change_line(change)}", "info")
 
         try:
-            left = bring(examination, decision, lambda line: say(f"topology: {line}", "info"), did)
+            left = bring(examination, decision, lambda line: say(f"topology: {line}", "info"), did, is_restricted.set)
         except RunnerError:
+            self._say_uncompared(examination)
             for change in created:
                 say(f"topology: {change_line(change)}; done before it failed", "info")
             raise
+        if is_restricted.is_set():
+            say("topology: not compared: this user has the rights of services alone, and they need no more", "info")
+        else:
+            self._say_uncompared(examination)
         self._tell_left(examination, left, is_start=is_start)
         return decision, [
             f"{examination.place_of(one.change.thing)}: {one.change.kind} {one.change.name!r}: {one.change.why};"
@@ -117,6 +125,11 @@ class Declaration:
             for one in left
             if one.change.mark is Mark.REPLACE and not one.waits_for
         ]
+
+    def _say_uncompared(self, examination: Examination) -> None:
+        if examination.live is None:
+            for line in examination.plan.uncompared:
+                self._say(line, "warning")
 
     def _tell_left(self, examination: Examination, left: list[Left], *, is_start: bool) -> None:
         from runner.topology.change import Mark, change_line

@@ -151,7 +151,10 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", body)
     runner = project.run("run", "payment", url=user)
     runner.wait_for("not declared, .* this user may not; they must be there already")
+    runner.wait_for("topology: not compared: this user has the rights of services alone, and they need no more")
     runner.pid_of("payment.1")
+    assert "WARNING" not in runner.output
+    assert "tag" not in runner.output
     order = {"order_id": "5", "amount": "1.00", "currency": "EUR", "customer_email": "a@example.com"}
     message = {"routing_key": "order.created", "payload": json.dumps(order), "payload_encoding": "string"}
     properties = {"properties": {"message_id": "m", "correlation_id": "5", "type": "order.created"}}
