@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.record import Counts
+from runner.supervisor.process.memory import family
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -17,7 +18,7 @@ SHORTEST = 1.0
 
 @dataclass(frozen=True)
 class Usage:
-    """Of one process."""
+    """Of one process and its descendants."""
 
     #: Percent of one core, and resident bytes.
     cpu: float
@@ -57,14 +58,21 @@ class Sampler:
         before = older[-1] if older else _Sample(started_at, 0.0, 0, Counts())
         seconds = max(now - before.time, 0.01)
         did = counts.handled - before.counts.handled or counts.published - before.counts.published
-        return Usage(100 * (sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
+        # What a descendant used that has ended meanwhile is no longer counted.
+        return Usage(100 * max(0.0, sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
 def _sample(pid: int, counts: Counts, now: float) -> _Sample | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the last parenthesis, because a process's name may hold any character (proc(5)).
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return _Sample(now, (int(fields[11]) + int(fields[12])) / _TICK, int(fields[21]) * _PAGE, counts)
+    ticks = pages = 0
+    for one in family(pid):
+        try:
+            with open(f"/proc/{one}/stat", "rb") as file:
+                # After the last parenthesis, because a process's name may hold any character (proc(5)).
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            if one == pid:
+                return None
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+        pages += int(fields[21])
+    return _Sample(now, ticks / _TICK, pages * _PAGE, counts)

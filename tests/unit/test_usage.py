@@ -1,0 +1,82 @@
+"""What a process takes is what it and all that it started take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from runner.record import Counts
+from runner.supervisor.control.usage import Sampler
+from runner.supervisor.process.memory import family, resident
+
+MIB = 2**20
+#: A process that starts ``depth`` others, one by the other, the last of which takes 60 MiB; each ends with its input.
+NESTED = """
+import subprocess, sys, threading
+depth = int(sys.argv[1])
+def work():
+    if depth:
+        command = [sys.executable, "-S", "-c", sys.argv[2], str(depth - 1), sys.argv[2]]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE)
+        sys.stdin.read()
+        child.stdin.close()
+        child.wait()
+    else:
+        taken = bytearray(60 * 2**20)
+        print("ready", flush=True)
+        sys.stdin.read()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.fixture(params=[0, 1, 2])
+def nested(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """The number of its descendants, and the pid of a process."""
+    command = [sys.executable, "-S", "-c", NESTED, str(request.param), NESTED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield request.param, process.pid
+        process.stdin.close()
+
+
+def test_memory_is_that_of_the_whole_family(nested: tuple[int, int]) -> None:
+    count, pid = nested
+    assert len(list(family(pid))) == count + 1
+    assert resident(pid) > 60 * MIB
+    now = time.monotonic()
+    usage = Sampler().usage(pid, Counts(), now - 10, now)
+    assert usage is not None
+    assert usage.memory > 60 * MIB
+    assert 0 < usage.cpu < 1000
+
+
+def test_a_process_that_is_gone_takes_nothing() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert resident(process.pid) == 0
+    assert Sampler().usage(process.pid, Counts(), 0.0, 1.0) is None
+
+
+def test_use_of_the_processor_is_never_less_than_nothing() -> None:
+    sampler, now = Sampler(), time.monotonic()
+    pid = os.getpid()
+    with subprocess.Popen([sys.executable, "-S", "-c", "sum(range(10**6)); input()"], stdin=subprocess.PIPE) as child:
+        sampler.look({pid: Counts()}, now - 2)
+        child.kill()
+    usage = sampler.usage(pid, Counts(), now - 10, now)
+    assert usage is not None
+    assert usage.cpu >= 0
+
+
+def test_a_family_without_end_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.supervisor.process.memory._children", lambda pid: [pid, 3 - pid])
+    assert sorted(family(1)) == [1, 2]
