@@ -15,12 +15,13 @@ from waitress.adjustments import Adjustments
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
-from runner import Context, PluginError
-from runner.errors import RunnerError
+from runner import Context
 from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
 
 from .api import MAX_BODY_BYTES
 from .channel import MAX_HEADER_BYTES, StrictChannel
+from .descriptors import Shortage, most_connections
+from .endpoint import bind
 from .loop import Loop
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ LOG_SECONDS = 0.5
 MAX_ACCEPTS, ORDERS_PER_ACCEPT = 16, 4
 #: How often it is looked, while stopping, whether all is done.
 DRAIN_POLL_SECONDS = 0.05
+#: Seconds to wait when there is no descriptor for a new connection, and none of the others can go.
+SHORTAGE_PAUSE = 0.01
 #: How soon a stop is noticed.
 POLL_SECONDS = 0.2
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -59,7 +62,17 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
 
     channel_class = StrictChannel
 
-    def __init__(self, app: WSGIApplication, sock: socket.socket, adj: Adjustments, fast_path: FastPath | None) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        sock: socket.socket,
+        adj: Adjustments,
+        fast_path: FastPath | None,
+        most: int,
+        log: logging.Logger,
+    ) -> None:
+        """``most`` is how many connections there may be."""
+        self._most, self._shortage = most, Shortage(log)
         self.probes = ThreadedTaskDispatcher()
         self.probes.set_thread_count(1)
         self._fast_path = fast_path
@@ -98,10 +111,28 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             super().handle_accept()
             if len(self.active_channels) == before:
                 break
-            if len(self.active_channels) > MAX_CONNECTIONS:
-                idle = [one for one in self.active_channels.values() if one.is_idle() and not one.will_close]
-                if idle:
-                    min(idle, key=lambda channel: channel.last_activity).end()
+            if len(self.active_channels) > self._most:
+                self._make_room()
+
+    def accept(self) -> Any:
+        """Accept a connection; None if there is none, or no descriptor for it."""
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # The connection waits in the kernel until one of ours has gone.
+            self._shortage.report(error)
+            if not self._make_room():
+                time.sleep(SHORTAGE_PAUSE)  # otherwise the loop would ask again and again
+            return None
+
+    def _make_room(self) -> bool:
+        """Close the connection that has been silent longest; returns False if none is silent."""
+        idle = [one for one in self.active_channels.values() if one.is_idle() and not one.will_close]
+        if idle:
+            min(idle, key=lambda channel: channel.last_activity).end()
+        return bool(idle)
 
     def accept_waiting(self) -> None:
         """Accept all that wait for it."""
@@ -166,9 +197,10 @@ class Server:
     """The listening socket, from its binding to its end."""
 
     def __init__(self, app: WSGIApplication, options: Options, context: Context, fast_path: FastPath | None) -> None:
-        sock = _bind(options, context)
+        sock = bind(options, context)
         # It warns whenever requests wait for a thread, which they do as long as the broker takes.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        most = most_connections(MAX_CONNECTIONS, context.log)
         adjustments = Adjustments(
             sockets=[sock],
             threads=options.threads,
@@ -177,13 +209,14 @@ class Server:
             max_request_body_size=MAX_BODY_BYTES + 1,
             max_request_header_size=MAX_HEADER_BYTES,
             inbuf_overflow=MAX_BODY_BYTES * 2,
-            connection_limit=MAX_CONNECTIONS * 2,
+            # Of all descriptors of the loop, the listening one included.
+            connection_limit=most * 2 + 16,
             channel_timeout=REQUEST_SECONDS,
             cleanup_interval=1,
             log_socket_errors=False,
         )
         self._fast_path = fast_path
-        self._listener = Listener(app, sock, adjustments, fast_path)
+        self._listener = Listener(app, sock, adjustments, fast_path, most, context.log)
         # What is left of the time to stop is for closing down.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
@@ -234,27 +267,3 @@ class Server:
         self._listener.accept_waiting()
         # Only this: the threads still need the trigger that wakes this loop.
         wasyncore.dispatcher.close(self._listener)
-
-
-def _bind(options: Options, context: Context) -> socket.socket:
-    where = f"services.{context.service}.options"
-    try:
-        found: list[Any] = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-        *_, address = found[0]
-        return context.listen(address[0], options.port)
-    except UnicodeError:
-        raise PluginError(f"{where}.host: not a host's name, {options.host!r}; allowed: such as 127.0.0.1") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise RunnerError(
-                f"{where}.port: {options.port} is taken on {options.host}; "
-                "stop the program that listens there, or choose another port"
-            ) from None
-        if error.errno == errno.EACCES:
-            raise PluginError(
-                f"{where}.port: {options.port} may not be opened by this user; choose one over 1023"
-            ) from None
-        raise RunnerError(
-            f"{where}.host: cannot listen on {options.host!r}, {error.strerror}; "
-            "choose an address of this computer, such as 127.0.0.1"
-        ) from None

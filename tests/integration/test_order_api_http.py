@@ -1,9 +1,12 @@
 """The order API as a client on the network meets it: the real server, sockets, and slow or hostile callers."""
 
 import contextlib
+import errno
 import http.client
 import json
 import logging
+import os
+import re
 import resource
 import select
 import socket
@@ -15,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from plugins.order_api import Options, run, server
+from plugins.order_api import Options, descriptors, run, server
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
 from runner.lifeline import Lifeline
@@ -320,6 +323,47 @@ def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
             stack.enter_context(service.connect()).sendall(b"GET / HT")
             assert service.ask("GET", "/healthz")[0] == 200
         assert read_all(oldest) == b""
+
+
+def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplog):
+    used = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr("plugins.order_api.descriptors.resource.getrlimit", lambda _: (used + 64, 10_000))
+    with Service() as service, contextlib.ExitStack() as stack:
+        for _ in range(120):
+            stack.enter_context(service.connect())
+        assert service.ask("GET", "/healthz")[0] == 200
+        assert service.order()[0] == 202
+        open_now = len(os.listdir("/proc/self/fd"))
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    said = re.match(r"at most (\d+) connections at once, because this process may have", warning)
+    assert said is not None
+    assert 10 <= int(said[1]) <= 32
+    assert open_now - used < 120 + 64
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [(0, 1), (3, 2), (20, 10), (64, 32), (100, 68), (544, 512), (10_000, 512), (-1, 512)]
+)
+def test_some_descriptors_are_kept_for_all_else(monkeypatch, caplog, limit, most):
+    monkeypatch.setattr("plugins.order_api.descriptors.resource.getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr("plugins.order_api.descriptors.os.listdir", lambda _: [])
+    assert descriptors.most_connections(512, logging.getLogger("test.order_api")) == most
+    assert len(caplog.records) == (most < 512)
+
+
+def test_orders_are_taken_again_after_a_moment_without_descriptors(monkeypatch, caplog):
+    accept, calls = socket.socket.accept, iter(range(5))
+
+    def fail(one: socket.socket) -> Any:
+        if one.family == socket.AF_INET and next(calls, None) is not None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return accept(one)
+
+    with Service() as service:
+        monkeypatch.setattr("waitress.wasyncore.dispatcher.accept", lambda self: fail(self.socket))
+        assert service.order()[0] == 202
+    said = [record.getMessage() for record in caplog.records if "ulimit" in record.getMessage()]
+    assert said == ["no connection can be accepted, Too many open files (ulimit -n)"]
 
 
 def test_a_silent_client_is_disconnected(monkeypatch):

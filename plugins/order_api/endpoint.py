@@ -1,0 +1,38 @@
+"""The address that the API listens on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+from runner import Context, PluginError
+from runner.errors import RunnerError
+
+if TYPE_CHECKING:
+    from . import Options
+
+
+def bind(options: Options, context: Context) -> socket.socket:
+    """Listen there. Raises PluginError or RunnerError with the remedy."""
+    where = f"services.{context.service}.options"
+    try:
+        found: list[Any] = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
+        *_, address = found[0]
+        return context.listen(address[0], options.port)
+    except UnicodeError:
+        raise PluginError(f"{where}.host: not a host's name, {options.host!r}; allowed: such as 127.0.0.1") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise RunnerError(
+                f"{where}.port: {options.port} is taken on {options.host}; "
+                "stop the program that listens there, or choose another port"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise PluginError(
+                f"{where}.port: {options.port} may not be opened by this user; choose one over 1023"
+            ) from None
+        raise RunnerError(
+            f"{where}.host: cannot listen on {options.host!r}, {error.strerror}; "
+            "choose an address of this computer, such as 127.0.0.1"
+        ) from None
