@@ -15,20 +15,24 @@ if TYPE_CHECKING:
 MAX_ADDRESS = 254
 #: Octets before the @ (RFC 5321, section 4.5.3.1.1).
 MAX_LOCAL_PART = 64
-#: How an encoded word begins (RFC 2047, section 2). The characters are allowed in an address, but mail programs decode
-#: the word, and then the address is another one, or several.
-ENCODED_WORD_START = "=?"
-#: Character set and encoding of an encoded word. Lenient readers decode one without its end, or with spaces in it.
-ENCODED_WORD = re.compile(r"=\?[^?]*\?[bq]\?", re.IGNORECASE)
+#: The beginning of an encoded word, with its character set and encoding (RFC 2047, section 2). An address and a subject
+#: may have these characters, but mail programs decode the word, and then the address is another one, or several.
+#: Lenient ones decode a word without its end, or with spaces in it.
+ENCODED_WORD = re.compile(r"=\?[^?]*\?[BbQq]\?")
 #: The part before the @ is a dot-atom (RFC 5322, section 3.2.3) in lower case, which email_validator leaves unchanged.
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _PLAIN = re.compile(rf"(?=[^@]{{1,{MAX_LOCAL_PART}}}@){_ATOM}(?:\.{_ATOM})*@([a-z0-9.-]+)")
 
 
+def has_encoded_word(text: str) -> bool:
+    """Return True for a text that a mail program would decode, a part of it at least."""
+    return "=?" in text and ENCODED_WORD.search(text) is not None
+
+
 def plain_domain(address: str) -> str | None:
     """Return the domain of an address whose other parts need no closer check; None for all other addresses."""
     plain = _PLAIN.fullmatch(address)
-    if plain is None or len(address) > MAX_ADDRESS or ENCODED_WORD_START in address:
+    if plain is None or len(address) > MAX_ADDRESS or has_encoded_word(address):
         return None
     return plain[1]
 
@@ -44,8 +48,8 @@ def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
 
     if not address.isprintable():
         raise ValueError("holds control characters")
-    if ENCODED_WORD_START in address:
-        raise ValueError(f"holds {ENCODED_WORD_START!r}, which begins an encoded word (RFC 2047)")
+    if has_encoded_word(address):
+        raise ValueError("holds an encoded word (RFC 2047)")
     try:
         found = validate_email(address, check_deliverability=False, **rules)
     except EmailNotValidError as error:
@@ -54,6 +58,6 @@ def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
     for local_part in (found.original.rpartition("@")[0], found.local_part or ""):
         if len(local_part.encode()) > MAX_LOCAL_PART:
             raise ValueError(f"is too long before the @; allowed: {MAX_LOCAL_PART} octets")
-    if not found.normalized.isprintable() or ENCODED_WORD_START in found.normalized:
+    if not found.normalized.isprintable() or has_encoded_word(found.normalized):
         raise ValueError("holds characters that no address has")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .order import MAX_AMOUNT
+from .order_schema import order_schema
 from .problem import CONTENT_TYPE
 
 JSON = "application/json"
@@ -35,32 +35,6 @@ PROBLEM = {
             },
         },
     },
-}
-
-ORDER = {
-    "type": "object",
-    "required": ["customer_email", "amount", "currency"],
-    "additionalProperties": False,
-    "properties": {
-        "customer_email": {"type": "string", "format": "email"},
-        "amount": {
-            "description": "At most two decimal places. Never read as a binary float.",
-            "oneOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_AMOUNT},
-                {"type": "string", "pattern": r"^[0-9]{1,16}(\.[0-9]{1,16})?$"},
-            ],
-        },
-        "currency": {
-            "type": "string",
-            "pattern": "^[A-Za-z]{3}$",
-            "description": "An active ISO 4217 code that has a minor unit, in either case.",
-        },
-        "region": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,32}$"},
-    },
-    "examples": [
-        {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"},
-        {"customer_email": "bob@example.com", "amount": 20, "currency": "eur", "region": "emea"},
-    ],
 }
 
 ACCEPTED = {
@@ -245,7 +219,7 @@ def describe() -> dict[str, Any]:
             "/": _get("Where to go from here", {"type": "object"}),
         },
         "components": {
-            "schemas": {"Order": ORDER, "Accepted": ACCEPTED, "History": HISTORY, "Problem": PROBLEM},
+            "schemas": {"Order": order_schema(), "Accepted": ACCEPTED, "History": HISTORY, "Problem": PROBLEM},
             "responses": {name: _response(name, text) for name, text in RESPONSES.items()},
         },
     }
