@@ -30,6 +30,8 @@ OWNED = "fastcommerce"
 PATIENCE = 5.0
 #: Seconds between two such requests.
 PAUSE = 0.1
+#: Bytes of one answer; 100,000 queues take half of it.
+MAX_ANSWER = 128 * 1024 * 1024
 
 _DENIED = (401, 403)
 _NOT_FOUND = 404
@@ -102,9 +104,14 @@ class Management:
     def _request(self, method: str, *parts: str, body: Any, query: str) -> Any:
         path = "/".join(quote(part, safe="") for part in parts)
         try:
-            answer = self._pool.request(
-                method, f"{self.url}/api/{path}{query}", body=None if body is None else json.dumps(body).encode()
-            )
+            raw = None if body is None else json.dumps(body).encode()
+            answer = self._pool.request(method, f"{self.url}/api/{path}{query}", body=raw, preload_content=False)
+            data = answer.read(MAX_ANSWER + 1)
+            if len(data) > MAX_ANSWER:
+                answer.close()  # with more to come the connection is of no further use
+            else:
+                data += answer.read()  # nothing, or an error if it was cut short
+                answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
             if isinstance(cause, urllib3.exceptions.NewConnectionError):
@@ -113,24 +120,34 @@ class Management:
             is_broken = isinstance(cause, urllib3.exceptions.ProtocolError)  # reset, or cut short
             text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
             raise ManagementError(text, is_broken=is_broken) from None
+        if len(data) > MAX_ANSWER:
+            text = f"an answer of more than {MAX_ANSWER} bytes to {unquote(path)}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True)
         if answer.status in _DENIED:
             # RabbitMQ: "Management Plugin", Permissions.
             tag = "administrator" if parts[0] == "global-parameters" else "policymaker"
             text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag {tag}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 500:
-            text = f"it fails with HTTP status {answer.status}, {_reason(answer.data)}"
+            text = f"it fails with HTTP status {answer.status}, {_reason(data)}"
             raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
         if answer.status >= 400:
-            raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(answer.data)}", answer.status)
+            raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)
         try:
-            return json.loads(answer.data) if answer.data else None
+            return json.loads(data) if data else None
         except ValueError:
             text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
             raise ManagementError(text, is_broken=True) from None
 
     def live(self) -> Live:
         """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
+        try:
+            return self._live()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True) from None
+
+    def _live(self) -> Live:
         vhost = self.vhost
         overview = self.request("GET", "overview", query="?columns=rabbitmq_version,exchange_types")
         version = overview["rabbitmq_version"]

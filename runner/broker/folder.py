@@ -13,10 +13,13 @@ import shutil
 from pathlib import Path
 
 from runner.address import Login, authority
+from runner.bounded_file import read_bounded
 from runner.broker.port import Ports
 from runner.broker.server import Server
 
 _GIGABYTE = 1_000_000_000
+#: Of a file in the folder; those that this program writes, and people may edit, have a few lines.
+_MAX_BYTES = 64 * 1024
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
 #: Erlang's "Inet Configuration": the node's own name resolves without /etc/hosts, which small systems lack. All other
 #: names resolve as the machine resolves them.
@@ -60,7 +63,7 @@ class Folder:
 
     def plugins(self) -> list[str]:
         """Return the plugins to start; the file is a person's to edit."""
-        return re.findall(r"[a-z][a-z0-9_]*", self.enabled_plugins_file.read_text(encoding="utf-8"))
+        return re.findall(r"[a-z][a-z0-9_]*", read_bounded(self.enabled_plugins_file, _MAX_BYTES).decode())
 
     def configure(self, ports: Ports, host: str, login: Login) -> None:
         """Write RabbitMQ's configuration for this start."""
@@ -87,7 +90,7 @@ class Folder:
     def management_url(self, amqp_port: int) -> str | None:
         """Where the HTTP API of the node answers that was last configured here, if it is the one of that AMQP port."""
         try:
-            text = self._conf_file.read_text(encoding="utf-8")
+            text = read_bounded(self._conf_file, _MAX_BYTES, 0.0).decode()
         except OSError:
             return None
         settings = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)

@@ -18,6 +18,8 @@ from runner.supervisor.control.protocol import FILE, VERSION, socket_path
 
 #: Seconds to connect, and for a runner that has said its last word to be gone.
 CONNECT_TIME, END_TIME = 5.0, 10.0
+#: Bytes of one answer.
+MAX_ANSWER = 64 * 1024 * 1024
 
 
 class NoRunner(RunnerError):
@@ -40,14 +42,24 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
         head = {"version": VERSION, "command": command, "invocation": invocation()}
         connection.sendall(json.dumps({**head, **request}).encode() + b"\n")
         with connection.makefile("rb") as stream:
-            for raw in stream:
-                answer = json.loads(raw)
+            while raw := stream.readline(MAX_ANSWER):
+                answer = _decoded(raw, folder)
                 if answer.get("ok") is False:
                     raise RunnerError(str(answer["error"]))
                 has_ended = "ok" not in answer
                 yield answer
     if has_ended:
         raise EndedMeanwhile(f"the runner in {folder.resolve()} ended meanwhile; look at its output")
+
+
+def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise RunnerError(f"{folder / 'var' / FILE}: something that is no runner answers there; look at it")
+    return answer
 
 
 def wait_gone(folder: Path) -> None:

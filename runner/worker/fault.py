@@ -18,11 +18,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.messages import Message
 from runner.worker.identity import Identity
 from runner.worker.injection import Active
+
+#: Bytes of a note of a fault.
+MAX_NOTE = 64 * 1024
 
 if TYPE_CHECKING:
     from runner.amqp.io_thread import IoThread
@@ -81,13 +85,13 @@ class FaultFolder:
     def noted(self, name: str) -> Active | None:
         """A fault by its name, also one that is over; None where there is none."""
         try:
-            found = json.loads(self.file(name).read_bytes())
+            found = json.loads(read_bounded(self.file(name), MAX_NOTE, 0.0))
             process = found["process"]
             return Active(
                 str(found["fault"]), str(found["target"]), float(found["began"]), float(found["seconds"]),
                 float(found["delay"]), process and Identity(int(process["pid"]), int(process["start"])),
             )  # fmt: skip
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None  # also what a person has written there by hand
 
     def read(self, name: str) -> Active | None:

@@ -96,3 +96,27 @@ def test_a_lock_that_is_only_asked_for_does_not_keep_a_runner_from_its_start(tmp
         threading.Timer(0.03, partial(fcntl.flock, asking, fcntl.LOCK_UN)).start()
         with take_lock(tmp_path):
             assert holder_of(tmp_path) == str(os.getpid())
+
+
+@pytest.mark.parametrize(
+    "answer", [b"no JSON\n", b"[]\n", b'"ok"\n', b"\xff\n", b"[" * 100_000 + b"\n", b"{" * 50 + b"\n"]
+)
+def test_what_answers_and_is_no_runner_is_reported(tmp_path: Path, answer: bytes) -> None:
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "var").mkdir()
+    listener = socket.socket(socket.AF_UNIX)
+    with socket_path(tmp_path / "var") as path:
+        listener.bind(path)
+    listener.listen(1)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with listener, pytest.raises(RunnerError, match=r"runner\.sock: something that is no runner answers there"):
+        list(client.ask(tmp_path, "status"))
+    thread.join(10)
