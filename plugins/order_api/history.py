@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner import Context, StoreAway
+from runner import Context
+from runner.errors import StoreError
 
 from .problem import Problem
 
@@ -51,7 +52,7 @@ class Histories:
             raise _unavailable("too many orders are looked up at once")
         try:
             return self._found(order_id)
-        except StoreAway as error:
+        except StoreError as error:
             raise _unavailable(str(error)) from None
         finally:
             self._places.release()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from types import NoneType
+from typing import Any, TypeVar
+
+from runner.errors import StoreError
 
 #: Gives the rows of a SELECT; its parameters stand in it as ``:name``.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
@@ -59,6 +63,28 @@ class AttemptRow:
     replayed_at: int | None
 
 
+_Row = TypeVar("_Row", EventRow, AttemptRow)
+#: What a column of each kind may hold; SQLite itself keeps whatever it is given, and has no booleans.
+_TYPES: dict[object, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "int": (int,),
+    "int | None": (int, NoneType),
+    "bool": (bool, int),
+    "Mapping[str, Any]": (dict,),
+}
+
+
+def _checked(kind: type[_Row], values: Sequence[Any]) -> _Row:
+    """The row, if each value is what audit writes. Raises StoreError."""
+    for column, value in zip(fields(kind), values, strict=True):
+        if not isinstance(value, _TYPES[column.type]):
+            table = "events" if kind is EventRow else "attempts"
+            what = f"not what audit writes, {value!r:.80}; correct or remove that row"
+            raise StoreError(f"store.url: table {table}, column {column.name}: {what}")
+    return kind(*values)
+
+
 def find_events(
     read: Read, *, order: str | None = None, type: str | None = None, since: int | None = None, limit: int
 ) -> tuple[list[EventRow], bool]:
@@ -87,7 +113,7 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id = :order ORDER BY began_at, id"  # noqa: S608
     rows = read(statement, {"order": order})
     # SQLite has no booleans.
-    found = [AttemptRow(*row) for row in rows]
+    found = [_checked(AttemptRow, row) for row in rows]
     return [replace(one, redelivered=bool(one.redelivered)) for one in found]
 
 
@@ -105,6 +131,7 @@ def orders_like(read: Read, prefix: str) -> list[str]:
 
 def _event(row: Sequence[Any]) -> EventRow:
     *first, headers, body = row
-    # PostgreSQL's driver has read it already.
-    values = [*first, json.loads(headers) if isinstance(headers, str) else headers, body]
-    return EventRow(*values)
+    if isinstance(headers, str):  # PostgreSQL's driver has read it already
+        with contextlib.suppress(ValueError, RecursionError):  # then it stays the text that is refused
+            headers = json.loads(headers)
+    return _checked(EventRow, [*first, headers, body])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
+from runner.errors import StoreError
 from runner.store.audited import AttemptRow, EventRow
 from runner.store.causal import causal_order
 
@@ -138,6 +139,9 @@ def _tried(one: AttemptRow) -> Entry:
     took = max(0, one.ended_at - one.began_at)
     how = f"attempt {one.attempt}{', redelivered' if one.redelivered else ''}"
     how += "" if waited is None else f", waited {duration(waited)}"
+    if one.outcome not in _OUTCOMES:
+        what = f"not what audit writes, {one.outcome!r:.80}; correct or remove that row"
+        raise StoreError(f"store.url: table attempts, column outcome: {what}")
     what = _OUTCOMES[one.outcome].format(
         service=one.service,
         type=one.message_type or "a message",

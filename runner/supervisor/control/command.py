@@ -106,7 +106,7 @@ class Commands:
 
     async def _scale(self, request: Request) -> Answer:
         service, count = self._service(request), request.get("instances")
-        if not isinstance(count, int) or not 0 <= count <= MOST_INSTANCES:
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_INSTANCES:
             raise CommandFailed(f"instances: out of range, {count!r}; allowed: 0 to {MOST_INSTANCES}")
         if not service.program.after_prepare:
             raise CommandFailed(f"{service.name} runs once: its data has room for one; nothing was changed")
@@ -214,7 +214,7 @@ class Commands:
 
     async def _logs(self, request: Request, send: Send) -> Answer:
         lines, is_wanted = request.get("lines", 100), self._wanted(request)
-        if not isinstance(lines, int) or lines < 0:
+        if not isinstance(lines, int) or isinstance(lines, bool) or lines < 0:
             raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
         followed = Followed(asyncio.get_running_loop(), is_wanted, HOLD)
         if request.get("follow"):

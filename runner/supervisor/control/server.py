@@ -139,7 +139,7 @@ class Control:
             return reworded({"ok": False, "error": str(error)}, own, theirs)
         except OSError:
             raise  # the client is gone, or does not read
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             return {"ok": False, "error": f"not a request, {error}"}
         except Exception as error:  # noqa: BLE001 - a bug of ours must end neither the supervisor nor silently
             for line in "".join(traceback.format_exception(error)).splitlines():

@@ -1,0 +1,68 @@
+"""A row that audit did not write, or that somebody changed, is reported in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from runner.errors import StoreError
+from runner.store.audited import attempts_of, events_of, find_events
+from runner.store.journey import journey
+
+EVENT = {
+    "id": "e", "type": "order.created", "order_id": "o", "published_at": 1, "exchange": "x", "routing_key": "k",
+    "app_id": None, "causation_id": None, "content_type": None, "headers": "{}", "body": "{}",
+}  # fmt: skip
+ATTEMPT = {
+    "order_id": "o", "message_id": "m", "message_type": "t", "queue": "q", "service": "s", "instance": "s.1",
+    "attempt": 1, "replays": 0, "outcome": "handled", "error": None, "delay": None, "sent_at": None, "began_at": 1,
+    "ended_at": 2, "redelivered": 0, "replayed_at": None,
+}  # fmt: skip
+
+
+def reading(event: dict[str, Any], attempt: dict[str, Any]) -> Any:
+    def read(sql: str, _: object) -> Sequence[Sequence[Any]]:
+        return [list((event if " events" in sql else attempt).values())]
+
+    return read
+
+
+def test_a_row_as_audit_writes_it_is_read() -> None:
+    read = reading(EVENT, ATTEMPT)
+    assert events_of(read, "o")[0].headers == {}
+    assert attempts_of(read, "o")[0].redelivered is False
+    assert journey(read, "o") is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("published_at", value) for value in ("x", None, 1.5, b"1")),
+        *(("headers", value) for value in ("{", "5", "[]", "[" * 100_000, b"{}", None, 5)),
+        *(("body", value) for value in (b"\xff", 5, None)),
+        *(("id", 5), ("type", None), ("app_id", 5), ("causation_id", b"e")),
+    ],
+    ids=lambda value: repr(value)[:12],
+)
+def test_an_event_of_another_kind_is_named_with_its_column(column: str, value: Any) -> None:
+    read = reading({**EVENT, column: value}, ATTEMPT)
+    for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: journey(read, "o")):
+        with pytest.raises(
+            StoreError, match=rf"^store\.url: table events, column {column}: not what audit writes, "
+        ) as caught:
+            look()
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("attempt", "x"), ("began_at", None), ("ended_at", 1e300), ("delay", "a"), ("replays", b""), ("queue", 5),
+        ("outcome", "nope"), ("outcome", 5), ("redelivered", "no"), ("replayed_at", 0.5),
+    ],
+)  # fmt: skip
+def test_an_attempt_of_another_kind_is_named_with_its_column(column: str, value: Any) -> None:
+    with pytest.raises(StoreError, match=rf"^store\.url: table attempts, column {column}: not what audit writes, "):
+        journey(reading(EVENT, {**ATTEMPT, column: value}), "o")
