@@ -81,7 +81,12 @@ _RULES = (
     _Rule((404,), r"is down|is stopped|has crashed|due to timeout|stopping or being demoted", Verdict.PASSES),
     _Rule((405,), r"", None, "another connection has exclusive use of it, and must close first"),
     _Rule((406,), r"delivery acknowledgement .* timed out", Verdict.PASSES),
-    _Rule((406, 503), r"exchange type", None, "enable the plugin that provides this type, or take the exchange out"),
+    _Rule(
+        (406, 503),
+        r"(unknown|invalid) exchange type",
+        None,
+        "enable the plugin that provides this type, or take the exchange out",
+    ),
     _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
     _Rule((530,), r"connection limit", Verdict.PASSES, "close other connections, or raise the limit"),
     _Rule((530,), r"number of channels opened", Verdict.PASSES, "close other channels, or raise the limit"),

@@ -7,117 +7,28 @@ capabilities). The broker itself takes any unknown argument of a queue and does 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from runner.config.fault import one_of
-from runner.config.value import LONGEST_INTEGER
+from runner.config.fault import misspelt, one_of
+from runner.config.setting import Setting
+from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import (
     CLASSIC,
     MASTER_LOCATOR,
-    OLDEST,
     QUORUM,
     STREAM,
-    Deprecation,
     Span,
     Version,
-    dotted,
-    excludes,
 )
 
 #: The longest time of RabbitMQ's timers, in milliseconds (``rabbit_misc:check_expiry``).
 LONGEST_TIMER = 4_294_967_295
-_AGE = re.compile(r"\d+[YMDhms]")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One thing that can be set of a queue or an exchange."""
-
-    #: The policy key; the argument is ``x-`` and this, unless ``argument`` says otherwise.
-    key: str
-    #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
-    kind: str
-    #: The queue types that know it; none for a setting of exchanges.
-    types: Collection[str] = ()
-    minimum: int | None = None
-    maximum: int | None = None
-    #: The words that are allowed, where not every text is.
-    words: tuple[str, ...] = ()
-    #: The first broker version that knows it, and the first that does no more.
-    since: Version = OLDEST
-    until: Version | None = None
-    #: Where it may stand.
-    is_policy: bool = True
-    is_argument: bool = True
-    argument: str = field(default="")
-    #: The versions that accept it as an argument of a queue type, if they differ.
-    by_type: Mapping[str, Span] = field(default_factory=dict)
-    #: The versions that accept a value, if they differ: as an argument, and in a policy.
-    by_value: Mapping[object, Span] = field(default_factory=dict)
-    policy_by_value: Mapping[object, Span] = field(default_factory=dict)
-    #: The deprecated feature that it belongs to, which a broker may deny.
-    deprecation: Deprecation | None = None
-
-    @property
-    def argument_key(self) -> str:
-        """Its name among the arguments of ``queue.declare`` or ``exchange.declare``."""
-        return self.argument or f"x-{self.key}"
-
-    def version_problem(
-        self,
-        value: object,
-        version: Version,
-        *,
-        is_policy: bool,
-        queue_type: str | None = None,
-        denied: Collection[str] | None = None,
-    ) -> str | None:
-        """Return the reason if a broker of this version does not accept this setting, or None."""
-        if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
-            return problem
-        span = Span(self.since, self.until)
-        if queue_type is not None and not is_policy:
-            span = self.by_type.get(queue_type, span)
-        values = self.policy_by_value if is_policy else self.by_value
-        at_value = values.get(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-        if (problem := span.problem(version)) is not None:
-            return problem
-        if at_value is not None and (problem := at_value.problem(version)) is not None:
-            return f"{value} {problem}"
-        if is_policy and queue_type is not None and excludes(self.key, queue_type, version):
-            return f"excludes its whole policy from a {queue_type} queue in RabbitMQ {dotted(version)}"
-        return None
-
-    def problem(self, value: object, shown_value: str) -> str | None:
-        """What is wrong with a value, and what is allowed; None where nothing is."""
-        wrong = ""
-        match self.kind:
-            case "integer" if isinstance(value, bool) or not isinstance(value, int):
-                wrong = f"not a whole number, {shown_value}; allowed: a whole number"
-            case "integer" if not self._is_in_range(int(str(value))):
-                is_low = self.minimum is not None and int(str(value)) < self.minimum
-                end = "or more" if self.maximum is None and is_low else f"to {self.maximum or LONGEST_INTEGER}"
-                wrong = f"out of range, {shown_value}; allowed: {self.minimum} {end}"
-            case "boolean" if not isinstance(value, bool):
-                wrong = f"not true or false, {shown_value}; allowed: true, false"
-            case "text" | "age" if not isinstance(value, str):
-                wrong = f"not text, {shown_value}; allowed: {', '.join(self.words) or 'text'}"
-            case "text" if self.words and value not in self.words:
-                wrong = f"unknown value {shown_value}; {one_of(str(value), self.words)}"
-            case "age" if not _AGE.fullmatch(str(value)):
-                wrong = f"not an age, {shown_value}; allowed: a number and one of Y M D h m s, such as 7D"
-        return wrong or None
-
-    def _is_in_range(self, value: int) -> bool:
-        most = LONGEST_INTEGER if self.maximum is None else self.maximum
-        return (self.minimum is None or value >= self.minimum) and value <= most
-
-
+#: The largest segment of a stream, in bytes (``rabbit_stream_queue``).
+LONGEST_SEGMENT = 3_000_000_000
 _BOTH = (CLASSIC, QUORUM)
 _ALL = (*_BOTH, STREAM)
+_SINCE_4_3 = Span((4, 3))
 _MASTER_LOCATORS = ("min-masters", "client-local", "random")
 _LOCATORS = ("client-local", "balanced", "random", "least-leaders")
 
@@ -141,11 +52,21 @@ QUEUE_SETTINGS = (
     Setting("max-in-memory-length", "integer", (QUORUM,), minimum=0),
     Setting("max-in-memory-bytes", "integer", (QUORUM,), minimum=0),
     Setting("quorum-initial-group-size", "integer", (QUORUM,), minimum=1, is_policy=False),
-    Setting("target-group-size", "integer", (QUORUM,), minimum=1, since=(3, 13), argument="x-quorum-target-group-size"),
+    Setting(
+        "target-group-size",
+        "integer",
+        (QUORUM,),
+        minimum=1,
+        since=(3, 13),
+        argument="x-quorum-target-group-size",
+        compared=None,
+    ),
     Setting("initial-cluster-size", "integer", (STREAM,), minimum=1),
     Setting("max-age", "age", (STREAM,)),
-    Setting("stream-max-segment-size-bytes", "integer", (STREAM,), minimum=0),
-    Setting("stream-filter-size-bytes", "integer", (STREAM,), minimum=16, maximum=255, since=(3, 13)),
+    Setting("stream-max-segment-size-bytes", "integer", (STREAM,), minimum=0, maximum=LONGEST_SEGMENT),
+    Setting(
+        "stream-filter-size-bytes", "integer", (STREAM,), minimum=16, maximum=255, since=(3, 13), compared=_SINCE_4_3
+    ),
     Setting(
         "consumer-timeout",
         "integer",
@@ -153,11 +74,19 @@ QUEUE_SETTINGS = (
         minimum=0,
         since=(3, 12),
         by_type={CLASSIC: Span((3, 12), (4, 3, 2))},
+        compared=_SINCE_4_3,
     ),
-    Setting("consumer-disconnected-timeout", "integer", (QUORUM,), minimum=0, since=(4, 3)),
-    Setting("delayed-retry-type", "text", (QUORUM,), words=("disabled", "all", "failed", "returned"), since=(4, 3)),
-    Setting("delayed-retry-min", "integer", (QUORUM,), minimum=1, since=(4, 3)),
-    Setting("delayed-retry-max", "integer", (QUORUM,), minimum=1, since=(4, 3)),
+    Setting("consumer-disconnected-timeout", "integer", (QUORUM,), minimum=0, since=(4, 3), compared=_SINCE_4_3),
+    Setting(
+        "delayed-retry-type",
+        "text",
+        (QUORUM,),
+        words=("disabled", "all", "failed", "returned"),
+        since=(4, 3),
+        compared=_SINCE_4_3,
+    ),
+    Setting("delayed-retry-min", "integer", (QUORUM,), minimum=1, since=(4, 3), compared=_SINCE_4_3),
+    Setting("delayed-retry-max", "integer", (QUORUM,), minimum=1, since=(4, 3), compared=_SINCE_4_3),
     Setting("ha-mode", "text", (CLASSIC,), words=("all", "exactly", "nodes"), until=(4,), is_argument=False),
     Setting("ha-params", "any", (CLASSIC,), until=(4,), is_argument=False),
     Setting("ha-sync-mode", "text", (CLASSIC,), words=("manual", "automatic"), until=(4,), is_argument=False),
@@ -189,11 +118,26 @@ QUEUE_TYPE = "x-queue-type"
 
 
 def argument_problem(
-    key: str, value: object, shown_value: str, known: Mapping[str, Setting], queue_type: str | None = None
+    key: str,
+    value: object,
+    shown_value: str,
+    known: Mapping[str, Setting],
+    queue_type: str | None = None,
+    *,
+    is_policy: bool = False,
+    accepted: Collection[str] = (),
 ) -> str | None:
-    """What is wrong with one argument or policy key; ``queue_type`` is None where it stands for more than one queue."""
+    """Return what is wrong with one argument or policy key, or None.
+
+    ``queue_type`` is None if it is for more than one queue. RabbitMQ ignores arguments that it does not know, because
+    plugins have arguments of their own, but it refuses such policy keys. ``accepted`` are unknown names that are meant.
+    """
     setting = known.get(key)
     if setting is None:
+        if len(key.encode()) > MAX_NAME_BYTES:
+            return f"a name that is too long, {len(key.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+        if key in accepted or (not is_policy and misspelt(key, known) is None):
+            return None
         words = "argument" if key.startswith("x-") else "key"
         return f"unknown {words} {key!r}; {one_of(key, known)}"
     if queue_type is not None and queue_type not in setting.types:
@@ -225,6 +169,7 @@ def version_problems(
 
 
 def as_arguments(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """A policy's definition as arguments, for a broker whose policies cannot be set."""
+    """A policy's definition as arguments, for a broker whose policies cannot be set; a plugin's keys have none."""
     by_key = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
-    return {by_key[key].argument_key: value for key, value in policy.items() if by_key[key].is_argument}
+    known = ((by_key[key], value) for key, value in policy.items() if key in by_key)
+    return {setting.argument_key: value for setting, value in known if setting.is_argument}

@@ -56,6 +56,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def misspelt(name: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed name that ``name`` is meant for if it differs in a letter or two, or None."""
+    return next(iter(difflib.get_close_matches(name, sorted(allowed), n=1, cutoff=0.85)), None)
+
+
 def one_of(name: str, allowed: Iterable[str]) -> str:
     """``did you mean 'x'?`` where something allowed is close to ``name``, else what is allowed."""
     names = sorted(allowed)

@@ -6,25 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config.argument import (
-    EXCHANGE_ARGUMENTS,
     EXCHANGE_POLICY_KEYS,
     QUEUE_ARGUMENTS,
     QUEUE_POLICY_KEYS,
     QUEUE_TYPE,
-    Setting,
     argument_problem,
 )
+from runner.config.binding import check_bindings
 from runner.config.document import Document
+from runner.config.exchange_type import arguments_of, problem_together
 from runner.config.fault import Path, unknown
 from runner.config.pattern import matches, pattern_problem
 from runner.config.queue_policy import has_dead_letter_queue
+from runner.config.setting import Setting
 from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
 from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
 from runner.config.version import CLASSIC, STREAM
 
 #: Policies of this name are made from the shorthand.
 GENERATED = "fastcommerce."
-_PLUGIN_TYPE = "x-"
+#: The finding about arguments and policy keys that are unknown here; an ignored name is accepted.
+UNKNOWN_ARGUMENT = "unknown-argument"
 
 
 def exchange_names(document: Document) -> set[str]:
@@ -44,8 +46,11 @@ def check_references(topology: Topology, document: Document) -> None:
         if exchange.alternate_exchange is not None and exchange.alternate_exchange not in exchanges:
             place: Path = (*path, "alternate_exchange")
             document.fault(place, unknown("exchange", exchange.alternate_exchange, exchanges, document.shown(place)))
-        if not exchange.type.startswith(_PLUGIN_TYPE):
-            _check_settings(exchange.arguments, (*path, "arguments"), EXCHANGE_ARGUMENTS, None, document)
+        place = (*path, "arguments")
+        _check_settings(exchange.arguments, place, arguments_of(exchange.type), None, topology, document)
+        if (found := problem_together(exchange.type, exchange.arguments)) is not None:
+            key, problem = found
+            document.fault(path if key is None else (*place, key), problem)
     for name, queue in topology.queues.items():
         for source in queue.bind:
             if source not in exchanges:
@@ -60,8 +65,9 @@ def check_references(topology: Topology, document: Document) -> None:
         if binding.destination not in allowed:
             place = ("bindings", index, "destination")
             document.fault(place, unknown(kind, binding.destination, allowed, document.shown(place)))
+    check_bindings(topology, document)
     for name, policy in topology.policies.items():
-        _check_policy(name, policy, document)
+        _check_policy(name, policy, topology, document)
         _check_pattern(name, policy, topology, document)
     _check_retire(topology, document)
 
@@ -85,22 +91,20 @@ def _check_queue(name: str, queue: Queue, topology: Topology, document: Document
         for key in ("retry", "dead_letter"):
             if getattr(queue, key):
                 document.fault((*path, key), f"not for a stream, {key!r}; a stream keeps what was read")
-    if kind != CLASSIC:
-        is_durable = topology.defaults.durable if queue.durable is None else queue.durable
-        for key, is_wrong, allowed in (
-            ("durable", not is_durable, "true"),
-            ("auto_delete", queue.auto_delete, "false"),
-        ):
-            if is_wrong:
-                document.fault((*path, key), f"not for a {kind} queue, {key!r}; allowed: {allowed}")
+    if kind != CLASSIC and not topology.is_durable(name):
+        place = topology.durable_path(name)
+        of = f" of {name!r}" if place[0] == "defaults" else ""
+        document.fault(place, f"not for a {kind} queue, 'durable'{of}; allowed: true")
+    if kind != CLASSIC and queue.auto_delete:
+        document.fault((*path, "auto_delete"), f"not for a {kind} queue, 'auto_delete'; allowed: false")
     _check_retry(name, queue, document)
     _check_generated(name, queue, topology, document)
-    _check_settings(queue.policy, (*path, "policy"), QUEUE_POLICY_KEYS, kind, document)
+    _check_settings(queue.policy, (*path, "policy"), QUEUE_POLICY_KEYS, kind, topology, document)
     arguments = dict(queue.arguments)
     if QUEUE_TYPE in arguments:
         del arguments[QUEUE_TYPE]
         document.fault((*path, "arguments", QUEUE_TYPE), "the queue's type is no argument here; write type: TYPE")
-    _check_settings(arguments, (*path, "arguments"), QUEUE_ARGUMENTS, kind, document)
+    _check_settings(arguments, (*path, "arguments"), QUEUE_ARGUMENTS, kind, topology, document)
     _check_together(queue.policy, "", (*path, "policy"), document)
     _check_together(arguments, "x-", (*path, "arguments"), document)
     for key in queue.policy:
@@ -123,10 +127,24 @@ def _check_together(values: Mapping[str, Any], start: str, path: Path, document:
 
 
 def _check_settings(
-    values: Mapping[str, Any], path: Path, known: Mapping[str, Setting], kind: str | None, document: Document
+    values: Mapping[str, Any],
+    path: Path,
+    known: Mapping[str, Setting],
+    kind: str | None,
+    topology: Topology,
+    document: Document,
 ) -> None:
+    accepted = topology.lint.ignore.get(UNKNOWN_ARGUMENT, ())
     for key, value in values.items():
-        problem = argument_problem(key, value, document.shown((*path, key)), known, kind)
+        problem = argument_problem(
+            key,
+            value,
+            document.shown((*path, key)),
+            known,
+            kind,
+            is_policy=path[-1] != "arguments",
+            accepted=accepted,
+        )
         if problem is not None:
             document.fault((*path, key), problem)
 
@@ -159,7 +177,7 @@ def _check_generated(name: str, queue: Queue, topology: Topology, document: Docu
         document.fault(("queues", name), text)
 
 
-def _check_policy(name: str, policy: Policy, document: Document) -> None:
+def _check_policy(name: str, policy: Policy, topology: Topology, document: Document) -> None:
     path: Path = ("policies", name)
     if name.startswith(GENERATED):
         document.fault(
@@ -174,7 +192,7 @@ def _check_policy(name: str, policy: Policy, document: Document) -> None:
         known |= QUEUE_POLICY_KEYS
     kinds = {"classic_queues": "classic", "quorum_queues": "quorum", "streams": "stream"}
     _check_together(policy.definition, "", (*path, "definition"), document)
-    _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), document)
+    _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), topology, document)
 
 
 def _check_pattern(name: str, policy: Policy, topology: Topology, document: Document) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from runner.config.argument import (
-    EXCHANGE_ARGUMENTS,
     EXCHANGE_POLICY_KEYS,
     QUEUE_ARGUMENTS,
     QUEUE_POLICY_KEYS,
-    Setting,
 )
+from runner.config.exchange_type import EXCHANGE_TYPES, arguments_of
+from runner.config.setting import Setting
 from runner.config.settings import Config
 from runner.config.topology import Topology
 
@@ -68,10 +68,12 @@ def _name_settings(definitions: dict[str, Any]) -> None:
     ):
         place = definitions[part]["properties"][key]
         place["properties"] = {name: _setting_schema(setting) for name, setting in known.items()}
-        place["additionalProperties"] = False
-    # An exchange of a plugin's type takes that plugin's own arguments besides.
+        if key != "arguments":
+            place["additionalProperties"] = False
+    # Plugins have arguments of their own.
     place = definitions["Exchange"]["properties"]["arguments"]
-    place["properties"] = {name: _setting_schema(setting) for name, setting in EXCHANGE_ARGUMENTS.items()}
+    known_arguments = {key: one for kind in EXCHANGE_TYPES for key, one in arguments_of(kind).items()}
+    place["properties"] = {name: _setting_schema(setting) for name, setting in known_arguments.items()}
 
 
 def _setting_schema(setting: Setting) -> dict[str, Any]:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+)
 
+from runner.config.exchange_type import EXCHANGE_TYPES, PLUGIN_PREFIX, check_type
+from runner.config.fault import Path
 from runner.config.value import (
     AppliesTo,
     Argument,
     BindingArgument,
     Duration,
-    ExchangeType,
     QueueType,
     check_name,
     check_short,
@@ -27,6 +38,11 @@ PREDEFINED_EXCHANGES = {
 }
 
 Short = Annotated[StrictStr, AfterValidator(check_short)]
+ExchangeType = Annotated[
+    Any,
+    BeforeValidator(check_type),
+    WithJsonSchema({"anyOf": [{"enum": list(EXCHANGE_TYPES)}, {"type": "string", "pattern": f"^{PLUGIN_PREFIX}"}]}),
+]
 Name = Annotated[StrictStr, AfterValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
@@ -120,6 +136,16 @@ class Topology(Part):
     def dead_letter_of(self, queue: str) -> str:
         """The name of the queue in which the failed messages of ``queue`` are parked."""
         return self.queues[queue].dead_letter or f"{queue}.dlq"
+
+    def is_durable(self, queue: str) -> bool:
+        """Return True if a queue of the file survives a restart of the broker."""
+        said = self.queues[queue].durable
+        return self.defaults.durable if said is None else said
+
+    def durable_path(self, queue: str) -> Path:
+        """Return the path of the setting that makes a queue durable or not: its own, or that of ``defaults``."""
+        is_inherited = self.queues[queue].durable is None and "durable" in self.defaults.model_fields_set
+        return ("defaults", "durable") if is_inherited else ("queues", queue, "durable")
 
     def type_of(self, queue: str) -> str:
         """The type of a queue of the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -115,11 +116,18 @@ BrokerUrls = Annotated[
 
 
 def _check_argument(value: object) -> object:
-    items = value if isinstance(value, list) else [value]
-    if any(not isinstance(item, str | bool | int | float) for item in items):
-        raise ValueError("not an argument's value; allowed: text, a number, true, false, or a list of these")
-    if any(isinstance(item, int) and not -LONGEST_INTEGER - 1 <= item <= LONGEST_INTEGER for item in items):
+    if isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_argument(item)
+        if isinstance(value, dict):
+            for key in value:
+                check_short(key)
+    elif not isinstance(value, str | bool | int | float):
+        raise ValueError("not an argument's value; allowed: text, a number, true, false, a list or mapping of these")
+    elif isinstance(value, int) and not -LONGEST_INTEGER - 1 <= value <= LONGEST_INTEGER:
         raise ValueError("too large for AMQP; allowed: whole numbers of 64 bits")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("too large for AMQP; allowed: numbers of 64 bits")
     return value
 
 
@@ -127,7 +135,7 @@ def _check_argument(value: object) -> object:
 Argument = Annotated[
     Any,
     BeforeValidator(_check_argument),
-    WithJsonSchema({"type": ["string", "number", "boolean", "array"]}),
+    WithJsonSchema({"type": ["string", "number", "boolean", "array", "object"]}),
 ]
 
 
@@ -140,23 +148,9 @@ def _check_binding_argument(value: object) -> object:
 BindingArgument = Annotated[
     Any,
     BeforeValidator(_check_binding_argument),
-    WithJsonSchema({"type": ["string", "number", "boolean", "array", "null"]}),
+    WithJsonSchema({"type": ["string", "number", "boolean", "array", "object", "null"]}),
 ]
 
-#: AMQP's own, and those that RabbitMQ and its plugins add.
-
-ExchangeType = Literal[
-    "direct",
-    "fanout",
-    "headers",
-    "topic",
-    "x-consistent-hash",
-    "x-delayed-message",
-    "x-local-random",
-    "x-modulus-hash",
-    "x-random",
-    "x-recent-history",
-]
 QueueType = Literal["classic", "quorum", "stream"]
 #: What a policy applies to (RabbitMQ: "Policies"); those by queue type since 3.12.
 AppliesTo = Literal["all", "exchanges", "queues", "classic_queues", "quorum_queues", "streams"]

@@ -37,6 +37,9 @@ class Span:
         return None
 
 
+EVERY_VERSION: Final = Span()
+
+
 def parsed(text: str) -> Version:
     """Return a version as RabbitMQ reports it, such as ``3.13.0-rc.1``, without what follows the numbers."""
     return tuple(int(part) for part in text.partition("-")[0].split(".")[:3] if part.isdigit())
@@ -107,7 +110,6 @@ GLOBAL_QOS = Deprecation("global_qos", Span(until=(4, 3)), "basic.qos with globa
 _MIRRORING = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure")
 _IN_MEMORY = ("max-in-memory-length", "max-in-memory-bytes")
 _SELECTORS = dict.fromkeys(("selector-fields", "selector-field-max-bytes"), Span((4, 3)))
-_ALWAYS = Span()
 
 #: The policy keys that exclude a whole policy for a queue of a type: ``unsupported_policies`` in the capabilities of
 #: ``rabbit_classic_queue``, ``rabbit_quorum_queue`` and ``rabbit_stream_queue``. Other keys
@@ -122,22 +124,24 @@ EXCLUDING: Mapping[str, Mapping[str, Span]] = {
                 "delivery-limit",
                 "dead-letter-strategy",
             ),
-            _ALWAYS,
+            EVERY_VERSION,
         ),
         "queue-leader-locator": Span(until=(4,)),
         **dict.fromkeys((*_IN_MEMORY, "target-group-size"), Span((3, 12, 7))),
         **_SELECTORS,
     },
     QUORUM: {
-        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), _ALWAYS),
-        **dict.fromkeys(("max-age", "stream-max-segment-size-bytes", "initial-cluster-size"), _ALWAYS),
+        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), EVERY_VERSION),
+        **dict.fromkeys(("max-age", "stream-max-segment-size-bytes", "initial-cluster-size"), EVERY_VERSION),
         "single-active-consumer": Span(until=(4, 2)),
         **_SELECTORS,
     },
     STREAM: {
-        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), _ALWAYS),
-        **dict.fromkeys(("expires", "message-ttl", "max-length", "overflow", "delivery-limit", *_IN_MEMORY), _ALWAYS),
-        **dict.fromkeys(("dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"), _ALWAYS),
+        **dict.fromkeys((*_MIRRORING, "max-priority", "queue-mode", "queue-master-locator"), EVERY_VERSION),
+        **dict.fromkeys(
+            ("expires", "message-ttl", "max-length", "overflow", "delivery-limit", *_IN_MEMORY), EVERY_VERSION
+        ),
+        **dict.fromkeys(("dead-letter-exchange", "dead-letter-routing-key", "dead-letter-strategy"), EVERY_VERSION),
         "single-active-consumer": Span(until=(4, 2)),
         "target-group-size": Span((3, 12, 7)),
         **_SELECTORS,

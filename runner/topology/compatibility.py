@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner.config.argument import version_problems
+from runner.config.exchange_type import DELAYED_TYPE, routing_type
 from runner.config.fault import Path
 from runner.config.queue_policy import BY_TYPE
 from runner.config.topology import Topology
@@ -32,13 +33,13 @@ class Conflict:
 
     path: Path
     text: str
-    #: Its kind, such as ``queue``, and its name, as of a ``Change``.
-    thing: tuple[str, str]
+    #: The kind, such as ``queue``, and the name of each object that needs it, as of a ``Change``.
+    things: tuple[tuple[str, str], ...]
 
     def is_of(self, changes: Iterable[Change]) -> bool:
         """Return True if the broker would be asked for it: what it holds already, it keeps."""
         asked = (Mark.CREATE, Mark.CHANGE, Mark.REPLACE)
-        return any((one.kind, one.name) == self.thing and one.mark in asked and not one.is_removal for one in changes)
+        return any((one.kind, one.name) in self.things and one.mark in asked and not one.is_removal for one in changes)
 
 
 def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
@@ -47,27 +48,36 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
         span = EXCHANGE_TYPES.get(exchange.type)
         if span is not None and (problem := span.problem(live.version)) is not None:
             yield from _conflict(exchange, "type", exchange.type, problem, topology)
-        elif live.exchange_types and exchange.type not in live.exchange_types:
+        elif live.exchange_types and (missing := _missing_type(exchange, live)) is not None:
+            kind, place = missing
             yield Conflict(
-                (*path_of(exchange, topology), "type"),
-                f"exchange {exchange.name!r}: the broker has no exchange type {exchange.type!r}; enable the plugin"
+                (*path_of(exchange, topology), *place),
+                f"exchange {exchange.name!r}: the broker has no exchange type {kind!r}; enable the plugin"
                 " that provides it, or take the exchange out",
-                ("exchange", exchange.name),
+                (("exchange", exchange.name),),
             )
         yield from _arguments(exchange, None, live, topology)
     for queue in objects.queues:
-        if not queue.durable:
-            problem = TRANSIENT_QUEUES.problem(live.version, live.denied)
-            yield from _conflict(queue, "durable", "durable: false", problem, topology)
         yield from _arguments(queue, queue.type, live, topology)
+    if (problem := TRANSIENT_QUEUES.problem(live.version, live.denied)) is not None:
+        yield from _transient(objects, problem, topology)
     for policy in objects.policies:
         yield from _policy(policy, objects, live, topology)
     if LIMITS_HASHES.holds(live.version):
         yield from _binding_keys(objects, live, topology)
 
 
+def _missing_type(exchange: Exchange, live: Live) -> tuple[str, Path] | None:
+    """Return the type that the broker lacks, of the exchange or behind its delay, and the keys of its place."""
+    behind = routing_type(exchange.type, exchange.arguments)
+    for kind, place in ((exchange.type, ("type",)), (behind, ("arguments", DELAYED_TYPE))):
+        if kind not in live.exchange_types:
+            return kind, place
+    return None
+
+
 def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
-    topics = {one.name for one in objects.exchanges if one.type == "topic"}
+    topics = {one.name for one in objects.exchanges if routing_type(one.type, one.arguments) == "topic"}
     for binding in objects.bindings:
         count = binding.routing_key.split(".").count("#")
         if binding.source in topics and count > MOST_HASHES:
@@ -77,8 +87,22 @@ def _binding_keys(objects: Objects, live: Live, topology: Topology) -> Iterator[
                 f"binding {name!r}: its key has {count} words '#'; allowed since RabbitMQ"
                 f" {dotted(LIMITS_HASHES.span.since)}, this is {dotted(live.version)}: {MOST_HASHES}; take it out, or"
                 " use another broker",
-                ("binding", name),
+                (("binding", name),),
             )
+
+
+def _transient(objects: Objects, problem: str, topology: Topology) -> Iterator[Conflict]:
+    """Yield one conflict for each place that makes queues transient, with all queues that follow from it."""
+    places: dict[Path, list[str]] = {}
+    for queue in objects.queues:
+        if not queue.durable:
+            path = path_of(queue, topology)
+            places.setdefault(topology.durable_path(str(path[1])), []).append(queue.name)
+    for place, names in places.items():
+        listed = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        said = f"queue {listed}" if len(names) == 1 else f"queues {listed}"
+        text = f"{said}: durable: false {problem}; take it out, or use another broker"
+        yield Conflict(place, text, tuple(("queue", name) for name in names))
 
 
 def _arguments(thing: Exchange | Queue, kind: str | None, live: Live, topology: Topology) -> Iterator[Conflict]:
@@ -113,5 +137,5 @@ def _conflict(
         path = (*path, *(("apply_to",) if key == "apply_to" else ("definition" if is_own else "policy", key)))
         kind, name = ("policy", thing.name) if is_own else (str(path[0])[:-1], str(path[1]))
     else:
-        path = (*path, *((key,) if key in ("type", "durable") else ("arguments", key)))
-    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", changed)
+        path = (*path, *((key,) if key == "type" else ("arguments", key)))
+    yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", (changed,))

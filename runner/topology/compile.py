@@ -57,9 +57,8 @@ def compile_topology(
     extra: dict[str, Queue] = {}
     ladders: dict[str, Ladder] = {}
     for name, settings_in_file in topology.queues.items():
-        durable = topology.defaults.durable if settings_in_file.durable is None else settings_in_file.durable
         arguments = {QUEUE_TYPE: topology.type_of(name), **settings_in_file.arguments}
-        queue = Queue(name, durable, arguments, settings_in_file.auto_delete)
+        queue = Queue(name, topology.is_durable(name), arguments, settings_in_file.auto_delete)
         settings = dict(settings_in_file.policy)
         is_parked = bool(name in consumed or settings_in_file.retry or settings_in_file.dead_letter)
         limits: dict[str, Any] = {}

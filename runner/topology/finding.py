@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.config.fault import Path
+from runner.config.reference import UNKNOWN_ARGUMENT
+from runner.topology.extension import UNKNOWN_TYPE
 
 _DOCS = "https://www.rabbitmq.com/docs/"
 
@@ -52,6 +54,8 @@ RULES = {
     "expiring-wait-queue": Rule("let the policy match other names", f"{_DOCS}ttl#queue-ttl"),
     "expiring-dead-letters": Rule("let the policy match other names", f"{_DOCS}ttl"),
     "transient-queue": Rule("make it durable", f"{_DOCS}queues#transient-queues"),
+    UNKNOWN_ARGUMENT: Rule("check its name, or ignore the finding", f"{_DOCS}plugins"),
+    UNKNOWN_TYPE: Rule("check its name, or ignore the finding", f"{_DOCS}plugins"),
     "removed-setting": Rule("remove it", f"{_DOCS}upgrade"),
     "unused-ignore": Rule("correct it or remove it"),
 }

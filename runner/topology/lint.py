@@ -13,6 +13,7 @@ from runner.contract import Terms
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies, applies
+from runner.topology.extension import extensions
 from runner.topology.finding import RULES, Finding
 from runner.topology.flow import ANY, Flow
 from runner.topology.likeness import meant_pattern
@@ -75,6 +76,8 @@ class _Linter:
         for one in misfits(self._topology, self._services, self._objects, self._settings):
             yield Finding(one.code, one.name, one.file, one.path, one.reason)
         yield from self._deprecated()
+        for extension in extensions(self._topology):
+            yield self._found(extension.code, extension.name, extension.path, extension.reason)
 
     def _found(self, code: str, name: str, path: Path, reason: str) -> Finding:
         return Finding(code, name, "topology.yaml", path, reason)
@@ -203,7 +206,7 @@ class _Linter:
         """Yield the settings that the newest RabbitMQ deprecates or refuses."""
         for queue in self._objects.queues:
             if not queue.durable and queue.type == CLASSIC:
-                path = (*path_of(queue, self._topology), "durable")
+                path = self._topology.durable_path(str(path_of(queue, self._topology)[1]))
                 since = dotted(TRANSIENT_QUEUES.span.until or NEWEST)
                 reason = (
                     f"{queue.name!r} is neither durable nor exclusive, which RabbitMQ deprecates"

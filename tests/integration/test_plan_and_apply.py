@@ -308,7 +308,7 @@ def test_a_message_that_waits_for_a_retry_keeps_its_retired_queue(shop: Shop) ->
 def test_an_exchange_that_the_broker_does_not_take_is_refused_before_the_old_one_is_gone(shop: Shop) -> None:
     shop.vhost.rabbit.api("PUT", f"/queues/{shop.vhost.name}/foreign", {"durable": True})
     shop.vhost.rabbit.api("POST", f"/bindings/{shop.vhost.name}/e/orders/q/foreign", {"routing_key": "their.#"})
-    shop.write(changed("exchanges", "orders", to={"type": "x-delayed-message"}))
+    shop.write(changed("exchanges", "orders", to={"type": "x-random"}))
     assert shop.run("apply", "--replace", "orders")[0] != 0
     assert shop.vhost.exchanges()["orders"]["type"] == "topic"
     assert "foreign" in {one["destination"] for one in shop.vhost.bindings()}

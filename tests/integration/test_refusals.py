@@ -13,8 +13,9 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 from tests.topologies import Shop
 
+DELAYED = {"type": "x-delayed-message", "arguments": {"x-delayed-type": "topic"}}
 BASE: dict[str, Any] = {
-    "exchanges": {"a": {"type": "topic"}, "h": {"type": "x-delayed-message"}, "z": {"type": "fanout"}},
+    "exchanges": {"a": {"type": "topic"}, "h": DELAYED, "z": {"type": "fanout"}},
     "queues": {"q": {"bind": {"a": ["#"]}}},
 }
 #: Nothing listens there.
@@ -34,7 +35,7 @@ def own_exchanges(vhost: Vhost) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["x-delayed-message", "x-modulus-hash", "x-random", "x-consistent-hash", "x-recent-history"]
+    "kind", ["x-delayed-message", "x-modulus-hash", "x-random", "x-consistent-hash", "x-recent-history", "x-rtopic"]
 )
 def test_an_unknown_exchange_type_is_a_problem_before_any_change(shop: Shop, kind: str) -> None:
     if kind in {one["name"] for one in shop.vhost.rabbit.api("GET", "/overview")["exchange_types"]}:
@@ -66,7 +67,7 @@ def test_without_the_http_api_the_refused_type_is_named_with_its_line_and_the_br
 def test_a_start_ends_with_the_reason_and_does_not_wait(project: Project, vhost: Vhost, management: str | None) -> None:
     config, topology = project.config(), project.topology()
     config["broker"]["management"] = management or vhost.rabbit.management
-    topology["exchanges"]["h"] = {"type": "x-delayed-message"}
+    topology["exchanges"]["h"] = DELAYED
     project.set_config(config)
     project.set_topology(topology)
     runner = project.run(url=vhost.url)

@@ -9,16 +9,21 @@ from typing import Any
 
 import pika
 import pytest
+import yaml
 
 from runner.amqp.management import Management
 from runner.config.argument import (
     EXCHANGE_SETTINGS,
     QUEUE_SETTINGS,
     QUEUE_TYPE,
-    Setting,
     argument_problem,
     version_problems,
 )
+from runner.config.document import Document
+from runner.config.reference import check_references
+from runner.config.setting import Setting
+from runner.config.topology import Topology
+from runner.config.validation import validate_document
 from runner.config.version import (
     CLASSIC,
     EXCHANGE_TYPES,
@@ -58,7 +63,7 @@ def values(setting: Setting) -> list[Any]:
         return [LONG_ENOUGH[setting.key], -1]
     minimum, maximum = setting.minimum or 0, setting.maximum
     numbers = [minimum, max(minimum, 1), minimum - 1 if minimum > -1 else minimum]
-    if maximum is not None and maximum < 1000:
+    if maximum is not None:
         numbers += [maximum, maximum + 1]
     by_kind: dict[str, list[Any]] = {"integer": numbers, "boolean": [True], "age": ["1D"], "text": ["x"], "any": [1]}
     return by_kind[setting.kind]
@@ -121,6 +126,53 @@ def test_each_policy_key_is_refused_or_accepted_as_the_table_says(vhost: Vhost) 
     print(f"{compared} policy keys compared with RabbitMQ {version}")
     # A broker accepts a cluster size of 0 in a policy, although no queue can have it.
     assert [one for one in wrong if one[:2] != ("initial-cluster-size", 0)] == []
+
+
+BINDINGS: list[tuple[str, str, dict[str, Any], str]] = [
+    *(("headers", "", {"x-match": value}, "q") for value in ("all", "any", "all-with-x", "any-with-x")),
+    *(("headers", "", {"x-match": value}, "q") for value in ("some", "", "ALL", 1, True, 1.5, ["all"])),
+    *((kind, "k", {"x-match": "some"}, "q") for kind in ("direct", "topic", "fanout")),
+    ("headers", "#.#.#", {"x-foo": {"a": [1]}}, "q"),
+    ("x-local-random", "", {}, "q"),
+    ("x-local-random", "", {"x-match": 1}, "q"),
+    ("x-local-random", "k", {}, "q"),
+    ("x-local-random", "", {}, "quorum"),
+    ("x-local-random", "", {}, "stream"),
+    ("x-local-random", "", {}, "other"),
+]
+
+
+def test_each_binding_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
+    version = vhost.rabbit.version
+    topology: dict[str, Any] = {
+        "exchanges": {"other": {"type": "fanout"}},
+        "queues": {"q": {"type": "classic"}, "quorum": {"type": "quorum"}, "stream": {"type": "stream"}},
+    }
+    for name, queue in topology["queues"].items():
+        body = {"durable": True, "arguments": {QUEUE_TYPE: queue["type"]}}
+        vhost.rabbit.api("PUT", f"/queues/{vhost.name}/{name}", body)
+    vhost.rabbit.api("PUT", f"/exchanges/{vhost.name}/other", {"type": "fanout", "durable": True})
+    wrong = []
+    for kind, key, arguments, destination in BINDINGS:
+        if kind in EXCHANGE_TYPES and not EXCHANGE_TYPES[kind].covers(version):
+            continue
+        written = {"source": "e", "destination": destination, "routing_key": key, "arguments": arguments}
+        written["destination_type"] = "exchange" if destination == "other" else "queue"
+        exchanges = {**topology["exchanges"], "e": {"type": kind}}
+        document = Document("t.yaml", yaml.safe_dump({**topology, "exchanges": exchanges, "bindings": [written]}), {})
+        check_references(validate_document(Topology, document), document)
+        vhost.rabbit.api("PUT", f"/exchanges/{vhost.name}/e", {"type": kind, "durable": True})
+        end = "e" if destination == "other" else "q"
+        said = "accepted"
+        try:
+            body = {"routing_key": key, "arguments": arguments}
+            vhost.rabbit.api("POST", f"/bindings/{vhost.name}/e/e/{end}/{destination}", body)
+        except Refusal as error:
+            said = error.body
+        if (said == "accepted") != (document.faults == []):
+            wrong.append((kind, key, arguments, destination, said, document.faults))
+        vhost.delete_exchange("e")
+    assert wrong == []
 
 
 def test_a_policy_key_with_a_typing_error_is_unknown_to_the_broker(vhost: Vhost) -> None:

@@ -138,8 +138,13 @@ def test_a_broker_keeps_what_it_holds_already(without: dict[str, str], expected:
     objects = compile_topology(topology, version=live.version)
     changes = make_plan(objects, live, topology.retire).changes
     every = list(conflicts(objects, live, topology))
-    assert {one.thing for one in every} == {("queue", "q"), ("queue", "t"), ("exchange", "x"), ("policy", "p")}
-    assert {one.thing for one in every if one.is_of(changes)} == expected
+    assert {one for conflict in every for one in conflict.things} == {
+        ("queue", "q"),
+        ("queue", "t"),
+        ("exchange", "x"),
+        ("policy", "p"),
+    }
+    assert {one for conflict in every if conflict.is_of(changes) for one in conflict.things} == expected
 
 
 def found(topology: dict[str, Any], live: Live) -> list[str]:
@@ -183,6 +188,32 @@ def found(topology: dict[str, Any], live: Live) -> list[str]:
             " classic queue in RabbitMQ 3.13.7",
         ),
         (
+            {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"q": {}}},
+            Live(version=(4, 3, 5)),
+            "defaults.durable: queue 'q': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+        ),
+        (
+            {
+                "defaults": {"durable": False, "queue_type": "classic"},
+                "queues": {"a": {}, "b": {}, "c": {"durable": True}, "d": {"retry": ["1s"]}},
+            },
+            Live(version=(4, 3, 5)),
+            "defaults.durable: queues 'a', 'b', 'd' and 1 more: durable: false is refused since RabbitMQ 4.3",
+        ),
+        (
+            {"defaults": {"durable": False, "queue_type": "classic"}, "queues": {"a": {"durable": False}}},
+            Live(version=(4, 3, 5)),
+            "queues.a.durable: queue 'a': durable: false is refused since RabbitMQ 4.3, this is 4.3.5",
+        ),
+        (
+            {
+                "defaults": {"durable": True, "queue_type": "classic"},
+                "queues": {"a": {"durable": False, "retry": ["1s", "2s"]}},
+            },
+            Live(version=(4, 0, 5), denied=frozenset({"transient_nonexcl_queues"})),
+            "queues.a.durable: queues 'a', 'a.retry.1s', 'a.retry.2s': durable: false is refused by this broker",
+        ),
+        (
             {"exchanges": {"e": {"type": "x-local-random"}}},
             Live(version=(3, 13, 7)),
             "exchanges.e.type: exchange 'e': x-local-random needs RabbitMQ 4.0, this is 3.13.7",
@@ -199,6 +230,7 @@ def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], l
     ("kind", "key", "version", "count"),
     [
         ("topic", "#.a.#.#", (4, 3, 6), 3), ("topic", "#.#.#.#", (4, 3, 0), 4), ("topic", "#.a.#", (4, 3, 6), 0),
+        ("delayed", "#.#.#", (4, 3, 6), 3), ("delayed", "#.#.#", (4, 2, 9), 0),
         ("topic", "#a.#b.#c", (4, 3, 6), 0), ("topic", "#.#.#", (4, 2, 9), 0), ("topic", "#.#.#", (3, 10, 8), 0),
         ("fanout", "#.#.#", (4, 3, 6), 0), ("direct", "#.#.#", (4, 3, 6), 0), ("topic", "*.*.*.#", (4, 3, 6), 0),
     ],
@@ -206,7 +238,10 @@ def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], l
 def test_a_topic_s_binding_key_has_at_most_two_words_that_stand_for_any(
     kind: str, key: str, version: tuple[int, ...], count: int
 ) -> None:
-    topology = {"exchanges": {"e": {"type": kind}}, "queues": {"q": {"bind": {"e": ["a", key]}}}}
+    exchange: dict[str, Any] = {"type": kind}
+    if kind == "delayed":
+        exchange = {"type": "x-delayed-message", "arguments": {"x-delayed-type": "topic"}}
+    topology = {"exchanges": {"e": exchange}, "queues": {"q": {"bind": {"e": ["a", key]}}}}
     lines = found(topology, Live(version=version))
     dotted = ".".join(map(str, version))
     expected = (
@@ -214,6 +249,26 @@ def test_a_topic_s_binding_key_has_at_most_two_words_that_stand_for_any(
         f" this is {dotted}: 2; take it out, or use another broker"
     )
     assert lines == ([expected] if count else [])
+
+
+@pytest.mark.parametrize(
+    ("exchange", "missing"),
+    [
+        ({"type": "x-rtopic"}, "type: exchange 'e': the broker has no exchange type 'x-rtopic'"),
+        ({"type": "x-random"}, "type: exchange 'e': the broker has no exchange type 'x-random'"),
+        (
+            {"type": "x-delayed-message", "arguments": {"x-delayed-type": "x-rtopic"}},
+            "arguments.x-delayed-type: exchange 'e': the broker has no exchange type 'x-rtopic'",
+        ),
+        ({"type": "x-delayed-message", "arguments": {"x-delayed-type": "topic"}}, None),
+        ({"type": "topic", "arguments": {"x-delayed-type": "x-rtopic"}}, None),
+    ],
+)
+def test_a_type_that_the_broker_lacks_is_a_conflict(exchange: dict[str, Any], missing: str | None) -> None:
+    live = Live(version=(4, 0, 5), exchange_types=frozenset({"topic", "x-delayed-message"}))
+    remedy = "; enable the plugin that provides it, or take the exchange out"
+    expected = [] if missing is None else [f"exchanges.e.{missing}{remedy}"]
+    assert found({"exchanges": {"e": exchange}}, live) == expected
 
 
 def test_a_broker_that_permits_a_deprecated_feature_is_believed() -> None:

@@ -1,0 +1,119 @@
+"""The types of exchanges: the arguments of each, and what its bindings must look like.
+
+Sources: RabbitMQ's guides "Exchanges" and "Local Random Exchange", the READMEs of its plugins, and the functions
+``validate`` and ``validate_binding`` of each type's module. An integration test compares the types that need no plugin
+with the answers of the broker at hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from runner.config.argument import EXCHANGE_ARGUMENTS
+from runner.config.fault import misspelt, one_of
+from runner.config.setting import Setting
+from runner.config.value import check_short
+from runner.config.version import CLASSIC
+
+HASH, HISTORY, LOCAL, DELAYED = "x-consistent-hash", "x-recent-history", "x-local-random", "x-delayed-message"
+#: AMQP's own types.
+BUILT_IN = ("direct", "fanout", "headers", "topic")
+#: The types that RabbitMQ and its plugins add.
+EXCHANGE_TYPES = (*BUILT_IN, HASH, DELAYED, LOCAL, "x-modulus-hash", "x-random", HISTORY)
+#: Names of the types of other plugins begin so.
+PLUGIN_PREFIX = "x-"
+
+#: The argument with the type by which an exchange for delayed messages routes.
+DELAYED_TYPE = "x-delayed-type"
+_HASHED = ("correlation_id", "message_id", "timestamp")
+#: No policy has them, and RabbitMQ compares only the alternate exchange of an exchange that is declared again.
+_OWN: dict[str, Any] = {"is_policy": False, "compared": None}
+_OWN_ARGUMENTS = {
+    HASH: (
+        Setting("hash-header", "text", argument="hash-header", **_OWN),
+        Setting("hash-property", "text", words=_HASHED, argument="hash-property", **_OWN),
+    ),
+    HISTORY: (
+        Setting("recent-history-length", "integer", minimum=1, **_OWN),
+        Setting("recent-history-no-store", "boolean", **_OWN),
+    ),
+    DELAYED: (Setting("delayed-type", "text", **_OWN),),
+}
+
+MATCH = "x-match"
+MATCHES = ("all", "any", "all-with-x", "any-with-x")
+#: A binding's weight: how many parts of the ring its queue gets. RabbitMQ 4.3 refuses more; older versions run out of
+#: memory, because each part is an entry in a table.
+MOST_WEIGHT = 10_000
+_WEIGHT = re.compile(r"[+-]?[0-9]+")
+
+
+def check_type(value: object) -> object:
+    """Refuse a misspelt exchange type, and an unknown one that cannot be a plugin's. Raises ValueError."""
+    allowed = f"allowed: {', '.join(BUILT_IN)}, or the x-… type of a plugin"
+    if not isinstance(value, str):
+        raise ValueError(f"not text; {allowed}")
+    if value in EXCHANGE_TYPES:
+        return value
+    near = misspelt(value, EXCHANGE_TYPES)
+    if near is None and value.startswith(PLUGIN_PREFIX):
+        return check_short(value)
+    remedy = one_of(value, EXCHANGE_TYPES)
+    raise ValueError(f"unknown value; {remedy if remedy.startswith('did') else allowed}")
+
+
+def arguments_of(kind: str) -> Mapping[str, Setting]:
+    """Return the arguments that exchanges of a type have."""
+    return {**EXCHANGE_ARGUMENTS, **{one.argument_key: one for one in _OWN_ARGUMENTS.get(kind, ())}}
+
+
+def routing_type(kind: str, arguments: Mapping[str, Any]) -> str:
+    """Return the type by which an exchange chooses the bindings for a message: of a delayed one, the type behind it."""
+    behind = arguments.get(DELAYED_TYPE)
+    return behind if kind == DELAYED and isinstance(behind, str) else kind
+
+
+def problem_together(kind: str, arguments: Mapping[str, Any]) -> tuple[str | None, str] | None:
+    """Return why RabbitMQ refuses these arguments together, with the key that it is about, or None.
+
+    The key is None if an argument is missing.
+    """
+    if kind == HASH and {"hash-header", "hash-property"} <= arguments.keys():
+        return "hash-property", "also 'hash-header'; keep one of them"
+    if kind == DELAYED and DELAYED_TYPE not in arguments:
+        return None, f"without the argument {DELAYED_TYPE!r}; add it, such as {DELAYED_TYPE}: topic"
+    if kind == DELAYED and arguments[DELAYED_TYPE] == DELAYED:
+        return DELAYED_TYPE, f"the type itself, {DELAYED!r}; allowed: another exchange type"
+    return None
+
+
+def key_problem(kind: str, key: str) -> str | None:
+    """Return why an exchange that routes by this type refuses a binding's routing key, or None."""
+    if kind == HASH and not _WEIGHT.fullmatch(key):
+        return f"not a weight, {key!r}; allowed for {HASH}: a whole number, 1 to {MOST_WEIGHT}"
+    # Python refuses to convert very long numbers.
+    if kind == HASH and (len(key.lstrip("+-0")) > 6 or not 1 <= int(key) <= MOST_WEIGHT):
+        return f"out of range, {key[:40]!r}; allowed for {HASH}: 1 to {MOST_WEIGHT}, the weight of the binding"
+    if kind == LOCAL and key:
+        return f"not empty, {key!r}; allowed for {LOCAL}: ''"
+    return None
+
+
+def match_problem(kind: str, arguments: Mapping[str, Any], shown_value: str) -> str | None:
+    """Return why a headers exchange refuses a binding's ``x-match``, or None."""
+    value = arguments.get(MATCH, MATCHES[0])
+    if kind != "headers" or value in MATCHES:
+        return None
+    if not isinstance(value, str):
+        return f"not text, {shown_value}; allowed: {', '.join(MATCHES)}"
+    return f"unknown value {shown_value}; {one_of(value, MATCHES)}"
+
+
+def destination_problem(kind: str, name: str, queue_type: str | None) -> str | None:
+    """Return why an exchange refuses a binding to this queue, or None; ``queue_type`` is None for an exchange."""
+    if kind != LOCAL or queue_type == CLASSIC:
+        return None
+    there = "an exchange" if queue_type is None else f"a {queue_type} queue"
+    return f"{there}, {name!r}; allowed for {LOCAL}: classic queues"

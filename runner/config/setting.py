@@ -1,0 +1,103 @@
+"""One argument or policy key of RabbitMQ: the values that it accepts, its place and its versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from runner.config.fault import one_of
+from runner.config.value import LONGEST_INTEGER
+from runner.config.version import EVERY_VERSION, OLDEST, Deprecation, Span, Version, dotted, excludes
+
+_AGE = re.compile(r"\d+[YMDhms]")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that can be set of a queue or an exchange."""
+
+    #: The policy key; the argument is ``x-`` and this, unless ``argument`` says otherwise.
+    key: str
+    #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
+    kind: str
+    #: The queue types that know it; none for a setting of exchanges.
+    types: Collection[str] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    #: The words that are allowed, where not every text is.
+    words: tuple[str, ...] = ()
+    #: The first broker version that knows it, and the first that does no more.
+    since: Version = OLDEST
+    until: Version | None = None
+    #: Where it may stand.
+    is_policy: bool = True
+    is_argument: bool = True
+    argument: str = field(default="")
+    #: The versions that accept it as an argument of a queue type, if they differ.
+    by_type: Mapping[str, Span] = field(default_factory=dict)
+    #: The versions that accept a value, if they differ: as an argument, and in a policy.
+    by_value: Mapping[object, Span] = field(default_factory=dict)
+    policy_by_value: Mapping[object, Span] = field(default_factory=dict)
+    #: The versions that compare it when a queue or an exchange is declared again; None if no version does.
+    compared: Span | None = EVERY_VERSION
+    #: The deprecated feature that it belongs to, which a broker may deny.
+    deprecation: Deprecation | None = None
+
+    @property
+    def argument_key(self) -> str:
+        """Its name among the arguments of ``queue.declare`` or ``exchange.declare``."""
+        return self.argument or f"x-{self.key}"
+
+    def is_compared(self, version: Version) -> bool:
+        """Return True if a broker of this version refuses to declare a queue again with another value."""
+        return self.compared is not None and self.compared.covers(version)
+
+    def version_problem(
+        self,
+        value: object,
+        version: Version,
+        *,
+        is_policy: bool,
+        queue_type: str | None = None,
+        denied: Collection[str] | None = None,
+    ) -> str | None:
+        """Return the reason if a broker of this version does not accept this setting, or None."""
+        if self.deprecation is not None and (problem := self.deprecation.problem(version, denied)) is not None:
+            return problem
+        span = Span(self.since, self.until)
+        if queue_type is not None and not is_policy:
+            span = self.by_type.get(queue_type, span)
+        values = self.policy_by_value if is_policy else self.by_value
+        at_value = values.get(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+        if (problem := span.problem(version)) is not None:
+            return problem
+        if at_value is not None and (problem := at_value.problem(version)) is not None:
+            return f"{value} {problem}"
+        if is_policy and queue_type is not None and excludes(self.key, queue_type, version):
+            return f"excludes its whole policy from a {queue_type} queue in RabbitMQ {dotted(version)}"
+        return None
+
+    def problem(self, value: object, shown_value: str) -> str | None:
+        """What is wrong with a value, and what is allowed; None where nothing is."""
+        wrong = ""
+        match self.kind:
+            case "integer" if isinstance(value, bool) or not isinstance(value, int):
+                wrong = f"not a whole number, {shown_value}; allowed: a whole number"
+            case "integer" if not self._is_in_range(int(str(value))):
+                is_low = self.minimum is not None and int(str(value)) < self.minimum
+                end = "or more" if self.maximum is None and is_low else f"to {self.maximum or LONGEST_INTEGER}"
+                wrong = f"out of range, {shown_value}; allowed: {self.minimum} {end}"
+            case "boolean" if not isinstance(value, bool):
+                wrong = f"not true or false, {shown_value}; allowed: true, false"
+            case "text" | "age" if not isinstance(value, str):
+                wrong = f"not text, {shown_value}; allowed: {', '.join(self.words) or 'text'}"
+            case "text" if self.words and value not in self.words:
+                wrong = f"unknown value {shown_value}; {one_of(str(value), self.words)}"
+            case "age" if not _AGE.fullmatch(str(value)):
+                wrong = f"not an age, {shown_value}; allowed: a number and one of Y M D h m s, such as 7D"
+        return wrong or None
+
+    def _is_in_range(self, value: int) -> bool:
+        most = LONGEST_INTEGER if self.maximum is None else self.maximum
+        return (self.minimum is None or value >= self.minimum) and value <= most
