@@ -15,10 +15,10 @@ from runner.config.version import CLASSIC, QUORUM, STREAM
 from runner.errors import RunnerError
 from runner.topology.administrator import Broker
 from runner.topology.change import counted
+from runner.topology.difference import queue_differences
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.plan import queue_differences
 
 #: Above the generated policies while a queue is drained.
 DRAIN_PRIORITY = 2000
@@ -61,16 +61,16 @@ class Replacement:
         """Do what is left to do. Raises RunnerError where it cannot be done safely."""
         name = self._queue.name
         there = live.queues.get(name)
-        is_old = there is not None and bool(queue_differences(self._queue, there.queue, self._objects, live))
+        version = live.version or None
+        policies, held = Policies(self._objects.policies, version), Policies(live.policies.values(), version)
+        is_old = there is not None and bool(queue_differences(self._queue, there.queue, policies, held, live.version))
         if there is not None:
             self._check(there.queue, live)
         before = self._count(live)
-        limit = Policies(self._objects.policies, live.version or None).settings_of(self._queue).get("max-length")
+        limit = policies.settings_of(self._queue).get("max-length")
         if isinstance(limit, int) and before > limit:
-            held = counted(before, "message")
-            raise RunnerError(
-                f"queue {name!r}: its max-length {limit} has no room for {held}; raise it, or read some first"
-            )
+            room = f"its max-length {limit} has no room for {counted(before, 'message')}"
+            raise RunnerError(f"queue {name!r}: {room}; raise it, or read some first")
         if is_old and there is not None:
             self._set_aside(there.queue)
         self._management.delete_policy(self._policy)

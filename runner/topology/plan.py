@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS, QUEUE_TYPE
 from runner.config.pattern import matches, pattern_problem
 from runner.config.reference import GENERATED
 from runner.config.topology import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking
+from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.queue_length import lowered_limits
-from runner.topology.retire import retired
+from runner.topology.retire import missing, retired
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
@@ -37,6 +37,8 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
         (),
         (
             *_warnings(objects, live, policies),
+            *uncompared_arguments(objects, live, policies),
+            *missing(live, retire),
             *_doubts(objects, live, policies),
             *lowered_limits(objects, live, policies),
         ),
@@ -59,7 +61,7 @@ def _policy_differences(ours: Policy, theirs: Policy) -> Iterator[str]:
     for key in sorted({*ours.definition, *theirs.definition}):
         old, new = theirs.definition.get(key), ours.definition.get(key)
         if old != new:
-            yield f"{key} {_said(old)} becomes {_said(new)}"
+            yield f"{key} {shown(old)} becomes {shown(new)}"
 
 
 def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
@@ -72,8 +74,7 @@ def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Cha
         if there is None:
             yield Change(Mark.CREATE, one, one.type)
             continue
-        differences = list(_fixed_differences(one, there, ("type", "durable", "auto_delete", "internal")))
-        differences += _argument_differences(one, there, policies, theirs)
+        differences = exchange_differences(one, there, policies, theirs, live.version)
         if differences:
             yield Change(Mark.REPLACE, one, ", ".join(differences))
 
@@ -91,48 +92,9 @@ def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change
         elif there is None:
             yield Change(Mark.CREATE, one, one.type)
         else:
-            differences = _queue_differences(one, there.queue, policies, theirs)
+            differences = queue_differences(one, there.queue, policies, theirs, live.version)
             if differences:
                 yield Change(Mark.REPLACE, one, ", ".join(differences), there.messages, there.consumers)
-
-
-def queue_differences(ours: Queue, theirs: Queue, objects: Objects, live: Live) -> list[str]:
-    """What of a queue on the broker could only be changed by making it anew."""
-    return _queue_differences(
-        ours,
-        theirs,
-        Policies(objects.policies, live.version or None),
-        Policies(live.policies.values(), live.version or None),
-    )
-
-
-def _queue_differences(ours: Queue, theirs: Queue, policies: Policies, live_policies: Policies) -> list[str]:
-    differences = list(_fixed_differences(ours, theirs, ("type",)))
-    if differences:
-        return differences  # another type brings other arguments with it; they are no differences of their own
-    differences = list(_fixed_differences(ours, theirs, ("durable", "auto_delete")))
-    return differences + list(_argument_differences(ours, theirs, policies, live_policies))
-
-
-def _fixed_differences(ours: Exchange | Queue, theirs: Exchange | Queue, names: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
-        old, new = getattr(theirs, name), getattr(ours, name)
-        if old != new:
-            yield f"{name} is {_said(new)} here, but {_said(old)} on the broker"
-
-
-def _argument_differences(
-    ours: Exchange | Queue, theirs: Exchange | Queue, policies: Policies, live_policies: Policies
-) -> Iterator[str]:
-    """Arguments are fixed for good; what one side says by an argument and the other by a policy is the same."""
-    wanted, there = policies.settings_of(ours), live_policies.settings_of(theirs)
-    known = EXCHANGE_ARGUMENTS if isinstance(ours, Exchange) else QUEUE_ARGUMENTS
-    for key in sorted({*ours.arguments, *theirs.arguments} - {QUEUE_TYPE}):
-        setting = known[key].key if key in known else None
-        mine = wanted.get(setting) if setting is not None else ours.arguments.get(key)
-        other = there.get(setting) if setting is not None else theirs.arguments.get(key)
-        if type(mine) is not type(other) or mine != other:
-            yield f"{key} is {_said(mine)} here, but {_said(other)} on the broker"
 
 
 def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
@@ -235,10 +197,4 @@ def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
 
 
 def _settings(definition: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {_said(value)}" for key, value in definition.items())
-
-
-def _said(value: object) -> str:
-    if value is None:
-        return "not set"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    return ", ".join(f"{key} {shown(value)}" for key, value in definition.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from runner.config.fault import misspelt
 from runner.config.topology import Retire
 from runner.topology.change import Change, Mark
 from runner.topology.compile import dead_letter_queue, policy_name
@@ -51,6 +52,17 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
             yield Change(
                 Mark.RETIRE, live.policies[name], "" if name in retire.policies else "goes with what it is for"
             )
+
+
+def missing(live: Live, retire: Retire) -> Iterator[str]:
+    """Yield a warning for each name under ``retire`` that the broker does not have: it may be misspelt."""
+    there = {"queues": live.queues, "exchanges": live.exchanges, "policies": live.policies}
+    for section, names in there.items():
+        for name in getattr(retire, section):
+            if name not in names:
+                near = misspelt(name, names)
+                remedy = f"did you mean {near!r}?" if near is not None else "take it out if it has been deleted"
+                yield f"retire.{section}: the broker has no {name!r}; {remedy}"
 
 
 def _dead_letter_queues(live: Live, retire: Retire) -> Iterator[str]:
