@@ -5,21 +5,32 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from runner.address import Address
-from runner.config.project import load_project, read_project
+from runner.bounded_file import FileTooLarge, read_bounded
+from runner.config.document import Document
+from runner.config.project import TOPOLOGY_FILE, load_project, read_project
+from runner.config.reference import check_references
+from runner.config.topology import Topology
+from runner.config.validation import validate_document
 from runner.errors import RunnerError
+from runner.strict_json import decode_json
 from runner.topology.compile import compile_topology
 from runner.topology.definitions import from_definitions, to_definitions
+from runner.topology.extension import extensions
 from runner.topology.graph import dot, graph_of, mermaid
 from runner.topology.model import Objects
 from runner.topology.permission import permissions_of
 from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
+
+#: The largest export that is read: one of 100,000 queues has about 30 MB.
+MAX_BYTES = 64 * 1024 * 1024
 
 
 @click.command(short_help="Print what topology.yaml comes to.")
@@ -73,16 +84,30 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
 def import_(folder: Path, source: str, vhost: str | None) -> None:
     """Print a topology.yaml for what a definitions.json or the running broker holds.
 
-    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. What a topology.yaml
-    does not hold, such as users, is told on standard error.
+    FILE is an export of RabbitMQ, "-" is standard input; "live" asks the broker of config.yaml. Standard error lists
+    what a topology.yaml does not contain, such as users, and the errors and unknown arguments of the new file.
     """
     if source == "live":
         objects, notes = _live(folder), list[str]()
     else:
-        objects, notes = from_definitions(_read(source), vhost)
-    for note in notes:
+        try:
+            objects, notes = from_definitions(_read(source), vhost)
+        except RunnerError as error:
+            raise RunnerError(f"{source}: {error}") from None
+    text = write_topology(objects)
+    for note in (*notes, *_remarks(text)):
         click.echo(note, err=True)
-    click.echo(write_topology(objects), nl=False)
+    click.echo(text, nl=False)
+
+
+def _remarks(text: str) -> Iterator[str]:
+    """Yield what ``check`` and ``lint`` report of an imported file because of what the broker or the export holds."""
+    document = Document(TOPOLOGY_FILE, text, {})
+    topology = validate_document(Topology, document)
+    check_references(topology, document)
+    yield from (f"check reports {fault}" for fault in sorted(set(document.faults)))
+    reasons = {(one.code, one.name): one.reason for one in extensions(topology)}
+    yield from (f"{code}: {reason}" for (code, _), reason in reasons.items())
 
 
 def _live(folder: Path) -> Objects:
@@ -110,12 +135,14 @@ def _is_exclusive(queue: str, queues: Any) -> bool:
 
 def _read(source: str) -> Any:
     try:
-        raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return json.loads(raw)
+        raw = read_bounded(sys.stdin.buffer if source == "-" else Path(source), MAX_BYTES)
+        return decode_json(raw)
+    except FileTooLarge as error:
+        raise RunnerError(f"{error.strerror}; allowed: an export of RabbitMQ of up to that size") from None
     except OSError as error:
-        raise RunnerError(f"{source}: cannot be read, {(error.strerror or str(error)).lower()}; name a file") from None
+        raise RunnerError(f"cannot be read, {(error.strerror or str(error)).lower()}; name a file") from None
     except ValueError as error:
-        raise RunnerError(f"{source}: not JSON, {error}; export it again") from None
+        raise RunnerError(f"not JSON, {str(error).partition(';')[0]}; export it again") from None
 
 
 @click.command(short_help="Print a picture of the topology.")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from runner.config.argument import QUEUE_TYPE
+from runner.config.version import CLASSIC
 from runner.errors import RunnerError
+from runner.topology.export import Entry, entries
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 #: RabbitMQ's word, in its API and its exports, for a header's value of nothing. Its import takes it for text.
 UNDEFINED = "undefined"
 _RESERVED = "amq."
 _SECTIONS = ("exchanges", "queues", "bindings", "policies")
+_OTHERS = ("users", "permissions", "topic_permissions", "parameters", "global_parameters")
+
+T = TypeVar("T", Exchange, Queue, Policy)
 
 
 def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
@@ -69,37 +75,49 @@ def to_definitions(objects: Objects, vhost: str) -> dict[str, Any]:
 def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list[str]]:
     """The objects of one vhost, and a note on each thing that a topology.yaml does not hold.
 
-    ``vhost`` may be left out where there is only one. Raises RunnerError where this is no such export.
+    ``vhost`` may be left out where there is only one. Raises RunnerError if ``data`` is no such export. What the file
+    leaves open is decided as RabbitMQ's own import does (``rabbit_definitions``; measured with 3.10, 4.0 and 4.3).
     """
-    sections = [data.get(key) or [] for key in _SECTIONS] if isinstance(data, dict) else []
-    if not any(sections) or not all(
-        isinstance(one, list) and all(isinstance(item, dict) for item in one) for one in sections
-    ):
+    if not isinstance(data, dict) or not any(data.get(key) for key in _SECTIONS):
         raise RunnerError("not an export of RabbitMQ; allowed: the JSON of rabbitmqctl export_definitions")
-    chosen = _vhost(data, vhost)
-
-    def mine(key: str) -> list[dict[str, Any]]:
-        return [one for one in data.get(key) or [] if one.get("vhost", chosen) == chosen]
-
-    try:
-        objects = Objects(
-            tuple(_exchange(one) for one in mine("exchanges") if _is_own(one["name"])),
-            tuple(_queue(one) for one in mine("queues") if _is_own(one["name"])),
-            tuple(_binding(one) for one in mine("bindings") if one["source"]),
-            tuple(_policy(one) for one in mine("policies")),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunnerError(f"not an export of RabbitMQ: {type(error).__name__} {error}; export it again") from None
-    others = ("users", "permissions", "topic_permissions", "parameters", "global_parameters")
-    notes = [f"not taken, {len(data[key])} {key}: topology.yaml has none" for key in others if data.get(key)]
-    elsewhere = sum(len(data.get(key) or []) - len(mine(key)) for key in ("exchanges", "queues"))
+    sections = {key: entries(data, key) for key in _SECTIONS}
+    chosen = _vhost(sections, vhost)
+    mine = {key: [one for one in found if one.text("vhost", chosen) == chosen] for key, found in sections.items()}
+    notes = [
+        f"not taken, {len(found)} {key}: topology.yaml has none" for key in _OTHERS if (found := entries(data, key))
+    ]
+    elsewhere = sum(len(sections[key]) - len(mine[key]) for key in ("exchanges", "queues"))
     if elsewhere:
         notes.append(f"not taken, {elsewhere} exchanges and queues of other vhosts; name one with --vhost")
+    default_type = _default_queue_type(data, chosen)
+    exchanges = [_exchange(one) for one in mine["exchanges"] if _is_own(one.text("name"))]
+    queues = [_queue(one, default_type, notes) for one in mine["queues"] if _is_own(one.text("name"))]
+    bindings = [_binding(one) for one in mine["bindings"] if one.text("source")]
+    policies = [_policy(one) for one in mine["policies"]]
+    # RabbitMQ ignores an exchange or queue that is there already, and sets a policy again.
+    objects = Objects(
+        tuple(_once(exchanges, "exchange", "first", notes)),
+        tuple(_once(queues, "queue", "first", notes)),
+        tuple({one.key: one for one in bindings}.values()),
+        tuple(_once(policies, "policy", "last", notes)),
+    )
     return objects, notes
 
 
-def _vhost(data: Mapping[str, Any], vhost: str | None) -> str:
-    there = {str(one["vhost"]) for key in ("queues", "exchanges") for one in data.get(key) or [] if "vhost" in one}
+def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Iterable[T]:
+    """Return one of each name; the first or the last one of the file."""
+    counts, found = Counter[str](), dict[str, T]()
+    for one in things:
+        counts[one.name] += 1
+        found[one.name] = one if which == "last" else found.get(one.name, one)
+    for name, count in counts.items():
+        if count > 1:
+            notes.append(f"{kind} {name!r} is there {count} times: the {which} one is taken, as by RabbitMQ's import")
+    return found.values()
+
+
+def _vhost(sections: dict[str, list[Entry]], vhost: str | None) -> str:
+    there = {one.text("vhost") for key in ("queues", "exchanges") for one in sections[key] if "vhost" in one.fields}
     if vhost is not None:
         if there and vhost not in there:
             raise RunnerError(f"vhost {vhost!r} is not there; allowed: {', '.join(sorted(there))}")
@@ -109,27 +127,48 @@ def _vhost(data: Mapping[str, Any], vhost: str | None) -> str:
     return next(iter(there), "/")
 
 
+def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
+    """Return the type of queues that name none, since RabbitMQ 4; it is among the metadata of the vhost."""
+    for one in entries(data, "vhosts"):
+        if one.text("name") == vhost:
+            metadata = Entry(f"{one.place}.metadata", one.table("metadata", {}))
+            said = metadata.fields.get("default_queue_type")
+            # RabbitMQ writes this word for none.
+            return CLASSIC if said in (None, UNDEFINED) else metadata.text("default_queue_type")
+    return CLASSIC
+
+
 def _is_own(name: str) -> bool:
     return bool(name) and not name.startswith(_RESERVED)
 
 
-def _exchange(one: Mapping[str, Any]) -> Exchange:
-    arguments = one.get("arguments") or {}
-    flags = (one.get("durable", True), one.get("internal", False))
-    return Exchange(one["name"], one["type"], *flags, dict(arguments), one.get("auto_delete", False))
+def _exchange(one: Entry) -> Exchange:
+    flags = (one.flag("durable", True), one.flag("internal", False))
+    arguments = one.table("arguments", {})
+    return Exchange(one.text("name"), one.text("type"), *flags, arguments, one.flag("auto_delete", False))
 
 
-def _queue(one: Mapping[str, Any]) -> Queue:
-    arguments = {QUEUE_TYPE: one.get("type", "classic"), **(one.get("arguments") or {})}
-    return Queue(one["name"], one.get("durable", True), arguments, one.get("auto_delete", False))
+def _queue(one: Entry, default_type: str, notes: list[str]) -> Queue:
+    name, arguments = one.text("name"), one.table("arguments", {})
+    is_durable, is_deleted = one.flag("durable", True), one.flag("auto_delete", False)
+    said = one.text("type", "")
+    if arguments.get(QUEUE_TYPE, UNDEFINED) == UNDEFINED:
+        # RabbitMQ's import does not read the field ``type``.
+        kind = default_type if is_durable and not is_deleted else CLASSIC
+        if kind != CLASSIC:
+            notes.append(f"queue {name!r} is {kind}, the vhost's default_queue_type, as by RabbitMQ's import since 4.0")
+        elif said not in ("", CLASSIC):
+            notes.append(f"queue {name!r} is {kind}, not {said}: RabbitMQ's import reads its type from the arguments")
+        arguments = {**arguments, QUEUE_TYPE: kind}
+    return Queue(name, is_durable, arguments, is_deleted)
 
 
-def _binding(one: Mapping[str, Any]) -> Binding:
-    ends = (one["source"], one["destination"], one.get("destination_type", "queue"))
-    arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
-    return Binding(*ends, one.get("routing_key", ""), arguments)
+def _binding(one: Entry) -> Binding:
+    ends = (one.text("source"), one.text("destination"), one.text("destination_type", "queue"))
+    arguments = {key: None if value == UNDEFINED else value for key, value in one.table("arguments", {}).items()}
+    return Binding(*ends, one.text("routing_key", ""), arguments)
 
 
-def _policy(one: Mapping[str, Any]) -> Policy:
-    definition = dict(one["definition"])
-    return Policy(one["name"], one["pattern"], one.get("apply-to", "all"), definition, one.get("priority", 0))
+def _policy(one: Entry) -> Policy:
+    words = (one.text("name"), one.text("pattern"), one.text("apply-to", "all"))
+    return Policy(*words, one.table("definition"), one.number("priority", 0))

@@ -9,9 +9,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runner.config.argument import QUEUE_TYPE
+from runner.config.argument import (
+    EXCHANGE_POLICY_KEYS,
+    QUEUE_ARGUMENTS,
+    QUEUE_POLICY_KEYS,
+    QUEUE_TYPE,
+)
+from runner.config.exchange_type import arguments_of
+from runner.config.fault import misspelt
 from runner.config.queue_policy import limits_of_unread
-from runner.config.reference import GENERATED
+from runner.config.reference import GENERATED, UNKNOWN_ARGUMENT
 from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
 from runner.config.version import QUORUM
 from runner.escape import escaped_yaml
@@ -23,6 +30,8 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")
 _WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 #: A longer mapping is written with a line for each key.
 _LINE = 100
+#: YAML reads longer keys only if they are marked; its limit is 1024 characters, escapes included.
+_LONGEST_KEY = 1000
 #: How much of a queue's long name stays in that of its dead-letter queue.
 _KEPT_BYTES = 200
 
@@ -36,11 +45,13 @@ def write_topology(objects: Objects) -> str:
         "bindings": [_binding(one) for one in objects.bindings if one.key not in writer.shorthand],
         "policies": {one.name: _policy(one) for one in objects.policies if not one.name.startswith(GENERATED)},
     }
+    if accepted := sorted(writer.accepted):
+        sections["lint"] = {"ignore": {UNKNOWN_ARGUMENT: accepted}}
     lines = ["# yaml-language-server: $schema=docs/schema/topology.json"]
     lines.append(f"defaults: {write_flow({'durable': True, 'queue_type': writer.queue_type})}")
     for section, content in sections.items():
         if content:
-            lines += ["", f"{section}:", *_block(content, 1)]
+            lines += ["", f"{section}:", *block(content, 1)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,6 +60,7 @@ class _Writer:
         self._generated = {one.name: one for one in objects.policies if one.name.startswith(GENERATED)}
         self._own = Policies(one for one in objects.policies if not one.name.startswith(GENERATED))
         self._queues = {one.name: one for one in objects.queues}
+        self._exchanges, self._policies = objects.exchanges, objects.policies
         counted = Counter(one.type for one in objects.queues)
         self.queue_type = counted.most_common(1)[0][0] if counted else "quorum"
         #: The keys of bindings that stand under ``bind``.
@@ -66,6 +78,14 @@ class _Writer:
             there = self._queues.get(parked)
             if there is not None and there.durable and there.arguments == {QUEUE_TYPE: "classic"}:
                 self.implied |= set() if parked in self._bind or parked in self._ladders else {parked}
+
+    @property
+    def accepted(self) -> set[str]:
+        """The unknown names that ``check`` accepts only under ``lint.ignore``, because they look like typing errors."""
+        found = _alike((key, QUEUE_ARGUMENTS) for one in self._queues.values() for key in one.arguments)
+        found |= _alike((key, arguments_of(one.type)) for one in self._exchanges for key in one.arguments)
+        known = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
+        return found | {key for one in self._policies for key in one.definition if key not in known}
 
     def exchange(self, one: Exchange) -> dict[str, Any]:
         generated = self._settings("exchange", one)
@@ -126,6 +146,10 @@ class _Writer:
         return exact, parked
 
 
+def _alike(keys: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
+    return {key for key, known in keys if key not in {*known, QUEUE_TYPE} and misspelt(key, known) is not None}
+
+
 def _short_name(queue: str) -> str:
     """Return a name for the dead-letter queue of a queue whose own name leaves no room for ``.dlq``."""
     data = queue.encode()
@@ -156,24 +180,26 @@ def _without_defaults(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value or (key == "durable" and value is False)}
 
 
-def _block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
+def block(content: Mapping[str, Any] | list[Any], depth: int) -> Iterable[str]:
+    """Yield lines of YAML with a line for each key, indented by ``depth`` levels."""
     indent = "  " * depth
+    between = f"\n{indent}"
     if isinstance(content, list):
         yield from (f"{indent}- {write_flow(item)}" for item in content)
         return
     for key, value in content.items():
-        line = f"{indent}{_key(key)}: {write_flow(value)}"
+        line = f"{indent}{_pair(key, write_flow(value), between)}"
         if len(line) <= _LINE or not isinstance(value, dict) or not value:
             yield line
         else:
-            yield f"{indent}{_key(key)}:"
-            yield from _block(value, depth + 1)
+            yield f"{indent}{_pair(key, '', between).rstrip()}"
+            yield from block(value, depth + 1)
 
 
 def write_flow(value: Any, dollar: str = "$$") -> str:
     """One value as YAML on one line; in a topology.yaml, a dollar sign is written twice, or it begins a variable."""
     if isinstance(value, dict):
-        pairs = (f"{_key(key)}: {write_flow(one, dollar)}" for key, one in value.items())
+        pairs = (_pair(key, write_flow(one, dollar), " ") for key, one in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(write_flow(one, dollar) for one in value) + "]"
@@ -185,6 +211,7 @@ def write_flow(value: Any, dollar: str = "$$") -> str:
     return escaped_yaml(json.dumps(value, ensure_ascii=False)).replace("$", dollar)
 
 
-def _key(name: str) -> str:
-    # Variables are only known in values.
-    return write_flow(name, "$")
+def _pair(key: str, value: str, between: str) -> str:
+    # Variables are only known in values. YAML has short keys and marked ones (YAML 1.2.2, 7.4.2).
+    text = write_flow(key, "$")
+    return f"{text}: {value}" if len(text) <= _LONGEST_KEY else f"? {text}{between}: {value}"

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.config.document import Document
@@ -20,7 +21,7 @@ from runner.errors import RunnerError
 from runner.topology.compile import compile_topology
 from runner.topology.definitions import from_definitions, to_definitions
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.write import write_flow, write_topology
+from runner.topology.write import block, write_flow, write_topology
 
 EXAMPLES = Path(__file__).parent.parent / "definitions"
 
@@ -105,7 +106,7 @@ def test_several_vhosts_want_one_to_be_named() -> None:
     assert "not taken, 1 exchanges and queues of other vhosts; name one with --vhost" in notes
 
 
-@pytest.mark.parametrize("data", [[], {}, {"queues": 5}, {"queues": [{"nam": "a"}]}, {"queues": [5]}])
+@pytest.mark.parametrize("data", [[], {}, 5, "queues", None, {"queues": []}, {"users": [{"name": "guest"}]}])
 def test_what_is_no_export_is_told_as_that(data: Any) -> None:
     with pytest.raises(RunnerError, match="not an export of RabbitMQ"):
         from_definitions(data)
@@ -175,6 +176,14 @@ def test_any_topology_survives_being_written_and_read(objects: Objects) -> None:
         objects.exchanges, objects.queues, tuple({one.key: one for one in objects.bindings}.values()), objects.policies
     )
     assert as_sets(compile_topology(read(write_topology(unique)))) == as_sets(unique)
+
+
+@settings(max_examples=25)
+@given(st.recursive(NAMES | st.text(max_size=300), lambda inner: st.dictionaries(st.text(max_size=300), inner)))
+@hypothesis.example({"a" * 95: {}, "\x01" * 255: {"\x01" * 255: {"x": "y" * 200}}, '"' * 600: [], "\u2028" * 255: 1})
+def test_a_mapping_is_read_as_the_same_however_long_its_keys_are(value: Any) -> None:
+    text = "\n".join(["value:", *block({"first": value, "\x02" * 200: {}}, 1)])
+    assert Document("x.yaml", f"{text}\n", {}).data == {"value": {"first": value, "\x02" * 200: {}}}
 
 
 LONG = ["q" * 255, "q" * 252, "é" * 127, "a" + "é" * 127, "€" * 85, "x" * 200 + "y" * 55]

@@ -1,0 +1,96 @@
+"""The entries of an export of RabbitMQ, with the type of each field checked: a person may have edited the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from runner.config.fault import shown
+from runner.errors import RunnerError
+
+T = TypeVar("T")
+_MISSING: Any = object()
+
+
+def entries(data: Mapping[str, Any], section: str) -> list[Entry]:
+    """Return the entries of a section, or none if it is missing. Raises RunnerError if it is no list of objects."""
+    found = data.get(section)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise _wrong(section, "not a list", found, "a list of objects")
+    for index, one in enumerate(found):
+        if not isinstance(one, dict):
+            raise _wrong(f"{section}[{index}]", "not an object", one, "an object")
+    return [Entry(f"{section}[{index}]", one) for index, one in enumerate(found)]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of an export, and its place in the file. The methods raise RunnerError for a wrong type."""
+
+    place: str
+    fields: Mapping[str, Any]
+
+    def text(self, key: str, default: str = _MISSING) -> str:
+        """Return a field with text."""
+        return _readable(self._field(key, str, "not text", "text", default), f"{self.place}.{key}")
+
+    def flag(self, key: str, default: bool) -> bool:
+        """Return a field with true or false."""
+        return self._field(key, bool, "not true or false", "true, false", default)
+
+    def number(self, key: str, default: int) -> int:
+        """Return a field with a whole number."""
+        value = self._field(key, int, "not a whole number", "a whole number", default)
+        if isinstance(value, bool):
+            raise _wrong(f"{self.place}.{key}", "not a whole number", value, "a whole number")
+        return value
+
+    def table(self, key: str, default: Mapping[str, Any] = _MISSING) -> dict[str, Any]:
+        """Return a field with an object of plain values. RabbitMQ writes an empty one as a list, too."""
+        if self.fields.get(key) in (None, []) and default is not _MISSING:
+            return dict(default)
+        value = self._field(key, dict, "not an object", "an object", default)
+        return {
+            _readable(name, f"{self.place}.{key}"): _plain(one, f"{self.place}.{key}.{name}")
+            for name, one in value.items()
+        }
+
+    def _field(self, key: str, kind: type[T], problem: str, allowed: str, default: T) -> T:
+        value = self.fields.get(key, default)
+        if value is _MISSING:
+            raise RunnerError(f"{self.place}: missing {key!r}; allowed: {allowed}")
+        if not isinstance(value, kind):
+            raise _wrong(f"{self.place}.{key}", problem, value, allowed)
+        return value
+
+
+def _plain(value: Any, place: str) -> Any:
+    if isinstance(value, dict):
+        return {_readable(name, place): _plain(one, f"{place}.{name}") for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one, place) for one in value]
+    if isinstance(value, str):
+        return _readable(value, place)
+    if isinstance(value, Decimal):
+        value = float(value)
+        if not math.isfinite(value):
+            raise _wrong(place, "too large for AMQP", value, "numbers of 64 bits")
+    return value
+
+
+def _readable(text: str, place: str) -> str:
+    # JSON can contain half of a surrogate pair, which is not a character.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _wrong(place.encode(errors="replace").decode(), "not Unicode text", text, "whole characters") from None
+    return text
+
+
+def _wrong(place: str, problem: str, value: object, allowed: str) -> RunnerError:
+    return RunnerError(f"{place}: {problem}, {shown(value)}; allowed: {allowed}")
