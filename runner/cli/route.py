@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from runner.config.document import plain_value
 from runner.config.fault import one_of
 from runner.config.project import Project, load_project
 from runner.config.topology import PREDEFINED_EXCHANGES
-from runner.config.value import format_duration
+from runner.config.value import MAX_NAME_BYTES, format_duration
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
 from runner.topology.match import Hop, Route, Router
@@ -30,37 +30,53 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
     """Show where a message with routing KEY goes that is published to EXCHANGE.
 
     Which bindings take it, which queues get it, which services read them, and where it goes when it is rejected.
-    Needs no broker: the rules are RabbitMQ's. "" is the default exchange. A header's value is a number, true or false
-    where it looks like one. Exits with 1 when no queue gets it.
+    Needs no broker: the rules are RabbitMQ's. "" is the default exchange. A header's value has the type that it has
+    in topology.yaml: 5 and 1.5 are numbers, true is not text, and "5" in double quotes is text. Exits with 1 if no
+    queue gets the message, or if the broker would refuse it.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
     known = {*PREDEFINED_EXCHANGES, *project.topology.exchanges}
     if exchange and exchange not in known:
         raise click.BadParameter(f"unknown exchange {exchange!r}; {one_of(exchange, known)}", param_hint="EXCHANGE")
-    found = Router(objects).route(exchange, key, dict(_header(one) for one in headers))
+    given = dict(_header(one) for one in headers)
+    refusal = _refusal(exchange, key, project)
+    found = Router(objects).route(exchange, key, given) if refusal is None else Route((), ())
     if as_json:
-        click.echo(json.dumps(_as_json(found, project, objects), indent=2, ensure_ascii=False))
+        content = {"refused": refusal, **_as_json(found, project, objects)}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
-        _show(found, exchange, key, project, objects)
+        click.echo(f"published to {exchange or 'the default exchange'} with key {key!r}")
+        if refusal is not None:
+            click.echo(f"the broker refuses it: {refusal}")
+        else:
+            _show(found, project, objects)
     sys.exit(0 if found.queues else 1)
+
+
+def _refusal(exchange: str, key: str, project: Project) -> str | None:
+    """Return why the broker would close the channel of a publisher of this message, or None."""
+    if exchange in project.topology.exchanges and project.topology.exchanges[exchange].internal:
+        return f"exchange {exchange!r} is internal and takes messages of other exchanges only (403 ACCESS_REFUSED)"
+    size = len(key.encode(errors="surrogateescape"))
+    if size > MAX_NAME_BYTES:
+        return f"the routing key has {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+    return None
 
 
 def _header(text: str) -> tuple[str, Any]:
     name, is_given, value = text.partition("=")
     if not is_given or not name:
         raise click.BadParameter(f"not a header, {text!r}; allowed: NAME=VALUE", param_hint="--header")
-    words: Mapping[str, Any] = {"true": True, "false": False}
-    try:
-        return name, words[value] if value in words else int(value)
-    except ValueError:
-        return name, value
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return name, value[1:-1]
+    return name, plain_value(value) if value else ""
 
 
-def _show(found: Route, exchange: str, key: str, project: Project, objects: Objects) -> None:
-    click.echo(f"published to {exchange or 'the default exchange'} with key {key!r}")
+def _show(found: Route, project: Project, objects: Objects) -> None:
     for hop in found.hops:
-        click.echo(f"  {hop.exchange} ({hop.type})")
+        delayed = f", then {hop.behind}" if hop.behind != hop.type else ""
+        click.echo(f"  {hop.exchange} ({hop.type}{delayed})")
         for binding in hop.bindings:
             kind = "queue" if binding.destination_type == "queue" else "exchange"
             click.echo(f"    {_condition(binding, hop)} -> {kind} {binding.destination}")
@@ -74,7 +90,7 @@ def _show(found: Route, exchange: str, key: str, project: Project, objects: Obje
 
 
 def _condition(binding: Binding, hop: Hop) -> str:
-    match hop.type:
+    match hop.behind:
         case "fanout":
             return "every message"
         case "headers":
@@ -82,7 +98,7 @@ def _condition(binding: Binding, hop: Hop) -> str:
         case "direct" | "topic":
             return f"{binding.routing_key!r}"
         case _:
-            return f"perhaps, as {hop.type} chooses"
+            return f"perhaps, as {hop.behind} chooses"
 
 
 def _fate(queue: str, project: Project, objects: Objects) -> list[str]:
@@ -113,6 +129,7 @@ def _as_json(found: Route, project: Project, objects: Objects) -> dict[str, Any]
             {
                 "exchange": hop.exchange,
                 "type": hop.type,
+                "routes_by": hop.behind,
                 "alternate": hop.alternate,
                 "bindings": [
                     {

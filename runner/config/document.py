@@ -33,7 +33,8 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _plain(text: str) -> Any:
+def plain_value(text: str) -> Any:
+    """Return the value of a scalar that is not in quotes."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -179,7 +180,7 @@ class Document:
         if quoted and not (path in self._unexpanded and node.style == '"' and not _is_option(path)):
             return text
         # A variable is mostly written in quotes, because a brace starts a mapping; its value still has a type.
-        value = _plain(text)
+        value = plain_value(text)
         return text if quoted and value is None else value
 
     def _expand(self, match: re.Match[str], path: Path) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.config.settings import Service, template_words
-from runner.config.topology import PREDEFINED_EXCHANGES
 from runner.topology.effect import Policies
 from runner.topology.likeness import may_match
-from runner.topology.match import alternates_of
+from runner.topology.match import alternates_of, routing_types
 from runner.topology.model import Binding, Objects
 
 #: The words of a routing key; None is any one word.
@@ -47,7 +46,7 @@ class Flow:
 
     def __init__(self, objects: Objects, services: Mapping[str, Service]) -> None:
         policies = Policies(objects.policies)
-        self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
+        self._types = routing_types(objects)
         self._queues = {one.name for one in objects.queues}
         self._settings = {one.name: policies.settings_of(one) for one in objects.queues}
         self._alternates = alternates_of(objects)

@@ -18,7 +18,7 @@ from runner.topology.finding import RULES, Finding
 from runner.topology.flow import ANY, Flow
 from runner.topology.likeness import meant_pattern
 from runner.topology.live import Live
-from runner.topology.match import alternates_of, words_of
+from runner.topology.match import alternates_of, routing_types, words_of
 from runner.topology.model import Binding, Queue
 from runner.topology.place import path_of
 from runner.topology.timeouts import misfits
@@ -59,7 +59,7 @@ class _Linter:
         self._policies = Policies(self._objects.policies)
         self._flow = Flow(self._objects, services)
         self._wiring = Wiring(services, terms, self._flow)
-        self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in self._objects.exchanges}}
+        self._types = routing_types(self._objects)
         self._settings: dict[str, dict[str, Any]] = {
             one.name: self._policies.settings_of(one) for one in self._objects.queues
         }

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.config.exchange_type import routing_type
 from runner.config.topology import PREDEFINED_EXCHANGES
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Objects
@@ -23,6 +24,8 @@ class Hop:
     exchange: str
     type: str
     bindings: tuple[Binding, ...]
+    #: The type by which it routes, which is another one for delayed messages.
+    behind: str
     #: Where it goes because no binding matched.
     alternate: str | None = None
 
@@ -99,6 +102,7 @@ class Router:
 
     def __init__(self, objects: Objects) -> None:
         self._types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
+        self._routing = routing_types(objects)
         self._queues = {one.name for one in objects.queues}
         self._bindings: dict[str, list[Binding]] = defaultdict(list)
         for binding in objects.bindings:
@@ -130,10 +134,16 @@ class Router:
         return Route(tuple(hops), tuple(queues))
 
     def _hop(self, name: str, key: str, headers: Mapping[str, Any]) -> Hop:
-        kind = self._types[name]
-        matching = tuple(one for one in self._bindings[name] if matches(one, kind, key, headers))
+        kind, behind = self._types[name], self._routing[name]
+        matching = tuple(one for one in self._bindings[name] if matches(one, behind, key, headers))
         # The alternate exchange comes in where this exchange itself finds nothing, whatever happens further on.
-        return Hop(name, kind, matching, None if matching else self._alternates.get(name))
+        return Hop(name, kind, matching, behind, None if matching else self._alternates.get(name))
+
+
+def routing_types(objects: Objects) -> dict[str, str]:
+    """Return the type by which each exchange routes, those of every vhost included."""
+    own = {one.name: routing_type(one.type, one.arguments) for one in objects.exchanges}
+    return {**PREDEFINED_EXCHANGES, **own}
 
 
 def alternates_of(objects: Objects) -> dict[str, str]:

@@ -28,7 +28,7 @@ PATTERNS = (
     .map(".".join)
 )
 KEYS = st.lists(st.sampled_from(["a", "b", "", "ab", "*", "#"]), max_size=4).map(".".join)
-VALUES: st.SearchStrategy[Any] = st.sampled_from(["", "eu", "us", 1, 2, True, False])
+VALUES: st.SearchStrategy[Any] = st.sampled_from(["", "eu", "1", 1, 2, 1.5, -2.0, True, False, [1, "a"]])
 HEADERS = st.dictionaries(st.sampled_from(["region", "size", "x-tenant", "x-urgent"]), VALUES, max_size=3)
 MODES = st.sampled_from(["all", "any", "all-with-x", "any-with-x"])
 TYPES = ("direct", "topic", "fanout", "headers")
