@@ -13,10 +13,10 @@ from runner.amqp.replacement import QueueConsumed
 from runner.cli.broker import broker_for
 from runner.cli.control import have_taken_over
 from runner.config.project import load_project
-from runner.errors import EXIT_CONFIG, RunnerError
+from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.reconcile import Examination, bring, examine
-from runner.topology.change import Change, Mark, Plan, change_line
+from runner.topology.change import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Mark, Plan, change_line
 from runner.topology.consent import Consent
 
 #: Seconds that a broker may take to listen for HTTP after it answers AMQP.
@@ -43,7 +43,8 @@ def plan(folder: Path, as_json: bool) -> None:
     \b
     + create   ~ change in place   ! replace   - retire   ? there, but not in topology.yaml: never touched
 
-    Exits with 0 when nothing is to do, 2 for changes, 3 when something must be replaced.
+    Exits with 0 if nothing is to do, 2 for changes, 3 if something must be replaced, 4 if no difference is known but
+    not everything could be compared, and 78 if the broker refuses something in the file.
     """  # noqa: D301 - click takes the character for a paragraph to be left as it is
     project = load_project(folder)
     with broker_for(project) as management_url:
@@ -52,7 +53,7 @@ def plan(folder: Path, as_json: bool) -> None:
         click.echo(json.dumps(_as_json(examination), indent=2, ensure_ascii=False))
     else:
         _show(examination)
-    sys.exit(EXIT_CONFIG if examination.plan.problems else examination.plan.exit_code)
+    sys.exit(examination.plan.exit_code)
 
 
 @click.command()
@@ -101,7 +102,7 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
     for one in left:
         if not one.is_implied:
             click.secho(f"left: {one.change.kind} {one.change.name!r}: {one.needs}", err=True)
-    sys.exit(3)
+    sys.exit(EXIT_REPLACE)
 
 
 def _show(examination: Examination) -> None:
@@ -144,10 +145,10 @@ def _show_lines(title: str, lines: tuple[str, ...]) -> None:
 def _summary(found: Plan) -> str:
     counts = [(len(found.of(mark)), words) for mark, words in _WORDS.items()]
     parts = [f"{count} {words}" for count, words in counts if count]
-    if found.exit_code == 0:
-        rest = f"; {parts[-1]}" if parts else ""
-        return f"nothing to do{rest}" if not found.uncompared else f"nothing more could be compared{rest}"
-    return ", ".join(parts)
+    rest = f"; {parts[-1]}" if parts else ""
+    if found.exit_code == EXIT_OK:
+        return f"nothing to do{rest}"
+    return f"nothing more could be compared{rest}" if found.exit_code == EXIT_UNCOMPARED else ", ".join(parts)
 
 
 def _as_json(examination: Examination) -> dict[str, Any]:
@@ -170,5 +171,5 @@ def _as_json(examination: Examination) -> dict[str, Any]:
         "uncompared": list(found.uncompared),
         "warnings": list(found.warnings),
         "problems": list(found.problems),
-        "exit_code": EXIT_CONFIG if found.problems else found.exit_code,
+        "exit_code": found.exit_code,
     }

@@ -6,7 +6,12 @@ import json
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.errors import EXIT_CONFIG, EXIT_OK
 from runner.topology.model import Binding, Exchange, Policy, Queue
+
+#: ``plan``: the broker would be changed, something must be replaced, or nothing is known to differ but not all could be
+#: compared. (1 is for failures.)
+EXIT_CHANGES, EXIT_REPLACE, EXIT_UNCOMPARED = 2, 3, 4
 
 Thing = Exchange | Queue | Binding | Policy
 
@@ -77,10 +82,14 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing is to do, 2 for changes, 3 where something must be replaced."""
+        """The exit code of ``plan``: the broker's differences first, then whether all could be compared."""
+        if self.problems:
+            return EXIT_CONFIG
         if self.of(Mark.REPLACE):
-            return 3
-        return 2 if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE) else 0
+            return EXIT_REPLACE
+        if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE):
+            return EXIT_CHANGES
+        return EXIT_UNCOMPARED if self.uncompared else EXIT_OK
 
 
 def counted(number: int | None, word: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.config.topology import Retire
-from runner.topology.change import Mark
+from runner.topology.change import Change, Mark, Plan
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.plan import make_plan
@@ -132,3 +132,24 @@ def test_a_name_under_retire_that_the_broker_does_not_have_is_a_warning(
     )
     plan = make_plan(Objects(), live, Retire.model_validate({section: [name]}))
     assert plan.warnings == (() if warning is None else (f"retire.{section}: {warning}",))
+
+
+QUEUE = Queue("q")
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"),
+    [
+        (Plan(), 0),
+        (Plan((Change(Mark.UNMANAGED, QUEUE),), warnings=("a line",)), 0),
+        (Plan(uncompared=("all of it",)), 4),
+        (Plan((Change(Mark.UNMANAGED, QUEUE),), uncompared=("a policy",)), 4),
+        (Plan((Change(Mark.CREATE, QUEUE),), uncompared=("a policy",)), 2),
+        (Plan((Change(Mark.RETIRE, QUEUE),)), 2),
+        (Plan((Change(Mark.CHANGE, QUEUE), Change(Mark.REPLACE, QUEUE)), uncompared=("a policy",)), 3),
+        (Plan((Change(Mark.REPLACE, QUEUE),), problems=("a type",)), 78),
+        (Plan(uncompared=("a policy",), problems=("a type",)), 78),
+    ],
+)
+def test_a_plan_that_could_not_compare_everything_has_an_exit_code_of_its_own(plan: Plan, code: int) -> None:
+    assert plan.exit_code == code
