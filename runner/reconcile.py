@@ -12,7 +12,7 @@ from runner.amqp.declare import declare
 from runner.amqp.look import look, version_at
 from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
-from runner.broker.leftover import find_leftover
+from runner.broker.leftover import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
@@ -55,9 +55,12 @@ class Examination:
 
 
 def known_management(project: Project) -> str | None:
-    """Where the HTTP API of the project's private node answers, if that is the broker; its usual port may be taken."""
+    """Return the URL of the HTTP API of the project's private node, if it runs and is the broker, or None.
+
+    Its port is another one than usual if that was taken.
+    """
     folder = Folder(project.var / "broker")
-    if find_leftover(folder) is None:
+    if node_pid(folder) is None:
         return None  # what its configuration says is of a node that is gone
     for url in project.config.broker.url:
         address = Address.of(url)

@@ -18,6 +18,7 @@ from runner.broker.port import Ports
 from runner.broker.server import Server
 
 _GIGABYTE = 1_000_000_000
+_SALT_BYTES = 4
 #: Of a file in the folder; those that this program writes, and people may edit, have a few lines.
 _MAX_BYTES = 64 * 1024
 _ENABLED_PLUGINS = "[rabbitmq_management].\n"
@@ -87,6 +88,21 @@ class Folder:
         _write(self._definitions_file, json.dumps(_definitions(login)))
         _write(self._names_file, _NAMES)
 
+    def login_change(self, login: Login) -> str | None:
+        """Return a warning if this is another login than that of the last start, which RabbitMQ will accept too."""
+        try:
+            before = json.loads(read_bounded(self._definitions_file, _MAX_BYTES, 0.0))["users"][0]
+            user, known = str(before["name"]), base64.b64decode(before["password_hash"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None  # there was no start
+        if user != login.user:
+            text = f"broker.url has another user than at the last start, {login.user!r} instead of {user!r}"
+        elif known != _hashed(known[:_SALT_BYTES], login.password):
+            text = f"broker.url has another password for user {user!r} than at the last start"
+        else:
+            return None
+        return f"{text}; the private RabbitMQ accepts it from now on"
+
     def management_url(self, amqp_port: int) -> str | None:
         """Where the HTTP API of the node answers that was last configured here, if it is the one of that AMQP port."""
         try:
@@ -150,13 +166,11 @@ class Folder:
 
 def _definitions(login: Login) -> dict[str, object]:
     """Return the user and virtual host of the configured URL, so that a changed password is changed here too."""
-    salt = secrets.token_bytes(4)
-    digest = hashlib.sha256(salt + login.password.encode()).digest()
     return {
         "users": [
             {
                 "name": login.user,
-                "password_hash": base64.b64encode(salt + digest).decode(),
+                "password_hash": base64.b64encode(_hashed(secrets.token_bytes(_SALT_BYTES), login.password)).decode(),
                 "hashing_algorithm": "rabbit_password_hashing_sha256",
                 "tags": "administrator",
             }
@@ -164,6 +178,11 @@ def _definitions(login: Login) -> dict[str, object]:
         "vhosts": [{"name": login.vhost}],
         "permissions": [{"user": login.user, "vhost": login.vhost, "configure": ".*", "write": ".*", "read": ".*"}],
     }
+
+
+def _hashed(salt: bytes, password: str) -> bytes:
+    """Return a password as RabbitMQ stores it (RabbitMQ: "Password Hashing")."""
+    return salt + hashlib.sha256(salt + password.encode()).digest()
 
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:

@@ -21,7 +21,7 @@ _KILL_SECONDS = 5.0
 
 def find_leftover(folder: Folder) -> int | None:
     """Return the pid of a node that lives on in this folder though the process that ran it is gone."""
-    pid = _node_pid(folder)
+    pid = node_pid(folder)
     if pid is None or _is_run(pid):
         return None
     return pid
@@ -29,7 +29,7 @@ def find_leftover(folder: Folder) -> int | None:
 
 def end_leftover(folder: Folder) -> None:
     """Wait for a node of this folder to be gone, and end it when it does not go; two would share the data."""
-    pid = _node_pid(folder)
+    pid = node_pid(folder)
     if pid is None:
         return
     log.warning("a RabbitMQ node of an earlier run still holds %s, waiting for pid %d", folder.path, pid)
@@ -42,7 +42,8 @@ def end_leftover(folder: Folder) -> None:
             return
 
 
-def _node_pid(folder: Folder) -> int | None:
+def node_pid(folder: Folder) -> int | None:
+    """Return the pid of the node that runs in this folder, or None."""
     try:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -63,7 +64,7 @@ def _is_run(pid: int) -> bool:
 
 def _gone(folder: Folder, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while _node_pid(folder) is not None:
+    while node_pid(folder) is not None:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)

@@ -146,6 +146,8 @@ class Node:
                     f"private broker: the {purpose} port {where} is taken by another program; "
                     "stop that, or give another port"
                 )
+        if (change := self._folder.login_change(self._address.login)) is not None:
+            log.warning("%s", change)
         self._folder.configure(self._ports, self._address.host, self._address.login)
         return lock
 

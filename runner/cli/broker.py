@@ -13,9 +13,11 @@ from typing import IO
 import click
 
 from runner.address import Address
-from runner.broker.find import Answering, Startable, find_broker
+from runner.broker.find import Answering, PrivateNode, Startable, find_broker
+from runner.broker.folder import Folder
+from runner.cli.client import ask
 from runner.config.project import Project
-from runner.errors import AlreadyRunning, BrokerAway
+from runner.errors import AlreadyRunning, BrokerAway, RunnerError
 from runner.reconcile import known_management
 from runner.supervisor.lock import holder_of, take_lock
 from runner.supervisor.process.process import Process
@@ -23,6 +25,8 @@ from runner.supervisor.program import Program
 
 #: Seconds for a broker to start, and to stop.
 START_TIMEOUT, STOP_TIMEOUT = 90.0, 10.0
+#: Seconds for a runner to say where its broker answers.
+RUNNER_TIMEOUT = 5.0
 
 
 @contextlib.contextmanager
@@ -34,17 +38,33 @@ def broker_for(project: Project) -> Iterator[str | None]:
     settings = project.config.broker
     found = find_broker(settings.url, settings.start, project.var / "broker")
     if isinstance(found, Answering):
-        yield known_management(project)
+        yield known_management(project) or _told_by_runner(project, Address.of(found.url))
         return
     with _held(project, found):
-        click.echo(
-            f"no broker answers: starting the project's own on {Address.of(found.url)} for this command", err=True
-        )
+        address = Address.of(found.url)
+        click.echo(f"no broker answers: starting the project's own on {address} for this command", err=True)
+        # The node itself warns in its output, which is not shown.
+        change = Folder(project.var / "broker").login_change(address.login)
+        if change is not None and isinstance(found, PrivateNode):
+            click.echo(f"warning: {change}", err=True)
         process = _started(found)
         try:
             yield found.management_url
         finally:
             _stop(process)
+
+
+def _told_by_runner(project: Project, address: Address) -> str | None:
+    """Return the URL of the HTTP API if the runner here runs this broker, such as a container, or None."""
+    try:
+        answers = list(ask(project.folder, "status", patience=RUNNER_TIMEOUT))
+    except RunnerError:
+        return None  # no runner, or one that does not answer
+    for slot in answers[-1].get("slots", ()):
+        endpoint = slot.get("endpoint")
+        if endpoint is not None and address.loopback and endpoint["port"] == address.port:
+            return str(endpoint["management"])
+    return None
 
 
 def _held(project: Project, found: Startable) -> IO[str]:

@@ -8,6 +8,7 @@ import resource
 import sys
 from dataclasses import replace
 
+from runner.address import Address
 from runner.broker.find import Container, PrivateNode
 from runner.config.project import CONFIG_FILE, Project, choose_services
 from runner.config.settings import Service
@@ -18,7 +19,7 @@ from runner.preparation.remote import Order
 from runner.preparation.spec import spec_of
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
-from runner.supervisor.program import SLOT, Limits, Program
+from runner.supervisor.program import SLOT, Endpoint, Limits, Program
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
@@ -73,6 +74,7 @@ def broker_program(broker: FoundBroker) -> list[Program]:
             tuple(broker.command),
             environment=broker.environment,
             policy=BROKER_POLICY,
+            endpoint=Endpoint(Address.of(broker.url).port, broker.management_url),
             after_prepare=False,
         )
     ]

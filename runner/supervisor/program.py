@@ -27,6 +27,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """Where a broker of ours answers on loopback."""
+
+    port: int
+    #: The URL of RabbitMQ's HTTP API.
+    management: str
+
+
+@dataclass(frozen=True)
 class Program:
     """A command that speaks sd_notify's words on its lifeline, and stops on SIGTERM."""
 
@@ -44,6 +53,8 @@ class Program:
     depends_on: tuple[str, ...] = ()
     #: What else its process depends on; another one is another program.
     revision: str = ""
+    #: Where it answers, if it is a broker.
+    endpoint: Endpoint | None = None
     #: Whether it waits until the supervisor's ``prepare`` has succeeded; what ``prepare`` itself needs does not.
     after_prepare: bool = True
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,9 +29,19 @@ def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.fixture
+def taken_management_port() -> Iterator[int]:
+    """Return a free AMQP port whose management port another program uses, which never answers."""
+    port = next(one for one in iter(free_port, None) if one < 55_000)
+    with socket.create_server(("127.0.0.1", port + 10_000)):
+        yield port
+
+
 @pytest.mark.timeout(180)
-def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_import(project: Project) -> None:
-    url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
+def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_import(
+    project: Project, taken_management_port: int
+) -> None:
+    url = f"amqp://guest:guest@127.0.0.1:{taken_management_port}/"
     project.options("payment", failure_rate=0.0)
     config = project.config()
     payment = config["services"].pop("payment")

@@ -95,3 +95,40 @@ def test_settings_of_the_persons_own_rabbitmq_and_erlang_do_not_reach_the_node(f
     )
     assert environment["HOME"] == str(folder.home)
     assert environment["RABBITMQ_CONF_ENV_FILE"] == "/dev/null"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warning"),
+    [
+        (Login("guest", "guest"), Login("guest", "guest"), None),
+        (Login("guest", "guest", "/"), Login("guest", "guest", "shop"), None),
+        (Login("guest", "guest"), Login("guest", "wrong"), "another password for user 'guest' than at the last start"),
+        (Login("guest", "guest"), Login("guest", ""), "another password for user 'guest' than at the last start"),
+        (Login("anna", "pässword"), Login("anna", "password"), "another password for user 'anna' than"),
+        (Login("guest", "guest"), Login("Guest", "guest"), "another user than at the last start, 'Guest' instead of"),
+        (
+            Login("guest", "guest"),
+            Login("anna", "guest"),
+            "another user than at the last start, 'anna' instead of 'guest'",
+        ),
+    ],
+)
+def test_another_login_than_at_the_last_start_is_a_warning_without_a_password(
+    folder: Folder, before: Login, after: Login, warning: str | None
+) -> None:
+    assert folder.login_change(before) is None, "there was no start"
+    folder.configure(PORTS, "127.0.0.1", before)
+    said = folder.login_change(after)
+    assert (said is None) == (warning is None)
+    if said is not None and warning is not None:
+        assert said.startswith(f"broker.url has {warning}")
+        assert said.endswith("; the private RabbitMQ accepts it from now on")
+        assert "wrong" not in said
+    folder.configure(PORTS, "127.0.0.1", after)
+    assert folder.login_change(after) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"users": []}', '{"users": [5]}', '{"users": [{"name": "a"}]}'])
+def test_a_definitions_file_that_cannot_be_read_is_no_other_login(folder: Folder, text: str) -> None:
+    (folder.path / "definitions.json").write_text(text)
+    assert folder.login_change(Login()) is None

@@ -64,6 +64,7 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
         "in_hand": usage.counts.in_hand if usage is not None and has_counts else None,
         "handled": usage.counts.handled if usage is not None and has_counts else None,
         "published": usage.counts.published if usage is not None and has_counts else None,
+        "endpoint": None if keeper.program.endpoint is None else vars(keeper.program.endpoint),
         "lines": _last_lines(keeper, supervisor) if has_failed else [],
     }
 
