@@ -10,6 +10,7 @@ from runner.config.document import Document
 from runner.config.exchange_type import MATCH, destination_problem, key_problem, match_problem, routing_type
 from runner.config.fault import Path
 from runner.config.topology import PREDEFINED_EXCHANGES, Topology
+from runner.config.value import MAX_NAME_BYTES
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ def check_bindings(topology: Topology, document: Document) -> None:
         place: Path = (*one.path, "arguments", MATCH)
         if (problem := match_problem(kind, one.arguments, document.shown(place))) is not None:
             document.fault(place, problem)
+        for name in one.arguments:
+            if len(name.encode()) > MAX_NAME_BYTES:
+                text = f"a name that is too long, {len(name.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+                document.fault((*one.path, "arguments", name), text)
         if (problem := key_problem(kind, one.key)) is not None:
             document.fault(one.key_path, problem)
         is_known = not one.is_to_queue or one.destination in topology.queues

@@ -35,10 +35,7 @@ _OWN_ARGUMENTS = {
         Setting("hash-header", "text", argument="hash-header", **_OWN),
         Setting("hash-property", "text", words=_HASHED, argument="hash-property", **_OWN),
     ),
-    HISTORY: (
-        Setting("recent-history-length", "integer", minimum=1, **_OWN),
-        Setting("recent-history-no-store", "boolean", **_OWN),
-    ),
+    HISTORY: (Setting("recent-history-length", "integer", minimum=1, **_OWN),),
     DELAYED: (Setting("delayed-type", "text", **_OWN),),
 }
 

@@ -29,7 +29,13 @@ class Fault:
 
 def dotted(path: Path) -> str:
     """``services.payment.consumes.0``; a key that holds dots itself is quoted."""
-    return ".".join(str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{part}"' for part in path)
+    return ".".join(
+        str(part) if isinstance(part, int) or _PLAIN_KEY.fullmatch(part) else f'"{_on_one_line(part)}"' for part in path
+    )
+
+
+def _on_one_line(key: str) -> str:
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in key)
 
 
 def value_at(data: Any, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ from runner.config.version import CLASSIC, STREAM
 
 #: Policies of this name are made from the shorthand.
 GENERATED = "fastcommerce."
+#: RabbitMQ declares a queue or an exchange under its name without these (``rabbit_channel:strip_cr_lf``).
+_LINE_BREAK = re.compile("[\r\n]")
 #: The finding about arguments and policy keys that are unknown here; an ignored name is accepted.
 UNKNOWN_ARGUMENT = "unknown-argument"
 
@@ -77,6 +80,8 @@ def _check_declared_name(name: str, path: tuple[str, str], document: Document) -
         check_name(name)
     except ValueError as error:
         document.fault(path, str(error))
+    if _LINE_BREAK.search(name):
+        document.fault(path, f"a line break in a name, {name!r}; allowed: names without, as RabbitMQ removes it")
     if name.startswith("amq."):
         document.fault(path, f"reserved by the broker, {name!r}; allowed: names that do not start with 'amq.'")
 
@@ -87,6 +92,9 @@ def _check_queue(name: str, queue: Queue, topology: Topology, document: Document
     if queue.dead_letter == name:
         place: Path = (*path, "dead_letter")
         document.fault(place, f"the queue itself, {document.shown(place)}; allowed: another queue's name")
+    if queue.dead_letter is not None and _LINE_BREAK.search(queue.dead_letter):
+        place = (*path, "dead_letter")
+        document.fault(place, f"a line break in a name, {document.shown(place)}; allowed: names without")
     if kind == STREAM:
         for key in ("retry", "dead_letter"):
             if getattr(queue, key):

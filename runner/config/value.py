@@ -69,6 +69,8 @@ Size = Annotated[
 LONGEST_INTEGER = 2**63 - 1
 #: AMQP 0-9-1 short strings: exchange and queue names and routing keys have at most 255 bytes.
 MAX_NAME_BYTES = 255
+#: Bytes of a text among the arguments of a declaration, which must fit into one frame of 128 KiB (RabbitMQ: frame_max).
+MAX_TEXT_BYTES = 64 * 1024
 
 
 class Unshown(ValueError):
@@ -124,6 +126,8 @@ def _check_argument(value: object) -> object:
                 check_short(key)
     elif not isinstance(value, str | bool | int | float):
         raise ValueError("not an argument's value; allowed: text, a number, true, false, a list or mapping of these")
+    elif isinstance(value, str) and len(value) > MAX_TEXT_BYTES // 4 and len(value.encode()) > MAX_TEXT_BYTES:
+        raise ValueError(f"too long, {len(value.encode())} bytes; allowed: {MAX_TEXT_BYTES}")
     elif isinstance(value, int) and not -LONGEST_INTEGER - 1 <= value <= LONGEST_INTEGER:
         raise ValueError("too large for AMQP; allowed: whole numbers of 64 bits")
     elif isinstance(value, float) and not math.isfinite(value):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 from pika.exceptions import ChannelClosedByBroker
 
+from runner.cli.command import main
 from tests.amqp import channel_to, publish
 from tests.rabbit import Vhost
 from tests.running import ROOT
@@ -67,6 +71,41 @@ def test_what_is_on_a_broker_is_imported_to_a_topology_that_leaves_nothing_to_do
     assert "seen: null" in text
     (shop.folder / "topology.yaml").write_text(text)
     assert shop.plan()["changes"] == []
+
+
+PLUGINS_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "mirrored": {"x-ha-policy": "all"},
+    "once": {"x-message-deduplication": True, "x-cache-size": 1000},
+    "misspelt": {"x-max-lenght": 5},
+    "noted": {"note": {"by": ["me", {"at": 1.5}]}, "x-x": -(2**63)},
+    "a" * 95: {"x-ttl": 5},
+    "\x01" * 240: {},
+}
+
+
+def test_arguments_that_only_plugins_know_are_imported_and_need_no_replacement(shop: Shop) -> None:
+    shop.write({})
+    api, vhost = shop.vhost.rabbit.api, shop.vhost.name
+    for name, arguments in PLUGINS_ARGUMENTS.items():
+        api("PUT", f"/queues/{vhost}/{quote(name)}", {"durable": True, "arguments": arguments})
+    api("PUT", f"/exchanges/{vhost}/x", {"type": "topic", "durable": True, "arguments": {"alternate-exhange": "y"}})
+    imported = CliRunner().invoke(main, ["--project", str(shop.folder), "import", "live"], catch_exceptions=False)
+    assert imported.exit_code == 0
+    notes = imported.stderr.splitlines()
+    unknown = {key for arguments in PLUGINS_ARGUMENTS.values() for key in arguments} | {"alternate-exhange"}
+    assert {line.split("'")[1] for line in notes} == unknown
+    assert all(line.startswith("unknown-argument: ") for line in notes)
+    (shop.folder / "topology.yaml").write_text(imported.stdout)
+    assert shop.plan() == {
+        "changes": [], "uncompared": [], "warnings": [], "problems": [], "exit_code": 0,
+    }  # fmt: skip
+    # A person takes them out: RabbitMQ does not compare them.
+    without = re.sub(r"(x-ha-policy|x-cache-size|x-message-deduplication|x-max-lenght): \w+,? ?", "", imported.stdout)
+    (shop.folder / "topology.yaml").write_text(without)
+    plan = shop.plan()
+    assert plan["changes"] == []
+    assert len(plan["warnings"]) == 4
+    assert shop.run("apply")[0] == 0
 
 
 def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_else(shop: Shop) -> None:

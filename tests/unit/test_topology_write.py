@@ -135,7 +135,7 @@ policies:
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
-    lambda text: not text.startswith("amq.")
+    lambda text: not text.startswith("amq.") and not {"\r", "\n"} & set(text)
 )
 VALUES = st.sampled_from(["", "eu", "1e3", "0o17", "null", "yes", "${HOME}", "$$"]) | st.integers(0, 9) | st.booleans()
 
