@@ -94,7 +94,8 @@ def from_definitions(data: Any, vhost: str | None = None) -> tuple[Objects, list
     queues = [_queue(one, default_type, notes) for one in mine["queues"] if _is_own(one.text("name"))]
     bindings = [_binding(one) for one in mine["bindings"] if one.text("source")]
     policies = [_policy(one) for one in mine["policies"]]
-    # RabbitMQ ignores an exchange or queue that is there already, and sets a policy again.
+    # RabbitMQ ignores an exchange or queue that is there already, and sets a policy again. It may read queues in
+    # another order, because it imports them in parallel.
     objects = Objects(
         tuple(_once(exchanges, "exchange", "first", notes)),
         tuple(_once(queues, "queue", "first", notes)),
@@ -112,7 +113,9 @@ def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Itera
         found[one.name] = one if which == "last" else found.get(one.name, one)
     for name, count in counts.items():
         if count > 1:
-            notes.append(f"{kind} {name!r} is there {count} times: the {which} one is taken, as by RabbitMQ's import")
+            notes.append(
+                f"{kind} {name!r} is there {count} times: the {which} one is taken, as RabbitMQ's import usually does"
+            )
     return found.values()
 
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from pika.exceptions import ChannelClosedByBroker
 
 from runner.cli.command import main
+from runner.topology.definitions import from_definitions
 from tests.amqp import channel_to, publish
 from tests.rabbit import Vhost
 from tests.running import ROOT
@@ -106,6 +107,36 @@ def test_arguments_that_only_plugins_know_are_imported_and_need_no_replacement(s
     assert plan["changes"] == []
     assert len(plan["warnings"]) == 4
     assert shop.run("apply")[0] == 0
+
+
+TYPED: list[dict[str, Any]] = [
+    {"name": "plain"},
+    {"name": "by.argument", "arguments": {"x-queue-type": "classic"}},
+    {"name": "by.field", "type": "classic"},
+    {"name": "both", "type": "quorum", "arguments": {"x-queue-type": "stream"}},
+    {"name": "transient", "durable": False},
+    {"name": "deleted", "auto_delete": True},
+]
+
+
+@pytest.mark.parametrize("default", ["quorum", "classic", None])
+def test_queues_of_an_export_get_the_type_that_rabbitmq_s_own_import_gives_them(
+    vhost: Vhost, default: str | None
+) -> None:
+    if default == "quorum" and vhost.rabbit.version < (4,):
+        pytest.skip("the import of older brokers knows no default type")
+    name = f"{vhost.name}.{default}"
+    metadata = {} if default is None else {"metadata": {"default_queue_type": default}}
+    flags = {"vhost": name, "durable": True, "auto_delete": False, "arguments": {}}
+    export = {"vhosts": [{"name": name, **metadata}], "queues": [{**flags, **one} for one in TYPED]}
+    rights = {"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+    vhost.rabbit.api("POST", "/definitions", {**export, "permissions": [rights]})
+    try:
+        theirs = {one["name"]: one["type"] for one in vhost.rabbit.api("GET", f"/queues/{name}")}
+    finally:
+        vhost.rabbit.api("DELETE", f"/vhosts/{name}")
+    objects, _ = from_definitions(export)
+    assert {one.name: one.type for one in objects.queues} == theirs
 
 
 def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_else(shop: Shop) -> None:

@@ -125,15 +125,15 @@ def test_of_several_queues_or_exchanges_of_one_name_the_first_is_taken_as_by_rab
     assert found["q"].arguments["x-max-length"] == 1
     assert found["e"].type == "topic"
     assert notes == [
-        "exchange 'e' is there 2 times: the first one is taken, as by RabbitMQ's import",
-        "queue 'q' is there 3 times: the first one is taken, as by RabbitMQ's import",
+        "exchange 'e' is there 2 times: the first one is taken, as RabbitMQ's import usually does",
+        "queue 'q' is there 3 times: the first one is taken, as RabbitMQ's import usually does",
     ]
 
 
 def test_of_several_policies_of_one_name_the_last_is_taken_as_by_rabbitmq() -> None:
     found, notes = named({"policies": [{**POLICY, "priority": priority} for priority in (1, 2)]})
     assert found["p"].priority == 2
-    assert notes == ["policy 'p' is there 2 times: the last one is taken, as by RabbitMQ's import"]
+    assert notes == ["policy 'p' is there 2 times: the last one is taken, as RabbitMQ's import usually does"]
 
 
 def test_equal_names_in_two_vhosts_are_two_queues() -> None:
