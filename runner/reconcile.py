@@ -29,6 +29,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.place import path_of
 from runner.topology.plan import make_plan
 from runner.topology.queue_length import uncounted
+from runner.topology.retire import missing
 from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
 
 
@@ -104,6 +105,7 @@ def examine(project: Project, management_url: str | None = None, patience: float
     warnings = (
         *plan.warnings,
         *(line for key, line in lines.items() if key not in stopping),
+        *(f"{project.topology_line(path)}: {text}" for path, text in missing(live, topology.retire)),
         *_timeout_warnings(project, objects, live.version if with_policies else None),
     )
     problems = tuple(line for key, line in lines.items() if key in stopping)

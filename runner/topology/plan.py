@@ -16,7 +16,7 @@ from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.queue_length import lowered_limits
-from runner.topology.retire import missing, retired
+from runner.topology.retire import retired
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
@@ -38,7 +38,6 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
         (
             *_warnings(objects, live, policies),
             *uncompared_arguments(objects, live, policies),
-            *missing(live, retire),
             *_doubts(objects, live, policies),
             *lowered_limits(objects, live, policies),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from runner.config.fault import misspelt
+from runner.config.fault import Path, misspelt
 from runner.config.topology import Retire
 from runner.topology.change import Change, Mark
 from runner.topology.compile import dead_letter_queue, policy_name
@@ -54,15 +54,18 @@ def retired(objects: Objects, live: Live, retire: Retire) -> Iterator[Change]:
             )
 
 
-def missing(live: Live, retire: Retire) -> Iterator[str]:
-    """Yield a warning for each name under ``retire`` that the broker does not have: it may be misspelt."""
+def missing(live: Live, retire: Retire) -> Iterator[tuple[Path, str]]:
+    """Yield the place of each name under ``retire`` that the broker does not have, with a warning.
+
+    The name may be misspelt.
+    """
     there = {"queues": live.queues, "exchanges": live.exchanges, "policies": live.policies}
     for section, names in there.items():
-        for name in getattr(retire, section):
+        for index, name in enumerate(getattr(retire, section)):
             if name not in names:
                 near = misspelt(name, names)
-                remedy = f"did you mean {near!r}?" if near is not None else "take it out if it has been deleted"
-                yield f"retire.{section}: the broker has no {name!r}; {remedy}"
+                remedy = f"did you mean {near!r}?" if near is not None else "remove it if it has been deleted"
+                yield ("retire", section, index), f"retire.{section}: the broker has no {name!r}; {remedy}"
 
 
 def _dead_letter_queues(live: Live, retire: Retire) -> Iterator[str]:

@@ -11,6 +11,7 @@ from runner.topology.change import Change, Mark, Plan
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.plan import make_plan
+from runner.topology.retire import missing
 
 CLASSIC = {"x-queue-type": "classic"}
 
@@ -111,10 +112,10 @@ def test_equal_unknown_arguments_and_another_type_give_no_warning() -> None:
             "payment.order.creatd",
             "the broker has no 'payment.order.creatd'; did you mean 'payment.order.created'?",
         ),
-        ("queues", "gone", "the broker has no 'gone'; take it out if it has been deleted"),
-        ("queues", "orders", "the broker has no 'orders'; take it out if it has been deleted"),
+        ("queues", "gone", "the broker has no 'gone'; remove it if it has been deleted"),
+        ("queues", "orders", "the broker has no 'orders'; remove it if it has been deleted"),
         ("exchanges", "orders.topik", "the broker has no 'orders.topik'; did you mean 'orders.topic'?"),
-        ("exchanges", "payments.topic", "the broker has no 'payments.topic'; take it out if it has been deleted"),
+        ("exchanges", "payments.topic", "the broker has no 'payments.topic'; remove it if it has been deleted"),
         ("policies", "caps", "the broker has no 'caps'; did you mean 'cap'?"),
         ("queues", "payment.order.created", None),
         ("exchanges", "orders.topic", None),
@@ -130,8 +131,8 @@ def test_a_name_under_retire_that_the_broker_does_not_have_is_a_warning(
         exchanges={"orders.topic": Exchange("orders.topic", "topic")},
         policies={"cap": Policy("cap", "^x", "queues", {"max-length": 5})},
     )
-    plan = make_plan(Objects(), live, Retire.model_validate({section: [name]}))
-    assert plan.warnings == (() if warning is None else (f"retire.{section}: {warning}",))
+    found = list(missing(live, Retire.model_validate({section: [name]})))
+    assert found == ([] if warning is None else [(("retire", section, 0), f"retire.{section}: {warning}")])
 
 
 QUEUE = Queue("q")
