@@ -6,10 +6,9 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from types import NoneType
-from typing import Any, TypeVar
+from typing import Any
 
-from runner.errors import StoreError
+from runner.store import row
 
 #: Gives the rows of a SELECT; its parameters stand in it as ``:name``.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
@@ -63,26 +62,18 @@ class AttemptRow:
     replayed_at: int | None
 
 
-_Row = TypeVar("_Row", EventRow, AttemptRow)
-#: What a column of each kind may hold; SQLite itself keeps whatever it is given, and has no booleans.
-_TYPES: dict[object, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, NoneType),
-    "int": (int,),
-    "int | None": (int, NoneType),
-    "bool": (bool, int),
-    "Mapping[str, Any]": (dict,),
+#: What the columns of the same names hold, by the annotation of a field.
+_KINDS = {
+    "str": row.TEXT,
+    "str | None": row.OPTIONAL_TEXT,
+    "int": row.NUMBER,
+    "int | None": row.OPTIONAL_NUMBER,
+    "bool": row.FLAG,
+    "Mapping[str, Any]": row.OBJECT,
 }
-
-
-def _checked(kind: type[_Row], values: Sequence[Any]) -> _Row:
-    """The row, if each value is what audit writes. Raises StoreError."""
-    for column, value in zip(fields(kind), values, strict=True):
-        if not isinstance(value, _TYPES[column.type]):
-            table = "events" if kind is EventRow else "attempts"
-            what = f"not what audit writes, {value!r:.80}; correct or remove that row"
-            raise StoreError(f"store.url: table {table}, column {column.name}: {what}")
-    return kind(*values)
+_EVENT_COLUMNS, _ATTEMPT_COLUMNS = (
+    [(one.name, _KINDS[str(one.type)]) for one in fields(kind)] for kind in (EventRow, AttemptRow)
+)
 
 
 def find_events(
@@ -99,13 +90,13 @@ def find_events(
     given = {"order": order, "type": type, "since": since}
     parameters = {name: value for name, value in given.items() if value is not None}
     rows = read(statement, {**parameters, "limit": limit + 1})
-    return [_event(row) for row in reversed(rows[:limit])], len(rows) > limit
+    return [_event(one) for one in reversed(rows[:limit])], len(rows) > limit
 
 
 def events_of(read: Read, order: str) -> list[EventRow]:
     """All events of an order, oldest first."""
     statement = f"SELECT {_EVENT} FROM events WHERE order_id = :order ORDER BY published_at, id"  # noqa: S608
-    return [_event(row) for row in read(statement, {"order": order})]
+    return [_event(one) for one in read(statement, {"order": order})]
 
 
 def attempts_of(read: Read, order: str) -> list[AttemptRow]:
@@ -113,7 +104,10 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id = :order ORDER BY began_at, id"  # noqa: S608
     rows = read(statement, {"order": order})
     # SQLite has no booleans.
-    found = [_checked(AttemptRow, row) for row in rows]
+    found = []
+    for one in rows:
+        row.check_row("attempts", _ATTEMPT_COLUMNS, one)
+        found.append(AttemptRow(*one))
     return [replace(one, redelivered=bool(one.redelivered)) for one in found]
 
 
@@ -126,12 +120,14 @@ def orders_like(read: Read, prefix: str) -> list[str]:
     alike = "SELECT order_id FROM {} WHERE substr(order_id, 1, :length) = :prefix"
     statement = f"{alike.format('events')} UNION {alike.format('attempts')} ORDER BY order_id LIMIT :limit"
     rows = read(statement, {"prefix": prefix, "length": len(prefix), "limit": MOST_ALIKE + 1})
-    return [str(row[0]) for row in rows]
+    return [str(one[0]) for one in rows]
 
 
-def _event(row: Sequence[Any]) -> EventRow:
-    *first, headers, body = row
+def _event(values: Sequence[Any]) -> EventRow:
+    *first, headers, body = values
     if isinstance(headers, str):  # PostgreSQL's driver has read it already
         with contextlib.suppress(ValueError, RecursionError):  # then it stays the text that is refused
             headers = json.loads(headers)
-    return _checked(EventRow, [*first, headers, body])
+    values = [*first, headers, body]
+    row.check_row("events", _EVENT_COLUMNS, values)
+    return EventRow(*values)

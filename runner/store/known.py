@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from runner.store.audited import Read
+from runner.store.row import DATA, NUMBER, OPTIONAL_TEXT, TEXT, check_row, unreadable
 
 #: How many ids one question names at most; for more, all is read.
 MOST_NAMED = 500
@@ -15,6 +16,17 @@ _TRY = (
     "queue, message_id, outcome, replays, message_type, order_id, coalesce(sent_at, began_at), ended_at, service,"
     " attempt"
 )
+_EVENT_COLUMNS = (
+    ("id", TEXT), ("type", TEXT), ("order_id", OPTIONAL_TEXT), ("published_at", NUMBER), ("exchange", TEXT),
+    ("routing_key", TEXT),
+)  # fmt: skip
+_OUTBOX_COLUMNS = (("event", DATA), ("created_at", NUMBER))
+_INBOX_COLUMNS = (("queue", TEXT), ("message_id", TEXT), ("events", DATA), ("done_at", NUMBER))
+_DONE_COLUMNS = (("service", TEXT), ("queue", TEXT), ("message_id", TEXT), ("done_at", NUMBER))
+_TRY_COLUMNS = (
+    ("queue", TEXT), ("message_id", TEXT), ("outcome", TEXT), ("replays", NUMBER), ("message_type", TEXT),
+    ("order_id", OPTIONAL_TEXT), ("sent_at", NUMBER), ("ended_at", NUMBER), ("service", TEXT), ("attempt", NUMBER),
+)  # fmt: skip
 _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
@@ -87,13 +99,15 @@ class Inbox:
 def audited_events(read: Read) -> Iterator[Published]:
     """All events that audit wrote down."""
     for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
+        check_row("events", _EVENT_COLUMNS, row)
         yield Published._make((*row, None))
 
 
 def outbox_events(read: Read) -> Iterator[Published]:
     """The events of the outbox that the broker has confirmed and that are not forgotten yet."""
-    for raw, created in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
-        yield from _published(raw, created, None)
+    for row in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
+        check_row("outbox", _OUTBOX_COLUMNS, row)
+        yield from _published("outbox", "event", row[0], row[1], None)
 
 
 def unsent(read: Read) -> frozenset[str]:
@@ -103,12 +117,21 @@ def unsent(read: Read) -> frozenset[str]:
 
 def inbox_events(read: Read) -> Iterator[Published]:
     """The events that services with an inbox made of their messages."""
-    for queue, id, raw, done in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
+    for row in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
+        check_row("inbox", _INBOX_COLUMNS, row)
+        queue, id, raw, done = row
         if len(raw) > len(b"[]"):
-            yield from _published(raw, done, (queue, id))
+            yield from _published("inbox", "events", raw, done, (queue, id))
 
 
-def _published(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Published]:
+def _published(table: str, column: str, raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Published]:
+    try:
+        yield from list(_decoded(raw, at, maker))
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        raise unreadable(table, column, bytes(raw)) from None
+
+
+def _decoded(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Published]:
     for one in json.loads(bytes(raw)):
         order_id, exchange, key = one.get("correlation_id"), one.get("exchange") or "", one.get("routing_key") or ""
         yield Published(one["id"], one["type"], order_id, at, exchange, key, maker)
@@ -119,7 +142,9 @@ def inboxes(read: Read, ids: Collection[str] | None = None) -> dict[tuple[str, s
     statement = "SELECT service, queue, message_id, done_at FROM inbox"
     found: dict[tuple[str, str], dict[str, int]] = {}
     for where, given in [("", {})] if ids is None else _named("message_id", ids):
-        for service, queue, id, done in read(statement + where, given):
+        for row in read(statement + where, given):
+            check_row("inbox", _DONE_COLUMNS, row)
+            service, queue, id, done = row
             found.setdefault((service, queue), {})[id] = done
     return {key: Inbox(min(done.values()), done) for key, done in found.items()}
 
@@ -130,6 +155,7 @@ def fates(read: Read, ids: Collection[str] | None = None) -> Fates:
     # There is no index for ids, so that each question costs as much as reading all.
     for where, given in [("", {})] if ids is None or len(ids) > MOST_NAMED else _named("message_id", ids):
         for row in read(f"SELECT {_TRY} FROM attempts{where}", given):  # noqa: S608
+            check_row("attempts", _TRY_COLUMNS, row)
             _add(found, row)
     return found
 
@@ -137,7 +163,9 @@ def fates(read: Read, ids: Collection[str] | None = None) -> Fates:
 def first_notes(read: Read) -> dict[str, int]:
     """When the first try of each service began that was written down."""
     rows = read("SELECT service, min(began_at) FROM attempts WHERE outcome <> 'discarded' GROUP BY service", {})
-    return {str(service): int(began) for service, began in rows}
+    for row in rows:
+        check_row("attempts", (("service", TEXT), ("began_at", NUMBER)), row)
+    return {service: began for service, began in rows}
 
 
 def events_among(read: Read, ids: Collection[str]) -> set[str]:

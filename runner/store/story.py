@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from runner.errors import StoreError
 from runner.store.audited import AttemptRow, EventRow
 from runner.store.causal import causal_order
+from runner.store.row import unreadable
 
 _Key = tuple[Any, ...]
 
@@ -140,8 +140,7 @@ def _tried(one: AttemptRow) -> Entry:
     how = f"attempt {one.attempt}{', redelivered' if one.redelivered else ''}"
     how += "" if waited is None else f", waited {duration(waited)}"
     if one.outcome not in _OUTCOMES:
-        what = f"not what audit writes, {one.outcome!r:.80}; correct or remove that row"
-        raise StoreError(f"store.url: table attempts, column outcome: {what}")
+        raise unreadable("attempts", "outcome", one.outcome)
     what = _OUTCOMES[one.outcome].format(
         service=one.service,
         type=one.message_type or "a message",

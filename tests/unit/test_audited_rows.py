@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from runner.errors import StoreError
 from runner.store.audited import attempts_of, events_of, find_events
 from runner.store.journey import journey
+from runner.store.known import audited_events, fates, inbox_events, outbox_events
 
 EVENT = {
     "id": "e", "type": "order.created", "order_id": "o", "published_at": 1, "exchange": "x", "routing_key": "k",
@@ -50,7 +51,7 @@ def test_an_event_of_another_kind_is_named_with_its_column(column: str, value: A
     read = reading({**EVENT, column: value}, ATTEMPT)
     for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: journey(read, "o")):
         with pytest.raises(
-            StoreError, match=rf"^store\.url: table events, column {column}: not what audit writes, "
+            StoreError, match=rf"^store\.url: table events, column {column}: not what the services write, "
         ) as caught:
             look()
         assert len(str(caught.value)) < 200
@@ -64,5 +65,40 @@ def test_an_event_of_another_kind_is_named_with_its_column(column: str, value: A
     ],
 )  # fmt: skip
 def test_an_attempt_of_another_kind_is_named_with_its_column(column: str, value: Any) -> None:
-    with pytest.raises(StoreError, match=rf"^store\.url: table attempts, column {column}: not what audit writes, "):
+    with pytest.raises(
+        StoreError, match=rf"^store\.url: table attempts, column {column}: not what the services write, "
+    ):
         journey(reading(EVENT, {**ATTEMPT, column: value}), "o")
+
+
+ROWS = {
+    "events": ["e", "t", "o", 1, "x", "k"],
+    "outbox": [b'[{"id": "e", "type": "t"}]', 1],
+    "inbox": ["q", "m", b'[{"id": "e", "type": "t"}]', 1],
+    "attempts": ["q", "m", "handled", 0, "t", "o", 1, 2, "s", 1],
+}
+LOOKS: dict[str, Callable[..., Any]] = {
+    "events": audited_events,
+    "outbox": outbox_events,
+    "inbox": inbox_events,
+    "attempts": fates,
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "index", "value"),
+    [
+        ("events", 3, "x"), ("events", 0, None), ("events", 4, 5), ("outbox", 0, b"{"), ("outbox", 0, b"5"),
+        ("outbox", 0, b'[{"type": "t"}]'), ("outbox", 0, b"[5]"), ("outbox", 0, None), ("outbox", 1, "x"),
+        ("inbox", 2, b"[" * 100_000), ("inbox", 2, "[]"), ("inbox", 2, b"\xff\xff\xff"), ("inbox", 3, None),
+        ("attempts", 3, "x"), ("attempts", 7, None), ("attempts", 9, 0.5), ("attempts", 0, 5),
+    ],
+    ids=lambda value: repr(value)[:12],
+)  # fmt: skip
+def test_the_ledger_names_a_row_of_another_kind(table: str, index: int, value: object) -> None:
+    look = LOOKS[table]
+    right: list[object] = list(ROWS[table])
+    assert list(look(lambda *_: [right]))
+    wrong = [*right[:index], value, *right[index + 1 :]]
+    with pytest.raises(StoreError, match=rf"^store\.url: table {table}, column [a-z_]+: not what the services write, "):
+        list(look(lambda *_: [right, wrong]))
