@@ -16,7 +16,7 @@ from pika.channel import Channel
 from runner.amqp.acks import AckLedger
 from runner.amqp.close import close_of
 from runner.amqp.drain import SURE
-from runner.amqp.properties import PROPERTIES, remainder_of
+from runner.amqp.properties import letter_of
 from runner.amqp.session import Session
 from runner.desk.letter import Letter
 from runner.desk.record import fingerprint
@@ -49,6 +49,8 @@ class Reader:
         # queue puts back what each held, one after the other: so the order stays.
         self._low = 1 if credit == MOST_HELD else max(1, credit // 2)
         self._consumers: list[str] = []
+        #: Arguments of each consumer.
+        self._arguments: dict[str, Any] | None = None
         self._is_closing = False
         self._session = Session(url, "runner dlq", self._opened)
         self._credit = 0
@@ -107,7 +109,7 @@ class Reader:
         self._channel.basic_qos(prefetch_count=self._step)
         tag = f"dlq-{len(self._consumers):06}"
         self._consumers.append(tag)
-        self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag)
+        self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag, arguments=self._arguments)
 
     @property
     def _is_over(self) -> bool:
@@ -122,13 +124,8 @@ class Reader:
         if self._is_read or self._is_over:
             return  # it came after this began
         self.seen += 1
-        known = {name: getattr(properties, name) for name in PROPERTIES}
-        if remainder := remainder_of(properties):
-            known["undecoded"] = remainder
-        headers = properties.headers or {}
-        letter = Letter(self._queue, known, headers, body, method.exchange, method.routing_key)
         try:
-            self._on_letter(method.delivery_tag, letter)
+            self._on_letter(method.delivery_tag, letter_of(self._queue, method, properties, body))
         except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
             self._is_closing = True
             self._session.fail(error)

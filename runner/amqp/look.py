@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
@@ -18,22 +18,26 @@ from runner.errors import BrokerAway, BrokerRefused, RunnerError
 
 #: Seconds for which a queue may say nothing.
 STALLED = 20.0
+#: Gets what each queue holds, and the reason of each that cannot answer for now.
+OnCounts = Callable[[dict[str, Counts | None], dict[str, str]], None]
 
 
 def look(
-    urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None
+    urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None, timeout: float = STALLED
 ) -> tuple[str, dict[str, Counts | None]]:
     """Find the broker that answers, and what each of some queues holds; None for one that is not there.
 
-    ``unknown`` gets the reason of each queue that cannot answer for now, for example while its node is down. Such a
-    queue is left out of the result. Raises BrokerAway if no broker answers or no queue can, or, without ``unknown``, if
-    any queue cannot. Raises BrokerRefused if this user may not see a queue.
+    ``timeout`` is the seconds for one address to answer everything. ``unknown`` gets the reason of each queue that
+    cannot answer for now, for example while its node is down. Such a queue is left out of the result.
+
+    Raises BrokerAway if no broker answers or no queue can, or, without ``unknown``, if any queue cannot. Raises
+    BrokerRefused if this user may not see a queue.
     """
     problem: RunnerError = BrokerAway("broker.url: no address")
     for url in urls:
         one = _Look(url, queues, may_be_unknown=unknown is not None)
         try:
-            found = one.run()
+            found = one.run(timeout)
             if one.unknown and not found:
                 raise BrokerAway(next(iter(one.unknown.values())))
             if unknown is not None:
@@ -44,6 +48,15 @@ def look(
                 raise
             problem = problem if isinstance(problem, BrokerRefused) else error
     raise problem
+
+
+def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+    """Ask what each of some queues holds, every ``interval`` seconds over one connection, until this raises.
+
+    ``on_counts`` gets the counts, None for a queue that is not there, and the reason of each queue that cannot answer
+    for now. Raises what it raises, BrokerAway if the connection is lost or no answer comes, and BrokerRefused.
+    """
+    _Watch(url, queues, interval, on_counts).run(None)
 
 
 def version_at(url: str) -> Version:
@@ -114,8 +127,8 @@ class _Look:
         #: True if a queue could not be asked on an open connection, so that another node would not help.
         self.is_answered = False
 
-    def run(self) -> dict[str, Counts | None]:
-        self._session.run(STALLED)
+    def run(self, timeout: float | None) -> dict[str, Counts | None]:
+        self._session.run(timeout)
         return self._found
 
     def _opened(self, channel: Channel) -> None:
@@ -126,7 +139,10 @@ class _Look:
         if self._left:
             channel.queue_declare(self._left[0], passive=True, callback=lambda frame: self._counted(channel, frame))
         else:
-            self._session.finish()
+            self._complete(channel)
+
+    def _complete(self, _: Channel) -> None:
+        self._session.finish()
 
     def _counted(self, channel: Channel, frame: Any) -> None:
         self._found[self._left.pop(0)] = Counts(frame.method.message_count, frame.method.consumer_count)
@@ -135,7 +151,11 @@ class _Look:
     def _closed(self, _: Channel, error: Exception) -> None:
         if self._session.is_finished or not isinstance(error, ChannelClosedByBroker):
             return
-        name, close = self._left.pop(0), close_of(error)
+        close = close_of(error)
+        if not self._left:
+            self._session.fail(close.error("queues"))
+            return
+        name = self._left.pop(0)
         if close.verdict is Verdict.PASSES and self._may_be_unknown:
             self.unknown[name] = str(close.error(f"queue {name!r}"))
         elif close.verdict is Verdict.MISSING:
@@ -145,3 +165,40 @@ class _Look:
             self._session.fail(close.error(f"queue {name!r}"))
             return
         self._session.open_channel()
+
+
+class _Watch(_Look):
+    """Asks for all queues again and again."""
+
+    def __init__(self, url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+        super().__init__(url, queues, may_be_unknown=True)
+        self._queues, self._interval, self._on_counts = list(queues), interval, on_counts
+        self._heard = time.monotonic()
+
+    def _opened(self, channel: Channel) -> None:
+        if not self._found and not self.unknown:
+            self._check()
+        super()._opened(channel)
+
+    def _check(self) -> None:
+        if time.monotonic() - self._heard > STALLED + self._interval:
+            self._session.fail(BrokerAway(f"no answer within {STALLED:g} s"))
+        elif not self._session.is_finished:
+            self._session.loop.call_later(self._interval, self._check)
+
+    def _complete(self, channel: Channel) -> None:
+        self._heard = time.monotonic()
+        try:
+            self._on_counts(dict(self._found), dict(self.unknown))
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._session.fail(error)
+            return
+        self._session.loop.call_later(self._interval, lambda: self._begin(channel))
+
+    def _begin(self, channel: Channel) -> None:
+        if self._session.is_finished:
+            return
+        self._left = list(self._queues)
+        self._found.clear()
+        self.unknown.clear()
+        self._ask(channel)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -13,17 +11,18 @@ from typing import Any
 import click
 
 from runner.cli.client import NoRunner, ask
-from runner.cli.terminal import has_colour
+from runner.cli.terminal import has_colour, redrawn
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
 
 #: Seconds between two looks with --watch.
 INTERVAL = 1.0
+#: Seconds between two questions to the broker with --watch: each is a connection, which the broker logs.
+READY_INTERVAL = 5.0
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
-_HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "IN HAND", "WHY")
-_RIGHT = range(2, 9)
+_HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN HAND", "WHY")
+_RIGHT = range(2, 10)
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
-_CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
 
 
 @click.command(short_help="Show how every service stands, and why.")
@@ -34,9 +33,12 @@ _CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
 def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> None:
     """Show how every service stands, or one, and why.
 
-    CPU is in percent of one core, over the last seconds. MSG/S are messages handled, or events published. With --watch
-    and --json: one object a line. Exits with 0 when everything that is wanted runs, and with 1 when not.
+    CPU is in percent of one core, over the last seconds. MSG/S are messages handled, or events published. READY are the
+    messages that wait in the service's queues, "-" if the broker does not say within a second. With --watch and --json:
+    one object a line. Exits with 0 when everything that is wanted runs, and with 1 when not.
     """
+    ready: dict[str, int | None] = {}
+    due = 0.0
     while True:
         try:
             (found,) = ask(folder, "status", patience=PATIENCE)
@@ -44,18 +46,18 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
             if not watch:
                 raise
             found = {"error": str(error)}
-        if service is not None and "error" not in found:
-            _choose(found, service)
+        if "error" not in found:
+            if time.monotonic() >= due:
+                ready, due = _ready(folder), time.monotonic() + READY_INTERVAL
+            found["ready"] = dict(ready)
+            if service is not None:
+                _choose(found, service)
         if as_json:
             found.pop("ok", None)
             click.echo(json.dumps(found, indent=None if watch else 2, ensure_ascii=False))
         else:
             text = found["error"] if "error" in found else _text(found)
-            if watch and sys.stdout.isatty():
-                # Wrapped lines would push the first ones out of sight.
-                width = shutil.get_terminal_size().columns
-                text = _CLEAR + "\n".join(_cut(line, width) for line in text.splitlines())
-            click.echo(text)
+            click.echo(redrawn(text) if watch else text)
         if not watch:
             sys.exit(
                 EXIT_OK if all(_is_well(slot) for slot in found["slots"] if slot["role"] == "holder") else EXIT_FAILURE
@@ -64,21 +66,21 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
         time.sleep(INTERVAL)
 
 
+def _ready(folder: Path) -> dict[str, int | None]:
+    """Return the ready messages of each service that consumes queues."""
+    # Here, because AMQP and the models of the files take longer to import than all the rest of this command.
+    from runner.cli.queues.ready import ready_messages
+
+    return ready_messages(folder)
+
+
 def _choose(found: dict[str, Any], service: str) -> None:
     if service not in found["services"]:
         allowed = ", ".join(sorted(found["services"]))
         raise RunnerError(f"no such service here, {service!r}; allowed: {allowed}")
     found["slots"] = [one for one in found["slots"] if one["service"] == service]
     found["services"] = {service: found["services"][service]}
-
-
-def _cut(line: str, width: int) -> str:
-    """At most ``width`` characters; colours take no place."""
-    shown, place = "", 0
-    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
-        shown += part if part.startswith("\x1b") else part[: width - place]
-        place += 0 if part.startswith("\x1b") else min(len(part), width - place)
-    return shown
+    found["ready"] = {name: count for name, count in found["ready"].items() if name == service}
 
 
 def _is_well(slot: dict[str, Any]) -> bool:
@@ -87,11 +89,13 @@ def _is_well(slot: dict[str, Any]) -> bool:
 
 
 def _text(found: dict[str, Any]) -> str:
-    rows = [_HEAD, *(_row(slot) for slot in found["slots"])]
+    ready = dict(found["ready"])
+    # The queues are the service's, so that only its first slot shows their messages.
+    rows: list[tuple[str, ...]] = [_HEAD, *(_row(slot, ready.pop(slot["service"], None)) for slot in found["slots"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     runner = found["runner"]
     is_stopping = ", stopping" if runner["stopping"] else ""
-    lines = [f"runner, pid {runner['pid']}, up {_duration(runner['uptime'])}{is_stopping}"]
+    lines = [f"runner, pid {runner['pid']}, up {duration(runner['uptime'])}{is_stopping}"]
     for row, slot in zip(rows, [None, *found["slots"]], strict=True):
         cells = [
             text.rjust(width) if column in _RIGHT else text.ljust(width)
@@ -105,7 +109,7 @@ def _text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row(slot: dict[str, Any]) -> tuple[str, ...]:
+def _row(slot: dict[str, Any], ready: int | None) -> tuple[str, ...]:
     def shown(value: Any, form: str = "{}") -> str:
         return "-" if value is None else form.format(value)
 
@@ -114,11 +118,12 @@ def _row(slot: dict[str, Any]) -> tuple[str, ...]:
         slot["slot"] + {"fresh": " (new)", "old": " (old)"}.get(slot["role"], ""),
         slot["state"],
         shown(slot["pid"]),
-        "-" if slot["uptime"] is None else _duration(slot["uptime"]),
+        "-" if slot["uptime"] is None else duration(slot["uptime"]),
         str(slot["restarts"]),
         shown(slot["cpu_percent"], "{:.1f}%"),
         shown(memory, "{:.0f}M"),
         shown(slot["messages_per_second"], "{:.1f}"),
+        shown(ready),
         shown(slot["in_hand"]),
         slot["why"],
     )
@@ -128,11 +133,11 @@ def _details(slot: dict[str, Any]) -> list[str]:
     last = slot["last_exit"]
     lines = []
     if last is not None and (slot["restarts"] or slot["lines"]):
-        lines.append(f"    last exit {_duration(last['ago'])} ago: {last['words']}")
+        lines.append(f"    last exit {duration(last['ago'])} ago: {last['words']}")
     return [*lines, *(f"    | {line}" for line in slot["lines"])]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """The two largest units: ``3h 20m``, ``12s``."""
     whole = int(seconds)
     parts = [(whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")]

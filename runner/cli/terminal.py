@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -82,10 +83,30 @@ def unguarded(stream: Any) -> Any:
     """The stream behind the guard, for what escapes by itself and in large batches."""
     return stream.stream if isinstance(stream, Guarded) else stream
 
+_CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
+
 
 def has_colour() -> bool:
     """Whether to colour: only on a terminal, and not against its user's wish (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def redrawn(text: str) -> str:
+    """Return a text that replaces what a terminal shows, each line cut to its width; elsewhere the text itself."""
+    if not sys.stdout.isatty():
+        return text
+    # Wrapped lines would push the first ones out of sight.
+    width = shutil.get_terminal_size().columns
+    return _CLEAR + "\n".join(cut_line(line, width) for line in text.splitlines())
+
+
+def cut_line(line: str, width: int) -> str:
+    """Return at most ``width`` characters of a line; colours take no place."""
+    shown, place = "", 0
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        shown += part if part.startswith("\x1b") else part[: width - place]
+        place += 0 if part.startswith("\x1b") else min(len(part), width - place)
+    return shown
 
 
 def take_foreground() -> None:

@@ -65,6 +65,9 @@ class Behaviour:
 #: A quorum queue without a limit of its own drops a message at its 21st delivery (RabbitMQ: "Quorum Queues").
 DEFAULT_DELIVERY_LIMIT = 20
 HAS_DELIVERY_LIMIT = Behaviour("quorum queues have a default delivery limit", Span((4,)))
+#: Earlier brokers count every return of a message as a failed delivery; later ones not that of a ``basic.nack`` with
+#: ``requeue``. All of them count the end of a channel.
+NACK_IS_NO_FAILURE = Behaviour("a nack is no failed delivery to a quorum queue", Span((4, 3)))
 #: Later brokers cancel the consumer instead, of quorum queues alone.
 CLOSES_CHANNELS = Behaviour("the consumer timeout closes the channel", Span(until=(4, 3)))
 #: A declaration of one quorum queue writes the names of earlier ones to the disk. No other version is known to do so.

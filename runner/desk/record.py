@@ -18,8 +18,8 @@ from runner.headers import Timestamp, Undecoded, seconds_of
 _COUNTERS = ("x-delivery-count", "x-acquired-count")
 
 
-def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
-    """All of one message.
+def content_of(letter: Letter) -> dict[str, Any]:
+    """Return a message of any queue as it was delivered.
 
     A body that is UTF-8 is text, any other is base64, as ``body_encoding`` says. Values that JSON does not have are
     objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``, and
@@ -29,6 +29,21 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
         body, encoding = letter.body.decode(), "utf-8"
     except UnicodeDecodeError:
         body, encoding = base64.b64encode(letter.body).decode(), "base64"
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "exchange": letter.exchange,
+        "routing_key": letter.routing_key,
+        "properties": {name: plain(value) for name, value in letter.properties.items() if value is not None},
+        "headers": plain(letter.headers),
+        "body_encoding": encoding,
+        "body": body,
+    }
+
+
+def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
+    """Return all of a dead letter: its content, as ``content_of`` has it, and what its headers say of its past."""
+    content = content_of(letter)
     exchange, key = letter.published
     return {
         "id": letter.id,
@@ -40,10 +55,7 @@ def record_of(letter: Letter, origin: str | None) -> dict[str, Any]:
         "parked_at": iso(letter.parked_at),
         "replays": letter.replays,
         "replayed_at": iso(seconds_of(letter.replayed_at)),
-        "properties": {name: plain(value) for name, value in letter.properties.items() if value is not None},
-        "headers": plain(letter.headers),
-        "body_encoding": encoding,
-        "body": body,
+        **{name: content[name] for name in ("properties", "headers", "body_encoding", "body")},
     }
 
 

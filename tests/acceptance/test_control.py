@@ -82,7 +82,9 @@ def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
     wait_until(is_at_work, 20, "its share of a core is shown")
     assert {one["slot"] for one in json.loads(shop.tell("status", "--json"))["slots"]} == set(slots)
     text = shop.tell("status")
-    assert re.search(r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +IN HAND +WHY$", text, re.MULTILINE)
+    assert re.search(
+        r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN HAND +WHY$", text, re.MULTILINE
+    )
     assert re.search(rf"^payment.1 +RUNNING +{payment['pid']} .* consuming payment.order.created$", text, re.MULTILINE)
     assert "\x1b" not in text
 

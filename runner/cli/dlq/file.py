@@ -32,6 +32,13 @@ class NewFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stream: IO[Any] | None = None
+        #: True if the file's name is on the disk.
+        self._is_named = False
+
+    def check(self) -> None:
+        """Raise RunnerError if the file exists, before a person is asked for anything."""
+        if self.path.exists():
+            raise RunnerError(f"{self.path}: is there already; allowed: a new file")
 
     def write(self, line: str) -> None:
         """Write a line. Raises RunnerError where the file is there already or cannot be written."""
@@ -56,21 +63,31 @@ class NewFile:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return stream
 
-    def sync(self) -> None:
-        """Close it once it is on the disk, its name too. Raises RunnerError."""
+    def save(self) -> None:
+        """Return once all lines are on the disk, the file's name too. Raises RunnerError."""
         if self._stream is None:
             return
         try:
-            with self._stream as stream:
-                stream.flush()
-                os.fsync(stream.fileno())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            if self._is_named:
+                return
             descriptor = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            self._is_named = True
         except OSError as error:
             raise RunnerError(f"{self.path}: cannot be written, {error.strerror}") from None
+
+    def sync(self) -> None:
+        """Close it once it is on the disk, its name too. Raises RunnerError."""
+        try:
+            self.save()
+        finally:
+            if self._stream is not None:
+                self._stream.close()
 
     def remove(self) -> None:
         """Nobody needs it."""

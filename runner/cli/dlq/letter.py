@@ -88,8 +88,13 @@ def brief(letter: Letter) -> str:
 
 def whole(letter: Letter, origin: str | None) -> Iterator[str]:
     """All of one message, line by line."""
+    return described(letter, _facts(letter, origin))
+
+
+def described(letter: Letter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a message: the facts that have a value, its headers, and its body."""
     headers = letter.headers
-    for label, value in _facts(letter, origin):
+    for label, value in facts:
         if value not in (None, "", "-"):
             name = click.style(f"{label:<15}", bold=True) if has_colour() else f"{label:<15}"
             colour = "red" if label == "error" and has_colour() else None
@@ -134,9 +139,14 @@ def _facts(letter: Letter, origin: str | None) -> list[tuple[str, Any]]:
         ("service", service),
         ("crashes", headers.get("x-crashes")),
         ("signal", headers.get("x-signal")),
-        *((name.replace("_", " "), properties.get(name)) for name in ("content_encoding", "priority", "reply_to")),
-        *((name.replace("_", " "), properties.get(name)) for name in ("expiration", "user_id", "cluster_id")),
+        *rare_properties(letter),
     ]
+
+
+def rare_properties(letter: Letter) -> Iterator[tuple[str, Any]]:
+    """Yield the labels and values of the properties that few messages have."""
+    for name in ("content_encoding", "priority", "reply_to", "expiration", "user_id", "cluster_id"):
+        yield name.replace("_", " "), letter.properties.get(name)
 
 
 def _header_lines(headers: Any) -> Iterator[str]:

@@ -1,0 +1,215 @@
+"""Take the messages of a queue in order, and acknowledge each one only when it is safe elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.acks import AckLedger
+from runner.amqp.close import close_of
+from runner.amqp.content import Properties
+from runner.amqp.drain import SURE
+from runner.amqp.session import Session
+from runner.errors import BrokerBlocked, PublishRefused, Unroutable
+
+#: How many messages that are safe are acknowledged at once.
+ACK_BATCH = 100
+#: Seconds between two questions whether it is stopped.
+BEAT = 0.1
+#: Seconds between two questions to a queue that holds messages and delivers none.
+INTERVAL = 0.05
+#: Seconds without any progress after which it is given up.
+STALLED = 60.0
+
+
+class Emptier:
+    """Takes messages of a queue until it is empty, until ``limit`` messages are taken, or until it is stopped.
+
+    It cancels its consumer before it ends, and finishes with the messages that are delivered by then. So no message is
+    given back, which a quorum queue would count as a failed delivery, unless the process is killed or a message cannot
+    be saved. Subclasses implement ``_take``.
+    """
+
+    #: How many messages may be unacked at once.
+    window = 500
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        queue: str,
+        limit: int,
+        on_progress: Callable[[int], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``name`` is that of the connection; ``on_progress`` gets the number of messages that are done."""
+        self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
+        self._session = Session(url, name, self._opened)
+        self._acks = AckLedger()
+        #: Delivery tags whose publishes are not confirmed yet; the broker counts publishes from 1 in the same order.
+        self._unconfirmed: dict[int, int] = {}
+        self._published = 0
+        self._taken = 0
+        self._consumer_tag: str | None = None
+        self._is_cancelled = False
+        self._problem: Exception | None = None
+        self._asked = False
+        self._zeros = 0
+        self._heard = time.monotonic()
+        #: How many messages are done.
+        self.done = 0
+
+    def run(self) -> int:
+        """Take the messages; return how many were taken, which ``done`` tells also if this raises.
+
+        Raises BrokerAway, BrokerBlocked without confirms, PublishRefused or Unroutable if a publish is refused, and
+        what ``_take`` raises. The messages that are not done are in the queue then.
+        """
+        self._session.run()
+        return self.done
+
+    def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        """Save one message, then call ``_publish`` or ``_settle`` for its delivery tag."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        """Save what ``_take`` has kept: the queue has no more messages for now."""
+
+    def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
+        """Publish what makes one delivery safe; its confirm settles the delivery."""
+        if not self._unconfirmed:
+            self._heard = time.monotonic()
+        self._published += 1
+        self._unconfirmed[self._published] = tag
+        self._channel.basic_publish(exchange, key, body, properties, mandatory=True)
+
+    def _settle(self, tags: list[int]) -> None:
+        """Acknowledge deliveries whose messages are safe."""
+        for tag in tags:
+            self._acks.done(tag)
+        self.done += len(tags)
+        self._heard = time.monotonic()
+        self._on_progress(self.done)
+        if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
+            for tag, multiple in self._acks.take():
+                self._channel.basic_ack(tag, multiple=multiple)
+
+    def _opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._closed)
+        channel.add_on_return_callback(self._returned)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._consume())
+
+    def _consume(self) -> None:
+        self._channel.basic_qos(prefetch_count=max(1, min(self.window, self._limit)))
+        self._consumer_tag = self._channel.basic_consume(self._queue, self._on_delivery, callback=lambda _: self._ask())
+        self._beat()
+
+    def _beat(self) -> None:
+        if self._session.is_finished:
+            return
+        if self._is_stopped():
+            self._leave()
+        if time.monotonic() - self._heard > STALLED:
+            why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
+            self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no progress within {STALLED:g} s; {why}"))
+        self._session.loop.call_later(BEAT, self._beat)
+
+    def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        self._zeros = 0
+        if self._problem is not None or self._session.is_finished:
+            return  # the broker puts it back
+        self._taken += 1
+        try:
+            self._take(method, properties, body)
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._break_off(error)
+            return
+        if self._taken >= self._limit:
+            self._leave()
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        numbers = [method.delivery_tag]
+        if method.multiple:
+            numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
+        tags = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._break_off(PublishRefused("the broker refused a message; the queue may be full"))
+            self._settle([])
+        elif tags:
+            self._settle(tags)
+        self._go_on()
+
+    def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
+        # A return comes before the confirm of its message, and does not name it. From now on the queue is not there, so
+        # no message whose confirm is still missing is safe.
+        self._unconfirmed.clear()
+        self._break_off(Unroutable(f"queue {method.routing_key!r} is not there"))
+
+    def _break_off(self, error: Exception) -> None:
+        """Take no further message; what is delivered and not safe stays in the queue."""
+        if self._problem is None:
+            self._problem = error
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._consumer_tag is not None:
+            tag, self._consumer_tag = self._consumer_tag, None
+            self._channel.basic_cancel(tag, callback=lambda _: self._cancelled())
+
+    def _cancelled(self) -> None:
+        self._is_cancelled = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """End if everything is done, or ask whether the queue has more."""
+        if self._session.is_finished:
+            return
+        if self._is_cancelled:
+            self._save_rest()
+        if self._unconfirmed:
+            return  # their confirms continue
+        if not self._is_cancelled:
+            self._ask()
+        elif self._problem is not None:
+            self._settle([])
+            self._session.fail(self._problem)
+        else:
+            self._session.finish()
+
+    def _save_rest(self) -> None:
+        if self._problem is not None:
+            return
+        try:
+            self._flush()
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._problem = error
+
+    def _ask(self) -> None:
+        if not self._asked and not self._session.is_finished:
+            self._asked = True
+            self._channel.queue_declare(self._queue, passive=True, callback=self._counted)
+
+    def _counted(self, frame: Any) -> None:
+        self._asked = False
+        # The answer overtakes what the queue had sent by then. So the queue is empty if nothing comes between two.
+        self._zeros = 0 if frame.method.message_count else self._zeros + 1
+        self._save_rest()
+        if self._problem is not None or self._zeros >= SURE:
+            self._leave()
+        if self._unconfirmed or self._is_cancelled:
+            self._go_on()
+        elif self._consumer_tag is None:
+            return  # the answer to its cancellation continues
+        elif self._zeros:
+            self._ask()
+        else:
+            self._session.loop.call_later(INTERVAL, self._ask)
+
+    def _closed(self, _: Channel, error: Exception) -> None:
+        self._session.fail(close_of(error).error(f"queue {self._queue!r}"))

@@ -1,0 +1,42 @@
+"""Move messages of a queue to another one: each is acknowledged only after the broker confirmed its copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pika
+
+from runner.amqp.drain import moved_properties
+from runner.amqp.emptier import Emptier
+from runner.errors import RunnerError
+from runner.headers import name_of
+
+
+class Move(Emptier):
+    """Moves the first messages of a queue, in order, with the properties and headers that a drain keeps.
+
+    Interrupted at any point, the messages that are not moved are in their queue. After a kill, some of their copies may
+    be in the target already.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        target: str,
+        limit: int,
+        on_progress: Callable[[int], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(url, "runner move", queue, limit, on_progress, is_stopped)
+        self._target = target
+
+    def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        try:
+            copy = moved_properties(method, properties, is_aside=False)
+        except ValueError as error:
+            name = name_of(properties.message_id) or "without an id"
+            # The messages behind it would overtake it.
+            raise RunnerError(f"message {name}: {error}; export and remove it, then run this again") from None
+        self._publish(method.delivery_tag, "", self._target, body, copy)

@@ -1,0 +1,1 @@
+"""``queues``, ``peek``, ``purge`` and ``move``: the commands on the queues of a project."""

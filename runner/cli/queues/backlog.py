@@ -1,0 +1,84 @@
+"""The backlog of a queue, computed from samples of its counts: the age of its oldest message, its growth, its rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+#: The precision of an age in seconds: RabbitMQ keeps a sample of its statistics every 5 s, and gives it one step late
+#: (RabbitMQ: "Management Plugin").
+RESOLUTION = 10.0
+#: Seconds of samples that decide whether a queue grows.
+TREND = 30.0
+#: Samples that decide it at least.
+LEAST_SAMPLES = 6
+#: Seconds of samples for a rate.
+RATE_WINDOW = 10.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The counts of a queue at one time."""
+
+    #: Seconds since the epoch.
+    time: float
+    ready: int
+    #: Messages that the queue has delivered so far, redeliveries excluded; None if unknown.
+    delivered: int | None
+
+
+@dataclass(frozen=True)
+class Age:
+    """The time for which the oldest ready message has waited."""
+
+    #: At least this many seconds, and at most the resolution of the samples more.
+    seconds: float
+    #: True if the message is older than the first sample, so that it may be much older.
+    is_older: bool = False
+
+
+def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> Age | None:
+    """Return how long the oldest ready message of a queue that has one has waited; None if it is unknown.
+
+    ``samples`` are ordered by time. A queue delivers its messages in order. So a ready message is younger than the
+    latest sample of which all ready messages have been delivered since. ``is_consumed`` is False if the queue has no
+    consumer now: then the message has waited since the last sample too.
+    """
+    if not samples:
+        return None
+    last = samples[-1]
+    extra = 0.0 if is_consumed else max(0.0, now - last.time)
+    later = last
+    for one in reversed(samples if last.ready == 0 else samples[:-1]):
+        if last.delivered is None or one.delivered is None:
+            return None
+        if one.ready <= last.delivered - one.delivered:
+            return Age(last.time - later.time + extra)
+        later = one
+    return Age(last.time - samples[0].time + extra, is_older=True) if len(samples) > 1 else None
+
+
+def is_growing(samples: Sequence[Sample]) -> bool:
+    """Return True if a queue has had more ready messages in the later half of the samples than ever in the earlier.
+
+    Only the last TREND seconds count. A queue that has grown and stands still does not grow.
+    """
+    if not samples:
+        return False
+    counts = [one.ready for one in samples if one.time >= samples[-1].time - TREND]
+    middle = len(counts) // 2
+    earlier, later = counts[:middle], counts[middle:]
+    return len(counts) >= LEAST_SAMPLES and min(later) > max(earlier) and later[-1] > later[0]
+
+
+def arrivals(samples: Sequence[Sample]) -> float | None:
+    """Return the messages a second that arrive in a queue from which no message leaves; None if it is unknown.
+
+    The rate is that of the last RATE_WINDOW seconds. It is unknown before the second sample, and if messages left.
+    """
+    recent = [one for one in samples if one.time >= samples[-1].time - RATE_WINDOW]
+    if len(recent) < 2 or recent[-1].time <= recent[0].time:
+        return None
+    steps = [later.ready - earlier.ready for earlier, later in pairwise(recent)]
+    return None if min(steps) < 0 else sum(steps) / (recent[-1].time - recent[0].time)

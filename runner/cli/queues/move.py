@@ -1,0 +1,98 @@
+"""``move``: the ready messages of a queue go to another queue."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from runner.amqp.move import Move
+from runner.cli.dlq.letter import one_line
+from runner.cli.dlq.work import progress, stoppable, warn
+from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.config.version import STREAM
+from runner.desk.places import Places
+from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
+from runner.topology.change import counted
+
+#: Limits that make a queue drop its oldest messages, unless its ``overflow`` says otherwise.
+_LIMITS = ("max-length", "max-length-bytes")
+_DROPS = "drop-head"
+
+
+@click.command(short_help="Move the ready messages of a queue to another queue.")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--dry-run", is_flag=True, help="Say what would be moved, and move nothing.")
+@click.pass_obj
+def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
+    """Move the ready messages of a queue to the end of another queue, in order, as many as there are at the start.
+
+    A message leaves FROM only when the broker has confirmed its copy in TO. The copy keeps the properties and headers
+    of the message. After Ctrl-C, or if the broker goes away, nothing is lost: run it again.
+
+    Exits with 1 if some messages stay because TO takes no more.
+    """
+    if source == target:
+        raise click.UsageError(f"FROM and TO are the same queue, {source!r}; allowed: two queues")
+    with site_of(folder) as site:
+        first, second = site.find(source, "FROM"), site.find(target, "TO")
+        _check(first, second)
+        _warn(first, site)
+        total = first.counts.messages
+        what = f"{counted(total, 'message')} from {one_line(source)} to {one_line(target)}"
+        if dry_run or not total:
+            stay = f"; {first.held} stay with their consumers" if first.held else ""
+            click.echo(f"would move {what}{stay}; nothing was changed" if dry_run else f"nothing moved: {what}{stay}")
+            return
+        sys.exit(_move(site, first, second))
+
+
+def _check(first: Target, second: Target) -> None:
+    """Refuse what cannot be moved, or would be dropped by the target. Raises RunnerError."""
+    if first.kind == STREAM:
+        raise RunnerError(f"queue {first.name!r}: a stream, from which nothing can be removed")
+    limits = {key: value for key in _LIMITS if (value := second.setting(key)) is not None}
+    if not limits or (second.setting("overflow") or _DROPS) != _DROPS:
+        return
+    length, room = limits.get("max-length"), first.counts.messages + second.counts.messages
+    if "max-length-bytes" in limits or (isinstance(length, int) and room > length):
+        said = ", ".join(f"{key} {value}" for key, value in limits.items())
+        text = f"its {said} would make it drop messages, it would hold {room}"
+        raise RunnerError(f"queue {second.name!r}: {text}; raise the limit, or set overflow: reject-publish")
+
+
+def _warn(first: Target, site: Site) -> None:
+    name = one_line(first.name)
+    if who := readers(first, site.project):
+        warn(f"queue {name}: {who} read it, and take messages meanwhile")
+    if first.name in Places.of(site.objects).origins:
+        warn(f"queue {name}: a dead-letter queue; dlq replay would give its messages all their attempts again")
+
+
+def _move(site: Site, first: Target, second: Target) -> int:
+    """Do it; return the exit code."""
+    total = first.counts.messages
+    with progress("moving", total) as show_done, stoppable() as stop:
+        one = Move(site.url, first.name, second.name, total, show_done, stop.is_wished)
+        try:
+            one.run()
+        except (PublishRefused, Unroutable) as error:
+            left = max(0, total - one.done)
+            warn(f"queue {one_line(second.name)}: {error}")
+            click.echo(f"{counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
+            return EXIT_FAILURE
+        except RunnerError as error:
+            words = f"{counted(one.done, 'message')} moved before that; nothing is lost, run it again"
+            raise type(error)(f"{error}\n{words}") from None
+        code = stop.exit_code
+    if code:
+        left = max(0, total - one.done)
+        click.echo(f"interrupted: {counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
+        return code
+    stay = f"; {first.held} stay with their consumers" if first.held else ""
+    click.echo(f"{counted(one.done, 'message')} moved to {one_line(second.name)}{stay}")
+    if one.done < total:
+        warn(f"{counted(total - one.done, 'message')} had left {one_line(first.name)} meanwhile, to other consumers")
+    return code

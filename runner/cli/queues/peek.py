@@ -1,0 +1,107 @@
+"""``peek``: the first messages of a queue, which stay where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.amqp.peek import Peek
+from runner.cli.dlq.letter import described, moment, one_line, rare_properties
+from runner.cli.dlq.work import warn
+from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.desk.letter import Letter
+from runner.desk.record import content_of, json_text
+from runner.errors import RunnerError
+from runner.headers import seconds_of
+from runner.messages import ATTEMPT, CAUSATION
+from runner.topology.change import counted
+
+#: How many messages are shown at most: each is taken from the queue for a moment.
+MOST = 1000
+_COUNT = "x-delivery-count"
+
+
+@click.command(short_help="Show the first messages of a queue, and leave them there.")
+@click.argument("queue")
+@click.option(
+    "-n", "number", type=click.IntRange(1, MOST), default=1, show_default=True, metavar="N", help="How many messages."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
+    """Show the first N messages of a queue, ready ones only. They stay in the queue, in their order.
+
+    A quorum queue of RabbitMQ before 4.3 counts each look as a failed delivery, and gives a message up after its
+    delivery limit. A message at its limit is not put back but copied to the end of the queue, so that no look makes the
+    broker dead-letter or drop a message.
+    """
+    with site_of(folder) as site:
+        target = site.find(queue, "QUEUE")
+        _check(target, site)
+        limit = site.delivery_limit(target)
+        one = Peek(site.url, queue, number, target.kind or "", limit)
+        one.run()
+        if as_json:
+            found = {
+                "queue": queue,
+                "ready": target.counts.messages,
+                "unacked": target.unacked,
+                "consumers": target.counts.consumers,
+                "counted": one.is_counted,
+                "delivery_limit": limit,
+                "messages": [content_of(letter) for letter in one.letters],
+                "moved_to_end": [letter.id for letter in one.rescued],
+            }
+            click.echo(json_text(found, indent=2))
+            return
+        click.echo(_summary(target, site))
+        for letter in one.letters:
+            click.echo("\n".join(["", *described(letter, _facts(letter, limit if one.is_counted else None))]))
+        if one.is_counted and one.letters:
+            warn(f"queue {one_line(queue)}: this look counts as one delivery of each message shown; {_limited(limit)}")
+        for letter in one.rescued:
+            warn(
+                f"message {one_line(letter.id)}: its {limit} deliveries are used up; it is at the end of the queue now,"
+                " because the broker would not have put it back"
+            )
+
+
+def _check(target: Target, site: Site) -> None:
+    """Refuse a queue that would deliver nothing. Raises RunnerError."""
+    if target.arguments.get("x-single-active-consumer") and target.counts.consumers:
+        text = "it delivers to its single active consumer alone"
+        raise RunnerError(f"queue {target.name!r}: {text}; stop {readers(target, site.project)} first")
+
+
+def _summary(target: Target, site: Site) -> str:
+    parts = [f"{target.counts.messages} ready", target.held, readers(target, site.project)]
+    return f"{one_line(target.name)}: {', '.join(part for part in parts if part)}"
+
+
+def _limited(limit: int | None) -> str:
+    return "the queue has no delivery limit" if limit is None else f"its delivery limit is {limit}"
+
+
+def _facts(letter: Letter, limit: int | None) -> Iterator[tuple[str, Any]]:
+    headers, properties = letter.headers, letter.properties
+    exchange, key = letter.published if not letter.exchange else (letter.exchange, letter.routing_key)
+    yield from (
+        ("id", letter.id),
+        ("type", letter.type),
+        ("correlation id", letter.correlation_id),
+        ("causation id", headers.get(CAUSATION)),
+        (
+            "published to",
+            f"{exchange or 'the default exchange'} with key {letter.routing_key if key is None else key!r}",
+        ),
+        ("published by", properties.get("app_id")),
+        ("published at", moment(seconds_of(properties.get("timestamp")))),
+        ("attempt", headers.get(ATTEMPT)),
+        ("last error", headers.get("x-last-error")),
+    )
+    if (count := headers.get(_COUNT)) is not None:
+        yield "returned", f"{counted(count, 'time')}{'' if limit is None else f' of {limit}'}"
+    yield from rare_properties(letter)

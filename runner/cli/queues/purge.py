@@ -1,0 +1,115 @@
+"""``purge``: the ready messages of a queue go into a file, and out of the queue."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from runner.amqp.purge import Purge
+from runner.cli.dlq.file import NewFile, in_a_folder, named_by_time
+from runner.cli.dlq.letter import one_line
+from runner.cli.dlq.work import progress, stoppable, warn
+from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.config.version import STREAM
+from runner.desk.letter import Letter
+from runner.desk.note import discard_note
+from runner.desk.places import Places
+from runner.desk.record import content_of, json_text
+from runner.errors import EXIT_FAILURE, BrokerError, RunnerError
+from runner.messages import Event
+from runner.topology.change import counted
+
+
+@click.command(short_help="Write the ready messages of a queue to a file and remove them.")
+@click.argument("queue")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="The new file; var/purged-TIME.jsonl by default.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
+    """Ask, write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
+
+    A message is removed only when its line is on the disk. If attempts are traced, the order history gets a note that
+    the message was discarded. Unacked messages stay with their consumers. After Ctrl-C the rest stays in the queue.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; --yes purges without a question")
+    with site_of(folder) as site:
+        target = site.find(queue, "QUEUE")
+        if target.kind == STREAM:
+            raise RunnerError(
+                f"queue {queue!r}: a stream, from which nothing can be removed; it expires by its max-age"
+            )
+        _warn(target, site)
+        total = target.counts.messages
+        if not total:
+            click.echo(f"nothing purged: queue {one_line(queue)} has no ready message{_stay(target)}")
+            return
+        file = NewFile(path or named_by_time(site.project.var, "purged"))
+        file.check()
+        if not yes and not click.confirm(f"purge {counted(total, 'message')} of queue {one_line(queue)}?"):
+            click.echo("nothing purged")
+            sys.exit(EXIT_FAILURE)
+        sys.exit(_purge(site, target, file))
+
+
+def _purge(site: Site, target: Target, file: NewFile) -> int:
+    """Do it; return the exit code."""
+    total = target.counts.messages
+    with progress("purging", total) as show_done, stoppable() as stop:
+        one = Purge(
+            site.url, target.name, total, lambda letter: file.write(json_text(content_of(letter))), file.save,
+            _note_of(site, target.name), show_done, stop.is_wished,
+        )  # fmt: skip
+        try:
+            one.run()
+        except (RunnerError, KeyboardInterrupt) as error:
+            warn(f"{counted(one.done, 'message')} purged, all of them in {file.path}; nothing is lost, run it again")
+            if isinstance(error, BrokerError) and site.project.config.trace:
+                raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
+            raise
+        finally:
+            # Its lines stay also if no message is removed yet: the broker may count a message out that is given back.
+            file.sync()
+        code = stop.exit_code
+    if code:
+        left = max(0, total - one.done)
+        click.echo(f"interrupted: {counted(one.done, 'message')} purged, {left} left in the queue{_in(file, one.done)}")
+    elif one.done:
+        click.echo(f"{counted(one.done, 'message')} purged{_in(file, one.done)}{_stay(target)}")
+    else:
+        click.echo(f"nothing purged: other consumers took the messages{_stay(target)}")
+    return code
+
+
+def _in(file: NewFile, done: int) -> str:
+    return f", and written to {file.path}" if done else ""
+
+
+def _stay(target: Target) -> str:
+    return f"; {target.held} stay with their consumers" if target.held else ""
+
+
+def _warn(target: Target, site: Site) -> None:
+    if who := readers(target, site.project):
+        warn(f"queue {one_line(target.name)}: {who} read it, and take messages meanwhile")
+
+
+def _note_of(site: Site, queue: str) -> Callable[[Letter, int], Event] | None:
+    """Return what makes the note that a message was discarded; None if no attempts are traced."""
+    trace, places, now = site.project.config.trace, Places.of(site.objects), int(time.time() * 1000)
+    if trace is None or trace == queue:
+        return None
+
+    def note(letter: Letter, number: int) -> Event:
+        origin = places.origin_of(letter) if queue in places.origins else queue
+        past = {"origin": origin, "error": "purged", "replays": letter.replays}
+        return discard_note({**content_of(letter), **past}, number, trace, now)
+
+    return note

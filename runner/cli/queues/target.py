@@ -1,0 +1,145 @@
+"""One queue that a command works on: where it is, what it is, and what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.amqp.drain import Counts
+from runner.amqp.look import look, version_at
+from runner.amqp.management import Management, ManagementError, reported_count
+from runner.cli.broker import broker_for
+from runner.config.fault import one_of
+from runner.config.project import Project, load_project
+from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
+from runner.errors import RunnerError
+from runner.topology.change import counted
+from runner.topology.compile import compile_topology
+from runner.topology.effect import Policies
+from runner.topology.model import Objects, Queue
+
+_LIMIT = "delivery-limit"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A queue on the broker."""
+
+    name: str
+    counts: Counts
+    #: None if the statistics do not report them.
+    unacked: int | None
+    #: The type; None if neither the HTTP API nor topology.yaml says it.
+    kind: str | None
+    #: Arguments, and the settings of the policy that applies.
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    #: False if the HTTP API does not answer, so that topology.yaml is the best that is known.
+    is_reported: bool = False
+
+    def setting(self, key: str) -> Any:
+        """Return the value of a policy key, or of the argument of the same meaning; None for neither."""
+        argument = self.arguments.get(f"x-{key}")
+        return self.settings.get(key) if argument is None else argument
+
+    @property
+    def limit(self) -> int | None:
+        """Return the delivery limit that the queue is known to have; None for none."""
+        said = [self.arguments.get(f"x-{_LIMIT}"), self.settings.get(_LIMIT)]
+        limits = [one for one in said if isinstance(one, int) and one >= 0]
+        return min(limits) if limits else None
+
+    @property
+    def held(self) -> str:
+        """Return the number of messages that consumers hold, for people; empty for none."""
+        if self.unacked is None:
+            return "an unknown number unacked"
+        return f"{self.unacked} unacked" if self.unacked else ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The broker of a project, on which a command looks for queues."""
+
+    project: Project
+    objects: Objects
+    url: str
+    management: Management
+
+    def find(self, name: str, hint: str) -> Target:
+        """Return a queue of topology.yaml, one generated for it, or any other that is on the broker.
+
+        Raises click.BadParameter for an unknown queue, with ``hint`` for its argument, RunnerError for one of
+        topology.yaml that is not on the broker, BrokerAway, and BrokerRefused.
+        """
+        known = {one.name: one for one in self.objects.queues}
+        counts = look([self.url], [name])[1][name] if name else None
+        if counts is None and name in known:
+            raise RunnerError(f"queue {name!r}: not on the broker yet; apply, or a start, makes it")
+        if counts is None:
+            raise click.BadParameter(f"unknown queue {name!r}; {one_of(name, known)}", param_hint=hint)
+        try:
+            found = self.management.request("GET", "queues", self.management.vhost, name)
+        except ManagementError:
+            # Without a consumer no message is unacked.
+            unacked = None if counts.consumers else 0
+            return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
+        policy = found.get("effective_policy_definition")
+        unacked = reported_count(found, "messages_unacknowledged")
+        settings = policy if isinstance(policy, dict) else {}
+        if unacked is None and not counts.consumers:
+            unacked = 0
+        return Target(name, counts, unacked, str(found.get("type")), found.get("arguments") or {}, settings, True)
+
+    def _of_file(self, queue: Queue, counts: Counts, unacked: int | None) -> Target:
+        settings = Policies(self.objects.policies).settings_of(queue)
+        return Target(queue.name, counts, unacked, queue.type, queue.arguments, settings)
+
+    def delivery_limit(self, target: Target) -> int | None:
+        """Return the delivery limit that is to be assumed for a queue, None for none. Raises RunnerError."""
+        version = version_at(self.url)
+        if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
+            text = "its type and its delivery limit are not known, and each look counts as a delivery"
+            raise RunnerError(f"queue {target.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
+        if target.kind != QUORUM:
+            return None
+        if not HAS_DELIVERY_LIMIT.holds(version) or (target.is_reported and target.limit is not None):
+            return target.limit
+        # A policy of topology.yaml may not be on the broker.
+        limits = [target.limit] if target.limit is not None else []
+        return None if self._is_unlimited(target) else min([DEFAULT_DELIVERY_LIMIT, *limits])
+
+    def _is_unlimited(self, target: Target) -> bool:
+        said = [target.arguments.get(f"x-{_LIMIT}"), target.settings.get(_LIMIT)]
+        return any(isinstance(one, int) and one < 0 for one in said)
+
+
+def _unknown(name: str, counts: Counts, unacked: int | None) -> Target:
+    return Target(name, counts, unacked, None, {}, {})
+
+
+@contextlib.contextmanager
+def site_of(folder: Path) -> Iterator[Site]:
+    """Open the project in a folder, on the broker that answers. Raises ConfigError, BrokerAway, and BrokerRefused."""
+    project = load_project(folder)
+    # SIGTERM cleans up as Ctrl-C does, such as a broker that was started for this command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with broker_for(project) as management_url:
+        url = look(project.config.broker.url, [])[0]
+        management = Management(url, project.config.broker.management or management_url)
+        yield Site(project, compile_topology(project.topology, project.consumed), url, management)
+
+
+def readers(target: Target, project: Project) -> str:
+    """Return who consumes a queue, for people; empty for no consumer."""
+    if not target.counts.consumers:
+        return ""
+    services = [name for name, one in project.config.services.items() if target.name in one.consumes]
+    named = f" ({', '.join(services)})" if services else ""
+    return f"{counted(target.counts.consumers, 'consumer')}{named}"
