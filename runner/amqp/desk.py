@@ -49,8 +49,6 @@ class Reader:
         # queue puts back what each held, one after the other: so the order stays.
         self._low = 1 if credit == MOST_HELD else max(1, credit // 2)
         self._consumers: list[str] = []
-        #: Arguments of each consumer.
-        self._arguments: dict[str, Any] | None = None
         self._is_closing = False
         self._session = Session(url, "runner dlq", self._opened)
         self._credit = 0
@@ -109,7 +107,7 @@ class Reader:
         self._channel.basic_qos(prefetch_count=self._step)
         tag = f"dlq-{len(self._consumers):06}"
         self._consumers.append(tag)
-        self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag, arguments=self._arguments)
+        self._channel.basic_consume(self._queue, self._on_delivery, consumer_tag=tag)
 
     @property
     def _is_over(self) -> bool:

@@ -129,7 +129,7 @@ class Emptier:
         except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
             self._break_off(error)
             return
-        if self._taken >= self._limit:
+        if self._taken >= self._limit or self._is_stopped():
             self._leave()
 
     def _on_confirm(self, frame: Any) -> None:

@@ -10,7 +10,7 @@ from pika.channel import Channel
 from runner.amqp.desk import Reader
 from runner.amqp.drain import moved_properties
 from runner.amqp.properties import letter_of
-from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, STREAM, parsed
+from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
 from runner.desk.letter import Letter
 from runner.errors import PublishRefused
 from runner.headers import count_of
@@ -18,45 +18,74 @@ from runner.headers import count_of
 #: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
 _COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
 
+#: A queue with a single active consumer delivers to one consumer of ours: so many messages more than are shown.
+SPARE = 1000
+#: With how many consumers each further one gets as many messages as all before it.
+MANY_CONSUMERS = 22
+
 
 class Peek(Reader):
-    """Takes at most ``number`` messages from the head of a queue, and gives them back.
+    """Takes messages from the head of a queue, and gives them back.
 
-    A quorum queue of RabbitMQ before 4.3 counts that as a failed delivery. It would dead-letter or drop a message that
-    has reached its delivery limit. So such a message is not given back: the broker confirms a copy of it at the end of
-    its queue first.
+    A quorum queue delivers messages that came back before all others, in the order in which they came back. So all of
+    these are taken, also if fewer messages are to be shown: the order stays.
+
+    A quorum queue before RabbitMQ 4.3 counts each as a failed delivery. It would dead-letter or drop a message that has
+    reached its delivery limit. So such a message is not given back: the broker confirms a copy of it at the end of its
+    queue first.
     """
 
-    def __init__(self, url: str, queue: str, number: int, kind: str, limit: int | None) -> None:
-        """``kind`` is the type of the queue; ``limit`` is its delivery limit, None for none."""
-        super().__init__(url, queue, credit=number, limit=number)
-        self._kind, self._delivery_limit = kind, limit
-        if kind == STREAM:
-            self._arguments = {"x-stream-offset": "first"}
+    def __init__(
+        self, url: str, queue: str, number: int, kind: str | None, limit: int | None, *, is_single: bool = False
+    ) -> None:
+        """``kind`` is the type of the queue, None if unknown; ``limit`` is its delivery limit, None for none.
+
+        ``is_single`` is True for a queue with a single active consumer.
+        """
+        self._is_quorum = kind in (QUORUM, None)
+        credit = number + SPARE if self._is_quorum and is_single else number
+        super().__init__(url, queue, credit=credit, limit=None if self._is_quorum else number)
+        self._number, self._delivery_limit, self._is_single = number, limit, is_single
+        self._has_nack = False
         self._deliveries: list[tuple[Any, pika.BasicProperties, bytes]] = []
-        #: Deliveries whose copies are not confirmed yet, in the order of the publishes.
+        #: Deliveries whose copies are not confirmed yet, by the numbers of their publishes.
         self._unconfirmed: dict[int, Any] = {}
-        #: The messages, in order, and those of them that are at the end of the queue now.
+        #: The messages to show, in order.
         self.letters: list[Letter] = []
+        #: Messages that are at the end of the queue now.
         self.rescued: list[Letter] = []
-        #: True if the queue counts a look as a failed delivery.
-        self.is_counted = False
+
+    @property
+    def is_counted(self) -> bool:
+        """True if the queue counts a look as a failed delivery."""
+        return self._is_quorum and not self._has_nack
 
     def _opened(self, channel: Channel) -> None:
         version = parsed(str((channel.connection.server_properties or {}).get("version", "")))
-        self.is_counted = self._kind == QUORUM and not NACK_IS_NO_FAILURE.holds(version)
+        # Without a limit, a nack could put a message at the end of the queue (RabbitMQ: "Quorum Queues").
+        self._has_nack = NACK_IS_NO_FAILURE.holds(version) and self._delivery_limit is not None
         super()._opened(channel)
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        if not (self._is_read or self._is_over):
-            self._deliveries.append((method, properties, body))
+        # Also one that comes while the consumers are cancelled: it is given back too.
+        self._deliveries.append((method, properties, body))
         super()._on_delivery(channel, method, properties, body)
 
     def _on_letter(self, tag: int, letter: Letter) -> None:
-        self.letters.append(letter)
+        if len(self.letters) < self._number:
+            self.letters.append(letter)
 
     def _refill(self) -> None:
-        """Take no more than was asked for."""
+        # A message that is on its way while its consumer is cancelled would come back by itself, behind the others.
+        if self._is_over or not self._is_quorum or self.seen < self._credit:
+            return
+        if not self._deliveries[-1][0].redelivered or self._is_single:
+            self._on_end()
+        else:
+            # Few, so that few more than those that came back are taken; and not too many consumers: the queue takes
+            # back what more than 32 hold in no order.
+            self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
+            self._subscribe()
 
     def _close(self) -> None:
         if self._is_over:
@@ -65,7 +94,9 @@ class Peek(Reader):
         if not self._consumers:
             self._session.finish()
             return
-        # While there is a consumer, the queue would deliver to it again what it gives back.
+        # While there is a consumer, the queue would deliver to it again what it gets back.
+        for tag in reversed(self._consumers[1:]):
+            self._channel.basic_cancel(tag)
         self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
 
     def _give_back(self) -> None:
@@ -74,9 +105,12 @@ class Peek(Reader):
             self._channel.add_on_return_callback(lambda *_: self._refused())
             self._channel.confirm_delivery(self._on_confirm, callback=lambda _: self._copy(spent))
             return
-        if self._deliveries and not self.is_counted and self._kind == QUORUM:
-            self._channel.basic_nack(self._deliveries[-1][0].delivery_tag, multiple=True, requeue=True)
-        # The queue puts back in their places what is unacked when the channel ends.
+        if self._is_quorum and self._has_nack:
+            # One for each consumer, in order.
+            last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
+            for tag in last.values():
+                self._channel.basic_nack(tag, multiple=True, requeue=True)
+        # The queue puts back what is unacked when the channel ends.
         self._session.finish()
 
     def _is_spent(self, method: Any, properties: pika.BasicProperties) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pika.channel import Channel
+from pika.exceptions import StreamLostError
 
 from runner.address import Address
 from runner.amqp.close import close_of
@@ -17,6 +18,8 @@ from runner.errors import BrokerAway, RunnerError
 #: Seconds to open a connection, for which RabbitMQ waits too (RabbitMQ: "Configuration", handshake_timeout).
 #: A link connects again, but a session makes one attempt, and RabbitMQ may spend 5 s on resolving a host name.
 HANDSHAKE_TIMEOUT = 10
+#: Seconds for pika to close a socket.
+ABORT_TIMEOUT = 1.0
 
 
 class Session:
@@ -46,7 +49,7 @@ class Session:
             custom_ioloop=self.loop,
         )
         if timeout is not None:
-            self.loop.call_later(timeout, lambda: self._end(BrokerAway(f"no end after {timeout:g} s")))
+            self.loop.call_later(timeout, lambda: self._time_out(f"no end after {timeout:g} s"))
         self.loop.start()
         if self._connection.is_open:
             self._connection.close()
@@ -86,6 +89,16 @@ class Session:
 
     def _failure(self, error: BaseException) -> RunnerError:
         return close_of(error).error(str(Address.of(self._url)))
+
+    def _time_out(self, reason: str) -> None:
+        connection = self._connection
+        if connection.is_open or connection.is_closed or connection.is_closing:
+            self._end(BrokerAway(reason))
+            return
+        # pika closes the socket of a handshake in a later round of the loop, and reports it as an error then.
+        self._error = self._error or BrokerAway(reason)
+        connection._terminate_stream(StreamLostError(reason))
+        self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)
 
     def _end(self, error: Exception | None) -> None:
         self._error = self._error or error

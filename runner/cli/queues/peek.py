@@ -12,6 +12,7 @@ from runner.amqp.peek import Peek
 from runner.cli.dlq.letter import described, moment, one_line, rare_properties
 from runner.cli.dlq.work import warn
 from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.config.version import STREAM
 from runner.desk.letter import Letter
 from runner.desk.record import content_of, json_text
 from runner.errors import RunnerError
@@ -21,7 +22,7 @@ from runner.topology.change import counted
 
 #: How many messages are shown at most: each is taken from the queue for a moment.
 MOST = 1000
-_COUNT = "x-delivery-count"
+_COUNT, _SINGLE = "x-delivery-count", "x-single-active-consumer"
 
 
 @click.command(short_help="Show the first messages of a queue, and leave them there.")
@@ -42,7 +43,8 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
         target = site.find(queue, "QUEUE")
         _check(target, site)
         limit = site.delivery_limit(target)
-        one = Peek(site.url, queue, number, target.kind or "", limit)
+        is_single = bool(target.arguments.get(_SINGLE))
+        one = Peek(site.url, queue, number, target.kind, limit, is_single=is_single)
         one.run()
         if as_json:
             found = {
@@ -71,7 +73,9 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
 
 def _check(target: Target, site: Site) -> None:
     """Refuse a queue that would deliver nothing. Raises RunnerError."""
-    if target.arguments.get("x-single-active-consumer") and target.counts.consumers:
+    if target.kind == STREAM:
+        raise RunnerError(f"queue {target.name!r}: a stream; allowed: a classic or quorum queue")
+    if target.arguments.get(_SINGLE) and target.counts.consumers:
         text = "it delivers to its single active consumer alone"
         raise RunnerError(f"queue {target.name!r}: {text}; stop {readers(target, site.project)} first")
 
