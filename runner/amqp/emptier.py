@@ -29,9 +29,10 @@ STALLED = 60.0
 class Emptier:
     """Takes messages of a queue until it is empty, until ``limit`` messages are taken, or until it is stopped.
 
-    It cancels its consumer before it ends, and finishes with the messages that are delivered by then. So no message is
-    given back, which a quorum queue would count as a failed delivery, unless the process is killed or a message cannot
-    be saved. Subclasses implement ``_take``.
+    At the end it acknowledges nothing until the queue has delivered all that may be unacked, and finishes with these
+    messages. Only then it cancels its consumer: a quorum queue may put a message that is delivered during the
+    cancellation at its end. So no message is given back, which a quorum queue would count as a failed delivery, unless
+    the process is killed or a message cannot be saved. Subclasses implement ``_take``.
     """
 
     #: How many messages may be unacked at once.
@@ -53,9 +54,11 @@ class Emptier:
         #: Delivery tags whose publishes are not confirmed yet; the broker counts publishes from 1 in the same order.
         self._unconfirmed: dict[int, int] = {}
         self._published = 0
-        self._taken = 0
+        #: Deliveries, those of them that were taken, and those that are acknowledged.
+        self._seen = self._taken = self._acked = 0
+        self._prefetch = max(1, min(self.window, limit))
         self._consumer_tag: str | None = None
-        self._is_cancelled = False
+        self._is_leaving = self._is_cancelled = False
         self._problem: Exception | None = None
         self._asked = False
         self._zeros = 0
@@ -94,9 +97,13 @@ class Emptier:
         self.done += len(tags)
         self._heard = time.monotonic()
         self._on_progress(self.done)
-        if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
-            for tag, multiple in self._acks.take():
-                self._channel.basic_ack(tag, multiple=multiple)
+        if not self._is_leaving and (not self._unconfirmed or self._acks.waiting >= ACK_BATCH):
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acked += self._acks.waiting
+        for tag, multiple in self._acks.take():
+            self._channel.basic_ack(tag, multiple=multiple)
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
@@ -105,7 +112,7 @@ class Emptier:
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self._consume())
 
     def _consume(self) -> None:
-        self._channel.basic_qos(prefetch_count=max(1, min(self.window, self._limit)))
+        self._channel.basic_qos(prefetch_count=self._prefetch)
         self._consumer_tag = self._channel.basic_consume(self._queue, self._on_delivery, callback=lambda _: self._ask())
         self._beat()
 
@@ -121,7 +128,9 @@ class Emptier:
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         self._zeros = 0
+        self._seen += 1
         if self._problem is not None or self._session.is_finished:
+            self._cancel_if_quiet()
             return  # the broker puts it back
         self._taken += 1
         try:
@@ -129,7 +138,7 @@ class Emptier:
         except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
             self._break_off(error)
             return
-        if self._taken >= self._limit or self._is_stopped():
+        if self._taken >= self._limit or self._is_leaving or self._is_stopped():
             self._leave()
 
     def _on_confirm(self, frame: Any) -> None:
@@ -140,7 +149,6 @@ class Emptier:
         tags = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
         if isinstance(method, pika.spec.Basic.Nack):
             self._break_off(PublishRefused("the broker refused a message; the queue may be full"))
-            self._settle([])
         elif tags:
             self._settle(tags)
         self._go_on()
@@ -158,7 +166,13 @@ class Emptier:
             self._leave()
 
     def _leave(self) -> None:
-        if self._consumer_tag is not None:
+        self._is_leaving = True
+        self._cancel_if_quiet()
+
+    def _cancel_if_quiet(self) -> None:
+        """Cancel the consumer if no delivery is on its way."""
+        is_quiet = self._seen - self._acked >= self._prefetch or self._zeros >= SURE
+        if self._is_leaving and is_quiet and self._consumer_tag is not None:
             tag, self._consumer_tag = self._consumer_tag, None
             self._channel.basic_cancel(tag, callback=lambda _: self._cancelled())
 
@@ -176,11 +190,12 @@ class Emptier:
             return  # their confirms continue
         if not self._is_cancelled:
             self._ask()
-        elif self._problem is not None:
-            self._settle([])
-            self._session.fail(self._problem)
         else:
-            self._session.finish()
+            self._acknowledge()
+            if self._problem is not None:
+                self._session.fail(self._problem)
+            else:
+                self._session.finish()
 
     def _save_rest(self) -> None:
         if self._problem is not None:

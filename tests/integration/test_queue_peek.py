@@ -144,7 +144,7 @@ def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost
     assert output == f"queue '{name}': it delivers to its single active consumer alone; stop 1 consumer first\n"
 
 
-@pytest.mark.parametrize("looks", [(3, 1, 1), (1, 3, 2, 1), (40, 1), (7, 6, 5, 4, 3, 2, 1), (1,) * 12])
+@pytest.mark.parametrize("looks", [(1, 3, 2, 1), (40, 1), (5, 4, 3, 2, 1), (1,) * 7])
 @pytest.mark.parametrize("limit", [20, None])
 def test_looks_at_different_numbers_of_messages_keep_their_order(
     vhost: Vhost, looks: tuple[int, ...], limit: int | None

@@ -19,7 +19,7 @@ from runner.desk.letter import Letter
 from runner.desk.note import discard_note
 from runner.desk.places import Places
 from runner.desk.record import content_of, json_text
-from runner.errors import EXIT_FAILURE, BrokerError, RunnerError
+from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerError
 from runner.messages import Event
 from runner.topology.change import counted
 
@@ -53,10 +53,22 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
             return
         file = NewFile(path or named_by_time(site.project.var, "purged"))
         file.check()
-        if not yes and not click.confirm(f"purge {counted(total, 'message')} of queue {one_line(queue)}?"):
-            click.echo("nothing purged")
-            sys.exit(EXIT_FAILURE)
+        if not yes:
+            _ask(f"purge {counted(total, 'message')} of queue {one_line(queue)}?")
         sys.exit(_purge(site, target, file))
+
+
+def _ask(question: str) -> None:
+    """Return if a person says yes; else end the command."""
+    code = EXIT_FAILURE
+    try:
+        if click.confirm(question, default=False):
+            return
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+        click.echo(err=True)
+    click.echo("nothing purged", err=code == EXIT_INTERRUPTED)
+    sys.exit(code)
 
 
 def _purge(site: Site, target: Target, file: NewFile) -> int:
