@@ -63,7 +63,8 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
         for letter in one.letters:
             click.echo("\n".join(["", *described(letter, _facts(letter, limit if one.is_counted else None))]))
         if one.is_counted and one.letters:
-            warn(f"queue {one_line(queue)}: this look counts as one delivery of each message shown; {_limited(limit)}")
+            taken = counted(one.seen, "message")
+            warn(f"queue {one_line(queue)}: this look counts as a failed delivery of {taken}; {_limited(limit)}")
         for letter in one.rescued:
             warn(
                 f"message {one_line(letter.id)}: its {limit} deliveries are used up; it is at the end of the queue now,"
