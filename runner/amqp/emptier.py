@@ -51,6 +51,8 @@ class Emptier:
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._session = Session(url, name, self._opened)
         self._acks = AckLedger()
+        #: For how many confirms each delivery waits, by its tag.
+        self._waits: dict[int, int] = {}
         #: Delivery tags whose publishes are not confirmed yet; the broker counts publishes from 1 in the same order.
         self._unconfirmed: dict[int, int] = {}
         self._published = 0
@@ -83,7 +85,8 @@ class Emptier:
         """Save what ``_take`` has kept: the queue has no more messages for now."""
 
     def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
-        """Publish what makes one delivery safe; its confirm settles the delivery."""
+        """Publish a message that makes a delivery safe; the last confirm of its messages settles the delivery."""
+        self._waits[tag] = self._waits.get(tag, 0) + 1
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._published += 1
@@ -150,8 +153,13 @@ class Emptier:
         if isinstance(method, pika.spec.Basic.Nack):
             self._break_off(PublishRefused("the broker refused a message; the queue may be full"))
         elif tags:
-            self._settle(tags)
+            self._settle([tag for tag in tags if self._is_safe(tag)])
         self._go_on()
+
+    def _is_safe(self, tag: int) -> bool:
+        """Count one confirm for a delivery; return True if it was the last."""
+        self._waits[tag] -= 1
+        return not self._waits[tag] and self._waits.pop(tag) == 0
 
     def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
         # A return comes before the confirm of its message, and does not name it. From now on the queue is not there, so

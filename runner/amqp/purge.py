@@ -27,14 +27,14 @@ class Purge(Emptier):
         limit: int,
         write: Callable[[Letter], None],
         save: Callable[[], None],
-        note: Callable[[Letter, int], Event] | None = None,
+        note: Callable[[Letter, int], Event | None] | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """``save`` returns when everything written is on the disk.
 
-        ``note`` makes the event that records the removal of a message, from the message and its number. The broker
-        confirms the event before the message is removed.
+        ``note`` makes the event that records the removal of a message, from the message and its number, or None for a
+        message without one. The broker confirms the event before the message is removed.
         """
         super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
         self._write, self._save, self._note = write, save, note
@@ -55,8 +55,7 @@ class Purge(Emptier):
         if not kept:
             return
         self._save()
-        if self._note is None:
-            self._settle([tag for tag, _ in kept])
+        self._settle([tag for tag, note in kept if note is None])
         for tag, note in kept:
             if note is not None:
                 one = encode(note)

@@ -137,11 +137,13 @@ def test_messages_that_consumers_hold_are_counted_and_not_shown(shop: Shop, vhos
 def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost: Vhost, name: str) -> None:
     kind = "quorum" if name == "single" else "classic"
     declare(vhost, name, **{"x-queue-type": kind, "x-single-active-consumer": True})
+    declare(vhost, "other")
     with channel_to(vhost.url) as channel:
         channel.basic_consume(name, lambda *_: None)
-        code, output = shop.run("peek", name)
-    assert code == 1
-    assert output == f"queue '{name}': it delivers to its single active consumer alone; stop 1 consumer first\n"
+        found = [shop.run(*one) for one in (("peek", name), ("purge", name, "--yes"), ("move", name, "other"))]
+    for code, output in found:
+        assert code == 1
+        assert output == f"queue '{name}': it delivers to its single active consumer alone; stop 1 consumer first\n"
 
 
 @pytest.mark.parametrize("looks", [(1, 3, 2, 1), (40, 1), (5, 4, 3, 2, 1), (1,) * 7])

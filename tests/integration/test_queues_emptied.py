@@ -16,8 +16,8 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.move import Move
 from runner.amqp.purge import Purge
+from runner.amqp.transfer import Transfer
 from runner.cli.queues import move as move_module
 from runner.cli.queues import purge as purge_module
 from runner.errors import RunnerError, Unroutable
@@ -37,8 +37,8 @@ TOPOLOGY: dict[str, Any] = {
 }
 MESSAGES = 1200
 ALL = [f"m{number:06}" for number in range(MESSAGES)]
-#: Messages whose copies may be confirmed and not acknowledged yet.
-IN_FLIGHT = 500 + 100
+#: Messages that may be unacked at once, so that their copies may be in both queues.
+IN_FLIGHT = 500
 
 
 @pytest.fixture
@@ -302,6 +302,33 @@ def test_a_move_keeps_order_properties_and_headers(shop: Shop, vhost: Vhost, sou
 
 
 @pytest.mark.parametrize(
+    ("source", "target", "noted"),
+    [
+        ("pay", "mail", "pay"),
+        ("pay.dlq", "mail", "pay"),
+        ("pay.dlq", "pay", None),
+        ("pay", "pay.dlq", None),
+        ("pay.retry.1s", "pay", None),
+        ("audit.events", "mail", None),
+    ],
+)
+def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
+    shop: Shop, vhost: Vhost, source: str, target: str, noted: str | None
+) -> None:
+    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
+    shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
+    with channel_to(vhost.url) as channel:
+        channel.queue_declare("pay.retry.1s", durable=True)
+    publish(vhost.url, source, many(2))
+    assert shop.run("move", source, target)[0] == 0
+    assert held(vhost.url, target) == [2]
+    notes = [json.loads(body) for _, _, body in take(vhost.url, "audit.events", 0 if noted is None else 2)]
+    expected = [] if noted is None else [(noted, source, "discarded", "moved to mail", name) for name in ALL[:2]]
+    kept = ("queue", "instance", "outcome", "error", "message_id")
+    assert [tuple(one[name] for name in kept) for one in notes] == expected
+
+
+@pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
         (["pay", "pay"], "FROM and TO are the same queue, 'pay'; allowed: two queues", 2),
@@ -335,7 +362,7 @@ def test_a_target_that_refuses_messages_gets_no_message_twice(shop: Shop, vhost:
     code, output = shop.run("move", "pay", "full")
     moved = take_all(vhost.url, "full")
     assert code == 1
-    assert "queue full: the broker refused a message; the queue may be full" in output
+    assert "not moved to full: the broker refused a message; the queue may be full" in output
     assert f"{len(moved)} messages moved, {100 - len(moved)} left in pay" in output
     assert moved == ALL[:30]
     wait_until(lambda: held(vhost.url, "pay") == [70], 10, "they are put back")
@@ -347,7 +374,7 @@ def test_a_target_that_is_deleted_takes_no_message_with_it(vhost: Vhost) -> None
         channel.queue_declare("mail", durable=True)
     publish(vhost.url, "mail", many(100))
     with pytest.raises(Unroutable, match="queue 'gone' is not there"):
-        Move(vhost.url, "mail", "gone", 100).run()
+        Transfer(vhost.url, "mail", "gone", 100).run()
     wait_until(lambda: held(vhost.url, "mail") == [100], 10, "they are put back")
 
 
@@ -384,7 +411,8 @@ def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost)
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume("pay", lambda *_: None)
         assert (
-            "queue pay: 1 consumer (payment) read it, and take messages meanwhile" in shop.run("move", "pay", "mail")[1]
+            "queue pay: read by 1 consumer (payment), which may take messages meanwhile"
+            in shop.run("move", "pay", "mail")[1]
         )
     assert (
         "a dead-letter queue; dlq replay would give its messages all their attempts again"

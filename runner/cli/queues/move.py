@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from runner.amqp.move import Move
+from runner.amqp.transfer import Transfer
 from runner.cli.dlq.letter import one_line
 from runner.cli.dlq.work import progress, stoppable, warn
-from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.cli.queues.removal import noting
+from runner.cli.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
 from runner.config.version import STREAM
 from runner.desk.places import Places
 from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
@@ -36,9 +37,10 @@ def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
     """
     if source == target:
         raise click.UsageError(f"FROM and TO are the same queue, {source!r}; allowed: two queues")
-    with site_of(folder) as site:
+    with open_project(folder) as site:
         first, second = site.find(source, "FROM"), site.find(target, "TO")
         _check(first, second)
+        check_delivers(first, site.project)
         _warn(first, site)
         total = first.counts.messages
         what = f"{counted(total, 'message')} from {one_line(source)} to {one_line(target)}"
@@ -63,24 +65,24 @@ def _check(first: Target, second: Target) -> None:
         raise RunnerError(f"queue {second.name!r}: {text}; raise the limit, or set overflow: reject-publish")
 
 
-def _warn(first: Target, site: Site) -> None:
+def _warn(first: Target, site: OpenProject) -> None:
     name = one_line(first.name)
-    if who := readers(first, site.project):
-        warn(f"queue {name}: {who} read it, and take messages meanwhile")
+    warn_of_readers(first, site.project)
     if first.name in Places.of(site.objects).origins:
         warn(f"queue {name}: a dead-letter queue; dlq replay would give its messages all their attempts again")
 
 
-def _move(site: Site, first: Target, second: Target) -> int:
+def _move(site: OpenProject, first: Target, second: Target) -> int:
     """Do it; return the exit code."""
     total = first.counts.messages
     with progress("moving", total) as show_done, stoppable() as stop:
-        one = Move(site.url, first.name, second.name, total, show_done, stop.is_wished)
+        note = noting(site, first.name, f"moved to {second.name}", second.name)
+        one = Transfer(site.url, first.name, second.name, total, note, show_done, stop.is_wished)
         try:
             one.run()
         except (PublishRefused, Unroutable) as error:
             left = max(0, total - one.done)
-            warn(f"queue {one_line(second.name)}: {error}")
+            warn(f"not moved to {one_line(second.name)}: {error}")
             click.echo(f"{counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
             return EXIT_FAILURE
         except RunnerError as error:

@@ -11,7 +11,7 @@ import click
 from runner.amqp.peek import Peek
 from runner.cli.dlq.letter import described, moment, one_line, rare_properties
 from runner.cli.dlq.work import warn
-from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.cli.queues.target import OpenProject, Target, check_delivers, open_project, readers
 from runner.config.version import STREAM
 from runner.desk.letter import Letter
 from runner.desk.record import content_of, json_text
@@ -22,7 +22,7 @@ from runner.topology.change import counted
 
 #: How many messages are shown at most: each is taken from the queue for a moment.
 MOST = 1000
-_COUNT, _SINGLE = "x-delivery-count", "x-single-active-consumer"
+_COUNT = "x-delivery-count"
 
 
 @click.command(short_help="Show the first messages of a queue, and leave them there.")
@@ -39,11 +39,13 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
     delivery limit. A message at its limit is not put back but copied to the end of the queue, so that no look makes the
     broker dead-letter or drop a message.
     """
-    with site_of(folder) as site:
+    with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
-        _check(target, site)
+        if target.kind == STREAM:
+            raise RunnerError(f"queue {queue!r}: a stream; allowed: a classic or quorum queue")
+        check_delivers(target, site.project)
         limit = site.delivery_limit(target)
-        is_single = bool(target.arguments.get(_SINGLE))
+        is_single = target.is_single
         one = Peek(site.url, queue, number, target.kind, limit, is_single=is_single)
         one.run()
         if as_json:
@@ -72,16 +74,7 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
             )
 
 
-def _check(target: Target, site: Site) -> None:
-    """Refuse a queue that would deliver nothing. Raises RunnerError."""
-    if target.kind == STREAM:
-        raise RunnerError(f"queue {target.name!r}: a stream; allowed: a classic or quorum queue")
-    if target.arguments.get(_SINGLE) and target.counts.consumers:
-        text = "it delivers to its single active consumer alone"
-        raise RunnerError(f"queue {target.name!r}: {text}; stop {readers(target, site.project)} first")
-
-
-def _summary(target: Target, site: Site) -> str:
+def _summary(target: Target, site: OpenProject) -> str:
     parts = [f"{target.counts.messages} ready", target.held, readers(target, site.project)]
     return f"{one_line(target.name)}: {', '.join(part for part in parts if part)}"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -13,14 +11,11 @@ from runner.amqp.purge import Purge
 from runner.cli.dlq.file import NewFile, in_a_folder, named_by_time
 from runner.cli.dlq.letter import one_line
 from runner.cli.dlq.work import progress, stoppable, warn
-from runner.cli.queues.target import Site, Target, readers, site_of
+from runner.cli.queues.removal import noting
+from runner.cli.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
 from runner.config.version import STREAM
-from runner.desk.letter import Letter
-from runner.desk.note import discard_note
-from runner.desk.places import Places
 from runner.desk.record import content_of, json_text
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerError
-from runner.messages import Event
 from runner.topology.change import counted
 
 
@@ -40,13 +35,14 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
     """
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on; --yes purges without a question")
-    with site_of(folder) as site:
+    with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
             raise RunnerError(
                 f"queue {queue!r}: a stream, from which nothing can be removed; it expires by its max-age"
             )
-        _warn(target, site)
+        check_delivers(target, site.project)
+        warn_of_readers(target, site.project)
         total = target.counts.messages
         if not total:
             click.echo(f"nothing purged: queue {one_line(queue)} has no ready message{_stay(target)}")
@@ -71,18 +67,21 @@ def _ask(question: str) -> None:
     sys.exit(code)
 
 
-def _purge(site: Site, target: Target, file: NewFile) -> int:
+def _purge(site: OpenProject, target: Target, file: NewFile) -> int:
     """Do it; return the exit code."""
     total = target.counts.messages
     with progress("purging", total) as show_done, stoppable() as stop:
         one = Purge(
             site.url, target.name, total, lambda letter: file.write(json_text(content_of(letter))), file.save,
-            _note_of(site, target.name), show_done, stop.is_wished,
+            noting(site, target.name, "purged"), show_done, stop.is_wished,
         )  # fmt: skip
         try:
             one.run()
         except (RunnerError, KeyboardInterrupt) as error:
-            warn(f"{counted(one.done, 'message')} purged, all of them in {file.path}; nothing is lost, run it again")
+            done = (
+                f"{counted(one.done, 'message')} purged, all of them in {file.path}" if one.done else "nothing purged"
+            )
+            warn(f"{done}; no message is lost, run it again")
             if isinstance(error, BrokerError) and site.project.config.trace:
                 raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
             raise
@@ -106,22 +105,3 @@ def _in(file: NewFile, done: int) -> str:
 
 def _stay(target: Target) -> str:
     return f"; {target.held} stay with their consumers" if target.held else ""
-
-
-def _warn(target: Target, site: Site) -> None:
-    if who := readers(target, site.project):
-        warn(f"queue {one_line(target.name)}: {who} read it, and take messages meanwhile")
-
-
-def _note_of(site: Site, queue: str) -> Callable[[Letter, int], Event] | None:
-    """Return what makes the note that a message was discarded; None if no attempts are traced."""
-    trace, places, now = site.project.config.trace, Places.of(site.objects), int(time.time() * 1000)
-    if trace is None or trace == queue:
-        return None
-
-    def note(letter: Letter, number: int) -> Event:
-        origin = places.origin_of(letter) if queue in places.origins else queue
-        past = {"origin": origin, "error": "purged", "replays": letter.replays}
-        return discard_note({**content_of(letter), **past}, number, trace, now)
-
-    return note

@@ -15,6 +15,8 @@ from runner.amqp.drain import Counts
 from runner.amqp.look import look, version_at
 from runner.amqp.management import Management, ManagementError, reported_count
 from runner.cli.broker import broker_for
+from runner.cli.dlq.letter import one_line
+from runner.cli.dlq.work import warn
 from runner.config.fault import one_of
 from runner.config.project import Project, load_project
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
@@ -56,6 +58,11 @@ class Target:
         return min(limits) if limits else None
 
     @property
+    def is_single(self) -> bool:
+        """Return True if the queue delivers to a single active consumer."""
+        return bool(self.arguments.get("x-single-active-consumer"))
+
+    @property
     def held(self) -> str:
         """Return the number of messages that consumers hold, for people; empty for none."""
         if self.unacked is None:
@@ -64,7 +71,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Site:
+class OpenProject:
     """The broker of a project, on which a command looks for queues."""
 
     project: Project
@@ -125,7 +132,7 @@ def _unknown(name: str, counts: Counts, unacked: int | None) -> Target:
 
 
 @contextlib.contextmanager
-def site_of(folder: Path) -> Iterator[Site]:
+def open_project(folder: Path) -> Iterator[OpenProject]:
     """Open the project in a folder, on the broker that answers. Raises ConfigError, BrokerAway, and BrokerRefused."""
     project = load_project(folder)
     # SIGTERM cleans up as Ctrl-C does, such as a broker that was started for this command.
@@ -133,7 +140,7 @@ def site_of(folder: Path) -> Iterator[Site]:
     with broker_for(project) as management_url:
         url = look(project.config.broker.url, [])[0]
         management = Management(url, project.config.broker.management or management_url)
-        yield Site(project, compile_topology(project.topology, project.consumed), url, management)
+        yield OpenProject(project, compile_topology(project.topology, project.consumed), url, management)
 
 
 def readers(target: Target, project: Project) -> str:
@@ -143,3 +150,16 @@ def readers(target: Target, project: Project) -> str:
     services = [name for name, one in project.config.services.items() if target.name in one.consumes]
     named = f" ({', '.join(services)})" if services else ""
     return f"{counted(target.counts.consumers, 'consumer')}{named}"
+
+
+def check_delivers(target: Target, project: Project) -> None:
+    """Raise RunnerError for a queue that delivers no message to a further consumer."""
+    if target.is_single and target.counts.consumers:
+        text = "it delivers to its single active consumer alone"
+        raise RunnerError(f"queue {target.name!r}: {text}; stop {readers(target, project)} first")
+
+
+def warn_of_readers(target: Target, project: Project) -> None:
+    """Print a warning if a queue has consumers, which get some of its messages while a command takes the others."""
+    if who := readers(target, project):
+        warn(f"queue {one_line(target.name)}: read by {who}, which may take messages meanwhile")

@@ -9,11 +9,14 @@ import pika
 
 from runner.amqp.drain import moved_properties
 from runner.amqp.emptier import Emptier
+from runner.amqp.properties import encode, letter_of
+from runner.desk.letter import Letter
 from runner.errors import RunnerError
 from runner.headers import name_of
+from runner.messages import Event
 
 
-class Move(Emptier):
+class Transfer(Emptier):
     """Moves the first messages of a queue, in order, with the properties and headers that a drain keeps.
 
     Interrupted at any point, the messages that are not moved are in their queue. After a kill, some of their copies may
@@ -26,11 +29,13 @@ class Move(Emptier):
         queue: str,
         target: str,
         limit: int,
+        note: Callable[[Letter, int], Event | None] | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``note`` makes the event that records the removal of a message, as for a purge."""
         super().__init__(url, "runner move", queue, limit, on_progress, is_stopped)
-        self._target = target
+        self._target, self._note = target, note
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         try:
@@ -39,4 +44,11 @@ class Move(Emptier):
             name = name_of(properties.message_id) or "without an id"
             # The messages behind it would overtake it.
             raise RunnerError(f"message {name}: {error}; export and remove it, then run this again") from None
+        if self._note is not None:
+            note = self._note(letter_of(self._queue, method, properties, body), self._taken)
+            if note is not None:
+                one = encode(note)
+                self._publish(
+                    method.delivery_tag, note.exchange or "", note.routing_key or "", one.body, one.properties
+                )
         self._publish(method.delivery_tag, "", self._target, body, copy)

@@ -1,0 +1,39 @@
+"""The notes in the order history that a person took messages out of a queue."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from runner.cli.queues.target import OpenProject
+from runner.desk.letter import Letter
+from runner.desk.note import discard_note
+from runner.desk.places import Places
+from runner.desk.record import content_of
+from runner.messages import Event
+
+#: Makes the note of a message, from the message and its number; None for a message that needs none.
+Noting = Callable[[Letter, int], Event | None]
+
+
+def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
+    """Return what notes that messages of ``queue`` were discarded; None if no attempts are traced.
+
+    ``why`` is the reason in the note. A message that moves to a ``target`` in which it still counts as a message of the
+    queue for which it was published gets no note: that queue itself, its retry queues and its dead-letter queue.
+    """
+    trace, places, now = site.project.config.trace, Places.of(site.objects), int(time.time() * 1000)
+    if trace is None or trace == queue:
+        return None
+
+    def note(letter: Letter, number: int) -> Event | None:
+        origin = places.origin_of(letter) if queue in places.origins else places.waiting.get(queue, queue)
+        if target is not None and origin is not None:
+            ladder = site.objects.ladders.get(origin)
+            own = [] if ladder is None else [ladder.dead_letter, *(wait for _, wait in ladder.steps)]
+            if target in (origin, *own):
+                return None
+        past = {"origin": origin, "error": why, "replays": letter.replays}
+        return discard_note({**content_of(letter), **past}, number, trace, now)
+
+    return note
