@@ -80,7 +80,11 @@ def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
         return bool(shop.slots()["payment.1"]["cpu_percent"] > 0)
 
     wait_until(is_at_work, 20, "its share of a core is shown")
-    assert {one["slot"] for one in json.loads(shop.tell("status", "--json"))["slots"]} == set(slots)
+    whole = json.loads(shop.tell("status", "--json"))
+    assert {one["slot"] for one in whole["slots"]} == set(slots)
+    assert isinstance(whole["ready"]["payment"], int)
+    assert "order_api" not in whole["ready"], "it consumes no queue"
+    assert list(json.loads(shop.tell("status", "payment", "--json"))["ready"]) == ["payment"]
     text = shop.tell("status")
     assert re.search(
         r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN HAND +WHY$", text, re.MULTILINE

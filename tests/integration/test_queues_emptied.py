@@ -116,7 +116,9 @@ def test_a_purge_of_more_than_a_batch_leaves_nothing(shop: Shop, vhost: Vhost) -
     assert shop.run("purge", "pay", "--yes", "--file", str(path))[0] == 0
     assert written(path) == [*ALL, f"m{MESSAGES:06}"]
     assert held(vhost.url, "pay") == [0]
-    assert shop.run("purge", "pay", "--yes") == (0, "nothing purged: queue pay has no ready message\n")
+    code, output = shop.run("purge", "pay", "--yes")
+    assert code == 0
+    assert output.startswith("nothing purged: queue pay has no ready message")
     assert files(shop) == []
 
 

@@ -11,6 +11,7 @@ from runner.amqp.drain import Counts
 from runner.amqp.management import Management, ManagementError
 from runner.amqp.statistics import Statistician, Statistics
 from runner.cli.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age
+from runner.cli.queues.target import unacked_of
 from runner.config.project import Project
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
@@ -122,7 +123,7 @@ class Overview:
         if ready and is_growing(samples):
             notes.append(GROWING)
         return Backlog(
-            name, ready, said.unacked if said.unacked is not None or not is_idle else 0, consumers, arriving, leaving,
+            name, ready, unacked_of(said.unacked, consumers), consumers, arriving, leaving,
             oldest_age(samples, now, is_consumed=not is_idle) if ready else None, retrying, dead, ladder is not None,
             self._services[name], tuple(notes),
         )  # fmt: skip

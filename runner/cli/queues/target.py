@@ -94,14 +94,11 @@ class OpenProject:
         try:
             found = self.management.request("GET", "queues", self.management.vhost, name)
         except ManagementError:
-            # Without a consumer no message is unacked.
-            unacked = None if counts.consumers else 0
+            unacked = unacked_of(None, counts.consumers)
             return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
         policy = found.get("effective_policy_definition")
-        unacked = reported_count(found, "messages_unacknowledged")
+        unacked = unacked_of(reported_count(found, "messages_unacknowledged"), counts.consumers)
         settings = policy if isinstance(policy, dict) else {}
-        if unacked is None and not counts.consumers:
-            unacked = 0
         return Target(name, counts, unacked, str(found.get("type")), found.get("arguments") or {}, settings, True)
 
     def _of_file(self, queue: Queue, counts: Counts, unacked: int | None) -> Target:
@@ -125,6 +122,17 @@ class OpenProject:
     def _is_unlimited(self, target: Target) -> bool:
         said = [target.arguments.get(f"x-{_LIMIT}"), target.settings.get(_LIMIT)]
         return any(isinstance(one, int) and one < 0 for one in said)
+
+
+def unacked_of(reported: int | None, consumers: int | None) -> int | None:
+    """Return the unacked messages of a queue by its statistics and by its consumers of this moment.
+
+    Without a consumer none is unacked, except one that a client took by ``basic.get``. Statistics that say otherwise
+    may be late, so the number is unknown then.
+    """
+    if consumers == 0:
+        return None if reported else 0
+    return reported
 
 
 def _unknown(name: str, counts: Counts, unacked: int | None) -> Target:
