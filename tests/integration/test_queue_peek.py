@@ -143,7 +143,8 @@ def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost
         found = [shop.run(*one) for one in (("peek", name), ("purge", name, "--yes"), ("move", name, "other"))]
     for code, output in found:
         assert code == 1
-        assert output == f"queue '{name}': it delivers to its single active consumer alone; stop 1 consumer first\n"
+        why = "it delivers to its single active consumer alone; first: stop the program that consumes it"
+        assert output == f"queue '{name}': {why}\n"
 
 
 @pytest.mark.parametrize("looks", [(1, 3, 2, 1), (40, 1), (5, 4, 3, 2, 1), (1,) * 7])
@@ -207,7 +208,8 @@ def test_an_unknown_queue_is_refused(shop: Shop, name: str, words: str) -> None:
 def test_a_queue_that_is_not_made_yet_says_so(shop: Shop) -> None:
     code, output = shop.run("peek", "quorum")
     assert code == 1
-    assert output == "queue 'quorum': not on the broker yet; apply, or a start, makes it\n"
+    assert output.startswith("queue 'quorum': not on the broker yet; make it: ")
+    assert output.endswith(f" --project {shop.folder} apply\n")
 
 
 def test_without_the_http_api_a_queue_whose_limit_is_not_known_is_not_looked_at(shop: Shop, vhost: Vhost) -> None:

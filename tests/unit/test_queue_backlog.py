@@ -12,6 +12,7 @@ from runner.amqp.statistics import Statistician, Statistics
 from runner.cli.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age
 from runner.cli.queues.listing import as_object, table
 from runner.cli.queues.overview import Backlog, Others
+from runner.invocation import invocation
 
 
 def samples(ready: Sequence[int], delivered: Sequence[int | None] | None = None, step: float = 5.0) -> list[Sample]:
@@ -129,8 +130,8 @@ def test_a_line_that_needs_attention_stands_out_on_a_terminal(
 def test_the_last_line_counts_the_other_queues_or_says_why_there_are_no_statistics() -> None:
     lines = [table([], others, None)[-1] for others in (Others(1, 1), Others(2, None))]
     assert lines == [
-        "1 other queue on the broker, with 1 message; plan lists them",
-        "2 other queues on the broker, with an unknown number of messages; plan lists them",
+        f"1 other queue on the broker, with 1 message; they are listed by: {invocation('plan')}",
+        f"2 other queues on the broker, with an unknown number of messages; they are listed by: {invocation('plan')}",
     ]
     assert len(table([], Others(0, 0), None)) == 1
     assert table([], None, "no connection")[-1] == "no statistics: no connection"

@@ -11,6 +11,7 @@ from runner.cli.queues.backlog import RESOLUTION, Age
 from runner.cli.queues.overview import GROWING, NO_CONSUMER, Backlog, Others
 from runner.cli.status import duration
 from runner.cli.terminal import has_colour
+from runner.invocation import invocation
 from runner.logs import escaped
 from runner.topology.change import counted
 
@@ -41,7 +42,8 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
         lines.append(f"no statistics: {escaped(problem)}")
     elif others is not None and others.count:
         held = counted(others.messages, "message")
-        lines.append(f"{counted(others.count, 'other queue')} on the broker, with {held}; plan lists them")
+        found = f"{counted(others.count, 'other queue')} on the broker, with {held}"
+        lines.append(f"{found}; they are listed by: {invocation('plan')}")
     return lines
 
 

@@ -21,6 +21,7 @@ from runner.config.fault import one_of
 from runner.config.project import Project, load_project
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
 from runner.errors import RunnerError
+from runner.invocation import invocation
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
@@ -88,7 +89,7 @@ class OpenProject:
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if name else None
         if counts is None and name in known:
-            raise RunnerError(f"queue {name!r}: not on the broker yet; apply, or a start, makes it")
+            raise RunnerError(f"queue {name!r}: not on the broker yet; make it: {invocation('apply')}")
         if counts is None:
             raise click.BadParameter(f"unknown queue {name!r}; {one_of(name, known)}", param_hint=hint)
         try:
@@ -151,11 +152,16 @@ def open_project(folder: Path) -> Iterator[OpenProject]:
         yield OpenProject(project, compile_topology(project.topology, project.consumed), url, management)
 
 
+def services_of(queue: str, project: Project) -> list[str]:
+    """Return the services that consume a queue."""
+    return [name for name, one in project.config.services.items() if queue in one.consumes]
+
+
 def readers(target: Target, project: Project) -> str:
     """Return who consumes a queue, for people; empty for no consumer."""
     if not target.counts.consumers:
         return ""
-    services = [name for name, one in project.config.services.items() if target.name in one.consumes]
+    services = services_of(target.name, project)
     named = f" ({', '.join(services)})" if services else ""
     return f"{counted(target.counts.consumers, 'consumer')}{named}"
 
@@ -163,8 +169,10 @@ def readers(target: Target, project: Project) -> str:
 def check_delivers(target: Target, project: Project) -> None:
     """Raise RunnerError for a queue that delivers no message to a further consumer."""
     if target.is_single and target.counts.consumers:
+        services = services_of(target.name, project)
+        remedy = invocation("stop", services[0]) if services else "stop the program that consumes it"
         text = "it delivers to its single active consumer alone"
-        raise RunnerError(f"queue {target.name!r}: {text}; stop {readers(target, project)} first")
+        raise RunnerError(f"queue {target.name!r}: {text}; first: {remedy}")
 
 
 def warn_of_readers(target: Target, project: Project) -> None:
