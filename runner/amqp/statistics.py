@@ -47,8 +47,15 @@ class Statistician:
     def read(self, now: float) -> dict[str, Statistics]:
         """Return the statistics of each queue, by its name; ``now`` is in seconds since the epoch.
 
-        Raises ManagementError.
+        Raises ManagementError, also for an answer that is not RabbitMQ's.
         """
+        try:
+            return self._read(now)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self._management.url}: {text}", is_broken=True) from None
+
+    def _read(self, now: float) -> dict[str, Statistics]:
         if self._has_rates is None:
             overview = self._management.request("GET", "overview", query="?columns=rates_mode,disable_stats")
             self._has_rates = overview.get("rates_mode") != "none" and not overview.get("disable_stats")

@@ -83,6 +83,7 @@ def unguarded(stream: Any) -> Any:
     """The stream behind the guard, for what escapes by itself and in large batches."""
     return stream.stream if isinstance(stream, Guarded) else stream
 
+
 _CLEAR = "\x1b[H\x1b[J"  # cursor home, erase to the end (ECMA-48)
 
 

@@ -141,7 +141,7 @@ def test_the_last_line_counts_the_other_queues_or_says_why_there_are_no_statisti
 class Api:
     """Answers of RabbitMQ's HTTP API."""
 
-    vhost = "test"
+    vhost, url = "test", "http://api"
 
     def __init__(self, queue: dict[str, Any], uptime: int | None = 3_600_000, **overview: Any) -> None:
         self.answers = {
@@ -152,6 +152,28 @@ class Api:
 
     def request(self, method: str, *parts: str, query: str = "") -> Any:
         return self.answers[parts[0]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"overview": []},
+        {"overview": None},
+        {"nodes": {"uptime": 5}, "queues": {"error": "x"}},
+        {"queues": [{"messages": 1}]},
+        {"queues": [7]},
+        {"queues": None},
+        {"queues": [{"name": "pay", "messages_ready": 1, "messages_ready_details": {"samples": [{"sample": 1}]}}]},
+        {"queues": [{"name": "pay", "messages_ready": 1, "message_stats": {"publish_details": {"rate": "fast"}}}]},
+        {"queues": [{"name": "pay", "messages_ready": 1, "message_stats": [1]}]},
+        {"queues": "<html>"},
+    ],
+)
+def test_an_answer_that_is_none_of_rabbitmq_s_is_an_error_of_one_line(answers: dict[str, Any]) -> None:
+    api = Api({})
+    api.answers |= answers
+    with pytest.raises(ManagementError, match=r"none of RabbitMQ's, [^\n]+$"):
+        read(api)
 
 
 class DeniesNodes(Api):

@@ -11,8 +11,8 @@ from runner.cli.queues.backlog import RESOLUTION, Age
 from runner.cli.queues.overview import GROWING, NO_CONSUMER, Backlog, Others
 from runner.cli.status import duration
 from runner.cli.terminal import has_colour
+from runner.escape import escaped
 from runner.invocation import invocation
-from runner.logs import escaped
 from runner.topology.change import counted
 
 UNKNOWN, NOTHING = "?", "-"

@@ -94,6 +94,8 @@ class OpenProject:
             raise click.BadParameter(f"unknown queue {name!r}; {one_of(name, known)}", param_hint=hint)
         try:
             found = self.management.request("GET", "queues", self.management.vhost, name)
+            if not isinstance(found, dict):
+                raise ManagementError("no object")  # something else answers there
         except ManagementError:
             unacked = unacked_of(None, counts.consumers)
             return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
