@@ -37,6 +37,8 @@ _OF_COPIES = frozenset(
         "x-origin-queue", "x-first-error", "x-last-error", "x-drain-expiration",
     }
 )  # fmt: skip
+#: Headers that hold the name of a queue.
+_QUEUES = frozenset({"x-origin-queue", "x-first-death-queue", "x-last-death-queue"})
 #: Larger numbers of seconds are milliseconds, as clients in other languages send them; this one is the year 5138. From
 #: the next number on they are microseconds.
 _MAX_SECONDS, _MAX_MILLISECONDS, _MAX_MICROSECONDS = 10**11, 10**14, 10**17
@@ -78,6 +80,25 @@ def copy_headers(headers: Mapping[Any, Any], *, keep_history: bool = False) -> d
     }
     steering = [(name, value) for name, value in headers.items() if name in STEERING]
     return with_original(kept, steering) if steering else kept
+
+
+def renamed_headers(headers: Mapping[Any, Any], names: Mapping[str, str]) -> dict[Any, Any]:
+    """Return the headers of a copy in which queues have new names, so that a replay finds them.
+
+    ``names`` are the new names by the old ones. Only headers of copies and of the broker name queues.
+    """
+
+    def renamed(value: Any) -> Any:
+        return names.get(value, value) if isinstance(value, str) else value
+
+    found = {name: renamed(value) if name in _QUEUES else value for name, value in headers.items()}
+    deaths = found.get("x-death")
+    if isinstance(deaths, list):
+        found["x-death"] = [
+            {**one, "queue": renamed(one["queue"])} if isinstance(one, Mapping) and "queue" in one else one
+            for one in deaths
+        ]
+    return found
 
 
 def with_original(headers: dict[Any, Any], values: Iterable[tuple[str, Any]]) -> dict[Any, Any]:

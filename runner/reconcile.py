@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from runner.address import Address
 from runner.amqp.admin import Admin
 from runner.amqp.declare import declare
+from runner.amqp.holding import counted_by_queues
 from runner.amqp.look import look, version_at
 from runner.amqp.management import Management, ManagementError
 from runner.broker.folder import Folder
 from runner.broker.leftover import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
-from runner.errors import BrokerAway, DeclarationRefused, RunnerError
+from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.topology.apply import apply
 from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
@@ -70,11 +72,13 @@ def known_management(project: Project) -> str | None:
     return None
 
 
-def examine(project: Project, management_url: str | None = None, patience: float = 0.0) -> Examination:
+def examine(
+    project: Project, management_url: str | None = None, patience: float = 0.0, *, prune: bool = False
+) -> Examination:
     """Compare the project with its broker; changes nothing.
 
-    ``patience`` is for how many seconds to wait for an HTTP API that begins to listen later than AMQP. Raises
-    BrokerAway where no broker answers.
+    ``patience`` is for how many seconds to wait for an HTTP API that begins to listen later than AMQP. With ``prune``,
+    the plan deletes our objects that are no longer in topology.yaml. Raises BrokerAway where no broker answers.
     """
     topology, consumed = project.topology, project.consumed
     try:
@@ -95,10 +99,10 @@ def examine(project: Project, management_url: str | None = None, patience: float
         topology, consumed, with_policies=with_policies, version=live.version or None, timeouts=timeouts
     )
     objects = with_longer_timeouts(objects, live, topology)
-    plan = make_plan(objects, live, topology.retire)
-    if names := uncounted(plan, objects, live):
+    plan = make_plan(objects, live, topology.retire, prune=prune)
+    if names := uncounted(plan, objects, live, is_sure=prune):
         live = counted_by_queues(live, project.config.broker.url, names)
-        plan = make_plan(objects, live, topology.retire)
+        plan = make_plan(objects, live, topology.retire, prune=prune)
     found = list(conflicts(objects, live, topology)) if live.version else []
     lines = {id(one): f"{project.topology_line(one.path)}: {one.text}" for one in found}
     stopping = {id(one) for one in found if one.is_of(plan.changes)}
@@ -132,23 +136,6 @@ def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[M
         if problem is None or problem.status or problem.is_failure or time.monotonic() >= deadline:
             raise problem or ManagementError("no address")
         time.sleep(0.1)
-
-
-def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
-
-    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
-    """
-    try:
-        _, found = look(urls, names, {})
-    except RunnerError:
-        return live
-    queues = dict(live.queues)
-    for name in names:
-        if (counts := found.get(name)) is not None:
-            messages = counts.messages if counts.messages or not counts.consumers else None
-            queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
-    return replace(live, queues=queues)
 
 
 def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
@@ -207,6 +194,8 @@ def bring(
 def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> bool:
     """Declare by AMQP alone, which reports a difference only as a refusal; returns True if this user may not at all."""
     objects, urls = examination.objects, examination.project.config.broker.url
+    if unmoved := _unmoved(examination):
+        raise DeclarationRefused("\n".join(unmoved))
     written = tuple(one for one in objects.queues if one.name not in objects.generated)
     refusals = declare(urls, Objects(objects.exchanges, written))
     # Bindings and retry queues are declared together with their exchange or queue, or not at all.
@@ -251,3 +240,17 @@ def _declare_blindly(examination: Examination, say: Callable[[str], None]) -> bo
     wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]
     names = {(type(one), one.name) for one in denied if isinstance(one, Exchange | Queue)}
     return all((type(one), one.name) in names for one in wanted)
+
+
+def _unmoved(examination: Examination) -> list[str]:
+    """Return a line for each queue that has its former name: bound beside the new one, both would get each message."""
+    formerly, lines = examination.objects.formerly, []
+    for new, old in formerly.items():
+        with suppress(BrokerRefused):  # this user uses what another one has declared
+            if look(examination.project.config.broker.url, [old])[1][old] is not None:
+                place = examination.project.topology_line(("queues", new, "formerly"))
+                remedy = "enable rabbitmq_management, or remove formerly"
+                lines.append(
+                    f"{place}: queue {old!r} cannot be renamed to {new!r} without RabbitMQ's HTTP API; {remedy}"
+                )
+    return lines

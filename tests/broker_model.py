@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from runner.amqp import replacement
+from runner.amqp import relocation, replacement
 from runner.amqp.drain import Counts
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
 from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.rename import Rename
 
 
 class BrokerModel:
@@ -156,6 +157,15 @@ class BrokerModel:
         ):
             replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
 
+    def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
+        """Rename a queue with the code that renames it on RabbitMQ."""
+        management: Any = self
+        with (
+            mock.patch.object(relocation, "counts_of", lambda _, name: Counts(len(self.messages[name]), 0)),
+            mock.patch.object(relocation, "Drain", self._drain),
+        ):
+            return relocation.Relocation("", management, self, rename, objects, say).run(live)
+
     def unacknowledged_of(self, _: str) -> int:
         """Return 0: the model has no consumers."""
         return 0
@@ -164,7 +174,10 @@ class BrokerModel:
         model = self
 
         class Drain:
-            def run(self, *, delete: bool, is_classic: bool) -> None:
+            lost = 0
+
+            def run(self, *, delete: bool, is_classic: bool, enough: int | None = None) -> int:
+                moved = len(model.messages[source])
                 while model.messages[source]:
                     model._begin()
                     model.messages[target].append(model.messages[source][0])
@@ -174,6 +187,7 @@ class BrokerModel:
                     model.watch(f"acknowledge in {source}")
                 if delete:
                     model.delete_queue(model.queues[source])
+                return moved
 
         return Drain()
 

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from runner.amqp.declare import declare
 from runner.amqp.look import look, sure_counts
 from runner.amqp.management import Management, ManagementError
+from runner.amqp.relocation import Relocation
 from runner.amqp.replacement import Replacement
 from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
+from runner.invocation import invocation
 from runner.topology.change import counted
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
+from runner.topology.rename import Rename
 
 #: Seconds to declare thousands of things.
 DECLARE_TIMEOUT = 300.0
@@ -71,7 +74,10 @@ class Admin:
             return f"kept, {error}; apply again once it answers"
         if messages or counts.consumers:
             held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
-            return f"kept, it has {held}; read or purge them, and apply again some seconds later"
+            remedy = f"to empty it: {invocation('purge', name)}; or: {invocation('move', name, 'QUEUE')}"
+            if counts.consumers:
+                remedy = f"stop its {'consumer' if counts.consumers == 1 else 'consumers'}"
+            return f"kept, it has {held}; {remedy}; then apply again some seconds later"
         return None
 
     def delete_queue(self, queue: Queue) -> None:
@@ -89,6 +95,14 @@ class Admin:
                 raise
             self._may_remember = False
             self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
+
+    def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
+        """Move a queue to its new name, which is declared; return the reason if it keeps the old name.
+
+        Interrupted at any point nothing is lost, and another call goes on where this one stopped.
+        """
+        url, _ = look(self._urls, [])
+        return Relocation(url, self._management, self, rename, objects, say).run(live)
 
     def move(
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]

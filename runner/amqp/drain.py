@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,15 @@ from runner.amqp.content import Properties
 from runner.amqp.properties import PROPERTIES, copied_properties, remainder_of
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
-from runner.headers import copy_headers, from_sender, name_of
+from runner.headers import copy_headers, from_sender, name_of, renamed_headers
 from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
 
 #: Keeps a message's own time to live while it only waits.
 EXPIRATION = "x-drain-expiration"
 #: How many messages may be on their way at once.
 WINDOW = 500
+#: How many more than twice the messages that it held a source may get while they are moved.
+HEADSTART = 1000
 #: How many moved messages are acknowledged with one ``basic.ack``.
 ACK_BATCH = 100
 #: How often in a row a queue must call itself empty. The channel answers before it passes on what the queue had sent
@@ -71,9 +73,13 @@ class Drain:
         on_progress: Callable[[int], None] = lambda _: None,
         *,
         is_aside: bool = False,
+        names: Mapping[str, str] | None = None,
     ) -> None:
-        """``is_aside`` is for a target in which messages only wait: they do not expire there."""
-        self._is_aside = is_aside
+        """``is_aside`` is for a target in which messages only wait: they do not expire there.
+
+        ``names`` are the new names of queues that are renamed, by their old names: headers name the new queues.
+        """
+        self._is_aside, self._names = is_aside, names or {}
         self._source, self._target, self._on_progress = source, target, on_progress
         self._session = Session(url, "runner drain", self._opened)
         self._acks = AckLedger()
@@ -81,21 +87,24 @@ class Drain:
         self._unconfirmed: dict[int, int] = {}
         self._published = 0
         self._delete = False
+        self._enough: int | None = None
         self._asked = False
         self._zeros = 0
         self._consumer_tag: str | None = None
         self._progress_before = -1
-        #: How many messages were moved.
-        self.moved = 0
+        #: How many messages were moved, and how many came in the moment of the deletion and went with the queue.
+        self.moved = self.lost = 0
 
-    def run(self, *, delete: bool = False, is_classic: bool = False) -> int:
+    def run(self, *, delete: bool = False, is_classic: bool = False, enough: int | None = None) -> int:
         """Move all; with ``delete``, delete the empty source, which a classic queue only lets be done when it is.
 
-        Returns how many were moved.
+        ``enough`` is for a source that still gets messages: it ends once that many are moved and none is at hand, or
+        after twice as many and 1,000. The few that come just then stay, and count as redelivered. Returns how many were
+        moved.
 
         Raises BrokerAway, and PublishRefused where the target does not take a message.
         """
-        self._delete, self._is_classic = delete, is_classic
+        self._delete, self._is_classic, self._enough = delete, is_classic, enough
         self._session.run()
         return self.moved
 
@@ -126,8 +135,11 @@ class Drain:
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         self._zeros = 0
+        is_too_much = self._enough is not None and self._published >= 2 * self._enough + HEADSTART
+        if is_too_much or self._session.is_finished:
+            return  # the broker puts it back when the channel closes
         try:
-            copy = moved_properties(method, properties, is_aside=self._is_aside)
+            copy = moved_properties(method, properties, is_aside=self._is_aside, names=self._names)
         except ValueError as error:
             # The message stays where it is, and so do those behind it.
             self._fail(f"message {name_of(properties.message_id) or 'without id'}: {error}; remove it from the queue")
@@ -153,7 +165,9 @@ class Drain:
         if len(self._unconfirmed) == 0 or self._acks.waiting >= ACK_BATCH:
             for tag, multiple in self._acks.take():
                 self._channel.basic_ack(tag, multiple=multiple)
-        if not self._unconfirmed:
+        if not self._unconfirmed and self._enough is not None and self.moved >= self._enough:
+            self._session.finish()
+        elif not self._unconfirmed:
             self._ask()
 
     def _ask(self) -> None:
@@ -186,9 +200,9 @@ class Drain:
             self._channel.queue_delete(self._source, if_empty=self._is_classic, callback=self._deleted)
 
     def _deleted(self, frame: Any) -> None:
-        lost = frame.method.message_count
-        if lost:
-            self._fail(f"{lost} messages came to {self._source!r} in the moment of its deletion and went with it")
+        self.lost = frame.method.message_count
+        if self.lost:
+            self._fail(f"{self.lost} messages came to {self._source!r} in the moment of its deletion and went with it")
         else:
             self._session.finish()
 
@@ -203,8 +217,12 @@ class Drain:
         self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
 
 
-def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside: bool) -> Properties:
+def moved_properties(
+    method: Any, properties: pika.BasicProperties, *, is_aside: bool, names: Mapping[str, str] | None = None
+) -> Properties:
     """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
+
+    ``names`` are the new names of queues.
 
     Raises ValueError for a copy that no client can write.
     """
@@ -212,6 +230,8 @@ def moved_properties(method: Any, properties: pika.BasicProperties, *, is_aside:
     if method.exchange:
         headers = from_sender(headers)
     headers = copy_headers(headers, keep_history=True)
+    if names:
+        headers = renamed_headers(headers, names)
     known = {name: getattr(properties, name) for name in PROPERTIES}
     if is_aside and known["expiration"] is not None:
         headers[EXPIRATION], known["expiration"] = known["expiration"], None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.amqp.look import look
 from runner.amqp.management import Management, ManagementError
+from runner.errors import RunnerError
+from runner.topology.live import Live
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,20 @@ def holdings(url: str, management: Management, queues: Sequence[str]) -> dict[st
         in_hand = known if known is not None or count is None or count.consumers else 0
         result[name] = Holding() if count is None else Holding(count.messages, in_hand)
     return result
+
+
+def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
+    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
+
+    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
+    """
+    try:
+        _, found = look(urls, names, {})
+    except RunnerError:
+        return live
+    queues = dict(live.queues)
+    for name in names:
+        if (counts := found.get(name)) is not None:
+            messages = counts.messages if counts.messages or not counts.consumers else None
+            queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
+    return replace(live, queues=queues)

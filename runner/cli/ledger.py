@@ -24,6 +24,7 @@ from runner.store.account import Account, Place
 from runner.store.audited import Read
 from runner.store.conservation import Known, accounts
 from runner.store.known import (
+    Names,
     Published,
     audited_events,
     fates,
@@ -65,7 +66,7 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         project = desk.project
         objects = compile_topology(project.topology, project.consumed)
         is_traced = _is_traced(project)
-        known = _known(read)
+        known = _known(read, project.topology.renamed)
         places = _places(project, objects, read, known, is_traced)
         live = live_of(desk.management)
         found = accounts(places, known, _arrivals(objects, live), since)
@@ -90,17 +91,17 @@ def _is_traced(project: Project) -> bool:
     return any(trace in one.consumes and (one.plugin or name) == AUDIT for name, one in project.config.services.items())
 
 
-def _known(read: Read) -> Known:
+def _known(read: Read, renamed: Names) -> Known:
     # Hundreds of thousands of small things that all stay: to look among them for what is not needed takes seconds.
     gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
     for one in outbox_events(read):
         events.setdefault(one.id, one)
-    for one in inbox_events(read):
+    for one in inbox_events(read, renamed):
         seen = events.get(one.id)
         events[one.id] = one if seen is None else seen._replace(maker=one.maker)
-    return Known(events, audited, fates(read), inboxes(read), {}, unsent(read))
+    return Known(events, audited, fates(read, renamed), inboxes(read, renamed), {}, unsent(read), renamed)
 
 
 def _arrivals(objects: Objects, live: Live) -> Arrivals:

@@ -162,8 +162,8 @@ class Observation:
             return
         later = replace(
             self.known,
-            fates=fates(self.read, ids),
-            inboxes=inboxes(self.read, ids),
+            fates=fates(self.read, self.known.renamed, ids),
+            inboxes=inboxes(self.read, self.known.renamed, ids),
             audited=frozenset(events_among(self.read, ids)),
         )
         for one in open_accounts:

@@ -12,24 +12,32 @@ import click
 from runner.amqp.replacement import QueueConsumed
 from runner.cli.broker import broker_for
 from runner.cli.control import have_taken_over
-from runner.config.project import load_project
+from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
 from runner.reconcile import Examination, bring, examine
 from runner.topology.change import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Mark, Plan, change_line
 from runner.topology.consent import Consent
+from runner.topology.decision import Left
 
 #: Seconds that a broker may take to listen for HTTP after it answers AMQP.
 PATIENCE = 2.0
 #: How many things that are not ours are listed for people.
 MOST_UNMANAGED = 20
 
-_COLOURS = {Mark.CREATE: "green", Mark.CHANGE: "yellow", Mark.REPLACE: "red", Mark.RETIRE: "magenta"}
+_COLOURS = {
+    Mark.CREATE: "green",
+    Mark.CHANGE: "yellow",
+    Mark.REPLACE: "red",
+    Mark.RENAME: "cyan",
+    Mark.RETIRE: "magenta",
+}
 _WORDS = {
     Mark.CREATE: "to create",
     Mark.CHANGE: "to change in place",
     Mark.REPLACE: "to replace",
-    Mark.RETIRE: "to retire",
+    Mark.RENAME: "to rename",
+    Mark.RETIRE: "to delete",
     Mark.UNMANAGED: "not in topology.yaml",
 }
 
@@ -41,7 +49,7 @@ def plan(folder: Path, as_json: bool) -> None:
     """Show what differs between topology.yaml and the broker; changes nothing.
 
     \b
-    + create   ~ change in place   ! replace   - retire   ? there, but not in topology.yaml: never touched
+    + create   ~ change in place   ! replace   > rename   - delete   ? there, but not in topology.yaml
 
     Exits with 0 if nothing is to do, 2 for changes, 3 if something must be replaced, 4 if no difference is known but
     not everything could be compared, and 78 if the broker refuses something in the file.
@@ -61,19 +69,21 @@ def plan(folder: Path, as_json: bool) -> None:
     "--replace", metavar="NAME", multiple=True, help="Delete this queue or exchange and make it anew; may be repeated."
 )
 @click.option("--drain", is_flag=True, help="Move the messages of a replaced queue into the new one, in order.")
+@click.option("--prune", is_flag=True, help="Delete what is empty, unused, and no longer in topology.yaml.")
 @click.pass_obj
-def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
+def apply(folder: Path, replace: tuple[str, ...], drain: bool, prune: bool) -> None:
     """Do what the plan shows.
 
-    Creates, changes in place, and deletes what stands under retire. A replacement is done only where --replace names
-    it. Without --replace the queue or exchange stays unchanged, with everything that its messages still need. Each line
-    is printed as soon as its change is done. It is safe to interrupt at any point and to run again. If anything was
-    changed, a runner in this folder then takes over the files, as by "reload". Exits with 0 when all is done, 3 when
-    something is left.
+    Creates, changes in place, renames queues by formerly, and deletes what stands under retire. A replacement is done
+    only where --replace names it. Without --replace the queue or exchange stays unchanged, with everything that its
+    messages still need. --prune unbinds and deletes what an earlier topology.yaml declared and the present one does not
+    contain; a queue that holds messages or has a consumer stays. Each line is printed as soon as its change is done. It
+    is safe to interrupt at any point and to run again. If anything was changed, a runner in this folder then takes over
+    the files, as by "reload". Exits with 0 when all is done, 3 when something is left.
     """
     project = load_project(folder)
     with broker_for(project) as management_url:
-        examination = examine(project, management_url, PATIENCE)
+        examination = examine(project, management_url, PATIENCE, prune=prune)
         names = {change.name for change in examination.plan.of(Mark.REPLACE)}
         unknown = sorted(set(replace) - names)
         if unknown:
@@ -91,18 +101,33 @@ def apply(folder: Path, replace: tuple[str, ...], drain: bool) -> None:
         except QueueConsumed as error:
             services = [name for name, one in project.config.services.items() if error.queue in one.consumes]
             raise RunnerError("; ".join([str(error), *(invocation("stop", one) for one in services)])) from None
-    if done:
-        have_taken_over(folder)
-    if not left and examination.plan.uncompared:
+        if done or any(one.change.mark is Mark.RENAME for one in left):
+            have_taken_over(folder)
+        left = _still_left(project, management_url, left)
+    kept = examination.plan.kept if prune else ()
+    if not left and not kept and examination.plan.uncompared:
         click.echo("done, as far as it could be compared")
         return
-    if not left:
+    if not left and not kept:
         click.secho("done: the broker holds what topology.yaml says", fg="green" if sys.stdout.isatty() else None)
         return
     for one in left:
         if not one.is_implied:
             click.secho(f"left: {one.change.kind} {one.change.name!r}: {one.needs}", err=True)
+    for name, reason in kept:
+        click.secho(f"left: {name}: kept, {reason}", err=True)
     sys.exit(EXIT_REPLACE)
+
+
+def _still_left(project: Project, management_url: str | None, left: list[Left]) -> list[Left]:
+    """Return what is left after a runner in this folder has taken over the files.
+
+    It renames a queue itself once its services consume the new name.
+    """
+    if not any(one.change.mark is Mark.RENAME for one in left):
+        return left
+    pending = {(one.mark, one.name) for one in examine(project, management_url).plan.changes}
+    return [one for one in left if (one.change.mark, one.change.name) in pending]
 
 
 def _show(examination: Examination) -> None:
@@ -122,7 +147,9 @@ def _show(examination: Examination) -> None:
 
 
 def _show_change(examination: Examination, change: Change, waits_for: str = "") -> None:
-    place = f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE) else ""
+    place = (
+        f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE, Mark.RENAME) else ""
+    )
     waits = f"  waits for {waits_for}" if waits_for else ""
     click.secho(change_line(change) + place + waits, fg=_COLOURS[change.mark] if sys.stdout.isatty() else None)
 
@@ -160,6 +187,7 @@ def _as_json(examination: Examination) -> dict[str, Any]:
                 "action": change.mark.name.lower(),
                 "kind": change.kind,
                 "name": change.name,
+                "new_name": change.new_name or None,
                 "why": change.why,
                 "messages": change.messages,
                 "consumers": change.consumers,

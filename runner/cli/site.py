@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runner.amqp.management import Management, ManagementError
 from runner.cli.dlq.desk import Opened
@@ -30,7 +30,8 @@ class Site:
     @classmethod
     def of(cls, desk: Opened, objects: Objects, live: Live, trace: str | None) -> Site:
         """Where the messages of a project are whose desk is opened."""
-        places = Places(dead_letter_queues(objects, desk.places.origins, live), desk.places.waiting)
+        origins = dead_letter_queues(objects, desk.places.origins, live)
+        places = replace(desk.places, origins=origins)
         consumed = desk.project.consumed
         names = {*consumed, *([trace] if trace is not None else [])}
         own = {name: own_queues(name, objects, live) for name in names}

@@ -122,7 +122,7 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own
     queues = declared.keys_of("queues")
-    _check_trace(config, queues, document)
+    _check_trace(config, queues, topology, document)
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
         if service.inbox is not None and not service.consumes:
@@ -130,12 +130,18 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
         _check_published(name, service.publishes, exchange_names(declared), topology, document)
 
 
-def _check_trace(config: Config, queues: set[str], document: Document) -> None:
+def _unknown_queue(queue: str, queues: set[str], topology: Topology, shown: str) -> str:
+    if (name := topology.renamed.get(queue)) is not None:
+        return f"a queue's former name, {shown}; it is {name!r} now, by formerly in {TOPOLOGY_FILE}"
+    return unknown("queue", queue, queues, shown)
+
+
+def _check_trace(config: Config, queues: set[str], topology: Topology, document: Document) -> None:
     queue = config.trace
     if queue is None:
         return
     if queue not in queues:
-        document.fault(("trace",), unknown("queue", queue, queues, document.shown(("trace",))))
+        document.fault(("trace",), _unknown_queue(queue, queues, topology, document.shown(("trace",))))
     elif not any(queue in service.consumes for service in config.services.values()):
         document.fault(("trace",), f"no service consumes {document.shown(('trace',))}; add one, such as audit")
     for name, service in config.services.items():
@@ -181,7 +187,7 @@ def _check_consumed(name: str, consumes: list[str], queues: set[str], topology: 
     for index, queue in enumerate(consumes):
         place: KeyPath = ("services", name, "consumes", index)
         if queue not in queues and queue not in parked:
-            document.fault(place, unknown("queue", queue, queues, document.shown(place)))
+            document.fault(place, _unknown_queue(queue, queues, topology, document.shown(place)))
         elif queue in topology.queues and topology.type_of(queue) == STREAM:
             # It keeps no place for a reader, so a worker that restarts would miss what came meanwhile.
             text = f"a stream, {document.shown(place)}; allowed: a classic or quorum queue bound to the same keys"

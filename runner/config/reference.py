@@ -14,6 +14,7 @@ from runner.config.argument import (
     argument_problem,
 )
 from runner.config.binding import check_bindings
+from runner.config.departure import check_departures
 from runner.config.document import Document
 from runner.config.exchange_type import arguments_of, problem_together
 from runner.config.fault import Path, unknown
@@ -72,7 +73,7 @@ def check_references(topology: Topology, document: Document) -> None:
     for name, policy in topology.policies.items():
         _check_policy(name, policy, topology, document)
         _check_pattern(name, policy, topology, document)
-    _check_retire(topology, document)
+    check_departures(topology, document)
 
 
 def _check_declared_name(name: str, path: tuple[str, str], document: Document) -> None:
@@ -219,26 +220,3 @@ def _check_pattern(name: str, policy: Policy, topology: Topology, document: Docu
                 " need few steps, and no classes for names outside of ASCII",
             )
             return
-
-
-def _check_retire(topology: Topology, document: Document) -> None:
-    for section in ("queues", "exchanges", "policies"):
-        for index, name in enumerate(getattr(topology.retire, section)):
-            place: Path = ("retire", section, index)
-            maker = _maker_of(name, topology) if section == "queues" else None
-            if maker is not None and name not in document.keys_of(section):
-                document.fault(
-                    place, f"a queue that {maker!r} needs, {document.shown(place)}; take it out here or there"
-                )
-            if name in document.keys_of(section):
-                document.fault(place, f"also under {section}, {document.shown(place)}; keep one of them")
-
-
-def _maker_of(name: str, topology: Topology) -> str | None:
-    """The queue whose retries or dead letters need a queue of this name."""
-    for origin, queue in topology.queues.items():
-        if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
-            return origin
-        if name == topology.dead_letter_of(origin) and has_dead_letter_queue(origin, topology):
-            return origin
-    return None

@@ -73,6 +73,7 @@ class Exchange(Part):
 class Queue(Part):
     """A queue: what services consume from."""
 
+    formerly: Name | None = Field(None, description="Its name before: messages and bindings move to the new name.")
     type: QueueType | None = Field(None, description="The queue type; defaults.queue_type where not given.")
     durable: StrictBool | None = Field(None, description="Survives a restart of the broker.")
     auto_delete: StrictBool = Field(False, description="Is deleted with its last consumer.")
@@ -132,6 +133,11 @@ class Topology(Part):
     policies: dict[str, Policy] = Field({}, description="Policies in RabbitMQ's own words, by name.")
     retire: Retire = Field(Retire(), description="What is to be deleted from the broker.")
     lint: Lint = Field(Lint(), description="Findings of lint to ignore.")
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The queues that have another name now: the present name by the former one."""
+        return {one.formerly: name for name, one in self.queues.items() if one.formerly is not None}
 
     def dead_letter_of(self, queue: str) -> str:
         """The name of the queue in which the failed messages of ``queue`` are parked."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner.desk.letter import Letter, text_of
 from runner.topology.model import Objects
+from runner.topology.rename import RETRY
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Places:
     origins: Mapping[str, tuple[str, ...]]
     #: The queue to which a wait queue returns its messages, by the wait queue's name.
     waiting: Mapping[str, str]
+    #: The present name of each queue that has another name now, by its former name.
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects) -> Places:
@@ -25,7 +28,7 @@ class Places:
         for name, ladder in objects.ladders.items():
             origins[ladder.dead_letter] = (*origins.get(ladder.dead_letter, ()), name)
         waiting = {wait: name for name, ladder in objects.ladders.items() for _, wait in ladder.steps}
-        return cls(origins, waiting)
+        return cls(origins, waiting, {old: name for name, old in objects.formerly.items()})
 
     @property
     def names(self) -> list[str]:
@@ -57,5 +60,10 @@ class Places:
         first = text_of(letter.headers.get("x-first-death-queue"))
         for name in (text_of(letter.trusted_headers.get("x-origin-queue")), *dead, first):
             if name and name != letter.queue:
-                return self.waiting.get(name, name)
+                return self._present(self.waiting.get(name, name))
         return leading[0] if len(leading) == 1 else None
+
+    def _present(self, name: str) -> str:
+        """Return the present name of a queue, also of one that returned its messages to a renamed queue."""
+        origin, word, _ = name.partition(RETRY)
+        return self.renamed.get(name) or (self.renamed.get(origin) if word else None) or name

@@ -135,18 +135,18 @@ class Declaration:
         from runner.topology.change import Mark, change_line
         from runner.topology.consent import REPLACED_SERVICES
 
-        lines = []
+        lines: list[tuple[str, bool, str]] = []
         for one in left:
             if one.waits_for == REPLACED_SERVICES:
                 continue  # it is soon done
             line = f"topology: {change_line(one.change)}; {one.needs}"
             # A start is repeated, and prints each line once.
-            if not one.is_implied and (one.waits_for or one.change.mark is Mark.RETIRE):
-                lines.append((line, one.waits_for and not is_start))
-        # Objects that were ours and still receive messages.
-        unmanaged = [change for change in examination.plan.of(Mark.UNMANAGED) if change.why]
-        lines += [(f"topology: {change_line(change)}", "") for change in unmanaged]
-        for line, is_always_said in lines:
+            if not one.is_implied and (one.waits_for or one.change.mark in (Mark.RETIRE, Mark.RENAME)):
+                level = "warning" if one.change.mark is Mark.RENAME else "info"
+                lines.append((line, bool(one.waits_for) and not is_start, level))
+        if surplus := examination.plan.surplus:
+            lines.append((f"topology: {surplus}", False, "warning" if examination.plan.fills_up else "info"))
+        for line, is_always_said, level in lines:
             if is_always_said or line not in self._told:
                 self._told.add(line)
-                self._say(line, "info")
+                self._say(line, level)

@@ -48,6 +48,12 @@ def spec_of(
         log_level=log_level,
         quiet_queue=project.config.trace or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
+        # Without an inbox nothing depends on it, so that the service runs on when the line goes.
+        formerly={
+            queue: objects.formerly[queue]
+            for queue in settings.consumes
+            if queue in objects.formerly and settings.inbox is not None
+        },
     )
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner.store.account import Account, Place
-from runner.store.known import Fate, Fates, Inbox, Published
+from runner.store.known import Fate, Fates, Inbox, Names, Published
 from runner.topology.arrival import Arrivals, Way
 
 #: Why events are not counted, after how many they are.
@@ -47,6 +47,8 @@ class Known:
     parked: Mapping[str, Mapping[str, Parked]]
     #: Those that an outbox holds until the broker confirms them.
     unsent: frozenset[str] = frozenset()
+    #: The present names of renamed queues, by their former names.
+    renamed: Names = field(default_factory=dict)
 
 
 def accounts(places: Sequence[Place], known: Known, arrivals: Arrivals, since: int | None = None) -> list[Account]:

@@ -23,9 +23,14 @@ INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
 _EVENTS = prepared(select(inbox.c.events).where(*(inbox.c[name] == bindparam(name) for name in _KEY)))
 
 
-def outcome(store: Store, service: str, message: Message) -> list[Event] | None:
-    """The events of a message that was handled before; None for a new one. Raises StoreAway."""
+def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
+    """The events of a message that was handled before; None for a new one. Raises StoreAway.
+
+    ``formerly`` is the name under which its queue was handled before the queue was renamed.
+    """
     found = store.read(_EVENTS, _key(service, message))
+    if not found and formerly is not None:
+        found = store.read(_EVENTS, _key(service, message) | {"queue": formerly})
     return from_bytes(found[0][0]) if found else None
 
 

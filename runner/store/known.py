@@ -82,6 +82,8 @@ class Fate:
         return own.is_twice() and (own.is_twice(inbox.since) or any(ended > done for _, ended, _ in own.handled))
 
 
+#: The present names of renamed queues, by their former names: the rows of before count for the same queue.
+Names = Mapping[str, str]
 #: By queue, then by message id.
 Fates = dict[str, dict[str, Fate]]
 
@@ -115,13 +117,13 @@ def unsent(read: Read) -> frozenset[str]:
     return frozenset(str(row[0]) for row in read("SELECT event_id FROM outbox WHERE sent_at IS NULL", {}))
 
 
-def inbox_events(read: Read) -> Iterator[Published]:
+def inbox_events(read: Read, renamed: Names) -> Iterator[Published]:
     """The events that services with an inbox made of their messages."""
     for row in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
         check_row("inbox", _INBOX_COLUMNS, row)
         queue, id, raw, done = row
         if len(raw) > len(b"[]"):
-            yield from _published("inbox", "events", raw, done, (queue, id))
+            yield from _published("inbox", "events", raw, done, (renamed.get(queue, queue), id))
 
 
 def _published(table: str, column: str, raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Published]:
@@ -137,7 +139,7 @@ def _decoded(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Pub
         yield Published(one["id"], one["type"], order_id, at, exchange, key, maker)
 
 
-def inboxes(read: Read, ids: Collection[str] | None = None) -> dict[tuple[str, str], Inbox]:
+def inboxes(read: Read, renamed: Names, ids: Collection[str] | None = None) -> dict[tuple[str, str], Inbox]:
     """What each service's inbox holds of each queue; of all messages, or only of those with these ids."""
     statement = "SELECT service, queue, message_id, done_at FROM inbox"
     found: dict[tuple[str, str], dict[str, int]] = {}
@@ -145,18 +147,18 @@ def inboxes(read: Read, ids: Collection[str] | None = None) -> dict[tuple[str, s
         for row in read(statement + where, given):
             check_row("inbox", _DONE_COLUMNS, row)
             service, queue, id, done = row
-            found.setdefault((service, queue), {})[id] = done
+            found.setdefault((service, renamed.get(queue, queue)), {})[id] = done
     return {key: Inbox(min(done.values()), done) for key, done in found.items()}
 
 
-def fates(read: Read, ids: Collection[str] | None = None) -> Fates:
+def fates(read: Read, renamed: Names, ids: Collection[str] | None = None) -> Fates:
     """What the notes tell: of all messages, or only of those with these ids and perhaps of others."""
     found: Fates = {}
     # There is no index for ids, so that each question costs as much as reading all.
     for where, given in [("", {})] if ids is None or len(ids) > MOST_NAMED else _named("message_id", ids):
         for row in read(f"SELECT {_TRY} FROM attempts{where}", given):  # noqa: S608
             check_row("attempts", _TRY_COLUMNS, row)
-            _add(found, row)
+            _add(found, row, renamed)
     return found
 
 
@@ -183,8 +185,9 @@ def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, s
         yield f" WHERE {column} IN ({', '.join(f':{name}' for name in given)})", given
 
 
-def _add(found: Fates, row: Sequence[Any]) -> None:
+def _add(found: Fates, row: Sequence[Any], renamed: Names) -> None:
     queue, id, outcome, replays, type, order_id, at, ended, service, attempt = row
+    queue = renamed.get(queue, queue)
     of_queue = found.get(queue)
     if of_queue is None:
         of_queue = found[queue] = {}

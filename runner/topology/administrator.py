@@ -7,6 +7,7 @@ from typing import Protocol
 
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
+from runner.topology.rename import Rename
 
 
 class Broker(Protocol):
@@ -40,6 +41,9 @@ class Broker(Protocol):
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
     ) -> None:
         """Replace a queue, and move its messages into the new queue, which has ``policy``."""
+
+    def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
+        """Move a queue to its new name, which is declared; return the reason if it keeps the old name."""
 
     def remember(self, owned: Owned) -> None:
         """Store the names of the objects that are ours."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
 from runner.topology.administrator import Broker
@@ -20,8 +19,7 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import upstream_ranks
 from runner.topology.retire import delete
 from runner.topology.stand_in import ExchangeReplacement
-
-T = TypeVar("T")
+from runner.topology.transfer import Transfers
 
 
 def apply(
@@ -53,7 +51,8 @@ class _Application:
         self._decision, self._live, self._broker, self._say, self._did = decision, live.settled(), broker, say, did
         self._as_found = live
         self._replaced = decision.of(Mark.REPLACE)
-        self._created = decision.of(Mark.CREATE)
+        self._transfers = Transfers(decision, self._live)
+        self._created = (*self._transfers.others(decision.of(Mark.CREATE)), *self._transfers.entrances)
         #: Policies of replaced objects, set with the new objects: they might drop messages of the old objects.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
@@ -66,10 +65,11 @@ class _Application:
         self._put_policies(is_first=False)
         self._replace()
         self._declare_last()
+        kept = list(self._transfers.run(self._broker, self._say, self._did))
         for change in self._removals():
             self._remove(change)
             self._did(change)
-        kept = self._retire()
+        kept += self._retire()
         self._remember_all()
         return kept
 
@@ -115,7 +115,7 @@ class _Application:
 
     def _declare_changes(self, changes: list[Change]) -> None:
         try:
-            self._broker.declare(_objects_of(changes))
+            self._broker.declare(Objects.of(one.thing for one in changes))
         except DeclarationRefused as error:
             # The broker accepted all the others.
             refused = {(one.kind, one.name) for one in (Change(Mark.CREATE, thing) for thing in error.things)}
@@ -163,14 +163,15 @@ class _Application:
 
     def _remember_also(self, changes: list[Change]) -> None:
         policies = frozenset(one.name for one in self._created if isinstance(one.thing, Policy))
-        owned = (self._remembered | Owned.of(_objects_of(changes)) | Owned(policies=policies)).dated(
-            self._remembered, _now()
-        )
+        owned = (
+            self._remembered | Owned.of(Objects.of(one.thing for one in changes)) | Owned(policies=policies)
+        ).dated(self._remembered, _now())
         self._broker.remember(owned)
         self._remembered = owned
 
     def _remember_all(self) -> None:
-        live, first, gone = self._live, self._remembered, self._deleted
+        live, first = self._live, self._transfers.remembered(self._remembered)
+        gone, standing = self._deleted | self._transfers.gone, self._transfers.standing
         owned = self._decision.owned(live)
         removed = self._removed()
         policies = {one.name for one in self._decision.target.policies}
@@ -178,7 +179,7 @@ class _Application:
             owned.exchanges - gone.exchanges,
             owned.queues - gone.queues,
             (owned.policies - gone.policies) & (live.policies.keys() | policies),
-            owned.bindings - removed - gone.bindings,
+            owned.bindings - removed - gone.bindings | standing,
         )
         if owned != live.owned or first != live.owned:
             times = {**first.since, **live.owned.since}
@@ -196,7 +197,7 @@ class _Application:
             if not isinstance(change.thing, Exchange | Queue):
                 raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
         exchanges = [one for one in self._replaced if isinstance(one.thing, Exchange)]
-        target = self._decision.target
+        target = self._transfers.target
         if exchanges:
             for change in exchanges:
                 self._say(f"replacing {change.kind} {change.name}: {change.why}")
@@ -234,15 +235,6 @@ class _Application:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _objects_of(changes: Iterable[Change]) -> Objects:
-    things = [one.thing for one in changes]
-    return Objects(tuple(_only(things, Exchange)), tuple(_only(things, Queue)), tuple(_only(things, Binding)))
-
-
-def _only(things: Iterable[object], kind: type[T]) -> Iterable[T]:
-    return (one for one in things if isinstance(one, kind))
 
 
 def _touches_any(change: Change, things: set[tuple[str, str]]) -> bool:

@@ -28,6 +28,8 @@ class Mark(StrEnum):
     #: Deleted and made anew.
     REPLACE = "!"
     RETIRE = "-"
+    #: Moved to another name, with its messages and bindings.
+    RENAME = ">"
     #: There, but not in topology.yaml: never touched.
     UNMANAGED = "?"
 
@@ -44,6 +46,8 @@ class Change:
     consumers: int | None = 0
     #: Whether a binding or policy goes away.
     is_removal: bool = False
+    #: The new name of a queue that is renamed; empty for all other changes.
+    new_name: str = ""
 
     @property
     def kind(self) -> str:
@@ -75,6 +79,12 @@ class Plan:
     warnings: tuple[str, ...] = ()
     #: Each thing that this broker cannot do; nothing is changed while there is one.
     problems: tuple[str, ...] = ()
+    #: One line about our objects that are no longer in topology.yaml; empty if there are none.
+    surplus: str = ""
+    #: Whether one of them still gets messages.
+    fills_up: bool = False
+    #: Those of them that ``apply --prune`` keeps, each with the reason.
+    kept: tuple[tuple[str, str], ...] = ()
 
     def of(self, *marks: Mark) -> tuple[Change, ...]:
         """The changes with these marks."""
@@ -87,7 +97,7 @@ class Plan:
             return EXIT_CONFIG
         if self.of(Mark.REPLACE):
             return EXIT_REPLACE
-        if self.of(Mark.CREATE, Mark.CHANGE, Mark.RETIRE):
+        if self.of(Mark.CREATE, Mark.CHANGE, Mark.RENAME, Mark.RETIRE):
             return EXIT_CHANGES
         return EXIT_UNCOMPARED if self.uncompared else EXIT_OK
 
@@ -102,7 +112,8 @@ def counted(number: int | None, word: str) -> str:
 def change_line(change: Change) -> str:
     """One change, for people."""
     risk = []
-    if change.messages != 0 or change.consumers != 0:
+    if not change.new_name and (change.messages != 0 or change.consumers != 0):
         risk = [f"{counted(change.messages, 'message')}, {counted(change.consumers, 'consumer')}"]
     words = "; ".join([*([change.why] if change.why else []), *risk])
-    return f"{change.mark.value} {change.kind:<8} {change.name}{f'  {words}' if words else ''}"
+    name = f"rename {change.name} -> {change.new_name}" if change.new_name else change.name
+    return f"{change.mark.value} {change.kind:<8} {name}{f'  {words}' if words else ''}"

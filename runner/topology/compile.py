@@ -90,6 +90,7 @@ def compile_topology(
         policies=(*own, *generated) if with_policies else (),
         ladders=ladders,
         generated=frozenset(extra.keys() - queues.keys()),
+        formerly={name: old for old, name in topology.renamed.items()},
     )
 
 

@@ -13,6 +13,7 @@ from runner.topology.family import Families, Node, owner_of_policy
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import Passages
+from runner.topology.rename import former_bindings, leads_to, renames
 from runner.topology.retire import DEAD_LETTERS
 
 #: What a removal waits for while services are replaced.
@@ -29,16 +30,15 @@ class Consent:
     drain: bool = False
     #: True if the objects under ``retire`` may be deleted.
     retire: bool = False
-    #: Whether bindings and policies that are gone from topology.yaml are removed now.
+    #: Whether bindings and policies that are gone from topology.yaml are removed, and queues renamed, now.
     removals: bool = True
 
 
 def decide(plan: Plan, objects: Objects, live: Live, consent: Consent) -> Decision:
     """Divide a plan into the changes that are done with this consent, and those that are left, with their needs."""
     division = _Division(plan, objects, live.settled(), consent)
-    if division.roots:
-        while division.spread():
-            pass
+    while division.roots and division.spread():
+        pass
     if not consent.removals:
         division.keep_removals()
     return division.decision()
@@ -106,9 +106,13 @@ class _Division:
         return (len(self._waits), len(self._held)) != before
 
     def keep_removals(self) -> None:
-        """Leave what would be removed; at last, because what a removal waits for besides holds its object back."""
+        """Leave removals and renames; at last, because what a removal waits for besides holds its object back."""
+        # A queue keeps its bindings with its name: the services of before still consume it.
+        renamed = {one.new for one in renames(self._objects, self._live) if one.queues}
         for place, change in enumerate(self._changes):
-            if change.mark is Mark.CHANGE and change.is_removal:
+            is_removal = change.mark is Mark.CHANGE and change.is_removal
+            is_entrance = change.mark is Mark.CREATE and any(leads_to(change.thing, name) for name in renamed)
+            if is_removal or change.mark is Mark.RENAME or is_entrance:
                 self._waits.setdefault(place, REPLACED_SERVICES)
 
     def _open_bindings(self) -> Iterator[tuple[Binding, str]]:
@@ -128,10 +132,8 @@ class _Division:
         node = self._families.node(change)
         if node in self._held:
             return self._held[node]
-        if change.mark is Mark.RETIRE:
-            # A dead-letter queue stays with its queue.
-            owner = ("queue", change.name.removesuffix(DEAD_LETTERS))
-            return passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
+        if change.mark in (Mark.RENAME, Mark.RETIRE):
+            return self._cause_to_stay(change, node)
         if self._families.is_own_dead_letter_queue(change):
             owners = [self._held.get(("queue", one)) for one in self._families.owners(change.name)]
             return owners[0] or "" if all(owners) else ""
@@ -139,6 +141,18 @@ class _Division:
             return cause
         wanted = self._wanted_policy(node)
         return self._policies_held.get(wanted.name if wanted else "", "") or passages.leads_astray(node)
+
+    def _cause_to_stay(self, change: Change, node: Node) -> str:
+        """Return the object for which a queue keeps its name, or for which an object under ``retire`` stays."""
+        if change.mark is Mark.RENAME:
+            causes = [cause for one, cause in self._open_bindings() if leads_to(one, change.new_name)]
+            for one, is_gone in former_bindings(change.new_name, self._objects, self._live):
+                causes.append(self._held.get(("exchange", one.source), ""))
+                causes += [self._passages.carries(one)] if is_gone else []
+            return next(filter(None, causes), "")
+        # A dead-letter queue stays with its queue.
+        owner = ("queue", change.name.removesuffix(DEAD_LETTERS))
+        return self._passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
 
     def _wanted_policy(self, node: Node) -> Policy | None:
         thing = self._families.wanted(node)
@@ -149,8 +163,7 @@ class _Division:
         if not changes:
             return {}
         guarded: list[tuple[Exchange | Queue, str]] = []
-        for node, cause in self._held.items():
-            guarded += [(thing, cause) for thing in self._families.live_things(node)]
+        guarded += [(thing, cause) for node, cause in self._held.items() for thing in self._families.live_things(node)]
         if self._policies_held:
             wanted: tuple[Exchange | Queue, ...] = (*self._objects.exchanges, *self._objects.queues)
             for one in wanted:

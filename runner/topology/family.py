@@ -69,6 +69,8 @@ class Families:
         """Return the exchange or queue that a change affects; the change must not be that of a binding."""
         if isinstance(change.thing, Policy):
             return owner_of_policy(change.name) or ("policy", change.name)
+        if change.new_name:
+            return (change.kind, change.new_name)
         return self.root(change.kind, change.name)
 
     def members(self, node: Node) -> Iterator[Node]:

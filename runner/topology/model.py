@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,3 +94,15 @@ class Objects:
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
     #: The retry queues and dead-letter queues that topology.yaml does not name under ``queues``.
     generated: frozenset[str] = frozenset()
+    #: The former name of each queue that topology.yaml renames.
+    formerly: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, things: Iterable[Exchange | Queue | Binding | Policy]) -> Objects:
+        """Return the exchanges, queues and bindings among some objects, as they are declared together."""
+        found = tuple(things)
+        return cls(
+            tuple(one for one in found if isinstance(one, Exchange)),
+            tuple(one for one in found if isinstance(one, Queue)),
+            tuple(one for one in found if isinstance(one, Binding)),
+        )

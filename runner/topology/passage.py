@@ -23,8 +23,8 @@ class Passages:
         self._live, self._held = live, held
         #: Alternate exchanges and dead-letter targets, as topology.yaml wants them and as they are.
         self._leads, self._led = (
-            _references(objects.exchanges, objects.queues, Policies(objects.policies, live.version or None)),
-            _references(
+            references(objects.exchanges, objects.queues, Policies(objects.policies, live.version or None)),
+            references(
                 live.exchanges.values(),
                 [one.queue for one in live.queues.values()],
                 Policies(live.policies.values(), live.version or None),
@@ -96,7 +96,8 @@ class Passages:
         return ""
 
 
-def _references(exchanges: Iterable[Exchange], queues: Iterable[Queue], policies: Policies) -> dict[Node, set[Node]]:
+def references(exchanges: Iterable[Exchange], queues: Iterable[Queue], policies: Policies) -> dict[Node, set[Node]]:
+    """Return the alternate exchange of each exchange, and the dead-letter exchange or queue of each queue."""
     result: dict[Node, set[Node]] = {}
     for exchange in exchanges:
         alternate = policies.settings_of(exchange).get("alternate-exchange")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runner.config.fault import Path
 from runner.config.reference import GENERATED
 from runner.config.topology import Topology
@@ -25,6 +27,8 @@ def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> P
 def _path_of_queue(name: str, topology: Topology) -> Path:
     if name in topology.queues:
         return ("queues", name)
+    if name in topology.renamed:
+        return ("queues", topology.renamed[name], "formerly")
     for origin, settings in topology.queues.items():
         if name.startswith(f"{origin}.retry."):
             return ("queues", origin, "retry")
@@ -34,6 +38,9 @@ def _path_of_queue(name: str, topology: Topology) -> Path:
 
 
 def _path_of_binding(binding: Binding, topology: Topology) -> Path:
+    if binding.destination in topology.renamed and binding.destination_type == "queue":
+        # As long as the queue is not renamed, it has the bindings of the new one.
+        binding = replace(binding, destination=topology.renamed[binding.destination])
     queue = topology.queues.get(binding.destination) if binding.destination_type == "queue" else None
     keys = queue.bind.get(binding.source, []) if queue is not None else []
     if binding.routing_key in keys and not binding.arguments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.config.pattern import matches, pattern_problem
@@ -10,27 +10,33 @@ from runner.config.reference import GENERATED
 from runner.config.topology import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
-from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking, policy_name
 from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
-from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.queue_length import lowered_limits
+from runner.topology.rename import rename_changes, renames
 from runner.topology.retire import retired
+from runner.topology.surplus import Surplus
+from runner.topology.unmanaged import unmanaged
 
 
-def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
-    """Compare ``objects`` with a broker."""
+def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
+    """Compare ``objects`` with a broker; with ``prune``, also delete what is no longer in topology.yaml."""
     live, policies = live.settled(), Policies(objects.policies, live.version or None)
-    going = list(retired(objects, live, retire))
+    going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
+    surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})
+    going += surplus.deletions() if prune else ()
     changes = [
         *_policies(objects, live),
         *_exchanges(objects, live, policies),
         *_queues(objects, live, policies),
         *_bindings(objects, live),
+        *rename_changes(objects, live),
         *_stale(objects, live),
         *going,
-        *_unmanaged(objects, live, going),
+        *unmanaged(objects, live, going, moving, surplus),
     ]
     return Plan(
         tuple(changes),
@@ -41,6 +47,9 @@ def make_plan(objects: Objects, live: Live, retire: Retire) -> Plan:
             *_doubts(objects, live, policies),
             *lowered_limits(objects, live, policies),
         ),
+        surplus=surplus.line(),
+        fills_up=surplus.fills_up,
+        kept=tuple(surplus.reasons()),
     )
 
 
@@ -118,6 +127,11 @@ def _stale(objects: Objects, live: Live) -> Iterator[Change]:
             is_ours = policy.startswith(start) and policy.removeprefix(start) in names
             if is_ours and not _is_parking(live.policies[policy]):
                 yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+    for name in sorted(queues):
+        # That of a rename, or of a replacement, that was interrupted and then taken out of the file.
+        policy = policy_name("drain", name)
+        if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
+            yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
 
 
 def _is_parking(policy: Policy) -> bool:
@@ -127,35 +141,6 @@ def _is_parking(policy: Policy) -> bool:
     if isinstance(timeout, int) and timeout > CONSUMER_TIMEOUT * 1000:
         del said[CONSUMER_TIMEOUT_KEY]  # no service needs a shorter one
     return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
-
-
-def _unmanaged(objects: Objects, live: Live, going: Iterable[Change]) -> Iterator[Change]:
-    was_ours = "no longer in topology.yaml; under retire it is deleted"
-    known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}
-    exchanges = {one.name for one in objects.exchanges} | {one.name for one in going if one.kind == "exchange"}
-    queues = {one.name for one in objects.queues} | {one.name for one in going if one.kind == "queue"}
-    policies = {one.name for one in objects.policies} | {one.name for one in going if one.kind == "policy"}
-    moving = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
-    moving |= (stand_ins := {f"{name}{STAND_IN}" for name in exchanges})
-    for name in sorted(live.exchanges.keys() - exchanges - stand_ins):
-        yield Change(Mark.UNMANAGED, live.exchanges[name], was_ours if name in live.owned.exchanges else "")
-    for name in sorted(live.queues.keys() - queues - moving):
-        there = live.queues[name]
-        if not there.is_exclusive:
-            why = was_ours if name in live.owned.queues else ""
-            yield Change(Mark.UNMANAGED, there.queue, why, there.messages, there.consumers)
-    for key in sorted(live.bindings.keys() - known):
-        binding, is_owned = live.bindings[key].binding, key in live.owned.bindings
-        is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
-        if is_owned and is_for_ours:
-            continue  # a change in place removes it
-        if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & moving:
-            why = "no longer in topology.yaml; goes with what it leads to" if is_owned else ""
-            yield Change(Mark.UNMANAGED, binding, why)
-    for name in sorted(live.policies.keys() - policies):
-        kind, _, rest = name.removeprefix(GENERATED).partition(".")
-        if not name.startswith(GENERATED) or rest not in (exchanges if kind == "exchange" else queues):
-            yield Change(Mark.UNMANAGED, live.policies[name], was_ours if name in live.owned.policies else "")
 
 
 def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:

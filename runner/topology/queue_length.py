@@ -9,6 +9,7 @@ from runner.topology.change import Mark, Plan
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live, LiveQueue
 from runner.topology.model import Objects, Queue
+from runner.topology.rename import renames
 
 #: How many queues are asked for their counts, one after the other.
 MOST_COUNTED = 1000
@@ -23,14 +24,23 @@ def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator
             yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
 
 
-def uncounted(plan: Plan, objects: Objects, live: Live) -> list[str]:
-    """Return the queues whose counts the plan needs and the HTTP API does not give, MOST_COUNTED of them at most."""
+def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:
+    """Return the queues whose counts the plan needs and the HTTP API does not give, MOST_COUNTED of them at most.
+
+    With ``is_sure``, our queues that are no longer in topology.yaml are asked anyway, because the counts of the HTTP
+    API are some seconds old.
+    """
+    gone = {
+        one.name for one in plan.of(Mark.UNMANAGED, Mark.RETIRE) if isinstance(one.thing, Queue)
+    } & live.owned.queues
     changed = [one.name for one in plan.of(Mark.REPLACE, Mark.RETIRE) if isinstance(one.thing, Queue)]
     policies = Policies(objects.policies, live.version or None)
     names = dict.fromkeys(f"{name}{suffix}" for name in changed for suffix in ("", *DRAIN_SUFFIXES))
     names |= dict.fromkeys(queue.name for queue, _, _ in _new_limits(objects, live, policies))
-    known = {name: live.queues[name] for name in names if name in live.queues}
-    return [name for name, one in known.items() if one.messages is None and not one.is_exclusive][:MOST_COUNTED]
+    names |= dict.fromkeys(name for one in renames(objects, live) for name in one.sources)
+    names |= dict.fromkeys(sorted(gone))
+    known = {name: live.queues[name] for name in names if name in live.queues and not live.queues[name].is_exclusive}
+    return [name for name, one in known.items() if one.messages is None or (is_sure and name in gone)][:MOST_COUNTED]
 
 
 def _new_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[tuple[Queue, LiveQueue, int]]:

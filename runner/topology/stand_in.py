@@ -27,8 +27,11 @@ class ExchangeReplacement:
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker
         self._stand_ins = {one.name: f"{one.name}{STAND_IN}" for one in exchanges}
         said = {one.key for one in target.bindings}
+        ends = {("queue", one.name) for one in target.queues} | {("exchange", one.name) for one in target.exchanges}
         # Not created again: bindings that an interrupted replacement has removed and topology.yaml no longer contains.
-        self._gone = {*removed, *(key for key in live.owned.bindings - said if key not in live.bindings)}
+        # A queue that is not in topology.yaml, such as one before it is renamed, stays bound.
+        absent = live.owned.bindings - said - live.bindings.keys()
+        self._gone = {*removed, *(key for key in absent if (key[1], key[2]) in ends)}
         self._policies = {one.name: one for one in target.policies}
 
     def run(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from runner.topology.change import Change, Mark
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects
+from runner.topology.rename import RETRY
 
 #: By the name of a dead-letter queue, the queues that park there.
 Origins = Mapping[str, tuple[str, ...]]
@@ -57,8 +58,12 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     ladder = objects.ladders.get(queue)
     waiting = [name for _, name in ladder.steps] if ladder is not None else []
     known = {one.name for one in objects.queues}
-    left = [name for name in sorted(live.owned.queues - known) if name.startswith(f"{queue}.retry.")]
-    return tuple(part for name in (queue, *waiting, *left) for part in _with_aside(name, live))
+    # Until it is renamed, its messages are in queues of its former name.
+    former = objects.formerly.get(queue)
+    starts = tuple(f"{name}{RETRY}" for name in (queue, former) if name is not None)
+    left = [name for name in sorted(live.owned.queues - known) if name.startswith(starts)]
+    before = [former] if former is not None and former in live.queues else []
+    return tuple(part for name in (*before, queue, *waiting, *left) for part in _with_aside(name, live))
 
 
 def dead_letter_queues(objects: Objects, origins: Origins, live: Live) -> Origins:

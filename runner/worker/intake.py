@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,9 +29,14 @@ class Outcome:
 class Intake:
     """What stands between a delivery and its handler in a service with a store."""
 
-    def __init__(self, service: str, storage: Storage, keep: float | None) -> None:
-        """``keep`` is how many seconds a message is remembered; None for a service without an inbox."""
-        self._service, self._storage, self._keep = service, storage, keep
+    def __init__(
+        self, service: str, storage: Storage, keep: float | None, formerly: Mapping[str, str] | None = None
+    ) -> None:
+        """``keep`` is how many seconds a message is remembered; None for a service without an inbox.
+
+        ``formerly`` are the former names of renamed queues, under which messages may be remembered.
+        """
+        self._service, self._storage, self._keep, self._formerly = service, storage, keep, formerly or {}
         self._lock = threading.Lock()
         #: Messages at work in this process, of which a second delivery must wait.
         self._at_work: dict[tuple[str, str], list[Callable[[], None]]] = {}
@@ -57,7 +62,7 @@ class Intake:
         try:
             from runner.store.inbox import outcome
 
-            found = outcome(self._storage.get(), self._service, message)
+            found = outcome(self._storage.get(), self._service, message, self._formerly.get(message.queue))
         except BaseException:
             self.end(message)
             raise

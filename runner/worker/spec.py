@@ -51,6 +51,8 @@ class WorkerSpec:
     quiet_queue: str = ""
     #: Queue: the shortest ``consumer_timeout`` in seconds that it can have; nothing for an unknown one.
     consumer_timeouts: Mapping[str, float] = field(default_factory=dict)
+    #: The former name of each renamed queue, for a service with an inbox.
+    formerly: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """The spec as it travels; it holds the broker's password, so it is never an argument or a variable."""

@@ -79,7 +79,7 @@ class Worker:
         router = Router(spec.service, spec.publishes)
         self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
         self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
-        self._intake = Intake(spec.service, self._storage, spec.inbox)
+        self._intake = Intake(spec.service, self._storage, spec.inbox, spec.formerly)
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
             lifeline, record, spec.stop_timeout, self._storage, spec.plugins,

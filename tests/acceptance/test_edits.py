@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.test_nothing_is_lost import wait_settled
 from tests.proof import times
-from tests.rabbit import Vhost
+from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner, plain
 
 PAYMENT, MAIL, PAID = "payment.order.created", "notification.order.events", "notification.payment.events"
@@ -213,6 +213,37 @@ def drawn(draw: random.Random, before: dict[str, Any], shipped: dict[str, Any], 
     if draw.random() < 0.6:
         topology["retire"] = {part: sorted(seen[part] - names) for part, names in parts.items()}
     return topology
+
+
+def test_a_consumed_queue_is_renamed_under_load_and_each_order_is_paid_once(project: Project, vhost: Vhost) -> None:
+    project.options("payment", failure_rate=0.0, latency="1ms", timeout_rate=0.2)
+    config, topology = project.config(), project.topology()
+    config["services"]["payment"]["inbox"] = True
+    topology["queues"][PAYMENT]["retry"] = ["100ms", "200ms", "300ms", "400ms", "500ms", "600ms", "700ms"]
+    project.set_config(config)
+    project.set_topology(topology)
+    shop = Watched(project, vhost)
+    orders = Orders(project)
+    wait_until(lambda: len(orders.accepted) > RATE, 20, "orders come in")
+    topology["queues"]["payments.due"] = topology["queues"].pop(PAYMENT) | {"formerly": PAYMENT}
+    shop.save(topology)
+    shop.runner.wait_for(rf"consumes.0: a queue's former name, '{PAYMENT}'; it is 'payments.due' now")
+    config = project.config()
+    config["services"]["payment"]["consumes"] = ["payments.due"]
+    project.set_config(config)
+    shop.runner.wait_for(rf"topology: > queue    rename {PAYMENT} -> payments.due", timeout=60)
+    # The old process has stopped by then, and the new one consumes the new name.
+    assert shop.runner.output.index("payment.1 stopped, the old one") < shop.runner.output.index("renaming queue")
+    count = len(orders.accepted)
+    wait_until(lambda: len(orders.accepted) > count + RATE, 20, "orders still come in")
+    accepted = orders.stop()
+    wait_settled(shop.runner, accepted, 60)
+    approved = [line for line in shop.runner.lines if ": approved" in line]
+    assert len(approved) == len(accepted), "the inbox knows what was handled under the old name"
+    assert orders.refused == []
+    assert not [name for name in vhost.queues() if name.startswith(PAYMENT)]
+    assert shop.command("plan") == (0, "nothing to do\n")
+    assert shop.runner.stop() == 0
 
 
 @pytest.mark.timeout(times(240, 7200))

@@ -214,7 +214,8 @@ def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Sh
     assert {("-", "queue", "fixed"), ("-", "queue", "lost.all"), ("-", "policy", "cap")} <= shop.marks()
     code, output = shop.run("apply")
     assert code == 3
-    assert "left: queue 'fixed': kept, it has 1 message and 0 consumers; read or purge them, and apply again" in output
+    purge = "python -m runner purge fixed; or: python -m runner move fixed QUEUE; then apply again some seconds later"
+    assert f"left: queue 'fixed': kept, it has 1 message and 0 consumers; to empty it: {purge}" in plain(output)
     assert "fixed" in shop.vhost.queues()
     assert "lost.all" not in shop.vhost.queues()
     assert {("-", "queue", "fixed")} == {one for one in shop.marks() if one[0] != "?"}

@@ -16,7 +16,7 @@ from runner.errors import BrokerError, ConfigError
 from runner.preparation.remote import Order, Preparation
 from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
-from tests.running import Project
+from tests.running import Project, plain
 from tests.supervised import descendants, is_gone
 
 
@@ -111,6 +111,35 @@ def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
     assert any("unmatched-binding" in line and "did you mean 'order.created.#'?" in line for line in findings)
     assert any("missed-event: payment handles 'order.created'" in line for line in findings)
     assert not any("unread-queue" in line for line in findings)
+
+
+def test_what_is_gone_from_the_files_is_one_line_at_each_start_that_says_how_to_end_it(
+    prepared: Preparation, project: Project, vhost: Vhost
+) -> None:
+    config, topology = project.config(), project.topology()
+    config["broker"]["management"] = vhost.rabbit.management
+    project.set_config(config)
+    shipped = project.topology()
+    topology["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.*.eu"]}}
+    topology["queues"]["audit.copy"] = {"retry": ["1s"]}
+    project.set_topology(topology)
+    prepared.begin()
+    prepared.find()
+    prepared.prepare()
+    project.set_topology(shipped)
+    said: list[tuple[str, str]] = []
+    prepared.say = lambda text, level: said.append((text, level))
+    for _ in range(2):
+        assert not prepared.take_over().left
+        prepared.finish()
+    line = (
+        "topology: 2 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets"
+        " messages from orders.topic), queue audit.copy; to unbind them and delete what is empty: python -m runner"
+        " apply --prune"
+    )
+    assert [(plain(text), level) for text, level in said if "no longer" in text] == [(line, "warning")], (
+        "once, however often it is prepared"
+    )
 
 
 def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, project: Project) -> None:

@@ -232,6 +232,9 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
     assert [one.encoded() for one in again] == [b'{"a":1}', b"\xff"]
     assert inbox.outcome(store, "notification", message("m")) is None, "another service has its own memory"
     assert inbox.outcome(store, "payment", Message(b"", "other", id="m")) is None, "and so has another queue"
+    renamed = Message(b"", "renamed", id="m")
+    assert inbox.outcome(store, "payment", renamed, message("m").queue) == again, "but not one that only has a new name"
+    assert inbox.outcome(store, "payment", renamed, "other") is None
 
 
 def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:

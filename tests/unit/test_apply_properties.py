@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from runner.topology.decision import Decision
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.match import alternates_of
-from runner.topology.model import Binding
+from runner.topology.model import Binding, Queue
 from runner.topology.plan import make_plan
 from tests.broker_model import BrokerModel, router_of
 from tests.proof import times
@@ -80,6 +81,8 @@ class Scene:
         replaced = {one.name for one in self.plan().of(Mark.REPLACE) if one.kind == "exchange"}
         there = self.before.exchanges.keys() & {one.name for one in self.objects.exchanges}
         self.entries = sorted(there - replaced)
+        #: The new names of the queues that are renamed: messages for the old queue may come to the new one.
+        self.renamed = {old: name for name, old in self.objects.formerly.items()}
         bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
         #: Messages that reach some queue by bindings before and afterwards. Those that reach it only through an
         #: alternate exchange may be returned to their publisher in between.
@@ -91,32 +94,35 @@ class Scene:
         }
         #: Messages that reach a queue before and afterwards, and therefore must reach it at every moment.
         self.kept = {
-            (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
+            (entry, key): set(bare.route(entry, key).queues) & self._named(bare_now.route(entry, key).queues)
             for entry in self.entries
             for key in KEYS
         }
         #: The same of exchanges that are replaced, if they accept a message at all: a publisher may repeat one that is
         #: returned.
         self.kept_if_accepted = {
-            (entry, key): set(bare.route(entry, key).queues) & set(bare_now.route(entry, key).queues)
+            (entry, key): set(bare.route(entry, key).queues) & self._named(bare_now.route(entry, key).queues)
             for entry in sorted(there & replaced)
             for key in KEYS
         }
         alternates = {*alternates_of(broker.objects()).values(), *alternates_of(self.objects).values()}
         self.has_steady_alternates = not alternates & replaced
 
-    def plan(self) -> Plan:
+    def _named(self, queues: Iterable[str]) -> set[str]:
+        return {self.renamed.get(one, one) for one in queues}
+
+    def plan(self, *, prune: bool = False) -> Plan:
         """Return the present plan."""
-        return make_plan(self.objects, self.broker.live(), self.topology.retire)
+        return make_plan(self.objects, self.broker.live(), self.topology.retire, prune=prune)
 
     def pending(self) -> set[tuple[Mark, str, str]]:
         """Return the changes that are still to be done."""
         return {_about(one) for one in self.plan().changes if one.mark is not Mark.UNMANAGED}
 
-    def run(self, consent: Consent, fails_at: int = -1) -> tuple[Decision, list[Change]]:
+    def run(self, consent: Consent, fails_at: int = -1, *, prune: bool = False) -> tuple[Decision, list[Change]]:
         """Apply, and check all invariants after each step."""
         broker, live = self.broker, self.broker.live()
-        plan = self.plan()
+        plan = self.plan(prune=prune)
         if consent is ALL:
             consent = Consent(frozenset(one.name for one in plan.of(Mark.REPLACE)), drain=True, retire=True)
         decision = decide(plan, self.objects, live, consent)
@@ -124,7 +130,7 @@ class Scene:
         held = _held_back(decision, live)
         messages = _messages(broker)
         done: list[Change] = []
-        is_moving = any(one.kind == "queue" for one in decision.of(Mark.REPLACE))
+        is_moving = any(one.kind == "queue" for one in decision.of(Mark.REPLACE, Mark.RENAME))
 
         def check(step: str) -> None:
             assert _held_back(decision, broker.live()) == held, f"{step}: a held-back object was touched"
@@ -134,6 +140,7 @@ class Scene:
         broker.watch, broker.steps, broker.fails_at = check, 0, fails_at
         try:
             left = apply(decision, live, broker, did=done.append)
+            assert self._copies() == set(), "a message comes to a queue under both its names"
             assert {_about(one) for one in done} >= {_about(one) for one in decision.done} - {
                 _about(one.change) for one in left
             } - _kept_with(left, decision)
@@ -144,15 +151,25 @@ class Scene:
     def _check_flow(self, step: str, *, is_moving: bool) -> None:
         bare, full = self.broker.router(with_alternates=False), self.broker.router(with_alternates=True)
         for (entry, key), kept in self.kept.items():
-            found = {_plain(one) for one in bare.route(entry, key).queues}
+            found = self._named(_plain(one) for one in bare.route(entry, key).queues)
             assert kept <= found, f"{step}: {key!r} from {entry} no longer comes to {kept - found}"
         for (entry, key), kept in self.kept_if_accepted.items():
             if entry in self.broker.exchanges and full.route(entry, key).queues:
-                found = {_plain(one) for one in bare.route(entry, key).queues}
+                found = self._named(_plain(one) for one in bare.route(entry, key).queues)
                 assert kept <= found, f"{step}: {key!r} from {entry} is accepted and does not come to {kept - found}"
         # A replaced queue may be bound for a moment longer or shorter than the exchange's other destinations.
         for entry, key in self.is_routed if self.has_steady_alternates and not is_moving else ():
             assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} comes to no queue"
+
+    def _copies(self) -> set[tuple[str, str, str]]:
+        """Return the messages that come to a queue under both its names; at most some do so while bindings move.
+
+        Of a queue that exists under both names before, both may have the same bindings.
+        """
+        router = self.broker.router(with_alternates=False)
+        routes = {(entry, key): set(router.route(entry, key).queues) for entry in self.broker.exchanges for key in KEYS}
+        pairs = [(old, new) for old, new in self.renamed.items() if new not in self.before.queues]
+        return {(entry, key, old) for (entry, key), to in routes.items() for old, new in pairs if {old, new} <= to}
 
 
 def _kept_with(left: list[Any], decision: Decision) -> set[tuple[Mark, str, str]]:
@@ -183,6 +200,9 @@ def _held_back(decision: Decision, live: Live) -> list[Any]:
     bindings = (one.binding for one in live.bindings.values())
     settled = [replace(one, source=_plain(one.source), destination=_plain(one.destination)) for one in bindings]
     found.append({one.key for one in settled if decision.touches_held(one)})
+    # A held-back queue keeps its former name.
+    former = {old for name, old in decision.target.formerly.items() if ("queue", name) in decision.held}
+    found.append({one.key for one in settled if one.destination_type == "queue" and one.destination in former})
     found.append({key for key in live.owned.bindings if decision.touches_held(Binding(key[0], key[2], key[1]))})
     found.append({name for name in live.owned.queues if ("queue", name) in decision.held})
     found.append({name for name in live.owned.exchanges if ("exchange", name) in decision.held})
@@ -211,6 +231,12 @@ def _edited(data: st.DataObject, old: dict[str, Any]) -> dict[str, Any]:
                 stays.pop("alternate_exchange", None)
             new[part][name] = stays | ({"bind": bind} if part == "queues" else {})
     gone = {part: sorted(old[part].keys() - new[part].keys()) for part in ("exchanges", "queues", "policies")}
+    needed = {one.get("dead_letter") for one in new["queues"].values()}
+    names = {"old": [one for one in gone["queues"] if one not in needed], "new": sorted(new["queues"])}
+    if all(names.values()) and data.draw(st.booleans(), "renames"):
+        former = data.draw(st.sampled_from(names["old"]), "the former name")
+        new["queues"][data.draw(st.sampled_from(names["new"]), "the new name")]["formerly"] = former
+        gone["queues"].remove(former)
     new["retire"] = {
         part: sorted(data.draw(st.sets(st.sampled_from(names)), f"{part} to retire")) if names else []
         for part, names in gone.items()
@@ -302,6 +328,29 @@ def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
             continue
     scene.run(consent)
     _finish(scene)
+
+
+@settings(_settings, max_examples=times(40, 3000))
+@given(st.data(), topologies(), topologies(), _waiting)
+def test_pruning_keeps_messages_and_objects_of_others_and_leaves_nothing_of_ours_without_a_reason(
+    data: st.DataObject, old: dict[str, Any], new: dict[str, Any], waiting: frozenset[str]
+) -> None:
+    broker = _running(old, frozenset(), waiting)
+    broker.queues["theirs"], broker.messages["theirs"] = Queue("theirs"), [1000]
+    source = data.draw(st.sampled_from(sorted(old["exchanges"])), "an exchange that another client binds")
+    theirs = Binding(source, data.draw(st.sampled_from(["theirs", *sorted(old["queues"])]), "to"), "queue", "theirs")
+    broker.bindings[theirs.key] = theirs
+    scene = Scene(broker, new, frozenset())
+    for _ in range(4):
+        scene.run(ALL, prune=True)
+        assert theirs.key in broker.bindings
+        assert broker.messages["theirs"] == [1000]
+        for name in broker.remembered.queues & broker.queues.keys() - {one.name for one in scene.objects.queues}:
+            broker.messages[name].clear()  # as by purge
+    plan = scene.plan(prune=True)
+    assert not [one for one in plan.changes if one.mark is not Mark.UNMANAGED], "nothing is to do"
+    left = {(one.kind, one.name) for one in plan.of(Mark.UNMANAGED) if one.why and one.kind != "binding"}
+    assert all("keeps it: " in one.why for one in plan.of(Mark.UNMANAGED) if (one.kind, one.name) in left)
 
 
 def test_a_new_binding_takes_no_message_from_an_alternate_exchange_while_its_route_is_held_back() -> None:

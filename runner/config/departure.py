@@ -1,0 +1,73 @@
+"""Names that leave topology.yaml, under ``retire`` and by ``formerly``, must not be those of objects that stay."""
+
+from __future__ import annotations
+
+from runner.config.document import Document
+from runner.config.fault import Path
+from runner.config.queue_policy import has_dead_letter_queue
+from runner.config.topology import Topology
+from runner.config.value import wait_queue_name
+from runner.config.version import STREAM
+
+
+def check_departures(topology: Topology, document: Document) -> None:
+    """Note each name under ``retire`` or ``formerly`` that cannot leave."""
+    _check_retire(topology, document)
+    _check_formerly(topology, document)
+
+
+def _check_retire(topology: Topology, document: Document) -> None:
+    for section in ("queues", "exchanges", "policies"):
+        for index, name in enumerate(getattr(topology.retire, section)):
+            place: Path = ("retire", section, index)
+            maker = _maker_of(name, topology) if section == "queues" else None
+            if maker is not None and name not in document.keys_of(section):
+                document.fault(
+                    place, f"a queue that {maker!r} needs, {document.shown(place)}; take it out here or there"
+                )
+            if name in document.keys_of(section):
+                document.fault(place, f"also under {section}, {document.shown(place)}; keep one of them")
+
+
+def _check_formerly(topology: Topology, document: Document) -> None:
+    """Refuse former names that are present names: two queues would be moved into one, or into themselves."""
+    renamed: dict[str, str] = {}
+    for name, queue in topology.queues.items():
+        old = queue.formerly
+        if old is None:
+            continue
+        place: Path = ("queues", name, "formerly")
+        shown = document.shown(place)
+        if old == name:
+            document.fault(place, f"the queue's present name, {shown}; allowed: the name that it had before")
+        elif old in document.keys_of("queues"):
+            document.fault(place, f"also under queues, {shown}; allowed: the name of a queue that is gone from there")
+        elif (maker := _maker_of(old, topology)) is not None:
+            document.fault(place, f"a queue that {maker!r} needs, {shown}; allowed: a name that no queue here needs")
+        elif old in topology.retire.queues:
+            document.fault(place, f"also under retire, {shown}; keep one of them")
+        elif old.startswith("amq."):
+            document.fault(place, f"reserved by the broker, {shown}; allowed: names that do not start with 'amq.'")
+        elif topology.type_of(name) == STREAM:
+            document.fault(place, "not for a stream, 'formerly'; its messages cannot be moved: keep the name")
+        elif old in renamed:
+            document.fault(place, f"also the former name of {renamed[old]!r}, {shown}; keep one of them")
+        elif (whole := next((one for one in topology.renamed if _is_part(old, one)), None)) is not None:
+            text = f"it moves with {whole!r}, the former name of {topology.renamed[whole]!r}, {shown}; remove this line"
+            document.fault(place, text)
+        renamed.setdefault(old, name)
+
+
+def _is_part(name: str, queue: str) -> bool:
+    """Return True for the names that the retry queues and the dead-letter queue of a queue have by default."""
+    return name == f"{queue}.dlq" or name.startswith(f"{queue}.retry.")
+
+
+def _maker_of(name: str, topology: Topology) -> str | None:
+    """The queue whose retries or dead letters need a queue of this name."""
+    for origin, queue in topology.queues.items():
+        if any(name == wait_queue_name(origin, delay) for delay in queue.retry):
+            return origin
+        if name == topology.dead_letter_of(origin) and has_dead_letter_queue(origin, topology):
+            return origin
+    return None

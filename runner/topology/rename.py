@@ -1,0 +1,134 @@
+"""Queues that get another name by ``formerly``, and what moves with each: messages, bindings and its own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from runner.topology.change import Change, Mark, counted
+from runner.topology.compile import dead_letter_queue, policy_name
+from runner.topology.live import DRAIN_SUFFIXES, BindingKey, Live
+from runner.topology.model import Binding, Objects, Queue
+from runner.topology.retire import DEAD_LETTERS
+
+#: What the names of a queue's retry queues have after the queue's name.
+RETRY = ".retry."
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One queue that gets another name."""
+
+    old: str
+    new: str
+    #: Pairs of a retry queue and the queue to which its messages go.
+    retries: tuple[tuple[str, str], ...] = ()
+    #: The queue itself, between those that an interrupted replacement has set aside; empty if it has moved.
+    queues: tuple[str, ...] = ()
+    #: Its generated dead-letter queue and the new one; empty if it has none of its own.
+    dead_letters: tuple[str, str] | None = None
+    #: The generated policies that apply to it alone.
+    policies: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All queues that move, in the order in which they do."""
+        return (*(name for name, _ in self.retries), *self.queues, *(self.dead_letters or ())[:1])
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The new name of each queue that a header of a message may name."""
+        names = {self.old: self.new, **dict(self.retries)}
+        return names | ({self.dead_letters[0]: self.dead_letters[1]} if self.dead_letters is not None else {})
+
+    def moved(self, one: Binding) -> Binding:
+        """Return a binding to the old queue as a binding to the new one."""
+        return replace(one, destination=self.new)
+
+    def brings(self, key: BindingKey) -> bool:
+        """Return True for the key of a binding by which messages come to the old queue."""
+        return key[1] == "queue" and key[2] in self.queues
+
+
+def renames(objects: Objects, live: Live) -> Iterator[Rename]:
+    """Yield the renames of which something is still to be done on a broker."""
+    needed = {one.name for one in objects.queues}
+    for new, old in objects.formerly.items():
+        aside = [f"{old}{suffix}" for suffix in DRAIN_SUFFIXES]
+        queues = tuple(name for name in (aside[0], old, aside[1]) if name in live.queues)
+        waiting = [name for name in sorted(live.queues) if name.startswith(f"{old}{RETRY}")]
+        retries = tuple(
+            (name, other if (other := f"{new}{name.removeprefix(old)}") in needed else new)
+            for name in waiting
+            if name not in needed and _is_ours(name, old, live)
+        )
+        policies = tuple(
+            name for name in (policy_name("queue", old), policy_name("drain", old)) if name in live.policies
+        )
+        one = Rename(old, new, retries, queues, _dead_letters(old, new, objects, live), policies)
+        if one.sources or one.policies:
+            yield one
+
+
+def rename_changes(objects: Objects, live: Live) -> Iterator[Change]:
+    """Yield one change for each rename."""
+    for one in renames(objects, live):
+        there = live.queues.get(one.old)
+        counts = [live.queues[name].messages for name in one.sources]
+        total = None if None in counts else sum(count or 0 for count in counts)
+        is_begun = there is None
+        verb = "moves" if total == 1 else "move"
+        why = f"{counted(total, 'message')} {verb}{'; it was interrupted, and goes on' if is_begun else ''}"
+        thing, consumers = (Queue(one.old), 0) if there is None else (there.queue, there.consumers)
+        yield Change(Mark.RENAME, thing, why, total, consumers, new_name=one.new)
+
+
+def leads_to(thing: object, queue: str) -> bool:
+    """Return True for a binding to this queue."""
+    return isinstance(thing, Binding) and (thing.destination_type, thing.destination) == ("queue", queue)
+
+
+def former_bindings(new: str, objects: Objects, live: Live) -> Iterator[tuple[Binding, bool]]:
+    """Yield the bindings of a queue that becomes ``new``, and whether each is ours and gone from topology.yaml."""
+    wanted = {one.key for one in objects.bindings}
+    for one in (found for found in renames(objects, live) if found.new == new):
+        for key, there in sorted(live.bindings.items()):
+            if one.brings(key):
+                is_ours = key in live.owned.bindings
+                yield there.binding, is_ours and one.moved(there.binding).key not in wanted
+
+
+def before_renames(bindings: Iterable[Binding], found: Iterable[Rename], live: Live) -> list[Binding]:
+    """Return bindings as they are while no rename is done: the old queue gets what the new one is to get.
+
+    So no message comes to both queues, and none to neither of them. A binding that the new queue has already stays.
+    """
+    former = {one.new: one.old for one in found if one.old in live.queues}
+    return [_to_former(one, former) if one.key not in live.bindings else one for one in bindings]
+
+
+def _to_former(one: Binding, former: Mapping[str, str]) -> Binding:
+    is_renamed = one.destination_type == "queue" and one.destination in former
+    return replace(one, destination=former[one.destination]) if is_renamed else one
+
+
+def _is_ours(name: str, origin: str, live: Live) -> bool:
+    """Return True if we declared a retry queue, also where nothing may be remembered: it returns to its queue alone."""
+    arguments = live.queues[name].queue.arguments
+    target = arguments.get("x-dead-letter-exchange"), arguments.get("x-dead-letter-routing-key")
+    return name in live.owned.queues or target == ("", origin)
+
+
+def _dead_letters(old: str, new: str, objects: Objects, live: Live) -> tuple[str, str] | None:
+    """Return the generated dead-letter queue of the old queue, if no other queue needs it, and that of the new one."""
+    name, ladder = f"{old}{DEAD_LETTERS}", objects.ladders.get(new)
+    if ladder is None or name not in live.queues or live.queues[name].queue != dead_letter_queue(name):
+        return None
+    own = (policy_name("queue", old), policy_name("drain", old))
+    policy = live.policies.get(own[0])
+    is_ours = policy is not None and policy.definition.get("dead-letter-routing-key") == name
+    if name in {one.name for one in objects.queues} or not (is_ours or name in live.owned.queues):
+        return None
+    bound = {key[2] for key in live.bindings if key[1] == "queue"}
+    led = {one.definition.get("dead-letter-routing-key") for key, one in live.policies.items() if key not in own}
+    return None if name in bound | led else (name, ladder.dead_letter)

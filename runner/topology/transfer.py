@@ -1,0 +1,82 @@
+"""The renames of one ``apply``: the bindings that wait for them, and what is remembered once they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from runner.topology.administrator import Broker
+from runner.topology.change import Change, Mark
+from runner.topology.consent import REPLACED_SERVICES
+from runner.topology.decision import Decision, Left
+from runner.topology.live import Live, Owned
+from runner.topology.model import Binding, Objects
+from runner.topology.rename import Rename, before_renames, leads_to, renames
+
+
+class Transfers:
+    """The queues of one decision that get another name, now or once services are replaced."""
+
+    def __init__(self, decision: Decision, live: Live) -> None:
+        """``live`` is the broker before the first change."""
+        self._decision, self._live = decision, live
+        later = [one.change for one in decision.left if one.waits_for == REPLACED_SERVICES]
+        moving = {one.new_name for one in (*decision.done, *later) if one.mark is Mark.RENAME}
+        found = {one.new: one for one in renames(decision.target, live) if one.new in moving}
+        self._pending = [(one, found[one.new_name]) for one in decision.of(Mark.RENAME) if one.new_name in found]
+        bound = [one.new for one in found.values() if one.old in live.queues]
+        created = [one for one in (*decision.of(Mark.CREATE), *later) if one.mark is Mark.CREATE]
+        self._waiting = [one for one in created if any(leads_to(one.thing, name) for name in bound)]
+        things = [one.thing for one in self._waiting if isinstance(one.thing, Binding)]
+        former = before_renames(things, found.values(), live)
+        #: The bindings that bring the old queue what is new for the new queue: it gets all messages until it moves.
+        self.entrances = tuple(Change(Mark.CREATE, one) for one in former if one.key not in live.bindings)
+        kept = [one for one in decision.target.bindings if one.key not in {thing.key for thing in things}]
+        #: The objects of topology.yaml while no queue is renamed.
+        self.target = replace(decision.target, bindings=(*kept, *former))
+        #: Our objects that are gone, and bindings that are not made.
+        self.gone = Owned()
+        #: The keys of the bindings that are ours and lead to a queue that keeps its old name.
+        self.standing = frozenset(one.key for one in former)
+
+    def others(self, created: Iterable[Change]) -> list[Change]:
+        """Return the creations that wait for no rename."""
+        waiting = {id(one) for one in self._waiting}
+        return [one for one in created if id(one) not in waiting]
+
+    def run(self, broker: Broker, say: Callable[[str], None], did: Callable[[Change], None]) -> Iterator[Left]:
+        """Move the queues; yield the changes that are left because a queue keeps its old name."""
+        for change, one in self._pending:
+            reason = broker.rename(one, self._live, self._decision.target, say)
+            waiting = [entrance for entrance in self._waiting if leads_to(entrance.thing, one.new)]
+            if reason is None:
+                self._note_gone(one)
+                for done in (change, *waiting):
+                    did(done)
+                continue
+            yield Left(change, reason)
+            keys = frozenset(entrance.thing.key for entrance in waiting if isinstance(entrance.thing, Binding))
+            self.gone |= Owned(bindings=keys)
+            cause = f"queue {one.old!r}"
+            yield from (Left(entrance, f"it waits for {cause}", cause, is_implied=True) for entrance in waiting)
+
+    def remembered(self, before: Owned) -> Owned:
+        """Return what was remembered ``before`` with the moved bindings, which count from when the old ones did."""
+        since, bindings = dict(before.since), set(before.bindings)
+        for one in self._decision.target.bindings:
+            for _, rename in self._pending:
+                old = replace(one, destination=rename.old).key
+                if leads_to(one, rename.new) and old in before.bindings:
+                    bindings.add(one.key)
+                    since |= {one.key: since[old]} if old in since else {}
+        return replace(before, bindings=frozenset(bindings), since=since)
+
+    def _note_gone(self, one: Rename) -> None:
+        keys = frozenset(key for key in self._live.owned.bindings | self.standing if one.brings(key))
+        self.gone |= Owned(queues=frozenset(one.sources), policies=frozenset(one.policies), bindings=keys)
+        self.standing -= keys
+
+
+def bindings_of(objects: Objects, queue: str) -> tuple[Binding, ...]:
+    """Return the bindings of a queue in topology.yaml."""
+    return tuple(one for one in objects.bindings if leads_to(one, queue))
