@@ -54,7 +54,8 @@ def test_an_exercise_that_is_undone_leaves_no_trace_once_its_messages_are_purged
     with channel_to(vhost.url) as channel:
         publish(channel, "orders.topic", "order.created.usd.eu", b"{}")
         assert vhost.ready("eu.orders") == 1, "it gets no more messages"
-        channel.queue_purge("eu.orders")
+    code, output = undone.run("purge", "eu.orders", "--yes")
+    assert code == 0, output
     wait_until(lambda: undone.run("apply", "--prune")[0] == 0, 15, "the statistics know that it is empty")
     assert names(vhost) == {
         "orders.topic",
