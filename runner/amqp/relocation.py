@@ -20,7 +20,7 @@ from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
 from runner.topology.rename import Rename
-from runner.topology.transfer import bindings_of
+from runner.topology.renaming import bindings_of
 
 #: Seconds for the broker to see that the consumers of a process that has just ended are gone.
 CONSUMERS = 3.0

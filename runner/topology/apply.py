@@ -17,9 +17,9 @@ from runner.topology.family import owner_of_policy
 from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.passage import upstream_ranks
+from runner.topology.renaming import Renaming
 from runner.topology.retire import delete
 from runner.topology.stand_in import ExchangeReplacement
-from runner.topology.transfer import Transfers
 
 
 def apply(
@@ -51,7 +51,7 @@ class _Application:
         self._decision, self._live, self._broker, self._say, self._did = decision, live.settled(), broker, say, did
         self._as_found = live
         self._replaced = decision.of(Mark.REPLACE)
-        self._transfers = Transfers(decision, self._live)
+        self._transfers = Renaming(decision, self._live)
         self._created = (*self._transfers.others(decision.of(Mark.CREATE)), *self._transfers.entrances)
         #: Policies of replaced objects, set with the new objects: they might drop messages of the old objects.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}

@@ -14,7 +14,7 @@ from runner.topology.model import Binding, Objects
 from runner.topology.rename import Rename, before_renames, leads_to, renames
 
 
-class Transfers:
+class Renaming:
     """The queues of one decision that get another name, now or once services are replaced."""
 
     def __init__(self, decision: Decision, live: Live) -> None:
