@@ -46,15 +46,15 @@ Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_typ
 
 
 class Options(BaseModel):
-    """What config.yaml may say about this service."""
+    """The options of the plugin payment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    failure_rate: Rate = Field(0.0, description="share of orders whose card is declined, 0 to 1")
-    timeout_rate: Rate = Field(0.0, description="share of tries in which the gateway does not answer, 0 to 1")
-    latency: Seconds = Field(0.05, ge=0, le=60, description="how long the gateway takes, such as 50ms")
-    seed: int = Field(0, description="another seed declines other orders; the same seed always the same")
-    decline_over: Decimal | None = Field(None, gt=0, description="amounts over this are declined; null for no limit")
+    failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined.")
+    timeout_rate: Rate = Field(0.0, description="The share of attempts in which the gateway does not answer.")
+    latency: Seconds = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
+    seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
+    decline_over: Decimal | None = Field(None, gt=0, description="Larger amounts are declined; null: no limit.")
 
 
 class Order(BaseModel):

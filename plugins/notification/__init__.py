@@ -33,12 +33,12 @@ class Smtp(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="name or address of the mail server")
-    port: int = Field(25, ge=1, le=65535, description="its port: 587 for most servers with a login")
-    starttls: bool = Field(False, description="encrypt the connection, and check the server's certificate")
-    username: str | None = Field(None, min_length=1, description="login, where the server wants one")
-    password: SecretStr | None = Field(None, description="its password; best given as ${SMTP_PASSWORD}")
-    timeout: float = Field(10.0, gt=0, le=120, description="seconds to wait for each of its answers")
+    host: str = Field("127.0.0.1", min_length=1, description="The name or address of the mail server.")
+    port: int = Field(25, ge=1, le=65535, description="The port of the mail server; 587 for most servers with a login.")
+    starttls: bool = Field(False, description="Encrypt the connection, and check the server's certificate.")
+    username: str | None = Field(None, min_length=1, description="The user name, if the server requires a login.")
+    password: SecretStr | None = Field(None, description="The password; use a variable such as ${SMTP_PASSWORD}.")
+    timeout: float = Field(10.0, gt=0, le=120, description="How many seconds to wait for each answer of the server.")
 
     @model_validator(mode="after")
     def check_login(self) -> Self:
@@ -51,16 +51,18 @@ class Smtp(BaseModel):
 
 
 class Options(BaseModel):
-    """What config.yaml may say about this service."""
+    """The options of the plugin notification."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    transport: Literal["log", "smtp"] = Field("log", description="log writes each e-mail to the log, smtp sends it")
-    templates: Path | None = Field(None, description="folder whose <event type>.txt override the shipped ones")
-    sender: Annotated[str, AfterValidator(check_sender)] = Field(
-        "FastCommerce <shop@example.com>", description="address that e-mails come from"
+    transport: Literal["log", "smtp"] = Field("log", description="log: write each e-mail to the log; smtp: send it.")
+    templates: Path | None = Field(
+        None, description="A folder with files <event type>.txt that replace the shipped ones."
     )
-    smtp: Smtp = Field(Smtp(), description="the mail server")
+    sender: Annotated[str, AfterValidator(check_sender)] = Field(
+        "FastCommerce <shop@example.com>", description="The sender of the e-mails."
+    )
+    smtp: Smtp = Field(Smtp(), description="The mail server.")
 
 
 class Recipient(BaseModel):

@@ -24,24 +24,25 @@ MAX_THREADS = 256
 
 
 class Options(BaseModel):
-    """What config.yaml may say about this service."""
+    """The options of the plugin order_api."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every one")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one")
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0: all addresses.")
+    port: int = Field(8000, ge=0, le=65535, description="The TCP port to listen on; 0: any free port.")
     outbox: bool = Field(
-        False, description="take orders while the broker is away: 202 follows a commit, and events are sent later"
+        False,
+        description="Accept orders while the broker is unreachable: answer 202 after a commit and send events later.",
     )
     threads: int = Field(
         16,
         ge=1,
         le=MAX_THREADS,
-        description="orders with `outbox`, look-ups and refusals in hand at once; other orders need none",
+        description="The number of threads for orders with `outbox`, look-ups and refusals; other orders need none.",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
-        description="names a request's Host header may have, besides `host`; '*' allows any",
+        description="The values that a request's Host header may have, besides `host`; '*': any value.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The page about config.yaml, docs/configuration.md, made of the models that read the file."""
+"""The page about config.yaml, docs/configuration.md, generated from the models that read the file."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ EXAMPLE_SERVICE = "payment"
 INTRODUCTION = """\
 # config.yaml
 
-This page is generated from the models that read the file: `make schema` writes it. `check` reports each error in the
-file with its line. `.venv/bin/python -m runner schema config` prints a JSON Schema, with which editors complete it.
+`make schema` generates this page from the models that read the file. `check` reports each error in the file with its
+line. `.venv/bin/python -m runner schema config` prints a JSON Schema, with which editors complete the file.
 
-- All keys are optional, except where *required* stands as the default.
+- A key is optional unless its default is *required*.
 - A **duration** is a number and its unit: `500ms`, `5s`, `2m`, `1h`, `7d`.
 - A **size** is a number and its unit: `64KiB`, `10MB`, `1.5GiB`.
-- `${NAME}` in a value is the environment variable NAME, and `${NAME:-text}` is the text if NAME is not set. Put
-  passwords there, or into a file that NAME_FILE names: [containers.md](containers.md). `$$` is a dollar sign.
-- The keys of `options` belong to the plugin. Those of the shipped plugins are at the end of this page. The class
-  `Options` of a plugin describes them: [plugins.md](plugins.md).
-- [supervisor.md](supervisor.md) describes how services are kept running.
+- `${NAME}` in a value is the value of the environment variable NAME. `${NAME:-text}` is the text if NAME is not set.
+  Put passwords into such a variable, or into a file that NAME_FILE names: [containers.md](containers.md). `$$` is a
+  dollar sign.
+- The keys of `options` are those of the class `Options` of the plugin: [plugins.md](plugins.md). The options of the
+  shipped plugins are at the end of this page.
+- [supervisor.md](supervisor.md) describes how the supervisor keeps services running.
 - The values in the examples are not the defaults.
 """
 
@@ -42,7 +43,7 @@ file with its line. `.venv/bin/python -m runner schema config` prints a JSON Sch
 class Section:
     """A mapping in the file, and the model that reads it."""
 
-    #: Where it stands; ``NAME`` is the name of a service.
+    #: Its keys from the top of the file; ``NAME`` is the name of a service.
     path: tuple[str, ...]
     model: type[BaseModel]
 
@@ -53,33 +54,33 @@ class Section:
 
     @property
     def link(self) -> str:
-        """A link to the chapter, by the anchor that GitHub makes of a title."""
+        """A link to the chapter, with the anchor that GitHub makes of a title."""
         return f"[{self.title}](#{''.join(self.path).lower()})"
 
     def fields(self) -> dict[str, FieldInfo]:
-        """The keys, those of the model itself before those that it inherits."""
+        """Return the keys: those of the model itself, then those that it inherits."""
         found = self.model.model_fields
         own = [name for name in found if name in self.model.__annotations__]
         return {name: found[name] for name in [*own, *(name for name in found if name not in own)]}
 
     def inside(self, name: str) -> Section | None:
-        """The section of the mapping that is the value of a key; None if it has no keys of its own."""
+        """Return the section of the mapping that is the value of a key; None if the value has no known keys."""
         kind = stripped(self.model.model_fields[name].annotation)
         model, is_named = _model_in(kind), get_origin(kind) is dict
         return None if model is None else Section((*self.path, name, *(["NAME"] if is_named else [])), model)
 
     def examples(self) -> dict[str, Any]:
-        """The first example of each key that is not a mapping with keys of its own."""
+        """Return the first example of each key whose value is not a mapping with known keys."""
         return {name: field.examples[0] for name, field in self.fields().items() if field.examples}
 
     def example(self) -> str:
-        """YAML that sets every key for which the model has an example; empty if it has none."""
+        """Return YAML that sets every key for which the model has an example; empty text if there is none."""
         found: Any = self.examples()
         if not found:
             return ""
         for part in reversed(self.path):
             found = {EXAMPLE_SERVICE if part == "NAME" else part: found}
-        # Where mappings are nested, the innermost ones stand in one line.
+        # If mappings are nested, each innermost one is on one line.
         style = None if len(self.path) > 1 else False
         return yaml.safe_dump(found, sort_keys=False, width=110, default_flow_style=style)
 
@@ -113,7 +114,7 @@ def _chapter(section: Section) -> str:
 
 
 def _marked_up(text: str) -> str:
-    """Return a text of a model as Markdown: names in braces are code, and no character means something else."""
+    """Return a text of a model as Markdown: names in braces become code, and special characters are escaped."""
     text = text.strip().replace("``", "`").replace("|", "\\|").replace("<", "&lt;")
     return re.sub(r"\$?\{[^{}]*\}", lambda found: f"`{found[0]}`", text)
 

@@ -114,7 +114,7 @@ class Config(Part):
     store: StoreMapping = Field(Store(), description="The database of services that store data.")
     trace: StrictStr | None = Field(
         None,
-        description="The queue that gets a note about each attempt; a service such as audit must consume it.",
+        description="The queue that gets a note about each attempt; a service such as audit must consume this queue.",
         examples=["audit.events"],
     )
     faults: StrictBool = Field(
@@ -123,7 +123,7 @@ class Config(Part):
         examples=[True],
     )
     services: dict[str, Service] = Field(
-        {}, description="The services, by name: lower-case letters, digits, _ and -, at most 40 characters."
+        {}, description="The services, by name; a name has 1 to 40 lower-case letters, digits, _ and -."
     )
 
 

@@ -51,7 +51,7 @@ class Backoff(Part):
 
     initial: Positive = Field("500ms", validate_default=True, description="The first delay.", examples=["200ms"])
     factor: float = Field(
-        2.0, ge=1, le=10, description="Each delay is this many times longer than the delay before it.", examples=[3.0]
+        2.0, ge=1, le=10, description="Each delay is this many times as long as the delay before it.", examples=[3.0]
     )
     max: Positive = Field("30s", validate_default=True, description="The longest delay.", examples=["10s"])
     jitter: float = Field(
@@ -64,7 +64,7 @@ class Backoff(Part):
     reset_after: Positive = Field(
         "60s",
         validate_default=True,
-        description="After the process was ready for this long, the next delay is the first delay again.",
+        description="After the process has been ready for this long, the next delay is the first delay again.",
         examples=["2m"],
     )
 
@@ -78,7 +78,7 @@ class RestartLimit(Part):
 
     count: StrictInt = Field(5, ge=1, le=100, description="The number of failures.", examples=[3])
     window: Positive = Field(
-        "60s", validate_default=True, description="The time within which they count.", examples=["5m"]
+        "60s", validate_default=True, description="The time within which failures count.", examples=["5m"]
     )
 
 
@@ -93,13 +93,13 @@ class Autoscale(Part):
     up: Duration = Field(
         "5s",
         validate_default=True,
-        description="How long more instances must be needed before they are started.",
+        description="More instances start after they have been needed for this long.",
         examples=["10s"],
     )
     down: Duration = Field(
         "60s",
         validate_default=True,
-        description="How long fewer instances must be enough before some are stopped.",
+        description="Instances stop after fewer have been enough for this long.",
         examples=["5m"],
     )
 
@@ -115,7 +115,7 @@ class Supervision(Part):
 
     restart: Literal["always", "on-failure", "never"] = Field(
         "always",
-        description="When an instance that has ended is started again; on-failure: unless its exit code is 0.",
+        description="When an instance that has exited is restarted; on-failure: unless its exit code is 0.",
         examples=["on-failure"],
     )
     backoff: Backoff = Field(Backoff(), description="The delay before a restart.")
@@ -145,7 +145,7 @@ class Supervision(Part):
         3,
         ge=1,
         le=100,
-        description="The number of workers that a message may kill before it is dead-lettered.",
+        description="The number of workers that a message may kill before the message is dead-lettered.",
         examples=[5],
     )
     handler_timeout: ZeroOrSecond = Field(
@@ -156,10 +156,16 @@ class Supervision(Part):
     )
     autoscale: Autoscale | None = Field(None, description="Let the number of instances follow the queues.")
     memory_max: Size | None = Field(
-        None, description="An instance that uses more memory than this is replaced.", examples=["256MiB"]
+        None,
+        description="An instance that uses more memory than this, with its children, is replaced.",
+        examples=["256MiB"],
     )
     nice: StrictInt = Field(
-        0, ge=-20, le=19, description="The scheduling priority as in nice(1); a higher number is less.", examples=[5]
+        0,
+        ge=-20,
+        le=19,
+        description="The scheduling priority as in nice(1); a higher number is a lower priority.",
+        examples=[5],
     )
     open_files: StrictInt | None = Field(
         None, ge=64, description="The number of files and sockets that an instance may have open.", examples=[4096]
@@ -168,7 +174,7 @@ class Supervision(Part):
         {}, description="Environment variables for the instances.", examples=[{"TZ": "UTC"}]
     )
     user: StrictStr | None = Field(
-        None, description="The user whose rights the instances have; only if the runner is root.", examples=["shop"]
+        None, description="The user as whom the instances run; only if the supervisor runs as root.", examples=["shop"]
     )
 
     @model_validator(mode="after")
@@ -187,7 +193,7 @@ class Logs(Part):
     """Log files in var/log, one for each slot."""
 
     max_size: Size = Field(
-        "10MB", validate_default=True, gt=0, description="A larger file is renamed, and a new one begun.",
+        "10MB", validate_default=True, gt=0, description="A larger file is renamed, and a new file is started.",
         examples=["50MB"],
     )  # fmt: skip
     keep: StrictInt = Field(5, ge=0, le=100, description="The number of renamed files that are kept.", examples=[10])
@@ -198,7 +204,7 @@ class Runner(Part):
 
     on_fatal: Literal["keep", "exit"] = Field(
         "keep",
-        description="When one service is FATAL: keep the others running, or exit: stop all and exit with 1.",
+        description="When a service is FATAL; keep: the others keep running; exit: all stop, and the exit code is 1.",
         examples=["exit"],
     )
     logs: Logs | None = Field(None, description="Also write all output to files; {} uses the defaults.")
