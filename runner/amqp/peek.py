@@ -146,6 +146,6 @@ class Peek(Reader):
     def _refused(self) -> None:
         ids = ", ".join(letter_of(self._queue, *one).id for one in self._unconfirmed.values())
         text = (
-            f"message {ids}: its deliveries are used up, and its queue takes no copy of it: the broker dead-letters it"
+            f"message {ids}: at its delivery limit, and the queue refuses a copy; the broker dead-letters or drops it"
         )
         self._session.fail(PublishRefused(f"queue {self._queue!r}: {text}"))

@@ -105,7 +105,7 @@ def test_a_message_at_its_limit_is_reported_with_its_new_place(shop: Shop, vhost
     if is_counted(vhost):
         assert "this look counts as a failed delivery of 1 message; its delivery limit is 1" in first
         assert "returned        1 time of 1" in second
-        assert "message m000000: its 1 deliveries are used up; it is at the end of the queue now" in second
+        assert "message m000000: at its delivery limit, 1; it is now at the end of the queue" in second
         assert take_all(vhost.url, "other") == ["m000001", "m000000"]
     else:
         assert "counts" not in first + second
@@ -143,7 +143,7 @@ def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost
         found = [shop.run(*one) for one in (("peek", name), ("purge", name, "--yes"), ("move", name, "other"))]
     for code, output in found:
         assert code == 1
-        why = "it delivers to its single active consumer alone; first: stop the program that consumes it"
+        why = "it delivers only to its single active consumer; first: stop the program that consumes it"
         assert output == f"queue '{name}': {why}\n"
 
 
@@ -208,7 +208,7 @@ def test_an_unknown_queue_is_refused(shop: Shop, name: str, words: str) -> None:
 def test_a_queue_that_is_not_made_yet_says_so(shop: Shop) -> None:
     code, output = shop.run("peek", "quorum")
     assert code == 1
-    assert output.startswith("queue 'quorum': not on the broker yet; make it: ")
+    assert output.startswith("queue 'quorum': not on the broker yet; to create it: ")
     assert output.endswith(f" --project {shop.folder} apply\n")
 
 
@@ -222,6 +222,6 @@ def test_without_the_http_api_a_queue_whose_limit_is_not_known_is_not_looked_at(
     code, output = shop.run("peek", "other")
     if is_counted(vhost):
         assert code == 1
-        assert "its type and its delivery limit are not known, and each look counts as a delivery" in output
+        assert "its type and its delivery limit are unknown, and each look may count as a failed delivery" in output
     else:
         assert code == 0

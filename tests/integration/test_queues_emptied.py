@@ -155,7 +155,7 @@ def test_without_its_note_no_message_is_purged(shop: Shop, vhost: Vhost) -> None
 @pytest.mark.parametrize(
     ("arguments", "words", "code"),
     [
-        (["pay"], "there is no terminal to ask on; --yes purges without a question", 2),
+        (["pay"], "standard input is not a terminal, so the command cannot ask; use --yes", 2),
         (["pai", "--yes"], "unknown queue 'pai'; did you mean 'pay'?", 2),
         (["absent", "--yes"], "queue 'absent': not on the broker yet", 1),
         (["log", "--yes"], "queue 'log': a stream, from which nothing can be removed", 1),
@@ -338,7 +338,7 @@ def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
         (["pay", "mial"], "Invalid value for TO: unknown queue 'mial'; did you mean 'mail'?", 2),
         (["pay", "absent"], "queue 'absent': not on the broker yet", 1),
         (["log", "mail"], "queue 'log': a stream, from which nothing can be removed", 1),
-        (["pay", "small"], "queue 'small': its max-length 3 would make it drop messages, it would hold 4", 1),
+        (["pay", "small"], "queue 'small': its max-length 3 would make it drop messages, it would contain 4", 1),
         (["pay", "bytes"], "queue 'bytes': its max-length-bytes 100 would make it drop messages", 1),
     ],
 )
@@ -413,7 +413,7 @@ def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost)
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume("pay", lambda *_: None)
         assert (
-            "queue pay: read by 1 consumer (payment), which may take messages meanwhile"
+            "queue pay: read by 1 consumer (payment), which may receive messages meanwhile"
             in shop.run("move", "pay", "mail")[1]
         )
     assert (

@@ -1,4 +1,4 @@
-"""``queues``: how many messages wait in each queue, who reads it, and whether it grows."""
+"""``queues``: the messages, consumers and rates of each queue."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ INTERVAL = 1.0
 
 @click.command(short_help="Show the messages, consumers and rates of every queue.")
 @click.argument("names", metavar="[QUEUE]...", nargs=-1)
-@click.option("--watch", "is_watching", is_flag=True, help="Show them again each second, until Ctrl-C.")
+@click.option("--watch", "is_watching", is_flag=True, help="Refresh the table each second, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
-    """Show the queues of topology.yaml, one a line, or the named ones. Nothing is consumed.
+    """Show the queues of topology.yaml, or the named queues, one a line. Nothing is consumed.
 
-    RETRY is the number of messages that wait for a retry, DEAD the number of dead letters. OLDEST is the time for which
-    the oldest ready message has waited. A queue that grows, or has messages and no consumer, says so under NOTE.
+    RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is how
+    long the oldest ready message has waited. NOTE marks a queue that grows, and a queue with messages and no consumer.
 
-    The broker reports READY and CONSUMERS itself. The other numbers are statistics of RabbitMQ's HTTP API, some seconds
-    old; "?" stands for a number that is not known. With --watch and --json: one object a line.
+    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics of RabbitMQ's HTTP API, some seconds
+    old. "?" is an unknown number. With --watch, --json prints one object a line.
     """
     project = load_project(folder)
     unknown = [one for one in names if one not in names_of(project)]
@@ -69,7 +69,7 @@ def _overview(project: Project, names: tuple[str, ...], management_url: str | No
 
 
 class _Screen:
-    """Shows the queues again each time that it is called with new counts."""
+    """A function that shows the queues each time that it gets new counts."""
 
     def __init__(self, overview: Overview, *, as_json: bool) -> None:
         self._overview, self._as_json = overview, as_json

@@ -23,7 +23,7 @@ _RIGHT = range(1, 9)
 
 
 def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:
-    """Return the lines of the table, and one for what the table does not contain."""
+    """Return the lines of the table, and a line about other queues or missing statistics."""
     rows = [_HEAD, *(_row(one) for one in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = []
@@ -86,7 +86,7 @@ def _age(one: Backlog) -> str:
 
 
 def as_object(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> dict[str, Any]:
-    """Return all of it as one JSON object; null for what is not known, times in seconds."""
+    """Return the entries as one JSON object; null for an unknown value, times in seconds."""
     return {
         "queues": [
             {

@@ -1,4 +1,4 @@
-"""``move``: the ready messages of a queue go to another queue."""
+"""``move``: move the ready messages of a queue to another queue."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ _DROPS = "drop-head"
 @click.command(short_help="Move the ready messages of a queue to another queue.")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--dry-run", is_flag=True, help="Say what would be moved, and move nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be moved, and move nothing.")
 @click.pass_obj
 def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
-    """Move the ready messages of a queue to the end of another queue, in order, as many as there are at the start.
+    """Move the messages that are ready in queue FROM to the end of queue TO, in order.
 
     A message leaves FROM only when the broker has confirmed its copy in TO. The copy keeps the properties and headers
-    of the message. After Ctrl-C, or if the broker goes away, nothing is lost: run it again.
+    of the message. After Ctrl-C, or if the broker becomes unreachable, no message is lost. Run the command again to
+    move the rest.
 
-    Exits with 1 if some messages stay because TO takes no more.
+    Exits with 1 if some messages stay because TO refuses them.
     """
     if source == target:
         raise click.UsageError(f"FROM and TO are the same queue, {source!r}; allowed: two queues")
@@ -52,7 +53,7 @@ def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
 
 
 def _check(first: Target, second: Target) -> None:
-    """Refuse what cannot be moved, or would be dropped by the target. Raises RunnerError."""
+    """Raise RunnerError if the first queue is a stream, or if the second queue would drop messages."""
     if first.kind == STREAM:
         raise RunnerError(f"queue {first.name!r}: a stream, from which nothing can be removed")
     limits = {key: value for key in _LIMITS if (value := second.setting(key)) is not None}
@@ -61,7 +62,7 @@ def _check(first: Target, second: Target) -> None:
     length, room = limits.get("max-length"), first.counts.messages + second.counts.messages
     if "max-length-bytes" in limits or (isinstance(length, int) and room > length):
         said = ", ".join(f"{key} {value}" for key, value in limits.items())
-        text = f"its {said} would make it drop messages, it would hold {room}"
+        text = f"its {said} would make it drop messages, it would contain {room}"
         raise RunnerError(f"queue {second.name!r}: {text}; raise the limit, or set overflow: reject-publish")
 
 
@@ -73,7 +74,7 @@ def _warn(first: Target, site: OpenProject) -> None:
 
 
 def _move(site: OpenProject, first: Target, second: Target) -> int:
-    """Do it; return the exit code."""
+    """Move the messages; return the exit code."""
     total = first.counts.messages
     with progress("moving", total) as show_done, stoppable() as stop:
         note = noting(site, first.name, f"moved to {second.name}", second.name)
@@ -86,7 +87,7 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
             click.echo(f"{counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
             return EXIT_FAILURE
         except RunnerError as error:
-            words = f"{counted(one.done, 'message')} moved before that; nothing is lost, run it again"
+            words = f"{counted(one.done, 'message')} moved before that; no message is lost, run the command again"
             raise type(error)(f"{error}\n{words}") from None
         code = stop.exit_code
     if code:
@@ -96,5 +97,5 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
     stay = f"; {first.held} stay with their consumers" if first.held else ""
     click.echo(f"{counted(one.done, 'message')} moved to {one_line(second.name)}{stay}")
     if one.done < total:
-        warn(f"{counted(total - one.done, 'message')} had left {one_line(first.name)} meanwhile, to other consumers")
+        warn(f"other consumers received {counted(total - one.done, 'message')} of {one_line(first.name)} meanwhile")
     return code

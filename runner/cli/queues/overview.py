@@ -1,4 +1,4 @@
-"""The queues of topology.yaml with their counts: what the broker reports, joined into one entry a queue."""
+"""The queues of topology.yaml with their counts: one entry for each queue, from all reports of the broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT = 600
 
 @dataclass(frozen=True)
 class Backlog:
-    """One queue of topology.yaml, or one that a service consumes; None for a value that is not known."""
+    """A queue of topology.yaml, or another queue that a service consumes; None for an unknown value."""
 
     name: str
     ready: int | None
@@ -36,7 +36,7 @@ class Backlog:
     oldest: Age | None
     #: Messages in its retry queues.
     retrying: int | None
-    #: Messages in its dead-letter queue; None also if it has none.
+    #: Messages in its dead-letter queue; None also if it has no such queue.
     dead: int | None
     has_dead_letters: bool
     services: tuple[str, ...]
@@ -45,7 +45,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Others:
-    """The queues of the vhost that belong to no entry; None for a number of messages that is not known."""
+    """The queues of the vhost that belong to no entry; None for an unknown number of messages."""
 
     count: int
     messages: int | None
@@ -55,7 +55,7 @@ class Overview:
     """The queues of a project on a broker, sampled each time that ``update`` gets new counts."""
 
     def __init__(self, project: Project, management: Management, names: Sequence[str] = ()) -> None:
-        """``names`` are the queues to show, all for none."""
+        """``names`` are the queues to show; empty for all."""
         self._objects = compile_topology(project.topology, project.consumed)
         known = names_of(project)
         self._names = [one for one in known if not names or one in names]
@@ -135,7 +135,7 @@ class Overview:
             return []
         mine = self._own[name]
         if own.consumers and mine and mine[-1].delivered is not None:
-            mine.clear()  # from now on messages leave, and by these samples none does
+            mine.clear()  # these samples say that no message leaves, but a consumer now removes some
         # Without a consumer nothing is delivered.
         present = Sample(now, own.messages, None if own.consumers else 0)
         mine.append(present)

@@ -1,4 +1,4 @@
-"""``peek``: the first messages of a queue, which stay where they are."""
+"""``peek``: show the first messages of a queue, which stay in the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runner.headers import seconds_of
 from runner.messages import ATTEMPT, CAUSATION
 from runner.topology.change import counted
 
-#: How many messages are shown at most: each is taken from the queue for a moment.
+#: The largest number of messages to show. No consumer can get them while they are shown.
 MOST = 1000
 _COUNT = "x-delivery-count"
 
@@ -33,11 +33,11 @@ _COUNT = "x-delivery-count"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
-    """Show the first N messages of a queue, ready ones only. They stay in the queue, in their order.
+    """Show the first N ready messages of a queue. They stay in the queue, in their order.
 
-    A quorum queue of RabbitMQ before 4.3 counts each look as a failed delivery, and gives a message up after its
-    delivery limit. A message at its limit is not put back but copied to the end of the queue, so that no look makes the
-    broker dead-letter or drop a message.
+    A quorum queue of RabbitMQ before 4.3 counts each look as a failed delivery. It dead-letters or drops a message that
+    exceeds its delivery limit. So a message at its limit is not returned. Instead, the command copies the message to
+    the end of the queue, and removes the original when the broker has confirmed the copy.
     """
     with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
@@ -69,8 +69,8 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
             warn(f"queue {one_line(queue)}: this look counts as a failed delivery of {taken}; {_limited(limit)}")
         for letter in one.rescued:
             warn(
-                f"message {one_line(letter.id)}: its {limit} deliveries are used up; it is at the end of the queue now,"
-                " because the broker would not have put it back"
+                f"message {one_line(letter.id)}: at its delivery limit, {limit}; it is now at the end of the queue,"
+                " because the broker would not have kept it in its place"
             )
 
 

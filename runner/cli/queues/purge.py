@@ -1,4 +1,4 @@
-"""``purge``: the ready messages of a queue go into a file, and out of the queue."""
+"""``purge``: write the ready messages of a queue to a file, and remove them from the queue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
     the message was discarded. Unacked messages stay with their consumers. After Ctrl-C the rest stays in the queue.
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; --yes purges without a question")
+        raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
     with open_project(folder) as site:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
@@ -55,7 +55,7 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
 
 
 def _ask(question: str) -> None:
-    """Return if a person says yes; else end the command."""
+    """Return if the answer is yes; else exit with 1, or with 130 after Ctrl-C."""
     code = EXIT_FAILURE
     try:
         if click.confirm(question, default=False):
@@ -68,7 +68,7 @@ def _ask(question: str) -> None:
 
 
 def _purge(site: OpenProject, target: Target, file: NewFile) -> int:
-    """Do it; return the exit code."""
+    """Purge the messages; return the exit code."""
     total = target.counts.messages
     with progress("purging", total) as show_done, stoppable() as stop:
         one = Purge(
@@ -81,12 +81,13 @@ def _purge(site: OpenProject, target: Target, file: NewFile) -> int:
             done = (
                 f"{counted(one.done, 'message')} purged, all of them in {file.path}" if one.done else "nothing purged"
             )
-            warn(f"{done}; no message is lost, run it again")
+            warn(f"{done}; no message is lost, run the command again")
             if isinstance(error, BrokerError) and site.project.config.trace:
                 raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
             raise
         finally:
-            # Its lines stay also if no message is removed yet: the broker may count a message out that is given back.
+            # The file stays even if no message is removed yet, because the broker may drop a returned message at its
+            # delivery limit.
             file.sync()
         code = stop.exit_code
     if code:
@@ -95,7 +96,7 @@ def _purge(site: OpenProject, target: Target, file: NewFile) -> int:
     elif one.done:
         click.echo(f"{counted(one.done, 'message')} purged{_in(file, one.done)}{_stay(target)}")
     else:
-        click.echo(f"nothing purged: other consumers took the messages{_stay(target)}")
+        click.echo(f"nothing purged: other consumers received the messages{_stay(target)}")
     return code
 
 

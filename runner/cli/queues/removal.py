@@ -1,4 +1,4 @@
-"""The notes in the order history that a person took messages out of a queue."""
+"""Notes in the order history about messages that a person removed from a queue."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Noting = Callable[[Letter, int], Event | None]
 
 
 def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
-    """Return what notes that messages of ``queue`` were discarded; None if no attempts are traced.
+    """Return the function that makes a note of each discarded message of ``queue``; None if no attempts are traced.
 
-    ``why`` is the reason in the note. A message that moves to a ``target`` in which it still counts as a message of the
-    queue for which it was published gets no note: that queue itself, its retry queues and its dead-letter queue.
+    ``why`` is the reason in the note. If a message moves to a ``target``, it gets no note if it still counts for the
+    queue for which it was published. Then the target is that queue, one of its retry queues or its dead-letter queue.
     """
     trace, places, now = site.project.config.trace, Places.of(site.objects), int(time.time() * 1000)
     if trace is None or trace == queue:

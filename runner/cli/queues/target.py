@@ -1,4 +1,4 @@
-"""One queue that a command works on: where it is, what it is, and what it holds."""
+"""The queue that a command reads or changes: its broker, its type, its settings and its counts."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Target:
     counts: Counts
     #: None if the statistics do not report them.
     unacked: int | None
-    #: The type; None if neither the HTTP API nor topology.yaml says it.
+    #: The type; None if neither the HTTP API nor topology.yaml names it.
     kind: str | None
     #: Arguments, and the settings of the policy that applies.
     arguments: Mapping[str, Any]
     settings: Mapping[str, Any]
-    #: False if the HTTP API does not answer, so that topology.yaml is the best that is known.
+    #: False if the HTTP API does not answer, so that the values above are those of topology.yaml.
     is_reported: bool = False
 
     def setting(self, key: str) -> Any:
-        """Return the value of a policy key, or of the argument of the same meaning; None for neither."""
+        """Return the value of a policy key, or of the argument with the same meaning; None if neither is set."""
         argument = self.arguments.get(f"x-{key}")
         return self.settings.get(key) if argument is None else argument
 
@@ -65,7 +65,7 @@ class Target:
 
     @property
     def held(self) -> str:
-        """Return the number of messages that consumers hold, for people; empty for none."""
+        """Return the number of unacked messages, for people; empty text for none."""
         if self.unacked is None:
             return "an unknown number unacked"
         return f"{self.unacked} unacked" if self.unacked else ""
@@ -89,13 +89,13 @@ class OpenProject:
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if name else None
         if counts is None and name in known:
-            raise RunnerError(f"queue {name!r}: not on the broker yet; make it: {invocation('apply')}")
+            raise RunnerError(f"queue {name!r}: not on the broker yet; to create it: {invocation('apply')}")
         if counts is None:
             raise click.BadParameter(f"unknown queue {name!r}; {one_of(name, known)}", param_hint=hint)
         try:
             found = self.management.request("GET", "queues", self.management.vhost, name)
             if not isinstance(found, dict):
-                raise ManagementError("no object")  # something else answers there
+                raise ManagementError("no object")  # another program answers at this address
         except ManagementError:
             unacked = unacked_of(None, counts.consumers)
             return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
@@ -109,10 +109,13 @@ class OpenProject:
         return Target(queue.name, counts, unacked, queue.type, queue.arguments, settings)
 
     def delivery_limit(self, target: Target) -> int | None:
-        """Return the delivery limit that is to be assumed for a queue, None for none. Raises RunnerError."""
+        """Return the delivery limit to assume for a queue, None for no limit.
+
+        Raises RunnerError if a look may count as a failed delivery, and the type of the queue is unknown.
+        """
         version = version_at(self.url)
         if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
-            text = "its type and its delivery limit are not known, and each look counts as a delivery"
+            text = "its type and its delivery limit are unknown, and each look may count as a failed delivery"
             raise RunnerError(f"queue {target.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
         if target.kind != QUORUM:
             return None
@@ -130,8 +133,8 @@ class OpenProject:
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
     """Return the unacked messages of a queue by its statistics and by its consumers of this moment.
 
-    Without a consumer none is unacked, except one that a client took by ``basic.get``. Statistics that say otherwise
-    may be late, so the number is unknown then.
+    Without a consumer no message is unacked, except messages that a client got by ``basic.get``. If the statistics
+    report unacked messages, they may be late, so the number is unknown.
     """
     if consumers == 0:
         return None if reported else 0
@@ -160,7 +163,7 @@ def services_of(queue: str, project: Project) -> list[str]:
 
 
 def readers(target: Target, project: Project) -> str:
-    """Return who consumes a queue, for people; empty for no consumer."""
+    """Return the consumers of a queue, for people; empty text for no consumer."""
     if not target.counts.consumers:
         return ""
     services = services_of(target.name, project)
@@ -169,15 +172,15 @@ def readers(target: Target, project: Project) -> str:
 
 
 def check_delivers(target: Target, project: Project) -> None:
-    """Raise RunnerError for a queue that delivers no message to a further consumer."""
+    """Raise RunnerError if a single active consumer reads the queue, because no other consumer gets a message."""
     if target.is_single and target.counts.consumers:
         services = services_of(target.name, project)
         remedy = invocation("stop", services[0]) if services else "stop the program that consumes it"
-        text = "it delivers to its single active consumer alone"
+        text = "it delivers only to its single active consumer"
         raise RunnerError(f"queue {target.name!r}: {text}; first: {remedy}")
 
 
 def warn_of_readers(target: Target, project: Project) -> None:
-    """Print a warning if a queue has consumers, which get some of its messages while a command takes the others."""
+    """Print a warning if a queue has consumers, which may receive messages while a command reads the queue."""
     if who := readers(target, project):
-        warn(f"queue {one_line(target.name)}: read by {who}, which may take messages meanwhile")
+        warn(f"queue {one_line(target.name)}: read by {who}, which may receive messages meanwhile")
