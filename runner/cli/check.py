@@ -1,4 +1,4 @@
-"""``check`` and ``schema``: what the files say, without running anything."""
+"""``check`` and ``schema``: validate and describe the files, without running anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: tell the runner that is running."""
+"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: commands to the running supervisor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.supervisor.output.line import Line, TextForm, json_form
 
-#: As wide as most slots' names are.
+#: The width of most slots' names.
 WIDTH = 14
 #: Characters of an order's id that are enough to find its lines.
 SHORTEST_ID = 4
-#: Seconds that a runner may say nothing after an ``apply``.
+#: Seconds within which the supervisor must answer after an ``apply``.
 PATIENCE = 60.0
 
 _target = click.argument("target", metavar="SERVICE[.N]")
@@ -29,32 +29,32 @@ _target = click.argument("target", metavar="SERVICE[.N]")
 @_target
 @click.pass_obj
 def start(folder: Path, target: str) -> None:
-    """Start a service, or one of its slots, that was stopped, has ended or was given up.
+    """Start a service, or one of its slots, that was stopped, has exited or was given up.
 
-    Returns once it is ready; fails with the reason where it does not get there.
+    Returns when the service is ready. If it does not become ready, fails with the reason.
     """
     _tell(folder, "start", target=target)
 
 
-@click.command(short_help="Stop a service; the others run on.")
+@click.command(short_help="Stop a service; the others keep running.")
 @_target
 @click.pass_obj
 def stop(folder: Path, target: str) -> None:
-    """Stop a service, or one of its slots, after the messages in hand; the others run on.
+    """Stop a service, or one of its slots, after the messages that are being handled. The others keep running.
 
-    It stays stopped until "start". The whole runner is stopped by "down".
+    The service stays stopped until "start". "down" stops the supervisor and all services.
     """
     _tell(folder, "stop", target=target)
 
 
-@click.command(short_help="Replace a service's processes by fresh ones.")
+@click.command(short_help="Replace a service's processes by new ones.")
 @_target
 @click.pass_obj
 def restart(folder: Path, target: str) -> None:
-    """Replace a service's processes, or one of them, by fresh ones.
+    """Replace a service's processes, or one of them, by new ones.
 
-    One at a time: each new one is ready before the old one finishes what it has in hand and ends. Where the new one
-    does not get ready, the old one runs on. What does not run is started.
+    The processes are replaced one at a time. Each new process is ready before the old one finishes its messages and
+    exits. If the new process does not become ready, the old one keeps running. A process that does not run is started.
     """
     _tell(folder, "restart", target=target)
 
@@ -64,37 +64,37 @@ def restart(folder: Path, target: str) -> None:
 @click.argument("instances", type=click.IntRange(0, 64))
 @click.pass_obj
 def scale(folder: Path, service: str, instances: int) -> None:
-    """Change how many instances of a service run; those that stay are not touched.
+    """Change how many instances of a service run. The other instances keep running.
 
-    It holds until the runner ends, or until instances in config.yaml is changed and taken over.
+    The number is used until the supervisor exits, or until a reload with another number of instances in config.yaml.
     """
     _tell(folder, "scale", target=service, instances=instances)
 
 
-@click.command(short_help="Take over what the files say now.")
+@click.command(short_help="Apply the changed files.")
 @click.pass_obj
 def reload(folder: Path) -> None:
-    """Take over what topology.yaml, config.yaml and the plugins say now.
+    """Apply changes to topology.yaml, config.yaml and the plugins.
 
-    All is checked first; whatever is wrong, everything runs on as it was. Only services that changed are replaced, one
-    instance at a time, the new one before the old one. SIGHUP does the same.
+    Everything is checked first. If there is an error, nothing changes. Only changed services are replaced, one instance
+    at a time. Each new instance is ready before the old one stops. SIGHUP does the same.
     """
     _tell(folder, "reload")
 
 
-@click.command(short_help="Stop the runner and all its services.")
+@click.command(short_help="Stop the supervisor and all services.")
 @click.pass_obj
 def down(folder: Path) -> None:
-    """Stop the runner that runs here, with all its services, and wait until it has ended."""
+    """Stop the supervisor of this folder with all its services, and wait until it has exited."""
     try:
         _tell(folder, "down")
     except EndedMeanwhile:
         wait_gone(folder)
 
 
-@click.command(short_help="Show what services printed.")
+@click.command(short_help="Show the latest lines of services.")
 @click.argument("target", metavar="[SERVICE[.N]]", required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on with what they print from now on, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines, until Ctrl-C.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="How many of the latest lines."
 )
@@ -102,7 +102,7 @@ def down(folder: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
 @click.pass_obj
 def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str | None, as_json: bool) -> None:
-    """Show the latest lines of all services, of one of them, or of the runner itself ("runner").
+    """Show the latest lines of all services, of one service or slot, or of the supervisor ("runner").
 
     The lines of several services are in the order of their times.
     """
@@ -115,9 +115,9 @@ def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str 
 
 
 def have_taken_over(folder: Path) -> None:
-    """Have the runner that runs in this folder, if one does, take over what the broker holds now; shows what it says.
+    """Reload the supervisor of this folder, if one runs, after a change on the broker, and print its lines.
 
-    Services that something held back start then. A runner that cannot do it is reported, with what to do.
+    Services that were held back start then. If the reload fails, prints the error and the command to run after the fix.
     """
     is_said = False
     try:
@@ -129,7 +129,7 @@ def have_taken_over(folder: Path) -> None:
     except NoRunner:
         return
     except RunnerError as error:
-        click.secho(f"the runner that runs here: {error}; once that is mended: {invocation('reload')}", err=True)
+        click.secho(f"the runner that runs here: {error}; once that is fixed: {invocation('reload')}", err=True)
 
 
 def _tell(folder: Path, command: str, **request: Any) -> None:

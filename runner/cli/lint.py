@@ -1,4 +1,4 @@
-"""``lint``: what is allowed and probably a mistake."""
+"""``lint``: report probable mistakes."""
 
 from __future__ import annotations
 

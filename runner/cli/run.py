@@ -1,4 +1,4 @@
-"""``run``: put the system together and supervise it."""
+"""``run``: prepare the system and supervise it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from runner.supervisor.output.line import LEVELS
 
 @click.command()
 @click.argument("services", nargs=-1)
-@click.option("--watch", is_flag=True, help="Take over what is saved in either file or in a plugin while running.")
+@click.option("--watch", is_flag=True, help="Apply each saved change of either file or of a plugin while running.")
 @click.option(
-    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How lines look."
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The format of log lines.",
 )
 @click.option(
     "--log-level",
@@ -29,8 +33,8 @@ from runner.supervisor.output.line import LEVELS
 def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, log_level: str) -> None:
     """Run the services until Ctrl-C.
 
-    Declares topology.yaml on the broker first. Without SERVICES, all of config.yaml run. A second Ctrl-C kills what
-    has not stopped yet.
+    Declares topology.yaml on the broker first. Without SERVICES, all services of config.yaml run. A second Ctrl-C kills
+    the processes that have not stopped yet.
     """
     take_foreground()
     # Its process reads the files while this one imports the rest.

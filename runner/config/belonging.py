@@ -1,4 +1,4 @@
-"""Where a key belongs that stands at the wrong place, so that the error can name the right one."""
+"""The right place of a key that is in a wrong place, for the error message."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Keys of older versions, and what took their place.
+#: Keys of older versions, and their replacements.
 _RENAMED = {"silence": "it is now lint: {ignore: {CODE: [NAME]}}"}
 
 
 def belonging(key: str) -> str | None:
-    """Return the words that say where ``key`` belongs, or None if no other place knows it."""
+    """Return text that names the right place of ``key``, or None if no other place has this key."""
     if key in _RENAMED:
         return _RENAMED[key]
     places = _places().get(key, ())
@@ -26,7 +26,7 @@ def _places() -> dict[str, tuple[str, ...]]:
     for key, place in _keys():
         if place not in found.setdefault(key, []):
             found[key].append(place)
-    # A key that is known in more places, such as `url`, says too little about what was meant.
+    # If more places have the key, such as `url`, the right one cannot be guessed.
     return {key: tuple(places) for key, places in found.items() if len(places) <= 2}
 
 

@@ -13,7 +13,7 @@ _DOCS = "https://www.rabbitmq.com/docs/"
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of finding: its remedy, and the page of RabbitMQ's documentation, empty if it is not about RabbitMQ."""
+    """The remedy of a code, and the page of RabbitMQ's documentation; empty if the code is not about RabbitMQ."""
 
     remedy: str
     link: str = ""
@@ -31,7 +31,7 @@ RULES = {
     "missed-event": Rule("bind one of its queues to the key"),
     "shared-queue": Rule("give each service a queue of its own, bound to the same keys", f"{_DOCS}consumers"),
     "own-events": Rule("bind the queue to other keys", f"{_DOCS}exchanges"),
-    "missing-field": Rule("let the publisher add it, or the handler do without"),
+    "missing-field": Rule("add the field to the event, or do not require it in the handler"),
     "unknown-field": Rule("name a field of the event's body"),
     "unknown-event": Rule("name an event of the plugin, or remove it"),
     "same-address": Rule("give one of them another port"),
@@ -66,21 +66,21 @@ class Finding:
     """One probable mistake."""
 
     code: str
-    #: What it is about: the name by which ``lint.ignore`` ignores it.
+    #: The name of its object, by which ``lint.ignore`` ignores the finding.
     name: str
     #: The file, and the path in it.
     file: str
     path: Path
     reason: str
-    #: What to do, if there is something better to say than what the rule says.
+    #: A more exact remedy than that of the rule; empty text for none.
     advice: str = ""
 
     @property
     def rule(self) -> Rule:
-        """Its kind."""
+        """The rule of its code."""
         return RULES[self.code]
 
     @property
     def remedy(self) -> str:
-        """What to do about it."""
+        """The fix: the advice if there is one, else the remedy of the rule."""
         return self.advice or self.rule.remedy

@@ -1,4 +1,4 @@
-"""What is allowed in topology.yaml and most likely a mistake; found offline, with what services publish and read."""
+"""Probable mistakes in topology.yaml, found without a broker, with the events that services publish and handle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lint(
 ) -> list[Finding]:
     """Return all findings that ``lint.ignore`` does not name, in the order of their causes.
 
-    ``terms`` are what the plugins say of their events, and ``trace`` is the queue of the workers' attempts.
+    ``terms`` are the contracts of the services' plugins, and ``trace`` is the queue of notes about attempts.
     """
     found = list(_Linter(topology, services, terms or {}, trace).findings())
     ignore = topology.lint.ignore
@@ -94,7 +94,7 @@ class _Linter:
                         yield Finding("unroutable-key", template, "config.yaml", path, reason)
                     elif not reach.bound:
                         reason = (
-                            f"{said}, and only the alternate exchange takes it, to {', '.join(sorted(reach.queues))}"
+                            f"{said}, and only the alternate exchange routes it, to {', '.join(sorted(reach.queues))}"
                         )
                         yield Finding("only-alternate", template, "config.yaml", path, reason)
 
@@ -110,7 +110,7 @@ class _Linter:
                 reason = f"nothing that is published to {binding.source!r} matches {_key(binding)}"
                 keys = self._flow.keys_at(binding.source)
                 if kind == "direct" and {"*", "#"} & {*words_of(binding.routing_key)}:
-                    reason += ", in which a direct exchange takes * and # literally"
+                    reason += ", in which * and # match only themselves on a direct exchange"
                 meant = meant_pattern(binding.routing_key, keys, is_topic=kind == "topic") if keys else None
                 advice = "" if meant is None else f"did you mean {meant!r}?"
                 yield Finding("unmatched-binding", name, "topology.yaml", path, reason, advice)
@@ -130,12 +130,11 @@ class _Linter:
                 what = "it only grows" if queue.name in fed else "nothing is bound to it, so it stays empty"
                 yield self._found("unread-queue", queue.name, path, f"no service consumes {queue.name!r}: {what}")
             if queue.name in self._consumed and queue.name not in fed and queue.name not in (*parking, self._trace):
-                reason = f"a service consumes {queue.name!r}, but it has no binding: no event comes to it"
+                reason = f"a service consumes {queue.name!r}, but the queue has no binding, so no event reaches it"
                 yield self._found("unfed-queue", queue.name, path, reason)
             if queue.name in self._consumed and _drops_oldest(queue, settings):
                 reason = (
-                    f"once {queue.name!r} is full, RabbitMQ takes the oldest messages out of it, which no service has"
-                    " handled"
+                    f"when {queue.name!r} is full, RabbitMQ drops its oldest messages, which no service has handled"
                 )
                 yield self._found("drops-oldest", queue.name, path, reason)
             target = self._flow.dead_letter_route(queue.name)
@@ -193,7 +192,8 @@ class _Linter:
         for name, other in alternates.items():
             if not self._flow.reach(other, ANY).queues:
                 reason = (
-                    f"what no binding of {name!r} takes goes to {other!r}, which no queue is bound to: it is dropped"
+                    f"messages that match no binding of {name!r} go to {other!r}, to which no queue is bound,"
+                    " so they are dropped"
                 )
                 yield self._found("alternate-nowhere", name, ("exchanges", name, "alternate_exchange"), reason)
         for name in self._topology.exchanges:

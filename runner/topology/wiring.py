@@ -1,4 +1,4 @@
-"""Findings about services and queues together: who publishes what, who gets it, and whether it is handled there."""
+"""Findings about services and queues together: which events a service publishes, and which services handle them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.topology.finding import Finding
 from runner.topology.flow import Flow, Reach
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-#: Hosts that stand for every address of the machine.
+#: Hosts that mean all addresses of the machine.
 _ALL_HOSTS = ("0.0.0.0", "::", "")
 _CONFIG = "config.yaml"
 
@@ -34,7 +34,7 @@ class _Published:
 
 
 class Wiring:
-    """Compares services with each other, by what config.yaml and their contracts say."""
+    """A comparison of services with each other, by config.yaml and their contracts."""
 
     def __init__(self, services: Mapping[str, Service], terms: Mapping[str, Terms], flow: Flow) -> None:
         self._services, self._terms = services, terms

@@ -163,7 +163,7 @@ def test_apply_says_why_the_runner_cannot_take_it_over_and_what_to_do(shop: Watc
     runner.wait_for("runner: is taken at the start; stop the runner and start it")
     code, output = shop.command("apply")
     assert code == 0
-    assert "the runner that runs here: not taken over; once that is mended: python -m runner reload" in plain(output)
+    assert "the runner that runs here: not taken over; once that is fixed: python -m runner reload" in plain(output)
     assert "done: the broker holds what topology.yaml says" in output
 
 

@@ -80,7 +80,7 @@ def test_a_key_that_only_the_alternate_exchange_takes_is_found_as_that() -> None
         ("only-alternate", "order.created"),
         ("unmatched-binding", "orders invoice"),
     ]
-    assert "only the alternate exchange takes it, to lost.all" in result[0].reason
+    assert "only the alternate exchange routes it, to lost.all" in result[0].reason
 
 
 def test_a_binding_that_nothing_published_matches_is_found_at_its_line() -> None:
