@@ -1,4 +1,4 @@
-"""Files from outside, read with a limit on their size and on the time without a byte."""
+"""Files from other programs, read with limits on their size and on the time without a new byte."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class FileTooLarge(OSError):
-    """A file that holds more bytes than its reader allows; ``limit`` is the number of bytes allowed."""
+    """A file with more bytes than its reader allows; ``limit`` is the number of bytes allowed."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(errno.EFBIG, f"larger than {limit} bytes")
@@ -24,7 +24,7 @@ class FileTooLarge(OSError):
 
 
 def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10.0) -> bytes:
-    """Return all bytes of a file, and never hold more than ``limit`` + 1 of them.
+    """Return all bytes of a file, and never read more than ``limit`` + 1 bytes.
 
     ``source`` is a path or an open binary stream. Opening a path never blocks, and a path may name a device or a
     pipe. ``timeout`` is the time in seconds that a pipe may stay without a new byte, or None for any time. An open

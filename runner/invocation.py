@@ -1,7 +1,7 @@
 """The command lines that messages print, so that each of them runs as printed.
 
-A message is often written by another process, in another folder, than the shell of the person who reads it. So the
-command that a person starts works out once how it can be called again, and its child processes inherit the result.
+The process that writes a message may be in another folder than the shell of its reader. So the command that a person
+starts computes once how the shell can call it again, and its child processes inherit the result.
 """
 
 from __future__ import annotations
@@ -95,4 +95,4 @@ def _current() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError:
-        return ""  # somebody removed it
+        return ""  # the folder was removed

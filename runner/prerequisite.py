@@ -1,4 +1,4 @@
-"""What Python must have before anything else of FastCommerce can be imported, and what to do if it has not.
+"""The version of Python and the packages that FastCommerce needs, with a remedy if one is missing.
 
 Python 3.7 and later can import this module, and it needs no package.
 """
@@ -17,7 +17,7 @@ OLDEST = (3, 11)
 
 
 def old_python() -> Optional[str]:  # noqa: UP045 - read by old ones
-    """Return what is wrong with the version of this interpreter, or None."""
+    """Return the error about the version of this interpreter, or None."""
     if sys.version_info >= OLDEST:
         return None
     return _problem(f"Python {sys.version.split()[0]} is too old, allowed: 3.{OLDEST[1]} and later")

@@ -1,4 +1,4 @@
-"""Take the messages of a queue in order, and acknowledge each one only when it is safe elsewhere."""
+"""Consume the messages of a queue in order, and acknowledge each message only when it is safe elsewhere."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from runner.amqp.drain import SURE
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, PublishRefused, Unroutable
 
-#: How many messages that are safe are acknowledged at once.
+#: The number of safe messages that are acknowledged at once.
 ACK_BATCH = 100
-#: Seconds between two questions whether it is stopped.
+#: Seconds between two checks of ``is_stopped``.
 BEAT = 0.1
-#: Seconds between two questions to a queue that holds messages and delivers none.
+#: Seconds between two checks of a queue that has messages and delivers none.
 INTERVAL = 0.05
-#: Seconds without any progress after which it is given up.
+#: Seconds without progress after which the queue is given up.
 STALLED = 60.0
 
 
 class Emptier:
-    """Takes messages of a queue until it is empty, until ``limit`` messages are taken, or until it is stopped.
+    """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
 
-    At the end it acknowledges nothing until the queue has delivered all that may be unacked, and finishes with these
-    messages. Only then it cancels its consumer: a quorum queue may put a message that is delivered during the
-    cancellation at its end. So no message is given back, which a quorum queue would count as a failed delivery, unless
-    the process is killed or a message cannot be saved. Subclasses implement ``_take``.
+    At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
+    messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
+    the cancellation to its end. So no message is returned, which a quorum queue would count as a failed delivery. The
+    exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
     """
 
-    #: How many messages may be unacked at once.
+    #: The number of messages that may be unacked at once.
     window = 500
 
     def __init__(
@@ -47,16 +47,16 @@ class Emptier:
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``name`` is that of the connection; ``on_progress`` gets the number of messages that are done."""
+        """``name`` is the name of the connection; ``on_progress`` gets the number of messages that are done."""
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._session = Session(url, name, self._opened)
         self._acks = AckLedger()
-        #: For how many confirms each delivery waits, by its tag.
+        #: The number of missing confirms of each delivery, by its tag.
         self._waits: dict[int, int] = {}
         #: Delivery tags whose publishes are not confirmed yet; the broker counts publishes from 1 in the same order.
         self._unconfirmed: dict[int, int] = {}
         self._published = 0
-        #: Deliveries, those of them that were taken, and those that are acknowledged.
+        #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
         self._seen = self._taken = self._acked = 0
         self._prefetch = max(1, min(self.window, limit))
         self._consumer_tag: str | None = None
@@ -65,14 +65,14 @@ class Emptier:
         self._asked = False
         self._zeros = 0
         self._heard = time.monotonic()
-        #: How many messages are done.
+        #: The number of messages that are done.
         self.done = 0
 
     def run(self) -> int:
-        """Take the messages; return how many were taken, which ``done`` tells also if this raises.
+        """Remove the messages, and return their number. If this raises, ``done`` is the number.
 
-        Raises BrokerAway, BrokerBlocked without confirms, PublishRefused or Unroutable if a publish is refused, and
-        what ``_take`` raises. The messages that are not done are in the queue then.
+        Raises BrokerAway, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it refuses a
+        publish, and the errors of ``_take``. Then the messages that are not done stay in the queue.
         """
         self._session.run()
         return self.done
@@ -82,7 +82,7 @@ class Emptier:
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """Save what ``_take`` has kept: the queue has no more messages for now."""
+        """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
 
     def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
         """Publish a message that makes a delivery safe; the last confirm of its messages settles the delivery."""
@@ -134,7 +134,7 @@ class Emptier:
         self._seen += 1
         if self._problem is not None or self._session.is_finished:
             self._cancel_if_quiet()
-            return  # the broker puts it back
+            return  # the broker returns it to the queue
         self._taken += 1
         try:
             self._take(method, properties, body)
@@ -162,13 +162,13 @@ class Emptier:
         return not self._waits[tag] and self._waits.pop(tag) == 0
 
     def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
-        # A return comes before the confirm of its message, and does not name it. From now on the queue is not there, so
-        # no message whose confirm is still missing is safe.
+        # The broker sends a return before the confirm of its message, and the return does not name the message. The
+        # queue no longer exists, so no message without a confirm is safe.
         self._unconfirmed.clear()
-        self._break_off(Unroutable(f"queue {method.routing_key!r} is not there"))
+        self._break_off(Unroutable(f"queue {method.routing_key!r} does not exist"))
 
     def _break_off(self, error: Exception) -> None:
-        """Take no further message; what is delivered and not safe stays in the queue."""
+        """Stop with an error; deliveries that are not safe stay in the queue."""
         if self._problem is None:
             self._problem = error
             self._leave()
@@ -220,7 +220,7 @@ class Emptier:
 
     def _counted(self, frame: Any) -> None:
         self._asked = False
-        # The answer overtakes what the queue had sent by then. So the queue is empty if nothing comes between two.
+        # The answer overtakes deliveries that the queue has sent. The queue is empty if no delivery comes between two.
         self._zeros = 0 if frame.method.message_count else self._zeros + 1
         self._save_rest()
         if self._problem is not None or self._zeros >= SURE:

@@ -1,4 +1,4 @@
-"""Look at the first messages of a queue, and put them back in their places."""
+"""Read the first messages of a queue, and return them to their places."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from runner.headers import count_of
 #: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
 _COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
 
-#: A queue with a single active consumer delivers to one consumer of ours: so many messages more than are shown.
+#: A queue with a single active consumer delivers to one of our consumers. It may get so many messages beyond N.
 SPARE = 1000
-#: With how many consumers each further one gets as many messages as all before it.
+#: From this number of consumers, each further consumer gets as many messages as all consumers before it.
 MANY_CONSUMERS = 22
 
 
 class Peek(Reader):
-    """Takes messages from the head of a queue, and gives them back.
+    """A reader that receives messages from the head of a queue, and returns them.
 
-    A quorum queue delivers messages that came back before all others, in the order in which they came back. So all of
-    these are taken, also if fewer messages are to be shown: the order stays.
+    A quorum queue delivers returned messages before all others, in the order of their return. To keep that order, the
+    reader receives all returned messages, even if it shows fewer.
 
-    A quorum queue before RabbitMQ 4.3 counts each as a failed delivery. It would dead-letter or drop a message that has
-    reached its delivery limit. So such a message is not given back: the broker confirms a copy of it at the end of its
-    queue first.
+    A quorum queue before RabbitMQ 4.3 counts each return as a failed delivery. It would dead-letter or drop a message
+    that has reached its delivery limit. So the reader does not return such a message. It publishes a copy to the end
+    of the queue, and acknowledges the message after the confirm.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Peek(Reader):
 
     @property
     def is_counted(self) -> bool:
-        """True if the queue counts a look as a failed delivery."""
+        """Whether the queue counts a look as a failed delivery."""
         return self._is_quorum and not self._has_nack
 
     def _opened(self, channel: Channel) -> None:
@@ -67,7 +67,7 @@ class Peek(Reader):
         super()._opened(channel)
 
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        # Also one that comes while the consumers are cancelled: it is given back too.
+        # A delivery during the cancellation of the consumers is returned too.
         self._deliveries.append((method, properties, body))
         super()._on_delivery(channel, method, properties, body)
 
@@ -76,14 +76,14 @@ class Peek(Reader):
             self.letters.append(letter)
 
     def _refill(self) -> None:
-        # A message that is on its way while its consumer is cancelled would come back by itself, behind the others.
+        # The broker itself returns a message that it delivers during a cancellation, and puts it behind the others.
         if self._is_over or not self._is_quorum or self.seen < self._credit:
             return
         if not self._deliveries[-1][0].redelivered or self._is_single:
             self._on_end()
         else:
-            # Few, so that few more than those that came back are taken; and not too many consumers: the queue takes
-            # back what more than 32 hold in no order.
+            # The steps are small, so that few messages beyond the returned ones are received. The number of consumers
+            # is limited, because a queue takes the messages of more than 32 consumers back in no order.
             self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
             self._subscribe()
 
@@ -94,7 +94,7 @@ class Peek(Reader):
         if not self._consumers:
             self._session.finish()
             return
-        # While there is a consumer, the queue would deliver to it again what it gets back.
+        # The queue would deliver the returned messages again to a remaining consumer.
         for tag in reversed(self._consumers[1:]):
             self._channel.basic_cancel(tag)
         self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
@@ -110,14 +110,14 @@ class Peek(Reader):
             last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
             for tag in last.values():
                 self._channel.basic_nack(tag, multiple=True, requeue=True)
-        # The queue puts back what is unacked when the channel ends.
+        # When the channel closes, the queue gets its unacked messages back.
         self._session.finish()
 
     def _is_spent(self, method: Any, properties: pika.BasicProperties) -> bool:
-        """Return True for a message that the broker would not keep if it was given back."""
+        """Return True if the broker would dead-letter or drop a message that is returned."""
         if self._delivery_limit is None:
             return False
-        # A sender may have written the header; that of the queue is there only in a redelivered message.
+        # A sender may have written this header. The queue writes it only in a redelivered message.
         count = count_of((properties.headers or {}).get(_COUNT)) if method.redelivered else 0
         return count >= self._delivery_limit
 

@@ -1,4 +1,4 @@
-"""Remove the messages of a queue, each one only when it is in a file."""
+"""Remove the messages of a queue, each message only when it is in a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from runner.messages import Event
 
 
 class Purge(Emptier):
-    """Writes messages down and removes them from their queue, many at once."""
+    """A consumer that writes messages to a file and removes them from their queue, many at once."""
 
     window = 2000
-    #: How many messages are written before they are removed.
+    #: The number of messages that are written before they are removed.
     batch = 1000
 
     def __init__(
@@ -31,7 +31,7 @@ class Purge(Emptier):
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``save`` returns when everything written is on the disk.
+        """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
 
         ``note`` makes the event that records the removal of a message, from the message and its number, or None for a
         message without one. The broker confirms the event before the message is removed.

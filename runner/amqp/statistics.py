@@ -23,7 +23,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the HTTP API reports of one queue, some seconds late; None for a value that it does not report."""
+    """The statistics of one queue from the HTTP API, some seconds late; None for a value that is not reported."""
 
     messages: int | None = None
     unacked: int | None = None
@@ -35,7 +35,7 @@ class Statistics:
 
 
 class Statistician:
-    """Reads the statistics of all queues of a vhost, again and again."""
+    """A reader of the statistics of all queues of a vhost."""
 
     def __init__(self, management: Management) -> None:
         self._management = management
@@ -72,7 +72,7 @@ class Statistician:
             nodes = self._management.request("GET", "nodes", query="?columns=uptime")
         except ManagementError as error:
             if error.is_denied:
-                return float("inf")  # this user may not know
+                return float("inf")  # this user has no permission
             raise
         # A node that has just started has no statistics of itself.
         uptimes = [one["uptime"] for one in nodes if isinstance(one, dict) and isinstance(one.get("uptime"), int)]

@@ -1,4 +1,4 @@
-"""Move messages of a queue to another one: each is acknowledged only after the broker confirmed its copy."""
+"""Move messages of a queue to another queue, each message acknowledged only after the confirm of its copy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from runner.messages import Event
 
 
 class Transfer(Emptier):
-    """Moves the first messages of a queue, in order, with the properties and headers that a drain keeps.
+    """A consumer that moves the first messages of a queue, in order, with the properties and headers as a drain.
 
-    Interrupted at any point, the messages that are not moved are in their queue. After a kill, some of their copies may
+    If it is interrupted, the messages that are not moved stay in their queue. After a kill, copies of some of them may
     be in the target already.
     """
 
@@ -42,7 +42,7 @@ class Transfer(Emptier):
             copy = moved_properties(method, properties, is_aside=False)
         except ValueError as error:
             name = name_of(properties.message_id) or "without an id"
-            # The messages behind it would overtake it.
+            # Without this error, later messages would overtake the message.
             raise RunnerError(f"message {name}: {error}; export and remove it, then run this again") from None
         if self._note is not None:
             note = self._note(letter_of(self._queue, method, properties, body), self._taken)

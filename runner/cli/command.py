@@ -16,10 +16,10 @@ from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
 from runner.invocation import invocation, invoked_for
 
 EPILOG = """
-Exit codes: 0 done, or stopped as asked; 1 it could not be done, a service gave up, or lint found something; 2 wrong
-command line, or changes of plan; 3 something is left to replace or retire; 4 plan could not compare everything; 74 the
-database is away; 75 the broker is away; 78 wrong configuration, plugin, topology or database. --project stands before
-the command.
+Exit codes: 0 done, or stopped as asked; 1 the command failed, a service was given up, or lint has findings; 2 wrong
+command line, or plan has changes; 3 something is left to replace or retire; 4 plan could not compare everything; 74 the
+database is unreachable; 75 the broker is unreachable; 78 wrong configuration, plugin, topology or database. Write
+--project before the command.
 """
 
 #: The commands; none waits for the imports of another.

@@ -1,4 +1,4 @@
-"""What of an exchange or a queue on the broker can only be changed by replacing it, and what RabbitMQ ignores."""
+"""Differences of an exchange or a queue that need a replacement, and differences that RabbitMQ ignores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def queue_differences(
     """Return the differences for which RabbitMQ refuses to declare a queue again."""
     differences = list(_fixed(ours, theirs, ("type",)))
     if differences:
-        return differences  # another type brings other arguments with it; they are no differences of their own
+        return differences  # another type has other arguments, so these are not compared
     differences = list(_fixed(ours, theirs, ("durable", "auto_delete")))
     return differences + [
         text for key, text in _arguments(ours, theirs, policies, live_policies) if _is_compared(ours, key, version)
@@ -37,7 +37,7 @@ def queue_differences(
 
 
 def uncompared_arguments(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
-    """Yield a warning for each argument that differs and that RabbitMQ does not compare, as it does not know it."""
+    """Yield a warning for each different argument that RabbitMQ does not compare, because it does not know it."""
     theirs = Policies(live.policies.values(), live.version or None)
     things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
     for ours in things:

@@ -1,4 +1,4 @@
-"""The entries of an export of RabbitMQ, with the type of each field checked: a person may have edited the file."""
+"""The entries of an export of RabbitMQ. All types of fields are checked, because a person may have edited the file."""
 
 from __future__ import annotations
 

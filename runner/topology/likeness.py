@@ -1,4 +1,4 @@
-"""Which key was probably meant by one that matches nothing: another case, another order of words, a typing error."""
+"""The key that a binding probably meant if it matches nothing: other case, other order of words, a misspelling."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from runner.topology.match import matches_topic, words_of
 
-#: Of a longer key not all orders of its words are tried.
+#: The number of words up to which all orders of the words of a key are compared.
 MOST_WORDS = 6
-#: How alike two words must be, from 0 to 1, so that one may stand for the other.
+#: How similar two words must be, from 0 to 1, to count as a misspelling.
 LIKENESS = 0.7
 #: What a field of a template becomes (see ``worker.routing.routing_key``).
 _FIELD_WORD = re.compile(r"[a-z0-9_-]+|\*|#")

@@ -148,7 +148,7 @@ def test_without_its_note_no_message_is_purged(shop: Shop, vhost: Vhost) -> None
     publish(vhost.url, "pay", many(3))
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 75
-    assert "queue 'audit.events' is not there; without a note in the order history nothing is removed" in output
+    assert "queue 'audit.events' does not exist; without a note in the order history nothing is removed" in output
     wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are put back")
 
 
@@ -375,7 +375,7 @@ def test_a_target_that_is_deleted_takes_no_message_with_it(vhost: Vhost) -> None
     with channel_to(vhost.url) as channel:
         channel.queue_declare("mail", durable=True)
     publish(vhost.url, "mail", many(100))
-    with pytest.raises(Unroutable, match="queue 'gone' is not there"):
+    with pytest.raises(Unroutable, match="queue 'gone' does not exist"):
         Transfer(vhost.url, "mail", "gone", 100).run()
     wait_until(lambda: held(vhost.url, "mail") == [100], 10, "they are put back")
 

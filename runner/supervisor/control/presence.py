@@ -1,4 +1,4 @@
-"""A runner that others can find: its socket and its lock are put back when somebody removes them."""
+"""The socket and the lock by which commands find a supervisor; they are created again if they are removed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from runner.supervisor.lock import FILE as LOCK
 from runner.supervisor.lock import is_in_place, take_lock
 from runner.supervisor.output.journal import Journal
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 INTERVAL = 1.0
 
 
 class Presence:
-    """Keeps the socket and the lock in ``folder``, for which ``lock`` is held."""
+    """The keeper of the socket and the lock in ``folder``; the caller has ``lock`` already."""
 
     def __init__(self, folder: Path, lock: IO[str], control: Control, journal: Journal) -> None:
         self._folder, self._lock, self._control, self._journal = folder, lock, control, journal
-        #: Locks of our own: that of the caller is the caller's to close.
+        #: The locks to close; the caller closes its own lock.
         self._own: list[IO[str]] = []
         self._last_problem = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> Callable[[], None]:
-        """Look from now on; returns what ends it."""
+        """Start the checks; return the function that stops them."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
         return self._end
 
