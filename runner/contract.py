@@ -1,4 +1,4 @@
-"""What a plugin says of its events before it runs: which it handles, which it publishes, and where it listens."""
+"""The contract of a plugin: the events that it handles and publishes, and the addresses on which it listens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Bodies = Mapping[str, type[BaseModel] | None]
 
 @dataclass(frozen=True)
 class Contract:
-    """What the hook ``contract`` returns. ``check`` and ``lint`` compare it with config.yaml and other contracts.
+    """The result of the hook ``contract``, which ``check`` and ``lint`` compare with config.yaml and other contracts.
 
     A model of a body names its fields. A handler's model may name only the fields that the handler reads.
     """
@@ -34,9 +34,9 @@ class Fields:
     """The fields of an event's body."""
 
     names: frozenset[str]
-    #: Those without which the body is refused.
+    #: The fields without which a handler refuses the body.
     required: frozenset[str]
-    #: Whether there may be others.
+    #: Whether the body may have other fields.
     is_open: bool
 
     @classmethod
@@ -49,7 +49,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Terms:
-    """A contract without the plugin's own classes, as it leaves the process that has imported the plugin."""
+    """A contract without the plugin's own classes, for the process that has not imported the plugin."""
 
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]

@@ -15,22 +15,22 @@ _AGE = re.compile(r"\d+[YMDhms]")
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that can be set of a queue or an exchange."""
+    """A setting of a queue or an exchange."""
 
     #: The policy key; the argument is ``x-`` and this, unless ``argument`` says otherwise.
     key: str
     #: ``integer``, ``text``, ``boolean``, ``age`` (such as ``7D``) or ``any``.
     kind: str
-    #: The queue types that know it; none for a setting of exchanges.
+    #: The queue types that have it; none for a setting of exchanges.
     types: Collection[str] = ()
     minimum: int | None = None
     maximum: int | None = None
-    #: The words that are allowed, where not every text is.
+    #: The allowed words, if not every text is allowed.
     words: tuple[str, ...] = ()
-    #: The first broker version that knows it, and the first that does no more.
+    #: The first broker version that has it, and the first that no longer has it.
     since: Version = OLDEST
     until: Version | None = None
-    #: Where it may stand.
+    #: The places in which it is allowed.
     is_policy: bool = True
     is_argument: bool = True
     argument: str = field(default="")
@@ -79,7 +79,7 @@ class Setting:
         return None
 
     def problem(self, value: object, shown_value: str) -> str | None:
-        """What is wrong with a value, and what is allowed; None where nothing is."""
+        """Return the error about a value, with what is allowed; None if the value is right."""
         wrong = ""
         match self.kind:
             case "integer" if isinstance(value, bool) or not isinstance(value, int):

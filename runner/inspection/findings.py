@@ -9,7 +9,7 @@ from runner.invocation import invocation
 from runner.topology.finding import Finding
 from runner.topology.lint import lint
 
-#: No more findings are printed at once; ``lint`` prints them all.
+#: The largest number of findings to print; ``lint`` prints all.
 MOST_SHOWN = 10
 
 
@@ -25,7 +25,7 @@ def finding_line(finding: Finding, project: Project) -> str:
 
 
 def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
-    """Return the lines to print: one for each finding, at most ten, and how many more there are."""
+    """Return the lines to print: one for each finding, at most ten, and the number of the others."""
     lines = [finding_line(one, project) for one in findings[:MOST_SHOWN]]
     if more := len(findings) - len(lines):
         lines.append(f"and {more} more finding{'s' if more > 1 else ''}; to print them all: {invocation('lint')}")
