@@ -127,7 +127,11 @@ class Peek(Reader):
                 name: value for name, value in (properties.headers or {}).items() if name not in (_COUNT, _ACQUIRED)
             }
             self._unconfirmed[number] = (method, properties, body)
-            copy = moved_properties(method, properties, is_aside=False)
+            try:
+                copy = moved_properties(method, properties, is_aside=False)
+            except ValueError as error:
+                self._refused(f"no copy can be made, {error}")
+                return
             self._channel.basic_publish("", self._queue, body, copy, mandatory=True)
 
     def _on_confirm(self, frame: Any) -> None:
@@ -143,9 +147,7 @@ class Peek(Reader):
         if not self._unconfirmed:
             self._session.finish()
 
-    def _refused(self) -> None:
+    def _refused(self, why: str = "the queue refuses a copy") -> None:
         ids = ", ".join(letter_of(self._queue, *one).id for one in self._unconfirmed.values())
-        text = (
-            f"message {ids}: at its delivery limit, and the queue refuses a copy; the broker dead-letters or drops it"
-        )
+        text = f"message {ids}: at its delivery limit, and {why}; the broker dead-letters or drops it"
         self._session.fail(PublishRefused(f"queue {self._queue!r}: {text}"))
