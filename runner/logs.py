@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -55,7 +56,7 @@ def _lines(record: logging.LogRecord) -> list[str]:
 #: or plugins write has no such character, because it is escaped.
 TIME_MARK = "\x1e"
 #: The mark, ten digits, a point, six digits and a space.
-TIME_LENGTH = 19
+_MARKED = re.compile(rb"\x1e([0-9]{10}\.[0-9]{6}) ")
 
 
 def timed(seconds: float, text: str) -> str:
@@ -65,13 +66,12 @@ def timed(seconds: float, text: str) -> str:
 
 
 def time_of(line: bytes) -> tuple[float, bytes] | None:
-    """Return the time and the text of a line that ``timed`` made; None for any other line."""
-    if line[:1] != b"\x1e" or line[TIME_LENGTH - 1 : TIME_LENGTH] != b" ":
-        return None
-    try:
-        return float(line[1 : TIME_LENGTH - 1]), line[TIME_LENGTH:]
-    except ValueError:
-        return None
+    """Return the time and the text of a line that ``timed`` made; None for any other line.
+
+    A plugin may print what a sender wrote. So only digits are a time, and the largest one is a date too.
+    """
+    found = _MARKED.match(line)
+    return None if found is None else (float(found[1]), line[found.end() :])
 
 
 class TextFormatter(logging.Formatter):

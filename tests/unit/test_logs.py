@@ -27,6 +27,7 @@ from runner.logs import (
     timed,
     timestamp,
 )
+from runner.supervisor.output.line import Line, TextForm
 
 TIMEOUT = 10.0
 
@@ -212,10 +213,23 @@ def test_a_process_logs_from_the_chosen_level_on_and_libraries_never_their_detai
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"hello", b"\x1e", b"\x1e1700000000.123456", b"\x1eyesterday, at noon! x", b"\x1e1700000000,123456 x"]
-)
+    "line",
+    [
+        b"", b"hello", b"\x1e", b"\x1e1700000000.123456", b"\x1eyesterday, at noon! x", b"\x1e1700000000,123456 x",
+        # What Python takes for a number, and no date has.
+        b"\x1e" + b"nan".ljust(17) + b" x", b"\x1e" + b"inf".ljust(17) + b" x", b"\x1e" + b"1e300".ljust(17) + b" x",
+        b"\x1e-700000000.123456 x", b"\x1e17_000_000.123456 x", b"\x1e99999999999999999 x",
+    ],
+)  # fmt: skip
 def test_a_line_without_a_time_is_left_as_it_is(line: bytes) -> None:
     assert time_of(line) is None
+
+
+def test_the_largest_time_of_a_line_is_a_date() -> None:
+    found = time_of(b"\x1e9999999999.999999 x")
+    assert found is not None
+    assert timestamp(found[0]).startswith("2286-11-20T")
+    assert "| x" in TextForm(colour=False, width=8)(Line(found[0], "payment.1", found[1]))
 
 
 def test_each_line_of_a_text_gets_the_time() -> None:
