@@ -197,6 +197,11 @@ def test_whatever_a_sender_wrote_is_shown_and_writes_nothing_else_to_the_termina
         ("", "unknown queue ''; allowed: "),
         ("no\nqueue", "unknown queue 'no\\nqueue'; allowed: "),
         ("x" * 200, "unknown queue 'xxx"),
+        ("x" * 256, "unknown queue 'xxx"),
+        ("é" * 128, "unknown queue 'ééé"),
+        ("x" * 70_000, "unknown queue 'xxx"),
+        ("a\udcff", "unknown queue 'a\\udcff'; allowed: "),
+        ("\ud800", "unknown queue '\\ud800'; allowed: "),
     ],
 )
 def test_an_unknown_queue_is_refused(shop: Shop, name: str, words: str) -> None:

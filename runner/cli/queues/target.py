@@ -19,6 +19,7 @@ from runner.cli.dlq.letter import one_line
 from runner.cli.dlq.work import warn
 from runner.config.fault import one_of
 from runner.config.project import Project, load_project
+from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
 from runner.errors import RunnerError
 from runner.invocation import invocation
@@ -87,7 +88,7 @@ class OpenProject:
         topology.yaml that is not on the broker, BrokerAway, and BrokerRefused.
         """
         known = {one.name: one for one in self.objects.queues}
-        counts = look([self.url], [name])[1][name] if name else None
+        counts = look([self.url], [name])[1][name] if _is_name(name) else None
         if counts is None and name in known:
             raise RunnerError(f"queue {name!r}: not on the broker yet; to create it: {invocation('apply')}")
         if counts is None:
@@ -128,6 +129,14 @@ class OpenProject:
     def _is_unlimited(self, target: Target) -> bool:
         said = [target.arguments.get(f"x-{_LIMIT}"), target.settings.get(_LIMIT)]
         return any(isinstance(one, int) and one < 0 for one in said)
+
+
+def _is_name(text: str) -> bool:
+    """Return True for a text that can name a queue in AMQP; an argument that is not UTF-8 contains surrogates."""
+    try:
+        return 0 < len(text.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
