@@ -51,10 +51,9 @@ class Emptier:
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._session = Session(url, name, self._opened)
         self._acks = AckLedger()
-        #: The number of missing confirms of each delivery, by its tag.
-        self._waits: dict[int, int] = {}
-        #: Delivery tags whose publishes are not confirmed yet; the broker counts publishes from 1 in the same order.
-        self._unconfirmed: dict[int, int] = {}
+        #: Delivery tag, exchange and routing key of each publish that is not confirmed yet; the broker counts publishes
+        #: from 1 in the same order.
+        self._unconfirmed: dict[int, tuple[int, str, str]] = {}
         self._published = 0
         #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
         self._seen = self._taken = self._acked = 0
@@ -85,13 +84,19 @@ class Emptier:
         """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
 
     def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
-        """Publish a message that makes a delivery safe; the last confirm of its messages settles the delivery."""
-        self._waits[tag] = self._waits.get(tag, 0) + 1
+        """Publish a message that makes a delivery safe; one at a time for each delivery."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._published += 1
-        self._unconfirmed[self._published] = tag
+        self._unconfirmed[self._published] = (tag, exchange, key)
         self._channel.basic_publish(exchange, key, body, properties, mandatory=True)
+
+    def _is_safe(self, tag: int) -> bool:
+        """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""
+        return True
+
+    def _lose(self, tag: int) -> None:
+        """Handle that the broker refused or returned the publish of a delivery."""
 
     def _settle(self, tags: list[int]) -> None:
         """Acknowledge deliveries whose messages are safe."""
@@ -125,6 +130,8 @@ class Emptier:
         if self._is_stopped():
             self._leave()
         if time.monotonic() - self._heard > STALLED:
+            # What is safe must not come back: it would be there twice.
+            self._acknowledge()
             why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
             self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no progress within {STALLED:g} s; {why}"))
         self._session.loop.call_later(BEAT, self._beat)
@@ -149,23 +156,22 @@ class Emptier:
         numbers = [method.delivery_tag]
         if method.multiple:
             numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
-        tags = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
+        found = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
         if isinstance(method, pika.spec.Basic.Nack):
-            self._break_off(PublishRefused("the broker refused a message; the queue may be full"))
-        elif tags:
-            self._settle([tag for tag in tags if self._is_safe(tag)])
+            for tag, _, key in found:
+                self._break_off(PublishRefused(f"queue {key!r} refused a message; it may be full"))
+                self._lose(tag)
+        elif found:
+            self._settle([tag for tag, *_ in found if self._is_safe(tag)])
         self._go_on()
 
-    def _is_safe(self, tag: int) -> bool:
-        """Count one confirm for a delivery; return True if it was the last."""
-        self._waits[tag] -= 1
-        return not self._waits[tag] and self._waits.pop(tag) == 0
-
     def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
-        # The broker sends a return before the confirm of its message, and the return does not name the message. The
-        # queue no longer exists, so no message without a confirm is safe.
-        self._unconfirmed.clear()
         self._break_off(Unroutable(f"queue {method.routing_key!r} does not exist"))
+        # The broker sends a return before the confirm of its message, and the return does not name the message. The
+        # queue no longer exists, so no message to it without a confirm is safe.
+        place = (method.exchange, method.routing_key)
+        for number in [number for number, (_, *to) in self._unconfirmed.items() if tuple(to) == place]:
+            self._lose(self._unconfirmed.pop(number)[0])
 
     def _break_off(self, error: Exception) -> None:
         """Stop with an error; deliveries that are not safe stay in the queue."""

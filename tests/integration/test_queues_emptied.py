@@ -20,7 +20,9 @@ from runner.amqp.purge import Purge
 from runner.amqp.transfer import Transfer
 from runner.cli.queues import move as move_module
 from runner.cli.queues import purge as purge_module
-from runner.errors import RunnerError, Unroutable
+from runner.desk.letter import Letter
+from runner.errors import PublishRefused, RunnerError, Unroutable
+from runner.messages import Event
 from tests.amqp import channel_to
 from tests.parked import held, many, publish, take, take_all
 from tests.rabbit import Vhost, wait_until
@@ -364,7 +366,7 @@ def test_a_target_that_refuses_messages_gets_no_message_twice(shop: Shop, vhost:
     code, output = shop.run("move", "pay", "full")
     moved = take_all(vhost.url, "full")
     assert code == 1
-    assert "not moved to full: the broker refused a message; the queue may be full" in output
+    assert "not moved to full: queue 'full' refused a message; it may be full" in output
     assert f"{len(moved)} messages moved, {100 - len(moved)} left in pay" in output
     assert moved == ALL[:30]
     wait_until(lambda: held(vhost.url, "pay") == [70], 10, "they are put back")
@@ -378,6 +380,44 @@ def test_a_target_that_is_deleted_takes_no_message_with_it(vhost: Vhost) -> None
     with pytest.raises(Unroutable, match="queue 'gone' does not exist"):
         Transfer(vhost.url, "mail", "gone", 100).run()
     wait_until(lambda: held(vhost.url, "mail") == [100], 10, "they are put back")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_trace_that_takes_no_notes_makes_no_message_double(vhost: Vhost, is_full: bool) -> None:
+    with channel_to(vhost.url) as channel:
+        channel.queue_declare("mail", durable=True)
+        channel.queue_declare("other", durable=True)
+        if is_full:
+            arguments = {"x-max-length": 30, "x-overflow": "reject-publish"}
+            channel.queue_declare("notes", durable=True, arguments=arguments)
+    publish(vhost.url, "mail", many(300))
+
+    def note(letter: Letter, number: int) -> Event:
+        return Event("note", {"id": letter.id}, exchange="", routing_key="notes")
+
+    one = Transfer(vhost.url, "mail", "other", 300, note)
+    with pytest.raises(PublishRefused if is_full else Unroutable, match="notes"):
+        one.run()
+    moved = take_all(vhost.url, "other")
+    assert one.done == len(moved)
+    assert one.unnoted == len(moved) - (30 if is_full else 0)
+    assert moved == ALL[: len(moved)]
+    wait_until(lambda: held(vhost.url, "mail") == [300 - len(moved)], 10, "the others are put back")
+    assert take_all(vhost.url, "mail") == ALL[len(moved) : 300]
+
+
+def test_a_message_that_stays_is_not_noted_as_moved(shop: Shop, vhost: Vhost) -> None:
+    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
+    shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
+    with channel_to(vhost.url) as channel:
+        arguments = {"x-max-length": 30, "x-overflow": "reject-publish"}
+        channel.queue_declare("full", durable=True, arguments=arguments)
+    publish(vhost.url, "pay", many(100))
+    assert shop.run("move", "pay", "full")[0] == 1
+    moved = take_all(vhost.url, "full")
+    notes = [json.loads(body) for _, _, body in take(vhost.url, "audit.events", len(moved))]
+    assert [one["message_id"] for one in notes] == moved
+    assert held(vhost.url, "audit.events") == [0]
 
 
 def test_a_move_that_is_interrupted_ends_with_each_message_in_one_queue(

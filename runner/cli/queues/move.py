@@ -84,6 +84,8 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
         except (PublishRefused, Unroutable) as error:
             left = max(0, total - one.done)
             warn(f"not moved to {one_line(second.name)}: {error}")
+            if one.unnoted:
+                warn(f"{counted(one.unnoted, 'message')} moved without a note in the order history")
             click.echo(f"{counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
             return EXIT_FAILURE
         except RunnerError as error:

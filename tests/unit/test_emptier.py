@@ -1,0 +1,73 @@
+"""Messages that are safe elsewhere are acknowledged, however the emptying of their queue ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp import emptier
+from runner.amqp.transfer import Transfer
+from runner.errors import BrokerBlocked
+
+
+class Channel:
+    """Records what is sent on a channel."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+        self.acks: list[tuple[int, bool]] = []
+
+    def basic_publish(self, exchange: str, key: str, *_: Any, **__: Any) -> None:
+        self.published.append(key)
+
+    def basic_ack(self, tag: int, *, multiple: bool) -> None:
+        self.acks.append((tag, multiple))
+
+
+@pytest.fixture
+def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
+    """One that gets its messages from a test; its connection is closed already when it ends."""
+    one = Transfer("amqp://127.0.0.1:1/", "from", "to", 10)
+    monkeypatch.setattr(one, "_channel", Channel(), raising=False)
+    monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
+    yield one
+    one._session.loop.close()
+
+
+def deliver(one: Transfer, count: int) -> None:
+    for tag in range(1, count + 1):
+        method = pika.spec.Basic.Deliver("ct", tag, False, "", "from")
+        one._on_delivery(one._channel, method, pika.BasicProperties(message_id=str(tag)), b"")
+
+
+def confirm(one: Transfer, number: int, *, multiple: bool = False) -> None:
+    one._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number, multiple)))
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "acks"),
+    [
+        ([], []),
+        ([1], [(1, True)]),
+        ([1, 2, 3], [(3, True)]),
+        ([2], [(2, False)]),
+        ([1, 3], [(1, True), (3, False)]),
+        ([4, 5], [(4, False), (5, False)]),
+    ],
+)
+def test_a_stall_leaves_no_message_that_is_safe_in_its_queue(
+    transfer: Transfer, monkeypatch: pytest.MonkeyPatch, confirmed: list[int], acks: list[tuple[int, bool]]
+) -> None:
+    deliver(transfer, 6)
+    for number in confirmed:
+        confirm(transfer, number)
+    assert transfer._channel.acks == []
+    monkeypatch.setattr(emptier, "STALLED", -1.0)
+    transfer._beat()
+    assert transfer._channel.acks == acks
+    assert isinstance(transfer._session._error, BrokerBlocked)
+    assert transfer.done == len(confirmed)
