@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from runner.topology.match import matches_topic, words_of
@@ -48,7 +49,7 @@ def _matches(pattern: str, key: Words, *, is_topic: bool) -> bool:
 
 def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
     yield [word.lower() for word in words]
-    if len(words) <= MOST_WORDS:
+    if len(words) <= MOST_WORDS and any(_has_words(key, words) for key in keys):
         yield from (list(one) for one in itertools.permutations(words))
     spelled = sorted({word for key in keys for word in key if word is not None})
     yield [_spelled(word, spelled) for word in words]
@@ -58,6 +59,14 @@ def _candidates(words: list[str], keys: Sequence[Words]) -> Iterable[list[str]]:
         fewer, more = sorted((words, known), key=len)
         if len(more) - len(fewer) == 1 and None not in key and {*fewer} - {"#", "*"} <= {*more}:
             yield known
+
+
+def _has_words(key: Words, words: Sequence[str]) -> bool:
+    """Return True if a key may contain all words of a pattern, in any order."""
+    # Most keys do not, and to try all orders of six words takes a hundred times as long.
+    lacking = Counter(word for word in words if word not in ("*", "#"))
+    lacking.subtract(word for word in key if word is not None)
+    return sum(count for count in lacking.values() if count > 0) <= sum(word is None for word in key)
 
 
 def _spelled(word: str, spelled: Sequence[str]) -> str:
