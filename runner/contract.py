@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
+from pydantic.fields import FieldInfo
 
 from runner.errors import PluginError
 
@@ -41,10 +42,30 @@ class Fields:
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Self:
-        """Return the fields of a model, by the names that they have in JSON."""
-        named = {one.alias or name: one.is_required() for name, one in model.model_fields.items()}
-        required = frozenset(name for name, is_required in named.items() if is_required)
-        return cls(frozenset(named), required, model.model_config.get("extra") == "allow")
+        """Return the fields of a model, by the names that they have in JSON.
+
+        A field that is read by one of several names is not required by any of them. A RootModel has no fields: its body
+        may have any.
+        """
+        if issubclass(model, RootModel):
+            return cls(frozenset(), frozenset(), True)
+        config = model.model_config
+        is_by_name = bool(config.get("populate_by_name") or config.get("validate_by_name"))
+        names, required = set[str](), set[str]()
+        for name, one in model.model_fields.items():
+            read = _read_names(one) or {name}
+            read |= {name} if is_by_name else set()
+            names |= read | {one.serialization_alias or name}
+            required |= read if one.is_required() and len(read) == 1 else set()
+        return cls(frozenset(names), frozenset(required), config.get("extra") == "allow")
+
+
+def _read_names(field: FieldInfo) -> set[str]:
+    """Return the names by which a field is read; none for its own."""
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    firsts = (one.path[0] if isinstance(one, AliasPath) else one for one in choices)
+    return {one for one in firsts if isinstance(one, str)}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,9 +15,10 @@ from runner.topology.finding import Finding
 from runner.topology.flow import Flow, Reach
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-#: Hosts that mean all addresses of the machine.
-_ALL_HOSTS = ("0.0.0.0", "::", "")
+#: Names that every machine gives to addresses (RFC 6761, section 6.3), and an empty one for all of its addresses.
+_HOSTS = {"localhost": "127.0.0.1", "": "0.0.0.0"}
 _CONFIG = "config.yaml"
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True)
@@ -167,9 +169,23 @@ class Wiring:
     def _addresses(self) -> Iterator[Finding]:
         listening = [(name, host, port) for name, terms in self._terms.items() for host, port in terms.listens if port]
         for (first, host, port), (second, other, same) in itertools.combinations(listening, 2):
-            if port == same and first != second and (host == other or {host, other} & {*_ALL_HOSTS}):
+            if port == same and first != second and _may_meet(host, other):
                 path = ("services", second, "options", "port")
                 yield Finding("same-address", second, _CONFIG, path, f"{first} and {second} both listen on port {port}")
+
+
+def _may_meet(host: str, other: str) -> bool:
+    """Return True if two hosts may be one address of this machine; names are not looked up."""
+    first, second = _address(host), _address(other)
+    return first == second or any(isinstance(one, _Address) and one.is_unspecified for one in (first, second))
+
+
+def _address(host: str) -> _Address | str:
+    name = host.lower()
+    try:
+        return ipaddress.ip_address(_HOSTS.get(name, name))
+    except ValueError:
+        return name
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel
 
 from runner.config.settings import Config
 from runner.config.topology import Topology
@@ -24,6 +24,25 @@ class Order(BaseModel):
 class Shipment(BaseModel):
     order_id: str
     weight: int = Field(alias="grams")
+
+
+class Parcel(BaseModel):
+    """Read by other names than it is written."""
+
+    id: str = Field(validation_alias="order_id")
+    price: str = Field(validation_alias=AliasChoices("amount", "total"))
+    first: str = Field(validation_alias=AliasPath("note", 0))
+
+
+class Bill(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    total: str = Field(alias="sum")
+
+
+class Sent(BaseModel):
+    number: str = Field(serialization_alias="order_id")
+    total: str = Field(serialization_alias="amount")
 
 
 class AnyOrder(BaseModel):
@@ -71,6 +90,12 @@ def test_contracts_that_fit_have_no_findings() -> None:
         (None, Shipment, False),
         (Shipment, Order, True),
         (Order, None, False),
+        (Order, Parcel, False),
+        (Shipment, Parcel, True),
+        (Order, Bill, False),
+        (Sent, Order, False),
+        (Order, RootModel[dict[str, str]], False),
+        (RootModel[dict[str, str]], Order, False),
     ],
 )
 def test_a_field_that_a_handler_needs_and_nobody_sends_is_found(sent: Any, needed: Any, is_found: bool) -> None:
@@ -109,6 +134,13 @@ def test_services_with_one_plugin_may_share_a_queue_and_others_may_not() -> None
         (("127.0.0.1", 80), ("127.0.0.1", 80), True),
         (("127.0.0.1", 80), ("0.0.0.0", 80), True),
         (("::", 80), ("127.0.0.1", 80), True),
+        (("localhost", 80), ("127.0.0.1", 80), True),
+        (("LocalHost", 80), ("localhost", 80), True),
+        (("::1", 80), ("0:0:0:0:0:0:0:1", 80), True),
+        (("", 80), ("shop.example", 80), True),
+        (("0:0::0", 80), ("localhost", 80), True),
+        (("shop.example", 80), ("mail.example", 80), False),
+        (("localhost", 80), ("127.0.0.2", 80), False),
         (("127.0.0.1", 80), ("127.0.0.2", 80), False),
         (("127.0.0.1", 80), ("127.0.0.1", 81), False),
         (("127.0.0.1", 0), ("127.0.0.1", 0), False),
