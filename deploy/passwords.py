@@ -43,7 +43,7 @@ class Login:
         """Write both files, and return a line that reports it. Raises Unusable."""
         wanted = self._wanted(environment)
         path = self.folder / "password"
-        found = read_bounded(path, MAX_BYTES).decode() if path.exists() else None
+        found = self._found(path)
         if found is not None and wanted not in (None, found) and not replaces:
             raise Unusable(
                 f"{self.variable} is not the password that the server has; tell the server the new one and run this"
@@ -55,6 +55,14 @@ class Login:
         # Also if the password was there: a former run may have ended between the two files.
         _write(self.folder / "url", self.address.format(quote(password, safe="")))
         return f"{path}: {'kept' if password == found else 'replaced' if found else 'made'}"
+
+    @staticmethod
+    def _found(path: Path) -> str | None:
+        try:
+            return read_bounded(path, MAX_BYTES).decode() if path.exists() else None
+        except UnicodeDecodeError:
+            # The codec's own error contains the bytes.
+            raise Unusable(f"{path}: not UTF-8; write the password that the server has into it") from None
 
     def _wanted(self, environment: Mapping[str, str]) -> str | None:
         try:

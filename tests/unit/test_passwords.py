@@ -135,3 +135,15 @@ def test_a_volume_that_cannot_be_written_is_named(
 
 def _no_room(_: int) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"p\xe4ss", b"\xc3", b"\xed\xa0\x80", b"hunter2\xf5"])
+@pytest.mark.parametrize("variables", [{}, {"RABBITMQ_PASSWORD": "hunter2"}])
+def test_a_password_of_the_server_that_is_not_text_is_kept_and_named(
+    logins: tuple[Login, ...], content: bytes, variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = logins[0].folder / "password"
+    path.write_bytes(content)
+    assert main([], variables, logins) == 78
+    assert capsys.readouterr().err == f"passwords: {path}: not UTF-8; write the password that the server has into it\n"
+    assert path.read_bytes() == content
