@@ -11,15 +11,11 @@ from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.close import Verdict, close_of
-from runner.amqp.content import Properties
-from runner.amqp.properties import PROPERTIES, copied_properties, remainder_of
+from runner.amqp.properties import moved_properties
 from runner.amqp.session import Session
 from runner.errors import BrokerAway, PublishRefused, RunnerError
-from runner.headers import copy_headers, from_sender, name_of, renamed_headers
-from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REDELIVERED
+from runner.headers import name_of
 
-#: Keeps a message's own time to live while it only waits.
-EXPIRATION = "x-drain-expiration"
 #: How many messages may be on their way at once.
 WINDOW = 500
 #: How many more than twice the messages that it held a source may get while they are moved.
@@ -92,6 +88,8 @@ class Drain:
         self._zeros = 0
         self._consumer_tag: str | None = None
         self._progress_before = -1
+        #: Why no further message is moved; it fails once all copies are confirmed or refused.
+        self._problem: RunnerError | None = None
         #: How many messages were moved, and how many came in the moment of the deletion and went with the queue.
         self.moved = self.lost = 0
 
@@ -129,6 +127,8 @@ class Drain:
         if self._session.is_finished:
             return
         if self.moved == self._progress_before:
+            # What is safe must not come back: it would be there twice.
+            self._acknowledge()
             self._fail(f"no progress within {STALLED:g} s; the broker is blocked, or another consumer holds messages")
         self._progress_before = self.moved
         self._session.loop.call_later(STALLED, self._look)
@@ -136,39 +136,55 @@ class Drain:
     def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         self._zeros = 0
         is_too_much = self._enough is not None and self._published >= 2 * self._enough + HEADSTART
-        if is_too_much or self._session.is_finished:
+        if is_too_much or self._problem is not None or self._session.is_finished:
             return  # the broker puts it back when the channel closes
         try:
             copy = moved_properties(method, properties, is_aside=self._is_aside, names=self._names)
         except ValueError as error:
             # The message stays where it is, and so do those behind it.
-            self._fail(f"message {name_of(properties.message_id) or 'without id'}: {error}; remove it from the queue")
+            why = f"message {name_of(properties.message_id) or 'without id'}: {error}; remove it from the queue"
+            self._break_off(RunnerError(f"{self._words}: {why}"))
             return
         self._published += 1
         self._unconfirmed[self._published] = method.delivery_tag
         channel.basic_publish("", self._target, body, copy, mandatory=True)
 
     def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        if isinstance(method, pika.spec.Basic.Nack):
-            error = PublishRefused(f"queue {self._target!r}: the broker refused a message; it may be full")
-            self._session.fail(error)
+        if self._session.is_finished:
             return
+        method = frame.method
+        numbers = [method.delivery_tag]
         if method.multiple:
-            tags = [tag for tag in self._unconfirmed if tag <= method.delivery_tag]
-        else:
-            tags = [method.delivery_tag]
+            numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
+        tags = [self._unconfirmed.pop(number) for number in numbers]
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._break_off(PublishRefused(f"queue {self._target!r}: the broker refused a message; it may be full"))
+            return
         for tag in tags:
-            self._acks.done(self._unconfirmed.pop(tag))
-            self.moved += 1
+            self._acks.done(tag)
+        self.moved += len(tags)
         self._on_progress(self.moved)
-        if len(self._unconfirmed) == 0 or self._acks.waiting >= ACK_BATCH:
-            for tag, multiple in self._acks.take():
-                self._channel.basic_ack(tag, multiple=multiple)
-        if not self._unconfirmed and self._enough is not None and self.moved >= self._enough:
+        if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
+            self._acknowledge()
+        if self._unconfirmed:
+            return
+        if self._problem is not None:
+            self._session.fail(self._problem)
+        elif self._enough is not None and self.moved >= self._enough:
             self._session.finish()
-        elif not self._unconfirmed:
+        else:
             self._ask()
+
+    def _acknowledge(self) -> None:
+        for tag, multiple in self._acks.take():
+            self._channel.basic_ack(tag, multiple=multiple)
+
+    def _break_off(self, error: RunnerError) -> None:
+        """Move no further message, and fail when the copies that are on their way are confirmed or refused."""
+        self._problem = self._problem or error
+        if not self._unconfirmed:
+            self._acknowledge()
+            self._session.fail(self._problem)
 
     def _ask(self) -> None:
         """Nothing is at hand: ask whether there is more."""
@@ -179,7 +195,7 @@ class Drain:
     def _counted(self, frame: Any) -> None:
         self._asked = False
         self._zeros = 0 if frame.method.message_count else self._zeros + 1
-        if self._unconfirmed:
+        if self._unconfirmed or self._session.is_finished:
             return  # meanwhile some came, whose confirms ask again
         if self._zeros == 0 and self._consumer_tag is None:
             self._subscribe()
@@ -209,40 +225,13 @@ class Drain:
     def _channel_closed(self, _: Channel, error: Exception) -> None:
         close = close_of(error)
         if close.verdict is Verdict.PASSES:
-            self._session.fail(BrokerAway(f"moving {self._source!r} to {self._target!r}: {close.reason}"))
+            self._session.fail(BrokerAway(f"{self._words}: {close.reason}"))
         else:
             self._fail(close.reason)  # such as a source that is no longer empty; the same command continues
 
+    @property
+    def _words(self) -> str:
+        return f"moving {self._source!r} to {self._target!r}"
+
     def _fail(self, why: str) -> None:
-        self._session.fail(RunnerError(f"moving {self._source!r} to {self._target!r}: {why}"))
-
-
-def moved_properties(
-    method: Any, properties: pika.BasicProperties, *, is_aside: bool, names: Mapping[str, str] | None = None
-) -> Properties:
-    """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
-
-    ``names`` are the new names of queues.
-
-    Raises ValueError for a copy that no client can write.
-    """
-    headers = properties.headers or {}
-    if method.exchange:
-        headers = from_sender(headers)
-    headers = copy_headers(headers, keep_history=True)
-    if names:
-        headers = renamed_headers(headers, names)
-    known = {name: getattr(properties, name) for name in PROPERTIES}
-    if is_aside and known["expiration"] is not None:
-        headers[EXPIRATION], known["expiration"] = known["expiration"], None
-    elif not is_aside and EXPIRATION in headers:
-        known["expiration"] = str(headers.pop(EXPIRATION))
-    notes: dict[str, Any] = {REDELIVERED: True} if method.redelivered else {}
-    if method.exchange:
-        notes = {ORIGIN_EXCHANGE: method.exchange, ORIGIN_KEY: method.routing_key, **notes}
-    remainder = remainder_of(properties)
-    try:
-        return copied_properties(known, {**headers, **notes}, remainder, keep_expiration=True)
-    except ValueError:
-        # Headers that fill a frame leave no room for more, so the message is moved unchanged.
-        return copied_properties(known, headers, remainder, keep_expiration=True)
+        self._session.fail(RunnerError(f"{self._words}: {why}"))

@@ -8,8 +8,7 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.desk import Reader
-from runner.amqp.drain import moved_properties
-from runner.amqp.properties import letter_of
+from runner.amqp.properties import letter_of, moved_properties
 from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
 from runner.desk.letter import Letter
 from runner.errors import PublishRefused

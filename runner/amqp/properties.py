@@ -19,7 +19,16 @@ from runner.amqp.decoder import FLAGS, Damaged
 from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
 from runner.desk.letter import Letter
-from runner.headers import count_of, from_sender, name_of, seconds_of, short_of, with_original
+from runner.headers import (
+    copy_headers,
+    count_of,
+    from_sender,
+    name_of,
+    renamed_headers,
+    seconds_of,
+    short_of,
+    with_original,
+)
 from runner.messages import (
     ATTEMPT,
     CAUSATION,
@@ -39,6 +48,8 @@ PERSISTENT = 2
 #: dead-letters a message ("Time-To-Live and Expiration"). It accepts a user id only from that user ("Validated
 #: User-ID").
 _NOT_COPIED = ("expiration", "user_id")
+#: Keeps a message's own time to live while it only waits.
+EXPIRATION = "x-drain-expiration"
 #: A message's properties, except its headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
 #: A timestamp below this number is in seconds; the number is the year 2286.
@@ -195,3 +206,34 @@ def whole_seconds(timestamp: int) -> int | None:
     """Return a timestamp in seconds since the epoch; some senders give milliseconds. None if it is not a date."""
     seconds = seconds_of(timestamp)
     return None if seconds is None else int(seconds)
+
+
+def moved_properties(
+    method: Any, properties: pika.BasicProperties, *, is_aside: bool, names: Mapping[str, str] | None = None
+) -> Properties:
+    """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
+
+    ``names`` are the new names of queues.
+
+    Raises ValueError for a copy that no client can write.
+    """
+    headers = properties.headers or {}
+    if method.exchange:
+        headers = from_sender(headers)
+    headers = copy_headers(headers, keep_history=True)
+    if names:
+        headers = renamed_headers(headers, names)
+    known = {name: getattr(properties, name) for name in PROPERTIES}
+    if is_aside and known["expiration"] is not None:
+        headers[EXPIRATION], known["expiration"] = known["expiration"], None
+    elif not is_aside and EXPIRATION in headers:
+        known["expiration"] = str(headers.pop(EXPIRATION))
+    notes: dict[str, Any] = {REDELIVERED: True} if method.redelivered else {}
+    if method.exchange:
+        notes = {ORIGIN_EXCHANGE: method.exchange, ORIGIN_KEY: method.routing_key, **notes}
+    remainder = remainder_of(properties)
+    try:
+        return copied_properties(known, {**headers, **notes}, remainder, keep_expiration=True)
+    except ValueError:
+        # Headers that fill a frame leave no room for more, so the message is moved unchanged.
+        return copied_properties(known, headers, remainder, keep_expiration=True)

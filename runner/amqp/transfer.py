@@ -7,9 +7,8 @@ from typing import Any
 
 import pika
 
-from runner.amqp.drain import moved_properties
 from runner.amqp.emptier import Emptier
-from runner.amqp.properties import encode, letter_of
+from runner.amqp.properties import encode, letter_of, moved_properties
 from runner.desk.letter import Letter
 from runner.errors import RunnerError
 from runner.headers import name_of

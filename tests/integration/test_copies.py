@@ -12,11 +12,13 @@ from click.testing import CliRunner
 from runner.amqp import field
 from runner.amqp.content import Properties
 from runner.amqp.drain import Drain
+from runner.amqp.properties import moved_properties
 from runner.cli.command import main
+from runner.errors import PublishRefused, RunnerError
 from tests import hostile
 from tests.amqp import channel_to
 from tests.hostile import nested, properties, short, sized, table
-from tests.parked import held, publish, take
+from tests.parked import held, many, publish, take
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
@@ -131,6 +133,40 @@ def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vh
     assert held(vhost.url, "source", "target", "other") == [0, len(messages), 1]
     assert Drain(vhost.url, "target", "source").run() == len(messages)
     assert held(vhost.url, "source", "target", "other") == [len(messages), 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "room"), [("classic", 1), ("classic", 44), ("classic", 100), ("classic", 107), ("quorum", 250)]
+)
+def test_a_drain_that_its_target_stops_leaves_no_message_in_both_queues(vhost: Vhost, kind: str, room: int) -> None:
+    with channel_to(vhost.url) as channel:
+        channel.queue_declare("source", durable=True, arguments={"x-queue-type": kind})
+        arguments = {"x-max-length": room, "x-overflow": "reject-publish"}
+        channel.queue_declare("target", durable=True, arguments=arguments)
+    publish(vhost.url, "source", many(400))
+    drain = Drain(vhost.url, "source", "target")
+    with pytest.raises(PublishRefused, match="queue 'target': the broker refused a message; it may be full"):
+        drain.run()
+    wait_until(lambda: held(vhost.url, "source", "target") == [400 - room, room], 10, "the others are put back")
+    assert drain.moved == room
+
+
+def test_a_drain_stops_at_a_message_that_cannot_be_written_with_the_others_moved(
+    vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(method: Any, properties: Any, **options: Any) -> Properties:
+        if properties.message_id == "m000120":
+            raise ValueError("cannot be written")
+        return moved_properties(method, properties, **options)
+
+    monkeypatch.setattr("runner.amqp.drain.moved_properties", refuse)
+    with channel_to(vhost.url) as channel:
+        for name in ("source", "target"):
+            channel.queue_declare(name, durable=True)
+    publish(vhost.url, "source", many(400))
+    with pytest.raises(RunnerError, match="message m000120: cannot be written; remove it from the queue"):
+        Drain(vhost.url, "source", "target").run()
+    wait_until(lambda: held(vhost.url, "source", "target") == [280, 120], 10, "the others are put back")
 
 
 def test_a_message_that_leaves_no_room_for_our_headers_stays_a_dead_letter_with_the_reason(

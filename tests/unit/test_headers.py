@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from plugins.audit import event_row, note_row
 from plugins.notification.mail import compose
 from runner.amqp.decoder import read_properties
-from runner.amqp.drain import moved_properties
-from runner.amqp.properties import message_of
+from runner.amqp.properties import message_of, moved_properties
 from runner.desk.letter import Letter
 from runner.desk.note import discard_note
 from runner.desk.places import Places
