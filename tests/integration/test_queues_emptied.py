@@ -420,6 +420,33 @@ def test_a_message_that_stays_is_not_noted_as_moved(shop: Shop, vhost: Vhost) ->
     assert held(vhost.url, "audit.events") == [0]
 
 
+@pytest.mark.parametrize(
+    ("target", "arguments", "is_known"),
+    [
+        ("other", {}, False),
+        ("other", {"x-max-length": 2}, False),
+        ("other", {"x-max-length-bytes": 100}, False),
+        ("other", {"x-queue-type": "quorum"}, False),
+        ("other", {"x-max-length": 2, "x-overflow": "reject-publish"}, False),
+        ("mail", {}, True),
+        ("pay.dlq", {}, True),
+    ],
+)
+def test_without_the_http_api_nothing_moves_to_a_queue_whose_limits_are_not_known(
+    shop: Shop, vhost: Vhost, target: str, arguments: dict[str, Any], is_known: bool
+) -> None:
+    shop.config["broker"]["management"] = "http://127.0.0.1:1"
+    shop.write(TOPOLOGY)
+    with channel_to(vhost.url) as channel:
+        if not is_known:
+            channel.queue_declare(target, durable=True, arguments=arguments)
+    publish(vhost.url, "pay", many(4))
+    code, output = shop.run("move", "pay", target)
+    assert code == (0 if is_known else 1)
+    assert is_known or f"queue '{target}': its limits are not known, by which it may drop messages; enable " in output
+    assert held(vhost.url, "pay", target) == ([0, 4] if is_known else [4, 0])
+
+
 def test_a_move_that_is_interrupted_ends_with_each_message_in_one_queue(
     shop: Shop, vhost: Vhost, ctrl_c: Callable[[Any], None]
 ) -> None:

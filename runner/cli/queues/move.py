@@ -56,6 +56,9 @@ def _check(first: Target, second: Target) -> None:
     """Raise RunnerError if the first queue is a stream, or if the second queue would drop messages."""
     if first.kind == STREAM:
         raise RunnerError(f"queue {first.name!r}: a stream, from which nothing can be removed")
+    if second.kind is None:
+        text = "its limits are not known, by which it may drop messages"
+        raise RunnerError(f"queue {second.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
     limits = {key: value for key in _LIMITS if (value := second.setting(key)) is not None}
     if not limits or (second.setting("overflow") or _DROPS) != _DROPS:
         return
