@@ -152,6 +152,8 @@ class Emptier:
             self._leave()
 
     def _on_confirm(self, frame: Any) -> None:
+        if self._session.is_finished:
+            return
         method = frame.method
         numbers = [method.delivery_tag]
         if method.multiple:

@@ -49,6 +49,9 @@ class Peek(Reader):
         self._deliveries: list[tuple[Any, pika.BasicProperties, bytes]] = []
         #: Deliveries whose copies are not confirmed yet, by the numbers of their publishes.
         self._unconfirmed: dict[int, Any] = {}
+        #: Those of them of which the queue takes no copy.
+        self._refused: list[tuple[Any, pika.BasicProperties, bytes]] = []
+        self._why = "the queue refuses a copy"
         #: The messages to show, in order.
         self.letters: list[Letter] = []
         #: Messages that are at the end of the queue now.
@@ -101,7 +104,7 @@ class Peek(Reader):
     def _give_back(self) -> None:
         spent = [one for one in self._deliveries if self.is_counted and self._is_spent(*one[:2])]
         if spent:
-            self._channel.add_on_return_callback(lambda *_: self._refused())
+            self._channel.add_on_return_callback(lambda *_: self._returned())
             self._channel.confirm_delivery(self._on_confirm, callback=lambda _: self._copy(spent))
             return
         if self._is_quorum and self._has_nack:
@@ -121,32 +124,48 @@ class Peek(Reader):
         return count >= self._delivery_limit
 
     def _copy(self, spent: list[tuple[Any, pika.BasicProperties, bytes]]) -> None:
-        for number, (method, properties, body) in enumerate(spent, 1):
+        for method, properties, body in spent:
             properties.headers = {
                 name: value for name, value in (properties.headers or {}).items() if name not in (_COUNT, _ACQUIRED)
             }
-            self._unconfirmed[number] = (method, properties, body)
             try:
                 copy = moved_properties(method, properties, is_aside=False)
             except ValueError as error:
-                self._refused(f"no copy can be made, {error}")
-                return
+                self._why = f"no copy can be made, {error}"
+                self._refused.append((method, properties, body))
+                continue
+            # The broker counts publishes from 1 in the same order.
+            self._unconfirmed[len(self._unconfirmed) + 1] = (method, properties, body)
             self._channel.basic_publish("", self._queue, body, copy, mandatory=True)
+        if not self._unconfirmed:
+            self._give_up()
 
     def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        if isinstance(method, pika.spec.Basic.Nack):
-            self._refused()
+        if self._session.is_finished:
             return
+        method = frame.method
         numbers = [one for one in self._unconfirmed if method.multiple and one <= method.delivery_tag]
         for number in numbers or [method.delivery_tag]:
             delivery = self._unconfirmed.pop(number)
-            self._channel.basic_ack(delivery[0].delivery_tag)
-            self.rescued.append(letter_of(self._queue, *delivery))
-        if not self._unconfirmed:
+            if isinstance(method, pika.spec.Basic.Nack):
+                self._refused.append(delivery)
+            else:
+                self._channel.basic_ack(delivery[0].delivery_tag)
+                self.rescued.append(letter_of(self._queue, *delivery))
+        if self._unconfirmed:
+            return
+        if self._refused:
+            self._give_up()
+        else:
             self._session.finish()
 
-    def _refused(self, why: str = "the queue refuses a copy") -> None:
-        ids = ", ".join(letter_of(self._queue, *one).id for one in self._unconfirmed.values())
-        text = f"message {ids}: at its delivery limit, and {why}; the broker dead-letters or drops it"
+    def _returned(self) -> None:
+        self._refused += self._unconfirmed.values()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        ids = ", ".join(letter_of(self._queue, *one).id for one in self._refused)
+        text = f"message {ids}: at its delivery limit, and {self._why}; the broker dead-letters or drops it"
+        if self.rescued:
+            text += f"; at the end of the queue now: {', '.join(one.id for one in self.rescued)}"
         self._session.fail(PublishRefused(f"queue {self._queue!r}: {text}"))

@@ -1,0 +1,107 @@
+"""Copies of messages whose deliveries are used up: each message is in one place, whatever the broker refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+
+from runner.amqp.peek import Peek
+from runner.config.version import QUORUM
+from runner.errors import PublishRefused
+
+
+class Channel:
+    """Records what is acknowledged on a channel."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.acks: list[int] = []
+
+    def basic_publish(self, *_: Any, **__: Any) -> None:
+        self.published += 1
+
+    def basic_ack(self, tag: int) -> None:
+        self.acks.append(tag)
+
+
+@pytest.fixture
+def peek(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peek]:
+    """One that waits for the confirms of three copies; its connection is closed already when it ends."""
+    one = Peek("amqp://127.0.0.1:1/", "q", 3, QUORUM, 1)
+    monkeypatch.setattr(one, "_channel", Channel(), raising=False)
+    monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
+    methods = [pika.spec.Basic.Deliver("ct", tag, True, "", "q") for tag in (1, 2, 3)]
+    one._copy([(method, pika.BasicProperties(message_id=f"m{method.delivery_tag}"), b"") for method in methods])
+    assert one._channel.published == 3
+    yield one
+    one._session.loop.close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "refused", "rescued"),
+    [
+        ("aaa", "", "m1, m2, m3"),
+        ("naa", "m1", "m2, m3"),
+        ("ana", "m2", "m1, m3"),
+        ("aan", "m3", "m1, m2"),
+        ("nan", "m1, m3", "m2"),
+        ("nnn", "m1, m2, m3", ""),
+    ],
+)
+def test_a_copy_that_is_confirmed_takes_the_place_of_its_message(
+    peek: Peek, answers: str, refused: str, rescued: str
+) -> None:
+    for number, answer in enumerate(answers, 1):
+        assert not peek._session.is_finished
+        method = pika.spec.Basic.Ack(number) if answer == "a" else pika.spec.Basic.Nack(number)
+        peek._on_confirm(SimpleNamespace(method=method))
+    assert peek._session.is_finished
+    assert ", ".join(one.id for one in peek.rescued) == rescued
+    assert ", ".join(f"m{tag}" for tag in peek._channel.acks) == rescued
+    error = peek._session._error
+    assert isinstance(error, PublishRefused) == bool(refused)
+    if refused:
+        end = f"; at the end of the queue now: {rescued}" if rescued else ""
+        assert str(error) == (
+            f"queue 'q': message {refused}: at its delivery limit, and the queue refuses a copy; the broker dead-letters"
+            f" or drops it{end}"
+        )
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_theirs(
+    peek: Peek, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    def refuse(method: Any, *_: Any, **__: Any) -> Any:
+        if method.delivery_tag == at:
+            raise ValueError("too large")
+
+    monkeypatch.setattr("runner.amqp.peek.moved_properties", refuse)
+    spent = list(peek._unconfirmed.values())
+    peek._unconfirmed.clear()
+    peek._copy(spent)
+    for number in (1, 2):
+        assert not peek._session.is_finished
+        peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
+    assert peek._channel.acks == [tag for tag in (1, 2, 3) if tag != at]
+    others = ", ".join(f"m{tag}" for tag in (1, 2, 3) if tag != at)
+    assert str(peek._session._error) == (
+        f"queue 'q': message m{at}: at its delivery limit, and no copy can be made, too large; the broker dead-letters"
+        f" or drops it; at the end of the queue now: {others}"
+    )
+
+
+@pytest.mark.parametrize("confirmed", [0, 1, 2])
+def test_messages_of_a_queue_that_is_gone_are_named_once(peek: Peek, confirmed: int) -> None:
+    for number in range(1, confirmed + 1):
+        peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
+    peek._returned()
+    peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(3)))  # it follows the return
+    assert str(peek._session._error).startswith(
+        f"queue 'q': message {', '.join(f'm{number}' for number in range(confirmed + 1, 4))}: "
+    )
+    assert len(peek.rescued) == confirmed
