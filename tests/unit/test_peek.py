@@ -67,8 +67,8 @@ def test_a_copy_that_is_confirmed_takes_the_place_of_its_message(
     if refused:
         end = f"; at the end of the queue now: {rescued}" if rescued else ""
         assert str(error) == (
-            f"queue 'q': message {refused}: at its delivery limit, and the queue refuses a copy; the broker dead-letters"
-            f" or drops it{end}"
+            f"queue 'q': message {refused}: at its delivery limit, and the queue refuses a copy; the broker"
+            f" dead-letters or drops it{end}"
         )
 
 
