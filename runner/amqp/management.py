@@ -135,7 +135,7 @@ class Management:
             raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)
         try:
             return json.loads(data) if data else None
-        except ValueError:
+        except (ValueError, RecursionError):
             text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
             raise ManagementError(text, is_broken=True) from None
 
@@ -294,7 +294,7 @@ def _reason(data: bytes) -> str:
     try:
         answer = json.loads(data)
         return readable(str(answer.get("reason") or answer.get("error") or answer))
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError, AttributeError):
         return readable(data[:200].decode("utf-8", "replace")) or "an empty answer"
 
 

@@ -84,3 +84,20 @@ def test_an_answer_up_to_the_limit_is_read_and_the_connection_used_again(answers
     answers.body, answers.length = b'"' + b"a" * 9_998 + b'"', -1
     api = Management("amqp://127.0.0.1:1/", answers.url)
     assert [len(api.request("GET", "overview")) for _ in range(3)] == [9_998] * 3
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 9000, b"[" * 4000 + b"]" * 4000, b'{"a":' * 1500, b'{"reason":' + b"[" * 5000, b'[{"a":' * 1200],
+    ids=range(5),
+)
+def test_an_answer_that_is_nested_too_deep_is_one_line(answers: Answers, body: bytes, status: int) -> None:
+    answers.body, answers.length, answers.status = body, -1, status
+    try:
+        with pytest.raises(ManagementError) as caught:
+            Management("amqp://127.0.0.1:1/", answers.url).live()
+    finally:
+        answers.status = 200
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
