@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from runner.amqp.drain import Drain, counts_of
 from runner.amqp.management import Management, ManagementError
@@ -19,6 +20,7 @@ from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
+from runner.topology.queue_length import lacks_room
 from runner.topology.rename import Rename
 from runner.topology.renaming import bindings_of
 
@@ -106,17 +108,16 @@ class Relocation:
                 remedy = f"stop the service that consumes it, then: {invocation('apply')}"
                 return f"{name!r} has {counted(count, 'consumer')}; {remedy}"
             time.sleep(0.1)
-        limit = self._limit(live)
         held = sum(counts_of(self._url, name).messages for name in (*one.queues, *(name for name, _ in one.retries)))
-        room = None if limit is None else max(0, limit - counts_of(self._url, one.new).messages)
-        if room is not None and held > room:
-            return f"max-length {limit} of {one.new!r} has no room for {counted(held, 'message')}; raise it"
-        return None
+        limit = lacks_room(*self._settings(live), held and held + counts_of(self._url, one.new).messages)
+        return None if limit is None else f"in {one.new!r}, {limit}"
 
-    def _limit(self, live: Live) -> int | None:
-        queue = next(one for one in self._objects.queues if one.name == self._rename.new)
-        limit = Policies(self._objects.policies, live.version or None).settings_of(queue).get("max-length")
-        return limit if isinstance(limit, int) else None
+    def _settings(self, live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the settings of the new queue, and those of the old one on the broker."""
+        new = next(one for one in self._objects.queues if one.name == self._rename.new)
+        old, version = live.queues.get(self._rename.old), live.version or None
+        before = {} if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
+        return Policies(self._objects.policies, version).settings_of(new), before
 
     def _lift_limit(self, live: Live) -> None:
         """An interrupted drain counts as a delivery in vain, and the limit would dead-letter good messages."""

@@ -19,6 +19,7 @@ from runner.topology.difference import queue_differences
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
+from runner.topology.queue_length import lacks_room
 
 #: Above the generated policies while a queue is drained.
 DRAIN_PRIORITY = 2000
@@ -67,10 +68,9 @@ class Replacement:
         if there is not None:
             self._check(there.queue, live)
         before = self._count(live)
-        limit = policies.settings_of(self._queue).get("max-length")
-        if isinstance(limit, int) and before > limit:
-            room = f"its max-length {limit} has no room for {counted(before, 'message')}"
-            raise RunnerError(f"queue {name!r}: {room}; raise it, or read some first")
+        settings = {} if there is None else held.settings_of(there.queue)
+        if (limit := lacks_room(policies.settings_of(self._queue), settings, before)) is not None:
+            raise RunnerError(f"queue {name!r}: its {limit}")
         if is_old and there is not None:
             self._set_aside(there.queue)
         self._management.delete_policy(self._policy)

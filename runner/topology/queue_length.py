@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from runner.config.version import CLASSIC
-from runner.topology.change import Mark, Plan
+from runner.topology.change import Mark, Plan, counted
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live, LiveQueue
 from runner.topology.model import Objects, Queue
@@ -13,6 +14,8 @@ from runner.topology.rename import renames
 
 #: How many queues are asked for their counts, one after the other.
 MOST_COUNTED = 1000
+#: RabbitMQ's default ``overflow``, with which a full queue drops its oldest messages.
+DROPS = "drop-head"
 
 
 def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
@@ -22,6 +25,23 @@ def lowered_limits(objects: Objects, live: Live, policies: Policies) -> Iterator
             held = f"its {there.messages} messages" if there.messages is not None else "an unknown number"
             cost = "a classic queue drops what is over at once"
             yield f"queue {queue.name!r}: max-length {limit} is below {held}; {cost}"
+
+
+def lacks_room(wanted: Mapping[str, Any], before: Mapping[str, Any], messages: int) -> str | None:
+    """Return the limit of a queue that has no room for ``messages`` that are moved into it; None if it has.
+
+    ``wanted`` and ``before`` are the settings of the queue and of the one that holds the messages now. Bytes are not
+    counted, so a new or lower ``max-length-bytes`` is refused where the broker would drop messages for it.
+    """
+    if not messages:
+        return None
+    length, size, old = wanted.get("max-length"), wanted.get("max-length-bytes"), before.get("max-length-bytes")
+    held = counted(messages, "message")
+    if isinstance(length, int) and messages > length:
+        return f"max-length {length} has no room for {held}; raise it, or read some first"
+    if isinstance(size, int) and wanted.get("overflow", DROPS) == DROPS and not (isinstance(old, int) and old <= size):
+        return f"max-length-bytes {size} may have no room for {held}; raise it, or set overflow: reject-publish"
+    return None
 
 
 def uncounted(plan: Plan, objects: Objects, live: Live, *, is_sure: bool = False) -> list[str]:

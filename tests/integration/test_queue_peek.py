@@ -11,6 +11,7 @@ import pytest
 
 from runner.amqp.peek import Peek
 from runner.config.version import NACK_IS_NO_FAILURE
+from tests import amqp
 from tests.amqp import channel_to
 from tests.parked import Content, many, publish, take, take_all
 from tests.rabbit import Vhost
@@ -64,7 +65,9 @@ def test_the_first_messages_are_shown_and_stay_in_their_order(shop: Shop, vhost:
     for number in ("3", "2"):
         assert ids(peeked(shop, name, "-n", number)) == [f"m00000{at}" for at in range(int(number))]
     found = peeked(shop, name, "-n", "9")
-    assert (len(found["messages"]), found["ready"], found["unacked"]) == (5, 5, 0)
+    assert (len(found["messages"]), found["ready"]) == (5, 5)
+    # Statistics are late: while they contradict the queue, the number is not known.
+    assert found["unacked"] in (0, None)
     assert found["counted"] == (kind == "quorum" and is_counted(vhost))
     assert take_all(vhost.url, name) == [f"m00000{at}" for at in range(5)]
 
@@ -77,7 +80,7 @@ def test_no_look_at_a_message_makes_the_broker_drop_it(shop: Shop, vhost: Vhost,
         channel.exchange_declare("orders", "topic")
         channel.queue_bind("other", "orders", "#")
         properties = pika.BasicProperties(message_id="m0", priority=2, expiration="900000", headers={"tenant": "a"})
-        channel.basic_publish("orders", "a.b", b"body", properties)
+        amqp.publish(channel, "orders", "a.b", b"body", properties)
     publish(vhost.url, "other", many(1))
     moved = []
     for _ in range(looks):

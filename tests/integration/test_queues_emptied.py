@@ -23,6 +23,7 @@ from runner.cli.queues import purge as purge_module
 from runner.desk.letter import Letter
 from runner.errors import PublishRefused, RunnerError, Unroutable
 from runner.messages import Event
+from tests import amqp
 from tests.amqp import channel_to
 from tests.parked import held, many, publish, take, take_all
 from tests.rabbit import Vhost, wait_until
@@ -285,7 +286,7 @@ def test_a_move_keeps_order_properties_and_headers(shop: Shop, vhost: Vhost, sou
             properties = pika.BasicProperties(
                 message_id=f"p{number}", priority=3, expiration="900000", content_encoding="gzip", headers={"a": [1]}
             )
-            channel.basic_publish("orders", "order.created", b"\xff", properties)
+            amqp.publish(channel, "orders", "order.created", b"\xff", properties)
     publish(vhost.url, target, many(1))
     assert shop.run("move", source, target, "--dry-run") == (
         0,

@@ -236,12 +236,22 @@ def test_two_runs_at_once_rename_a_queue_once(tmp_path: Path, shop: Shop) -> Non
     assert "old.name" not in vhost.queues()
 
 
-def test_a_queue_without_room_for_the_messages_keeps_its_name(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ({"max-length": 2}, "max-length 2 has no room for 3 messages; raise it, or read some first"),
+        (
+            {"max-length-bytes": 2, "overflow": "drop-head"},
+            "max-length-bytes 2 may have no room for 3 messages; raise it, or set overflow: reject-publish",
+        ),
+    ],
+)
+def test_a_queue_without_room_for_the_messages_keeps_its_name(shop: Shop, policy: dict[str, Any], why: str) -> None:
     publish_all(shop.vhost.url, numbered("shop", "a", range(3)))
-    shop.write(renamed(policy={"max-length": 2}))
+    shop.write(renamed(policy=policy))
     code, output = shop.run("apply")
     assert code == 3
-    assert "left: queue 'old.name': max-length 2 of 'new.name' has no room for 3 messages; raise it" in output
+    assert f"left: queue 'old.name': in 'new.name', {why}" in output
     assert ids(shop.vhost, "old.name") == ["0", "1", "2"]
 
 

@@ -80,8 +80,8 @@ ROWS = {
 LOOKS: dict[str, Callable[..., Any]] = {
     "events": audited_events,
     "outbox": outbox_events,
-    "inbox": inbox_events,
-    "attempts": fates,
+    "inbox": lambda read: inbox_events(read, {}),
+    "attempts": lambda read: fates(read, {}),
 }
 
 

@@ -16,10 +16,10 @@ from runner.config.version import STREAM
 from runner.desk.places import Places
 from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
 from runner.topology.change import counted
+from runner.topology.queue_length import DROPS
 
 #: Limits that make a queue drop its oldest messages, unless its ``overflow`` says otherwise.
 _LIMITS = ("max-length", "max-length-bytes")
-_DROPS = "drop-head"
 
 
 @click.command(short_help="Move the ready messages of a queue to another queue.")
@@ -60,7 +60,7 @@ def _check(first: Target, second: Target) -> None:
         text = "its limits are not known, by which it may drop messages"
         raise RunnerError(f"queue {second.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
     limits = {key: value for key in _LIMITS if (value := second.setting(key)) is not None}
-    if not limits or (second.setting("overflow") or _DROPS) != _DROPS:
+    if not limits or (second.setting("overflow") or DROPS) != DROPS:
         return
     length, room = limits.get("max-length"), first.counts.messages + second.counts.messages
     if "max-length-bytes" in limits or (isinstance(length, int) and room > length):
