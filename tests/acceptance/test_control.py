@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,7 +24,7 @@ from runner.supervisor.control.protocol import socket_path
 from tests.load import Load
 from tests.machine import in_time
 from tests.ports import free_port
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner, plain
 
 
@@ -58,6 +59,24 @@ def shop(project: Project, vhost: Vhost, tmp_path: Path) -> Iterator[Shop]:
     yield one
     if one.runner.process.poll() is None:
         assert one.runner.stop() in (0, 1)
+
+
+@pytest.fixture(scope="module")
+def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One for the tests that leave all services running."""
+    vhost, folder = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("lasting")
+    project = Project(folder / "project")
+    project.options("payment", failure_rate=0.0, latency="0ms")
+    one = Shop(project, vhost, folder)
+    yield one
+    code = one.runner.process.poll() or one.runner.stop()
+    project.close()
+    vhost.delete()
+    assert code == 0
+
+
+#: These tests share one runner, so they run in one process.
+shared = pytest.mark.xdist_group("lasting runner")
 
 
 def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
@@ -122,22 +141,30 @@ def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_
     assert shop.slots()["broken.1"]["state"] == "RUNNING"
 
 
-def test_a_killed_worker_is_shown_with_the_signal_s_name(shop: Shop) -> None:
-    os.kill(shop.runner.pid_of("payment.1"), signal.SIGKILL)
-    shop.runner.pid_of("payment.1", count=2)
-    slot = shop.slots()["payment.1"]
-    assert (slot["restarts"], slot["last_exit"]["code"], slot["last_exit"]["words"]) == (1, -9, "killed by SIGKILL")
+@shared
+def test_a_killed_worker_is_shown_with_the_signal_s_name(lasting: Shop) -> None:
+    before = lasting.slots()["payment.1"]
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def restarted() -> Any:
+        slot = lasting.slots()["payment.1"]
+        return slot if slot["state"] == "RUNNING" and slot["pid"] != before["pid"] else None
+
+    slot = wait_until(restarted, 20, "payment.1 is restarted")
+    assert slot["restarts"] == before["restarts"] + 1
+    assert (slot["last_exit"]["code"], slot["last_exit"]["words"]) == (-9, "killed by SIGKILL")
 
 
-def test_a_service_is_stopped_and_started_and_the_others_run_on(shop: Shop) -> None:
-    before = shop.slots()
-    assert shop.tell("stop", "payment").endswith("payment.1 stopped\n")
-    assert shop.slots()["payment.1"]["state"] == "STOPPED"
-    shop.project.first_order()
-    assert "payment.1 running" in shop.tell("start", "payment.1")
-    wait_until(lambda: shop.slots()["payment.1"]["handled"] == 1, 10)
+@shared
+def test_a_service_is_stopped_and_started_and_the_others_run_on(lasting: Shop) -> None:
+    before = lasting.slots()
+    assert lasting.tell("stop", "payment").endswith("payment.1 stopped\n")
+    assert lasting.slots()["payment.1"]["state"] == "STOPPED"
+    lasting.project.first_order()
+    assert "payment.1 running" in lasting.tell("start", "payment.1")
+    wait_until(lambda: lasting.slots()["payment.1"]["handled"] == 1, 10)
     for slot in ("order_api.1", "notification.1"):
-        assert shop.slots()[slot]["pid"] == before[slot]["pid"]
+        assert lasting.slots()[slot]["pid"] == before[slot]["pid"]
 
 
 def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(shop: Shop) -> None:
@@ -166,22 +193,24 @@ def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(shop: 
     assert shop.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
 
 
-def test_scaling_touches_no_other_process(shop: Shop) -> None:
-    before = {slot: one["pid"] for slot, one in shop.slots().items()}
-    assert shop.tell("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
-    wider = {slot: one["pid"] for slot, one in shop.slots().items()}
+@shared
+def test_scaling_touches_no_other_process(lasting: Shop) -> None:
+    before = {slot: one["pid"] for slot, one in lasting.slots().items()}
+    assert lasting.tell("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
+    wider = {slot: one["pid"] for slot, one in lasting.slots().items()}
     assert set(wider) - set(before) == {"payment.2", "payment.3"}
-    assert shop.tell("scale", "payment", "1").endswith("payment scaled from 3 to 1\n")
-    assert {slot: one["pid"] for slot, one in shop.slots().items()} == before
-    assert "IntRange" not in shop.tell("scale", "payment", "65", code=2)
+    assert lasting.tell("scale", "payment", "1").endswith("payment scaled from 3 to 1\n")
+    assert {slot: one["pid"] for slot, one in lasting.slots().items()} == before
+    assert "IntRange" not in lasting.tell("scale", "payment", "65", code=2)
 
 
-def test_what_cannot_be_meant_is_said_with_what_can(shop: Shop) -> None:
-    assert "no such service here, 'paymnt'; allowed: notification, order_api, payment" in shop.tell(
+@shared
+def test_what_cannot_be_meant_is_said_with_what_can(lasting: Shop) -> None:
+    assert "no such service here, 'paymnt'; allowed: notification, order_api, payment" in lasting.tell(
         "stop", "paymnt", code=1
     )
-    assert "no such slot, 'payment.7'; allowed: payment.1" in shop.tell("restart", "payment.7", code=1)
-    assert "no such service here, 'nix'" in shop.tell("logs", "nix", code=1)
+    assert "no such slot, 'payment.7'; allowed: payment.1" in lasting.tell("restart", "payment.7", code=1)
+    assert "no such service here, 'nix'" in lasting.tell("logs", "nix", code=1)
 
 
 def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_anybody(shop: Shop) -> None:
@@ -248,24 +277,25 @@ def test_while_the_broker_is_away_status_says_what_everything_waits_for(project:
     assert runner.stop() == 0
 
 
-def test_logs_show_what_was_printed_and_follow_what_comes(shop: Shop) -> None:
-    order = shop.project.first_order()
-    wait_until(lambda: "is paid" in shop.tell("logs"), 10)
-    text = shop.tell("logs", "payment", "--lines", "2")
+@shared
+def test_logs_show_what_was_printed_and_follow_what_comes(lasting: Shop) -> None:
+    order = lasting.project.first_order()
+    wait_until(lambda: "is paid" in lasting.tell("logs"), 10)
+    text = lasting.tell("logs", "payment", "--lines", "2")
     assert len(text.splitlines()) == 2
     assert all(re.match(r"\d\d:\d\d:\d\d payment.1      \| order", line) for line in text.splitlines())
     assert order in text
-    assert "RUNNING" in shop.tell("logs", "runner")
-    (last,) = shop.tell("logs", "payment.1", "-n", "1", "--json").splitlines()
+    assert "RUNNING" in lasting.tell("logs", "runner")
+    (last,) = lasting.tell("logs", "payment.1", "-n", "1", "--json").splitlines()
     assert json.loads(last)["slot"] == "payment.1"
     follower = Runner(
-        [sys.executable, "-m", "runner", "--project", str(shop.project.folder), "logs", "-f", "-n", "0", "payment"],
-        shop.project.folder,
+        [sys.executable, "-m", "runner", "--project", str(lasting.project.folder), "logs", "-f", "-n", "0", "payment"],
+        lasting.project.folder,
     )
-    wait_until(lambda: len(shop.runner.lines) and follower.process.poll() is None, 5)
+    wait_until(lambda: len(lasting.runner.lines) and follower.process.poll() is None, 5)
 
     def is_followed() -> bool:
-        shop.project.first_order()
+        lasting.project.first_order()
         return "approved, payment" in follower.output
 
     wait_until(is_followed, 10)
@@ -273,11 +303,12 @@ def test_logs_show_what_was_printed_and_follow_what_comes(shop: Shop) -> None:
     assert follower.stop(signal.SIGINT) == 130
 
 
-def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_by_its_id(shop: Shop) -> None:
+@shared
+def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_by_its_id(lasting: Shop) -> None:
     with ThreadPoolExecutor(8) as pool:
-        orders = [body["order_id"] for _, body in pool.map(lambda _: shop.project.post(), range(40))]
+        orders = [body["order_id"] for _, body in pool.map(lambda _: lasting.project.post(), range(40))]
     for order in orders:
-        shop.runner.wait_for(f"e-mail .*Your order {order} (is paid|could not be paid)")
+        lasting.runner.wait_for(f"e-mail .*Your order {order} (is paid|could not be paid)")
     causes = (
         "accepted",
         "received from payment.order.created",
@@ -285,14 +316,14 @@ def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_
         "received from notification.payment.events",
     )
     for order in orders:
-        lines = [line for line in shop.runner.lines if order in line]
+        lines = [line for line in lasting.runner.lines if order in line]
         places = [next(at for at, line in enumerate(lines) if cause in line) for cause in causes]
         assert places == sorted(places), lines
-    found = shop.tell("logs", "--order", f"{orders[0][:8]}…").splitlines()
-    assert len(found) == len([line for line in shop.runner.lines if orders[0] in line])
+    found = lasting.tell("logs", "--order", f"{orders[0][:8]}…").splitlines()
+    assert len(found) == len([line for line in lasting.runner.lines if orders[0] in line])
     assert all(orders[0] in line for line in found)
-    assert len(shop.tell("logs", "payment", "--order", orders[0]).splitlines()) == 2
-    assert "too short, 'abc'; allowed: 4 characters or more" in shop.tell("logs", "--order", "abc", code=2)
+    assert len(lasting.tell("logs", "payment", "--order", orders[0]).splitlines()) == 2
+    assert "too short, 'abc'; allowed: 4 characters or more" in lasting.tell("logs", "--order", "abc", code=2)
 
 
 def test_down_ends_everything_and_waits_for_it(shop: Shop) -> None:
@@ -336,27 +367,29 @@ def raw(shop: Shop, request: bytes) -> dict[str, Any]:
             return answer
 
 
-def test_the_socket_is_its_user_s_alone_and_speaks_one_version(shop: Shop) -> None:
-    mode = (shop.project.folder / "var" / "runner.sock").stat().st_mode
+@shared
+def test_the_socket_is_its_user_s_alone_and_speaks_one_version(lasting: Shop) -> None:
+    mode = (lasting.project.folder / "var" / "runner.sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
-    assert raw(shop, b'{"version": 1, "command": "status"}\n')["ok"]
-    assert "version 2 of the protocol; this runner speaks 1" in raw(shop, b'{"version": 2}\n')["error"]
-    assert "unknown command 'dance'" in raw(shop, b'{"version": 1, "command": "dance"}\n')["error"]
-    assert "not a request" in raw(shop, b"hello\n")["error"]
+    assert raw(lasting, b'{"version": 1, "command": "status"}\n')["ok"]
+    assert "version 2 of the protocol; this runner speaks 1" in raw(lasting, b'{"version": 2}\n')["error"]
+    assert "unknown command 'dance'" in raw(lasting, b'{"version": 1, "command": "dance"}\n')["error"]
+    assert "not a request" in raw(lasting, b"hello\n")["error"]
     for rubbish in (b"[]\n", b"\xff\xfe\n", b"null\n", b'{"version": 1, "command": "scale", "instances": "x"}\n'):
-        assert raw(shop, rubbish)["ok"] is False
+        assert raw(lasting, rubbish)["ok"] is False
 
 
-def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(shop: Shop) -> None:
+@shared
+def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(lasting: Shop) -> None:
     silent = []
-    with socket_path(shop.project.folder / "var") as path:
+    with socket_path(lasting.project.folder / "var") as path:
         for _ in range(20):
             one = socket.socket(socket.AF_UNIX)
             one.connect(path)
             silent.append(one)
     started = time.monotonic()
-    shop.tell("status")
+    lasting.tell("status")
     assert time.monotonic() - started < in_time(3)
     for one in silent:
         one.close()
