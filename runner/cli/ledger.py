@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
+from runner.amqp.management import Management
 from runner.cli.audited import OFF, opened
 from runner.cli.dlq.desk import opened as opened_desk
 from runner.cli.events import time_ago
 from runner.cli.observation import Observation
-from runner.cli.site import Site, live_of
+from runner.cli.site import Site, live_of, owned_by
 from runner.cli.statement import as_json_object, statement, unread_queues
 from runner.config.keeping import AUDIT
 from runner.config.project import Project
@@ -66,7 +67,7 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         project = desk.project
         objects = compile_topology(project.topology, project.consumed)
         is_traced = _is_traced(project)
-        known = _known(read, project.topology.renamed)
+        known = _known(read, _renamed(project, desk.management))
         places = _places(project, objects, read, known, is_traced)
         live = live_of(desk.management)
         found = accounts(places, known, _arrivals(objects, live), since)
@@ -89,6 +90,13 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
 def _is_traced(project: Project) -> bool:
     trace = project.config.trace
     return any(trace in one.consumes and (one.plugin or name) == AUDIT for name, one in project.config.services.items())
+
+
+def _renamed(project: Project, management: Management) -> Names:
+    """Return the present names of renamed queues: those by ``formerly``, and those that the broker remembers."""
+    queues = project.topology.queues
+    found = {old: new for old, new in owned_by(management).renamed.items() if old not in queues and new in queues}
+    return found | project.topology.renamed
 
 
 def _known(read: Read, renamed: Names) -> Known:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from runner.amqp.management import Management, ManagementError
 from runner.cli.dlq.desk import Opened
 from runner.desk.places import Places
-from runner.topology.live import Live
+from runner.topology.live import Live, Owned
 from runner.topology.model import Objects
 from runner.topology.standing import dead_letter_queues, own_queues
 
@@ -43,8 +43,12 @@ def live_of(management: Management) -> Live:
     try:
         return management.live()
     except ManagementError:
-        pass
+        return Live(owned=owned_by(management))
+
+
+def owned_by(management: Management) -> Owned:
+    """Return what the broker remembers as ours; nothing if its HTTP API does not report it."""
     try:
-        return Live(owned=management.owned())
+        return management.owned()
     except ManagementError:
-        return Live()
+        return Owned()

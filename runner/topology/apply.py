@@ -181,7 +181,7 @@ class _Application:
             (owned.policies - gone.policies) & (live.policies.keys() | policies),
             owned.bindings - removed - gone.bindings | standing,
         )
-        if owned != live.owned or first != live.owned:
+        if owned != live.owned or first != live.owned or first.renamed != live.owned.renamed:
             times = {**first.since, **live.owned.since}
             known = replace(first, bindings=first.bindings | live.owned.bindings, since=times)
             self._broker.remember(owned.dated(known, _now()))

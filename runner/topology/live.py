@@ -44,6 +44,8 @@ class Owned:
     bindings: frozenset[BindingKey] = frozenset()
     #: Since when each binding has been ours and there, in milliseconds since the epoch; not known of all.
     since: Mapping[BindingKey, int] = field(default_factory=dict, compare=False)
+    #: The present name of each queue that was renamed, by its former names.
+    renamed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, objects: Objects) -> Owned:
@@ -73,12 +75,20 @@ class Owned:
         )
 
     def dated(self, before: Owned, now: int) -> Owned:
-        """With the time of each binding: as it was remembered ``before``, and ``now`` of one that is new.
+        """With the former names of queues, and the time of each binding: as before, and ``now`` of a new binding.
 
         One that others took away and that was made again keeps its time: what it did not bring meanwhile was lost.
         """
         known = {key: before.since[key] for key in self.bindings & before.since.keys()}
-        return replace(self, since=known | dict.fromkeys(self.bindings - before.bindings, now))
+        since = known | dict.fromkeys(self.bindings - before.bindings, now)
+        renamed = {old: new for old, new in before.renamed.items() if new in self.queues}
+        return replace(self, since=since, renamed=renamed)
+
+    def with_rename(self, old: str, new: str) -> Owned:
+        """Return a copy in which ``old``, and all former names of it, are former names of ``new``."""
+        names = {name: new if present == old else present for name, present in self.renamed.items()} | {old: new}
+        # A queue that gets back a name that it had before has it again.
+        return replace(self, renamed={name: present for name, present in names.items() if name != present})
 
     def to_json(self) -> dict[str, Any]:
         """As it is kept on the broker."""
@@ -89,6 +99,7 @@ class Owned:
             "bindings": [[*key[:4], [list(pair) for pair in key[4]]] for key in sorted(self.bindings)],
             # In the order of the bindings.
             "since": [self.since.get(key) for key in sorted(self.bindings)],
+            "renamed": dict(sorted(self.renamed.items())),
         }
 
     @classmethod
@@ -104,6 +115,7 @@ class Owned:
             frozenset(data.get("policies", ())),
             frozenset(keys),
             {key: int(time) for key, time in zip(keys, times, strict=False) if time is not None},
+            dict(data.get("renamed", {})),
         )
 
 

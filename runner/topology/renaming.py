@@ -61,7 +61,10 @@ class Renaming:
             yield from (Left(entrance, f"it waits for {cause}", cause, is_implied=True) for entrance in waiting)
 
     def remembered(self, before: Owned) -> Owned:
-        """Return what was remembered ``before`` with the moved bindings, which count from when the old ones did."""
+        """Return what was remembered ``before`` with the moved bindings, which count from when the old ones did.
+
+        The former names are remembered too, because the notes of handled messages name the queue as it was then.
+        """
         since, bindings = dict(before.since), set(before.bindings)
         for one in self._decision.target.bindings:
             for _, rename in self._pending:
@@ -69,7 +72,11 @@ class Renaming:
                 if leads_to(one, rename.new) and old in before.bindings:
                     bindings.add(one.key)
                     since |= {one.key: since[old]} if old in since else {}
-        return replace(before, bindings=frozenset(bindings), since=since)
+        found = replace(before, bindings=frozenset(bindings), since=since)
+        # Also those of a rename that an earlier run did and could not remember.
+        for new, former in self._decision.target.formerly.items():
+            found = found.with_rename(former, new)
+        return found
 
     def _note_gone(self, one: Rename) -> None:
         keys = frozenset(key for key in self._live.owned.bindings | self.standing if one.brings(key))

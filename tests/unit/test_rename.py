@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,6 +105,49 @@ def test_all_of_a_queue_moves_and_the_next_plan_is_empty(broker: BrokerModel) ->
     assert {key[2] for key in owned.bindings} == {"new"}
     # What was published before counts for the queue, because its binding of before brought it.
     assert owned.since[Binding("e", "new", "queue", "a").key] == since[Binding("e", "old", "queue", "a").key]
+    assert owned.renamed == {"old": "new"}
+
+
+def test_former_names_are_remembered_after_the_line_is_gone_and_forgotten_with_their_queue(broker: BrokerModel) -> None:
+    run(broker, AFTER)
+    again = copy.deepcopy(AFTER)
+    del again["queues"]["new"]["formerly"]
+    run(broker, again)
+    assert broker.remembered.renamed == {"old": "new"}
+    again["queues"]["newest"] = again["queues"].pop("new") | {"formerly": "new"}
+    run(broker, again)
+    assert broker.remembered.renamed == {"old": "newest", "new": "newest"}
+    del again["queues"]["newest"]
+    run(broker, again | {"retire": {"queues": ["newest"]}}, Consent(retire=True))
+    assert "newest" not in broker.queues
+    assert broker.remembered.renamed == {}
+
+
+def test_a_rename_that_could_not_be_remembered_is_remembered_by_the_next_run(broker: BrokerModel) -> None:
+    run(broker, AFTER)
+    broker.remembered = replace(broker.remembered, renamed={})
+    run(broker, AFTER)
+    assert broker.remembered.renamed == {"old": "new"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "names"),
+    [
+        ("ab", {"a": "b"}),
+        ("abc", {"a": "c", "b": "c"}),
+        ("aba", {"b": "a"}),
+        ("abcb", {"a": "b", "c": "b"}),
+        ("abca", {"b": "a", "c": "a"}),
+    ],
+)
+def test_each_former_name_leads_to_the_present_one(steps: str, names: dict[str, str]) -> None:
+    owned = Owned()
+    for old, new in itertools.pairwise(steps):
+        owned = owned.with_rename(old, new)
+    assert owned.renamed == names
+    assert Owned.from_json(owned.to_json()).renamed == names
+    # Written by a version that remembered no names.
+    assert Owned.from_json({key: value for key, value in owned.to_json().items() if key != "renamed"}).renamed == {}
 
 
 def test_while_services_are_replaced_the_old_queue_gets_all_that_the_new_one_is_to_get(broker: BrokerModel) -> None:

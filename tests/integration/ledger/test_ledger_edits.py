@@ -54,6 +54,25 @@ def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_p
     assert {one["order_id"] for one in of_queue(found, PAYMENT)["candidates"]} > {*orders[1:]}
 
 
+def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(shop: Shop, running: Runner) -> None:
+    shop.post(2)
+    shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
+    # There and back again: the former name of a former name counts too.
+    for old, new in ((PAYMENT, "payments.due"), ("payments.due", PAYMENT)):
+        topology, config = shop.project.topology(), shop.project.config()
+        topology["queues"][new] = topology["queues"].pop(old) | {"formerly": old}
+        config["services"]["payment"]["consumes"] = [new]
+        shop.project.set_topology(topology)
+        shop.project.set_config(config)
+        shop.run("reload")
+        del topology["queues"][new]["formerly"]
+        shop.project.set_topology(topology)
+        shop.run("reload")
+        shop.post(1)
+    # None is left out as published before the binding was there.
+    shop.settled({PAYMENT: (5, 5, 0, 0, 0, 0, 0)})
+
+
 def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) -> None:
     shop.project.options("payment", timeout_rate=1.0)
     shop.run("reload")
