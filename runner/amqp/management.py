@@ -12,7 +12,7 @@ import urllib3
 
 from runner.address import Address, authority
 from runner.amqp.close import readable
-from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, QUORUM, parsed
+from runner.config.version import parsed
 from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
@@ -155,7 +155,7 @@ class Management:
         columns = "name,durable,auto_delete,exclusive,arguments,type,messages,consumers"
         queues = [_queue(one) for one in self.request("GET", "queues", vhost, query=f"?columns={columns}")]
         bindings = [_binding(one) for one in self.request("GET", "bindings", vhost) if one["source"]]
-        policies = [_policy(one) for one in self.request("GET", "policies", vhost)]
+        policies = self.policies()
         return Live(
             version=parsed(str(version)),
             denied=self._denied_features(),
@@ -197,6 +197,10 @@ class Management:
     def _owned_name(self) -> str:
         return f"{OWNED}.{self.vhost}"
 
+    def policies(self) -> list[Policy]:
+        """Return the policies of the vhost. Raises ManagementError."""
+        return [_policy(one) for one in self.request("GET", "policies", self.vhost)]
+
     def put_policy(self, policy: Policy) -> None:
         """Create a policy, or change it in place."""
         body = {
@@ -221,37 +225,22 @@ class Management:
 
         None if it is unknown: the queue is new, or the broker collects none (``management_metrics_collection``).
         """
-        return reported_count(self._queue(queue), "messages")
+        return reported_count(self.queue(queue), "messages")
 
     def ready_of(self, queue: str) -> int | None:
         """Return the number of ready messages, by the statistics of the last seconds; None if it is unknown."""
-        return reported_count(self._queue(queue), "messages_ready")
+        return reported_count(self.queue(queue), "messages_ready")
 
     def unacknowledged_of(self, queue: str) -> int | None:
         """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
-        return reported_count(self._queue(queue), "messages_unacknowledged")
+        return reported_count(self.queue(queue), "messages_unacknowledged")
 
     def type_of(self, queue: str) -> str:
         """Return the type of a queue."""
-        return str(self._queue(queue).get("type"))
+        return str(self.queue(queue).get("type"))
 
-    def delivery_limit_of(self, queue: str) -> int | None:
-        """How often a queue may deliver one message in vain before it parks or drops it; None for any number.
-
-        Raises ManagementError.
-        """
-        found = self._queue(queue)
-        if found.get("type") != QUORUM:
-            return None
-        arguments, policy = found.get("arguments") or {}, found.get("effective_policy_definition") or {}
-        said = [arguments.get("x-delivery-limit"), policy.get("delivery-limit") if isinstance(policy, dict) else None]
-        limits = [int(one) for one in said if isinstance(one, int)]
-        if not limits:
-            version = str(self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"])
-            return DEFAULT_DELIVERY_LIMIT if HAS_DELIVERY_LIMIT.holds(parsed(version)) else None
-        return min(limits) if min(limits) >= 0 else None
-
-    def _queue(self, name: str) -> dict[str, Any]:
+    def queue(self, name: str) -> dict[str, Any]:
+        """Return the object of a queue, as the HTTP API has it. Raises ManagementError."""
         found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
         return found
 

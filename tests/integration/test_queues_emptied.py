@@ -343,6 +343,7 @@ def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
         (["log", "mail"], "queue 'log': a stream, from which nothing can be removed", 1),
         (["pay", "small"], "queue 'small': its max-length 3 would make it drop messages, it would contain 4", 1),
         (["pay", "bytes"], "queue 'bytes': its max-length-bytes 100 would make it drop messages", 1),
+        (["pay", "capped"], "queue 'capped': its max-length 2 would make it drop messages, it would contain 4", 1),
     ],
 )
 def test_what_cannot_be_moved_is_refused_and_stays(
@@ -353,6 +354,12 @@ def test_what_cannot_be_moved_is_refused_and_stays(
         channel.queue_declare("small", durable=True, arguments={"x-max-length": 3})
         channel.queue_declare("bytes", durable=True, arguments={"x-max-length-bytes": 100})
     publish(vhost.url, "pay", many(4))
+    if "capped" in arguments:
+        policy = {"pattern": "^capped$", "apply-to": "queues", "definition": {"max-length": 2}}
+        vhost.rabbit.api("PUT", f"/policies/{vhost.name}/cap", policy)
+        # So new that the statistics do not have its policy.
+        with channel_to(vhost.url) as channel:
+            channel.queue_declare("capped", durable=True, arguments={"x-queue-type": "quorum"})
     found, output = shop.run("move", *arguments)
     assert found == code
     assert words in output

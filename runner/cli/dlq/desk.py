@@ -13,6 +13,7 @@ import click
 
 from runner.amqp.desk import Browser
 from runner.amqp.drain import Counts
+from runner.amqp.effective_policy import delivery_limit_of
 from runner.amqp.look import look, sure_counts
 from runner.amqp.management import Management, ManagementError, reported_count
 from runner.cli.broker import broker_for
@@ -182,7 +183,7 @@ def _sure(name: str, url: str, management: Management) -> Counts:
 
 def _limit(name: str, objects: Objects, management: Management) -> int | None:
     try:
-        return management.delivery_limit_of(name)
+        return delivery_limit_of(management, name)
     except ManagementError:
         pass  # what topology.yaml says is the best that is known then
     for queue in objects.queues:

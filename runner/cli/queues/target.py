@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from runner.amqp.drain import Counts
+from runner.amqp.effective_policy import definition_of
 from runner.amqp.look import look, version_at
 from runner.amqp.management import Management, ManagementError, reported_count
 from runner.cli.broker import broker_for
@@ -97,12 +98,12 @@ class OpenProject:
             found = self.management.request("GET", "queues", self.management.vhost, name)
             if not isinstance(found, dict):
                 raise ManagementError("no object")  # another program answers at this address
+            written = Policies(self.objects.policies).settings_of(known[name]) if name in known else {}
+            settings = definition_of(self.management, found, written)
         except ManagementError:
             unacked = unacked_of(None, counts.consumers)
             return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
-        policy = found.get("effective_policy_definition")
         unacked = unacked_of(reported_count(found, "messages_unacknowledged"), counts.consumers)
-        settings = policy if isinstance(policy, dict) else {}
         return Target(name, counts, unacked, str(found.get("type")), found.get("arguments") or {}, settings, True)
 
     def _of_file(self, queue: Queue, counts: Counts, unacked: int | None) -> Target:
