@@ -92,6 +92,11 @@ def has_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def terminal_width() -> int | None:
+    """Return the number of characters in a line of the terminal; None if standard output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def redrawn(text: str) -> str:
     """Return a text that replaces what a terminal shows, each line cut to its width; elsewhere the text itself."""
     if not sys.stdout.isatty():

@@ -116,6 +116,34 @@ def test_a_line_shows_each_number_and_a_question_mark_for_an_unknown_one(values:
     assert " ".join(table([entry(**values)], None, None)[1].split()) == cells
 
 
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (None, ""),
+        (130, ""),
+        (107, "READ BY"),
+        (100, "READ BY"),
+        (90, "READ BY, UNACKED"),
+        (80, "READ BY, UNACKED, OUT/S, IN/S"),
+        (60, "READ BY, UNACKED, OUT/S, IN/S, RETRY, OLDEST, DEAD"),
+        (10, "READ BY, UNACKED, OUT/S, IN/S, RETRY, OLDEST, DEAD, CONSUMERS"),
+    ],
+)
+def test_a_narrow_terminal_lacks_columns_and_never_the_notes(
+    monkeypatch: pytest.MonkeyPatch, width: int | None, left_out: str
+) -> None:
+    monkeypatch.setattr("runner.cli.queues.listing.terminal_width", lambda: width)
+    name = "notification.order.events"
+    head, line, *others = table([entry(name=name, ready=20, consumers=0, notes=("no consumer",))], None, None)
+    assert line.startswith(f"{name}     20")
+    assert line.endswith("  no consumer")
+    assert width is None or width < 60 or len(line) <= width
+    names = ["QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE"]
+    missing = left_out.split(", ")
+    assert head.replace("READ BY", "READ_BY").split() == [one.replace(" ", "_") for one in names if one not in missing]
+    assert others == ([f"no room for {left_out}; a wider terminal or --json shows all"] if left_out else [])
+
+
 @pytest.mark.parametrize("notes", [("no consumer",), ("growing",), ("no consumer", "growing")])
 def test_a_line_that_needs_attention_stands_out_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, notes: tuple[str, ...]

@@ -10,34 +10,41 @@ import click
 from runner.cli.queues.backlog import RESOLUTION, Age
 from runner.cli.queues.overview import GROWING, NO_CONSUMER, Backlog, Others
 from runner.cli.status import duration
-from runner.cli.terminal import has_colour
+from runner.cli.terminal import has_colour, terminal_width
 from runner.escape import escaped
 from runner.invocation import invocation
 from runner.topology.change import counted
 
 UNKNOWN, NOTHING = "?", "-"
+#: What is between two columns.
+_GAP = "  "
 _HEAD = (
     "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
 )  # fmt: skip
 _RIGHT = range(1, 9)
+#: The columns that a narrow terminal lacks, first those that tell least about a queue in trouble.
+_DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
 
 
 def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:
     """Return the lines of the table, and a line about other queues or missing statistics."""
     rows = [_HEAD, *(_row(one) for one in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    shown, left_out = _fitting(widths, terminal_width())
     lines = []
     for number, row in enumerate(rows):
         cells = [
-            text.rjust(width) if column in _RIGHT else text.ljust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+            row[column].rjust(widths[column]) if column in _RIGHT else row[column].ljust(widths[column])
+            for column in shown
         ]
-        line = "  ".join(cells).rstrip()
+        line = _GAP.join(cells).rstrip()
         if has_colour() and number == 0:
             line = click.style(line, bold=True)
         elif has_colour() and _stands_out(entries[number - 1]):
             line = click.style(line, bold=True, fg="yellow")
         lines.append(line)
+    if left_out:
+        lines.append(f"no room for {', '.join(left_out)}; a wider terminal or --json shows all")
     if problem is not None:
         lines.append(f"no statistics: {escaped(problem)}")
     elif others is not None and others.count:
@@ -45,6 +52,17 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
         found = f"{counted(others.count, 'other queue')} on the broker, with {held}"
         lines.append(f"{found}; they are listed by: {invocation('plan')}")
     return lines
+
+
+def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
+    """Return the columns that fit into a width, None for any number of characters, and the names of the others."""
+    shown, left_out = list(range(len(_HEAD))), list[str]()
+    for name in _DISPENSABLE:
+        if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:
+            break
+        shown.remove(_HEAD.index(name))
+        left_out.append(name)
+    return shown, left_out
 
 
 def _stands_out(one: Backlog) -> bool:
