@@ -91,6 +91,17 @@ class Group(click.Group):
             # Before the supervisor took over there was nothing to stop.
             ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; for an unknown one the error suggests another, which click cannot for lazy commands."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from runner.config.fault import unknown  # no command that exists waits for this import
+
+            raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
         return sorted({*super().list_commands(ctx), *LAZY})

@@ -1,0 +1,26 @@
+"""A mistyped command gets a suggestion, though its group imports commands only when they are run."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from runner.cli.command import main
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("chek", "did you mean 'check'?"),
+        ("queue", "did you mean 'queues'?"),
+        ("statsu", "did you mean 'status'?"),
+        ("purg", "did you mean 'purge'?"),
+        ("orders", "did you mean 'order'?"),
+        ("Reload", "did you mean 'reload'?"),
+        ("zzz", "allowed: apply, check, dlq, down, events, fault, graph, import and 19 more"),
+    ],
+)
+def test_the_error_of_a_mistyped_command_suggests_another(name: str, hint: str) -> None:
+    result = CliRunner().invoke(main, [name])
+    assert result.exit_code == 2
+    assert f"Error: unknown command '{name}'; {hint}\n" in result.output
