@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.desk.letter import Letter
 from runner.errors import RunnerError
+from runner.invocation import invocation
 
 #: How many candidates of an ambiguous id are listed.
 MOST_CANDIDATES = 10
@@ -62,8 +63,8 @@ def resolve(
         order = _only("correlation id", beginning, orders or {})
         if order is None:
             raise NotParked(
-                f"message id {beginning!r}: no parked message has it, nor as its correlation id; list shows those that"
-                " are there"
+                f"message id {beginning!r}: no parked message has it, nor as its correlation id; to see those that"
+                f" are there: {invocation('dlq', 'list')}"
             )
         found.update((orders or {})[order])
     return frozenset(found)

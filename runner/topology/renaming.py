@@ -51,7 +51,8 @@ class Renaming:
             waiting = [entrance for entrance in self._waiting if leads_to(entrance.thing, one.new)]
             if reason is None:
                 self._note_gone(one)
-                for done in (change, *waiting):
+                # The administrator has reported how many messages moved; the plan only knew how many there were.
+                for done in (replace(change, why=""), *waiting):
                     did(done)
                 continue
             yield Left(change, reason)

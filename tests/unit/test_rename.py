@@ -93,7 +93,7 @@ def test_all_of_a_queue_moves_and_the_next_plan_is_empty(broker: BrokerModel) ->
     broker.bindings[foreign.key] = foreign
     since = dict(broker.remembered.since)
     _, lines = run(broker, AFTER)
-    assert "> queue    rename old -> new  5 messages move" in lines
+    assert "> queue    rename old -> new" in lines
     assert set(broker.queues) == FAMILY
     assert bound(broker) == {("new", "a"), ("new", "c"), ("new", "theirs")}
     # A delay that is gone has no queue to wait in, so its message is tried at once.
