@@ -97,8 +97,8 @@ class Group(click.Group):
         """Find a command; for an unknown one the error suggests another, which click cannot for lazy commands."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from runner.config.fault import unknown  # no command that exists waits for this import
-
+            # Imported like a command, only now: the process that supervises never has it.
+            unknown = importlib.import_module("runner.config.fault").unknown
             raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
 
