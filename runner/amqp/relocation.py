@@ -116,8 +116,9 @@ class Relocation:
         """Return the settings of the new queue, and those of the old one on the broker."""
         new = next(one for one in self._objects.queues if one.name == self._rename.new)
         old, version = live.queues.get(self._rename.old), live.version or None
-        before = {} if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
-        return Policies(self._objects.policies, version).settings_of(new), before
+        wanted = Policies(self._objects.policies, version).settings_of(new)
+        # Without the old queue, an interrupted run had found room.
+        return wanted, wanted if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
 
     def _lift_limit(self, live: Live) -> None:
         """An interrupted drain counts as a delivery in vain, and the limit would dead-letter good messages."""

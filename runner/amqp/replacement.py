@@ -68,8 +68,10 @@ class Replacement:
         if there is not None:
             self._check(there.queue, live)
         before = self._count(live)
-        settings = {} if there is None else held.settings_of(there.queue)
-        if (limit := lacks_room(policies.settings_of(self._queue), settings, before)) is not None:
+        wanted = policies.settings_of(self._queue)
+        # Without the queue, an interrupted run had found room.
+        found = wanted if there is None else held.settings_of(there.queue)
+        if (limit := lacks_room(wanted, found, before)) is not None:
             raise RunnerError(f"queue {name!r}: its {limit}")
         if is_old and there is not None:
             self._set_aside(there.queue)

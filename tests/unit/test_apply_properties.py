@@ -34,6 +34,10 @@ _names_of_exchanges = st.sets(st.sampled_from(EXCHANGES), min_size=1)
 _names_of_queues = st.sets(st.sampled_from(QUEUES), min_size=1)
 
 
+#: An argument that no queue may change: with drop-head, a replacement is refused because messages might be dropped.
+LIMIT = {"x-max-length-bytes": 10**6, "x-overflow": "reject-publish"}
+
+
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a valid topology.yaml of a few names, so that two of them have much in common."""
@@ -54,7 +58,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
             "retry": draw(st.sampled_from([[], ["1s"], ["1s", "5s"], ["5s"]])),
             "dead_letter": dead_letter if dead_letter != name else None,
             "policy": draw(st.sampled_from([{}, {}, {"max-length": 1000}, {"max-length": 2000}])),
-            "arguments": draw(st.sampled_from([{}, {}, {}, {"x-max-length-bytes": 10**6}])),
+            "arguments": draw(st.sampled_from([{}, {}, {}, LIMIT])),
         }
     for _ in range(draw(st.integers(0, 3))):
         kind = draw(st.sampled_from(["exchange", "exchange", "queue"]))
