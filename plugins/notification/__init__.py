@@ -66,7 +66,7 @@ class Options(BaseModel):
 
 
 class Recipient(BaseModel):
-    """What an event's body needs for an e-mail; its template may need more."""
+    """The fields that every e-mail needs in the body of its event. A template may need more."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -25,7 +25,7 @@ MAX_AMOUNT = 1_000_000
 AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?")
 REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 #: Decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Gold, test codes and "no currency" have none:
-#: nobody can pay in them.
+#: no customer can pay in them.
 MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
 #: The unit that amounts are whole numbers of, by decimal places.
 _UNITS = {places: Decimal(1).scaleb(-places) for places in MINOR_UNITS.values()}

@@ -1,4 +1,4 @@
-"""What an order may be, for programs: a JSON Schema made of the same tables and limits that the API checks.
+"""The JSON Schema of an order, made of the same tables and limits that the API checks.
 
 Of addresses the schema has those in ASCII. The API also accepts those of RFC 6531, for which no pattern is exact.
 """

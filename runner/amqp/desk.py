@@ -84,7 +84,11 @@ class Reader:
         for tag in reversed(self._consumers[1:]):
             self._channel.basic_cancel(tag)
         if self._consumers:
-            self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._session.finish())
+            self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
+
+    def _give_back(self) -> None:
+        """End the session: when its channel closes, the queue gets the unacked messages back."""
+        self._session.finish()
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel

@@ -17,7 +17,7 @@ from runner.headers import count_of
 #: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
 _COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
 
-#: A queue with a single active consumer delivers to one of our consumers. It may get so many messages beyond N.
+#: Messages beyond N that are requested from a queue with a single active consumer, which delivers to one consumer only.
 SPARE = 1000
 #: From this number of consumers, each further consumer gets as many messages as all consumers before it.
 MANY_CONSUMERS = 22
@@ -59,7 +59,7 @@ class Peek(Reader):
 
     @property
     def is_counted(self) -> bool:
-        """Whether the queue counts a look as a failed delivery."""
+        """True if the queue counts a look as a failed delivery."""
         return self._is_quorum and not self._has_nack
 
     def _opened(self, channel: Channel) -> None:
@@ -88,18 +88,6 @@ class Peek(Reader):
             # is limited, because a queue takes the messages of more than 32 consumers back in no order.
             self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
             self._subscribe()
-
-    def _close(self) -> None:
-        if self._is_over:
-            return
-        self._is_closing = True
-        if not self._consumers:
-            self._session.finish()
-            return
-        # The queue would deliver the returned messages again to a remaining consumer.
-        for tag in reversed(self._consumers[1:]):
-            self._channel.basic_cancel(tag)
-        self._channel.basic_cancel(self._consumers[0], callback=lambda _: self._give_back())
 
     def _give_back(self) -> None:
         spent = [one for one in self._deliveries if self.is_counted and self._is_spent(*one[:2])]

@@ -82,7 +82,7 @@ def _reach(connection: socket.socket, var: Path) -> None:
             with socket_path(var) as path:
                 _connect(connection, path)
         except (FileNotFoundError, ConnectionRefusedError):
-            # It has just begun, it ends, or somebody removed the socket and it makes another one.
+            # The supervisor has just started, is stopping, or is replacing a socket that was removed.
             if time.monotonic() > deadline or lock.holder_of(var) is None:
                 raise
             time.sleep(0.05)

@@ -72,7 +72,7 @@ def guarded() -> Iterator[None]:
     try:
         yield
     finally:
-        # click puts its own in their place when nobody reads any more.
+        # click replaces them with its own when the reader is gone.
         if sys.stdout is out:
             sys.stdout = out.stream
         if sys.stderr is err:

@@ -116,7 +116,7 @@ class Retire(Part):
 
 
 class Lint(Part):
-    """What ``lint`` does not report."""
+    """Settings of ``lint``."""
 
     ignore: dict[str, list[StrictStr]] = Field(
         {}, description="Findings to ignore: the code, and the names that the finding is about ('*' for all)."

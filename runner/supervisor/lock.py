@@ -13,7 +13,7 @@ from runner.errors import AlreadyRunning, RunnerError
 from runner.invocation import invocation
 
 FILE = "runner.lock"
-#: Seconds for which a lock may be held by somebody who only asks whether it is.
+#: Seconds for which a process that only checks the lock may hold it.
 _ASKING = 0.1
 #: Bytes of a pid, and more.
 _MAX_BYTES = 100

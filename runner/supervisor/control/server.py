@@ -57,7 +57,7 @@ class Control:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)  # of a runner that was killed
                 listener.bind(path)
-                os.chmod(path, 0o600)  # before it listens, so that nobody else ever can connect
+                os.chmod(path, 0o600)  # before it listens, so that no other user can connect
             listener.listen(16)
         except OSError:
             listener.close()

@@ -1,7 +1,7 @@
 """A file for each slot's lines, with rotation.
 
 Lines hold what customers sent, their addresses too. So the files are for their owner alone, and a link in the place of
-a file is not followed, because it would add lines to somebody's other file.
+a file is not followed, because lines would be added to another file of its owner.
 """
 
 from __future__ import annotations
