@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Context, Contract, Event, Message, MessageStore, Reject, Retry, hookimpl
+from runner import Context, Contract, Duration, Event, Message, MessageStore, Reject, Retry, hookimpl
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -30,19 +29,8 @@ if TYPE_CHECKING:
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
 #: Decimal places that the amounts of any currency have at most (ISO 4217).
 PLACES = 4
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
-
-
-def parse_duration(value: object) -> object:
-    """Turn ``50ms``, ``2s`` and ``1m`` into seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", value, re.ASCII) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("not a duration; allowed: a number and its unit, such as 50ms, 2s, 1m")
-    return float(match[1]) * UNITS[match[2]]
-
 
 Rate = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)]
 
 
 class Options(BaseModel):
@@ -52,7 +40,7 @@ class Options(BaseModel):
 
     failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined.")
     timeout_rate: Rate = Field(0.0, description="The share of attempts in which the gateway does not answer.")
-    latency: Seconds = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
+    latency: Duration = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
     seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
     decline_over: Decimal | None = Field(None, gt=0, description="Larger amounts are declined; null: no limit.")
 
