@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Context, Contract, Duration, Event, Message, MessageStore, Reject, Retry, hookimpl
+from runner import Context, Contract, Duration, Event, Message, MessageStore, Reject, Retry, Tables, hookimpl
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
-    from runner.store.prepared import Prepared
+    from runner import Prepared
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
@@ -105,6 +105,12 @@ def contract() -> Contract:
 
 
 @hookimpl
+def tables(inbox: bool) -> Tables | None:
+    """Declare the table of charges, which only a service with an inbox has."""
+    return Tables(charges().metadata) if inbox else None
+
+
+@hookimpl
 def start(options: Options, context: Context) -> Gateway:
     """Make the gateway."""
     return Gateway(options, context.log)
@@ -170,21 +176,40 @@ def find_charge(order: Order, store: MessageStore) -> Charged | None:
 
 
 @cache
+def charges() -> Table:
+    """Return the table ``charges``: one row for each order, permanently."""
+    # Imported here because only a service with an inbox needs SQLAlchemy.
+    from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+    return Table(
+        "charges",
+        MetaData(),
+        Column("order_id", Text, primary_key=True),
+        Column("payment_id", Text, nullable=False),
+        #: In ten-thousandths of the currency's unit: no currency has more than four decimal places (ISO 4217).
+        Column("ten_thousandths", BigInteger, nullable=False),
+        Column("currency", Text, nullable=False),
+        #: Why it was declined; nothing if it was charged.
+        Column("reason", Text),
+        Column("message_id", Text, nullable=False),
+        #: Milliseconds since the epoch.
+        Column("charged_at", BigInteger, nullable=False),
+    )
+
+
+@cache
 def _charge_of() -> Prepared:
-    # Imported here because only a service with an inbox needs them.
     from sqlalchemy import bindparam, select
 
-    from runner.store.prepared import prepared
-    from runner.store.schema import charges
+    from runner import prepared
 
-    columns = (charges.c.reason, charges.c.ten_thousandths, charges.c.currency)
-    return prepared(select(*columns).where(charges.c.order_id == bindparam("order_id")))
+    of = charges().c
+    return prepared(select(of.reason, of.ten_thousandths, of.currency).where(of.order_id == bindparam("order_id")))
 
 
 def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
     """Write the ledger's row, in the transaction of the message."""
-    from runner.store.insert import insert_new
-    from runner.store.schema import charges
+    from runner import insert_new
 
     row = {
         "order_id": order.order_id,
@@ -197,7 +222,7 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
     }
 
     def write(connection: Connection) -> None:
-        if not insert_new(connection, charges, row):
+        if not insert_new(connection, charges(), row):
             # Another delivery of the order was faster, while this one was at the gateway.
             (found,) = _charge_of().read(connection, {"order_id": order.order_id})
             check_amount(order, Charged(*found))

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     )
     from runner.escape import one_line
     from runner.headers import seconds_of
+    from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
     from runner.mailbox import ENCODED_WORD, MAX_ADDRESS, MAX_LOCAL_PART, plain_domain, validate_mailbox
     from runner.messages import Event, Message, Reject, Retry
     from runner.store.insert import insert_new
+    from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared, prepared
     from runner.store.text import MOST_INDEXED, storable
     from runner.strict_json import decode_json, encode_json
@@ -60,6 +62,7 @@ __all__ = [
     "RunnerError",
     "StoreAway",
     "StoreError",
+    "Tables",
     "Unroutable",
     "decode_json",
     "encode_json",
@@ -69,6 +72,7 @@ __all__ = [
     "plain_domain",
     "prepared",
     "read_bounded",
+    "record_message",
     "seconds_of",
     "storable",
     "validate_mailbox",
@@ -81,10 +85,12 @@ _MODULES = {
     "runner.contract": ("Contract",),
     "runner.escape": ("one_line",),
     "runner.headers": ("seconds_of",),
+    "runner.history.recording": ("record_message",),
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
     "runner.mailbox": ("ENCODED_WORD", "MAX_ADDRESS", "MAX_LOCAL_PART", "plain_domain", "validate_mailbox"),
     "runner.messages": ("Event", "Message", "Reject", "Retry"),
     "runner.store.insert": ("insert_new",),
+    "runner.store.plugin_tables": ("Tables",),
     "runner.store.prepared": ("Prepared", "prepared"),
     "runner.store.text": ("MOST_INDEXED", "storable"),
     "runner.strict_json": ("decode_json", "encode_json"),

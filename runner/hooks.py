@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from runner.contract import Contract
+    from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared
     from runner.store.store import Store
 
@@ -119,6 +120,15 @@ class Hooks:
         wiring visible before the first message: a missing or misspelt event under ``publishes`` is an error, and a
         queue that brings events which the service does not handle is a finding. It must return at once and have no
         effect. A plugin without it is not compared with anything.
+        """
+
+    @hookspec(firstresult=True)
+    def tables(self, options: Any, inbox: bool) -> Tables | None:
+        """Declare the tables of the plugin's own, and the steps that changed them since the first version.
+
+        Called once, before ``start``; ``inbox`` is True if the service has an inbox. The worker creates and changes
+        the tables in the service's store before the first message. A plugin that returns None has no tables, and its
+        store is opened at the first use.
         """
 
     @hookspec(firstresult=True)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from sqlalchemy import Engine, insert
 
-from runner.store.schema import attempts, events
+from runner.history.tables import attempts, events
 from tests.running import ROOT, Project
 
 T0 = 1_700_000_000_000

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from runner import Context, Contract, hookimpl
+from runner import Context, Contract, Tables, hookimpl
 
 from .event import OrderCreated
 
@@ -50,6 +50,14 @@ class Options(BaseModel):
 def contract(options: Options) -> Contract:
     """Say that each accepted order becomes an event."""
     return Contract(publishes={"order.created": OrderCreated}, listens=[(options.host, options.port)])
+
+
+@hookimpl
+def tables(options: Options) -> Tables | None:
+    """Declare the table of accepted orders, which only an API with an outbox has."""
+    from .outbox import orders
+
+    return Tables(orders().metadata) if options.outbox else None
 
 
 @hookimpl

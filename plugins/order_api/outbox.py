@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 from runner import Context, Event, StoreAway
@@ -12,10 +13,28 @@ from .order import Order, identity
 from .problem import Problem, store_unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
 #: Seconds that a commit may take, and that a request waits for it, a little longer.
 COMMIT_SECONDS, WAIT_SECONDS = 5.0, 6.0
+
+
+@cache
+def orders() -> Table:
+    """Return the table ``orders``: accepted orders, whose events may still wait in the outbox."""
+    # Imported here because only an API with an outbox needs SQLAlchemy.
+    from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+    return Table(
+        "orders",
+        MetaData(),
+        Column("order_id", Text, primary_key=True),
+        Column("idempotency_key", Text, unique=True),
+        #: SHA-256 of the order, to tell a repeated request from another one with the same key.
+        Column("fingerprint", Text, nullable=False),
+        #: Milliseconds since the epoch.
+        Column("accepted_at", BigInteger, nullable=False),
+    )
 
 
 class KeyReused(Exception):
@@ -60,7 +79,6 @@ class Outbox:
 
             from runner.store.insert import insert_new
             from runner.store.outbox import put
-            from runner.store.schema import orders
 
             row = {
                 "order_id": order_id,
@@ -68,14 +86,13 @@ class Outbox:
                 "fingerprint": fingerprint,
                 "accepted_at": int(time.time() * 1000),
             }
-            if insert_new(connection, orders, row):
+            if insert_new(connection, orders(), row):
                 put(connection, service, routed)
                 return
             # The same order, maybe by this transaction itself after a commit whose answer was lost; or another's key.
-            is_same = orders.c.order_id == order_id
-            found = select(orders.c.fingerprint).where(
-                is_same if key is None else or_(is_same, orders.c.idempotency_key == key)
-            )
+            of = orders().c
+            is_same = of.order_id == order_id
+            found = select(of.fingerprint).where(is_same if key is None else or_(is_same, of.idempotency_key == key))
             if set(connection.scalars(found)) != {fingerprint}:
                 raise KeyReused
 

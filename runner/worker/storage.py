@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
+    from runner.store.plugin_tables import OwnedTables
     from runner.store.prepared import Prepared
     from runner.store.store import Store
 
@@ -21,7 +22,15 @@ PATIENCE = 60.0
 class Storage:
     """Opens the store at the first use, because most services have none and its imports take their time."""
 
-    def __init__(self, address: str, folder: Path, on_state: Callable[[str | None], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        folder: Path,
+        on_state: Callable[[str | None], None],
+        owned: OwnedTables | None = None,
+    ) -> None:
+        """``owned`` are the tables of the service's plugin."""
+        self._owned = owned
         self._address, self._folder, self._on_state = address, folder, on_state
         self._lock = threading.Lock()
         self._store: Store | None = None
@@ -32,7 +41,7 @@ class Storage:
             if self._store is None:
                 from runner.store.store import Store
 
-                self._store = Store(self._address, self._folder, self._on_state)
+                self._store = Store(self._address, self._folder, self._on_state, self._owned)
             return self._store
 
     def overdue(self, now: float, timeout: float) -> str | None:

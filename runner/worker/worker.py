@@ -17,7 +17,7 @@ from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreAway
 from runner.lifeline import Lifeline
 from runner.messages import Message
-from runner.plugins import Plugin
+from runner.plugins import Plugin, owned_tables
 from runner.record import Record
 from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
@@ -77,7 +77,9 @@ class Worker:
             on_refused=self._refused,
         )  # fmt: skip
         router = Router(spec.service, spec.publishes)
-        self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
+        owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
+        self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned)
+        self._has_tables = owned is not None
         self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
         self._intake = Intake(spec.service, self._storage, spec.inbox, spec.formerly)
         self._context = WorkerContext(
@@ -130,9 +132,10 @@ class Worker:
         if self._faults is not None:
             self._faults.watch(self._io)
         self._publisher.start()
-        if self._spec.inbox is not None:
+        if self._spec.inbox is not None or self._has_tables:
             # Before the first message, so that what is wrong with it is told of at once.
             self._storage.get()
+        if self._spec.inbox is not None:
             threading.Thread(target=self._forget, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
             # So that the hook can publish; without a broker the service begins all the same.

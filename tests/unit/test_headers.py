@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.audit import event_row, note_row
 from plugins.notification.mail import compose
 from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
@@ -24,6 +23,7 @@ from runner.desk.record import json_text, record_of
 from runner.desk.replay import Judge, replayed_headers
 from runner.desk.select import Selection
 from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_of
+from runner.history.recording import attempt_row, event_row
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
 from runner.worker.recovery import delay_before, recovered
@@ -62,7 +62,7 @@ def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message
 def noted(one: Message) -> dict[str, Any]:
     """Return audit's row for the note of an attempt."""
     note = Tracer("payment", "payment.1", "audit.events").note(one, Try(NOW, NOW, "handled"))
-    return note_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
+    return attempt_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
 
 
 @given(headers, st.sampled_from(["", "orders"]))
@@ -79,7 +79,7 @@ def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
     record = record_of(letter, "q")
     assert json.loads(json_text(record))["id"] == "m1"
     event = discard_note(record, 0, "audit.events", NOW)
-    note_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
+    attempt_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
     assert 1 <= replayed_headers(letter, NOW)["x-replays"] < 2**31
 
 

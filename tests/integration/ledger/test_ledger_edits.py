@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from runner.store.schema import attempts, events
+from runner.history.tables import attempts, events
 from tests.accounted import (
     AUDIT,
     PAID,
