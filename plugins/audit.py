@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from runner import Context, Contract, Message, MessageStore, hookimpl, record_message
+from runner import Contract, Message, MessageStore, hookimpl, record_message
 
 
 class Options(BaseModel):
-    """There are none: ``store`` in config.yaml names the database."""
+    """The options of the plugin audit; ``store`` in config.yaml names the database."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-@hookimpl
-def contract() -> Contract:
-    """Declare that every event is recorded."""
-    return Contract()
+    attempts: bool = Field(True, description="Record each attempt of each message too, not only events.")
 
 
 @hookimpl
-def start(context: Context) -> None:
-    """Open the database now, so that an unusable one fails the start and dead-letters no events."""
-    context.store  # noqa: B018 - the property opens it
+def contract(options: Options) -> Contract:
+    """Declare that every event is recorded, and every attempt if the options say so."""
+    return Contract(records=("events", "attempts") if options.attempts else ("events",))
 
 
 @hookimpl

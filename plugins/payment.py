@@ -101,7 +101,11 @@ class Gateway:
 @hookimpl
 def contract() -> Contract:
     """Say that each order is paid or declined."""
-    return Contract(handles={"order.created": Order}, publishes={"payment.success": Outcome, "payment.failed": Outcome})
+    return Contract(
+        handles={"order.created": Order},
+        publishes={"payment.success": Outcome, "payment.failed": Outcome},
+        statuses={"payment.success": "paid", "payment.failed": "declined"},
+    )
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from runner.errors import PluginError
+from runner.messages import ATTEMPTS, EVENTS, FAILED
 
 #: Event types, each with a model of the body, or None if the plugin says nothing about the body.
 Bodies = Mapping[str, type[BaseModel] | None]
@@ -28,6 +29,12 @@ class Contract:
     publishes: Bodies = field(default_factory=dict)
     #: The addresses on which the service listens, as (host, port).
     listens: Sequence[tuple[str, int]] = ()
+    #: What ``handle`` records in the event history: ``events``, and ``attempts``, whose reports then come to the first
+    #: queue that the service consumes.
+    records: Collection[str] = ()
+    #: The status of an order after an event that the service publishes: ``accepted`` for the event that begins the
+    #: order, and any other word for an event that decides it. The latest decision counts.
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Terms:
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]
     listens: tuple[tuple[str, int], ...]
+    records: frozenset[str] = frozenset()
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, contract: object, plugin: str) -> Self:
@@ -87,7 +96,20 @@ class Terms:
         except (TypeError, ValueError):
             text = f"listens is no list of addresses, {contract.listens!r}; allowed: [(host, port)]"
             raise PluginError(f"plugin {plugin!r}: contract: {text}") from None
-        return cls(handles, _fields(contract.publishes, "publishes", plugin), listens)
+        publishes = _fields(contract.publishes, "publishes", plugin)
+        records = [contract.records] if isinstance(contract.records, str) else [*contract.records]
+        for one in records:
+            if one not in (EVENTS, ATTEMPTS):
+                raise PluginError(f"plugin {plugin!r}: contract: records {one!r}; allowed: {EVENTS!r}, {ATTEMPTS!r}")
+        for event, status in contract.statuses.items():
+            if event not in publishes:
+                raise PluginError(
+                    f"plugin {plugin!r}: contract: statuses has {event!r}; allowed: an event of publishes"
+                )
+            if not isinstance(status, str) or not status or status == FAILED:
+                text = f"statuses has {event!r}: {status!r}; allowed: a word, but {FAILED!r} is for dead letters"
+                raise PluginError(f"plugin {plugin!r}: contract: {text}")
+        return cls(handles, publishes, listens, frozenset(records), dict(contract.statuses))
 
     def as_json(self) -> dict[str, Any]:
         """Return the terms as JSON values."""
@@ -95,6 +117,8 @@ class Terms:
             "handles": None if self.handles is None else _as_json(self.handles),
             "publishes": _as_json(self.publishes),
             "listens": list(self.listens),
+            "records": sorted(self.records),
+            "statuses": dict(self.statuses),
         }
 
     @classmethod
@@ -105,6 +129,8 @@ class Terms:
             None if handles is None else _from_json(handles),
             _from_json(data["publishes"]),
             tuple((host, port) for host, port in data["listens"]),
+            frozenset(data["records"]),
+            data["statuses"],
         )
 
 

@@ -48,8 +48,15 @@ class Context(Protocol):
         open longer than the confirm timeout (5 s).
         """
 
-    #: ``audit``, where it is the plugin of a service in config.yaml; told only to services that consume nothing.
-    plugins: frozenset[str]
+    #: Whether a service in config.yaml records events, so that ``order_history`` can answer; only for a service that
+    #: consumes no queue.
+    has_history: bool
+
+    def order_history(self, order_id: str) -> dict[str, Any] | None:
+        """Return what ``order show --json`` prints of an order; None if the event history has none of its events.
+
+        Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
+        """
 
     @property
     def store(self) -> Store:

@@ -39,6 +39,9 @@ MAX_COUNT = 2**31 - 2
 MADE_ID = "x-made-id"
 #: The type of the notes that workers write about each try of a message.
 ATTEMPT_TYPE = "runner.attempt"
+#: What a service can record in the event history, and the statuses of an order that no event has decided.
+EVENTS, ATTEMPTS = "events", "attempts"
+ACCEPTED, FAILED = "accepted", "failed"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
 

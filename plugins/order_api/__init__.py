@@ -49,7 +49,11 @@ class Options(BaseModel):
 @hookimpl
 def contract(options: Options) -> Contract:
     """Say that each accepted order becomes an event."""
-    return Contract(publishes={"order.created": OrderCreated}, listens=[(options.host, options.port)])
+    return Contract(
+        publishes={"order.created": OrderCreated},
+        listens=[(options.host, options.port)],
+        statuses={"order.created": "accepted"},
+    )
 
 
 @hookimpl

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from runner import Context
-from runner.errors import StoreError
+from runner import Context, StoreError
 
 from .problem import Problem
 
-if TYPE_CHECKING:
-    from runner.store.audited import Read
-    from runner.store.store import Store
-
-#: The plugin without which nobody writes it down.
-AUDIT = "audit"
 #: Seconds after which a database that is away is worth another request.
 RETRY_AFTER_SECONDS = 2
 #: One thread in so many may look orders up, and a request waits so many seconds for its turn.
@@ -26,8 +18,7 @@ PATIENCE = 1.0
 
 _OFF = (
     "audit is off, so that nothing is known of orders here; turn it on: a queue audit.events bound to the exchanges in "
-    "topology.yaml, and in config.yaml the line trace: audit.events and the service audit: {consumes: [audit.events]}; "
-    "see docs/audit.md"
+    "topology.yaml, and in config.yaml the service audit: {consumes: [audit.events]}; see docs/audit.md"
 )
 #: What the id of an order may look like; other text is not even asked for, because not every database takes it.
 _ORDER_ID = re.compile(r"[!-~]{1,64}")
@@ -44,7 +35,7 @@ class Histories:
 
     def show(self, order_id: str) -> dict[str, Any]:
         """The order's id, its status, and its history. Raises Problem: 404, 501 without audit, 503 without database."""
-        if AUDIT not in self._context.plugins:
+        if not self._context.has_history:
             raise Problem(501, _OFF, response="AuditOff")
         if not _ORDER_ID.fullmatch(order_id):
             raise _unknown()
@@ -58,13 +49,9 @@ class Histories:
             self._places.release()
 
     def _found(self, order_id: str) -> dict[str, Any]:
-        # Imported here because most requests do not need it.
-        from runner.store.journey import as_json, journey
-
-        found = journey(_reader(self._context.store), order_id)
-        if found is None:
+        story = self._context.order_history(order_id)
+        if story is None:
             raise _unknown()
-        story = as_json(found)
         return {name: story[name] for name in ("order_id", "status", "history")}
 
 
@@ -75,12 +62,3 @@ def _unknown() -> Problem:
 def _unavailable(reason: str) -> Problem:
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     return Problem(503, f"{reason}; try again", headers=headers, response="StoreUnavailable")
-
-
-def _reader(store: Store) -> Read:
-    from runner.store.reading import statement_of
-
-    def read(sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        return store.read(statement_of(sql, parameters))
-
-    return read

@@ -16,6 +16,8 @@ from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT, Message, Reject
 from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from runner.hooks import MessageStore
 
 Text = Annotated[str, AfterValidator(storable)]
@@ -61,6 +63,17 @@ def record_message(message: Message, store: MessageStore) -> None:
     is_report = message.type == ATTEMPT_TYPE
     table, row = (attempts, attempt_row(message)) if is_report else (events, event_row(message))
     store.transact(lambda connection: insert_new(connection, table, row))
+
+
+def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
+    """Replace the statuses of orders, by the type of the event that leads to each."""
+    from runner.history.tables import order_statuses
+    from runner.store.insert import insert_new
+
+    connection.execute(order_statuses.delete())
+    for event, status in statuses.items():
+        # Another instance may do the same at the same time.
+        insert_new(connection, order_statuses, {"event_type": event, "status": status})
 
 
 def event_row(message: Message) -> dict[str, Any]:

@@ -27,6 +27,14 @@ events = Table(
     Index("events_by_time", "published_at"),
 )
 
+#: The status of an order after an event of a type, as the plugins' contracts say.
+order_statuses = Table(
+    "order_statuses",
+    metadata,
+    Column("event_type", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+)
+
 #: The outcome of each attempt of each message, as the workers reported it.
 attempts = Table(
     "attempts",

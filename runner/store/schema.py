@@ -74,4 +74,4 @@ plugin_tables = Table(
 )
 
 #: The names that no table of a plugin may have.
-RESERVED_TABLES = frozenset({"alembic_version", "attempts", "events", *metadata.tables})
+RESERVED_TABLES = frozenset({"alembic_version", "attempts", "events", "order_statuses", *metadata.tables})

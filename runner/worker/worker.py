@@ -39,6 +39,8 @@ CLOSE_TIME = MARGIN = 0.5
 CONFIRM_PATIENCE = 60.0
 #: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
 CONNECT_TIMEOUT = 10.0
+#: Seconds to wait for the database with the statuses of orders, before the supervisor starts the worker again.
+STATUSES_PATIENCE = 5.0
 #: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
 FIRST_CONNECTION = 2.0
 
@@ -79,12 +81,16 @@ class Worker:
         router = Router(spec.service, spec.publishes)
         owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
         self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned)
-        self._has_tables = owned is not None
+        self._is_opened_first = spec.inbox is not None or owned is not None or spec.statuses is not None
+        history = self._storage
+        if spec.history != spec.store:
+            history = Storage(spec.history, Path(spec.folder), lambda _: None)
+        self._storages = {self._storage, history}
         self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
         self._intake = Intake(spec.service, self._storage, spec.inbox, spec.formerly)
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, record, spec.stop_timeout, self._storage, spec.plugins,
+            lifeline, record, spec.stop_timeout, self._storage, history if spec.history else None,
         )  # fmt: skip
         send = partial(self._publisher.send, timeout=CONFIRM_PATIENCE)
         self._pipeline = Pipeline(
@@ -132,9 +138,14 @@ class Worker:
         if self._faults is not None:
             self._faults.watch(self._io)
         self._publisher.start()
-        if self._spec.inbox is not None or self._has_tables:
+        if self._is_opened_first:
             # Before the first message, so that what is wrong with it is told of at once.
-            self._storage.get()
+            store = self._storage.get()
+            statuses = self._spec.statuses
+            if statuses is not None:
+                from runner.history.recording import set_statuses
+
+                store.commit(lambda connection: set_statuses(connection, statuses), STATUSES_PATIENCE).result()
         if self._spec.inbox is not None:
             threading.Thread(target=self._forget, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
@@ -176,7 +187,8 @@ class Worker:
             self._on_io(self._consumer.close, 2.0)
         self._on_io(self._publisher.close, 2.0)
         self._io.stop(2.0)
-        self._storage.close(max(0.0, self._deadline - time.monotonic()))
+        for storage in self._storages:
+            storage.close(max(0.0, self._deadline - time.monotonic()))
         # A handler that is still at work has not finished with its resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
