@@ -15,10 +15,10 @@ from runner.config.keeping import AUDIT
 from runner.config.project import CONFIG_FILE, Project, load_project
 from runner.config.settings import Service
 from runner.errors import ConfigError, RunnerError
+from runner.faults.active import FaultFolder
 from runner.invocation import invocation
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
-from runner.worker.fault import FaultFolder
 
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
