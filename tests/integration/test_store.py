@@ -6,18 +6,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from runner.amqp.properties import encode
 from runner.errors import PublishRefused, StoreAway, StoreError
-from runner.messages import Event, Message
+from runner.messages import Event, Message, Retry
 from runner.store import inbox, outbox
 from runner.store import schema as tables
 from runner.store import writer as writer_module
@@ -25,7 +26,10 @@ from runner.store.insert import insert_new
 from runner.store.job import Insertion
 from runner.store.relay import Relay
 from runner.store.store import Store
-from runner.worker.intake import Intake, Outcome
+from runner.worker.deduplication import Deduplication
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
+from runner.worker.routing import Router
 from runner.worker.storage import Storage
 from tests.keeping import CHARGES, make_tables
 from tests.machine import in_time
@@ -246,46 +250,93 @@ def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
 
 
+EVENT = Event("x", b"", "e", "k", id="1")
+
+
+def delivery(name: str) -> Lifecycle:
+    one = Lifecycle(cast(Any, None), 0.0)
+    one.message = message(name)
+    return one
+
+
+def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Handler:
+    """Return a handler that charges an order, and publishes an event."""
+
+    def handle(one: Lifecycle) -> DeliveryEvent:
+        meanwhile()
+        one.store.transact(lambda connection: insert_new(connection, CHARGES, charge(order)))
+        one.outgoing = [encode(EVENT)]
+        return DeliveryEvent.HANDLED
+
+    return handle
+
+
+def committed(one: Lifecycle) -> DeliveryEvent:
+    done = threading.Event()
+    one.until(lambda *_: done.set())
+    assert done.wait(10)
+    return one.committed()
+
+
 def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_outcome(
     database: str, tmp_path: Path
 ) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
-    intake, again = Intake("a", storage, 60.0), threading.Event()
-    assert intake.begin(message("m"), again.set) is True
-    assert intake.begin(message("m"), again.set) is False
-    kept = intake.store_for()
-    kept.transact(lambda connection: insert_new(connection, CHARGES, charge("m")))
-    future = intake.commit(message("m"), kept, [Event("x", b"", id="1")])
-    assert future is not None
-    assert future.result(10) == Outcome([Event("x", b"", id="1")])
+    here, elsewhere = (Deduplication("a", storage, 60.0, Router("a", {"x": ("e", "k")})) for _ in range(2))
+    second, again = delivery("m"), threading.Event()
+    busy: list[DeliveryEvent] = []
+    first = delivery("m")
+    handle = here.around(charging("m", lambda: busy.append(handle(second))))
+    assert handle(first) is DeliveryEvent.WRITTEN
+    assert busy == [DeliveryEvent.BUSY]
+    second.until(again.set)
     assert not again.is_set()
-    intake.end(message("m"))
+    assert committed(first) is DeliveryEvent.COMMITTED
     assert again.is_set()
-    assert intake.begin(message("m"), again.set) == Outcome([Event("x", b"", id="1")], is_earlier=True)
+    second.until(again.clear)
+    assert not again.is_set(), "the first one is over, and the second need not wait"
+    assert handle(second) is DeliveryEvent.DUPLICATE
+    assert [one.event for one in second.outgoing] == [EVENT]
+    assert second.is_duplicate
     # What another process did meanwhile counts: nothing of ours is written.
-    late = intake.store_for()
-    late.transact(lambda connection: insert_new(connection, CHARGES, charge("late")))
-    future = intake.commit(message("m"), late, [])
-    assert future is not None
-    assert future.result(10).is_earlier
+    other, late = delivery("n"), delivery("n")
+    is_late = here.around(charging("late", lambda: elsewhere.around(charging("n"))(other)))(late)
+    assert is_late is DeliveryEvent.WRITTEN
+    assert committed(other) is DeliveryEvent.COMMITTED
+    assert committed(late) is DeliveryEvent.DUPLICATE
+    assert charged(storage.get()) == {"m", "n"}
+    assert here.forget() is False
+    storage.close(5)
+
+
+def test_a_message_whose_handler_fails_is_handled_again(database: str, tmp_path: Path) -> None:
+    storage = Storage(database, tmp_path, lambda _: None)
+    make_tables(storage.get())
+    inbox_of_a = Deduplication("a", storage, 60.0, Router("a", {}))
+
+    def fail() -> None:
+        raise Retry("later")
+
+    for _ in range(2):
+        with pytest.raises(Retry):
+            inbox_of_a.around(charging("m", fail))(delivery("m"))
+    one = delivery("m")
+    assert inbox_of_a.around(charging("m"))(one) is DeliveryEvent.WRITTEN
+    assert committed(one) is DeliveryEvent.COMMITTED
     assert charged(storage.get()) == {"m"}
-    assert intake.forget() is False
     storage.close(5)
 
 
 def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database: str, tmp_path: Path) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
-    intake = Intake("a", storage, None)
-    assert intake.begin(message("m"), lambda: None) is True
-    kept = intake.store_for()
-    assert kept.inbox is False
-    assert intake.commit(message("m"), kept, []) is None, "nothing to commit costs nothing"
-    kept.execute(CHARGES.insert(), charge("m"))
-    future = intake.commit(message("m"), kept, [])
-    assert future is not None
-    future.result(10)
+    without = Deduplication("a", storage, None, Router("a", {}))
+    assert without.around(lambda _: DeliveryEvent.HANDLED)(delivery("m")) is DeliveryEvent.HANDLED, "nothing to commit"
+    one = delivery("m")
+    assert without.around(charging("m"))(one) is DeliveryEvent.WRITTEN
+    assert one.store.inbox is False
+    assert committed(one) is DeliveryEvent.COMMITTED
     assert charged(storage.get()) == {"m"}
     storage.close(5)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from runner.history.recording import attempt_row, event_row
-from runner.messages import ATTEMPT_TYPE, Message, Reject
-from runner.worker.trace import Tracer, Try
+from runner.messages import ATTEMPT_TYPE, Message, Reject, Retry
+from runner.topology.model import Ladder
+from runner.worker.delivery import Lifecycle
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import Failure
 
 
 def message(**fields: Any) -> Message:
@@ -21,8 +25,11 @@ def message(**fields: Any) -> Message:
 
 def note(**fields: Any) -> Message:
     tried = message(correlation_id="o1", headers={"x-sent-at": 5})
-    body = Tracer("payment", "payment.1", "audit.events").note(tried, Try(10, 20, "retried", "why", 1000)).body
-    return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(body), **fields}).encode())
+    one = Lifecycle(cast(Any, None), 0.0)
+    one.message, one.times, one.failure = tried, (10, 20), Failure(Retry("why"), "why", Ladder((), "q.dlq"), 1.0)
+    report = AttemptRecorder("payment", "payment.1", "audit.events", logging.getLogger()).report(one)
+    assert report is not None
+    return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(report.body), **fields}).encode())
 
 
 def test_an_event_is_kept_with_all_that_it_says() -> None:

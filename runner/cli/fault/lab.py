@@ -14,12 +14,12 @@ from runner.config.fault import unknown
 from runner.config.project import CONFIG_FILE, Project, load_project
 from runner.config.settings import Service
 from runner.errors import ConfigError, RunnerError
+from runner.faults.active import FaultFolder
 from runner.inspection.project import with_recorders
 from runner.invocation import invocation
 from runner.messages import EVENTS
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
-from runner.worker.fault import FaultFolder
 
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
