@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
     from runner.mailbox import ENCODED_WORD, MAX_ADDRESS, MAX_LOCAL_PART, plain_domain, validate_mailbox
-    from runner.messages import Event, Message, Reject, Retry
+    from runner.messages import Event, Message, Reject, Retry, TransactionResult
     from runner.store.insert import insert_new
     from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared, prepared
@@ -63,6 +63,7 @@ __all__ = [
     "StoreAway",
     "StoreError",
     "Tables",
+    "TransactionResult",
     "Unroutable",
     "decode_json",
     "encode_json",
@@ -88,7 +89,7 @@ _MODULES = {
     "runner.history.recording": ("record_message",),
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
     "runner.mailbox": ("ENCODED_WORD", "MAX_ADDRESS", "MAX_LOCAL_PART", "plain_domain", "validate_mailbox"),
-    "runner.messages": ("Event", "Message", "Reject", "Retry"),
+    "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.insert": ("insert_new",),
     "runner.store.plugin_tables": ("Tables",),
     "runner.store.prepared": ("Prepared", "prepared"),

@@ -97,19 +97,8 @@ class Terms:
             text = f"listens is no list of addresses, {contract.listens!r}; allowed: [(host, port)]"
             raise PluginError(f"plugin {plugin!r}: contract: {text}") from None
         publishes = _fields(contract.publishes, "publishes", plugin)
-        records = [contract.records] if isinstance(contract.records, str) else [*contract.records]
-        for one in records:
-            if one not in (EVENTS, ATTEMPTS):
-                raise PluginError(f"plugin {plugin!r}: contract: records {one!r}; allowed: {EVENTS!r}, {ATTEMPTS!r}")
-        for event, status in contract.statuses.items():
-            if event not in publishes:
-                raise PluginError(
-                    f"plugin {plugin!r}: contract: statuses has {event!r}; allowed: an event of publishes"
-                )
-            if not isinstance(status, str) or not status or status == FAILED:
-                text = f"statuses has {event!r}: {status!r}; allowed: a word, but {FAILED!r} is for dead letters"
-                raise PluginError(f"plugin {plugin!r}: contract: {text}")
-        return cls(handles, publishes, listens, frozenset(records), dict(contract.statuses))
+        records = _records(contract.records, plugin)
+        return cls(handles, publishes, listens, records, _statuses(contract.statuses, publishes, plugin))
 
     def as_json(self) -> dict[str, Any]:
         """Return the terms as JSON values."""
@@ -145,6 +134,24 @@ def _fields(bodies: Any, key: str, plugin: str) -> dict[str, Fields | None]:
             raise PluginError(f"plugin {plugin!r}: contract: {key} has {event!r}: {model!r}; {allowed}")
         found[event] = None if model is None else Fields.of(model)
     return found
+
+
+def _records(records: Any, plugin: str) -> frozenset[str]:
+    is_known = isinstance(records, Collection) and not isinstance(records, str)
+    if not is_known or any(one not in (EVENTS, ATTEMPTS) for one in records):
+        text = f"records is {records!r}; allowed: some of [{EVENTS!r}, {ATTEMPTS!r}]"
+        raise PluginError(f"plugin {plugin!r}: contract: {text}")
+    return frozenset(records)
+
+
+def _statuses(statuses: Any, publishes: Mapping[str, Fields | None], plugin: str) -> dict[str, str]:
+    allowed = f"allowed: {{event of publishes: a word other than {FAILED!r}}}"
+    if not isinstance(statuses, Mapping):
+        raise PluginError(f"plugin {plugin!r}: contract: statuses is no mapping, {statuses!r}; {allowed}")
+    for event, status in statuses.items():
+        if event not in publishes or not isinstance(status, str) or status in ("", FAILED):
+            raise PluginError(f"plugin {plugin!r}: contract: statuses has {event!r}: {status!r}; {allowed}")
+    return dict(statuses)
 
 
 def _as_json(bodies: Mapping[str, Fields | None]) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from runner.messages import Event, Message
+from runner.messages import Event, Message, TransactionResult
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from runner.contract import Contract
+    from runner.store.event_outbox import EventOutbox
     from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared
     from runner.store.store import Store
@@ -63,6 +64,14 @@ class Context(Protocol):
         """The database of config.yaml's ``store``, opened at the first use.
 
         Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
+        """
+
+    @property
+    def outbox(self) -> EventOutbox:
+        """The outbox of the service: ``context.outbox.transact(work)`` commits rows and events together.
+
+        It is opened at the first use, and from then on publishes what waits, also what an earlier process has left:
+        a plugin uses it in ``start`` or at the beginning of ``run``. Raises as ``store``.
         """
 
     def routed(self, event: Event) -> Event:
@@ -109,10 +118,15 @@ class MessageStore(Protocol):
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
         """Have a statement executed in the message's transaction, once the handler has returned."""
 
-    def transact(self, work: Callable[[Connection], object]) -> None:
+    def transact(self, work: Callable[[Connection], object]) -> TransactionResult:
         """Have ``work`` called in the message's transaction, once the handler has returned.
 
         It may be called more than once, of which only the last counts, and should do nothing but use its connection.
+        What it raises, such as Reject or Retry, undoes the writes of this message alone, and fails the attempt.
+
+        If the handler returns the result of this method, the message's events are those that ``work`` returns, and
+        ``work`` runs while no other such work of the plugin runs, in this process or in another: what it reads there
+        stays as it is until its writes are committed.
         """
 
 
@@ -148,7 +162,9 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def handle(self, message: Message, options: Any, resources: Any, store: MessageStore) -> Event | list[Event] | None:
+    def handle(
+        self, message: Message, options: Any, resources: Any, store: MessageStore
+    ) -> Event | list[Event] | TransactionResult | None:
         """Handle one message.
 
         Called on a handler thread; with ``concurrency`` over 1, on several at once. Returns the events to publish;

@@ -10,7 +10,7 @@ import os
 import random
 import reprlib
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,13 @@ class Retry(Exception):
 
 class BadBody(Reject):
     """A message's body is not the JSON that the handler asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    """What ``store.transact`` returns. A handler that returns it publishes the events that ``work`` returns."""
+
+    work: Callable[[Any], object]
 
 
 class BadOutcome(Reject):

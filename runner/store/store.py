@@ -78,10 +78,14 @@ class Store:
             return rows
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+        self,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+        new: Insertion[T] | None = None,
+        lock: str | None = None,
     ) -> Future[T]:
         """Run ``work`` in a transaction, maybe together with others'; see ``Writer.commit``."""
-        return self._writer.commit(work, timeout, new)
+        return self._writer.commit(work, timeout, new, lock)
 
     @property
     def asked_since(self) -> float | None:

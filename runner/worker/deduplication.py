@@ -118,18 +118,21 @@ class Deduplication:
         The commit comes to None, or to the events of an earlier delivery that another process has handled meanwhile.
         It fails with what the database said of the handler's own writes.
         """
-        message, writes = one.message, one.store.work
+        message, store = one.message, one.store
         is_known = self._knows(message)
-        if not is_known and not writes:
+        if not is_known and not store.work:
             return None
+        decides = store.deciding is not None
+        lock = self._storage.plugin or self._service if decides else None
 
         def work(connection: Connection) -> Sequence[Event] | None:
-            for write in writes:
-                write(connection)
+            store.run(connection)
+            if is_known and decides and one.outgoing:
+                inbox.set_events(connection, self._service, message, [encoded.event for encoded in one.outgoing])
             return None
 
         if not is_known:
-            return self._storage.get().commit(work)
+            return self._storage.get().commit(work, lock=lock)
         from runner.store import inbox
         from runner.store.job import Insertion
 
@@ -137,7 +140,8 @@ class Deduplication:
             return inbox.earlier(connection, self._service, message)
 
         row = inbox.row(self._service, message, [encoded.event for encoded in one.outgoing])
-        return self._storage.get().commit(work, new=Insertion(inbox.INSERT, row, otherwise))
+        new = Insertion(inbox.INSERT, row, otherwise)
+        return self._storage.get().commit(work, new=new, lock=lock)
 
     def _committed(self, one: Lifecycle, commit: Future[Sequence[Event] | None]) -> DeliveryEvent:
         self._end(one.message)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from runner.amqp.properties import encode
-from runner.messages import Message, caused_by, events_of
+from runner.messages import Message, TransactionResult, caused_by, events_of
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.routing import Router
 from runner.worker.storage import MessageStore
@@ -48,10 +49,17 @@ class PluginHandler:
 
     def __call__(self, one: Lifecycle) -> DeliveryEvent:
         """Handle a delivery."""
+        outcome = self._call(one.message, one.store)
+        if isinstance(outcome, TransactionResult):
+            one.store.decide(outcome, partial(self._make_events, one))
+        else:
+            self._make_events(one, outcome)
+        return DeliveryEvent.HANDLED
+
+    def _make_events(self, one: Lifecycle, outcome: object) -> None:
         message, service, routed = one.message, self._service, self._router.routed
         # All are encoded before any is sent, so that no half of a handler's events goes out.
         one.outgoing = [
             encode(routed(caused_by(message, event, index, service)))
-            for index, event in enumerate(events_of(self._call(message, one.store)))  # type: ignore[arg-type]
+            for index, event in enumerate(events_of(outcome))  # type: ignore[arg-type]
         ]
-        return DeliveryEvent.HANDLED

@@ -40,6 +40,8 @@ CLOSE_TIME = MARGIN = 0.5
 #: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
 #: was only slow goes on; nobody waits for the answer, as the clients of an API do.
 CONFIRM_PATIENCE = 60.0
+#: Seconds of a stop for the confirms of events from the outbox.
+OUTBOX_PATIENCE = 1.0
 #: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
 CONNECT_TIMEOUT = 10.0
 #: Seconds to wait for the database with the statuses of orders, before the supervisor starts the worker again.
@@ -85,7 +87,7 @@ class Worker:
         )  # fmt: skip
         router = Router(spec.service, spec.publishes)
         owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
-        self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned)
+        self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned, spec.plugin)
         self._is_opened_first = spec.inbox is not None or owned is not None or spec.statuses is not None
         history = self._storage
         if spec.history != spec.store:
@@ -189,6 +191,7 @@ class Worker:
             if not is_idle:
                 self._log.warning("stopped with messages unfinished; the broker will deliver them again")
             self._on_io(self._consumer.close, 2.0)
+        self._context.close_outbox(min(OUTBOX_PATIENCE, max(0.0, self._deadline - time.monotonic())))
         self._on_io(self._publisher.close, 2.0)
         self.io.stop(2.0)
         for storage in self._storages:

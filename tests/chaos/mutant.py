@@ -89,17 +89,29 @@ MUTANTS = [
     Mutant(
         "that a message was handled is committed apart from what it wrote",
         DEDUPLICATION,
-        "            for write in writes:\n                write(connection)\n",
+        "            store.run(connection)\n",
         "",
         Point("points", "after", "commit"),
         more=(
             (
-                "        return self._storage.get().commit(work, new=Insertion(inbox.INSERT, row, otherwise))",
-                "        future = self._storage.get().commit(work, new=Insertion(inbox.INSERT, row, otherwise))\n"
-                "        for write in writes:\n            self._storage.get().commit(write)\n"
+                "        return self._storage.get().commit(work, new=new, lock=lock)",
+                "        future = self._storage.get().commit(work, new=new, lock=lock)\n"
+                "        self._storage.get().commit(store.run)\n"
                 "        return future",
             ),
         ),
+    ),
+    Mutant(
+        "the inbox forgets the events of a decision",
+        DEDUPLICATION,
+        "            if is_known and decides and one.outgoing:",
+        "            if False:",
+    ),
+    Mutant(
+        "a decision that fails keeps its writes",
+        "runner/store/job.py",
+        "        savepoint.rollback()\n",
+        "        savepoint.commit()\n",
     ),
     Mutant(
         "there is no inbox",

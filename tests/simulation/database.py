@@ -104,11 +104,15 @@ class VirtualStore(Store):
         return super().read(statement, parameters)
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+        self,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+        new: Insertion[T] | None = None,
+        lock: str | None = None,
     ) -> Future[T]:
         """As the real one."""
         future: Future[T] = Future()
-        self._jobs.append(Job(work, future, None, new))
+        self._jobs.append(Job(work, future, None, new, lock))
         self._next()
         return future
 

@@ -60,7 +60,7 @@ class Process:
         io: Any = self.io
         self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, Room(self.turns, scenario.window))
         self.store = VirtualStore(self, simulation.database)
-        storage: Any = SimpleNamespace(get=lambda: self.store)
+        storage: Any = SimpleNamespace(get=lambda: self.store, plugin=SERVICE)
         router = Router(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
         runtime = VirtualRuntime(
             self.turns, self, lambda delay, callback: self.io.call(lambda: self.io.call_later(delay, callback)),
