@@ -52,9 +52,14 @@ def project_with_plugins(
 def with_recorders(project: Project) -> Project:
     """Return a project with the terms of the services that may record the event history, for commands that read it.
 
-    Raises ConfigError if one of their plugins cannot be loaded.
+    Raises ConfigError if one of their plugins is there and cannot be loaded.
     """
-    services = {name: one for name, one in project.config.services.items() if one.consumes and not one.publishes}
+    plugins = plugin_names(project.folder)
+    services = {
+        name: one
+        for name, one in project.config.services.items()
+        if one.consumes and not one.publishes and (one.plugin or name) in plugins
+    }
     project = replace(project, terms=check_plugins(project, services=services))
     project.raise_faults()
     return project

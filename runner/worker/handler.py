@@ -51,6 +51,7 @@ class PluginHandler:
         """Handle a delivery."""
         outcome = self._call(one.message, one.store)
         if isinstance(outcome, TransactionResult):
+            one.outgoing = []  # those of an attempt that the database did not commit do not count
             one.store.decide(outcome, partial(self._make_events, one))
         else:
             self._make_events(one, outcome)

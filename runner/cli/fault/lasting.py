@@ -61,10 +61,9 @@ def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -
     named = [service] if service is not None else [one for one in services if here.get(one)]
     active = ActiveFault("cut", service or "", time.time(), period)
     lab.faults.write("cut" if service is None else f"cut.{service}", active)
-    apis = [services[one] for one in named if (services[one].plugin or one) == "order_api"]
     facts = {
         "whom": f"{service} is" if service is not None else "all workers are", "until": active.clock,
-        "api": bool(apis), "outbox": any(one.options.get("outbox") is True for one in apis),
+        "api": any(services[one].publishes and not services[one].consumes for one in named),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
     report(lab, CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
