@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Unroutable,
     )
     from runner.hooks import Context, MessageStore, hookimpl
+    from runner.mailbox import EmailAddress
     from runner.messages import Event, Message, Reject, Retry
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "ConfirmTimeout",
     "Context",
     "Contract",
+    "EmailAddress",
     "Event",
     "Message",
     "MessageStore",
@@ -50,7 +52,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what a plugin asks for; the processes that run no plugin start sooner without."""
     if name in __all__:
-        for module in ("runner.hooks", "runner.errors", "runner.messages", "runner.contract"):
+        for module in ("runner.hooks", "runner.errors", "runner.messages", "runner.contract", "runner.mailbox"):
             found = getattr(import_module(module), name, None)
             if found is not None:
                 globals()[name] = found

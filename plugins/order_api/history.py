@@ -7,10 +7,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner import Context
-from runner.errors import StoreError
+from runner import Context, StoreError
+from runner.http import Problem
 
-from .problem import Problem
+from .problems import AUDIT_OFF, STORE_UNAVAILABLE, unavailable
 
 if TYPE_CHECKING:
     from runner.store.audited import Read
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: The plugin without which nobody writes it down.
 AUDIT = "audit"
-#: Seconds after which a database that is away is worth another request.
-RETRY_AFTER_SECONDS = 2
 #: One thread in so many may look orders up, and a request waits so many seconds for its turn.
 SHARE = 4
 PATIENCE = 1.0
@@ -45,15 +43,15 @@ class Histories:
     def show(self, order_id: str) -> dict[str, Any]:
         """The order's id, its status, and its history. Raises Problem: 404, 501 without audit, 503 without database."""
         if AUDIT not in self._context.plugins:
-            raise Problem(501, _OFF, response="AuditOff")
+            raise Problem(501, _OFF, type=AUDIT_OFF)
         if not _ORDER_ID.fullmatch(order_id):
             raise _unknown()
         if not self._places.acquire(timeout=PATIENCE):
-            raise _unavailable("too many orders are looked up at once")
+            raise unavailable("too many orders are looked up at once", STORE_UNAVAILABLE, "; try again")
         try:
             return self._found(order_id)
         except StoreError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error), STORE_UNAVAILABLE, "; try again") from None
         finally:
             self._places.release()
 
@@ -70,11 +68,6 @@ class Histories:
 
 def _unknown() -> Problem:
     return Problem(404, "no such order is known here; one that was accepted just now is known a moment later")
-
-
-def _unavailable(reason: str) -> Problem:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return Problem(503, f"{reason}; try again", headers=headers, response="StoreUnavailable")
 
 
 def _reader(store: Store) -> Read:

@@ -7,9 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from runner import Context, Event, StoreAway
+from runner.http import Problem
 
 from .order import Order, identity
-from .problem import Problem, store_unavailable
+from .problems import INVALID_ORDER, STORE_UNAVAILABLE, unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,7 +49,7 @@ class Outbox:
         try:
             return count_waiting(self._store, self._context.service)
         except StoreAway as error:
-            raise store_unavailable(str(error)) from None
+            raise unavailable(str(error), STORE_UNAVAILABLE) from None
 
     def take(self, order: Order, order_id: str, key: str | None, event: Event) -> None:
         """Commit an order, unless it was taken before. Raises a 422 problem for a key of another order, or a 503."""
@@ -82,9 +83,10 @@ class Outbox:
         try:
             self._store.commit(work, COMMIT_SECONDS).result(WAIT_SECONDS)
         except KeyReused:
-            raise Problem(422, "Idempotency-Key: was used for another order; send a new key with a new order") from None
+            text = "Idempotency-Key: was used for another order; send a new key with a new order"
+            raise Problem(422, text, type=INVALID_ORDER) from None
         except StoreAway as error:
-            raise store_unavailable(str(error)) from None
+            raise unavailable(str(error), STORE_UNAVAILABLE) from None
         except TimeoutError:
-            raise store_unavailable(f"the database did not commit within {WAIT_SECONDS:g} s") from None
+            raise unavailable(f"the database did not commit within {WAIT_SECONDS:g} s", STORE_UNAVAILABLE) from None
         self._relay.wake()

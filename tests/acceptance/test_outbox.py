@@ -18,8 +18,8 @@ from sqlalchemy import func, select
 
 from plugins.order_api.order import Order, created_event
 from plugins.order_api.outbox import Outbox
-from plugins.order_api.problem import Problem
 from runner import Context, Event
+from runner.http import Problem
 from runner.store.schema import charges, emails, outbox
 from runner.store.store import Store
 from tests.proof import DATABASES, times

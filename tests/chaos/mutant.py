@@ -109,7 +109,7 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the confirm",
-        "plugins/order_api/fast_path.py",
+        "runner/http/direct.py",
         "                future.add_done_callback(partial(self._confirmed, number))",
         "                done: Future[None] = Future()\n                done.set_result(None)\n"
         "                self._confirmed(number, done)",
