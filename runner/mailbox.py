@@ -6,7 +6,11 @@ Apart from both, since an address that the API accepts must be one that an e-mai
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from email_validator import ValidatedEmail
@@ -61,3 +65,63 @@ def validate_mailbox(address: str, **rules: Any) -> ValidatedEmail:
     if not found.normalized.isprintable() or has_encoded_word(found.normalized):
         raise ValueError("holds characters that no address has")
     return found
+
+
+def check_address(value: Any) -> str:
+    """Return the normal form of an address. Raises ValueError; nothing is looked up on the network."""
+    if not isinstance(value, str):
+        raise PydanticCustomError("address", "must be a string holding one e-mail address")
+    # Of most addresses only the domain needs a closer check, and other addresses have the same one.
+    domain = plain_domain(value)
+    if domain is not None and _is_plain_domain(domain):
+        return value
+    address = _normal_form(value)
+    if not address:
+        # Unlike a ValueError it keeps these words as they are.
+        raise PydanticCustomError("address", "must be one e-mail address, such as alice@example.com")
+    return address
+
+
+@lru_cache(maxsize=4096)
+def _is_plain_domain(domain: str) -> bool:
+    """Return True if an address there is one, and in its normal form, if its part before the @ is."""
+    return _normal_form(f"a@{domain}") == f"a@{domain}"
+
+
+def _normal_form(address: str) -> str:
+    """Return the address as email_validator normalizes it, or an empty string if it is none."""
+    try:
+        # "test environment" allows addresses below .test, as RFC 2606 has them for trying things out.
+        return str(validate_mailbox(address, test_environment=True).normalized)
+    except ValueError:
+        return ""
+
+
+class _AddressSchema:
+    """Describes addresses in a JSON Schema, in ASCII: no pattern is exact for those of RFC 6531."""
+
+    def __get_pydantic_json_schema__(self, *_: object) -> dict[str, Any]:
+        from email_validator import SPECIAL_USE_DOMAIN_NAMES
+
+        # email_validator refuses them, and all below them; those below .test may be used for trying things out.
+        reserved = "|".join(name.replace(".", r"\.") for name in sorted(SPECIAL_USE_DOMAIN_NAMES) if name != "test")
+        either_case = "".join(f"[{one.upper()}{one}]" if one.isalpha() else one for one in reserved)
+        atom = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+        # RFC 1123, section 2.1; two letters and two hyphens begin a label of RFC 5890, which needs a closer check.
+        label = r"(?![A-Za-z0-9]{2}--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+        pattern = (
+            rf"^(?!.*{ENCODED_WORD.pattern})(?=[^@]{{1,{MAX_LOCAL_PART}}}@)(?!.*[@.](?:{either_case})$)"
+            rf"{atom}(?:\.{atom})*@(?:{label}\.)+(?![A-Za-z]{{2}}--)[A-Za-z]{{2,63}}$"
+        )
+        return {
+            "type": "string",
+            "format": "email",
+            "maxLength": MAX_ADDRESS,
+            "pattern": pattern,
+            "description": "One address (RFC 5321). Addresses beyond ASCII (RFC 6531) are accepted too, which this "
+            "pattern does not show.",
+        }
+
+
+#: A field of a pydantic model: one e-mail address, in its normal form.
+EmailAddress = Annotated[str, BeforeValidator(check_address), _AddressSchema()]

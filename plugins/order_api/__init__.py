@@ -1,13 +1,11 @@
-"""Take orders over HTTP and publish each as ``order.created``.
+"""Accept orders over HTTP and publish each as ``order.created``.
 
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
 order and event are committed, so an accepted order is never lost.
 
-- ``order.py`` says what an order is, and ``event.py`` what its event holds.
-- ``api.py`` says what each URL answers, ``problem.py`` how it refuses, and ``openapi.py`` describes both for programs.
-- ``fast_path.py`` takes plain orders without a thread, and ``log_writer.py`` writes their log lines.
-- ``outbox.py`` keeps what is to be sent.
-- ``server.py`` listens, ``loop.py`` waits for its sockets, and ``channel.py`` is one connection.
+- ``order.py`` is the model of an order, and ``event.py`` that of its event.
+- ``api.py`` answers each URL. ``openapi.json`` describes that for programs, ``problems.py`` has the refusals.
+- ``outbox.py`` commits orders with their events, and ``history.py`` finds what became of an order.
 """
 
 from __future__ import annotations
@@ -17,10 +15,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from runner import Context, Contract, Tables, hookimpl
+from runner.http import MAX_THREADS
 
 from .event import OrderCreated
-
-MAX_THREADS = 256
 
 
 class Options(BaseModel):
@@ -33,6 +30,10 @@ class Options(BaseModel):
     outbox: bool = Field(
         False,
         description="Accept orders while the broker is unreachable: answer 202 after a commit and send events later.",
+    )
+    direct: bool = Field(
+        True,
+        description="Accept plain orders without a thread, which is much faster; has no effect with `outbox`.",
     )
     threads: int = Field(
         16,
@@ -48,7 +49,7 @@ class Options(BaseModel):
 
 @hookimpl
 def contract(options: Options) -> Contract:
-    """Say that each accepted order becomes an event."""
+    """Declare that each accepted order becomes an event."""
     return Contract(
         publishes={"order.created": OrderCreated},
         listens=[(options.host, options.port)],
@@ -68,18 +69,20 @@ def tables(options: Options) -> Tables | None:
 def run(options: Options, context: Context) -> None:
     """Serve until the service is to stop."""
     # Imported here because the options are also checked by programs that never serve a request.
-    from .api import create_app
-    from .fast_path import FastPath
+    from runner.http import serve
+
+    from .api import create_app, place_directly
     from .outbox import Outbox
-    from .server import Server
 
     outbox = Outbox(context) if options.outbox else None
-    app = create_app(options, context, outbox)
-    fast_path = FastPath(options, context) if outbox is None else None
-    with Server(app, options, context, fast_path) as server:
-        if outbox is not None:
-            outbox.start()
-        context.ready(f"listening on {server.url}", needs_broker=outbox is None)
-        server.serve(context.wait_stop)
-    if outbox is not None:
-        outbox.stop(1.0)
+    direct = {("POST", "/orders"): place_directly} if options.direct and not outbox else {}
+    serve(
+        create_app(options, context, outbox),
+        context,
+        host=options.host,
+        port=options.port,
+        allowed_hosts=options.allowed_hosts,
+        threads=options.threads,
+        direct=direct,
+        needs_broker=outbox is None,
+    )

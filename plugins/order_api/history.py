@@ -7,11 +7,10 @@ import threading
 from typing import Any
 
 from runner import Context, StoreError
+from runner.http import Problem
 
-from .problem import Problem
+from .problems import AUDIT_OFF, STORE_UNAVAILABLE, unavailable
 
-#: Seconds after which a database that is away is worth another request.
-RETRY_AFTER_SECONDS = 2
 #: One thread in so many may look orders up, and a request waits so many seconds for its turn.
 SHARE = 4
 PATIENCE = 1.0
@@ -36,15 +35,15 @@ class Histories:
     def show(self, order_id: str) -> dict[str, Any]:
         """The order's id, its status, and its history. Raises Problem: 404, 501 without audit, 503 without database."""
         if not self._context.has_history:
-            raise Problem(501, _OFF, response="AuditOff")
+            raise Problem(501, _OFF, type=AUDIT_OFF)
         if not _ORDER_ID.fullmatch(order_id):
             raise _unknown()
         if not self._places.acquire(timeout=PATIENCE):
-            raise _unavailable("too many orders are looked up at once")
+            raise unavailable("too many orders are looked up at once", STORE_UNAVAILABLE, "; try again")
         try:
             return self._found(order_id)
         except StoreError as error:
-            raise _unavailable(str(error)) from None
+            raise unavailable(str(error), STORE_UNAVAILABLE, "; try again") from None
         finally:
             self._places.release()
 
@@ -57,8 +56,3 @@ class Histories:
 
 def _unknown() -> Problem:
     return Problem(404, "no such order is known here; one that was accepted just now is known a moment later")
-
-
-def _unavailable(reason: str) -> Problem:
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return Problem(503, f"{reason}; try again", headers=headers, response="StoreUnavailable")

@@ -1,21 +1,19 @@
-"""What an order is: its fields, its ids, and the event that tells of it."""
+"""What an order is: its fields, as the API checks and describes them, its ids, and the event about it."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Any, NoReturn
 
 import iso4217
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from runner import Event
-from runner.mailbox import plain_domain, validate_mailbox
-from runner.strict_json import encode_json
+from runner import EmailAddress, Event
 
 #: Two namespaces (RFC 9562, section 5.5), so that an order and its event never share an id.
 ORDER_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d01")
@@ -28,84 +26,90 @@ REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 #: no customer can pay in them.
 MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
 #: The unit that amounts are whole numbers of, by decimal places.
-_UNITS = {places: Decimal(1).scaleb(-places) for places in MINOR_UNITS.values()}
+UNITS = {places: Decimal(1).scaleb(-places) for places in sorted(set(MINOR_UNITS.values()))}
 
 
-def _refuse(message: str) -> NoReturn:
-    # PydanticCustomError keeps the words as they are; a ValueError's get a prefix.
+def refuse(message: str) -> NoReturn:
+    """Refuse a value. Unlike a ValueError's, these words stay as they are."""
     raise PydanticCustomError("order", message)
-
-
-def check_email(value: Any) -> str:
-    """Return the address in its normal form; nothing is looked up on the network."""
-    if not isinstance(value, str):
-        _refuse("must be a string holding one e-mail address")
-    # Of most addresses only the domain needs a closer check, and other addresses have the same one.
-    domain = plain_domain(value)
-    if domain is not None and _is_plain_domain(domain):
-        return value
-    address = _normal_form(value)
-    if not address:
-        _refuse("must be one e-mail address, such as alice@example.com")
-    return address
-
-
-@lru_cache(maxsize=4096)
-def _is_plain_domain(domain: str) -> bool:
-    """Return True if an address there is one, and in its normal form, if its part before the @ is."""
-    return _normal_form(f"a@{domain}") == f"a@{domain}"
-
-
-def _normal_form(address: str) -> str:
-    """Return the address as email_validator normalizes it, or an empty string if it is none."""
-    try:
-        # "test environment" allows addresses below .test, as RFC 2606 has them for trying things out.
-        return str(validate_mailbox(address, test_environment=True).normalized)
-    except ValueError:
-        return ""
 
 
 def check_amount(value: Any, info: ValidationInfo) -> Decimal:
     """Return the amount with the decimal places of its currency; it is never a float on its way."""
     currency = info.data.get("currency")
-    # The currency of an order that has no valid one is a fault of its own.
-    places = max(_UNITS) if currency is None else MINOR_UNITS[currency]
+    # An order without a valid currency is refused for that reason.
+    places = max(UNITS) if currency is None else MINOR_UNITS[currency]
     if isinstance(value, str) and AMOUNT.fullmatch(value):
         value = Decimal(value)
     # True is an int to Python, but not to a customer.
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
-        if number.is_finite() and 0 < number <= MAX_AMOUNT and number == (rounded := number.quantize(_UNITS[places])):
+        if number.is_finite() and 0 < number <= MAX_AMOUNT and number == (rounded := number.quantize(UNITS[places])):
             return rounded
     allowed = f"at most {places} decimal place{'' if places == 1 else 's'}" if places else "no decimal places"
     of_currency = "" if currency is None else f" in {currency}"
-    _refuse(f"must be a number over 0 and at most {MAX_AMOUNT}, with {allowed}{of_currency}")
+    refuse(f"must be a number over 0 and at most {MAX_AMOUNT}, with {allowed}{of_currency}")
 
 
 def check_currency(value: Any) -> str:
     """Return the currency's code in upper case."""
     if isinstance(value, str) and value.isascii() and value.upper() in MINOR_UNITS:
         return value.upper()
-    _refuse("must be an active ISO 4217 currency code, such as USD")
+    refuse("must be an active ISO 4217 currency code, such as USD")
 
 
 def check_region(value: Any) -> str | None:
-    """Return the region, or None where the order names none."""
+    """Return the region, or None if the order has none."""
     if value is None or (isinstance(value, str) and REGION.fullmatch(value)):
         return value
-    _refuse("must be 1 to 32 letters, digits, - or _")
+    refuse("must be 1 to 32 letters, digits, - or _")
+
+
+def describe_amounts(schema: dict[str, Any]) -> None:
+    """Add what pydantic does not know to the JSON Schema of an order: the amounts of each currency."""
+    for one in (schema, *schema["properties"].values()):
+        one.pop("title", None)
+        one.pop("default", None)
+    schema.pop("description")
+    schema["anyOf"] = []
+    for places, unit in UNITS.items():
+        codes = (code for code in sorted(MINOR_UNITS) if MINOR_UNITS[code] == places)
+        either_case = "|".join("".join(f"[{one}{one.lower()}]" for one in code) for code in codes)
+        fraction = rf"(?:\.[0-9]{{1,{places}}}0*)?" if places else r"(?:\.0+)?"
+        below = f"[0-9]{{1,{len(str(MAX_AMOUNT)) - 1}}}{fraction}"
+        text = rf"^(?={AMOUNT.pattern}$)(?![0.]+$)0*(?:{below}|{MAX_AMOUNT}(?:\.0+)?)$"
+        step = float(unit) if places else 1
+        number = {"type": "number", "minimum": step, "maximum": MAX_AMOUNT, "multipleOf": step}
+        amount = {"anyOf": [number, {"type": "string", "pattern": text}]}
+        schema["anyOf"].append({"properties": {"currency": {"pattern": f"^(?:{either_case})$"}, "amount": amount}})
+
+
+CURRENCY = {"type": "string", "description": "An active ISO 4217 code that has a minor unit, in either case."}
+ANY_AMOUNT = {
+    "type": ["number", "string"],
+    "description": "With at most as many decimal places as its currency has. Never read as a binary float.",
+}
 
 
 class Order(BaseModel):
     """An order as a customer sends it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=describe_amounts)
 
-    customer_email: Annotated[str, BeforeValidator(check_email)]
+    customer_email: EmailAddress
     # Before the amount, whose decimal places depend on it.
-    currency: Annotated[str, BeforeValidator(check_currency)]
-    amount: Annotated[Decimal, BeforeValidator(check_amount)]
-    region: Annotated[str | None, BeforeValidator(check_region)] = None
+    currency: Annotated[str, BeforeValidator(check_currency), WithJsonSchema(CURRENCY)]
+    amount: Annotated[Decimal, BeforeValidator(check_amount), WithJsonSchema(ANY_AMOUNT)]
+    region: Annotated[
+        str | None,
+        BeforeValidator(check_region),
+        WithJsonSchema({"type": ["string", "null"], "pattern": f"^{REGION.pattern}$"}),
+    ] = None
+
+    def fields(self, amount: str) -> dict[str, str | None]:
+        """Return the order as JSON has it, with the amount in these digits."""
+        email, currency = self.customer_email, self.currency
+        return {"customer_email": email, "amount": amount, "currency": currency, "region": self.region}
 
 
 def identity(order: Order) -> str:
@@ -113,18 +117,13 @@ def identity(order: Order) -> str:
 
     It is part of ids and is stored, so an update must not change it: names in this order, at least two decimal places.
     """
-    amount = order.amount if order.amount.as_tuple().exponent < -2 else f"{order.amount:.2f}"  # type: ignore[operator]
-    fields = {
-        "customer_email": order.customer_email,
-        "amount": amount,
-        "currency": order.currency,
-        "region": order.region,
-    }
-    return encode_json(fields).decode()
+    has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
+    fields = order.fields(str(order.amount) if has_more else f"{order.amount:.2f}")
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 def order_id_for(idempotency_key: str | None, order: Order) -> str:
-    """The id of a new order; one key always gives one order the same id, so no store needs to remember keys.
+    """Return the id of a new order; one key always gives one order the same id, so no store needs to remember keys.
 
     The order is part of it, so that two clients that chose the same key cannot merge their orders into one.
     """
@@ -137,13 +136,7 @@ def created_event(order: Order, order_id: str) -> Event:
     """Return the event ``order.created``; its id follows from the order's."""
     return Event(
         type="order.created",
-        body={
-            "order_id": order_id,
-            "customer_email": order.customer_email,
-            "amount": str(order.amount),
-            "currency": order.currency,
-            "region": order.region,
-        },
+        body={"order_id": order_id, **order.fields(str(order.amount))},
         id=str(uuid.uuid5(EVENT_NAMESPACE, order_id)),
         correlation_id=order_id,
         timestamp=int(time.time()),

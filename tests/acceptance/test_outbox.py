@@ -18,8 +18,9 @@ from sqlalchemy import func, select
 
 from plugins.order_api.order import Order, created_event
 from plugins.order_api.outbox import Outbox
-from plugins.order_api.problem import Problem
 from runner import Context, Event
+from runner.http import Problem
+from runner.store.event_outbox import EventOutbox
 from runner.store.schema import outbox
 from runner.store.store import Store
 from tests.keeping import CHARGES, EMAILS, make_tables
@@ -210,6 +211,7 @@ def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp
         api.take(other, "mine", None, created_event(other, "mine"))
     assert refused.value.status == 422
     assert api.waiting() == 2
+    context.outbox.stop(5)
     context.store.close(5)
 
 
@@ -221,6 +223,9 @@ class Api:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.store = make_tables(Store(url, folder))
+        self.outbox = EventOutbox(
+            self.store, self.service, self.service, self.routed, self.publish, self.broker_problem, self.log
+        )
 
     def publish(self, event: Event) -> Future[None]:
         raise AssertionError("nothing is relayed here")
@@ -229,7 +234,7 @@ class Api:
         return event
 
     def broker_problem(self) -> str | None:
-        return None
+        return "unreachable"
 
 
 def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(

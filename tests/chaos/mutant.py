@@ -122,7 +122,7 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the confirm",
-        "plugins/order_api/fast_path.py",
+        "runner/http/direct.py",
         "                future.add_done_callback(partial(self._confirmed, number))",
         "                done: Future[None] = Future()\n                done.set_result(None)\n"
         "                self._confirmed(number, done)",
@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "202 does not wait for the commit",
         "plugins/order_api/outbox.py",
-        "            self._store.commit(work, COMMIT_SECONDS).result(WAIT_SECONDS)",
-        "            self._store.commit(work, COMMIT_SECONDS)",
+        "            self._outbox.transact(work, COMMIT_SECONDS).result(WAIT_SECONDS)",
+        "            self._outbox.transact(work, COMMIT_SECONDS)",
         Point("order_api", "before", "commit"),
         is_simulated=False,
     ),

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from waitress.adjustments import Adjustments
 
-from plugins.order_api import fast_path, log_writer, server
-from plugins.order_api.fast_path import MAX_IN_HAND, MAX_PLAIN_BYTES, FastPath
 from runner import BrokerBlocked, Unroutable
+from runner.amqp.publisher import WINDOW
+from runner.http import MAX_THREADS, DirectRequest, direct, http_server, log_writer
+from runner.http.direct import MAX_BYTES, MAX_IN_HAND, DirectRoutes
+from runner.http.waitress_adapter import Acceptor
 from tests.integration.test_order_api_http import BODY, SECOND, Service, post, read_all
 from tests.machine import in_time
 from tests.rabbit import wait_until
@@ -70,8 +72,8 @@ REQUESTS = {
     "no length": raw(KEY, b""),
     "no body": raw(KEY + b"Content-Length: 0\r\n", b""),
     "cut": sized(BODY[:-1]),
-    "spaces": sized(BODY + b" " * (MAX_PLAIN_BYTES - len(BODY))),
-    "more spaces": sized(BODY + b" " * MAX_PLAIN_BYTES),
+    "spaces": sized(BODY + b" " * (MAX_BYTES - len(BODY))),
+    "more spaces": sized(BODY + b" " * MAX_BYTES),
     "not UTF-8": sized(b"\xff" + BODY),
     "a list": sized(b"[" + BODY + b"]"),
     "twice the same": sized(BODY[:-1] + b',"amount":1}'),
@@ -111,26 +113,32 @@ def told(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
 
 
 @pytest.fixture
-def service() -> Iterator[Any]:
+def plain_service() -> Iterator[Any]:
     with Service() as service:
         yield service
 
 
-def test_every_request_gets_the_answer_that_the_application_gives(service, monkeypatch, caplog):
+@pytest.fixture(params=[True, False], ids=["direct", "threads"])
+def service(request) -> Iterator[Any]:
+    with Service(direct=request.param, threads=64) as service:
+        yield service
+
+
+def test_every_request_gets_the_answer_that_the_application_gives(plain_service, monkeypatch, caplog):
     caplog.set_level("INFO")
     taken: list[Any] = []
-    accept = FastPath._accept
+    accept = DirectRoutes._accept
 
     def count(*given: Any) -> None:
         taken.append(given)
         accept(*given)
 
-    monkeypatch.setattr(FastPath, "_accept", count)
-    fast = {name: first_answer(service, request) for name, request in REQUESTS.items()}
-    told_fast = told(service, caplog)
-    monkeypatch.setattr(FastPath, "take", lambda *_: False)
-    assert fast == {name: first_answer(service, request) for name, request in REQUESTS.items()}
-    assert told_fast == told(service, caplog)
+    monkeypatch.setattr(DirectRoutes, "_accept", count)
+    fast = {name: first_answer(plain_service, request) for name, request in REQUESTS.items()}
+    told_fast = told(plain_service, caplog)
+    monkeypatch.setattr(DirectRoutes, "take", lambda *_: False)
+    assert fast == {name: first_answer(plain_service, request) for name, request in REQUESTS.items()}
+    assert told_fast == told(plain_service, caplog)
     assert len(taken) > 8
 
 
@@ -199,7 +207,7 @@ def test_an_order_whose_publish_fails_is_a_503_and_not_published_again(service, 
 
 
 def test_a_confirm_that_never_comes_is_a_503(monkeypatch):
-    monkeypatch.setattr(fast_path, "CONFIRM_SECONDS", 0.2)
+    monkeypatch.setattr(direct, "CONFIRM_SECONDS", 0.2)
     with Service() as service, contextlib.ExitStack() as stack:
         (connection,) = hold(service, 1, stack)
         assert b"did not confirm within" in read_answer(connection)[1]
@@ -225,8 +233,8 @@ def test_an_error_that_publish_raises_is_the_answer(service, monkeypatch, error,
 
 
 def test_more_orders_than_may_be_in_hand_wait_for_a_thread(monkeypatch):
-    monkeypatch.setattr(fast_path, "MAX_IN_HAND", 3)
-    assert MAX_IN_HAND < 1000, "the window of the publisher"
+    monkeypatch.setattr(direct, "MAX_IN_HAND", 3)
+    assert MAX_IN_HAND + MAX_THREADS < WINDOW, "no publish waits for room"
     with Service(threads=2) as service, contextlib.ExitStack() as stack:
         service.context.hold = True
         connections = [stack.enter_context(service.connect()) for _ in range(8)]
@@ -317,7 +325,7 @@ def test_orders_in_hand_are_answered_before_the_service_stops(service):
 
 
 def test_orders_in_hand_are_refused_before_the_time_to_stop_is_over(monkeypatch):
-    monkeypatch.setattr(server, "STOP_RESERVE", 4.8)
+    monkeypatch.setattr(http_server, "STOP_RESERVE", 4.8)
     with Service() as service, contextlib.ExitStack() as stack:
         connections = hold(service, 40, stack)
         service.context.stopping.set()
@@ -328,7 +336,7 @@ def test_orders_in_hand_are_refused_before_the_time_to_stop_is_over(monkeypatch)
 
 
 def test_a_confirm_that_never_comes_is_a_503_while_the_service_stops_too(monkeypatch):
-    monkeypatch.setattr(fast_path, "CONFIRM_SECONDS", 0.5)
+    monkeypatch.setattr(direct, "CONFIRM_SECONDS", 0.5)
     with Service() as service, contextlib.ExitStack() as stack:
         (connection,) = hold(service, 1, stack)
         service.context.stopping.set()
@@ -350,7 +358,7 @@ def test_a_client_is_told_that_its_connection_ends_as_the_service_stops(service,
 
 
 def test_a_connection_to_be_closed_takes_no_thread(monkeypatch):
-    monkeypatch.setattr(server.Listener, "give", lambda *_: pytest.fail("it took a thread"))
+    monkeypatch.setattr(Acceptor, "give", lambda *_: pytest.fail("it took a thread"))
     with Service() as service:
         answer = service.send(raw(LENGTH + b"Connection: close\r\n"))
         assert answer.startswith(b"HTTP/1.1 202")
@@ -360,26 +368,28 @@ def test_a_connection_to_be_closed_takes_no_thread(monkeypatch):
 @pytest.mark.parametrize(
     "part", [b"\\u0061lice@example.com", "ü@example.com".encode(), b"a@XN--e1afmkfd.com", b"A" * 200]
 )
-def test_what_may_take_long_to_read_is_not_read_on_the_loop(service, monkeypatch, part):
-    monkeypatch.setattr(fast_path, "decode_json", lambda _: pytest.fail("it was read"))
-    with service.connect() as connection:
+def test_what_may_take_long_to_read_is_not_read_on_the_loop(plain_service, monkeypatch, part):
+    monkeypatch.setattr(direct, "decode_json", lambda _: pytest.fail("it was read"))
+    with plain_service.connect() as connection:
         connection.sendall(sized(BODY.replace(b"alice@example.com", part)))
         assert read_answer(connection)
 
 
-def test_an_error_while_an_order_is_read_is_logged_and_the_application_answers(service, monkeypatch, caplog):
-    monkeypatch.setattr(fast_path, "created_event", lambda *_: 1 // 0)
-    assert service.order()[0] == 202
+def test_an_error_while_an_order_is_read_is_logged_and_the_application_answers(plain_service, monkeypatch, caplog):
+    monkeypatch.setattr(DirectRequest, "json", lambda _: 1 // 0)
+    assert plain_service.order()[0] == 202
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_an_error_while_an_order_is_answered_is_logged_and_ends_its_connection_alone(service, monkeypatch, caplog):
-    with service.connect() as connection, monkeypatch.context() as patch:
-        patch.setattr(FastPath, "_accept", lambda *_: 1 // 0)
+def test_an_error_while_an_order_is_answered_is_logged_and_ends_its_connection_alone(
+    plain_service, monkeypatch, caplog
+):
+    with plain_service.connect() as connection, monkeypatch.context() as patch:
+        patch.setattr(DirectRoutes, "_accept", lambda *_: 1 // 0)
         connection.sendall(raw())
         assert read_all(connection) == b""
     assert "ZeroDivisionError" in caplog.text
-    assert service.order()[0] == 202
+    assert plain_service.order()[0] == 202
 
 
 @pytest.fixture
@@ -447,7 +457,7 @@ def test_an_urgent_byte_does_not_keep_the_loop_busy(service, caplog):
 def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
     small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     monkeypatch.setattr(Adjustments, "socket_options", [*Adjustments.socket_options, small])
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
     with Service() as service, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(10)
@@ -459,22 +469,22 @@ def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
         assert poll.poll(10_000)
 
 
-@pytest.mark.parametrize(("orders", "most"), [(0, 1), (40, 11), (100, server.MAX_ACCEPTS)])
+@pytest.mark.parametrize(("orders", "most"), [(0, 1), (40, 11), (100, http_server.MAX_ACCEPTS)])
 def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn(monkeypatch, orders, most):
     accepted: list[int] = []
-    is_held, may_turn, take_turn = threading.Event(), threading.Event(), server.Listener.turn
+    is_held, may_turn, take_turn = threading.Event(), threading.Event(), http_server.HttpServer.turn
 
-    def turn(listener: Any, seconds: float) -> None:
+    def turn(one: Any, seconds: float) -> None:
         is_held.set()
         assert may_turn.wait(10)
-        before = len(listener.active_channels)
-        take_turn(listener, seconds)
-        accepted.append(len(listener.active_channels) - before)
+        before = len(one._acceptor.channels)
+        take_turn(one, seconds)
+        accepted.append(len(one._acceptor.channels) - before)
 
     with Service() as service, contextlib.ExitStack() as stack:
         hold(service, orders, stack)
         with monkeypatch.context() as patch:
-            patch.setattr(server.Listener, "turn", turn)
+            patch.setattr(http_server.HttpServer, "turn", turn)
             assert is_held.wait(10)
             for _ in range(64):
                 stack.enter_context(service.connect())
@@ -485,7 +495,7 @@ def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn
 
 def test_a_confirm_after_the_end_reaches_nobody(monkeypatch):
     with Service() as service, contextlib.ExitStack() as stack:
-        monkeypatch.setattr("plugins.order_api.server.STOP_RESERVE", 100.0)
+        monkeypatch.setattr(http_server, "STOP_RESERVE", 100.0)
         hold(service, 1, stack)
         service.stop()
         # The descriptors that it had are somebody else's by now.

@@ -10,8 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from plugins.order_api import Options
-from plugins.order_api.api import create_app
 from runner.errors import StoreAway
 from runner.store.journey import as_json, journey
 from runner.store.reading import reading, statement_of
@@ -19,7 +17,7 @@ from runner.store.store import Store
 from tests.audited import fill
 from tests.machine import in_time
 from tests.rabbit import wait_until
-from tests.unit.test_order_api import Context, conforms, post, refusal
+from tests.unit.test_order_api import Context, client_of, conforms, post, refusal
 
 PATH = "/orders/{order_id}"
 
@@ -48,13 +46,13 @@ def store(database: str, tmp_path: Path) -> Iterator[Store]:
     one.close(5)
 
 
-def client_of(store: Store | None) -> Any:
-    return create_app(Options(), Audited(store)).test_client()
+def asking(store: Store | None) -> Any:
+    return client_of(Audited(store))
 
 
 def test_it_answers_what_order_show_tells(store: Store, database: str, tmp_path: Path) -> None:
     fill(store.engine, ["o1", "o2"])
-    answer = client_of(store).get("/orders/o1")
+    answer = asking(store).get("/orders/o1")
     conforms(answer, "get", PATH)
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "no-store"
@@ -73,12 +71,12 @@ def test_it_answers_what_order_show_tells(store: Store, database: str, tmp_path:
 @pytest.mark.parametrize("order_id", ["o", "o11", "%00", "%ff", "x" * 5000, "a%20b", "'--"])
 def test_an_order_that_is_not_known_is_a_404_also_where_its_id_is_no_id(store: Store, order_id: str) -> None:
     fill(store.engine, ["o1"])
-    problem = refusal(client_of(store).get(f"/orders/{order_id}"), 404, path=PATH, method="get")
+    problem = refusal(asking(store).get(f"/orders/{order_id}"), 404, path=PATH, method="get")
     assert "no such order is known here" in problem["detail"]
 
 
 def test_a_database_that_is_away_is_a_503_that_says_so() -> None:
-    answer = client_of(None).get("/orders/o1")
+    answer = asking(None).get("/orders/o1")
     problem = refusal(answer, 503, path=PATH, method="get")
     assert "connection refused" in problem["detail"]
     assert problem["type"].endswith("/StoreUnavailable")
@@ -96,11 +94,11 @@ def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_a
 
     context = Audited(None)
     context._store = cast(Store, Hanging())
-    app = create_app(Options(threads=8), context)
+    client = client_of(context, threads=8)
     answers: list[int] = []
 
     def ask() -> None:
-        answers.append(app.test_client().get("/orders/o1").status_code)
+        answers.append(client.get("/orders/o1").status_code)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for one in threads:
@@ -108,7 +106,7 @@ def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_a
     assert all(asked.acquire(timeout=10) for _ in range(2))
     # Two of the four are refused while the other two still hang.
     wait_until(lambda: answers == [503, 503], 10)
-    assert post(app.test_client()).status_code == 202
+    assert post(client).status_code == 202
     hangs.set()
     for one in threads:
         one.join(10)
@@ -120,6 +118,6 @@ def test_an_answer_does_not_wait_for_somebody_who_writes(tmp_path: Path) -> None
     fill(store.engine, ["o1"])
     with store.engine.begin():  # holds SQLite's one lock for writing
         began = time.monotonic()
-        assert client_of(store).get("/orders/o1").status_code == 200
+        assert asking(store).get("/orders/o1").status_code == 200
         assert time.monotonic() - began < in_time(2)
     store.close(5)

@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 
-from plugins.order_api import Options, descriptors, run, server
+from plugins.order_api import Options, run
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
+from runner.http import descriptors, http_server
 from runner.lifeline import Lifeline
 from runner.listening import give_up
 from tests.machine import in_time
@@ -86,13 +87,21 @@ class Context:
         return is_stopping
 
 
+@pytest.fixture(params=[True, False], ids=["direct", "threads"], autouse=True)
+def _both_ways(request, monkeypatch) -> None:
+    """Every order takes the direct route if it is plain, or none does."""
+    monkeypatch.setattr(Service, "direct", request.param)
+
+
 class Service:
     """The plugin's ``run`` hook on a thread, as a worker runs it."""
+
+    direct = True
 
     def __init__(self, **options) -> None:
         self.context = Context()
         self.error: Exception | None = None
-        self.options = Options.model_validate({"port": 0, **options})
+        self.options = Options.model_validate({"port": 0, "direct": self.direct, **options})
         self.thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -322,7 +331,7 @@ def test_half_open_requests_do_not_keep_out_others(service):
 
 
 def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 20)
     with Service() as service, contextlib.ExitStack() as stack:
         oldest = stack.enter_context(service.connect())
         oldest.sendall(b"GET / HT")
@@ -334,7 +343,7 @@ def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
 
 def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplog):
     used = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("plugins.order_api.descriptors.resource.getrlimit", lambda _: (used + 64, 10_000))
+    monkeypatch.setattr("runner.http.descriptors.resource.getrlimit", lambda _: (used + 64, 10_000))
     with Service() as service, contextlib.ExitStack() as stack:
         for _ in range(120):
             stack.enter_context(service.connect())
@@ -352,8 +361,8 @@ def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplo
     ("limit", "most"), [(0, 1), (3, 2), (20, 10), (64, 32), (100, 68), (544, 512), (10_000, 512), (-1, 512)]
 )
 def test_some_descriptors_are_kept_for_all_else(monkeypatch, caplog, limit, most):
-    monkeypatch.setattr("plugins.order_api.descriptors.resource.getrlimit", lambda _: (limit, limit))
-    monkeypatch.setattr("plugins.order_api.descriptors.os.listdir", lambda _: [])
+    monkeypatch.setattr("runner.http.descriptors.resource.getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr("runner.http.descriptors.os.listdir", lambda _: [])
     assert descriptors.most_connections(512, logging.getLogger("test.order_api")) == most
     assert len(caplog.records) == (most < 512)
 
@@ -374,13 +383,13 @@ def test_orders_are_taken_again_after_a_moment_without_descriptors(monkeypatch, 
 
 
 def test_a_silent_client_is_disconnected(monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
     with Service() as service, service.connect() as silent:
         assert read_all(silent) == b""
 
 
 def test_a_client_that_sends_a_request_byte_by_byte_is_disconnected(monkeypatch):
-    monkeypatch.setattr(server, "REQUEST_SECONDS", 1)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
     with Service() as service, service.connect() as slow:
         deadline = time.monotonic() + 10
         with contextlib.suppress(ConnectionError):
@@ -464,7 +473,7 @@ def test_an_order_in_hand_is_answered_before_the_service_stops(service):
 
 
 def test_a_stop_does_not_wait_for_ever(service, monkeypatch):
-    monkeypatch.setattr(server, "STOP_RESERVE", 100.0)
+    monkeypatch.setattr(http_server, "STOP_RESERVE", 100.0)
     service.context.hold = True
     with service.connect() as connection:
         connection.sendall(post(LENGTH))

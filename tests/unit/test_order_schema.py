@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from plugins.order_api.openapi import describe
+from plugins.order_api.api import describe
 from plugins.order_api.order import MINOR_UNITS, Order
 from runner.strict_json import decode_json
 

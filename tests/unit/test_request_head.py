@@ -1,5 +1,6 @@
 """A request's head is read as waitress reads it, in whichever way."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import strategies as st
 from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser
 
-from plugins.order_api.channel import StrictParser
+from runner.http.waitress_adapter import StrictParser
+from tests.running import ROOT
 
 ADJUSTMENTS = Adjustments(listen="127.0.0.1:0", max_request_header_size=16_384)
 #: What waitress notes for its own tests, and what the strict parser has besides.
-OWN = {"adj", "first_line", "body_rcv", "started", "answer", "outcome"}
+OWN = {"adj", "first_line", "body_rcv", "started", "answer", "failure"}
 
 
 def read(parser: Any, raw: bytes) -> dict[str, Any]:
@@ -122,3 +124,12 @@ def test_a_head_that_comes_in_pieces_is_the_same(size: int) -> None:
 )
 def test_what_is_not_plain_is_read_as_waitress_reads_it(head: bytes) -> None:
     assert_same(head)
+
+
+def test_only_the_adapter_imports_waitress_whose_version_is_bounded() -> None:
+    files = [path for room in ("runner", "plugins") for path in (ROOT / room).rglob("*.py")]
+    importers = [
+        path.name for path in files if re.search(r"^\s*(from|import) waitress", path.read_text(), re.MULTILINE)
+    ]
+    assert importers == ["waitress_adapter.py"]
+    assert '"waitress>=3.0.2,<3.1"' in (ROOT / "pyproject.toml").read_text()

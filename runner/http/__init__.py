@@ -1,0 +1,54 @@
+"""The HTTP server of every service that has one.
+
+``serve(app, context, host=…, port=…)`` serves a WSGI application, such as a Flask one, with limits that hold against
+slow and hostile clients. ``Problem`` is a refusal with problem details (RFC 9457). ``stream(feed)`` answers with
+server-sent events, which ``feed.send`` sends. ``docs/http.md`` has an example.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runner.http.confirmed_publish import publish
+    from runner.http.direct import DirectReply, DirectRequest
+    from runner.http.http_server import serve
+    from runner.http.json_body import read_body
+    from runner.http.problem import Problem
+    from runner.http.streams import Feed, stream
+
+#: Threads that a service may ask for.
+MAX_THREADS = 256
+
+_HOMES = {
+    "DirectReply": "direct",
+    "DirectRequest": "direct",
+    "Feed": "streams",
+    "Problem": "problem",
+    "publish": "confirmed_publish",
+    "read_body": "json_body",
+    "serve": "http_server",
+    "stream": "streams",
+}
+
+__all__ = [
+    "MAX_THREADS",
+    "DirectReply",
+    "DirectRequest",
+    "Feed",
+    "Problem",
+    "publish",
+    "read_body",
+    "serve",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a plugin asks for; ``check`` imports plugins too, and serves nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"runner.http.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -1,0 +1,34 @@
+"""The address that a service listens on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import PluginError, RunnerError
+
+if TYPE_CHECKING:
+    from runner import Context
+
+
+def bind(host: str, port: int, context: Context) -> socket.socket:
+    """Listen there. Raises PluginError or RunnerError with the remedy, which names ``host`` and ``port`` as options."""
+    where = f"services.{context.service}.options"
+    try:
+        found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        *_, address = found[0]
+        return context.listen(address[0], port)
+    except UnicodeError:
+        raise PluginError(f"{where}.host: not a host's name, {host!r}; allowed: such as 127.0.0.1") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise RunnerError(
+                f"{where}.port: {port} is taken on {host}; stop the program that listens there, or choose another port"
+            ) from None
+        if error.errno == errno.EACCES:
+            raise PluginError(f"{where}.port: {port} may not be opened by this user; choose one over 1023") from None
+        raise RunnerError(
+            f"{where}.host: cannot listen on {host!r}, {error.strerror}; "
+            "choose an address of this computer, such as 127.0.0.1"
+        ) from None

@@ -1,0 +1,97 @@
+"""A service's own HTTP application under ``runner.http.serve``, on a thread, as a worker runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import logging
+import socket
+import threading
+from concurrent.futures import Future
+from typing import Any, Self
+
+from runner.http import serve
+from runner.lifeline import Lifeline
+
+
+class WebContext:
+    """A worker's context whose broker confirms at once."""
+
+    service, slot, stop_timeout = "web", "web.1", 6.0
+    plugins: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.log = logging.getLogger("test.web")
+        self.published: list[Any] = []
+        self.is_ready, self.stopping = threading.Event(), threading.Event()
+        self.status, self.needs_broker = "", True
+
+    def publish(self, event: Any) -> Future[None]:
+        future: Future[None] = Future()
+        self.published.append(event)
+        future.set_result(None)
+        return future
+
+    def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
+        self.status, self.needs_broker = status, needs_broker
+        self.is_ready.set()
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        return Lifeline(None).listen(host, port)
+
+    @property
+    def store(self) -> Any:
+        raise AssertionError("nothing is kept here")
+
+    def routed(self, event: Any) -> Any:
+        return event
+
+    def broker_problem(self) -> str | None:
+        return None
+
+    def wait_stop(self, timeout: float | None = None) -> bool:
+        return self.stopping.wait(timeout)
+
+
+class Web:
+    """The server, and clients of it."""
+
+    def __init__(self, app: Any, **settings: Any) -> None:
+        self.context = WebContext()
+        given = {"host": "127.0.0.1", "port": 0, "needs_broker": False, **settings}
+        self.thread = threading.Thread(target=lambda: serve(app, self.context, **given))
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        assert self.context.is_ready.wait(10)
+        self.port = int(self.context.status.rpartition(":")[2])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.stopping.set()
+        self.thread.join(15)
+        assert not self.thread.is_alive()
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:
+        """Send a request; return the answer's status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def send(self, *pieces: bytes) -> bytes:
+        """Send bytes as they are; return all that comes back before the server closes."""
+        received = b""
+        with self.connect() as connection, contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+            connection.shutdown(socket.SHUT_WR)
+            while chunk := connection.recv(65536):
+                received += chunk
+        return received
