@@ -63,7 +63,7 @@ class Deduplication:
                 self._end(one.message)
                 return event
             one.until = commit.add_done_callback
-            one.committed = partial(self._committed, one, commit)
+            one.committed = partial(self._committed, one)
             return DeliveryEvent.WRITTEN
 
         return handle_once

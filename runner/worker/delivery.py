@@ -7,8 +7,9 @@ actions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.errors import BrokerError, EventTooLarge, PublishRefused, Unroutable
 
@@ -198,10 +199,10 @@ class Lifecycle:
         #: The number of the handler thread that has taken it, from 0.
         self.thread = 0
         self.store: MessageStore
-        #: Calls its argument once: when the transaction is committed, or the other delivery has been handled.
+        #: Calls its argument once: with the commit when it is done, or when the other delivery has been handled.
         self.until: Callable[[Callable[..., None]], None]
-        #: Returns what the commit comes to, or raises its error.
-        self.committed: Callable[[], DeliveryEvent]
+        #: Returns the event of a commit that is done, or raises its error.
+        self.committed: Callable[[Future[Any]], DeliveryEvent]
         #: The messages to be confirmed before the next state, those that are not yet, and the failed ones.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0

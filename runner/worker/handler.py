@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -30,15 +31,45 @@ def surrounded(
     recorder: Piece | None,
     crash_protection: Piece,
     times: Piece | None = None,
+    log: Piece | None = None,
     faults: Piece | None = None,
 ) -> Handler:
     """Return ``handler`` with the pieces around it. None stands for a piece that is off."""
     # From the inside to the outside. A slow or deadly fault counts for the handler's time and for its message, and an
     # attempt includes the wait of a suspect message, but not the look-up of one that was handled before.
-    for piece in (faults, times, crash_protection, recorder, deduplication):
+    for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
             handler = piece.around(handler)
     return handler
+
+
+class DeliveryLog:
+    """Logs each message that a handler gets."""
+
+    def __init__(self, log: logging.Logger, quiet_queue: str) -> None:
+        """Messages of ``quiet_queue`` are logged at debug level only."""
+        self._log, self._quiet_queue = log, quiet_queue
+
+    def around(self, handler: Handler) -> Handler:
+        """Log a message before ``handler`` handles it."""
+
+        def logged(one: Lifecycle) -> DeliveryEvent:
+            level = logging.DEBUG if one.message.queue == self._quiet_queue else logging.INFO
+            if self._log.isEnabledFor(level):
+                self._write(level, one.message)
+            return handler(one)
+
+        return logged
+
+    def _write(self, level: int, message: Message) -> None:
+        order = message.correlation_id
+        details = f", attempt {message.attempt}" if message.attempt > 1 else ""
+        details += ", redelivered" if message.redelivered else ""
+        details += ", replayed" if message.replays else ""
+        self._log.log(
+            level, "%s %s: received from %s, key %s%s", "order" if order else "message", order or message.id,
+            message.queue, message.routing_key, details, extra={"order": order or None},
+        )  # fmt: skip
 
 
 class PluginHandler:

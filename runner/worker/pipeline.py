@@ -134,8 +134,11 @@ class Pipeline:
         self._feed(one, event)
 
     def _await_commit(self, one: Lifecycle) -> None:
-        # On the store's thread, so that a slow handler holds back nobody's events.
-        one.until(lambda *_: self._settle(one, one.committed))
+        until, committed = one.until, one.committed
+        # The commit refers to the delivery: with a reference back, only a garbage collection would free them.
+        del one.until, one.committed
+        # On the store's thread, so that a slow handler does not delay the events of other messages.
+        until(lambda commit: self._settle(one, partial(committed, commit)))
 
     def _handle_later(self, one: Lifecycle) -> None:
         if self._stopping:

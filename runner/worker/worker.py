@@ -23,7 +23,7 @@ from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
 from runner.worker.crash_protection import CrashProtection
 from runner.worker.deduplication import PRUNE_INTERVAL, Deduplication
-from runner.worker.handler import Piece, PluginHandler, surrounded
+from runner.worker.handler import DeliveryLog, Piece, PluginHandler, surrounded
 from runner.worker.handler_timeout import HandlerTimes
 from runner.worker.pipeline import Pipeline
 from runner.worker.recorder import AttemptRecorder
@@ -103,7 +103,8 @@ class Worker:
         self._pipeline = Pipeline(
             surrounded(
                 PluginHandler(spec.service, router, self._handle), self._deduplication, recorder,
-                CrashProtection(record, suspects, spec.max_crashes, spec.concurrency), self._times, faults,
+                CrashProtection(record, suspects, spec.max_crashes, spec.concurrency), self._times,
+                DeliveryLog(log, spec.quiet_queue), faults,
             ),
             partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.ladders), recorder,
             record, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
@@ -224,20 +225,7 @@ class Worker:
                 self._log.exception("the inbox could not forget what is old")
 
     def _handle(self, message: Message, store: MessageStore) -> Any:
-        self._log_delivery(message)
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
-
-    def _log_delivery(self, message: Message) -> None:
-        level = logging.DEBUG if message.queue == self._spec.quiet_queue else logging.INFO
-        if self._log.isEnabledFor(level):
-            order = message.correlation_id
-            told = f", attempt {message.attempt}" if message.attempt > 1 else ""
-            told += ", redelivered" if message.redelivered else ""
-            told += ", replayed" if message.replays else ""
-            self._log.log(
-                level, "%s %s: received from %s, key %s%s", "order" if order else "message", order or message.id,
-                message.queue, message.routing_key, told, extra={"order": order or None},
-            )  # fmt: skip
 
     def _run_ready(self, status: str, needs_broker: bool) -> None:
         self._run_status, self._needs_broker = status, needs_broker

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import pytest
@@ -272,10 +273,9 @@ def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Hand
 
 
 def committed(one: Lifecycle) -> DeliveryEvent:
-    done = threading.Event()
-    one.until(lambda *_: done.set())
-    assert done.wait(10)
-    return one.committed()
+    done: SimpleQueue[Future[Any]] = SimpleQueue()
+    one.until(done.put)
+    return one.committed(done.get(timeout=10))
 
 
 def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_outcome(
