@@ -12,7 +12,7 @@ from tests.simulation.held import STAGES
 
 SEEDS = times(450, 50_000)
 #: Each is hit so often at least, or the runs prove less than they seem to.
-LEAST = times(10, 20)
+LEAST = times(6, 20)
 WINDOWS = (
     *(f"{what}: {stage}" for what in ("crash", "lose consumer", "lose publisher") for stage in STAGES),
     "a commit whose answer is lost is done again",
