@@ -70,8 +70,7 @@ def test_what_failed_is_replayed_until_it_is_handled(desk: Desk) -> None:
     runner, folder = desk.runner, desk.project.folder
     desk.broken.touch()
     publish(desk.vhost, '{"n": 1}', message_id="m-1", type="job.x")
-    runner.wait_for("parked in jobs.dlq")
-    (group,) = desk.groups()
+    (group,) = wait_until(desk.groups, 30, "it is parked")
     assert (group["origin"], group["error"], group["count"]) == ("jobs", "ValueError: no such luck", 1)
     # It fails again: all retries before it, and parked once more with the count of its replays.
     assert desk.dlq("replay", "--all") == (0, "1 message replayed")

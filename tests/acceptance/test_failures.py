@@ -137,6 +137,7 @@ def test_a_failing_message_is_tried_with_the_configured_delays_and_then_parked_w
     runner.wait_for("attempt 1 of 3 failed, ValueError: no such luck: again in 200ms")
     runner.wait_for("attempt 2 of 3 failed, ValueError: no such luck: again in 400ms")
     runner.wait_for("attempt 3 of 3 failed, ValueError: no such luck: parked in jobs.dlq")
+    runner.wait_for(r"try 3 at [\d.]+ job.x m-1")
     tries = [float(at) for at in re.findall(r"try \d at ([\d.]+) job.x m-1", runner.output)]
     assert 0.2 <= tries[1] - tries[0] < 0.5
     assert 0.4 <= tries[2] - tries[1] < 0.8
