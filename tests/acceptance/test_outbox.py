@@ -125,7 +125,7 @@ def absence(request: pytest.FixtureRequest) -> Iterator[Absence]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
-def test_while_the_broker_is_away_the_api_is_no_patient_and_every_order_gets_202_and_is_paid_and_told_of_afterwards(
+def test_while_the_broker_is_away_every_order_gets_202_and_is_paid_and_told_of_afterwards(
     project: Project, absence: Absence, database: str, tmp_path: Path
 ) -> None:
     take_orders(project, database)
