@@ -108,7 +108,7 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
         case SpawnFailed(reason, draw) if slot.state in (State.STARTING, State.STOPPING):
             return _failed(slot, reason, draw, now, is_counted=True), ()
         case Ready() if slot.state is State.STARTING and not slot.why:
-            return _alive(replace(slot, state=State.RUNNING, ready_at=now), now), ()
+            return _alive(replace(slot, state=State.RUNNING, ready_at=now, unready=0), now), ()
         case Beat() if slot.state is State.RUNNING and not slot.why:
             return _alive(slot, now), ()
         case Hung(reason) if slot.state is State.RUNNING and not slot.why:
@@ -188,7 +188,7 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
         return _stopped(slot)
     limit = slot.policy.restart_limit
     failures = tuple(one for one in slot.failures if now - one < limit.window)
-    unready = slot.unready if slot.ready_at is None else 0
+    unready = slot.unready
     if is_counted:
         failures = (*failures, now)
         unready += slot.ready_at is None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.jobs import publish
+from tests.jobs import publish, publish_all
 from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
@@ -66,10 +66,9 @@ def begin(jobs: Project, shop: Vhost, kind: str, jobs_to_do: dict[str, float], *
     config = jobs.config()
     config["services"]["jobs"] |= settings
     jobs.set_config(config)
-    runner = jobs.run("apply", url=shop.url)
-    assert runner.process.wait(30) == 0
-    for name, seconds in jobs_to_do.items():
-        publish(shop, f'{{"seconds": {seconds}}}', message_id=name)
+    code, output = jobs.call("apply", url=shop.url)
+    assert code == 0, output
+    publish_all(shop, {name: f'{{"seconds": {seconds}}}' for name, seconds in jobs_to_do.items()})
 
 
 def handled(jobs: Project) -> list[str]:
@@ -98,7 +97,9 @@ def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handl
     good = {f"good-{number}": 0.0 for number in range(10)}
     begin(jobs, shop, kind, {**good, "slow": seconds, "last": 0.0}, **{"prefetch": 20} | settings)
     runner = jobs.run(url=shop.url)
-    (parked,) = wait_until(lambda: shop.messages("jobs.dlq"), 60, "the slow one is dead-lettered")
+    runner.wait_for(r"message slow: .* parked in jobs\.dlq", 60)
+    wait_until(lambda: shop.ready("jobs.dlq"), 20, "the slow one is dead-lettered")
+    (parked,) = shop.messages("jobs.dlq")
     wait_until(lambda: {*good, "last"} <= set(handled(jobs)), 20, "the others are handled")
     runner.wait_for(BLAME)
     headers = parked["properties"]["headers"]
@@ -107,7 +108,7 @@ def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handl
     assert headers["x-crashes"] == deaths or (deaths < headers["x-crashes"] and "concurrency" in settings)
     assert "over the broker's consumer_timeout" in headers["x-last-error"]
     assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than max_crashes allows"
-    assert len(shop.messages("jobs.dlq")) == 1
+    assert shop.ready("jobs.dlq") == 1
     assert "FATAL" not in runner.output
     assert "topology is declared again" not in runner.output
     assert runner.stop() == 0
@@ -118,8 +119,8 @@ def test_messages_that_only_waited_too_long_beside_others_are_all_handled(jobs: 
     begin(jobs, shop, "quorum", todo, prefetch=20)
     runner = jobs.run(url=shop.url)
     wait_until(lambda: set(handled(jobs)) == set(todo) if (jobs.folder / "handled").exists() else None, 60, "all done")
-    wait_until(lambda: len(shop.messages("done")) >= len(todo), 20, "each has its event")
-    assert shop.messages("jobs.dlq") == []
+    wait_until(lambda: shop.ready("done") >= len(todo), 20, "each has its event")
+    assert shop.ready("jobs.dlq") == 0
     assert "consumer_timeout" not in runner.output
     assert "in hand" not in runner.output
     assert runner.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -33,8 +34,13 @@ class Shop:
 
     def __init__(self, project: Project, vhost: Vhost, elsewhere: Path) -> None:
         self.project, self._url, self._elsewhere = project, vhost.url, elsewhere
-        self.runner: Runner = project.run(url=vhost.url)
-        self.runner.wait_for("everything is RUNNING")
+        self.runner: Runner = self.run()
+
+    def run(self) -> Runner:
+        """Start a runner; its broker outlives it, so it need not wait after a declaration."""
+        runner = self.project.run(url=self._url, env={"FASTCOMMERCE_SETTLE": "0"})
+        runner.wait_for("everything is RUNNING")
+        return runner
 
     def tell(self, *arguments: str, code: int = 0) -> str:
         """Run a command from another folder; returns what it prints, errors too."""
@@ -51,19 +57,19 @@ class Shop:
         """What status says, by slot."""
         return self.project.slots()
 
-
-@pytest.fixture
-def shop(project: Project, vhost: Vhost, tmp_path: Path) -> Iterator[Shop]:
-    project.options("payment", failure_rate=0.0, latency="0ms")
-    one = Shop(project, vhost, tmp_path)
-    yield one
-    if one.runner.process.poll() is None:
-        assert one.runner.stop() in (0, 1)
+    @contextlib.contextmanager
+    def orders(self) -> Iterator[list[object]]:
+        """Yield a list for the orders that are posted, and wait until each is handled to its end."""
+        before = self.slots()["notification.1"]["handled"]
+        posted: list[object] = []
+        yield posted
+        all_events = before + 2 * len(posted)  # that it is accepted, and how its payment went
+        wait_until(lambda: self.slots()["notification.1"]["handled"] == all_events, 20, f"{all_events} handled")
 
 
 @pytest.fixture(scope="module")
 def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One for the tests that leave all services running."""
+    """One for the tests that leave the services as they found them: each running, and with nothing to do."""
     vhost, folder = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("lasting")
     project = Project(folder / "project")
     project.options("payment", failure_rate=0.0, latency="0ms")
@@ -75,36 +81,53 @@ def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert code == 0
 
 
+@pytest.fixture
+def edited(lasting: Shop) -> Iterator[Shop]:
+    """The lasting one for a test that edits its files: they are put back and taken over."""
+    folder = lasting.project.folder
+    before = {path: path.read_bytes() for path in [*folder.glob("*.yaml"), *folder.glob("plugins/*.py")]}
+    yield lasting
+    for path in folder.glob("plugins/*.py"):
+        if path not in before:
+            path.unlink()
+    for path, content in before.items():
+        path.write_bytes(content)
+    assert lasting.tell("reload").endswith("taken over\n")
+
+
 #: These tests share one runner, so they run in one process.
 shared = pytest.mark.xdist_group("lasting runner")
 
 
-def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
-    for _ in range(5):
-        shop.project.first_order()
-    wait_until(lambda: shop.slots()["notification.1"]["handled"] == 10, 10)
-    slots = shop.slots()
+@shared
+def test_status_tells_how_every_slot_stands(lasting: Shop) -> None:
+    before = lasting.slots()
+    with lasting.orders() as posted:
+        posted.extend(lasting.project.first_order() for _ in range(5))
+    slots = lasting.slots()
     assert set(slots) == {"order_api.1", "payment.1", "notification.1"}
     payment = slots["payment.1"]
     assert payment["state"] == "RUNNING"
     assert payment["why"] == "consuming payment.order.created"
-    assert payment["pid"] in shop.runner.children()
-    assert (payment["handled"], payment["in_hand"], payment["restarts"], payment["last_exit"]) == (5, 0, 0, None)
-    assert slots["order_api.1"]["published"] == 5
+    assert payment["pid"] in lasting.runner.children()
+    assert (payment["handled"] - before["payment.1"]["handled"], payment["in_hand"]) == (5, 0)
+    assert (slots["notification.1"]["restarts"], slots["notification.1"]["last_exit"]) == (0, None)
+    assert slots["order_api.1"]["published"] - before["order_api.1"]["published"] == 5
     assert 10_000_000 < payment["memory"] < 200_000_000
 
     def is_at_work() -> bool:
         # It is that of the last seconds: of nothing where the orders were handled before them.
-        shop.project.first_order()
-        return bool(shop.slots()["payment.1"]["cpu_percent"] > 0)
+        posted.append(lasting.project.first_order())
+        return bool(lasting.slots()["payment.1"]["cpu_percent"] > 0)
 
-    wait_until(is_at_work, 20, "its share of a core is shown")
-    whole = json.loads(shop.tell("status", "--json"))
+    with lasting.orders() as posted:
+        wait_until(is_at_work, 20, "its share of a core is shown")
+    whole = json.loads(lasting.tell("status", "--json"))
     assert {one["slot"] for one in whole["slots"]} == set(slots)
     assert isinstance(whole["ready"]["payment"], int)
     assert "order_api" not in whole["ready"], "it consumes no queue"
-    assert list(json.loads(shop.tell("status", "payment", "--json"))["ready"]) == ["payment"]
-    text = shop.tell("status")
+    assert list(json.loads(lasting.tell("status", "payment", "--json"))["ready"]) == ["payment"]
+    text = lasting.tell("status")
     assert re.search(
         r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN HAND +WHY$", text, re.MULTILINE
     )
@@ -112,33 +135,34 @@ def test_status_tells_how_every_slot_stands(shop: Shop) -> None:
     assert "\x1b" not in text
 
 
-def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_lines(shop: Shop) -> None:
-    config = shop.project.config()
+@shared
+def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_lines(edited: Shop) -> None:
+    config = edited.project.config()
     config["services"]["broken"] = {
         "consumes": ["unrouted.all"],
         "start_timeout": "20s",
         "restart_limit": {"count": 2, "window": "60s"},
     }
-    shop.project.set_config(config)
-    shop.project.plugin(
+    edited.project.set_config(config)
+    edited.project.plugin(
         "broken",
         "from runner import hookimpl\n@hookimpl\ndef start(options, context):\n    raise ValueError('no such table')\n"
         "@hookimpl\ndef handle(message): pass\n",
     )
-    assert "taken over, but broken.1 BACKOFF: exit 1" in shop.tell("reload", code=1)
-    shop.runner.wait_for("broken.1 FATAL", 60)
-    slot = shop.slots()["broken.1"]
+    assert "taken over, but broken.1 BACKOFF: exit 1" in edited.tell("reload", code=1)
+    edited.runner.wait_for("broken.1 FATAL", 60)
+    slot = edited.slots()["broken.1"]
     assert slot["state"] == "FATAL"
     assert slot["last_exit"]["words"] == "exit 1"
     assert "ValueError: no such table" in slot["lines"]
-    text = shop.tell("status", code=1)
+    text = edited.tell("status", code=1)
     assert "    last exit " in text
     assert "    | ValueError: no such table" in text
-    failed = shop.tell("start", "broken", code=1)
+    failed = edited.tell("start", "broken", code=1)
     assert "broken.1 BACKOFF: exit 1; see: python -m runner logs broken" in plain(failed)
-    shop.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
-    assert shop.tell("reload").endswith("taken over\n")
-    assert shop.slots()["broken.1"]["state"] == "RUNNING"
+    edited.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
+    assert edited.tell("reload").endswith("taken over\n")
+    assert edited.slots()["broken.1"]["state"] == "RUNNING"
 
 
 @shared
@@ -160,37 +184,40 @@ def test_a_service_is_stopped_and_started_and_the_others_run_on(lasting: Shop) -
     before = lasting.slots()
     assert lasting.tell("stop", "payment").endswith("payment.1 stopped\n")
     assert lasting.slots()["payment.1"]["state"] == "STOPPED"
-    lasting.project.first_order()
-    assert "payment.1 running" in lasting.tell("start", "payment.1")
-    wait_until(lambda: lasting.slots()["payment.1"]["handled"] == 1, 10)
+    with lasting.orders() as posted:
+        posted.append(lasting.project.first_order())
+        assert "payment.1 running" in lasting.tell("start", "payment.1")
+    assert lasting.slots()["payment.1"]["handled"] == 1
     for slot in ("order_api.1", "notification.1"):
         assert lasting.slots()[slot]["pid"] == before[slot]["pid"]
 
 
-def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(shop: Shop) -> None:
-    before = shop.slots()["order_api.1"]["pid"]
-    text = shop.tell("restart", "order_api")
+@shared
+def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(lasting: Shop) -> None:
+    before = lasting.slots()["order_api.1"]["pid"]
+    text = lasting.tell("restart", "order_api")
     told = re.findall(r"order_api.1(:| )(replacing|RUNNING|stopped)?", text)
     assert [what for _, what in told if what] == ["RUNNING", "stopped"]
     assert text.endswith("order_api.1 restarted\n")
-    after = shop.slots()["order_api.1"]
+    after = lasting.slots()["order_api.1"]
     assert after["pid"] != before
     assert after["restarts"] == 0, "it was no failure"
 
 
-def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(shop: Shop) -> None:
-    before = shop.slots()["payment.1"]["pid"]
-    path = shop.project.folder / "plugins" / "payment.py"
+@shared
+def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(edited: Shop) -> None:
+    before = edited.slots()["payment.1"]["pid"]
+    path = edited.project.folder / "plugins" / "payment.py"
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
-    text = shop.tell("reload", code=1)
+    text = edited.tell("reload", code=1)
     assert "payment.1: the new one did not get ready, exit 1 (python -m runner logs payment); the old one runs on" in (
         plain(text)
     )
-    assert shop.slots()["payment.1"]["pid"] == before
+    assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
-    assert shop.tell("reload").endswith("taken over\n")
-    assert shop.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
+    assert edited.tell("reload").endswith("taken over\n")
+    assert edited.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
 
 
 @shared
@@ -213,35 +240,45 @@ def test_what_cannot_be_meant_is_said_with_what_can(lasting: Shop) -> None:
     assert "no such service here, 'nix'" in lasting.tell("logs", "nix", code=1)
 
 
-def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_anybody(shop: Shop) -> None:
-    shop.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
-    load = Load(shop.project.port, 50, clients=8)
-    assert shop.tell("reload").endswith("taken over\n")
-    assert shop.slots()["order_api.1"]["why"] == f"listening on http://0.0.0.0:{shop.project.port}"
-    assert {answer.status for answer in load.stop()} == {202}
+@shared
+def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_anybody(edited: Shop) -> None:
+    edited.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
+    with edited.orders() as posted:
+        load = Load(edited.project.port, 50, clients=8)
+        assert edited.tell("reload").endswith("taken over\n")
+        answers = load.stop()
+        posted.extend(answers)
+    assert edited.slots()["order_api.1"]["why"] == f"listening on http://0.0.0.0:{edited.project.port}"
+    assert {answer.status for answer in answers} == {202}
 
 
-def test_a_wrong_file_is_not_taken_over_and_says_why(shop: Shop) -> None:
-    before = {slot: one["pid"] for slot, one in shop.slots().items()}
-    config = shop.project.config()
+@shared
+def test_a_wrong_file_is_not_taken_over_and_says_why(edited: Shop) -> None:
+    before = {slot: one["pid"] for slot, one in edited.slots().items()}
+    config = edited.project.config()
     config["services"]["payment"]["consumes"] = ["payment.order.creatd"]
-    shop.project.set_config(config)
-    text = shop.tell("reload", code=1)
+    edited.project.set_config(config)
+    text = edited.tell("reload", code=1)
     assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
     assert "not taken over: everything runs on as it was" in text
-    assert {slot: one["pid"] for slot, one in shop.slots().items()} == before
+    assert {slot: one["pid"] for slot, one in edited.slots().items()} == before
 
 
-def test_sighup_takes_over_the_files(shop: Shop) -> None:
-    config = shop.project.config()
+@shared
+def test_sighup_takes_over_the_files(edited: Shop) -> None:
+    before = edited.runner.output.count("files taken over")
+    config = edited.project.config()
     config["services"]["payment"]["instances"] = 2
-    shop.project.set_config(config)
-    shop.runner.process.send_signal(signal.SIGHUP)
-    shop.runner.wait_for("files taken over")
-    shop.runner.pid_of("payment.2")
+    edited.project.set_config(config)
+    edited.runner.process.send_signal(signal.SIGHUP)
+    edited.runner.wait_for("files taken over", count=before + 1)
+    wait_until(lambda: edited.slots().get("payment.2", {}).get("state") == "RUNNING", 30, "the second one runs")
 
 
 def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost: Vhost) -> None:
+    config = project.config()
+    del config["services"]["notification"]
+    project.set_config(config)
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(project.folder)
@@ -262,24 +299,23 @@ def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost:
     assert project.post()[0] == 0
 
 
-def test_while_the_broker_is_away_status_says_what_everything_waits_for(project: Project, tmp_path: Path) -> None:
+def test_while_the_broker_is_away_status_says_what_everything_waits_for(project: Project) -> None:
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)
     runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{free_port()}/")
     runner.wait_for("order_api.1, payment.1, notification.1 WAITING for the broker")
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", "status"],
-        cwd=project.folder, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert re.search(r"payment.1 +WAITING .* waits for 127.0.0.1:\d+: connection refused", done.stdout)
+    code, output = project.call("status")
+    assert code == 1
+    assert re.search(r"payment.1 +WAITING .* waits for 127.0.0.1:\d+: connection refused", output)
     assert runner.stop() == 0
 
 
 @shared
 def test_logs_show_what_was_printed_and_follow_what_comes(lasting: Shop) -> None:
-    order = lasting.project.first_order()
+    with lasting.orders() as posted:
+        order = lasting.project.first_order()
+        posted.append(order)
     wait_until(lambda: "is paid" in lasting.tell("logs"), 10)
     text = lasting.tell("logs", "payment", "--lines", "2")
     assert len(text.splitlines()) == 2
@@ -295,18 +331,20 @@ def test_logs_show_what_was_printed_and_follow_what_comes(lasting: Shop) -> None
     wait_until(lambda: len(lasting.runner.lines) and follower.process.poll() is None, 5)
 
     def is_followed() -> bool:
-        lasting.project.first_order()
+        posted.append(lasting.project.first_order())
         return "approved, payment" in follower.output
 
-    wait_until(is_followed, 10)
+    with lasting.orders() as posted:
+        wait_until(is_followed, 10)
     assert "order_api" not in follower.output
     assert follower.stop(signal.SIGINT) == 130
 
 
 @shared
 def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_by_its_id(lasting: Shop) -> None:
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, lasting.orders() as posted:
         orders = [body["order_id"] for _, body in pool.map(lambda _: lasting.project.post(), range(40))]
+        posted.extend(orders)
     for order in orders:
         lasting.runner.wait_for(f"e-mail .*Your order {order} (is paid|could not be paid)")
     causes = (
@@ -326,18 +364,6 @@ def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_
     assert "too short, 'abc'; allowed: 4 characters or more" in lasting.tell("logs", "--order", "abc", code=2)
 
 
-def test_down_ends_everything_and_waits_for_it(shop: Shop) -> None:
-    text = shop.tell("down")
-    assert "stopping: told to by 'down'" in text
-    assert text.endswith("stopped\n")
-    assert shop.runner.process.wait(15) == 0
-    assert f"no runner is running in {shop.project.folder}" in shop.tell("status", code=1)
-    assert "start one there with: python -m runner" in plain(shop.tell("down", code=1))
-    again = shop.project.run(url=shop._url)
-    again.wait_for("everything is RUNNING")
-    assert again.stop() == 0
-
-
 def test_where_no_runner_ever_was_it_is_said_too(project: Project) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runner", "logs"],
@@ -345,16 +371,6 @@ def test_where_no_runner_ever_was_it_is_said_too(project: Project) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert plain(done.stderr) == f"no runner is running in {project.folder}; start one there with: python -m runner\n"
-
-
-def test_a_socket_that_a_killed_runner_left_is_no_runner_and_in_nobody_s_way(shop: Shop) -> None:
-    shop.runner.process.kill()
-    shop.runner.process.wait()
-    assert "no runner is running in" in shop.tell("status", code=1)
-    again = shop.project.run(url=shop._url)
-    again.wait_for("everything is RUNNING")
-    assert again.stop() == 0
-    assert not (shop.project.folder / "var" / "runner.sock").exists()
 
 
 def raw(shop: Shop, request: bytes) -> dict[str, Any]:
@@ -395,10 +411,32 @@ def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(lasting: Shop) 
         one.close()
 
 
-def test_from_a_folder_whose_path_is_longer_than_a_socket_s_may_be(tmp_path: Path, vhost: Vhost) -> None:
+@pytest.fixture
+def shop(tmp_path: Path, vhost: Vhost) -> Iterator[Shop]:
+    """One of one service, in a folder whose path is longer than a socket's may be."""
     project = Project(tmp_path / ("deep" * 20) / ("er" * 30) / "project")
-    shop = Shop(project, vhost, tmp_path)
     assert len(str(project.folder)) > 108
+    config = project.config()
+    config["services"] = {"payment": config["services"]["payment"]}
+    project.set_config(config)
+    yield Shop(project, vhost, tmp_path)
+    project.close()
+
+
+def test_a_socket_that_a_killed_runner_left_is_in_nobody_s_way_and_down_ends_the_next_runner_and_waits_for_it(
+    shop: Shop,
+) -> None:
+    socket_file = shop.project.folder / "var" / "runner.sock"
     assert "payment.1" in shop.tell("status")
-    shop.tell("down")
-    assert shop.runner.process.wait(15) == 0
+    shop.runner.process.kill()
+    shop.runner.process.wait()
+    assert socket_file.exists()
+    assert "no runner is running in" in shop.tell("status", code=1)
+    again = shop.run()
+    text = shop.tell("down")
+    assert "stopping: told to by 'down'" in text
+    assert text.endswith("stopped\n")
+    assert again.process.wait(15) == 0
+    assert not socket_file.exists()
+    assert f"no runner is running in {shop.project.folder}" in shop.tell("status", code=1)
+    assert "start one there with: python -m runner" in plain(shop.tell("down", code=1))

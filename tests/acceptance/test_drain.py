@@ -21,7 +21,7 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import Runner
 from tests.topologies import Shop
 
-MESSAGES = times(10_000, 100_000)
+MESSAGES = times(4_000, 100_000)
 #: Bytes of each message's body.
 BODY = 100
 RUNNER, REPLACE = (sys.executable, "-m", "runner"), ("apply", "--replace", "work", "--drain")

@@ -7,7 +7,10 @@ import logging
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -23,20 +26,26 @@ from runner.strict_json import decode_json
 from tests.audited import turn_on
 from tests.postgres import Postgres
 from tests.proof import DATABASES
-from tests.rabbit import Vhost, wait_until
-from tests.running import ALICE, Project
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import ALICE, Project, Runner
 
 RATE = 0.5
 
 
-def orders_that_time_out(*times: bool) -> Iterator[str]:
-    """Keys of orders whose tries time out, or not, in just this order."""
+#: Of the orders of all tests, as some of them share a database.
+NUMBERS = count()
+
+
+def order_that_times_out(*times: bool) -> str:
+    """The key of a new order whose tries time out, or not, in just this order."""
     gateway = Gateway(PaymentOptions(timeout_rate=RATE), logging.getLogger())
     order = Order.model_validate(decode_json(json.dumps(ALICE).encode()))
-    for number in count():
-        id = order_id_for(f"key-{number}", order)
-        if all((gateway._draw("timeout", id, one + 1) < RATE) is value for one, value in enumerate(times)):
-            yield f"key-{number}"
+
+    def is_so(key: str) -> bool:
+        id = order_id_for(key, order)
+        return all((gateway._draw("timeout", id, one + 1) < RATE) is value for one, value in enumerate(times))
+
+    return next(key for number in NUMBERS if is_so(key := f"key-{number}"))
 
 
 def place(project: Project, key: str) -> str:
@@ -56,11 +65,10 @@ def asked(project: Project, order: str) -> tuple[int, Any]:
             return error.code, json.loads(error.read())
 
 
-def shown(project: Project, *arguments: str) -> str:
-    command = project.run("order", "show", *arguments)
-    assert command.process.wait(30) == 0, command.output
-    command.stop()
-    return command.output
+def shown(project: Project, vhost: Vhost, *arguments: str) -> str:
+    code, output = project.call("order", "show", *arguments, url=vhost.url)
+    assert code == 0, output
+    return output
 
 
 def complete(project: Project, order: str, entries: int) -> Any:
@@ -79,21 +87,50 @@ def tries(story: Any, service: str) -> list[tuple[str, int]]:
     ]
 
 
-@pytest.fixture
-def slow_payment(project: Project, database: str) -> Project:
+@dataclass(frozen=True)
+class SlowPayment:
+    """A runner with audit, half of whose payments time out."""
+
+    project: Project
+    vhost: Vhost
+    runner: Runner
+    database: str
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def slow_payment(
+    request: pytest.FixtureRequest, rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SlowPayment]:
+    """One for the tests that leave it as it is."""
+    name, folder = f"test_{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("story")
+    database = f"sqlite:///{folder}/shop.db"
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        database = server.make_database(name)
+    vhost, project = rabbit.make_vhost(name), Project(folder / "project")
     turn_on(project, database)
     topology = project.topology()
     topology["queues"]["payment.order.created"]["retry"] = ["100ms", "200ms"]
     project.set_topology(topology)
     project.options("payment", timeout_rate=RATE, failure_rate=0.0)
-    return project
-
-
-def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: Project, vhost: Vhost) -> None:
-    project = slow_payment
     runner = project.run(url=vhost.url)
-    retried = place(project, next(orders_that_time_out(True, False)))
-    parked = place(project, next(orders_that_time_out(True, True, True)))
+    runner.wait_for("everything is RUNNING")
+    yield SlowPayment(project, vhost, runner, database)
+    code = runner.process.poll() or runner.stop()
+    project.close()
+    vhost.delete()
+    assert code == 0
+
+
+#: These tests share one runner for each database, so they run in one process.
+shared = pytest.mark.xdist_group("a shop with slow payments")
+
+
+@shared
+def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: SlowPayment) -> None:
+    project, vhost = slow_payment.project, slow_payment.vhost
+    retried = place(project, order_that_times_out(True, False))
+    parked = place(project, order_that_times_out(True, True, True))
 
     # Made, told of, tried, paid, told of; and made, told of, tried three times.
     story, failed = complete(project, retried, 6), complete(project, parked, 5)
@@ -113,24 +150,26 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
     assert "gateway timed out" in failed["history"][-1]["error"]
 
     for order, answer in ((retried, story), (parked, failed)):
-        told = json.loads(shown(project, order, "--json"))
+        told = json.loads(shown(project, vhost, order, "--json"))
         assert {name: told[name] for name in answer} == answer
-        text = shown(project, order[:13])
+        text = shown(project, vhost, order[:13])
         places = [text.index(one["what"]) for one in answer["history"]]
         assert places == sorted(places)
-    assert "still parked: order.created of payment.order.created" in shown(project, parked)
-    assert runner.stop() == 0
-    # Also while nothing runs.
-    assert json.loads(shown(project, retried, "--json"))["status"] == "paid"
+    assert "still parked: order.created of payment.order.created" in shown(project, vhost, parked)
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
-def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: Project, vhost: Vhost) -> None:
-    project = slow_payment
-    runner = project.run(url=vhost.url)
-    order = place(project, next(orders_that_time_out(True, True, True)))
+@shared
+@pytest.mark.parametrize("slow_payment", DATABASES, indirect=True)
+def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: SlowPayment) -> None:
+    project, vhost = slow_payment.project, slow_payment.vhost
+    order = place(project, order_that_times_out(True, True, True))
     complete(project, order, 5)
-    (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 20)
+
+    def its_copies() -> list[Any]:
+        all_parked = vhost.messages("payment.order.created.dlq")
+        return [one for one in all_parked if one["properties"]["correlation_id"] == order]
+
+    (parked,) = wait_until(its_copies, 20)
     now = int(time.time() * 1000)
     headers = {"x-replays": 1, "x-replayed-at": now, "x-sent-at": now, "x-attempt": 1}
     copy = {
@@ -139,23 +178,36 @@ def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: P
         "payload_encoding": "string",
         "properties": {**parked["properties"], "headers": headers},
     }
-    project.options("payment", timeout_rate=0.0, failure_rate=0.0)
-    reloaded = project.run("reload", url=vhost.url)
-    assert reloaded.process.wait(30) == 0
-    vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", copy)
-    story = complete(project, order, 9)
+    with payments_in_time(slow_payment):
+        vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", copy)
+        story = complete(project, order, 9)
     assert story["status"] == "paid"
     payment = [one for one in story["history"] if one.get("queue") == "payment.order.created"]
     assert [one["kind"] for one in payment] == ["retried", "retried", "parked", "replayed", "handled"]
     assert payment[3]["what"] == "order.created replayed to payment.order.created"
-    assert "parked" not in shown(project, order).splitlines()[-2]
-    assert runner.stop() == 0
+    assert "parked" not in shown(project, vhost, order).splitlines()[-2]
 
 
-def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost, database: str) -> None:
-    project = slow_payment
-    runner = project.run(url=vhost.url)
-    key = next(orders_that_time_out(False))
+@contextmanager
+def payments_in_time(shop: SlowPayment) -> Iterator[None]:
+    """While none times out."""
+
+    def reload(rate: float) -> None:
+        shop.project.options("payment", timeout_rate=rate)
+        code, output = shop.project.call("reload", url=shop.vhost.url)
+        assert code == 0, output
+
+    reload(0.0)
+    try:
+        yield
+    finally:
+        reload(RATE)
+
+
+@shared
+def test_what_is_delivered_twice_is_one_row(slow_payment: SlowPayment) -> None:
+    project, vhost, runner = slow_payment.project, slow_payment.vhost, slow_payment.runner
+    key = order_that_times_out(False)
     order = place(project, key)
     assert place(project, key) == order
     complete(project, order, 5)
@@ -173,8 +225,7 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
     complete(project, order, 10)
     # An event that comes last adds no entry.
     wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")
-    assert runner.stop() == 0
-    engine = open_database(database, project.folder)
+    engine = open_database(slow_payment.database, project.folder)
     with engine.connect() as connection:
         of_order = select(events.c.type).where(events.c.order_id == order).order_by(events.c.type)
         assert [*connection.scalars(of_order)] == ["order.created", "order.last", "order.twice", "payment.success"]
@@ -183,21 +234,19 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: Project, vhost: Vhost,
     engine.dispose()
 
 
-@pytest.mark.parametrize("database", DATABASES, indirect=True)
-def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment: Project, vhost: Vhost) -> None:
-    project = slow_payment
-    runner = project.run(url=vhost.url)
-    runner.pid_of("audit.1")
+@shared
+@pytest.mark.parametrize("slow_payment", DATABASES, indirect=True)
+def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment: SlowPayment) -> None:
+    project, vhost, runner = slow_payment.project, slow_payment.vhost, slow_payment.runner
     note = {"type": "runner.attempt", "message_id": "n1"}
     message = {"routing_key": "audit.events", "payload": "{}", "payload_encoding": "string", "properties": note}
     assert vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", message)["routed"]
     runner.wait_for("attempt 1 of 4 failed, message n1: not a note of a try, order_id: .*: parked in audit.events.dlq")
-    complete(project, place(project, next(orders_that_time_out(False))), 5)
-    assert runner.stop() == 0
+    complete(project, place(project, order_that_times_out(False)), 5)
 
 
 def test_without_audit_the_api_says_how_to_turn_it_on(project: Project, vhost: Vhost) -> None:
-    runner = project.run(url=vhost.url)
+    runner = project.run("run", "order_api", url=vhost.url)
     status, problem = asked(project, project.first_order())
     assert status == 501
     assert "audit is off" in problem["detail"]
@@ -205,13 +254,15 @@ def test_without_audit_the_api_says_how_to_turn_it_on(project: Project, vhost: V
     assert runner.stop() == 0
 
 
-def test_a_database_that_goes_away_is_a_503_and_comes_back(project: Project, vhost: Vhost) -> None:
+def test_a_database_that_goes_away_is_a_503_and_comes_back_and_the_story_is_told_also_while_nothing_runs(
+    project: Project, vhost: Vhost
+) -> None:
     server = Postgres()
     try:
         turn_on(project, server.make_database("shop"))
-        runner = project.run(url=vhost.url)
+        runner = project.run("run", "order_api", "audit", url=vhost.url)
         order = project.first_order()
-        complete(project, order, 5)
+        story = complete(project, order, 1)
         server.stop()
         status, problem = asked(project, order)
         assert status == 503
@@ -219,5 +270,6 @@ def test_a_database_that_goes_away_is_a_503_and_comes_back(project: Project, vho
         server.start()
         wait_until(lambda: asked(project, order)[0] == 200, 20, "the database is back")
         assert runner.stop() == 0
+        assert json.loads(shown(project, vhost, order, "--json"))["history"] == story["history"]
     finally:
         server.close()

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import socket
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.acceptance.test_first_minute import gone
+from tests.machine import in_time
 from tests.ports import free_port
 from tests.rabbit import wait_until
-from tests.reaper import MARK
 from tests.running import PRINTED, Project
-
-
-def command(project: Project, url: str, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *arguments],
-        cwd=project.folder, capture_output=True, text=True, timeout=120, check=False,
-        env={
-            "PATH": os.environ["PATH"], "RABBITMQ_URL": url, "PYTHONPATH": str(Path(__file__).parents[2]),
-            MARK: os.environ[MARK],
-        },
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -38,7 +25,7 @@ def taken_management_port() -> Iterator[int]:
 
 
 @pytest.mark.timeout(180)
-def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_import(
+def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_command_that_replaces_a_queue(
     project: Project, taken_management_port: int
 ) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{taken_management_port}/"
@@ -47,8 +34,14 @@ def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_impo
     payment = config["services"].pop("payment")
     project.set_config(config)
     runner = project.run(url=url)
-    orders = {project.first_order() for _ in range(3)}
-    assert runner.stop() == 0
+    orders = {project.first_order(60)}
+    assert time.monotonic() - runner.started < in_time(12)
+    orders |= {project.first_order() for _ in range(2)}
+    started, children = time.monotonic(), runner.children()
+    assert any("broker" in command for command in children.values())
+    assert runner.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - started < 10
+    assert all(gone(pid) for pid in children)
     config["services"]["payment"] = payment
     project.set_config(config)
     topology = project.topology()
@@ -56,29 +49,30 @@ def test_the_private_broker_is_started_for_commands_that_replace_a_queue_or_impo
     project.set_topology(topology)
     runner = project.run(url=url)
     assert runner.process.wait(60) == 78
+    runner.wait_for("this broker is the project's own; to start it without any of its messages: ")
     runner.wait_for(f"or: {PRINTED} apply --replace payment.order.created --drain")
-    code, output = command(project, url, "apply", "--replace", "payment.order.created", "--drain")
-    assert code == 0, output
-    assert "no broker answers: starting the project's own on" in output
-    assert "queue payment.order.created: 3 messages in the new queue, 3 before" in output
+    # As a process: it starts one itself.
+    applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)
+    assert applied.process.wait(120) == 0, applied.output
+    applied.wait_for("no broker answers: starting the project's own on")
+    applied.wait_for("queue payment.order.created: 3 messages in the new queue, 3 before")
     runner = project.run(url=url)
     for order in orders:
         runner.wait_for(f"Your order {order} is paid")
     # The broker that answers is used, and its HTTP API found.
-    assert command(project, url, "plan") == (0, "nothing to do\n")
+    assert project.call("plan", url=url) == (0, "nothing to do\n")
     assert runner.stop() == 0
     wait_until(lambda: not (project.folder / "var" / "broker" / "node.pid").exists(), 10)
-    # It is started for an import too, before which topology.yaml is emptied.
-    (project.folder / "topology.yaml").write_text("")
-    code, output = command(project, url, "import", "live")
-    assert code == 0
-    assert "  payment.order.created:" in output
 
 
-def test_where_none_may_be_started_it_is_said_what_to_do(project: Project) -> None:
+@pytest.mark.parametrize("command", ["plan", "apply", "import live"])
+def test_where_none_may_be_started_it_is_said_what_to_do(project: Project, command: str) -> None:
     config = project.config()
     config["broker"] = {"url": "amqp://127.0.0.1:1/", "start": "never"}
     project.set_config(config)
-    code, output = command(project, "", "plan")
+    if "import" in command:
+        # It is emptied before an import.
+        (project.folder / "topology.yaml").write_text("")
+    code, output = project.call(*command.split())
     assert code == 75
     assert "broker.url: no broker answers at 127.0.0.1:1 (connection refused); start it" in output

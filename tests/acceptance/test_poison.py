@@ -1,29 +1,37 @@
-"""One message kills every worker that gets it: it is parked with the reason, and all others are handled."""
+"""Messages that kill every worker that gets them: each is parked with the reason, and all others are handled."""
 
 from __future__ import annotations
 
 import os
 import signal
+import uuid
+from collections.abc import Iterator
+from typing import Any
 
+import pika
 import pytest
 
-from tests.jobs import publish, publish_all
-from tests.rabbit import Vhost, wait_until
-from tests.running import Project
+from tests import amqp
+from tests.jobs import TOPOLOGY
+from tests.rabbit import Rabbit, Vhost, wait_until
+from tests.running import ROOT, Project
+
+pytestmark = pytest.mark.xdist_group("deadly messages")  # one runner for all tests of this module
 
 #: The handler kills its own process in several ways; it also writes down which messages it was given.
-DEADLY = """import ctypes, os, time
+DEADLY = """import ctypes, os, signal, time
 from runner import Event, hookimpl
 
 @hookimpl
 def handle(message):
     how = message.json()["do"]
-    with open("handled", "a") as file:
+    path = f"handled.{message.queue}"
+    with open(path, "a") as file:
         file.write(message.id + "\\n")
     if how == "segfault":
         ctypes.string_at(0)
-    elif how == "leave":
-        os._exit(0)
+    elif how.startswith("exit "):
+        os._exit(int(how[5:]))
     elif how == "grow":
         hoard = []
         while True:
@@ -31,119 +39,164 @@ def handle(message):
             time.sleep(0.005)
     elif how == "hang":
         time.sleep(600)
+    elif how == "killed" or (how == "killed 2 times" and open(path).read().splitlines().count(message.id) <= 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "slow":
+        time.sleep(0.05)
     return Event("done", {})
 """
+#: How a worker ends, by the messages of ``ways`` and ``hung``, which may kill one each: reason, signal, all deaths.
 WAYS = {
-    "segfault": ("killed by SIGSEGV", "SIGSEGV", {}),
-    "leave": ("exit 0 without having been told to", "", {}),
-    "grow": ("killed by SIGKILL, took", "SIGKILL", {"memory_max": "128MiB"}),
-    "hang": ("killed by SIGABRT, a handler has been at message poison", "SIGABRT", {"handler_timeout": "1s"}),
+    "exit 0": ("exit 0 without having been told to", "", 1),
+    # One of the codes by which a worker of ours tells something, here that there is no broker.
+    "exit 75": ("exit 75", "", 1),
+    "grow": ("killed by SIGKILL, took", "SIGKILL", 1),
+    # Somebody may have done it: only every fourth counts.
+    "killed": ("killed by SIGKILL", "SIGKILL", 4),
+}
+HUNG = {"hang": ("killed by SIGABRT, a handler has been at message hang", "SIGABRT", 1)}
+INNOCENT = "killed 2 times"
+OFTEN = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
+#: A second failure that counts would be the end of these.
+SELDOM = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 2}}
+SERVICES: dict[str, dict[str, Any]] = {
+    "jobs": {"instances": 2, "prefetch": 50, **SELDOM},
+    "classic": {"prefetch": 50, "max_crashes": 2, **SELDOM},
+    "ways": {"prefetch": 50, "max_crashes": 1, "memory_max": "128MiB", **OFTEN},
+    "hung": {"prefetch": 50, "max_crashes": 1, "handler_timeout": "1s", **SELDOM},
+    "several": {"concurrency": 8, "max_crashes": 2, **OFTEN},
+    "idle": SELDOM,
 }
 
 
+def good(count: int, how: str = "work") -> list[tuple[str, str]]:
+    """Ids, and how each is handled, of messages that kill nobody."""
+    return [(f"good-{number}", how) for number in range(count)]
+
+
+POISON = [("poison", "segfault")]
+MESSAGES: dict[str, list[tuple[str, str]]] = {
+    "jobs": [*good(100), *POISON, *good(200)[100:]],
+    "classic": [*good(20), *POISON, *good(40)[20:]],
+    "ways": [*good(20), *((how, how) for how in (*WAYS, INNOCENT)), *good(40)[20:]],
+    "hung": [*good(5), ("hang", "hang"), *good(10)[5:]],
+    "several": [*good(4, "slow"), *POISON, *good(40, "slow")[4:]],
+    "idle": [],
+}
+
+
+class Deadly:
+    """Services whose queues hold what kills their workers, from before they start."""
+
+    def __init__(self, project: Project, vhost: Vhost) -> None:
+        self.project, self.vhost = project, vhost
+        project.set_topology(TOPOLOGY)
+        topology = project.topology()
+        topology["queues"] |= {name: {} for name in SERVICES} | {"classic": {"type": "classic"}}
+        project.set_topology(topology)
+        services = {
+            name: {"plugin": "jobs", "consumes": [name], "publishes": {"work": ["done"]}, **settings}
+            for name, settings in SERVICES.items()
+        }
+        project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, "services": services})
+        project.plugin("jobs", DEADLY)
+        code, output = project.call("apply", url=vhost.url)
+        assert code == 0, output
+        amqp.publish_all(
+            vhost.url,
+            [
+                ("", queue, f'{{"do": "{how}"}}'.encode(), pika.BasicProperties(message_id=id, delivery_mode=2))
+                for queue, messages in MESSAGES.items()
+                for id, how in messages
+            ],
+        )
+        self.runner = project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT), "FASTCOMMERCE_SETTLE": "0"})
+
+    def parked(self, queue: str, count: int) -> dict[str, dict[str, Any]]:
+        """Return the headers of the parked messages by id, once there are so many."""
+        wait_until(lambda: self.vhost.ready(f"{queue}.dlq") >= count, 90, "the poison is parked")
+        found = self.vhost.messages(f"{queue}.dlq")
+        return {one["properties"]["message_id"]: one["properties"]["headers"] for one in found}
+
+    def handled(self, queue: str) -> list[str]:
+        """Return the ids of the messages that a handler was given, each once all are handled."""
+        path = self.project.folder / f"handled.{queue}"
+        wait_until(lambda: self.vhost.ready(queue) == 0, 60, "each message is taken")
+        everything = {id for id, _ in MESSAGES[queue]}
+        wait_until(lambda: set(path.read_text().splitlines()) == everything, 60, "each message is handled")
+        wait_until(lambda: self.in_hand(queue) == 0, 20, "and nothing is left")
+        return path.read_text().splitlines()
+
+    def in_hand(self, service: str) -> int:
+        """How many messages its workers are at."""
+        return sum(int(one["in_hand"] or 0) for one in self.project.slots().values() if one["service"] == service)
+
+
+@pytest.fixture(scope="module")
+def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deadly]:
+    """One for all tests of this module, each of which looks at services of its own."""
+    vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+    project = Project(tmp_path_factory.mktemp("poison") / "project")
+    one = Deadly(project, vhost)
+    yield one
+    code = one.runner.process.poll() or one.runner.stop()
+    project.close()
+    vhost.delete()
+    assert "FATAL" not in one.runner.output
+    assert code == 0
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("how", "kind"), [*((how, "quorum") for how in WAYS), ("segfault", "classic")])
-def test_one_message_that_kills_its_workers_among_200_is_parked_with_the_reason_after_three_deaths(
-    jobs: Project, vhost: Vhost, how: str, kind: str
+@pytest.mark.parametrize(("queue", "deaths"), [("jobs", 3), ("classic", 2)])
+def test_one_message_that_kills_its_workers_among_many_is_parked_with_the_reason_after_as_many_deaths_as_allowed(
+    deadly: Deadly, queue: str, deaths: int
 ) -> None:
-    reason, signal, settings = WAYS[how]
-    topology = jobs.topology()
-    topology["defaults"] = {"queue_type": kind}
-    jobs.set_topology(topology)
-    jobs.plugin("jobs", DEADLY)
-    runner = jobs.run("apply", url=vhost.url)
-    assert runner.process.wait(30) == 0
-    poison, good = {"poison": f'{{"do": "{how}"}}'}, '{"do": "work"}'
-    publish_all(vhost, {f"good-{number}": good for number in range(100)} | poison)
-    publish_all(vhost, {f"good-{number}": good for number in range(100, 200)})
-    config = jobs.config()
-    config["services"]["jobs"] |= {"instances": 2, "prefetch": 50, **settings}
-    jobs.set_config(config)
-    runner = jobs.run(url=vhost.url)
-    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 90, "the poison is parked")
-    wait_until(lambda: vhost.ready("done") >= 200, 60, "all others are handled")
-    headers = parked["properties"]["headers"]
-    assert parked["properties"]["message_id"] == "poison"
-    assert headers["x-crashes"] == 3
-    assert headers["x-signal"] == signal
-    assert headers["x-last-error"].startswith(f"Crashed: its worker died of it 3 times, {reason}")
-
-    def handled() -> list[str]:
-        return (jobs.folder / "handled").read_text().split()
-
-    # A worker may die between an event and its ack, so that one message has two events.
-    everything = {"poison", *(f"good-{number}" for number in range(200))}
-    wait_until(lambda: set(handled()) == everything, 60, "each message is handled")
-    assert handled().count("poison") == 3, "it killed no more workers than it may"
-    assert vhost.ready("jobs.dlq") == 1
-    assert runner.output.count("message poison of jobs was in hand") == 3
-    assert "FATAL" not in runner.output
-    assert runner.stop() == 0
+    parked = deadly.parked(queue, 1)
+    assert set(parked) == {"poison"}
+    headers = parked["poison"]
+    assert headers["x-crashes"] == deaths
+    assert headers["x-signal"] == "SIGSEGV"
+    times = {2: "twice", 3: "3 times"}[deaths]
+    assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
+    assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than it may"
+    assert deadly.vhost.ready(f"{queue}.dlq") == 1
+    assert deadly.runner.output.count(f"message poison of {queue} was in hand") == deaths
+    # Only the first of its deaths counts as a failure of the service, which may have one.
+    assert f"{queue}.1 FATAL" not in deadly.runner.output
 
 
-def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(jobs: Project, vhost: Vhost) -> None:
-    jobs.plugin("jobs", DEADLY.replace("return Event", "time.sleep(0.05)\n    return Event"))
-    config = jobs.config()
-    config["services"]["jobs"] |= {"concurrency": 8}
-    jobs.set_config(config)
-    assert jobs.run("apply", url=vhost.url).process.wait(30) == 0
-    jobs_by_id = {f"good-{number}": '{"do": "work"}' for number in range(40)}
-    publish_all(vhost, {**dict([*jobs_by_id.items()][:4]), "poison": '{"do": "segfault"}', **jobs_by_id})
-    runner = jobs.run(url=vhost.url)
-    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 60, "the poison is parked")
-    assert parked["properties"]["message_id"] == "poison"
-    wait_until(lambda: vhost.ready("done") >= 40, 60, "all others are handled")
-    assert vhost.ready("jobs.dlq") == 1
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("queue", "ways"), [("ways", WAYS), ("hung", HUNG)])
+def test_however_a_handler_ends_its_worker_the_message_is_parked_and_those_beside_it_are_handled(
+    deadly: Deadly, queue: str, ways: dict[str, tuple[str, str, int]]
+) -> None:
+    parked = deadly.parked(queue, len(ways))
+    handled = deadly.handled(queue)
+    assert set(parked) == set(ways), "one that was in hand when somebody killed its worker is not blamed"
+    for how, (reason, name, deaths) in ways.items():
+        headers = parked[how]
+        assert headers["x-crashes"] == deaths
+        assert headers["x-signal"] == name
+        times = {1: "once", 4: "4 times"}[deaths]
+        assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, {reason}")
+        assert handled.count(how) == deaths
+    assert handled.count(INNOCENT) == (3 if queue == "ways" else 0)
+    assert deadly.vhost.ready(f"{queue}.dlq") == len(ways)
+
+
+@pytest.mark.timeout(180)
+def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(deadly: Deadly) -> None:
+    parked = deadly.parked("several", 1)
+    assert set(parked) == {"poison"}
+    deadly.handled("several")
+    assert deadly.vhost.ready("several.dlq") == 1
     # The first time others were in hand too, which says little; then it was alone.
-    assert runner.output.count("jobs.1 killed by SIGSEGV: message poison of jobs was in hand") == 4
-    assert runner.stop() == 0
+    assert deadly.runner.output.count("several.1 killed by SIGSEGV: message poison of several was in hand") == 3
 
 
-def test_messages_that_were_in_hand_when_somebody_killed_their_worker_are_not_blamed(
-    jobs: Project, vhost: Vhost
-) -> None:
-    jobs.plugin(
-        "jobs",
-        """import os, signal
-from runner import Event, hookimpl
-
-@hookimpl
-def handle(message):
-    with open("tries", "a") as file:
-        file.write("x")
-    if os.path.getsize("tries") <= 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Event("done", {})
-""",
-    )
-    publish_later = jobs.run(url=vhost.url)
-    publish_later.pid_of("jobs.1")
-    publish(vhost, "{}", message_id="innocent")
-    wait_until(lambda: vhost.messages("done"), 60, "it is handled in the end")
-    assert not vhost.messages("jobs.dlq")
-    assert publish_later.stop() == 0
-
-
-def test_somebody_s_sigterm_is_no_failure_of_the_service(jobs: Project, vhost: Vhost) -> None:
-    jobs.plugin("jobs", DEADLY)
-    config = jobs.config()
-    config["services"]["jobs"] |= {"backoff": {"max": "500ms"}}
-    jobs.set_config(config)
-    runner = jobs.run(url=vhost.url)
-    for count in range(1, 8):
-        os.kill(runner.pid_of("jobs.1", count=count), signal.SIGTERM)
-        runner.wait_for("jobs.1 exit 143, ended by SIGTERM: restarting", count=count)
-    runner.pid_of("jobs.1", count=8)
-    assert "FATAL" not in runner.output
-    assert runner.stop() == 0
-
-
-def test_a_handler_that_ends_its_worker_with_a_code_of_ours_is_blamed_all_the_same(jobs: Project, vhost: Vhost) -> None:
-    jobs.plugin("jobs", DEADLY.replace("os._exit(0)", "os._exit(75)"))
-    runner = jobs.run(url=vhost.url)
-    runner.pid_of("jobs.1")
-    publish(vhost, '{"do": "leave"}', message_id="poison")
-    publish(vhost, '{"do": "work"}', message_id="good")
-    wait_until(lambda: vhost.messages("jobs.dlq"), 30)
-    wait_until(lambda: vhost.messages("done"), 30)
-    assert runner.stop() == 0
+def test_somebody_s_sigterm_is_no_failure_of_the_service(deadly: Deadly) -> None:
+    for count in range(1, 4):
+        os.kill(deadly.runner.pid_of("idle.1", count=count), signal.SIGTERM)
+        deadly.runner.wait_for("idle.1 exit 143, ended by SIGTERM: restarting", count=count)
+    deadly.runner.pid_of("idle.1", count=4)
+    assert "idle.1 FATAL" not in deadly.runner.output

@@ -2,29 +2,109 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.rabbit import Vhost, wait_until
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import PRINTED, Project, Runner
+
+pytestmark = pytest.mark.xdist_group("watched runner")  # one for all tests of this module
+
+
+class Watched:
+    """A runner that watches its files, for one test after another: each sees what was printed since it began."""
+
+    def __init__(self, project: Project, vhost: Vhost) -> None:
+        self.project, self.vhost, self._begin = project, vhost, 0
+        folder = project.folder
+        self._files = {path: path.read_bytes() for path in [*folder.glob("*.yaml"), *folder.glob("plugins/*.py")]}
+        self.runner: Runner = project.run("run", "--watch", url=vhost.url, env={"FASTCOMMERCE_SETTLE": "0"})
+        self.runner.wait_for("everything is RUNNING")
+        self._slots = set(project.slots())
+        self._children = len(self.children())
+
+    def begin(self) -> None:
+        """Forget what was printed so far."""
+        self._begin = len(self.runner.lines)
+
+    def restore(self) -> None:
+        """Put the files back, and wait until what runs is as it was."""
+        self.begin()
+        edited = [path for path, content in self._files.items() if not path.exists() or path.read_bytes() != content]
+        for path in edited:
+            path.write_bytes(self._files[path])
+        if edited:
+            self.wait_for("files taken over$")
+        wait_until(self._is_as_before, 30, "all is as before")
+
+    def _is_as_before(self) -> bool:
+        states = {name: slot["state"] for name, slot in self.project.slots().items()}
+        return states == dict.fromkeys(self._slots, "RUNNING") and len(self.children()) == self._children
+
+    @property
+    def output(self) -> str:
+        """What was printed since the test began."""
+        return "\n".join(self.runner.lines[self._begin :])
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until the pattern is printed, since the test began."""
+        before = "\n".join(self.runner.lines[: self._begin])
+        return self.runner.wait_for(pattern, count=len(re.findall(pattern, before, re.MULTILINE)) + 1)
+
+    def next_pid_of(self, slot: str) -> int:
+        """The pid of the first instance of a slot that gets ready since the test began."""
+        return int(self.wait_for(rf"{re.escape(slot)} RUNNING, pid (\d+)")[1])
+
+    def pids(self) -> dict[str, int]:
+        """The pid of each slot now."""
+        return {name: slot["pid"] for name, slot in self.project.slots().items()}
+
+    def children(self) -> dict[int, str]:
+        """The live children of the runner."""
+        return self.runner.children()
+
+
+@pytest.fixture(scope="module")
+def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
+    project = Project(tmp_path_factory.mktemp("watched") / "project")
+    project.options("payment", failure_rate=0.0)
+    config = project.config()
+    config["broker"]["management"] = rabbit.management
+    project.set_config(config)
+    one = Watched(project, vhost)
+    yield one
+    code = one.runner.process.poll() or one.runner.stop()
+    project.close()
+    vhost.delete()
+    assert code == 0
 
 
 @pytest.fixture
-def watched(project: Project, vhost: Vhost) -> Iterator[Runner]:
-    project.options("payment", failure_rate=0.0)
-    config = project.config()
-    config["broker"]["management"] = vhost.rabbit.management
-    project.set_config(config)
-    runner = project.run("run", "--watch", url=vhost.url)
-    runner.wait_for("everything is RUNNING")
-    yield runner
-    assert runner.stop() == 0
+def watched(lasting: Watched) -> Iterator[Watched]:
+    """Return the one of all tests, with its files as shipped; they are put back."""
+    lasting.begin()
+    yield lasting
+    lasting.restore()
+
+
+@pytest.fixture
+def project(watched: Watched) -> Project:
+    """Return the project that is watched."""
+    return watched.project
+
+
+@pytest.fixture
+def vhost(watched: Watched) -> Vhost:
+    """Return the vhost of the project that is watched."""
+    return watched.vhost
 
 
 def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
-    watched: Runner, project: Project, vhost: Vhost
+    watched: Watched, project: Project, vhost: Vhost
 ) -> None:
     before = watched.children()
     topology = project.topology()
@@ -39,18 +119,18 @@ def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
 
 
 def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
-    watched: Runner, project: Project
+    watched: Watched, project: Project
 ) -> None:
-    pids = {slot: watched.pid_of(slot) for slot in ("order_api.1", "payment.1", "notification.1")}
+    pids = watched.pids()
     project.options("payment", latency="1ms")
     watched.wait_for("payment.1: replacing it, the new one first")
-    second = watched.pid_of("payment.1", count=2)
+    second = watched.next_pid_of("payment.1")
     watched.wait_for("payment.1 stopped, the old one")
     assert set(watched.children()) & set(pids.values()) == {pids["order_api.1"], pids["notification.1"]}
     config = project.config()
     config["services"]["payment"]["instances"] = 3
     project.set_config(config)
-    third = {second, watched.pid_of("payment.2"), watched.pid_of("payment.3")}
+    third = {second, watched.next_pid_of("payment.2"), watched.next_pid_of("payment.3")}
     assert third <= set(watched.children())
     config["services"]["payment"]["instances"] = 1
     del config["services"]["notification"]
@@ -62,15 +142,15 @@ def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
     assert watched.output.count("payment.1: replacing") == 1
     config["services"]["audit"] = {"consumes": ["notification.order.events"]}
     project.set_config(config)
-    watched.pid_of("audit.1")
+    watched.next_pid_of("audit.1")
 
 
-def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Runner, project: Project, vhost: Vhost) -> None:
+def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Watched, project: Project, vhost: Vhost) -> None:
     before, text = watched.children(), (project.folder / "topology.yaml").read_text()
     (project.folder / "topology.yaml").write_text(text.replace("orders.topic:", "orders.topik:"))
     watched.wait_for(r"config.yaml:\d+: .*unknown exchange 'orders.topic'; did you mean 'orders.topik'\?")
     watched.wait_for("not taken over: everything runs on as it was")
-    Path(project.folder / "topology.yaml").unlink()
+    (project.folder / "topology.yaml").unlink()
     watched.wait_for("topology.yaml:1: no such file")
     (project.folder / "topology.yaml").write_text(text)
     watched.wait_for("files taken over$")
@@ -80,7 +160,7 @@ def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Runner, projec
 
 
 def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
-    watched: Runner, project: Project, vhost: Vhost
+    watched: Watched, project: Project, vhost: Vhost
 ) -> None:
     topology = project.topology()
     topology["queues"]["unrouted.all"]["type"] = "classic"
@@ -95,18 +175,17 @@ def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
     assert "new" in vhost.queues()
 
 
-def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Runner, project: Project) -> None:
-    pids = {slot: watched.pid_of(slot) for slot in ("order_api.1", "payment.1", "notification.1")}
+def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Watched, project: Project) -> None:
+    pids = watched.pids()
     path = project.folder / "plugins" / "payment.py"
     path.write_text(path.read_text() + "\n# another line\n")
-    watched.pid_of("payment.1", count=2)
+    watched.next_pid_of("payment.1")
     assert {pids["order_api.1"], pids["notification.1"]} <= set(watched.children())
     path.write_text("def broken(:\n")
     watched.wait_for("not taken over: everything runs on")
-    path.unlink()
 
 
-def test_another_broker_is_not_taken_over(watched: Runner, project: Project) -> None:
+def test_another_broker_is_not_taken_over(watched: Watched, project: Project) -> None:
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)

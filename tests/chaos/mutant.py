@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from tests.chaos.failpoint import Point
 from tests.running import ROOT
 
 #: What a copy needs to run, and to be simulated.
-TREE = ("runner", "plugins", "tests")
+TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
 DEDUPLICATION = "runner/worker/deduplication.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
@@ -37,15 +38,23 @@ class Mutant:
 
     def make(self, folder: Path) -> Path:
         """A copy of the product with the bug in it. Raises AssertionError where the code is no longer what it was."""
+        compileall.compile_dir(ROOT / "tests" / "simulation", quiet=2)
         for name in TREE:
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what Python has compiled of it: it belongs to a file's time and size, which the copies keep.
+            # What another process is just writing is left out.
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
+        shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests")
+        self.apply(folder)
+        return folder
+
+    def apply(self, folder: Path) -> None:
+        """Put the bug into a copy, which may have others. Raises AssertionError as ``make`` does."""
         path = folder / self.file
         text = path.read_text()
         for old, new in ((self.old, self.new), *self.more):
             assert text.count(old) == 1, f"{self.file}: it holds {text.count(old)} times, not once: {old}"
             text = text.replace(old, new)
         path.write_text(text)
-        return folder
 
 
 MUTANTS = [

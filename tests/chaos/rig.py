@@ -191,6 +191,8 @@ class Rig:
     def start(self) -> None:
         """Start the runner, and wait until everything runs."""
         self.spawn()
+        # Not asked before it says so: each question is a process.
+        wait_until(self._has_said_so, 60, "everything is RUNNING")
         wait_until(self.is_running, 60, "everything is RUNNING")
 
     def spawn(self) -> None:
@@ -218,6 +220,10 @@ class Rig:
         assert self.runner is not None
         assert self.runner.poll() is None, f"the runner ended with {self.runner.returncode}; see {self.output}"
         return self.tell("status", "--json")[0] == 0
+
+    def _has_said_so(self) -> bool:
+        assert self.runner is not None
+        return self.runner.poll() is not None or b"everything is RUNNING" in self.output.read_bytes()
 
     def slots(self) -> list[dict[str, Any]]:
         """What ``status`` says of each process."""

@@ -20,6 +20,8 @@ from tests.running import ROOT, Runner
 
 #: Some of a round's orders meet with a gateway that does not answer.
 ORDERS = 6
+#: The share of tries whose gateway does not answer, so few that hardly any order is parked for it.
+SOME = 0.25
 #: Seconds in which something moves where anything is under way: longer than the longest wait for a next try.
 STILL = 4.0
 PARKED = "payment.order.created.dlq"
@@ -36,7 +38,7 @@ class Rounds:
         folder.mkdir(parents=True, exist_ok=True)
         self.vhost, self.folder = vhost, folder
         self.shop = Shop(folder / "shop", database, source)
-        self.shop.options("payment", timeout_rate=0.25, latency="1ms")
+        self.shop.options("payment", timeout_rate=SOME, latency="1ms")
         topology = self.shop.topology()
         topology["queues"]["payment.order.created"]["retry"] = [f"{ms}ms" for ms in range(100, 800, 100)]
         self.shop.set_topology(topology)
@@ -52,7 +54,8 @@ class Rounds:
     def start(self) -> Runner:
         """Run the shop."""
         runner = self.shop.run(url=self.vhost.url, env=dict(self.environment))
-        runner.wait_for("everything is RUNNING", 40)
+        runner.wait_for("everything is RUNNING", 90)
+        self.runner = runner
         return runner
 
     def order(self, count: int = ORDERS) -> None:
@@ -122,16 +125,30 @@ class Rounds:
 
     def park_orders(self, count: int) -> None:
         """Have orders taken whose payments all fail, and mend the payments when they are parked."""
-        self.shop.options("payment", timeout_rate=1.0)
-        assert self.tell("reload") == 0
+        before = self.vhost.ready(PARKED)
+        self._have_payments_fail(1.0)
         self.order(count)
-        wait_until(lambda: self.vhost.ready(PARKED) == count, 60, "all are parked")
-        self.shop.options("payment", timeout_rate=0.0)
-        assert self.tell("reload") == 0
+        wait_until(lambda: self.vhost.ready(PARKED) == before + count, 60, "all are parked")
+        self._have_payments_fail(SOME)
+
+    def _have_payments_fail(self, rate: float) -> None:
+        self.shop.options("payment", timeout_rate=rate)
+        code, output = self.shop.call("reload", url=self.vhost.url)
+        assert code == 0, output
+
+    def parked_orders(self) -> int:
+        """How many good messages are parked, as of now."""
+        bad = {one["id"] for one in self.poison}
+        return sum(one["properties"]["message_id"] not in bad for one in self.vhost.messages(PARKED))
 
     def replay(self, *words: str) -> int:
         """Replay what is parked; returns the exit code."""
         return self.tell("dlq", "replay", "--all", *words)
+
+    def doors_that_lost(self) -> set[int]:
+        """The ports where an order was answered 202 that was never charged."""
+        charged = {row.order_id for row in self._database.rows("SELECT order_id FROM charges")}
+        return {one.port for one in read_answers([self.log]) if one.status == 202 and one.order_id not in charged}
 
     def tell(self, *words: str) -> int:
         """Run a command of the product; returns its exit code."""

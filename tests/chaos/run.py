@@ -141,7 +141,8 @@ class Run:
             self._look(logs)
             if not self._outcome.verdict["violations"]:
                 return
-            time.sleep(0.5)
+            # It is a process for each look, which takes from what is to settle.
+            time.sleep(1.0)
 
     def _look(self, logs: Sequence[Path]) -> None:
         command = [

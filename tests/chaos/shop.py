@@ -52,7 +52,7 @@ class Shop(Project):
         super().__init__(folder)
         if source != ROOT:
             shutil.rmtree(folder / "plugins")
-            shutil.copytree(source / "plugins", folder / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source / "plugins", folder / "plugins")
         self.direct_port = free_port()
         self.plugin("points", POINTS)
         topology = self.topology()

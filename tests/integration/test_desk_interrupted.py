@@ -15,26 +15,26 @@ from typing import Any
 import pytest
 
 from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
-from tests.proof import QUEUE_TYPES
+from tests.proof import QUEUE_TYPES, times
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
 pytestmark = pytest.mark.kills_broker
-MESSAGES = 2000
+MESSAGES = times(1000, 2000)
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
 #: What may be on its way at once, and what is confirmed and not acknowledged yet.
 AT_HAND = 500 + 100
-#: A replay takes 7 s at this rate, so that it is still running when it is killed after the first messages.
-SLOWLY = ("--rate", "300")
+#: A replay takes 5 s or more at this rate, so that it is still running when it is killed after the first messages.
+SLOWLY = ("--rate", str(times(200, 300)))
 
 
-def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum") -> Shop:
+def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum", count: int = MESSAGES) -> Shop:
     """A desk that holds numbered messages of one queue of the given type."""
     shop = Shop(folder, vhost)
     queues = {**TOPOLOGY["queues"], "pay": {"type": kind, "dead_letter": "pay.dlq"}}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
     assert shop.run("apply")[0] == 0
-    publish(vhost.url, "pay.dlq", many(MESSAGES))
+    publish(vhost.url, "pay.dlq", many(count))
     return shop
 
 
@@ -142,19 +142,20 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
 
 
 def test_on_a_terminal_it_is_asked_before_anything_is_discarded(tmp_path: Path, vhost: Vhost) -> None:
-    shop = full_shop(tmp_path / "shop", vhost)
+    others = 50
+    shop = full_shop(tmp_path / "shop", vhost, count=others)
     publish(
         vhost.url, "pay.dlq", [parked("x1", error="other"), parked("x2", error="other"), parked("x3", error="other")]
     )
     for text, code in (("n\n", 1), ("\n", 1), (signal.SIGINT, 130)):
         assert answer(shop, text, "--match", "other")[0] == code
-        assert held(vhost.url, "pay.dlq") == [MESSAGES + 3]
+        assert held(vhost.url, "pay.dlq") == [others + 3]
         assert list((shop.folder / "var").glob("*.jsonl")) == []
     code, output = answer(shop, "y\n", "--match", "other")
     assert code == 0
     assert "discard 3 messages? [y/N]: " in output
     assert "3 messages discarded, and written to " in output
-    wait_until(lambda: held(vhost.url, "pay.dlq") == [MESSAGES], 10)
+    wait_until(lambda: held(vhost.url, "pay.dlq") == [others], 10)
 
 
 def test_a_discard_that_is_killed_has_written_down_whatever_is_gone(tmp_path: Path, vhost: Vhost) -> None:

@@ -16,10 +16,11 @@ from runner.config.version import MOST_HASHES
 from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Queue
 from tests.amqp import Message, channel_to, publish_all
+from tests.proof import times
 from tests.rabbit import Vhost
 
-#: Examples and messages of each: 5,000 cases in all.
-EXAMPLES, MESSAGES = 100, 50
+#: Examples, and messages of each.
+EXAMPLES, MESSAGES = times(40, 100), 50
 
 #: No more words ``#`` than every version allows.
 PATTERNS = (

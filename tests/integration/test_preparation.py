@@ -21,13 +21,20 @@ from tests.supervised import descendants, is_gone
 
 
 @pytest.fixture
-def prepared(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
+def preparation(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
+    """One that has not begun yet."""
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     one = Preparation(Order(str(project.folder), (), "text"))
-    one.begin()
-    one.find()
     yield one
     one.close()
+
+
+@pytest.fixture
+def prepared(preparation: Preparation) -> Preparation:
+    """One that has found the broker."""
+    preparation.begin()
+    preparation.find()
+    return preparation
 
 
 def pid_of(preparation: Preparation) -> int:
@@ -59,7 +66,7 @@ def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
 
 
 def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_before(
-    prepared: Preparation, project: Project, vhost: Vhost
+    preparation: Preparation, project: Project, vhost: Vhost
 ) -> None:
     def keys() -> set[str]:
         bindings = [one for one in vhost.bindings() if one["destination"] == "payment.order.created"]
@@ -68,45 +75,40 @@ def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_befo
     config, topology = project.config(), project.topology()
     config["broker"]["management"] = vhost.rabbit.management
     project.set_config(config)
-    prepared.begin()
-    prepared.find()
-    prepared.prepare()
+    preparation.begin()
+    preparation.find()
+    preparation.prepare()
     topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.created"]}
     project.set_topology(topology)
-    assert prepared.take_over().is_unfinished
+    assert preparation.take_over().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
     # Each of these is another process, which knows what the one before it left.
-    assert prepared.prepare() is None
-    assert prepared.take_over().is_unfinished
+    assert preparation.prepare() is None
+    assert preparation.take_over().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
-    assert prepared.finish() is None
+    assert preparation.finish() is None
     assert keys() == {"order.created"}
-    assert not prepared.take_over().is_unfinished
+    assert not preparation.take_over().is_unfinished
 
 
 def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
-    project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+    preparation: Preparation, project: Project
 ) -> None:
-    monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     topology = project.topology()
     topology["queues"] |= {f"unread.{number:02}": {"bind": {"orders.topic": ["order.#"]}} for number in range(13)}
     project.set_topology(topology)
     said: list[tuple[str, str]] = []
-    prepared = Preparation(Order(str(project.folder), (), "text"))
-    prepared.say = lambda text, level: said.append((text, level))
-    try:
-        prepared.begin()
-        warnings = list(prepared.find().warnings)
-        assert len(warnings) == 11
-        assert "unread-queue: no service consumes 'unread.00': it only grows; let a service consume it" in warnings[0]
-        assert warnings[10].startswith("and 3 more findings; ")
-        prepared.prepare()
-        del topology["queues"]["unread.00"]
-        topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.create.#"]}
-        project.set_topology(topology)
-        prepared.take_over()
-    finally:
-        prepared.close()
+    preparation.say = lambda text, level: said.append((text, level))
+    preparation.begin()
+    warnings = list(preparation.find().warnings)
+    assert len(warnings) == 11
+    assert "unread-queue: no service consumes 'unread.00': it only grows; let a service consume it" in warnings[0]
+    assert warnings[10].startswith("and 3 more findings; ")
+    preparation.prepare()
+    del topology["queues"]["unread.00"]
+    topology["queues"]["payment.order.created"]["bind"] = {"orders.topic": ["order.create.#"]}
+    project.set_topology(topology)
+    preparation.take_over()
     findings = [text for text, level in said if level == "warning" and ".yaml:" in text]
     assert any("unmatched-binding" in line and "did you mean 'order.created.#'?" in line for line in findings)
     assert any("missed-event: payment handles 'order.created'" in line for line in findings)
@@ -114,7 +116,7 @@ def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
 
 
 def test_what_is_gone_from_the_files_is_one_line_at_each_start_that_says_how_to_end_it(
-    prepared: Preparation, project: Project, vhost: Vhost
+    preparation: Preparation, project: Project, vhost: Vhost
 ) -> None:
     config, topology = project.config(), project.topology()
     config["broker"]["management"] = vhost.rabbit.management
@@ -123,15 +125,15 @@ def test_what_is_gone_from_the_files_is_one_line_at_each_start_that_says_how_to_
     topology["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.*.eu"]}}
     topology["queues"]["audit.copy"] = {"retry": ["1s"]}
     project.set_topology(topology)
-    prepared.begin()
-    prepared.find()
-    prepared.prepare()
+    preparation.begin()
+    preparation.find()
+    preparation.prepare()
     project.set_topology(shipped)
     said: list[tuple[str, str]] = []
-    prepared.say = lambda text, level: said.append((text, level))
+    preparation.say = lambda text, level: said.append((text, level))
     for _ in range(2):
-        assert not prepared.take_over().left
-        prepared.finish()
+        assert not preparation.take_over().left
+        preparation.finish()
     line = (
         "topology: 2 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets"
         " messages from orders.topic), queue audit.copy; to unbind them and delete what is empty: python -m runner"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,16 +51,20 @@ def test_one(project, vhost, postgres, supervise):
     wait()
 """
 )
+#: The plugin for several processes.
+XDIST = ("-p", "xdist.plugin")
 #: Seconds until all processes are gone: the guardian's time, and more for a busy machine.
 GONE = 20.0
 
 
-def begin(folder: Path, source: str, *options: str, prefix: tuple[str, ...] = ()) -> Runner:
+def begin(folder: Path, source: str, *options: str) -> Runner:
     """Run a file of tests with the fixtures of this suite, in a process of its own."""
     (folder / "test_inner.py").write_text(source)
-    command = [*prefix, sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "tests.conftest"]
-    arguments = ["-q", "--rootdir", str(folder), "--basetemp", str(folder / "base"), *options, "test_inner.py"]
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "tests.conftest"]
+    arguments = ["--rootdir", str(folder), "--basetemp", str(folder / "base"), *options, "test_inner.py"]
+    # To import all plugins that are installed takes longer than these tests.
     environment = {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": "gw4"}
+    environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_timeout"}
     return Runner([*command, *arguments], folder, environment)
 
 
@@ -81,7 +86,7 @@ def is_ready(runner: Runner, folder: Path) -> Callable[[], bool]:
 
 
 def test_all_servers_end_with_a_killed_suite_of_several_processes(tmp_path: Path) -> None:
-    runner = begin(tmp_path, FULL, "-n", "1")
+    runner = begin(tmp_path, FULL, *XDIST, "-n", "1")
     wait_until(is_ready(runner, tmp_path), 90, "all is started")
     found = " ".join(ours().values())
     for program in ("runner.broker.node", "beam.smp", "postgres", "runner.worker payment", "guardian.py"):
@@ -91,33 +96,33 @@ def test_all_servers_end_with_a_killed_suite_of_several_processes(tmp_path: Path
     wait_gone()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_all_processes_of_a_suite_end_with_it_whatever_the_signal(tmp_path: Path, number: signal.Signals) -> None:
-    runner = begin(tmp_path, WAITS, "-p", "no:xdist")
+def test_all_processes_of_a_suite_end_with_it_when_a_signal_ends_it(tmp_path: Path) -> None:
+    runner = begin(tmp_path, WAITS)
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     wait_until(lambda: len(ours()) >= 4, 20, "the suite, its guardian, and two deaf processes")
-    assert runner.stop(number) == -number
+    assert runner.stop(signal.SIGTERM) == -signal.SIGTERM
+    wait_gone()
+
+
+def test_a_suite_that_is_killed_with_its_group_as_by_timeout_ends_its_processes(tmp_path: Path) -> None:
+    runner = begin(tmp_path, WAITS)
+    wait_until(is_ready(runner, tmp_path), 60, "it runs")
+    runner.signal_group(signal.SIGKILL)
+    assert runner.process.wait(60) == -signal.SIGKILL
     wait_gone()
 
 
 def test_a_suite_that_is_interrupted_ends_its_processes(tmp_path: Path) -> None:
-    runner = begin(tmp_path, WAITS, "-p", "no:xdist")
+    runner = begin(tmp_path, WAITS)
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     assert runner.stop(signal.SIGINT, 60) in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)
     wait_gone()
 
 
-def test_a_suite_whose_time_is_over_ends_its_processes(tmp_path: Path) -> None:
-    runner = begin(tmp_path, WAITS, "-p", "no:xdist", prefix=("timeout", "--signal=KILL", "4"))
-    assert runner.process.wait(60) != 0
-    wait_gone()
-
-
-@pytest.mark.parametrize("end", ["os._exit(7)", "os.kill(os.getpid(), 9)"])
-def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(tmp_path: Path, end: str) -> None:
+def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(tmp_path: Path) -> None:
     other = "\ndef test_two():\n    while not os.path.exists('crashed'):\n        time.sleep(0.02)\n    wait()\n"
-    crash = f"\ndef test_one():\n    start()\n    open('crashed', 'w').close()\n    {end}\n"
-    runner = begin(tmp_path, LIGHT + other + crash, "-n", "2", "--max-worker-restart", "0")
+    crash = "\ndef test_one():\n    start()\n    open('crashed', 'w').close()\n    os.kill(os.getpid(), 9)\n"
+    runner = begin(tmp_path, LIGHT + other + crash, *XDIST, "-n", "2", "--max-worker-restart", "0")
     wait_until(is_ready(runner, tmp_path), 60, "the other one goes on")
     wait_until(
         lambda: not [one for one in ours().values() if "signal.SIG_IGN" in one],
@@ -130,32 +135,16 @@ def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(
     wait_gone()
 
 
-BROKEN = "@pytest.fixture\ndef broken():\n    start()\n{}    1 / 0\n\ndef test_one(broken):\n    pass\n"
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("def test_one():\n    start()\n", "2 passed, 1 error"),
-        ("def test_one():\n    start()\n    assert False\n", "1 failed, 1 passed, 1 error"),
-        ("def test_one():\n    start()\n    pytest.skip()\n", "1 passed, 1 skipped, 1 error"),
-        (BROKEN.format(""), "1 passed, 2 errors"),
-        (BROKEN.format("    yield\n"), "2 passed, 1 error"),
-    ],
-)
-def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported(
-    tmp_path: Path, source: str, said: str
-) -> None:
-    source = f"{LIGHT}\nfrom tests import reaper\nreaper.PATIENCE = 0.5\n{source}"
-    source += "\ndef test_two(reaper):\n    from tests.reaper import marked\n    assert len(marked(reaper.mark)) == 1\n"
-    runner = begin(tmp_path, source, "-p", "no:xdist")
-    assert runner.process.wait(60) == pytest.ExitCode.TESTS_FAILED
-    runner.stop()
-    assert said in runner.output
-    assert "the test left processes behind, which are ended now" in runner.output
-    wait_gone()
-
-
+BROKEN = "@pytest.fixture\ndef {0}():\n    start()\n{1}    1 / 0\n\ndef test_{0}({0}):\n    pass\n"
+#: Tests that leave processes, by name, each with its outcomes in their order.
+LEAVING = {
+    "passes": ("def test_passes():\n    start()\n", ["PASSED", "ERROR"]),
+    "fails": ("def test_fails():\n    start()\n    assert False\n", ["FAILED", "ERROR"]),
+    "skips": ("def test_skips():\n    start()\n    pytest.skip()\n", ["SKIPPED", "ERROR"]),
+    "begins_badly": (BROKEN.format("begins_badly", ""), ["ERROR", "ERROR"]),
+    "ends_badly": (BROKEN.format("ends_badly", "    yield\n"), ["PASSED", "ERROR"]),
+}
+#: Other ways to start a process than that of ``start``.
 WAYS = {
     "posix_spawn": "os.posix_spawn(SLEEP[0], SLEEP, os.environ)",
     "system": "os.system('sleep 600 > /dev/null 2>&1 &')",
@@ -163,14 +152,23 @@ WAYS = {
 }
 
 
-def test_processes_are_noticed_whichever_way_a_test_starts_them(tmp_path: Path) -> None:
-    source = f"{LIGHT}\nimport shutil\nfrom tests import reaper\nreaper.PATIENCE = 0.2\n"
+def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported_whatever_started_them(
+    tmp_path: Path,
+) -> None:
+    tests = LEAVING | {name: (f"def test_{name}():\n    {way}\n", ["PASSED", "ERROR"]) for name, way in WAYS.items()}
+    after = "\ndef test_after_{}(reaper):\n    assert len(reaper_module.marked(reaper.mark)) == 1\n"
+    source = f"{LIGHT}\nimport shutil\nfrom tests import reaper as reaper_module\nreaper_module.PATIENCE = 0.2\n"
     source += "SLEEP = [shutil.which('sleep'), '600']\n"
-    source += "".join(f"\ndef test_{name}():\n    {way}\n" for name, way in WAYS.items())
-    runner = begin(tmp_path, source + "\ndef test_none():\n    pass\n", "-p", "no:xdist", "-W", "ignore")
+    source += "\n".join(test + after.format(name) for name, (test, _) in tests.items())
+    runner = begin(tmp_path, source, "-v", "-W", "ignore")
     assert runner.process.wait(60) == pytest.ExitCode.TESTS_FAILED
     runner.stop()
-    assert f"{len(WAYS) + 1} passed, {len(WAYS)} errors" in runner.output
+    found = re.findall(r"^test_inner\.py::test_(\w+) ([A-Z]+)", runner.output, re.MULTILINE)
+    for name, (_, outcomes) in tests.items():
+        assert [outcome for one, outcome in found if one == name] == outcomes, runner.output
+        assert [outcome for one, outcome in found if one == f"after_{name}"] == ["PASSED"], runner.output
+    told = runner.output.count("AssertionError: the test left processes behind, which are ended now")
+    assert told == len(tests)
 
 
 def test_a_process_with_an_environment_of_its_own_is_not_mistaken_for_ours(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def _drawn_consent(data: st.DataObject, plan: Plan) -> Consent:
 _consumed = st.frozensets(st.sampled_from(QUEUES))
 _waiting = st.frozensets(st.sampled_from(["q1", "q2", "q3", "q1.retry.1s", "q2.dlq", "parked"]), max_size=2)
 _settings = settings(
-    max_examples=times(80, 5000),
+    max_examples=times(45, 5000),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -334,7 +334,7 @@ def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
     _finish(scene)
 
 
-@settings(_settings, max_examples=times(40, 3000))
+@settings(_settings, max_examples=times(25, 3000))
 @given(st.data(), topologies(), topologies(), _waiting)
 def test_pruning_keeps_messages_and_objects_of_others_and_leaves_nothing_of_ours_without_a_reason(
     data: st.DataObject, old: dict[str, Any], new: dict[str, Any], waiting: frozenset[str]

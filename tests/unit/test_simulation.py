@@ -10,9 +10,9 @@ from tests.proof import times
 from tests.simulation import run
 from tests.simulation.held import STAGES
 
-SEEDS = times(700, 50_000)
+SEEDS = times(450, 50_000)
 #: Each is hit so often at least, or the runs prove less than they seem to.
-LEAST = times(10, 20)
+LEAST = times(6, 20)
 WINDOWS = (
     *(f"{what}: {stage}" for what in ("crash", "lose consumer", "lose publisher") for stage in STAGES),
     "a commit whose answer is lost is done again",
@@ -47,5 +47,5 @@ def test_whatever_fails_and_whenever_every_message_is_handled_or_parked_and_each
 
 
 def test_the_same_seed_makes_the_same_history() -> None:
-    for seed in range(1, 40):
+    for seed in range(1, times(15, 40)):
         assert run(seed).history == run(seed).history

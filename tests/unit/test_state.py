@@ -385,6 +385,15 @@ def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
     assert life.slot.state is State.BACKOFF
 
 
+@pytest.mark.parametrize("end", [Exited(-11, DRAW, is_known=True), Exited(KILLED, DRAW), Exited(TERMINATED, DRAW)])
+def test_a_start_that_got_ready_ends_a_row_of_failed_starts_however_its_process_ends(end: Exited) -> None:
+    life = Life(Policy(restart_limit=RestartLimit(2, 5.0))).feed(Start())
+    life.feed(Go(), SpawnFailed("no more processes", DRAW)).feed(Tick(), after=100)
+    life.feed(Go(), Spawned(7), Ready(), end).feed(Tick(), after=100)
+    life.feed(Go(), SpawnFailed("no more processes", DRAW))
+    assert life.slot.state is State.BACKOFF
+
+
 class SlotMachine(RuleBasedStateMachine):
     """Whatever happens in whatever order, beside a plain account of what must hold."""
 
@@ -455,6 +464,7 @@ class SlotMachine(RuleBasedStateMachine):
     def get_ready(self) -> None:
         if self.slot.state is State.STARTING and self.killed_at is None:
             self.ready_at = self.now
+            self.unready = 0
         self.feed(Ready())
 
     @precondition(lambda self: self.live is not None)
@@ -497,8 +507,6 @@ class SlotMachine(RuleBasedStateMachine):
     def account(self, *, is_counted: bool) -> None:
         """Exactly ``limit`` counted failures within the window are FATAL, everything else is a restart."""
         limit = self.policy.restart_limit
-        if self.ready_at is not None:
-            self.unready = 0
         if is_counted:
             self.counted.append(self.now)
             self.unready += self.ready_at is None

@@ -2,20 +2,116 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
+from runner.history.tables import attempts, events
+from runner.store.schema import inbox, outbox
 from tests.accounted import Shop, audited_shop, running_in
-from tests.rabbit import Vhost
+from tests.keeping import CHARGES, EMAILS
+from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
+
+#: Seconds for which all queues are to be empty before nothing is on its way: longer than statistics are late.
+QUIET = 1.2
 
 
 @pytest.fixture
 def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """A project whose orders, events and tries are written down."""
     return audited_shop(project, vhost, tmp_path, monkeypatch)
+
+
+@dataclass
+class Lasting:
+    """A shop that is at work for several tests, and made as new between them."""
+
+    shop: Shop
+    runner: Runner
+    is_new: bool = True
+
+    def __post_init__(self) -> None:
+        self._topology, self._config = self.shop.project.topology(), self.shop.project.config()
+        self._queues = {*self.shop.vhost.queues()}
+
+    def renew(self) -> None:
+        """Take everything back that a test has done, but for plugins that nobody runs any more."""
+        if self.is_new:
+            self.is_new = False
+            return
+        shop = self.shop
+        shop.project.set_topology(self._topology)
+        shop.project.set_config(self._config)
+        shop.run("reload")
+        for name, slot in shop.project.slots().items():
+            if slot["state"] != "RUNNING":
+                shop.run("start", name.partition(".")[0])
+        wait_until(lambda: all(one["state"] == "RUNNING" for one in shop.project.slots().values()), 30, "all run")
+        for queue in {*shop.vhost.queues()} - self._queues:
+            # The wait queues of delays that the shop has no more are among them.
+            shop.vhost.delete_queue(queue)
+        self._empty()
+        shop.execute(*map(delete, (events, attempts, inbox, outbox, CHARGES, EMAILS)))
+        shop.project.first_order()
+
+    def _empty(self) -> None:
+        since = time.monotonic()
+
+        def is_quiet() -> bool:
+            nonlocal since
+            if held := [name for name, one in self.shop.vhost.queues().items() if one.get("messages", 1)]:
+                since = time.monotonic()
+                for name in held:
+                    self.shop.purge(name)
+            time.sleep(0.2)
+            return time.monotonic() > since + QUIET
+
+        wait_until(is_quiet, 30, "nothing is on its way")
+
+
+@pytest.fixture(scope="module")
+def with_outbox() -> bool:
+    """Whether the shops of a module have an outbox, and an inbox of payments."""
+    return False
+
+
+@pytest.fixture(scope="module")
+def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory, with_outbox: bool) -> Iterator[Lasting]:
+    """One for the tests of a module that leave its runner at work."""
+    folder = tmp_path_factory.mktemp("lasting")
+    vhost, project = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), Project(folder / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        one = audited_shop(project, vhost, folder, patch)
+        if with_outbox:
+            project.options("order_api", outbox=True)
+            config = project.config()
+            config["services"]["payment"]["inbox"] = True
+            project.set_config(config)
+        try:
+            with running_in(one) as runner:
+                yield Lasting(one, runner)
+        finally:
+            project.close()
+            vhost.delete()
+
+
+@pytest.fixture
+def lasting_shop(lasting: Lasting) -> Shop:
+    """A shop at work after its first order, which other tests have had before."""
+    lasting.renew()
+    return lasting.shop
+
+
+@pytest.fixture
+def lasting_runner(lasting: Lasting) -> Runner:
+    """Its runner."""
+    return lasting.runner
 
 
 @pytest.fixture

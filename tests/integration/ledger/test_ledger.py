@@ -20,8 +20,12 @@ from tests.load import Load
 from tests.rabbit import wait_until
 from tests.running import Runner
 
+#: These tests share one runner, so they run in one process.
+pytestmark = pytest.mark.xdist_group("ledger")
 
-def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sure(shop: Shop, running: Runner) -> None:
+
+def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sure(lasting_shop: Shop) -> None:
+    shop = lasting_shop
     shop.post(9)
     figures = dict.fromkeys((PAYMENT, MAIL, PAID), (10, 10, 0, 0, 0, 0, 0))
     found = shop.settled({**figures, AUDIT: (20, 20, 0, 0, 0, 0, 0)})
@@ -48,7 +52,10 @@ def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sur
 
 
 @pytest.mark.timeout(120)
-def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: Shop, running: Runner) -> None:
+def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(
+    lasting_shop: Shop, lasting_runner: Runner
+) -> None:
+    shop = lasting_shop
     shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
     shop.run("stop", "payment")
     orders = shop.post(5)
@@ -67,7 +74,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
     shop.purge(PAYMENT)
     shop.run("start", "payment")
     later = shop.post(2)
-    wait_until(lambda: all(f"Your order {one} is paid" in running.output for one in later), 20)
+    wait_until(lambda: all(f"Your order {one} is paid" in lasting_runner.output for one in later), 20)
     code, output, _ = shop.process("ledger")
     assert code == 1
     lines = output.splitlines()
@@ -77,11 +84,12 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(shop: 
 
 
 @pytest.mark.timeout(180)
-def test_under_load_nothing_is_ever_called_lost(shop: Shop, running: Runner) -> None:
+def test_under_load_nothing_is_ever_called_lost(lasting_shop: Shop) -> None:
+    shop = lasting_shop
     # Slower than orders come, so that most are in its hands, of which the statistics tell late.
-    shop.project.options("payment", failure_rate=0.1, latency="80ms", timeout_rate=0.3)
+    shop.project.options("payment", failure_rate=0.1, latency="150ms", timeout_rate=0.3)
     shop.run("reload")
-    load, looks = Load(shop.project.port, 15, clients=8), 0
+    load, looks = Load(shop.project.port, 8, clients=8), 0
     try:
         end = time.monotonic() + 6
         while time.monotonic() < end:

@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, select, update
 
 from runner.history.tables import attempts, events
@@ -21,12 +22,17 @@ from tests.accounted import (
 from tests.rabbit import wait_until
 from tests.running import Runner
 
+#: These tests share one runner, so they run in one process.
+shared = pytest.mark.xdist_group("ledger where something is edited")
+
 HANDLES = "from runner import hookimpl\n\n\n@hookimpl\ndef handle(message):\n    pass\n"
 
 
+@shared
 def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_purged_dead_letter_is_lost(
-    shop: Shop, running: Runner
+    lasting_shop: Shop, lasting_runner: Runner
 ) -> None:
+    shop = lasting_shop
     shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
     shop.project.options("payment", timeout_rate=1.0)
     shop.run("reload")
@@ -42,7 +48,7 @@ def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_p
     shop.edit(PAYMENT, retry=["10m"])
     shop.run("reload")
     shop.post(2)
-    running.wait_for("again in 10m", count=2)
+    lasting_runner.wait_for("again in 10m", count=2)
     shop.edit(PAYMENT, retry=["1s"], dead_letter="failed.payments")
     shop.run("reload")
     found = shop.settled({PAYMENT: (6, 1, 2, 1, 2, 0, 0)})
@@ -54,7 +60,9 @@ def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_p
     assert {one["order_id"] for one in of_queue(found, PAYMENT)["candidates"]} > {*orders[1:]}
 
 
-def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(shop: Shop, running: Runner) -> None:
+@shared
+def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(lasting_shop: Shop) -> None:
+    shop = lasting_shop
     shop.post(2)
     shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
     # There and back again: the former name of a former name counts too.
@@ -103,9 +111,12 @@ def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) 
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 
 
+@shared
 def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a_failure(
-    shop: Shop, running: Runner
+    lasting_shop: Shop, lasting_runner: Runner
 ) -> None:
+    shop = lasting_shop
+
     def publish(id: str, order: str, times: int) -> None:
         body = {"order_id": order, "customer_email": "a@example.com", "amount": "9.99", "currency": "EUR"}
         properties = {"message_id": id, "type": "order.created", "correlation_id": order}
@@ -127,7 +138,7 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a
     config["services"]["other"] = {"consumes": [PAYMENT], "inbox": True}
     shop.project.set_config(config)
     shop.run("reload")
-    running.pid_of("other.1")
+    lasting_runner.pid_of("other.1")
     # The broker gives it to both of them in turn, and either one keeps its promise.
     tries = select(attempts.c.service, attempts.c.outcome).where(attempts.c.message_id == "event-2")
     tries = tries.where(attempts.c.queue == PAYMENT)
@@ -150,7 +161,11 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a
     assert "1 handled twice in spite of an inbox" in output.splitlines()[-1]
 
 
-def test_a_queue_counts_what_is_published_once_its_bindings_are_there(shop: Shop, running: Runner) -> None:
+@shared
+def test_a_queue_counts_what_is_published_once_its_bindings_are_there(
+    lasting_shop: Shop, lasting_runner: Runner
+) -> None:
+    shop = lasting_shop
     shop.post(3)
     shop.settled({PAYMENT: (4, 4, 0, 0, 0, 0, 0)})
     topology, config = shop.project.topology(), shop.project.config()
@@ -164,7 +179,7 @@ def test_a_queue_counts_what_is_published_once_its_bindings_are_there(shop: Shop
         "binding orders.topic -(order.created.#)-> counter.orders: not applied yet, so nothing counts by it"
     ]
     shop.run("reload")
-    running.pid_of("counter.1")
+    lasting_runner.pid_of("counter.1")
     found = shop.ledger()
     assert (row(found, "counter.orders"), found["unapplied"]) == ((0,) * 7, [])
     note = of_queue(found, "counter.orders")["note"]
@@ -188,15 +203,15 @@ def an_event(id: str, type: str, at: int) -> dict[str, Any]:
     return {**about, "id": id, "type": type, "published_at": at}
 
 
-def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_known_event_on(
-    shop: Shop, running: Runner
-) -> None:
+@shared
+def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_known_event_on(lasting_shop: Shop) -> None:
+    shop = lasting_shop
     shop.post(2)
     shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
-    name = f"fastcommerce.{shop.vhost.name}"
-    owned = shop.vhost.rabbit.api("GET", f"/global-parameters/{name}")
-    del owned["value"]["since"]
-    shop.vhost.rabbit.api("PUT", f"/global-parameters/{name}", owned)
+    path = f"/global-parameters/fastcommerce.{shop.vhost.name}"
+    remembered = shop.vhost.rabbit.api("GET", path)
+    value = {name: one for name, one in remembered["value"].items() if name != "since"}
+    shop.vhost.rabbit.api("PUT", path, {**remembered, "value": value})
     # Events that came before there was any queue but that of audit, and one that is lost now.
     shop.execute(insert(events).values([an_event(f"old-{n}", "order.created", n) for n in range(4)]))
     found = shop.ledger()
@@ -204,9 +219,12 @@ def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_kno
     assert "4 more may have come here and are not counted" in of_queue(found, PAYMENT)["note"]
     shop.execute(insert(events).values(an_event("new", "order.created", int(time.time() * 1000))))
     assert [one["id"] for one in of_queue(shop.losing(), PAYMENT)["lost"]] == ["new"]
+    shop.vhost.rabbit.api("PUT", path, remembered)
 
 
-def test_what_a_broker_held_whose_data_is_gone_is_lost_though_all_bindings_are_new(shop: Shop, running: Runner) -> None:
+@shared
+def test_what_a_broker_held_whose_data_is_gone_is_lost_though_all_bindings_are_new(lasting_shop: Shop) -> None:
+    shop = lasting_shop
     shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
     shop.run("stop", "payment")
     orders = shop.post(5)

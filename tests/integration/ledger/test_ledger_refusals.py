@@ -4,65 +4,69 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import delete
 
 from runner.store.schema import outbox
-from tests.accounted import AUDIT, PAID, PAYMENT, Shop, of_queue, row, running_in
+from tests.accounted import AUDIT, PAID, PAYMENT, Shop, of_queue, row
 from tests.rabbit import wait_until
 
 FULL = {"max-length": 2, "overflow": "reject-publish"}
+#: These tests share one runner, so they run in one process.
+pytestmark = pytest.mark.xdist_group("ledger where a queue refuses")
+
+
+@pytest.fixture(scope="module")
+def with_outbox() -> bool:
+    return True
 
 
 def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_else_nobody_who_waits_is_named(
-    shop: Shop,
+    lasting_shop: Shop,
 ) -> None:
-    shop.project.options("order_api", outbox=True)
-    with running_in(shop):
-        shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
-        shop.run("stop", "payment")
-        shop.edit(PAYMENT, policy=FULL)
-        shop.run("reload")
-        shop.post(8)
+    shop = lasting_shop
+    shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
+    shop.run("stop", "payment")
+    shop.edit(PAYMENT, policy=FULL)
+    shop.run("reload")
+    shop.post(8)
 
-        def refused() -> int:
-            found = shop.ledger()
-            published, waiting = row(found, PAYMENT)[0], row(found, PAYMENT)[4]
-            note = of_queue(found, PAYMENT)["note"]
-            held = 9 - published
-            is_said = f"{held} more are not counted: the outbox has no confirm of them yet" in note
-            return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
+    def refused() -> int:
+        found = shop.ledger()
+        published, waiting = row(found, PAYMENT)[0], row(found, PAYMENT)[4]
+        note = of_queue(found, PAYMENT)["note"]
+        held = 9 - published
+        is_said = f"{held} more are not counted: the outbox has no confirm of them yet" in note
+        return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
 
-        count = wait_until(refused, 30, "what the outbox has no confirm of is not counted")
-        # Where nobody tells what was confirmed, it cannot be told from what is lost.
-        shop.run("stop", "order_api")
-        shop.execute(delete(outbox))
-        found = of_queue(shop.losing(), PAYMENT)
-        assert (found["lost"], len(found["candidates"])) == ([], 8)
-        assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
-        assert "it refuses what is more than its max-length: an order that was answered 503" in found["note"]
+    count = wait_until(refused, 30, "what the outbox has no confirm of is not counted")
+    # Where nobody tells what was confirmed, it cannot be told from what is lost.
+    shop.run("stop", "order_api")
+    shop.execute(delete(outbox))
+    found = of_queue(shop.losing(), PAYMENT)
+    assert (found["lost"], len(found["candidates"])) == ([], 8)
+    assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
+    assert "it refuses what is more than its max-length: an order that was answered 503" in found["note"]
 
 
 def test_what_an_inbox_made_and_one_queue_refused_is_not_lost_as_long_as_its_message_is_not_acknowledged(
-    shop: Shop,
+    lasting_shop: Shop,
 ) -> None:
-    config = shop.project.config()
-    config["services"]["payment"]["inbox"] = True
-    shop.project.set_config(config)
-    with running_in(shop):
-        shop.settled({PAID: (1, 1, 0, 0, 0, 0, 0)})
-        shop.run("stop", "notification")
-        shop.edit(PAID, policy=FULL)
-        shop.run("reload")
-        shop.post(8)
+    shop = lasting_shop
+    shop.settled({PAID: (1, 1, 0, 0, 0, 0, 0)})
+    shop.run("stop", "notification")
+    shop.edit(PAID, policy=FULL)
+    shop.run("reload")
+    shop.post(8)
 
-        def refused() -> dict[str, Any] | None:
-            found = shop.ledger()
-            is_said = "the messages that they are made of are not done yet" in of_queue(found, PAID)["note"]
-            # It waits for the confirm of one event until it makes the next one.
-            return found if is_said and row(found, PAID)[4] else None
+    def refused() -> dict[str, Any] | None:
+        found = shop.ledger()
+        is_said = "the messages that they are made of are not done yet" in of_queue(found, PAID)["note"]
+        # It waits for the confirm of one event until it makes the next one.
+        return found if is_said and row(found, PAID)[4] else None
 
-        found = wait_until(refused, 40, "what may not be sent yet is not counted")
-        assert (found["lost"], found["settled"]) == (0, False)
-        assert shop.command("ledger")[1].splitlines()[-1].startswith("not sure yet: ")
-        shop.run("start", "notification")
-        assert shop.settled({PAID: (9, 9, 0, 0, 0, 0, 0)})["lost"] == 0
+    found = wait_until(refused, 40, "what may not be sent yet is not counted")
+    assert (found["lost"], found["settled"]) == (0, False)
+    assert shop.command("ledger")[1].splitlines()[-1].startswith("not sure yet: ")
+    shop.run("start", "notification")
+    assert shop.settled({PAID: (9, 9, 0, 0, 0, 0, 0)})["lost"] == 0

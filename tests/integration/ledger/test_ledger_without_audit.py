@@ -85,6 +85,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
 def test_with_audit_but_no_attempts_it_says_what_is_not_known(shop: Shop) -> None:
     config = shop.project.config()
     config["services"]["audit"]["options"] = {"attempts": False}
+    del config["services"]["notification"]
     shop.project.set_config(config)
     with running_in(shop):
         wait_until(lambda: row(shop.ledger(), AUDIT) == (2, 2, 0, 0, 0, 0, 0), 30)
