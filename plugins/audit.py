@@ -20,7 +20,7 @@ from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
 from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 
 Text = Annotated[str, AfterValidator(storable)]

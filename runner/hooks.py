@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from runner.contract import Contract
     from runner.store.prepared import Prepared
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 PROJECT = "fastcommerce"
 hookspec = pluggy.HookspecMarker(PROJECT)

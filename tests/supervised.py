@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.cli.client import ask
 from runner.errors import RunnerError
+from runner.supervisor.control.client import ask
 from tests.running import Runner
 
 HOST = """
@@ -18,9 +18,9 @@ import json, sys
 from pathlib import Path
 from runner.supervisor import keeper, policy, state
 from runner.supervisor.control import upkeep
-from runner.supervisor.control.command import Commands
+from runner.supervisor.control.commands import Commands
 from runner.supervisor.output.console import Console
-from runner.supervisor.control.server import Control
+from runner.supervisor.control.socket_server import Control
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor

@@ -13,8 +13,8 @@ from runner.errors import StoreError
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from runner.store.audited import Read
-    from runner.store.store import Store
+    from runner.history.records import Read
+    from runner.store.process_store import Store
 
 #: The plugin without which nobody writes it down.
 AUDIT = "audit"
@@ -59,7 +59,7 @@ class Histories:
 
     def _found(self, order_id: str) -> dict[str, Any]:
         # Imported here because most requests do not need it.
-        from runner.store.journey import as_json, journey
+        from runner.history.order_history import as_json, journey
 
         found = journey(_reader(self._context.store), order_id)
         if found is None:
@@ -78,7 +78,7 @@ def _unavailable(reason: str) -> Problem:
 
 
 def _reader(store: Store) -> Read:
-    from runner.store.reading import statement_of
+    from runner.history.reader import statement_of
 
     def read(sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         return store.read(statement_of(sql, parameters))

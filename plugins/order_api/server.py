@@ -16,7 +16,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from runner import Context
-from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
+from runner.ipc.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
 
 from .api import MAX_BODY_BYTES
 from .channel import MAX_HEADER_BYTES, StrictChannel

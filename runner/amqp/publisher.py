@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import pika
 from pika.channel import Channel
 
-from runner.amqp.close import Close, Verdict
+from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirmation import Confirmations
+from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
-from runner.amqp.refusal import Refusals
-from runner.amqp.verdict import Verdicts
-from runner.amqp.window import Window
+from runner.amqp.reply_code import Close, CloseKind
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,
@@ -78,7 +78,7 @@ class Publisher:
         self._on_state, self._on_missing = on_state, on_missing
         self._on_refused = on_refused or on_missing
         self._confirm_timeout = confirm_timeout
-        self._room = Window(window)
+        self._room = ConfirmWindow(window)
         self._window = window
         io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
@@ -91,7 +91,7 @@ class Publisher:
         #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
         # One node alone has no other one to ask.
-        self._verdicts = Verdicts(Refusals() if len(urls) > 1 else None)
+        self._verdicts = Confirmations(DeadLeaderRefusals() if len(urls) > 1 else None)
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -219,9 +219,9 @@ class Publisher:
         self._on_state(reason)
         if is_of_event:
             return  # which is not sent again
-        if close.verdict is Verdict.PERMANENT and self._link.is_hopeless:
+        if close.verdict is CloseKind.PERMANENT and self._link.is_hopeless:
             self._on_refused(reason)
-        elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
+        elif close.verdict is CloseKind.MISSING or self._link.is_hopeless:
             self._on_missing(reason)
 
     def _on_blocked(self, _: Any, frame: Any) -> None:

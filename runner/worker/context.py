@@ -12,14 +12,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from runner.amqp.publisher import Publisher
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
+from runner.ipc.shared_memory import SharedMemory
 from runner.messages import Event, random_id
-from runner.record import Record
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 
 class WorkerContext:
@@ -31,11 +31,11 @@ class WorkerContext:
         slot: str,
         log: logging.Logger,
         publisher: Publisher,
-        router: Router,
+        router: EventRouter,
         on_ready: Callable[[str, bool], None],
         stopping: threading.Event,
         lifeline: Lifeline,
-        record: Record,
+        record: SharedMemory,
         stop_timeout: float,
         storage: Storage,
         plugins: Sequence[str],

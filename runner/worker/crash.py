@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from runner.ipc.crashing_messages import CrashingMessage, CrashingMessages
+from runner.ipc.shared_memory import CurrentMessage, SharedMemory
 from runner.messages import Message, Reject
-from runner.record import InHand, Record
-from runner.suspects import Suspect, Suspects
 
 #: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
 SETTLE = 0.2
@@ -20,7 +20,7 @@ MOST_REPLAYS = 2**32 - 1
 class Crashed(Reject):
     """A message has killed as many workers as it may."""
 
-    def __init__(self, suspect: Suspect) -> None:
+    def __init__(self, suspect: CrashingMessage) -> None:
         super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
         self.suspect = suspect
 
@@ -28,19 +28,19 @@ class Crashed(Reject):
 class Hands:
     """What each handler thread is at, for the supervisor to find after a death."""
 
-    def __init__(self, record: Record, suspects: Suspects, max_crashes: int, concurrency: int) -> None:
+    def __init__(self, record: SharedMemory, suspects: CrashingMessages, max_crashes: int, concurrency: int) -> None:
         self._record, self._suspects, self._max_crashes = record, suspects, max_crashes
         self._turn = Turn() if concurrency > 1 else None
 
     def at(self, hand: int, message: Message) -> AbstractContextManager[None]:
         """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
-        one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
+        one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._suspects.get(one) is None:
             return _Held(self._record, hand, one)
         return self._at_last(hand, one)
 
     @contextmanager
-    def _at_last(self, hand: int, one: InHand) -> Iterator[None]:
+    def _at_last(self, hand: int, one: CurrentMessage) -> Iterator[None]:
         """Once those beside it, and what is held against it, allow for it."""
         is_suspect = self._is_suspect(one)
         while True:
@@ -61,7 +61,7 @@ class Hands:
                     return
             is_suspect = True
 
-    def _is_suspect(self, one: InHand) -> bool:
+    def _is_suspect(self, one: CurrentMessage) -> bool:
         suspect = self._suspects.get(one)
         return suspect is not None and suspect.is_suspect
 
@@ -76,7 +76,7 @@ class _Held:
 
     __slots__ = ("_hand", "_message", "_record")
 
-    def __init__(self, record: Record, hand: int, message: InHand) -> None:
+    def __init__(self, record: SharedMemory, hand: int, message: CurrentMessage) -> None:
         self._record, self._hand, self._message = record, hand, message
 
     def __enter__(self) -> None:

@@ -16,14 +16,14 @@ from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode, encode_copy
 from runner.config.value import format_duration
 from runner.errors import BrokerError, EventTooLarge, PluginError, StoreAway
+from runner.ipc.shared_memory import SharedMemory
 from runner.messages import Event, Message, Reject, Retry, caused_by, events_of
-from runner.record import Record
 from runner.topology.model import Ladder
 from runner.worker.crash import Crashed, Hands
 from runner.worker.intake import Intake, Outcome
 from runner.worker.publishing import Publishing
 from runner.worker.recovery import delay_before, recovered, shortened
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import MessageStore
 from runner.worker.trace import Tracer, Try
 from runner.worker.work import Work
@@ -48,12 +48,12 @@ class Pipeline:
         handle: Callable[[Message, MessageStore], object],
         send: Callable[..., None],
         call_later: Callable[[float, Callable[[], None]], None],
-        router: Router,
+        router: EventRouter,
         ladders: dict[str, Ladder],
         log: logging.Logger,
         on_missing: Callable[[str], None],
         on_crash: Callable[[], None],
-        record: Record,
+        record: SharedMemory,
         hands: Hands,
         intake: Intake,
         tracer: Tracer | None,

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
 
 #: Seconds between two looks at the parts, at most and at least.
 SLOWEST, FASTEST = 10.0, 0.1

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from runner.store.prepared import Prepared
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 
 #: Seconds that a database may take to answer a commit, whatever a handler may take.
@@ -30,7 +30,7 @@ class Storage:
         """The store. Raises StoreAway and StoreError."""
         with self._lock:
             if self._store is None:
-                from runner.store.store import Store
+                from runner.store.process_store import Store
 
                 self._store = Store(self._address, self._folder, self._on_state)
             return self._store

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.client import ask
-from runner.cli.command import main
+from runner.cli.main import main
+from runner.supervisor.control.client import ask
 from runner.worker.fault import FaultFolder
 from tests.amqp import channel_to
 from tests.ports import free_port

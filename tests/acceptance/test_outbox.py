@@ -24,8 +24,8 @@ from plugins.order_api.order import Order, created_event
 from plugins.order_api.outbox import Outbox
 from plugins.order_api.problem import Problem
 from runner import Context, Event
+from runner.store.process_store import Store
 from runner.store.schema import charges, emails, outbox
-from runner.store.store import Store
 from tests.chaos.proxy import Proxy
 from tests.proof import DATABASES, IS_FULL, times
 from tests.rabbit import Rabbit, Vhost, wait_until

@@ -14,7 +14,7 @@ from tests.running import ROOT
 TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, PUBLISHING, INTAKE = "runner/worker/pipeline.py", "runner/worker/publishing.py", "runner/worker/intake.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
-VERDICT = "runner/amqp/verdict.py"
+VERDICT = "runner/amqp/confirmation.py"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ MUTANTS = [
     ),
     Mutant(
         "a replay acknowledges before the confirm",
-        "runner/amqp/replay.py",
+        "runner/deadletters/replay.py",
         "        self._published += 1\n",
         "        self._published += 1\n        self._channel.basic_ack(copy.tag)\n",
         Point("dlq", "before", "replay"),

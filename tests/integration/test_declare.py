@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from runner.amqp.declare import declare
-from runner.config.topology import Topology
+from runner.admin.declaration import declare
+from runner.config.topology_file import Topology
 from runner.topology.compile import compile_topology
 from runner.topology.model import Binding, Exchange, Objects, Queue
 from tests.rabbit import Vhost

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.fault import release
+from runner.faults import release
 from runner.worker.fault import FaultFolder
 from runner.worker.identity import Identity
 from runner.worker.injection import Active

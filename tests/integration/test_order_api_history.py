@@ -13,9 +13,9 @@ import pytest
 from plugins.order_api import Options
 from plugins.order_api.api import create_app
 from runner.errors import StoreAway
-from runner.store.journey import as_json, journey
-from runner.store.reading import reading
-from runner.store.store import Store
+from runner.history.order_history import as_json, journey
+from runner.history.reader import reading
+from runner.store.process_store import Store
 from tests.audited import fill
 from tests.machine import in_time
 from tests.rabbit import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runner.amqp.declare import declare
+from runner.admin.declaration import declare
 from runner.amqp.io_thread import IoThread
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher

@@ -18,13 +18,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runner.errors import PublishRefused, StoreAway, StoreError
 from runner.messages import Event, Message
+from runner.store import group_commit as writer_module
 from runner.store import inbox, outbox
 from runner.store import schema as tables
-from runner.store import writer as writer_module
 from runner.store.insert import insert_new
 from runner.store.job import Insertion
+from runner.store.process_store import Store
 from runner.store.relay import Relay
-from runner.store.store import Store
 from runner.worker.intake import Intake, Outcome
 from runner.worker.storage import Storage
 from tests.machine import in_time

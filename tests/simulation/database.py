@@ -28,10 +28,11 @@ from sqlalchemy import (
 from sqlalchemy.pool import StaticPool
 
 from runner.errors import StoreAway
-from runner.store import database, schema, writer
+from runner.store import database, schema
+from runner.store import group_commit as writer
 from runner.store.job import Insertion
 from runner.store.prepared import Prepared
-from runner.store.store import Store
+from runner.store.process_store import Store
 from tests.simulation.thread import Condition
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ class Database:
 
 
 class VirtualStore(Store):
-    """``runner.store.store.Store`` whose writer's thread is the virtual clock."""
+    """``runner.store.process_store.Store`` whose writer's thread is the virtual clock."""
 
     def __init__(self, process: Process, shared: Database) -> None:
         self.engine = shared.engine
         self._shared, self._process = shared, process
-        self._writer = writer.Writer(shared.engine)
+        self._writer = writer.GroupCommit(shared.engine)
         self._readers = database.reading(shared.engine)
         self._kept = deque()
         self._is_busy = False
@@ -173,7 +174,7 @@ class VirtualStore(Store):
         self._is_closed = True
 
 
-#: In place of ``threading`` in ``runner.store.writer``: its thread never runs.
+#: In place of ``threading`` in ``runner.store.group_commit``: its thread never runs.
 WITHOUT_THREAD = SimpleNamespace(
     Event=threading.Event, Thread=lambda **_: SimpleNamespace(start=lambda: None, join=lambda _: None)
 )

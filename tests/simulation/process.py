@@ -1,4 +1,4 @@
-"""One worker process, put together as ``runner.worker.worker`` does, and ended at any moment."""
+"""One worker process, put together as ``runner.worker.lifecycle`` does, and ended at any moment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from runner.amqp.consumer import Consumer
 from runner.amqp.link import Link
 from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_FAILURE
-from runner.record import Record, RecordFile
-from runner.suspects import Suspects
+from runner.ipc.crashing_messages import CrashingMessages
+from runner.ipc.shared_memory import SharedMemory, SharedMemoryFile
 from runner.worker.crash import Hands
 from runner.worker.intake import Intake
 from runner.worker.pipeline import Pipeline
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
 from runner.worker.trace import Tracer
 from tests.simulation.broker import EVENTS
@@ -49,8 +49,8 @@ class Process:
         self.connections: list[Connection] = []
         #: Until when deaths were known for certain as a handler began with a message, by its name.
         self.began: dict[str, float] = {}
-        self.file = RecordFile(self.name)
-        self.record = Record(mmap.mmap(self.file.descriptor, 0))
+        self.file = SharedMemoryFile(self.name)
+        self.record = SharedMemory(mmap.mmap(self.file.descriptor, 0))
         self.loop = self
         self.is_stopped = False
         self._round_ends: list[Callable[[], None]] = []
@@ -59,10 +59,10 @@ class Process:
         self._last_call = 0.0
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
-        suspects = Suspects(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        suspects = CrashingMessages(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
         io: Any = self
         self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, window=scenario.window)
-        router = Router(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
+        router = EventRouter(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
         storage = Storage("", Path(), self._ignore)
         storage._store = self.store = VirtualStore(self, simulation.database)
         self.intake = Intake(SERVICE, storage, 1e6 if scenario.inbox else None)

@@ -8,8 +8,11 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from runner.amqp import consumer, link, properties, publisher, verdict, window
-from runner.store import inbox, writer
+from runner.amqp import confirm_window as window
+from runner.amqp import confirmation as verdict
+from runner.amqp import consumer, link, properties, publisher
+from runner.store import group_commit as writer
+from runner.store import inbox
 from runner.worker import crash, pipeline, publishing, recovery
 from tests.simulation.database import WITHOUT_THREAD
 from tests.simulation.thread import Condition, Room, SimpleQueue, Thread, Time
@@ -48,7 +51,7 @@ def installed(simulation: Simulation) -> Iterator[None]:
         (pipeline, "threading", SimpleNamespace(Condition=condition, Thread=thread)),
         (pipeline, "SimpleQueue", partial(SimpleQueue, turns, simulation.slowness)),
         (crash, "threading", SimpleNamespace(Condition=condition)),
-        (publisher, "Window", partial(Room, simulation.history)),
+        (publisher, "ConfirmWindow", partial(Room, simulation.history)),
         (window, "threading", SimpleNamespace(Condition=condition)),
         (writer, "threading", WITHOUT_THREAD),
         (link, "random", simulation.random),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.config.config_file import event_type, is_service_name
 from runner.config.keeping import read_quickly
 from runner.config.project import Project, choose_services, load_project
-from runner.config.settings import event_type, is_service_name
-from runner.config.storage import Store
+from runner.config.store_settings import StoreSettings
 from runner.config.validation import validate
 from runner.errors import ConfigError
 
@@ -219,7 +219,7 @@ def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
     ],
 )
 def test_the_address_of_a_database_holds_nothing_that_could_be_shown(url: str, *, is_allowed: bool) -> None:
-    found, faults = validate(Store, {"url": url})
+    found, faults = validate(StoreSettings, {"url": url})
     assert (found is not None) == is_allowed
     assert "canary" not in "".join(text(url) for _, text in faults)
 

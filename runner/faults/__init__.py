@@ -1,0 +1,1 @@
+"""Fault injection: faults on purpose, their commands, and the worker's part."""

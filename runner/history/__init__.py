@@ -1,0 +1,1 @@
+"""Event history and order history: what audit recorded, read back."""
