@@ -53,8 +53,8 @@ HOST = """
 import json, sys
 from pathlib import Path
 from runner.supervisor.output.console import Console
-from runner.supervisor.control.server import Control
-from runner.supervisor.control.command import Commands
+from runner.supervisor.control.socket_server import Control
+from runner.supervisor.control.commands import Commands
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Program

@@ -45,7 +45,7 @@ class Options(BaseModel):
     decline_over: Decimal | None = Field(None, gt=0, description="Larger amounts are declined; null: no limit.")
 
 
-class Order(BaseModel):
+class OrderToPay(BaseModel):
     """The fields of ``order.created`` that a payment needs; others are ignored."""
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ class Order(BaseModel):
     currency: str = Field(pattern=r"^[A-Z]{3}$")
 
 
-class Outcome(BaseModel):
+class ChargeOutcome(BaseModel):
     """The body of ``payment.success`` and ``payment.failed``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -76,7 +76,7 @@ class Gateway:
     options: Options
     log: logging.Logger
 
-    def charge(self, order: Order, attempt: int) -> str | None:
+    def charge(self, order: OrderToPay, attempt: int) -> str | None:
         """Charge the order; return why it is declined, or None. Raises Retry where no answer comes."""
         if self.options.latency:
             # Even a sleep of no time at all waits 50 to 100 us for the kernel's timer.
@@ -102,8 +102,8 @@ class Gateway:
 def contract() -> Contract:
     """Say that each order is paid or declined."""
     return Contract(
-        handles={"order.created": Order},
-        publishes={"payment.success": Outcome, "payment.failed": Outcome},
+        handles={"order.created": OrderToPay},
+        publishes={"payment.success": ChargeOutcome, "payment.failed": ChargeOutcome},
         statuses={"payment.success": "paid", "payment.failed": "declined"},
     )
 
@@ -139,17 +139,17 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
     return event
 
 
-def ten_thousandths(order: Order) -> int:
+def ten_thousandths(order: OrderToPay) -> int:
     """The amount as a whole number, exact for every currency."""
     return int(order.amount.scaleb(PLACES))
 
 
-def payment_id(order: Order) -> str:
+def payment_id(order: OrderToPay) -> str:
     """The id of an order's payment, always the same."""
     return str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
 
 
-def outcome_event(order: Order, reason: str | None) -> Event:
+def outcome_event(order: OrderToPay, reason: str | None) -> Event:
     """The event that tells how it went; ``reason`` is why it was declined."""
     return Event(
         type="payment.failed" if reason else "payment.success",
@@ -173,7 +173,7 @@ class Charged(NamedTuple):
     currency: str
 
 
-def find_charge(order: Order, store: MessageStore) -> Charged | None:
+def find_charge(order: OrderToPay, store: MessageStore) -> Charged | None:
     """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
     rows = store.read(_charge_of(), {"order_id": order.order_id})
     return Charged(*rows[0]) if rows else None
@@ -211,7 +211,7 @@ def _charge_of() -> Prepared:
     return prepared(select(of.reason, of.ten_thousandths, of.currency).where(of.order_id == bindparam("order_id")))
 
 
-def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
+def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: MessageStore) -> None:
     """Write the ledger's row, in the transaction of the message."""
     from runner import insert_new
 
@@ -234,7 +234,7 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
     store.transact(write)
 
 
-def check_amount(order: Order, charged: Charged) -> None:
+def check_amount(order: OrderToPay, charged: Charged) -> None:
     """Refuse an order that was decided before over another amount. Raises Reject."""
     if (charged.ten_thousandths, charged.currency) != (ten_thousandths(order), order.currency):
         amount = Decimal(charged.ten_thousandths).scaleb(-PLACES)
@@ -243,10 +243,10 @@ def check_amount(order: Order, charged: Charged) -> None:
         raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
 
 
-def read_order(message: Message) -> Order:
+def read_order(message: Message) -> OrderToPay:
     """Read the order; trying an unusable one again cannot help, so it is rejected."""
     try:
-        return Order.model_validate(message.json())
+        return OrderToPay.model_validate(message.json())
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
         raise Reject(f"message {message.id or 'without id'} is not an order: {faults}") from None

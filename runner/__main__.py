@@ -21,7 +21,7 @@ if __name__ == "__main__":
     if problem is not None:
         _refuse(problem)
     try:
-        from runner.cli.command import main
+        from runner.cli.main import main
 
         # The usage errors of click print commands too.
         main(prog_name=invocation())

@@ -7,8 +7,10 @@ for people uses these functions, so that one id looks the same in a log line, a 
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 
 def is_harmless(character: str) -> bool:
@@ -29,6 +31,12 @@ def one_line(text: str) -> str:
 def escaped_json(text: str) -> str:
     """Escape within the texts of a JSON document, so that it stays the same document; its line ends stay."""
     return _replaced(text, "\n", _as_json)
+
+
+def json_text(data: Any, *, indent: int | None = None) -> str:
+    """JSON as people read it: other alphabets as they are, control characters as escapes."""
+    text = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
+    return escaped_json(text)
 
 
 def escaped_yaml(text: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runner.store.event_outbox import EventOutbox
     from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 PROJECT = "fastcommerce"
 hookspec = pluggy.HookspecMarker(PROJECT)

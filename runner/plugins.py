@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
-from runner.config.fault import one_of
+from runner.config.error_detail import one_of
 from runner.errors import PluginError
 from runner.hooks import PROJECT, Hooks
 from runner.store.plugin_tables import OwnedTables, Tables

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.command import main
-from runner.cli.observation import Observation
+from runner.cli.main import main
+from runner.ledger.observation import Observation
 from runner.store.database import open_database
 from tests.audited import turn_on
 from tests.rabbit import Vhost, wait_until

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from runner.amqp import relocation, replacement
-from runner.amqp.drain import Counts
+from runner.admin import relocation, replacement
+from runner.admin.drain import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
 from runner.topology.match import Router
@@ -17,7 +17,7 @@ from runner.topology.rename import Rename
 
 
 class BrokerModel:
-    """An implementation of ``runner.topology.administrator.Broker``, and of the HTTP API that a replacement uses."""
+    """An implementation of ``runner.topology.operations.Operations``, and of the HTTP API that a replacement uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}
@@ -152,7 +152,7 @@ class BrokerModel:
         """Replace a queue with the code that replaces it on RabbitMQ."""
         management: Any = self
         with (
-            mock.patch.object(replacement, "counts_of", lambda _, name: Counts(len(self.messages[name]), 0)),
+            mock.patch.object(replacement, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
             mock.patch.object(replacement, "Drain", self._drain),
         ):
             replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
@@ -161,7 +161,7 @@ class BrokerModel:
         """Rename a queue with the code that renames it on RabbitMQ."""
         management: Any = self
         with (
-            mock.patch.object(relocation, "counts_of", lambda _, name: Counts(len(self.messages[name]), 0)),
+            mock.patch.object(relocation, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
             mock.patch.object(relocation, "Drain", self._drain),
         ):
             return relocation.Relocation("", management, self, rename, objects, say).run(live)

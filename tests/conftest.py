@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from runner.amqp import declare as declare_module
+from runner.admin import declaration as declare_module
 from tests import inheritance
 from tests import jobs as jobs_project
 from tests.installation import use_installation

@@ -12,7 +12,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from runner.broker.server import Server, installed_server
+from runner.broker.installation import Installation, installed_server
 
 #: Names an installation (a folder with ``sbin``, as RabbitMQ's generic package has it) or a folder made by debootstrap.
 VARIABLE = "FASTCOMMERCE_TEST_RABBITMQ"
@@ -25,7 +25,7 @@ exec unshare {options} -- sh -c 'mount --bind "$0" /usr && exec "$@"' {usr} {pro
 """
 
 
-def use_installation() -> Server | None:
+def use_installation() -> Installation | None:
     """Put the RabbitMQ that ``VARIABLE`` names first on this process's PATH; return the server for the tests, if any.
 
     Raises AssertionError if the variable names no RabbitMQ.

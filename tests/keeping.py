@@ -9,7 +9,7 @@ from plugins.order_api.outbox import orders
 from plugins.payment import charges
 from runner.store.plugin_migration import migrate
 from runner.store.plugin_tables import OwnedTables, Tables
-from runner.store.store import Store
+from runner.store.process_store import Store
 from runner.worker.storage import MessageStore, Storage
 
 #: Tables of the shipped plugins.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.supervisor.process import guardian
+from runner.supervisor.processes import guardian
 
 #: The variable that contains the mark; the mark of a process begins with the mark of its parent.
 MARK = "FASTCOMMERCE_TEST_MARK"

@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 from click.testing import CliRunner
 
-from runner.cli.client import ask
-from runner.cli.command import main
+from runner.cli.main import main
+from runner.supervisor.control.client import ask
 from tests.ports import free_port
 from tests.rabbit import wait_until
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
 from tests.rabbit import Vhost
 from tests.running import ROOT
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from runner.http import serve
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
 
 
 class WebContext:

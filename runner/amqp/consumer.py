@@ -11,10 +11,10 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
-from runner.amqp.close import Close, Verdict
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import message_of, problem_of
+from runner.amqp.reply_code import Close, CloseKind
 from runner.config.version import CLOSES_CHANNELS, parsed
 from runner.messages import Message
 
@@ -252,9 +252,9 @@ class Consumer:
         is_hopeless = self._link.is_hopeless
         # A backend of the broker that holds the permissions may be away, as LDAP or HTTP are: what was allowed once
         # is asked for again.
-        if (close.verdict is Verdict.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
+        if (close.verdict is CloseKind.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
             self._on_refused(reason)
-        elif close.verdict is Verdict.MISSING or is_hopeless:
+        elif close.verdict is CloseKind.MISSING or is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:

@@ -12,8 +12,8 @@ from pika import exceptions
 from pika.channel import Channel
 
 from runner.amqp import field
-from runner.amqp.close import REPLY_SUCCESS, Close, Verdict, close_of, reason_at
 from runner.amqp.io_thread import IoThread
+from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, reason_at
 from runner.errors import BrokerAway, BrokerRefused
 
 #: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
@@ -76,7 +76,7 @@ class Link:
         self._opened_at: float | None = None
         self._closing = False
         #: The close that ``problem`` describes.
-        self.close_reason = Close(0, "not connected yet", Verdict.PASSES)
+        self.close_reason = Close(0, "not connected yet", CloseKind.PASSES)
         self._on_closed: Callable[[], None] | None = None
         #: Why there is no channel now, or None while there is one.
         self.problem: str | None = "not connected yet"
@@ -111,7 +111,7 @@ class Link:
     def reopen(self, reason: str) -> None:
         """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
-            self._tell(Close(0, reason, Verdict.PASSES))
+            self._tell(Close(0, reason, CloseKind.PASSES))
             self._opened_at = None  # our own will, which says nothing of the broker's channels
             self._connection.close()
 
@@ -122,7 +122,7 @@ class Link:
 
     def error(self) -> BrokerAway | BrokerRefused:
         """Return the error for a caller that waits for a channel."""
-        kind = BrokerRefused if self.close_reason.verdict is Verdict.PERMANENT else BrokerAway
+        kind = BrokerRefused if self.close_reason.verdict is CloseKind.PERMANENT else BrokerAway
         return kind(self.problem or "not connected")
 
     @property
@@ -135,7 +135,7 @@ class Link:
             return
         self._url = url = self._urls[self._attempt % len(self._urls)]
         if self._io.cut is not None:
-            self._lost(Close(0, self._io.cut, Verdict.PASSES))
+            self._lost(Close(0, self._io.cut, CloseKind.PASSES))
             return
         self._connection = self._io.connect(
             parameters_of(url, self._name),

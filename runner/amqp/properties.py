@@ -18,7 +18,6 @@ from runner.amqp.content import Properties, write_properties
 from runner.amqp.decoder import FLAGS, Damaged
 from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
-from runner.desk.letter import Letter
 from runner.headers import (
     copy_headers,
     count_of,
@@ -158,14 +157,6 @@ def problem_of(properties: pika.BasicProperties) -> str | None:
 def remainder_of(properties: pika.BasicProperties) -> bytes:
     """Return the bytes of properties that belong to no property and no header."""
     return properties.remainder if isinstance(properties, Damaged) else b""
-
-
-def letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> Letter:
-    """Return a message as it was delivered from a queue."""
-    known = {name: getattr(properties, name) for name in PROPERTIES}
-    if remainder := remainder_of(properties):
-        known["undecoded"] = remainder
-    return Letter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)
 
 
 def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> str:

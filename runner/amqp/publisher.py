@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import pika
 from pika.channel import Channel
 
-from runner.amqp.close import Close, Verdict
+from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirmation import Confirmations
+from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
-from runner.amqp.refusal import Refusals
-from runner.amqp.verdict import Verdicts
-from runner.amqp.window import Window
+from runner.amqp.reply_code import Close, CloseKind
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,
@@ -69,7 +69,7 @@ class Publisher:
         name: str,
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
-        window: Window | None = None,
+        window: ConfirmWindow | None = None,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class Publisher:
         self._on_state, self._on_missing = on_state, on_missing
         self._on_refused = on_refused or on_missing
         self._confirm_timeout = confirm_timeout
-        self._room = window or Window(WINDOW)
+        self._room = window or ConfirmWindow(WINDOW)
         io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
@@ -89,7 +89,7 @@ class Publisher:
         #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
         self._late: dict[int, _Outgoing] = {}
         # One node alone has no other one to ask.
-        self._verdicts = Verdicts(Refusals() if len(urls) > 1 else None)
+        self._verdicts = Confirmations(DeadLeaderRefusals() if len(urls) > 1 else None)
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -217,9 +217,9 @@ class Publisher:
         self._on_state(reason)
         if is_of_event:
             return  # which is not sent again
-        if close.verdict is Verdict.PERMANENT and self._link.is_hopeless:
+        if close.verdict is CloseKind.PERMANENT and self._link.is_hopeless:
             self._on_refused(reason)
-        elif close.verdict is Verdict.MISSING or self._link.is_hopeless:
+        elif close.verdict is CloseKind.MISSING or self._link.is_hopeless:
             self._on_missing(reason)
 
     def _on_blocked(self, _: Any, frame: Any) -> None:

@@ -9,10 +9,10 @@ from pika.channel import Channel
 from pika.exceptions import StreamLostError
 
 from runner.address import Address
-from runner.amqp.close import close_of
 from runner.amqp.connection import Connection
 from runner.amqp.io_thread import Loop
 from runner.amqp.link import parameters_of
+from runner.amqp.reply_code import close_of
 from runner.errors import BrokerAway, RunnerError
 
 #: Seconds to open a connection, for which RabbitMQ waits too (RabbitMQ: "Configuration", handshake_timeout).

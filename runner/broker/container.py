@@ -15,7 +15,7 @@ from runner.address import Address
 from runner.broker.engine import IMAGE, Box
 from runner.broker.probe import Kind, probe
 from runner.errors import EXIT_FAILURE, EXIT_OK
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
 
 log = logging.getLogger("broker")
 

@@ -8,8 +8,8 @@ import subprocess
 import time
 
 from runner.broker.folder import Folder
+from runner.broker.installation import Installation
 from runner.broker.port import Ports
-from runner.broker.server import Server
 
 # RabbitMQ's answer to SIGTERM takes 6 s: the management plugin's event handler, while it is removed, waits 5 s
 # for the process that stops it. So the node removes the handler first. It does so when its standard input ends,
@@ -26,7 +26,7 @@ _STOP_AT_END_OF_INPUT = (
 )
 
 
-def start_node(server: Server, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
+def start_node(server: Installation, folder: Folder, ports: Ports, epmd_port: int) -> subprocess.Popen[bytes]:
     """Start RabbitMQ as a direct child in this process's group."""
     command = [
         # Relative, because RabbitMQ's scripts take no spaces in the path that they are called by.

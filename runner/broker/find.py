@@ -13,10 +13,10 @@ from pathlib import Path
 from runner.address import Address, authority
 from runner.broker.engine import IMAGE, Box, find_engine
 from runner.broker.folder import Folder
+from runner.broker.installation import installed_server
 from runner.broker.leftover import find_leftover
 from runner.broker.port import Ports, ports_of
-from runner.broker.probe import Finding, Kind, probe
-from runner.broker.server import installed_server
+from runner.broker.probe import Kind, ProbeResult, probe
 from runner.errors import BrokerAway, BrokerError, BrokerMissing
 
 log = logging.getLogger(__name__)
@@ -63,14 +63,14 @@ def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | Pr
     Takes some seconds when hosts are silent. Raises BrokerAway when a broker may answer later, BrokerMissing
     when a person must do something first, and BrokerError when something else is at a broker's port.
     """
-    findings: dict[Address, Finding] = {}
+    findings: dict[Address, ProbeResult] = {}
     for url in random.sample(urls, len(urls)):
         address = Address.of(url)
         finding = _probe_patiently(address)
         if finding.kind is Kind.BROKER:
             if start == "auto" and address.loopback and find_leftover(Folder(folder)) is not None:
                 # It is about to stop, because the process that ran it is gone; the new run waits for that.
-                finding = Finding(Kind.NOTHING, "a node of a killed run is stopping")
+                finding = ProbeResult(Kind.NOTHING, "a node of a killed run is stopping")
             else:
                 return Answering(url)
         findings[address] = finding
@@ -82,7 +82,7 @@ def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | Pr
     raise _nothing_answers(findings, start)
 
 
-def _probe_patiently(address: Address) -> Finding:
+def _probe_patiently(address: Address) -> ProbeResult:
     """Probe again for a moment where something answers wrongly: a broker that is just ending does that too."""
     finding = probe(address)
     deadline = time.monotonic() + DOUBT_SECONDS
@@ -92,7 +92,7 @@ def _probe_patiently(address: Address) -> Finding:
     return finding
 
 
-def _startable(url: str, address: Address, finding: Finding, folder: Path) -> PrivateNode | Container:
+def _startable(url: str, address: Address, finding: ProbeResult, folder: Path) -> PrivateNode | Container:
     server = installed_server()
     engine = find_engine() if server is None else None
     if server is None and engine is None:
@@ -135,7 +135,7 @@ def _container_command(engine: str, box: Box) -> list[str]:
     ]
 
 
-def _nothing_answers(findings: dict[Address, Finding], start: str) -> BrokerError:
+def _nothing_answers(findings: dict[Address, ProbeResult], start: str) -> BrokerError:
     for address, finding in findings.items():
         if finding.kind is Kind.SILENT:
             return BrokerError(
@@ -152,7 +152,7 @@ def _nothing_answers(findings: dict[Address, Finding], start: str) -> BrokerErro
     return BrokerAway(f"broker.url: no broker answers at {facts}; {allowed}")
 
 
-def _missing(address: Address, finding: Finding) -> BrokerMissing:
+def _missing(address: Address, finding: ProbeResult) -> BrokerMissing:
     published = f"-p 127.0.0.1:{address.port}:5672 -p 127.0.0.1:15672:15672"
     return BrokerMissing(
         f"broker.url: no broker answers at {address} ({finding.fact}) and none can be started here; do one of\n"

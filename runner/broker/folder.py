@@ -14,8 +14,8 @@ from pathlib import Path
 
 from runner.address import Login, authority
 from runner.bounded_file import read_bounded
+from runner.broker.installation import Installation
 from runner.broker.port import Ports
-from runner.broker.server import Server
 
 _GIGABYTE = 1_000_000_000
 _SALT_BYTES = 4
@@ -139,7 +139,7 @@ class Folder:
         """Return the whole environment of epmd."""
         return self._inherited()
 
-    def write_env(self, server: Server, epmd_port: int) -> None:
+    def write_env(self, server: Installation, epmd_port: int) -> None:
         """Write the shell file that makes ``rabbitmqctl`` and its like talk to this node."""
         variables = {
             "HOME": str(self.home),

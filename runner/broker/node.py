@@ -21,13 +21,13 @@ from runner.address import Address, Login, authority
 from runner.broker.epmd import start_epmd, stop_epmd
 from runner.broker.erlang import start_node, stop_node
 from runner.broker.folder import Folder
+from runner.broker.installation import Installation, installed_server, link_needed
 from runner.broker.leftover import end_leftover
 from runner.broker.port import Ports, available, free_port, is_free
 from runner.broker.probe import Kind, probe
 from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size
-from runner.broker.server import Server, installed_server, link_needed
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, AlreadyRunning, ConfigError, RunnerError
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
 
 log = logging.getLogger("broker")
 
@@ -41,7 +41,7 @@ _PROGRESS_SECONDS = 15.0
 _GRACE_SECONDS = 10.0
 
 
-class Node:
+class NodeProcess:
     """One run of the node: start, wait for its end or the word to stop, leave nothing behind."""
 
     def __init__(self, folder: Folder, host: str, ports: Ports, login: Login, lifeline: Lifeline) -> None:
@@ -57,7 +57,7 @@ class Node:
         """Ask the run to end; may be called from a signal handler."""
         self._events.put("stop")
 
-    def run(self, server: Server, stop_seconds: float) -> int:
+    def run(self, server: Installation, stop_seconds: float) -> int:
         """Run the node until it ends or is told to, and return the exit code."""
         self._say(f"starting RabbitMQ {server.version} on {self._address}")
         lock = self._prepare()
@@ -83,7 +83,7 @@ class Node:
         log.info("RabbitMQ on %s has stopped", self._address)
         return EXIT_OK
 
-    def _serve(self, server: Server) -> str:
+    def _serve(self, server: Installation) -> str:
         """Return "stop" or "node ended", whichever comes first."""
         is_ready, api_due = False, 0.0
         progress_due = time.monotonic() + _PROGRESS_SECONDS
@@ -158,7 +158,7 @@ class Node:
 
         threading.Thread(target=wait, name=word, daemon=True).start()
 
-    def _show_ready(self, server: Server) -> None:
+    def _show_ready(self, server: Installation) -> None:
         management = f"http://{authority(self._address.host, self._ports.management)}"
         words = (
             f"RabbitMQ {server.version} answers on {self._address}, "
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
             available("distribution", options.distribution_port or options.port + 20000),
         )
         login = Login.from_environment(os.environ)
-        node = Node(Folder(options.folder), host, ports, login, lifeline)
+        node = NodeProcess(Folder(options.folder), host, ports, login, lifeline)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda *_: node.stop())

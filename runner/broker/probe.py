@@ -49,7 +49,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """What a probe found, and the fact in words."""
 
     kind: Kind
@@ -60,15 +60,15 @@ class Finding:
 _ORDER = (Kind.BROKER, Kind.OTHER, Kind.SILENT, Kind.NOTHING, Kind.UNREACHABLE)
 
 
-def probe(address: Address, timeout: float | None = None) -> Finding:
+def probe(address: Address, timeout: float | None = None) -> ProbeResult:
     """Send AMQP's protocol header (``amqps``: a TLS handshake) to each of the host's addresses until a broker answers.
 
     ``timeout`` is in seconds, once for each step; without it, each step has its own.
     """
     targets = _resolve(address, timeout or RESOLVE_TIMEOUT)
-    if isinstance(targets, Finding):
+    if isinstance(targets, ProbeResult):
         return targets
-    findings: list[Finding] = []
+    findings: list[ProbeResult] = []
     for family, target in targets:
         findings.append(_try(address, family, target, timeout))
         if findings[-1].kind is Kind.BROKER:
@@ -76,7 +76,7 @@ def probe(address: Address, timeout: float | None = None) -> Finding:
     return min(findings, key=lambda one: _ORDER.index(one.kind))
 
 
-def _resolve(address: Address, timeout: float) -> Sequence[_Target] | Finding:
+def _resolve(address: Address, timeout: float) -> Sequence[_Target] | ProbeResult:
     """Return the addresses of the host. Uses a thread, because a caller cannot limit the time of the resolver."""
     answers: queue.SimpleQueue[Sequence[_Target] | OSError] = queue.SimpleQueue()
 
@@ -91,33 +91,33 @@ def _resolve(address: Address, timeout: float) -> Sequence[_Target] | Finding:
     try:
         answer = answers.get(timeout=timeout)
     except queue.Empty:
-        return Finding(Kind.UNREACHABLE, f"the host's name did not resolve within {timeout:g} s")
+        return ProbeResult(Kind.UNREACHABLE, f"the host's name did not resolve within {timeout:g} s")
     if isinstance(answer, OSError):
-        return Finding(Kind.UNREACHABLE, (answer.strerror or str(answer)).lower())
+        return ProbeResult(Kind.UNREACHABLE, (answer.strerror or str(answer)).lower())
     return answer
 
 
-def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: float | None) -> Finding:
+def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: float | None) -> ProbeResult:
     limit = timeout or CONNECT_TIMEOUT
     try:
         connection = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:  # such as IPv6 on a machine without it
-        return Finding(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
+        return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
     with connection:
         try:
             connection.settimeout(limit)
             connection.connect(target)
         except ConnectionRefusedError:
-            return Finding(Kind.NOTHING, "connection refused")
+            return ProbeResult(Kind.NOTHING, "connection refused")
         except TimeoutError:
-            return Finding(Kind.UNREACHABLE, f"no connection within {limit:g} s")
+            return ProbeResult(Kind.UNREACHABLE, f"no connection within {limit:g} s")
         except OSError as error:
-            return Finding(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
+            return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
         limit = timeout or ANSWER_TIMEOUT
         return _greet_tls(connection, limit) if address.is_tls else _greet(connection, limit)
 
 
-def _greet(connection: socket.socket, timeout: float) -> Finding:
+def _greet(connection: socket.socket, timeout: float) -> ProbeResult:
     answer = b""
     deadline = time.monotonic() + timeout
     try:
@@ -129,28 +129,28 @@ def _greet(connection: socket.socket, timeout: float) -> Finding:
                 break
             answer += received
     except TimeoutError:
-        return Finding(Kind.SILENT, f"it says nothing within {timeout:g} s")
+        return ProbeResult(Kind.SILENT, f"it says nothing within {timeout:g} s")
     except OSError:
         # A reset is the same as an end: judged below by what came before it.
         pass
     return _judge(answer)
 
 
-def _judge(answer: bytes) -> Finding:
+def _judge(answer: bytes) -> ProbeResult:
     if answer.startswith(_FRAME_METHOD) and answer[7:] == _CONNECTION_START:
-        return Finding(Kind.BROKER, "an AMQP broker")
+        return ProbeResult(Kind.BROKER, "an AMQP broker")
     if not answer:
-        return Finding(Kind.OTHER, "it closes the connection without an answer")
+        return ProbeResult(Kind.OTHER, "it closes the connection without an answer")
     if answer.startswith(b"AMQP"):
-        return Finding(Kind.OTHER, "it speaks another version of AMQP")
+        return ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
     if answer.startswith(_TLS_ALERT):
-        return Finding(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
+        return ProbeResult(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
     if answer.startswith(b"HTTP/"):
-        return Finding(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
-    return Finding(Kind.OTHER, f"it answers {answer!r}")
+        return ProbeResult(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
+    return ProbeResult(Kind.OTHER, f"it answers {answer!r}")
 
 
-def _greet_tls(connection: socket.socket, timeout: float) -> Finding:
+def _greet_tls(connection: socket.socket, timeout: float) -> ProbeResult:
     # Whether the certificate is trusted is for the connection that carries data to check.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -158,15 +158,15 @@ def _greet_tls(connection: socket.socket, timeout: float) -> Finding:
     connection.settimeout(timeout)
     try:
         with context.wrap_socket(connection):
-            return Finding(Kind.BROKER, "a TLS server")
+            return ProbeResult(Kind.BROKER, "a TLS server")
     except TimeoutError:
-        return Finding(Kind.SILENT, f"no TLS handshake within {timeout:g} s")
+        return ProbeResult(Kind.SILENT, f"no TLS handshake within {timeout:g} s")
     except ssl.SSLError as error:
         # An alert is a TLS server's own word, for instance that it wants a client certificate.
         if "ALERT" in (error.reason or ""):
-            return Finding(Kind.BROKER, "a TLS server")
-        return Finding(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
+            return ProbeResult(Kind.BROKER, "a TLS server")
+        return ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
     except OSError:
         with contextlib.suppress(OSError):
             connection.close()
-        return Finding(Kind.OTHER, "it closes the connection during the TLS handshake")
+        return ProbeResult(Kind.OTHER, "it closes the connection during the TLS handshake")

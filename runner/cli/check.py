@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from runner.address import Address
+from runner.config.json_schema import MODELS, json_schema
 from runner.config.manual import page
-from runner.config.schema import MODELS, json_schema
 from runner.errors import ConfigError
+from runner.inspection.checked_project import checked_project
 from runner.inspection.findings import finding_line, finding_lines, findings_of
-from runner.inspection.project import checked_project
 
 
 @click.command()

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from runner.config.project import Project
+from runner.inspection.checked_project import project_with_plugins
 from runner.inspection.findings import findings_of
-from runner.inspection.project import project_with_plugins
 from runner.topology.finding import Finding
 
 

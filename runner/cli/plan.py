@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from runner.amqp.replacement import QueueConsumed
-from runner.cli.broker import broker_for
-from runner.cli.control import have_taken_over
+from runner.admin.reconciliation import Comparison, bring, examine
+from runner.admin.replacement import QueueConsumed
+from runner.cli.services import have_taken_over
+from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
-from runner.reconcile import Examination, bring, examine
 from runner.topology.change import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Mark, Plan, change_line
 from runner.topology.consent import Consent
 from runner.topology.decision import Left
@@ -130,7 +130,7 @@ def _still_left(project: Project, management_url: str | None, left: list[Left]) 
     return [one for one in left if (one.change.mark, one.change.name) in pending]
 
 
-def _show(examination: Examination) -> None:
+def _show(examination: Comparison) -> None:
     found = examination.plan
     is_terminal = sys.stdout.isatty()
     waits = _waits(examination)
@@ -146,7 +146,7 @@ def _show(examination: Examination) -> None:
     click.echo(_summary(found))
 
 
-def _show_change(examination: Examination, change: Change, waits_for: str = "") -> None:
+def _show_change(examination: Comparison, change: Change, waits_for: str = "") -> None:
     place = (
         f"  ({examination.place_of(change.thing)})" if change.mark in (Mark.CREATE, Mark.REPLACE, Mark.RENAME) else ""
     )
@@ -154,7 +154,7 @@ def _show_change(examination: Examination, change: Change, waits_for: str = "") 
     click.secho(change_line(change) + place + waits, fg=_COLOURS[change.mark] if sys.stdout.isatty() else None)
 
 
-def _waits(examination: Examination) -> dict[int, str]:
+def _waits(examination: Comparison) -> dict[int, str]:
     """Return the object that each change waits for without ``--replace``, by the identity of the change."""
     return {id(one.change): one.waits_for for one in examination.decision(Consent(retire=True)).left}
 
@@ -178,7 +178,7 @@ def _summary(found: Plan) -> str:
     return f"nothing more could be compared{rest}" if found.exit_code == EXIT_UNCOMPARED else ", ".join(parts)
 
 
-def _as_json(examination: Examination) -> dict[str, Any]:
+def _as_json(examination: Comparison) -> dict[str, Any]:
     found, waits = examination.plan, _waits(examination)
     return {
         "changes": [

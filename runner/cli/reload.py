@@ -10,7 +10,7 @@ from functools import partial
 
 from runner.errors import BrokerError, RunnerError
 from runner.invocation import invocation
-from runner.preparation.remote import Preparation, Taken
+from runner.preparation.supervisor_side import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 
@@ -18,7 +18,7 @@ from runner.supervisor.program import Program
 Update = Callable[[Sequence[Program], Callable[[], None] | None], None]
 
 
-class Outcome(Enum):
+class ReloadOutcome(Enum):
     """How it went."""
 
     DONE = "done"
@@ -66,26 +66,26 @@ class Reload:
                 if taken is not None:
                     self._pass_on(taken)
 
-    def take(self) -> Outcome:
+    def take(self) -> ReloadOutcome:
         """Do it; what happens is said in the journal."""
         with self._lock:
             try:
                 taken = self._preparation.take_over()
             except BrokerError as error:
                 self._journal.say(f"not taken over, the broker is away: {error}", "warning")
-                return Outcome.BROKER_AWAY
+                return ReloadOutcome.BROKER_AWAY
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
                 self._journal.say("not taken over: everything runs on as it was", "warning")
-                return Outcome.REFUSED
+                return ReloadOutcome.REFUSED
             except Exception as error:  # noqa: BLE001 - a bug of ours, which must not end the watching of the files
                 for line in "".join(traceback.format_exception(error)).splitlines():
                     self._journal.say(line, "error")
-                return Outcome.REFUSED
+                return ReloadOutcome.REFUSED
             for line in taken.left:
                 self._journal.say(line, "error")
             self._pass_on(taken)
             rest = ", but for what would have to be replaced" if taken.left else ""
             self._journal.say(f"files taken over{rest}")
-            return Outcome.LEFT if taken.left else Outcome.DONE
+            return ReloadOutcome.LEFT if taken.left else ReloadOutcome.DONE

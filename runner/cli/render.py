@@ -16,7 +16,7 @@ from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.document import Document
 from runner.config.project import TOPOLOGY_FILE, load_project, read_project
 from runner.config.reference import check_references
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError
 from runner.strict_json import decode_json
@@ -112,8 +112,8 @@ def _remarks(text: str) -> Iterator[str]:
 
 def _live(folder: Path) -> Objects:
     # Here, because a file needs no broker and these imports take time.
-    from runner.cli.broker import broker_for
-    from runner.reconcile import connect
+    from runner.admin.reconciliation import connect
+    from runner.cli.temporary_broker import broker_for
 
     # The rest of both files may be what is to be made anew.
     project = read_project(folder)

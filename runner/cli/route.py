@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from runner.config.document import plain_value
-from runner.config.fault import one_of
+from runner.config.error_detail import one_of
 from runner.config.project import Project, load_project
-from runner.config.topology import PREDEFINED_EXCHANGES
+from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.config.value import MAX_NAME_BYTES, format_duration
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies

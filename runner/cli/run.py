@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from runner.cli.terminal import take_foreground
-from runner.preparation.remote import Order, Preparation
+from runner.preparation.supervisor_side import Preparation, PreparationRequest
 from runner.supervisor.output.line import LEVELS
 
 
@@ -38,7 +38,7 @@ def run(folder: Path, services: tuple[str, ...], watch: bool, log_format: str, l
     """
     take_foreground()
     # Its process reads the files while this one imports the rest.
-    preparation = Preparation(Order(str(folder), services, log_format, log_level))
+    preparation = Preparation(PreparationRequest(str(folder), services, log_format, log_level))
     try:
         from runner.cli.supervise import supervise
 

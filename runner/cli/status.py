@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from runner.cli.client import NoRunner, ask
 from runner.cli.terminal import has_colour, redrawn
 from runner.errors import EXIT_FAILURE, EXIT_OK, RunnerError
+from runner.supervisor.control.client import NoRunner, ask
 
 #: Seconds between two looks with --watch.
 INTERVAL = 1.0
@@ -69,7 +69,7 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
 def _ready(folder: Path) -> dict[str, int | None]:
     """Return the ready messages of each service that consumes queues."""
     # Here, because AMQP and the models of the files take longer to import than all the rest of this command.
-    from runner.cli.queues.ready import ready_messages
+    from runner.cli.ready_messages import ready_messages
 
     return ready_messages(folder)
 

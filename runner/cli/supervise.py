@@ -8,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from runner.cli.reload import Outcome, Reload
+from runner.cli.reload import Reload, ReloadOutcome
 from runner.cli.terminal import has_colour, unguarded
 from runner.cli.watch import Watch
 from runner.faults.active import FaultFolder
-from runner.preparation.remote import Begun, Found, Preparation
-from runner.supervisor.control.command import Commands
+from runner.preparation.supervisor_side import Begun, Preparation, PreparedSystem
+from runner.supervisor.control.commands import Commands
 from runner.supervisor.control.presence import Presence
-from runner.supervisor.control.server import Control
+from runner.supervisor.control.socket_server import Control
 from runner.supervisor.control.upkeep import Upkeep
 from runner.supervisor.control.usage import Sampler
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
+from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.output.logfile import LogFiles
-from runner.supervisor.output.writer import Writer
 from runner.supervisor.transition import Listener, history
 
 
@@ -41,7 +41,7 @@ def _supervise(
     folder: Path,
     preparation: Preparation,
     begun: Begun,
-    found: Found,
+    found: PreparedSystem,
     lock: IO[str],
     *,
     watch: bool,
@@ -51,7 +51,7 @@ def _supervise(
     var, programs = folder / "var", [*found.programs, *begun.programs]
     width = max(len(f"{one.service}.{one.instances}") for one in programs)
     is_terminal = sys.stdout.isatty()
-    writers: list[Writer] = [
+    writers: list[LineWriter] = [
         Console(
             unguarded(sys.stdout),
             log_format=log_format,
@@ -78,7 +78,7 @@ def _supervise(
 
     supervisor = Supervisor(programs, prepare, journal, listeners, exits_on_fatal=begun.exits_on_fatal)
     reload, sampler = Reload(preparation, supervisor.update, journal), Sampler()
-    commands = Commands(supervisor, sampler, lambda: reload.take() in (Outcome.DONE, Outcome.LEFT))
+    commands = Commands(supervisor, sampler, lambda: reload.take() in (ReloadOutcome.DONE, ReloadOutcome.LEFT))
     supervisor.attach(Upkeep(supervisor, sampler, preparation.ready_messages).begin)
     control = Control(var, commands, journal)
     supervisor.attach(control.begin)

@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from runner.cli.reload import Outcome, Reload
+from runner.cli.reload import Reload, ReloadOutcome
 
 #: What is looked at: the two files, and everything in the folder.
 FILES, FOLDER = ("topology.yaml", "config.yaml"), "plugins"
@@ -40,7 +40,7 @@ class Watch:
             # Twice the same, so that no half-written file is read.
             if now == before and now != self._seen:
                 self._seen = now
-                if self._reload.take() is Outcome.BROKER_AWAY:
+                if self._reload.take() is ReloadOutcome.BROKER_AWAY:
                     time.sleep(TRY_AGAIN)
                     self._seen = ()
             before = now

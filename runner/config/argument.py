@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from runner.config.fault import misspelt, one_of
+from runner.config.error_detail import misspelt, one_of
 from runner.config.setting import Setting
 from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import (

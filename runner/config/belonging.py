@@ -35,20 +35,23 @@ def _places() -> dict[str, tuple[str, ...]]:
 
 def _keys() -> Iterator[tuple[str, str]]:
     # Imported here because only a file with an error needs them.
-    from runner.config import settings, storage, supervision, topology
+    from runner.config import config_file as settings
+    from runner.config import store_settings as storage
+    from runner.config import supervision
+    from runner.config import topology_file as topology
     from runner.config.argument import QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS
 
     for model, place in (
-        (topology.Queue, "to a queue in topology.yaml"),
-        (topology.Exchange, "to an exchange in topology.yaml"),
-        (topology.Binding, "to an entry of bindings in topology.yaml"),
-        (topology.Policy, "to a policy in topology.yaml"),
+        (topology.QueueSettings, "to a queue in topology.yaml"),
+        (topology.ExchangeSettings, "to an exchange in topology.yaml"),
+        (topology.BindingSettings, "to an entry of bindings in topology.yaml"),
+        (topology.PolicySettings, "to a policy in topology.yaml"),
         (topology.Topology, "to the top level of topology.yaml"),
         (settings.Config, "to the top level of config.yaml"),
-        (settings.Broker, "under broker in config.yaml"),
+        (settings.BrokerSettings, "under broker in config.yaml"),
         (supervision.Runner, "under runner in config.yaml"),
-        (storage.Inbox, "under inbox of a service in config.yaml"),
-        (settings.Service, "to a service in config.yaml"),
+        (storage.InboxSettings, "under inbox of a service in config.yaml"),
+        (settings.ServiceSettings, "to a service in config.yaml"),
     ):
         yield from ((name, place) for name in model.model_fields)
     for key, setting in QUEUE_ARGUMENTS.items():

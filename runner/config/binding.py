@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.config.document import Document
+from runner.config.error_detail import Path
 from runner.config.exchange_type import MATCH, destination_problem, key_problem, match_problem, routing_type
-from runner.config.fault import Path
-from runner.config.topology import PREDEFINED_EXCHANGES, Topology
+from runner.config.topology_file import PREDEFINED_EXCHANGES, Topology
 from runner.config.value import MAX_NAME_BYTES
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from runner.config.document import Document
-from runner.config.fault import Path
+from runner.config.error_detail import Path
 from runner.config.queue_policy import has_dead_letter_queue
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.value import wait_queue_name
 from runner.config.version import STREAM
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from runner.config.fault import Fault, Path, dotted, shown, value_at
+from runner.config.error_detail import ErrorDetail, Path, dotted, shown, value_at
 from runner.config.variable import find_variable
 
 #: A file larger than this is not a configuration.
@@ -48,7 +48,7 @@ class Document:
 
     def __init__(self, file: str, text: str, environment: Mapping[str, str] | None = None) -> None:
         self.file = file
-        self.faults: list[Fault] = []
+        self.faults: list[ErrorDetail] = []
         self.data: dict[str, Any] = {}
         self._environment = dict(os.environ) if environment is None else environment
         self._lines: dict[Path, int] = {}
@@ -59,7 +59,7 @@ class Document:
 
     def fault(self, path: Path, text: str) -> None:
         """Note a fault at ``path``, on the line of the nearest thing that is in the file."""
-        self.faults.append(Fault(self.file, self.line(path), dotted(path), text))
+        self.faults.append(ErrorDetail(self.file, self.line(path), dotted(path), text))
 
     def forget_faults(self, path: Path) -> None:
         """Remove the faults at ``path`` and below it, for a fault that they follow from."""

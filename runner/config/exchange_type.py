@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.config.argument import EXCHANGE_ARGUMENTS
-from runner.config.fault import misspelt, one_of
+from runner.config.error_detail import misspelt, one_of
 from runner.config.setting import Setting
 from runner.config.value import check_short
 from runner.config.version import CLASSIC

@@ -6,8 +6,8 @@ import os
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from runner.address import Address, authority
+from runner.config.config_file import Config
 from runner.config.document import Document
-from runner.config.settings import Config
 
 ALLOWED = "allowed: a broker and a database on 127.0.0.1, ::1 or localhost"
 

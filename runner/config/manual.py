@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from runner.config.settings import Config
+from runner.config.config_file import Config
 from runner.config.validation import stripped
 from runner.config.value import format_duration, parse_duration, parse_size
 

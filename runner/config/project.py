@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.bounded_file import FileTooLarge, read_bounded
+from runner.config.config_file import Config, ServiceSettings, event_type, is_service_name
 from runner.config.document import MAX_BYTES, Document
-from runner.config.fault import Fault, one_of, unknown
-from runner.config.fault import Path as KeyPath
+from runner.config.error_detail import ErrorDetail, one_of, unknown
+from runner.config.error_detail import Path as KeyPath
 from runner.config.loopback import check_faults
 from runner.config.reference import check_references, exchange_names
-from runner.config.settings import Config, Service, event_type, is_service_name
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import STREAM
@@ -129,13 +129,13 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
     except OSError as error:
         problem = f"cannot be read, {error.strerror}; give this user the right to read it"
     document = Document(name, "", environment)
-    document.faults.append(Fault(name, line, "", problem))
+    document.faults.append(ErrorDetail(name, line, "", problem))
     return document
 
 
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
-        if name in Service.model_fields:
+        if name in ServiceSettings.model_fields:
             # Its values are no service's, so whatever is wrong with them follows from the one mistake.
             document.forget_faults(("services", name))
             document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")

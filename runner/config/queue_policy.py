@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from runner.config.argument import QUEUE_ARGUMENTS
 from runner.config.pattern import matches
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.version import QUORUM, Version, excludes
 
 #: What stands for a queue type in a policy's ``apply_to``.

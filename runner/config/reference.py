@@ -16,12 +16,12 @@ from runner.config.argument import (
 from runner.config.binding import check_bindings
 from runner.config.departure import check_departures
 from runner.config.document import Document
+from runner.config.error_detail import Path, unknown
 from runner.config.exchange_type import arguments_of, problem_together
-from runner.config.fault import Path, unknown
 from runner.config.pattern import matches, pattern_problem
 from runner.config.queue_policy import has_dead_letter_queue
 from runner.config.setting import Setting
-from runner.config.topology import PREDEFINED_EXCHANGES, Policy, Queue, Topology
+from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, QueueSettings, Topology
 from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
 from runner.config.version import CLASSIC, STREAM
 
@@ -87,7 +87,7 @@ def _check_declared_name(name: str, path: tuple[str, str], document: Document) -
         document.fault(path, f"reserved by the broker, {name!r}; allowed: names that do not start with 'amq.'")
 
 
-def _check_queue(name: str, queue: Queue, topology: Topology, document: Document) -> None:
+def _check_queue(name: str, queue: QueueSettings, topology: Topology, document: Document) -> None:
     path: Path = ("queues", name)
     kind = topology.type_of(name)
     if queue.dead_letter == name:
@@ -158,7 +158,7 @@ def _check_settings(
             document.fault((*path, key), problem)
 
 
-def _check_retry(name: str, queue: Queue, document: Document) -> None:
+def _check_retry(name: str, queue: QueueSettings, document: Document) -> None:
     for index, delay in enumerate(queue.retry):
         path = ("queues", name, "retry", index)
         # The broker counts whole milliseconds up to an unsigned 32-bit number (RabbitMQ: "Time-To-Live").
@@ -168,7 +168,7 @@ def _check_retry(name: str, queue: Queue, document: Document) -> None:
             document.fault(path, f"a delay given twice, {document.shown(path)}; allowed: each delay once")
 
 
-def _check_generated(name: str, queue: Queue, topology: Topology, document: Document) -> None:
+def _check_generated(name: str, queue: QueueSettings, topology: Topology, document: Document) -> None:
     """The queues that ``retry`` and ``dead_letter`` make need names of their own, and short enough."""
     for index, delay in enumerate(queue.retry):
         waiting = wait_queue_name(name, delay)
@@ -186,7 +186,7 @@ def _check_generated(name: str, queue: Queue, topology: Topology, document: Docu
         document.fault(("queues", name), text)
 
 
-def _check_policy(name: str, policy: Policy, topology: Topology, document: Document) -> None:
+def _check_policy(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
     path: Path = ("policies", name)
     if name.startswith(GENERATED):
         document.fault(
@@ -204,7 +204,7 @@ def _check_policy(name: str, policy: Policy, topology: Topology, document: Docum
     _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), topology, document)
 
 
-def _check_pattern(name: str, policy: Policy, topology: Topology, document: Document) -> None:
+def _check_pattern(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
     """Refuse a pattern that cannot be evaluated: a queue that merges the policy's settings would lose its limits."""
     place: Path = ("policies", name, "pattern")
     if (problem := pattern_problem(policy.pattern)) is not None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from runner.config.fault import one_of
+from runner.config.error_detail import one_of
 from runner.config.value import LONGEST_INTEGER
 from runner.config.version import EVERY_VERSION, OLDEST, Deprecation, Span, Version, dotted, excludes
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
-from runner.config.topology import Part
+from runner.config.topology_file import Part
 from runner.config.value import Duration, Size, Unshown, format_duration
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -46,7 +46,7 @@ def _check_variable(name: str) -> str:
 Variable = Annotated[StrictStr, AfterValidator(_check_variable)]
 
 
-class Backoff(Part):
+class BackoffSettings(Part):
     """The delay before a restart; the first one of a process that had been ready is immediate."""
 
     initial: Positive = Field("500ms", validate_default=True, description="The first delay.", examples=["200ms"])
@@ -73,7 +73,7 @@ class Backoff(Part):
         return sum(min(self.initial * self.factor ** min(number, 64), self.max) for number in range(1, count))
 
 
-class RestartLimit(Part):
+class RestartLimitSettings(Part):
     """When a slot becomes FATAL: after this many failures within the window, or failed starts in a row."""
 
     count: StrictInt = Field(5, ge=1, le=100, description="The number of failures.", examples=[3])
@@ -82,7 +82,7 @@ class RestartLimit(Part):
     )
 
 
-class Autoscale(Part):
+class AutoscaleSettings(Part):
     """The number of instances follows the ready messages in the service's queues."""
 
     min: StrictInt = Field(1, ge=0, le=64, description="The smallest number of instances.", examples=[2])
@@ -118,8 +118,10 @@ class Supervision(Part):
         description="When an instance that has exited is restarted; on-failure: unless its exit code is 0.",
         examples=["on-failure"],
     )
-    backoff: Backoff = Field(Backoff(), description="The delay before a restart.")
-    restart_limit: RestartLimit = Field(RestartLimit(), description="When the supervisor gives a slot up.")
+    backoff: BackoffSettings = Field(BackoffSettings(), description="The delay before a restart.")
+    restart_limit: RestartLimitSettings = Field(
+        RestartLimitSettings(), description="When the supervisor gives a slot up."
+    )
     depends_on: list[StrictStr] = Field(
         [], description="Services that must be ready before this one starts.", examples=[["order_api"]]
     )
@@ -154,7 +156,7 @@ class Supervision(Part):
         description="A handler that takes longer for one message is hung, and its process is killed; 0s: no limit.",
         examples=["30s"],
     )
-    autoscale: Autoscale | None = Field(None, description="Let the number of instances follow the queues.")
+    autoscale: AutoscaleSettings | None = Field(None, description="Let the number of instances follow the queues.")
     memory_max: Size | None = Field(
         None,
         description="An instance that uses more memory than this, with its children, is replaced.",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.config.belonging import belonging
-from runner.config.fault import Path, one_of, value_at
+from runner.config.error_detail import Path, one_of, value_at
 from runner.config.value import Unshown
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Fault injection: breaking things on purpose, to see what the system does then."""
+"""Fault injection: faults on purpose, their commands, and the worker's part."""

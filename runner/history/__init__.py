@@ -1,1 +1,1 @@
-"""The event history: the published events and the attempts of messages, in the database."""
+"""Event history and order history: what audit recorded, read back."""

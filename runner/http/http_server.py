@@ -16,7 +16,7 @@ from runner.http.poller import Poller
 from runner.http.reception import Reception
 from runner.http.streams import MAX_STREAMS, Feed, Streams
 from runner.http.waitress_adapter import Acceptor, StrictChannel, adjustments
-from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
+from runner.ipc.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication

@@ -12,7 +12,7 @@ from typing import Any
 from runner.config.validation import validate
 from runner.contract import Terms
 from runner.errors import PluginError
-from runner.inspection.remote import VALUE
+from runner.inspection.inspector import VALUE
 from runner.plugins import Plugin, load_plugin
 
 

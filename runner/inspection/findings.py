@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runner.config.project import Project
 from runner.invocation import invocation
 from runner.topology.finding import Finding
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 
 #: The largest number of findings to print; ``lint`` prints all.
 MOST_SHOWN = 10

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from runner.errors import ConfigError, RunnerError
-from runner.inspection.remote import Inspector
+from runner.inspection.inspector import Inspector
 from runner.prerequisite import missing_package
 
 

@@ -10,24 +10,24 @@ from dataclasses import replace
 
 from runner.address import Address
 from runner.broker.find import Container, PrivateNode
+from runner.config.config_file import ServiceSettings
 from runner.config.project import CONFIG_FILE, Project, choose_services
-from runner.config.settings import Service
 from runner.errors import ConfigError
 from runner.plugins import revision_of
-from runner.preparation.declaration import FoundBroker
-from runner.preparation.remote import Order
-from runner.preparation.spec import spec_of
+from runner.preparation.service_spec import spec_of
+from runner.preparation.supervisor_side import PreparationRequest
+from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
+from runner.supervisor.restart_policy import Backoff, Restart, RestartLimit, RestartPolicy
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
 #: The broker may take its time to start; it stops after the services.
-BROKER_POLICY = Policy(start_timeout=90.0, stop_timeout=3.5)
+BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
 
 
-def programs_of(project: Project, objects: Objects, order: Order) -> list[Program]:
+def programs_of(project: Project, objects: Objects, order: PreparationRequest) -> list[Program]:
     """The programs of the services that are named, or of all. Raises ConfigError for what this user may not do."""
     chosen = choose_services(project.config, order.services)
     faults = [fault for name in chosen for fault in _rights_faults(project, name, project.config.services[name])]
@@ -80,7 +80,7 @@ def broker_program(broker: FoundBroker) -> list[Program]:
     ]
 
 
-def _program(project: Project, objects: Objects, name: str, order: Order) -> Program:
+def _program(project: Project, objects: Objects, name: str, order: PreparationRequest) -> Program:
     service = project.config.services[name]
     scale = None if service.autoscale is None else Autoscale(**service.autoscale.model_dump())
     return Program(
@@ -97,8 +97,8 @@ def _program(project: Project, objects: Objects, name: str, order: Order) -> Pro
     )
 
 
-def _policy(service: Service) -> Policy:
-    return Policy(
+def _policy(service: ServiceSettings) -> RestartPolicy:
+    return RestartPolicy(
         Restart(service.restart),
         Backoff(**service.backoff.model_dump()),
         RestartLimit(**service.restart_limit.model_dump()),
@@ -108,7 +108,7 @@ def _policy(service: Service) -> Policy:
     )
 
 
-def _rights_faults(project: Project, name: str, service: Service) -> list[str]:
+def _rights_faults(project: Project, name: str, service: ServiceSettings) -> list[str]:
     def fault(key: str, problem: str) -> str:
         line = project.config_document.line(("services", name, key))
         return f"{CONFIG_FILE}:{line}: services.{name}.{key}: {problem}"

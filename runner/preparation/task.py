@@ -12,13 +12,13 @@ from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
 from runner.faults.active import FaultFolder
+from runner.inspection.checked_project import checked_project
 from runner.inspection.findings import finding_lines, findings_of
-from runner.inspection.project import checked_project
-from runner.inspection.remote import Inspector
+from runner.inspection.inspector import Inspector
 from runner.invocation import invocation
-from runner.preparation.declaration import Declaration, FoundBroker, Held, import_reconcile
 from runner.preparation.programs import as_before, broker_program, held_back, programs_of
-from runner.preparation.remote import Begun, Found, Order, Taken
+from runner.preparation.supervisor_side import Begun, PreparationRequest, PreparedSystem, Taken
+from runner.preparation.topology_sync import FoundBroker, Held, TopologySync, import_reconcile
 from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES
@@ -49,7 +49,7 @@ class Preparer:
 
     def __init__(
         self,
-        order: Order,
+        order: PreparationRequest,
         say: Callable[[str, str], None],
         memory: Memory | None = None,
         inspector: Inspector | None = None,
@@ -57,7 +57,7 @@ class Preparer:
         """``inspector`` is for ``begin``, where one has been started already."""
         self._order, self._say, self._inspector = order, say, inspector
         self._folder = Path(order.folder)
-        self._declaration: Declaration | None = None
+        self._declaration: TopologySync | None = None
         self._project: Project | None = None
         self._told: set[str] = set()
         self._broker: FoundBroker | None = None
@@ -94,7 +94,7 @@ class Preparer:
         self._running = {one.service: one for one in programs}
         return Begun(programs, runner.on_fatal == "exit", logs)
 
-    def find(self) -> Found:
+    def find(self) -> PreparedSystem:
         """Find the broker, or what to start as one. Raises RunnerError where there is none and none may come."""
         settings = self.project.config.broker
         try:
@@ -108,7 +108,7 @@ class Preparer:
         if has_faults:
             how = invocation("fault", "--help")
             warnings = [*warnings, f"faults: true: users who may write in var/ can break things here: {how}"]
-        return Found(broker_program(self._broker), self._broker_words(self._broker), warnings)
+        return PreparedSystem(broker_program(self._broker), self._broker_words(self._broker), warnings)
 
     def prepare(self) -> Taken | None:
         """Declare the topology. Raises BrokerError or DeclarationRefused.
@@ -159,10 +159,10 @@ class Preparer:
             raise RunnerError(f"no service {service!r} any more")
         return self._declared().ready_messages(service)
 
-    def _declared(self) -> Declaration:
+    def _declared(self) -> TopologySync:
         if self._declaration is None:
             assert self._broker is not None  # noqa: S101 - for the type checker: find() came first
-            self._declaration = Declaration(self.project, self._broker, self._say, self._told)
+            self._declaration = TopologySync(self.project, self._broker, self._say, self._told)
         return self._declaration
 
     def _programs(self, project: Project, objects: Objects) -> list[Program]:

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from runner.messages import Event, events_of
 from runner.store.outbox import count_waiting, put
+from runner.store.process_store import Store
 from runner.store.relay import Relay
-from runner.store.store import Store
 
 #: Seconds that a commit may take.
 COMMIT_TIMEOUT = 5.0

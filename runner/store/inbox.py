@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, LargeBinary, bindparam, delete, select, tuple_, update
 
 from runner.messages import Event, Message
-from runner.store.event import from_bytes, to_bytes
+from runner.store.event_bytes import from_bytes, to_bytes
 from runner.store.prepared import insertion, prepared
+from runner.store.process_store import Store
 from runner.store.schema import inbox
-from runner.store.store import Store
 
 #: How many old rows one transaction forgets at most, so that others wait for no long one.
 PRUNED = 1000

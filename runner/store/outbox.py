@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from runner.messages import Event
-from runner.store.event import from_bytes, to_bytes
+from runner.store.event_bytes import from_bytes, to_bytes
 from runner.store.insert import insert_new
+from runner.store.process_store import Store
 from runner.store.schema import leases, outbox
-from runner.store.store import Store
 
 #: How many old rows one transaction forgets at most.
 PRUNED = 1000
 
 
 @dataclass(frozen=True)
-class Waiting:
+class WaitingEvent:
     """An event that is not known to be with the broker yet."""
 
     number: int
@@ -32,7 +32,7 @@ def put(connection: Connection, service: str, event: Event) -> None:
     insert_new(connection, outbox, row)
 
 
-def waiting(store: Store, service: str, after: int, limit: int) -> list[Waiting]:
+def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingEvent]:
     """The first events after a number that wait, in the order in which they came. Raises StoreAway."""
     rows = store.read(
         select(outbox.c.number, outbox.c.event)
@@ -40,7 +40,7 @@ def waiting(store: Store, service: str, after: int, limit: int) -> list[Waiting]
         .order_by(outbox.c.number)
         .limit(limit)
     )
-    return [Waiting(row.number, from_bytes(row.event)[0]) for row in rows]
+    return [WaitingEvent(row.number, from_bytes(row.event)[0]) for row in rows]
 
 
 def count_waiting(store: Store, service: str) -> int:

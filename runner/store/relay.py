@@ -11,8 +11,8 @@ from concurrent.futures import Future
 
 from runner.errors import BrokerError, RunnerError
 from runner.messages import Event
-from runner.store.outbox import PRUNED, Waiting, lease, mark_sent, prune, release, waiting
-from runner.store.store import Store
+from runner.store.outbox import PRUNED, WaitingEvent, lease, mark_sent, prune, release, waiting
+from runner.store.process_store import Store
 
 #: How many events are on their way at once.
 BATCH = 500
@@ -96,7 +96,7 @@ class Relay:
             self._leased_until = now + LEASE if taken.result(2 * PATIENCE) else 0.0
         return self._leased_until > now
 
-    def _relay(self, batch: Sequence[Waiting]) -> int:
+    def _relay(self, batch: Sequence[WaitingEvent]) -> int:
         """Publish these, wait for their confirms, and mark what was confirmed; returns how many were."""
         futures, sent = [], []
         for one in batch:

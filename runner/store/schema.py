@@ -31,7 +31,7 @@ inbox = Table(
     Column("service", Text),
     Column("queue", Text),
     Column("message_id", Text),
-    #: The events that its handler returned, as ``runner.store.event`` writes them.
+    #: The events that its handler returned, as ``runner.store.event_bytes`` writes them.
     Column("events", LargeBinary, nullable=False),
     #: Milliseconds since the epoch, as all times here are.
     Column("done_at", BigInteger, nullable=False),

@@ -6,9 +6,9 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from runner.record import InHand
+from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessagesFile
+from runner.ipc.shared_memory import CurrentMessage
 from runner.supervisor.state import OUTSIDE, Slot, State, describe_exit
-from runner.suspects import MOST, Suspect, SuspectsFile
 
 #: A reason may hold the words of a process, and is kept short.
 LONGEST_REASON = 300
@@ -18,11 +18,13 @@ LONGEST_REASON = 300
 class Accusation:
     """What is known of a service's messages; a pure value."""
 
-    suspects: tuple[Suspect, ...] = ()
+    suspects: tuple[CrashingMessage, ...] = ()
     #: Whether each of the messages of the last death had been there at an earlier one.
     is_known: bool = field(default=False)
 
-    def after(self, messages: Sequence[InHand], code: int, reason: str, *, is_outside: bool = False) -> Accusation:
+    def after(
+        self, messages: Sequence[CurrentMessage], code: int, reason: str, *, is_outside: bool = False
+    ) -> Accusation:
         """The same after one more death with these in hand: ``code`` as of ``subprocess``, ``reason`` in words.
 
         ``is_outside`` is for a worker that somebody killed.
@@ -31,7 +33,9 @@ class Accusation:
         is_known = bool(messages) and all(message in known for message in messages)
         is_shared = len(set(messages)) > 1
         for message in dict.fromkeys(messages):
-            before = known.pop(message, Suspect(message.queue, message.id, 0, 0, 0, "", replays=message.replays))
+            before = known.pop(
+                message, CrashingMessage(message.queue, message.id, 0, 0, 0, "", replays=message.replays)
+            )
             # Put last: the one that was not heard of for longest is the first to be forgotten.
             crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
@@ -44,7 +48,7 @@ class Accusation:
             )
         return Accusation(tuple(known.values())[-MOST:], is_known)
 
-    def find(self, message: InHand) -> Suspect | None:
+    def find(self, message: CurrentMessage) -> CrashingMessage | None:
         """What is known against this message."""
         return next((one for one in self.suspects if one.message == message), None)
 
@@ -82,15 +86,15 @@ class Death:
         return describe_exit(self.code) + (f", {self.slot.why}" if self.slot.why else "")
 
 
-class Dock:
+class Accusations:
     """What is held against the messages of one service, in memory that its workers read."""
 
     def __init__(self, service: str, say: Callable[[str, str], None]) -> None:
         self._say = say
-        self.file = SuspectsFile(service)
+        self.file = CrashingMessagesFile(service)
         self._accusation = Accusation()
 
-    def judge(self, death: Death, messages: Sequence[InHand]) -> bool:
+    def judge(self, death: Death, messages: Sequence[CurrentMessage]) -> bool:
         """Blame what was in hand for an end that nobody asked for; True where all of it was blamed before."""
         if death.is_asked or not messages:
             return False

@@ -12,8 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runner.supervisor.accusation import Death, Dock
-from runner.supervisor.event import (
+from runner.supervisor.accusation import Accusations, Death
+from runner.supervisor.output.journal import Journal
+from runner.supervisor.processes.child import Child
+from runner.supervisor.processes.guard import Guard
+from runner.supervisor.processes.listener import Listeners
+from runner.supervisor.processes.memory import kills
+from runner.supervisor.program import Program
+from runner.supervisor.slot_event import (
     Beat,
     Condemned,
     Event,
@@ -27,12 +33,6 @@ from runner.supervisor.event import (
     Stop,
     Tick,
 )
-from runner.supervisor.output.journal import Journal
-from runner.supervisor.process.child import Child
-from runner.supervisor.process.guard import Guard
-from runner.supervisor.process.listener import Listeners
-from runner.supervisor.process.memory import kills
-from runner.supervisor.program import Program
 from runner.supervisor.state import ENDED, Action, Slot, State, step
 from runner.supervisor.transition import Listener, Role, Transition
 
@@ -61,7 +61,7 @@ class Means:
 class Keeper:
     """One slot of a service, with the process that fills it."""
 
-    def __init__(self, means: Means, program: Program, name: str, dock: Dock) -> None:
+    def __init__(self, means: Means, program: Program, name: str, dock: Accusations) -> None:
         self._means, self._dock = means, dock
         self.program = program
         self.slot = Slot(name, program.policy)

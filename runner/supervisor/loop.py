@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
 from runner.supervisor.gate import Gate
 from runner.supervisor.keeper import Keeper, Means
-from runner.supervisor.order import may_stop, verdict, waits_for
 from runner.supervisor.output.journal import Journal
-from runner.supervisor.process.guard import Guard
-from runner.supervisor.process.listener import Listeners
-from runner.supervisor.process.orphan import Orphans
+from runner.supervisor.processes.guard import Guard
+from runner.supervisor.processes.listener import Listeners
+from runner.supervisor.processes.orphan import Orphans
 from runner.supervisor.program import Program, differences
 from runner.supervisor.sequel import Sequel
 from runner.supervisor.service import Service
 from runner.supervisor.signals import Signals
+from runner.supervisor.start_order import may_stop, verdict, waits_for
 from runner.supervisor.state import State
 from runner.supervisor.transition import Listener, Transition, words
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.policy import Policy
+from runner.supervisor.restart_policy import RestartPolicy
 
 #: In a command, stands for the slot that it is to fill.
 SLOT = "{slot}"
@@ -45,7 +45,7 @@ class Program:
     stdin: bytes = b""
     #: Added to the supervisor's own environment.
     environment: Mapping[str, str] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
     limits: Limits = field(default_factory=Limits)
     instances: int = 1
     autoscale: Autoscale | None = None
@@ -64,7 +64,7 @@ class Program:
 
     def _process(self) -> Program:
         limits = replace(self.limits, memory_max=None)
-        policy = Policy(watchdog=self.policy.watchdog)  # the process is told of this one only
+        policy = RestartPolicy(watchdog=self.policy.watchdog)  # the process is told of this one only
         return replace(self, policy=policy, limits=limits, instances=1, autoscale=None, depends_on=())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runner.errors import EXIT_BROKER
 from runner.invocation import invocation
-from runner.supervisor.accusation import Dock
+from runner.supervisor.accusation import Accusations
 from runner.supervisor.keeper import Keeper, Means
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
@@ -18,7 +18,7 @@ class Service:
     """Runs a program in as many slots as are wanted; what is wanted may change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
-        self._means, self._dock = means, Dock(program.service, means.journal.say)
+        self._means, self._dock = means, Accusations(program.service, means.journal.say)
         self.program = program
         #: How many slots it is to have.
         self.instances = self._instances_before = program.instances

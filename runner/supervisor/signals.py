@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from runner.supervisor.terminal import Terminal
+from runner.supervisor.controlling_terminal import Terminal
 
 #: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
 SAME_KEY_PRESS = 0.3

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE, EXIT_TERMINATED
-from runner.supervisor.event import (
+from runner.supervisor.restart_policy import Restart, RestartPolicy
+from runner.supervisor.slot_event import (
     Beat,
     Condemned,
     Event,
@@ -25,7 +26,6 @@ from runner.supervisor.event import (
     Stop,
     Tick,
 )
-from runner.supervisor.policy import Policy, Restart
 
 #: Seconds that a hung process has to write down its stacks before it is killed.
 DUMP_TIME = 2.0
@@ -53,7 +53,7 @@ class Slot:
     """All that is known of one slot."""
 
     name: str
-    policy: Policy = field(default_factory=Policy)
+    policy: RestartPolicy = field(default_factory=RestartPolicy)
     state: State = State.STOPPED
     #: Whether a process is to run here; a stop clears it.
     wanted: bool = False

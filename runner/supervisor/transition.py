@@ -8,7 +8,7 @@ from enum import Enum
 
 from runner.invocation import invocation
 from runner.supervisor.output.line import Line
-from runner.supervisor.output.writer import Writer
+from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.state import Slot, State
 
 
@@ -59,7 +59,7 @@ def words(transition: Transition) -> tuple[str, str] | None:
     return None
 
 
-def history(file: Writer) -> Listener:
+def history(file: LineWriter) -> Listener:
     """A listener that writes down every transition, one line each."""
 
     def write(transition: Transition) -> None:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
-from runner.topology.administrator import Broker
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
 from runner.topology.decision import Decision, Left
@@ -16,6 +15,7 @@ from runner.topology.effect import applies
 from runner.topology.family import owner_of_policy
 from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.operations import Operations
 from runner.topology.passage import upstream_ranks
 from runner.topology.renaming import Renaming
 from runner.topology.retire import delete
@@ -25,7 +25,7 @@ from runner.topology.stand_in import ExchangeReplacement
 def apply(
     decision: Decision,
     live: Live,
-    broker: Broker,
+    broker: Operations,
     say: Callable[[str], None] = lambda _: None,
     did: Callable[[Change], None] = lambda _: None,
 ) -> list[Left]:
@@ -44,7 +44,7 @@ class _Application:
         self,
         decision: Decision,
         live: Live,
-        broker: Broker,
+        broker: Operations,
         say: Callable[[str], None],
         did: Callable[[Change], None],
     ) -> None:

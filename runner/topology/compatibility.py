@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runner.config.argument import version_problems
+from runner.config.error_detail import Path
 from runner.config.exchange_type import DELAYED_TYPE, routing_type
-from runner.config.fault import Path
 from runner.config.queue_policy import BY_TYPE
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.version import (
     EXCHANGE_TYPES,
     HAS_POLICIES_BY_TYPE,

@@ -14,7 +14,7 @@ from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE,
 from runner.config.pattern import only
 from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
 from runner.config.reference import GENERATED
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.value import wait_queue_name
 from runner.config.version import CLASSIC, QUORUM, Version
 from runner.topology.effect import Policies

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from runner.config.argument import QUEUE_TYPE
 from runner.config.version import CLASSIC
 from runner.errors import RunnerError
-from runner.topology.export import Entry, entries
+from runner.topology.export import ExportEntry, entries
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 #: RabbitMQ's word, in its API and its exports, for a header's value of nothing. Its import takes it for text.
@@ -119,7 +119,7 @@ def _once(things: Iterable[T], kind: str, which: str, notes: list[str]) -> Itera
     return found.values()
 
 
-def _vhost(sections: dict[str, list[Entry]], vhost: str | None) -> str:
+def _vhost(sections: dict[str, list[ExportEntry]], vhost: str | None) -> str:
     there = {one.text("vhost") for key in ("queues", "exchanges") for one in sections[key] if "vhost" in one.fields}
     if vhost is not None:
         if there and vhost not in there:
@@ -134,7 +134,7 @@ def _default_queue_type(data: dict[str, Any], vhost: str) -> str:
     """Return the type of queues that name none, since RabbitMQ 4; it is among the metadata of the vhost."""
     for one in entries(data, "vhosts"):
         if one.text("name") == vhost:
-            metadata = Entry(f"{one.place}.metadata", one.table("metadata", {}))
+            metadata = ExportEntry(f"{one.place}.metadata", one.table("metadata", {}))
             said = metadata.fields.get("default_queue_type")
             # RabbitMQ writes this word for none.
             return CLASSIC if said in (None, UNDEFINED) else metadata.text("default_queue_type")
@@ -145,13 +145,13 @@ def _is_own(name: str) -> bool:
     return bool(name) and not name.startswith(_RESERVED)
 
 
-def _exchange(one: Entry) -> Exchange:
+def _exchange(one: ExportEntry) -> Exchange:
     flags = (one.flag("durable", True), one.flag("internal", False))
     arguments = one.table("arguments", {})
     return Exchange(one.text("name"), one.text("type"), *flags, arguments, one.flag("auto_delete", False))
 
 
-def _queue(one: Entry, default_type: str, notes: list[str]) -> Queue:
+def _queue(one: ExportEntry, default_type: str, notes: list[str]) -> Queue:
     name, arguments = one.text("name"), one.table("arguments", {})
     is_durable, is_deleted = one.flag("durable", True), one.flag("auto_delete", False)
     said = one.text("type", "")
@@ -166,12 +166,12 @@ def _queue(one: Entry, default_type: str, notes: list[str]) -> Queue:
     return Queue(name, is_durable, arguments, is_deleted)
 
 
-def _binding(one: Entry) -> Binding:
+def _binding(one: ExportEntry) -> Binding:
     ends = (one.text("source"), one.text("destination"), one.text("destination_type", "queue"))
     arguments = {key: None if value == UNDEFINED else value for key, value in one.table("arguments", {}).items()}
     return Binding(*ends, one.text("routing_key", ""), arguments)
 
 
-def _policy(one: Entry) -> Policy:
+def _policy(one: ExportEntry) -> Policy:
     words = (one.text("name"), one.text("pattern"), one.text("apply-to", "all"))
     return Policy(*words, one.table("definition"), one.number("priority", 0))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from runner.config.fault import shown
+from runner.config.error_detail import shown
 from runner.errors import RunnerError
 
 T = TypeVar("T")
 _MISSING: Any = object()
 
 
-def entries(data: Mapping[str, Any], section: str) -> list[Entry]:
+def entries(data: Mapping[str, Any], section: str) -> list[ExportEntry]:
     """Return the entries of a section, or none if it is missing. Raises RunnerError if it is no list of objects."""
     found = data.get(section)
     if found is None:
@@ -25,11 +25,11 @@ def entries(data: Mapping[str, Any], section: str) -> list[Entry]:
     for index, one in enumerate(found):
         if not isinstance(one, dict):
             raise _wrong(f"{section}[{index}]", "not an object", one, "an object")
-    return [Entry(f"{section}[{index}]", one) for index, one in enumerate(found)]
+    return [ExportEntry(f"{section}[{index}]", one) for index, one in enumerate(found)]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExportEntry:
     """One object of an export, and its place in the file. The methods raise RunnerError for a wrong type."""
 
     place: str

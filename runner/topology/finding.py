@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner.config.fault import Path
+from runner.config.error_detail import Path
 from runner.config.reference import UNKNOWN_ARGUMENT
 from runner.topology.extension import UNKNOWN_TYPE
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.config.settings import Service, template_words
+from runner.config.config_file import ServiceSettings, template_words
 from runner.topology.effect import Policies
 from runner.topology.likeness import may_match
 from runner.topology.match import alternates_of, routing_types
@@ -44,7 +44,7 @@ class DeadLetterRoute:
 class Flow:
     """Follows every key that a service publishes, as far as a key with unknown words can be followed."""
 
-    def __init__(self, objects: Objects, services: Mapping[str, Service]) -> None:
+    def __init__(self, objects: Objects, services: Mapping[str, ServiceSettings]) -> None:
         policies = Policies(objects.policies)
         self._types = routing_types(objects)
         self._queues = {one.name for one in objects.queues}

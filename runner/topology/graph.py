@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from runner.config.settings import Service
+from runner.config.config_file import ServiceSettings
 from runner.config.value import format_duration
 from runner.topology.effect import Policies
 from runner.topology.match import alternates_of
@@ -25,7 +25,7 @@ class Shape(StrEnum):
 
 
 @dataclass(frozen=True)
-class Node:
+class GraphNode:
     """One thing; ``note`` is a second line."""
 
     id: str
@@ -35,7 +35,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Edge:
+class GraphEdge:
     """One way; dashed where a message goes it only when something went wrong."""
 
     source: str
@@ -48,18 +48,18 @@ class Edge:
 class Graph:
     """Nodes and the ways between them."""
 
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    nodes: tuple[GraphNode, ...]
+    edges: tuple[GraphEdge, ...]
 
 
-def graph_of(objects: Objects, services: Mapping[str, Service]) -> Graph:
+def graph_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> Graph:
     """The whole topology; a queue's wait queues are one line of its node."""
     waiting = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
     parked = {ladder.dead_letter for ladder in objects.ladders.values()}
-    nodes = [Node(f"service {name}", Shape.SERVICE, name) for name in services]
-    nodes += [Node(f"exchange {one.name}", Shape.EXCHANGE, one.name, one.type) for one in objects.exchanges]
+    nodes = [GraphNode(f"service {name}", Shape.SERVICE, name) for name in services]
+    nodes += [GraphNode(f"exchange {one.name}", Shape.EXCHANGE, one.name, one.type) for one in objects.exchanges]
     nodes += [
-        Node(
+        GraphNode(
             f"queue {one.name}", Shape.PARKED if one.name in parked else Shape.QUEUE, one.name, _note(one.name, objects)
         )
         for one in objects.queues
@@ -72,7 +72,7 @@ def graph_of(objects: Objects, services: Mapping[str, Service]) -> Graph:
         for end in (edge.source, edge.target):
             if end not in known and end.startswith("exchange "):
                 known.add(end)
-                nodes.append(Node(end, Shape.EXCHANGE, end.removeprefix("exchange ")))
+                nodes.append(GraphNode(end, Shape.EXCHANGE, end.removeprefix("exchange ")))
     return Graph(tuple(nodes), tuple(one for one in edges.values() if {one.source, one.target} <= known))
 
 
@@ -82,20 +82,22 @@ def _note(queue: str, objects: Objects) -> str:
     return f"retry {' '.join(delays)}" if delays else ""
 
 
-def _edges(objects: Objects, services: Mapping[str, Service]) -> Iterator[Edge]:
+def _edges(objects: Objects, services: Mapping[str, ServiceSettings]) -> Iterator[GraphEdge]:
     for name, service in services.items():
         for exchange, templates in service.publishes.items():
-            yield Edge(f"service {name}", f"exchange {exchange}", ", ".join(templates))
+            yield GraphEdge(f"service {name}", f"exchange {exchange}", ", ".join(templates))
         for queue in service.consumes:
-            yield Edge(f"queue {queue}", f"service {name}")
+            yield GraphEdge(f"queue {queue}", f"service {name}")
     for binding in objects.bindings:
-        yield Edge(f"exchange {binding.source}", f"{binding.destination_type} {binding.destination}", _label(binding))
+        yield GraphEdge(
+            f"exchange {binding.source}", f"{binding.destination_type} {binding.destination}", _label(binding)
+        )
     for source, target in alternates_of(objects).items():
-        yield Edge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
+        yield GraphEdge(f"exchange {source}", f"exchange {target}", "no binding matches", is_dashed=True)
     consumed = {queue for service in services.values() for queue in service.consumes}
     for queue, ladder in objects.ladders.items():
         label = "failed" if queue in consumed or ladder.steps else "dead letters"
-        yield Edge(f"queue {queue}", f"queue {ladder.dead_letter}", label, is_dashed=True)
+        yield GraphEdge(f"queue {queue}", f"queue {ladder.dead_letter}", label, is_dashed=True)
     policies = Policies(objects.policies)
     wait_queues = {name for ladder in objects.ladders.values() for _, name in ladder.steps}
     for one in objects.queues:
@@ -104,7 +106,7 @@ def _edges(objects: Objects, services: Mapping[str, Service]) -> Iterator[Edge]:
         if dead_letters is None or one.name in objects.ladders or one.name in wait_queues:
             continue
         key = str(settings.get("dead-letter-routing-key", ""))
-        yield Edge(
+        yield GraphEdge(
             f"queue {one.name}", f"exchange {dead_letters}" if dead_letters else f"queue {key}", "dead letters", True
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.exchange_type import routing_type
-from runner.config.topology import PREDEFINED_EXCHANGES
+from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.topology.effect import Policies
 from runner.topology.model import Binding, Objects
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from runner.config.settings import Service
+from runner.config.config_file import ServiceSettings
 from runner.topology.model import Objects
 
 #: What RabbitMQ calls the default exchange when it checks rights (RabbitMQ: "Access Control").
@@ -23,12 +23,12 @@ class Permission:
     read: str
 
 
-def permissions_of(objects: Objects, services: Mapping[str, Service]) -> list[Permission]:
+def permissions_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> list[Permission]:
     """One for each service. The runner itself declares: it needs all three for everything, and a tag for policies."""
     return [_permission(name, service, objects) for name, service in services.items()]
 
 
-def _permission(name: str, service: Service, objects: Objects) -> Permission:
+def _permission(name: str, service: ServiceSettings, objects: Objects) -> Permission:
     writes = set(service.publishes)
     if any(queue in objects.ladders for queue in service.consumes):
         # Failed messages go straight to a wait queue or a dead-letter queue, through the default exchange.

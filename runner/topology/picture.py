@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from statistics import fmean
 
-from runner.topology.graph import FILLS, Edge, Graph, Node, Shape
+from runner.topology.graph import FILLS, Graph, GraphEdge, GraphNode, Shape
 
 #: Pixels: a letter's width at this size of text, a node's height, and the room between nodes.
 LETTER, HEIGHT, GAP, MARGIN = 7.2, 40, 18, 20
@@ -27,7 +27,7 @@ SWEEPS = 12
 class _Box:
     """A node, or without one, the room for a way that passes its column."""
 
-    node: Node | None
+    node: GraphNode | None
     column: int
     width: float
     height: float = HEIGHT
@@ -43,7 +43,7 @@ class _Box:
 class _Way:
     """An edge, from box to box through those that keep its room."""
 
-    edge: Edge
+    edge: GraphEdge
     boxes: list[_Box]
 
 
@@ -211,7 +211,7 @@ def _short(text: str) -> str:
     return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…"
 
 
-def _node(box: _Box, node: Node) -> str:
+def _node(box: _Box, node: GraphNode) -> str:
     fill, stroke = FILLS[node.shape]
     style = f'fill="{fill}" stroke="{stroke}" stroke-width="1.5"'
     x, y, w = box.x, box.y, box.width

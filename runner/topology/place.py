@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from runner.config.fault import Path
+from runner.config.error_detail import Path
 from runner.config.reference import GENERATED
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
 

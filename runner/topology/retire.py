@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from runner.config.fault import Path, misspelt
-from runner.config.topology import Retire
+from runner.config.error_detail import Path, misspelt
+from runner.config.topology_file import Retire
 from runner.topology.change import Change, Mark
 from runner.topology.compile import dead_letter_queue, policy_name
 from runner.topology.live import Live, Owned

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from runner.topology.administrator import Broker
 from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live, is_entrance
 from runner.topology.model import Binding, Exchange, Objects
+from runner.topology.operations import Operations
 
 
 class ExchangeReplacement:
@@ -21,7 +21,7 @@ class ExchangeReplacement:
         target: Objects,
         live: Live,
         removed: Collection[BindingKey],
-        broker: Broker,
+        broker: Operations,
     ) -> None:
         """``removed`` are the bindings no longer in topology.yaml; ``target`` is the desired state of the broker."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker

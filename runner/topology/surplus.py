@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
-from runner.config.topology import Retire
+from runner.config.topology_file import Retire
 from runner.invocation import invocation
 from runner.topology.change import Change, binding_name, counted
 from runner.topology.compile import dead_letter_queue

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.config.argument import LONGEST_TIMER
-from runner.config.fault import Path
-from runner.config.settings import Service
-from runner.config.topology import Topology
+from runner.config.config_file import ServiceSettings
+from runner.config.error_detail import Path
+from runner.config.topology_file import Topology
 from runner.config.value import format_duration
 from runner.config.version import CONSUMER_TIMEOUT
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, policy_name
@@ -24,7 +24,7 @@ _SLACK = 600.0
 _FOREVER = LONGEST_TIMER / 1000
 
 
-def acknowledgement_time(service: Service) -> float:
+def acknowledgement_time(service: ServiceSettings) -> float:
     """Return how many seconds may pass between the delivery of a message to a service and its acknowledgement.
 
     RabbitMQ counts from the delivery (RabbitMQ: "Consumers", acknowledgement timeout), so the time in which a
@@ -36,7 +36,7 @@ def acknowledgement_time(service: Service) -> float:
     return min(service.handler_timeout * turns + _SLACK, _FOREVER)
 
 
-def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
+def acknowledgement_times(services: Mapping[str, ServiceSettings]) -> dict[str, float]:
     """Return the acknowledgement time of each queue whose services may need more than RabbitMQ's default."""
     found: dict[str, float] = {}
     for service in services.values():
@@ -47,7 +47,9 @@ def acknowledgement_times(services: Mapping[str, Service]) -> dict[str, float]:
     return found
 
 
-def shortest_timeouts(names: Iterable[str], objects: Objects, services: Mapping[str, Service]) -> dict[str, float]:
+def shortest_timeouts(
+    names: Iterable[str], objects: Objects, services: Mapping[str, ServiceSettings]
+) -> dict[str, float]:
     """Return the shortest ``consumer_timeout`` in seconds that each queue can have, if it is known.
 
     A queue that gets a longer one than RabbitMQ's default has at least the default. Any other one has what the
@@ -64,7 +66,7 @@ def shortest_timeouts(names: Iterable[str], objects: Objects, services: Mapping[
     return found
 
 
-def short_consumer_timeout(name: str, service: Service) -> str | None:
+def short_consumer_timeout(name: str, service: ServiceSettings) -> str | None:
     """Return a warning for a broker without such a policy, if a message may take longer than the broker waits.
 
     Prefetched messages count only if config.yaml states a ``handler_timeout``: the default is a limit for workers that
@@ -124,7 +126,7 @@ class Misfit:
 
 def misfits(
     topology: Topology,
-    services: Mapping[str, Service],
+    services: Mapping[str, ServiceSettings],
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Iterator[Misfit]:
@@ -142,7 +144,7 @@ def misfits(
 
 def _of_service(
     name: str,
-    service: Service,
+    service: ServiceSettings,
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
     topology: Topology,
@@ -179,7 +181,7 @@ def _of_service(
         yield Misfit("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
 
 
-def _of_inbox(name: str, service: Service, queue: str, ladder: Ladder | None) -> Iterator[Misfit]:
+def _of_inbox(name: str, service: ServiceSettings, queue: str, ladder: Ladder | None) -> Iterator[Misfit]:
     if service.inbox is None or ladder is None:
         return
     needed = sum(delay for delay, _ in ladder.steps) + service.handler_timeout * (len(ladder.steps) + 1)

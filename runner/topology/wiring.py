@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.config.fault import Path, one_of
-from runner.config.settings import Service, event_type, template_words
+from runner.config.config_file import ServiceSettings, event_type, template_words
+from runner.config.error_detail import Path, one_of
 from runner.contract import Fields, Terms
 from runner.topology.finding import Finding
 from runner.topology.flow import Flow, Reach
@@ -38,7 +38,7 @@ class _Published:
 class Wiring:
     """A comparison of services with each other, by config.yaml and their contracts."""
 
-    def __init__(self, services: Mapping[str, Service], terms: Mapping[str, Terms], flow: Flow) -> None:
+    def __init__(self, services: Mapping[str, ServiceSettings], terms: Mapping[str, Terms], flow: Flow) -> None:
         self._services, self._terms = services, terms
         self._published = [
             _Published(

@@ -15,8 +15,8 @@ from runner.config.argument import (
     QUEUE_POLICY_KEYS,
     QUEUE_TYPE,
 )
+from runner.config.error_detail import misspelt
 from runner.config.exchange_type import arguments_of
-from runner.config.fault import misspelt
 from runner.config.queue_policy import limits_of_unread
 from runner.config.reference import GENERATED, UNKNOWN_ARGUMENT
 from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name

@@ -12,15 +12,15 @@ import threading
 from pathlib import Path
 
 from runner import logs
-from runner.config.fault import dotted
+from runner.config.error_detail import dotted
 from runner.config.validation import validate
 from runner.errors import EXIT_FAILURE, EXIT_TERMINATED, PluginError, RunnerError
-from runner.lifeline import Lifeline
+from runner.ipc.crashing_messages import CrashingMessages
+from runner.ipc.lifeline import Lifeline
+from runner.ipc.shared_memory import SharedMemory
 from runner.plugins import load_plugin
-from runner.record import Record
-from runner.suspects import Suspects
+from runner.worker.lifecycle import Worker
 from runner.worker.spec import WorkerSpec
-from runner.worker.worker import Worker
 
 #: Seconds that a worker without a supervisor has before it is killed.
 ORPHAN_GRACE = 2.0
@@ -33,7 +33,7 @@ def main() -> int:
     """Run one worker; returns its exit code."""
     # Where each thread is, should it crash or be ended because it hangs.
     faulthandler.enable()
-    lifeline, record, suspects = Lifeline.inherited(), Record.inherited(), Suspects.inherited()
+    lifeline, record, suspects = Lifeline.inherited(), SharedMemory.inherited(), CrashingMessages.inherited()
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())

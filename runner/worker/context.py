@@ -12,15 +12,15 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from runner.amqp.publisher import Publisher
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
+from runner.ipc.shared_memory import SharedMemory
 from runner.messages import Event, random_id
-from runner.record import Record
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:
     from runner.store.event_outbox import EventOutbox
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 
 class WorkerContext:
@@ -32,11 +32,11 @@ class WorkerContext:
         slot: str,
         log: logging.Logger,
         publisher: Publisher,
-        router: Router,
+        router: EventRouter,
         on_ready: Callable[[str, bool], None],
         stopping: threading.Event,
         lifeline: Lifeline,
-        record: Record,
+        record: SharedMemory,
         stop_timeout: float,
         storage: Storage,
         history: Storage | None,
@@ -100,8 +100,8 @@ class WorkerContext:
     def order_history(self, order_id: str) -> dict[str, Any] | None:
         """What became of an order; see ``runner.hooks.Context``."""
         # Imported here because most services do not ask.
-        from runner.store.journey import as_json, journey
-        from runner.store.reading import statement_of
+        from runner.history.order_history import as_json, journey
+        from runner.history.reader import statement_of
 
         if self._history is None:
             return None

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+from runner.ipc.crashing_messages import CrashingMessage, CrashingMessages
+from runner.ipc.shared_memory import CurrentMessage, SharedMemory
 from runner.messages import Message, Reject
-from runner.record import InHand, Record
-from runner.suspects import Suspect, Suspects
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import Handler
 
@@ -22,7 +22,7 @@ MOST_REPLAYS = 2**32 - 1
 class Crashed(Reject):
     """A message has crashed as many workers as it may."""
 
-    def __init__(self, suspect: Suspect) -> None:
+    def __init__(self, suspect: CrashingMessage) -> None:
         super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
         self.suspect = suspect
 
@@ -32,8 +32,8 @@ class CrashProtection:
 
     def __init__(
         self,
-        record: Record,
-        suspects: Suspects,
+        record: SharedMemory,
+        suspects: CrashingMessages,
         max_crashes: int,
         concurrency: int,
         condition: Callable[[], threading.Condition] = threading.Condition,
@@ -54,13 +54,13 @@ class CrashProtection:
 
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
         """Note a message while a handler thread, numbered from 0, works on it. Raises Crashed."""
-        one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
+        one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._suspects.get(one) is None:
             return _Noted(self._record, thread, one)
         return self._in_turn(thread, one)
 
     @contextmanager
-    def _in_turn(self, thread: int, one: InHand) -> Iterator[None]:
+    def _in_turn(self, thread: int, one: CurrentMessage) -> Iterator[None]:
         """Wait until the messages of the other threads, and the crashes of this one, allow for it."""
         is_suspect = self._is_suspect(one)
         while True:
@@ -78,7 +78,7 @@ class CrashProtection:
                     return
             is_suspect = True
 
-    def _is_suspect(self, one: InHand) -> bool:
+    def _is_suspect(self, one: CurrentMessage) -> bool:
         suspect = self._suspects.get(one)
         return suspect is not None and suspect.is_suspect
 
@@ -93,7 +93,7 @@ class _Noted:
 
     __slots__ = ("_message", "_record", "_thread")
 
-    def __init__(self, record: Record, thread: int, message: InHand) -> None:
+    def __init__(self, record: SharedMemory, thread: int, message: CurrentMessage) -> None:
         self._record, self._thread, self._message = record, thread, message
 
     def __enter__(self) -> None:

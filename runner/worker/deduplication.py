@@ -12,7 +12,7 @@ from runner.amqp.properties import encode
 from runner.messages import Event, Message
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import Handler
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import MessageStore, Storage
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Deduplication:
         service: str,
         storage: Storage,
         keep: float | None,
-        router: Router,
+        router: EventRouter,
         formerly: Mapping[str, str] | None = None,
     ) -> None:
         """``keep`` is how many seconds a message is remembered; None for a service without an inbox.

@@ -12,9 +12,9 @@ from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode_copy
 from runner.amqp.publisher import Done
 from runner.errors import BrokerError, StoreAway
+from runner.ipc.shared_memory import SharedMemory
 from runner.logs import Repeated
 from runner.messages import Reject
-from runner.record import Record
 from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryState, Lifecycle
 from runner.worker.handler import Handler
 from runner.worker.recorder import AttemptRecorder
@@ -48,7 +48,7 @@ class Pipeline:
         send: Send,
         retries: Retries,
         recorder: AttemptRecorder | None,
-        record: Record,
+        record: SharedMemory,
         runtime: Runtime,
         on_missing: Callable[[str], None],
         log: logging.Logger,

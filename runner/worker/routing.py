@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
-from runner.config.fault import one_of
+from runner.config.error_detail import one_of
 from runner.config.value import MAX_NAME_BYTES
 from runner.errors import PluginError
 from runner.messages import Event
@@ -22,7 +22,7 @@ MISSING_WORD = "none"
 LONGEST_WORD = 60
 
 
-class Router:
+class EventRouter:
     """Fills in the exchange and the routing key of a service's events."""
 
     def __init__(self, service: str, publishes: Mapping[str, tuple[str, str]]) -> None:

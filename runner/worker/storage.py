@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from runner.store.plugin_tables import OwnedTables
     from runner.store.prepared import Prepared
-    from runner.store.store import Store
+    from runner.store.process_store import Store
 
 
 #: Seconds that a database may take to answer a commit, whatever a handler may take.
@@ -42,7 +42,7 @@ class Storage:
         """The store. Raises StoreAway and StoreError."""
         with self._lock:
             if self._store is None:
-                from runner.store.store import Store
+                from runner.store.process_store import Store
 
                 self._store = Store(self._address, self._folder, self._on_state, self._owned)
             return self._store

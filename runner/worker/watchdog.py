@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from runner.lifeline import Lifeline
+from runner.ipc.lifeline import Lifeline
 
 #: Seconds between two checks, at most and at least.
 LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.client import ask
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.faults.active import FaultFolder
+from runner.supervisor.control.client import ask
 from tests.amqp import channel_to
 from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until

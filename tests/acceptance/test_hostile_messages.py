@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from pika.exceptions import AMQPError
 
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.errors import BrokerAway
 from tests import hostile
 from tests.parked import held

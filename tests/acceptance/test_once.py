@@ -16,8 +16,8 @@ import pika
 import pytest
 from sqlalchemy import func, select
 
+from runner.store.process_store import Store
 from runner.store.schema import inbox
-from runner.store.store import Store
 from tests.amqp import Message, publish_all
 from tests.jobs import CONFIG, TOPOLOGY, publish
 from tests.keeping import CHARGES, EMAILS, make_tables

@@ -25,8 +25,8 @@ from plugins.order_api.outbox import Outbox
 from runner import Context, Event
 from runner.http import Problem
 from runner.store.event_outbox import EventOutbox
+from runner.store.process_store import Store
 from runner.store.schema import outbox
-from runner.store.store import Store
 from tests.chaos.proxy import Proxy
 from tests.keeping import CHARGES, EMAILS, make_tables
 from tests.proof import DATABASES, IS_FULL, times

@@ -13,12 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from runner.address import Address
-from runner.amqp.management import PORT_DISTANCE
+from runner.admin.management import PORT_DISTANCE
 from runner.broker.epmd import start_epmd, stop_epmd
 from runner.broker.folder import Folder
+from runner.broker.installation import installed_server
 from runner.broker.port import Ports, is_free
 from runner.broker.probe import Kind, probe
-from runner.broker.server import installed_server
 from tests.chaos.member import HOST
 from tests.ports import free_port
 from tests.rabbit import Refusal, ask, wait_until

@@ -17,9 +17,9 @@ from typing import Any
 from runner.address import Login
 from runner.broker.erlang import start_node, stop_node
 from runner.broker.folder import Folder
+from runner.broker.installation import installed_server, link_needed
 from runner.broker.leftover import end_leftover
 from runner.broker.port import Ports
-from runner.broker.server import installed_server, link_needed
 
 HOST = "127.0.0.1"
 _STOP_SECONDS = 8.0

@@ -15,7 +15,7 @@ TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
 DEDUPLICATION = "runner/worker/deduplication.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
-VERDICT = "runner/amqp/verdict.py"
+VERDICT = "runner/amqp/confirmation.py"
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ MUTANTS = [
     ),
     Mutant(
         "a replay acknowledges before the confirm",
-        "runner/amqp/replay.py",
+        "runner/deadletters/replay.py",
         "        self._published += 1\n",
         "        self._published += 1\n        self._channel.basic_ack(copy.tag)\n",
         Point("dlq", "before", "replay"),

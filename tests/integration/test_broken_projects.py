@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ConfigError
-from runner.inspection.project import checked_project
+from runner.inspection.checked_project import checked_project
 
 BROKEN = Path(__file__).parent.parent / "broken"
 SHIPPED = Path(__file__).parent.parent.parent

@@ -28,7 +28,7 @@ import pytest
 from runner.broker import Answering, PrivateNode, find_broker
 from runner.broker.port import is_free
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE
-from runner.lifeline import VARIABLE
+from runner.ipc.lifeline import VARIABLE
 from tests.amqp import channel_to, publish
 from tests.ports import free_port
 from tests.rabbit import wait_until

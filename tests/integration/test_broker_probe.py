@@ -15,7 +15,7 @@ from runner.address import Address
 from runner.broker import probe as probe_module
 from runner.broker.engine import find_engine
 from runner.broker.port import is_free
-from runner.broker.probe import Finding, Kind, probe
+from runner.broker.probe import Kind, ProbeResult, probe
 from tests.ports import free_port
 from tests.rabbit import Rabbit, wait_until
 
@@ -50,7 +50,7 @@ def serve() -> Iterator[Callable[[Answer], int]]:
         listener.close()
 
 
-def _look(port: int, scheme: str = "amqp", timeout: float = 5.0) -> Finding:
+def _look(port: int, scheme: str = "amqp", timeout: float = 5.0) -> ProbeResult:
     return probe(Address.of(f"{scheme}://127.0.0.1:{port}/"), timeout)
 
 
@@ -63,7 +63,7 @@ def test_real_broker_is_recognised_on_an_unencrypted_connection_only(rabbit: Rab
 def test_port_without_a_listener_is_refused():
     port = free_port()
 
-    assert _look(port) == Finding(Kind.NOTHING, "connection refused")
+    assert _look(port) == ProbeResult(Kind.NOTHING, "connection refused")
     assert is_free(port)
 
 
@@ -85,7 +85,7 @@ def test_answer_in_pieces_is_an_answer(serve):
 def test_web_server_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")))
 
-    assert finding == Finding(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
+    assert finding == ProbeResult(Kind.OTHER, "it speaks HTTP (RabbitMQ uses different ports for HTTP and AMQP)")
 
 
 def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
@@ -100,13 +100,13 @@ def test_tls_server_is_reported_if_the_url_is_plain_amqp(serve):
         serve(lambda connection: connection.recv(8) and connection.sendall(b"\x15\x03\x01\x00\x02\x02\x46"))
     )
 
-    assert finding == Finding(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
+    assert finding == ProbeResult(Kind.OTHER, "it speaks TLS (the URL for TLS begins with amqps://)")
 
 
 def test_plain_broker_is_reported_if_the_url_is_for_tls(rabbit: Rabbit):
     finding = _look(Address.of(rabbit.url).port, "amqps")
 
-    assert finding == Finding(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
+    assert finding == ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
 
 
 def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serve, monkeypatch):
@@ -163,13 +163,13 @@ def test_name_that_takes_too_long_to_resolve_is_the_named_cause(resolve):
     finding = probe(BROKER, 0.2)
     done.set()
 
-    assert finding == Finding(Kind.UNREACHABLE, "the host's name did not resolve within 0.2 s")
+    assert finding == ProbeResult(Kind.UNREACHABLE, "the host's name did not resolve within 0.2 s")
 
 
 def test_resolver_that_fails_is_the_named_cause(resolve):
     resolve(error=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
 
-    assert probe(BROKER) == Finding(Kind.UNREACHABLE, "temporary failure in name resolution")
+    assert probe(BROKER) == ProbeResult(Kind.UNREACHABLE, "temporary failure in name resolution")
 
 
 @pytest.mark.parametrize("dead", ["::1", "127.0.0.2", "not bound", "half-open"])
@@ -194,25 +194,25 @@ def test_the_most_informative_of_several_addresses_without_a_broker_is_reported(
     resolve(("127.0.0.1", free_port()), ("127.0.0.1", port), ("127.0.0.2", free_port()))
     assert probe(BROKER).kind is Kind.OTHER
     resolve(("::1", free_port()), ("127.0.0.1", free_port()))
-    assert probe(BROKER) == Finding(Kind.NOTHING, "connection refused")
+    assert probe(BROKER) == ProbeResult(Kind.NOTHING, "connection refused")
 
 
 def test_other_version_of_amqp_is_named(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"AMQP\x00\x01\x00\x00")))
 
-    assert finding == Finding(Kind.OTHER, "it speaks another version of AMQP")
+    assert finding == ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
 
 
 def test_listener_that_says_nothing_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8) and connection.recv(1)), timeout=0.1)
 
-    assert finding == Finding(Kind.SILENT, "it says nothing within 0.1 s")
+    assert finding == ProbeResult(Kind.SILENT, "it says nothing within 0.1 s")
 
 
 def test_listener_that_closes_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8)))
 
-    assert finding == Finding(Kind.OTHER, "it closes the connection without an answer")
+    assert finding == ProbeResult(Kind.OTHER, "it closes the connection without an answer")
 
 
 def test_port_with_a_listener_is_not_free(serve):

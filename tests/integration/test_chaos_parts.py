@@ -20,7 +20,7 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.declare import declare
+from runner.admin.declaration import declare
 from runner.amqp.io_thread import IoThread
 from runner.amqp.publisher import Publisher
 from runner.errors import BrokerError
@@ -467,7 +467,7 @@ def test_a_cluster_that_was_killed_as_a_whole_comes_back_with_its_messages(clust
     cluster.api("PUT", "/queues/%2F/cold", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
     cluster.wait_whole(30)
     publish(cluster.urls[0], "cold", 50)
-    # It forgets a queue that is younger than a second, see runner/amqp/declare.py.
+    # It forgets a queue that is younger than a second, see runner/admin/declaration.py.
     settled = time.monotonic() + 1.5
     wait_until(lambda: time.monotonic() > settled, 5)
     for number in range(SIZE):

@@ -12,16 +12,16 @@ import pika
 import pytest
 from pika import exceptions
 
-from runner.amqp.close import Close, Verdict, close_of
-from runner.amqp.declare import declare
-from runner.amqp.drain import counts_of
-from runner.amqp.look import look
+from runner.admin.declaration import declare
+from runner.admin.drain import counts_of
+from runner.admin.queue_counts import look
+from runner.amqp.reply_code import Close, CloseKind, close_of
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Exchange, Objects, Queue
 from tests.amqp import channel_to
 from tests.rabbit import Rabbit, Vhost, wait_until
 
-PASSES, MISSING, PERMANENT = Verdict.PASSES, Verdict.MISSING, Verdict.PERMANENT
+PASSES, MISSING, PERMANENT = CloseKind.PASSES, CloseKind.MISSING, CloseKind.PERMANENT
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def _method(channel: int, class_id: int, method_id: int, arguments: bytes = b"")
 
 
 #: The operation on a channel, the reply codes of RabbitMQ's versions, the verdict, and a part of the text.
-ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], Verdict, str]] = [
+ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], CloseKind, str]] = [
     ("missing queue", lambda one: one.queue_declare("none", passive=True), {404}, MISSING, "no queue 'none'"),
     ("missing exchange", lambda one: one.exchange_declare("none", passive=True), {404}, MISSING, "no exchange 'none'"),
     ("consume a missing queue", lambda one: one.basic_consume("none", print), {404}, MISSING, "no queue 'none'"),
@@ -97,7 +97,7 @@ ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], Verdict, str]] 
     ("act", "codes", "verdict", "words"), [one[1:] for one in ON_A_CHANNEL], ids=[one[0] for one in ON_A_CHANNEL]
 )
 def test_a_close_of_an_open_channel_or_its_connection_is_classified(
-    vhost: Vhost, act: Callable[[Any], object], codes: set[int], verdict: Verdict, words: str
+    vhost: Vhost, act: Callable[[Any], object], codes: set[int], verdict: CloseKind, words: str
 ) -> None:
     def on(channel: Any) -> None:
         channel.test_url = vhost.url

@@ -9,8 +9,8 @@ from typing import Any
 import pika
 import pytest
 
+from runner.admin.declaration import declare
 from runner.amqp.consumer import Consumer, Delivery
-from runner.amqp.declare import declare
 from runner.amqp.io_thread import IoThread
 from runner.topology.model import Objects, Queue
 from tests.amqp import publish_all

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from runner.admin.drain import Drain
 from runner.amqp import field
 from runner.amqp.content import Properties
-from runner.amqp.drain import Drain
 from runner.amqp.properties import moved_properties
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.errors import PublishRefused, RunnerError
 from tests import hostile
 from tests.amqp import channel_to
@@ -159,7 +159,7 @@ def test_a_drain_stops_at_a_message_that_cannot_be_written_with_the_others_moved
             raise ValueError("cannot be written")
         return moved_properties(method, properties, **options)
 
-    monkeypatch.setattr("runner.amqp.drain.moved_properties", refuse)
+    monkeypatch.setattr("runner.admin.drain.moved_properties", refuse)
     with channel_to(vhost.url) as channel:
         for name in ("source", "target"):
             channel.queue_declare(name, durable=True)

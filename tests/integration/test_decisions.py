@@ -16,11 +16,11 @@ from runner.errors import PluginError, StoreAway
 from runner.messages import BadOutcome, Event, Message, Reject, Retry, TransactionResult
 from runner.store.event_outbox import EventOutbox
 from runner.store.plugin_tables import OwnedTables, Tables
-from runner.store.store import Store
+from runner.store.process_store import Store
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import PluginHandler
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import MessageStore, Storage
 from tests.rabbit import wait_until
 
@@ -28,7 +28,7 @@ METADATA = MetaData()
 STOCK = Table("stock", METADATA, Column("item", Text, primary_key=True), Column("pieces", Integer, nullable=False))
 LOG = Table("stock_log", METADATA, Column("message", Text, nullable=False))
 OWNED = OwnedTables("stock", Tables(METADATA))
-ROUTER = Router("stock", {"reserved": ("e", "reserved")})
+ROUTER = EventRouter("stock", {"reserved": ("e", "reserved")})
 Call = Callable[[Message, MessageStore], object]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp import replay as replay_module
-from runner.amqp.desk import Browser
 from runner.config.queue_policy import DELIVERY_LIMIT
-from runner.desk.letter import Letter
+from runner.deadletters import replay as replay_module
+from runner.deadletters.browser import Browser
+from runner.deadletters.dead_letter import DeadLetter
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
 from tests.machine import in_time
@@ -278,7 +278,7 @@ def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Sh
     publish(shop.vhost.url, "lost", many(1200, queue="stock"))
     assert shop.run("dlq", "replay", "--all") == (0, "1200 messages replayed\n")
     wait_until(lambda: held(shop.vhost.url, "lost") == [1200], 10, "all are parked again")
-    found: list[Letter] = []
+    found: list[DeadLetter] = []
     Browser(shop.vhost.url, "lost", found.append).run()
     assert {letter.replays for letter in found} == {1}
     assert {letter.error for letter in found} == {"parked by the broker: waited longer than its time to live"}

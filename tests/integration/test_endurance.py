@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runner.cli.client import ask
+from runner.supervisor.control.client import ask
 from tests.proof import times
 from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, descendants

@@ -119,7 +119,7 @@ def test_a_look_imports_nothing_that_it_has_not_the_time_for(project: Project) -
     engine.dispose()
     source = """
 import sys
-from runner.cli.command import main
+from runner.cli.main import main
 main(sys.argv[1:], standalone_mode=False)
 print(sorted({"sqlalchemy", "pydantic", "alembic", "pika", "flask", "psycopg"} & sys.modules.keys()))
 """

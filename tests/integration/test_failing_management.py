@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.amqp import management as management_module
-from runner.amqp.management import Management, ManagementError
+from runner.admin import management as management_module
+from runner.admin.management import Management, ManagementError
 from runner.topology.model import Queue
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.fault import release
+from runner.faults import release
 from runner.faults.active import ActiveFault, FaultFolder
 from runner.faults.identity import Identity
 from tests.rabbit import wait_until

@@ -10,9 +10,9 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.injection import Duplicate, Put
 from runner.amqp.properties import encode
 from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.faults.message_injection import Duplicate, Put
 from runner.messages import Event
 from runner.topology.model import Binding
 from tests.amqp import channel_to

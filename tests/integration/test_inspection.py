@@ -10,8 +10,8 @@ import pytest
 
 from runner.config.project import load_project
 from runner.errors import ConfigError, PluginError
-from runner.inspection import remote
-from runner.inspection.project import check_plugins, checked_project
+from runner.inspection import inspector as remote
+from runner.inspection.checked_project import check_plugins, checked_project
 
 ROOT = Path(__file__).parent.parent.parent
 HANDLE = "\nfrom runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    return None\n"

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from runner.errors import StoreAway
-from runner.store.journey import as_json, journey
-from runner.store.reading import reading, statement_of
-from runner.store.store import Store
+from runner.history.order_history import as_json, journey
+from runner.history.reader import reading, statement_of
+from runner.store.process_store import Store
 from tests.audited import fill
 from tests.machine import in_time
 from tests.rabbit import wait_until

@@ -22,8 +22,8 @@ from plugins.order_api import Options, run
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
 from runner.http import descriptors, http_server
-from runner.lifeline import Lifeline
-from runner.listening import give_up
+from runner.ipc.lifeline import Lifeline
+from runner.ipc.listening import give_up
 from tests.machine import in_time
 
 BODY = json.dumps({"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}).encode()

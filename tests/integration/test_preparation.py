@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import BrokerError, ConfigError
-from runner.preparation.remote import Order, Preparation
+from runner.preparation.supervisor_side import Preparation, PreparationRequest
 from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, plain
@@ -24,7 +24,7 @@ from tests.supervised import descendants, is_gone
 def preparation(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
     """One that has not begun yet."""
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
-    one = Preparation(Order(str(project.folder), (), "text"))
+    one = Preparation(PreparationRequest(str(project.folder), (), "text"))
     yield one
     one.close()
 
@@ -206,7 +206,10 @@ def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project
     config = project.config()
     config["services"]["slow"] = {"consumes": ["unrouted.all"]}
     project.set_config(config)
-    source = "import sys; from runner.preparation.remote import *; Preparation(Order(sys.argv[1], (), 'text')).begin()"
+    source = (
+        "import sys; from runner.preparation.supervisor_side import *; "
+        "Preparation(PreparationRequest(sys.argv[1], (), 'text')).begin()"
+    )
     supervisor = subprocess.Popen([sys.executable, "-c", source, str(project.folder)])
 
     def below() -> list[int]:

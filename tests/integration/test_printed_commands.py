@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.fault.scenario import KILL, POISON
 from runner.errors import AlreadyRunning
+from runner.faults.scenario import KILL, POISON
 from runner.invocation import invocation, invoked_for
 from runner.store.database import open_database
 from runner.supervisor.lock import take_lock

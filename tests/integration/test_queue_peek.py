@@ -9,8 +9,8 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.peek import Peek
 from runner.config.version import NACK_IS_NO_FAILURE
+from runner.queues.peek import Peek
 from tests import amqp
 from tests.amqp import channel_to
 from tests.parked import Content, many, publish, take, take_all

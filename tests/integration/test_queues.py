@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from runner.amqp.management import Management
-from runner.amqp.statistics import Statistician
-from runner.cli.queues.ready import ready_messages
+from runner.admin.management import Management
+from runner.admin.statistics import StatisticsReader
+from runner.cli.ready_messages import ready_messages
 from tests.amqp import channel_to
 from tests.parked import TOPOLOGY, many, publish
 from tests.rabbit import Vhost, wait_until
@@ -95,7 +95,7 @@ def test_unacked_messages_are_no_ready_ones_and_a_consumer_is_no_missing_one(sho
 
 
 def test_rates_and_ages_come_from_the_statistics(shop: Shop, vhost: Vhost) -> None:
-    statistician = Statistician(Management(vhost.url, vhost.rabbit.management))
+    statistician = StatisticsReader(Management(vhost.url, vhost.rabbit.management))
     pause = threading.Event()
 
     def known() -> Any:

@@ -16,13 +16,13 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.purge import Purge
-from runner.amqp.transfer import Transfer
-from runner.cli.queues import move as move_module
-from runner.cli.queues import purge as purge_module
-from runner.desk.letter import Letter
+from runner.deadletters.dead_letter import DeadLetter
 from runner.errors import PublishRefused, RunnerError, Unroutable
 from runner.messages import Event
+from runner.queues import move_command as move_module
+from runner.queues import purge_command as purge_module
+from runner.queues.purge import Purge
+from runner.queues.transfer import Transfer
 from tests import amqp
 from tests.amqp import channel_to
 from tests.parked import held, many, publish, take, take_all
@@ -397,7 +397,7 @@ def test_a_trace_that_takes_no_notes_makes_no_message_double(vhost: Vhost, is_fu
             channel.queue_declare("notes", durable=True, arguments=arguments)
     publish(vhost.url, "mail", many(300))
 
-    def note(letter: Letter, number: int) -> Event:
+    def note(letter: DeadLetter, number: int) -> Event:
         return Event("note", {"id": letter.id}, exchange="", routing_key="notes")
 
     one = Transfer(vhost.url, "mail", "other", 300, note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika
 import pytest
 
-from runner.amqp.declare import declare
+from runner.admin.declaration import declare
 from runner.topology.model import Objects, Queue
 from tests.amqp import channel_to, publish
 from tests.parked import held

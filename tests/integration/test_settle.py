@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.amqp import settle as module
-from runner.amqp.settle import settle
+from runner.admin import quorum_durability as module
+from runner.admin.quorum_durability import settle
 from runner.config.version import WRITES_EARLIER_NAMES, parsed
 from tests.rabbit import Vhost
 

@@ -20,17 +20,17 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from runner.amqp.properties import encode
 from runner.errors import PublishRefused, StoreAway, StoreError
 from runner.messages import Event, Message, Retry
+from runner.store import group_commit as writer_module
 from runner.store import inbox, outbox
 from runner.store import schema as tables
-from runner.store import writer as writer_module
 from runner.store.insert import insert_new
 from runner.store.job import Insertion
+from runner.store.process_store import Store
 from runner.store.relay import Relay
-from runner.store.store import Store
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import Handler
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
 from tests.keeping import CHARGES, make_tables
 from tests.machine import in_time
@@ -283,7 +283,7 @@ def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_ou
 ) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
-    here, elsewhere = (Deduplication("a", storage, 60.0, Router("a", {"x": ("e", "k")})) for _ in range(2))
+    here, elsewhere = (Deduplication("a", storage, 60.0, EventRouter("a", {"x": ("e", "k")})) for _ in range(2))
     second, again = delivery("m"), threading.Event()
     busy: list[DeliveryEvent] = []
     first = delivery("m")
@@ -313,7 +313,7 @@ def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_ou
 def test_a_message_whose_handler_fails_is_handled_again(database: str, tmp_path: Path) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
-    inbox_of_a = Deduplication("a", storage, 60.0, Router("a", {}))
+    inbox_of_a = Deduplication("a", storage, 60.0, EventRouter("a", {}))
 
     def fail() -> None:
         raise Retry("later")
@@ -331,7 +331,7 @@ def test_a_message_whose_handler_fails_is_handled_again(database: str, tmp_path:
 def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database: str, tmp_path: Path) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
-    without = Deduplication("a", storage, None, Router("a", {}))
+    without = Deduplication("a", storage, None, EventRouter("a", {}))
     assert without.around(lambda _: DeliveryEvent.HANDLED)(delivery("m")) is DeliveryEvent.HANDLED, "nothing to commit"
     one = delivery("m")
     assert without.around(charging("m"))(one) is DeliveryEvent.WRITTEN

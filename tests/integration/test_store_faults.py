@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from runner.store.database import is_passing
-from runner.store.store import Store
+from runner.store.process_store import Store
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pika.exceptions import ChannelClosedByBroker
 
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.topology.definitions import from_definitions
 from tests.amqp import channel_to, publish
 from tests.rabbit import Vhost

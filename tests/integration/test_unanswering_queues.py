@@ -9,12 +9,12 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp import admin as admin_module
-from runner.amqp import look as look_module
-from runner.amqp.admin import Admin
-from runner.amqp.drain import Counts
-from runner.amqp.look import look, sure_counts, version_at
-from runner.amqp.management import Management
+from runner.admin import administrator as admin_module
+from runner.admin import queue_counts as look_module
+from runner.admin.administrator import Administrator
+from runner.admin.drain import QueueCounts
+from runner.admin.management import Management
+from runner.admin.queue_counts import look, sure_counts, version_at
 from runner.errors import BrokerAway
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Vhost
@@ -50,7 +50,7 @@ def test_a_queue_that_does_not_answer_stops_no_other(vhost: Vhost, locked: str, 
     declare(vhost, "full", "classic", 2)
     unknown: dict[str, str] = {}
     url, found = look([vhost.url], names, unknown)
-    expected = {"full": Counts(2, 0), "missing": None}
+    expected = {"full": QueueCounts(2, 0), "missing": None}
     assert (url, found) == (vhost.url, {name: expected[name] for name in names if name != locked})
     assert list(unknown) == [locked]
     assert "exclusive access" in unknown[locked]
@@ -80,19 +80,19 @@ def test_the_desk_shows_the_other_dead_letters(vhost: Vhost, locked: str, tmp_pa
 
 
 @pytest.fixture
-def admin(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Admin:
+def admin(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Administrator:
     """One whose first look and statistics report nothing, as for a busy quorum queue."""
     management = Management(vhost.url, vhost.rabbit.management)
     monkeypatch.setattr(management, "messages_of", lambda _: None)
-    one = Admin([vhost.url], management, lambda _: None)
-    monkeypatch.setattr(admin_module, "look", lambda urls, names: (urls[0], dict.fromkeys(names, Counts(0, 0))))
+    one = Administrator([vhost.url], management, lambda _: None)
+    monkeypatch.setattr(admin_module, "look", lambda urls, names: (urls[0], dict.fromkeys(names, QueueCounts(0, 0))))
     return one
 
 
 @pytest.mark.parametrize("messages", [0, 1, 3])
 @pytest.mark.parametrize("is_consumed", [False, True])
 def test_a_quorum_queue_that_reports_nothing_is_asked_for_a_message(
-    vhost: Vhost, admin: Admin, messages: int, is_consumed: bool
+    vhost: Vhost, admin: Administrator, messages: int, is_consumed: bool
 ) -> None:
     declare(vhost, "q", "quorum", messages)
     with channel_to(vhost.url) as channel:
@@ -105,9 +105,9 @@ def test_a_quorum_queue_that_reports_nothing_is_asked_for_a_message(
     assert reason is None or reason.startswith("kept, it has ")
 
 
-def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(vhost, "q", "quorum", 2)
-    empty: Any = lambda urls, names: (urls[0], dict.fromkeys(names, Counts(0, 0)))  # noqa: E731
+    empty: Any = lambda urls, names: (urls[0], dict.fromkeys(names, QueueCounts(0, 0)))  # noqa: E731
     monkeypatch.setattr(look_module, "look", empty)
     monkeypatch.setattr(admin_module, "ANSWER_TIMEOUT", 0.1)
     assert admin.in_use("q") == (
@@ -118,7 +118,7 @@ def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Admin, monkeypatch:
 
 def test_one_that_does_not_answer_is_kept(vhost: Vhost, locked: str) -> None:
     management = Management(vhost.url, vhost.rabbit.management)
-    reason = Admin([vhost.url], management, lambda _: None).in_use(locked)
+    reason = Administrator([vhost.url], management, lambda _: None).in_use(locked)
     assert reason is not None
     assert reason.startswith(f"kept, queue '{locked}'")
 
@@ -127,7 +127,7 @@ def test_counts_that_are_sure(vhost: Vhost) -> None:
     declare(vhost, "full", "quorum", 2)
     declare(vhost, "empty", "quorum", 0)
     assert sure_counts(vhost.url, "full", 5.0).messages == 2
-    assert sure_counts(vhost.url, "empty", 5.0) == Counts(0, 0)
+    assert sure_counts(vhost.url, "empty", 5.0) == QueueCounts(0, 0)
 
 
 def test_the_version_that_a_connection_reports(vhost: Vhost) -> None:

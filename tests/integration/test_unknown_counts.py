@@ -11,8 +11,8 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.holding import Holding, counted_by_queues, holdings
-from runner.amqp.management import Management
+from runner.admin.holding import Holding, counted_by_queues, holdings
+from runner.admin.management import Management
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop

@@ -11,7 +11,7 @@ import pika
 import pytest
 import yaml
 
-from runner.amqp.management import Management
+from runner.admin.management import Management
 from runner.config.argument import (
     EXCHANGE_SETTINGS,
     QUEUE_SETTINGS,
@@ -22,7 +22,7 @@ from runner.config.argument import (
 from runner.config.document import Document
 from runner.config.reference import check_references
 from runner.config.setting import Setting
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.version import (
     CLASSIC,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
 WIRINGS: list[dict[str, Any]] = yaml.safe_load((ROOT / "tests" / "wirings.yaml").read_text())

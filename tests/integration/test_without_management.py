@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from runner.amqp.management import Management
+from runner.admin.management import Management
+from runner.admin.reconciliation import bring, examine
 from runner.config.project import load_project
 from runner.config.version import HAS_DELIVERY_LIMIT
-from runner.reconcile import bring, examine
 from runner.topology.consent import Consent
 from tests.rabbit import Vhost
 from tests.running import Project

@@ -29,7 +29,7 @@ from runner.store import database, schema
 from runner.store.job import Insertion, Job
 from runner.store.job import run as run_jobs
 from runner.store.prepared import Prepared
-from runner.store.store import Store
+from runner.store.process_store import Store
 from tests.simulation.thread import Condition
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Database:
 
 
 class VirtualStore(Store):
-    """``runner.store.store.Store`` with a writer that works when the virtual clock says so."""
+    """``runner.store.process_store.Store`` with a writer that works when the virtual clock says so."""
 
     def __init__(self, process: Process, shared: Database) -> None:
         self.engine = shared.engine

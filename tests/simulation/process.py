@@ -1,4 +1,4 @@
-"""One worker process, put together as ``runner.worker.worker`` does, and ended at any moment."""
+"""One worker process, put together as ``runner.worker.lifecycle`` does, and ended at any moment."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from runner.amqp.consumer import Consumer
 from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER
-from runner.record import Record, RecordFile
-from runner.suspects import Suspects
+from runner.ipc.crashing_messages import CrashingMessages
+from runner.ipc.shared_memory import SharedMemory, SharedMemoryFile
 from runner.worker.crash_protection import CrashProtection
 from runner.worker.deduplication import Deduplication
 from runner.worker.handler import PluginHandler, surrounded
 from runner.worker.pipeline import Pipeline
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from tests.simulation.broker import EVENTS
 from tests.simulation.clock import EPOCH
 from tests.simulation.connection import Connection
@@ -51,17 +51,17 @@ class Process:
         self.connections: list[Connection] = []
         #: Until when deaths were known for certain as a handler began with a message, by its name.
         self.began: dict[str, float] = {}
-        self.file = RecordFile(self.name)
-        self.record = Record(mmap.mmap(self.file.descriptor, 0))
+        self.file = SharedMemoryFile(self.name)
+        self.record = SharedMemory(mmap.mmap(self.file.descriptor, 0))
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
-        suspects = Suspects(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        suspects = CrashingMessages(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
         self.io = VirtualIo(self)
         io: Any = self.io
         self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, Room(self.turns, scenario.window))
         self.store = VirtualStore(self, simulation.database)
         storage: Any = SimpleNamespace(get=lambda: self.store, plugin=SERVICE)
-        router = Router(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
+        router = EventRouter(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
         runtime = VirtualRuntime(
             self.turns, self, lambda delay, callback: self.io.call(lambda: self.io.call_later(delay, callback)),
             simulation.slowness,

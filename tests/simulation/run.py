@@ -11,7 +11,7 @@ from random import Random
 import pika
 
 from runner.messages import Event
-from runner.supervisor.accusation import Dock
+from runner.supervisor.accusation import Accusations
 from runner.topology.model import Ladder
 from tests.simulation import scenario as scenarios
 from tests.simulation.broker import Broker, Queue, Stored
@@ -58,7 +58,7 @@ class Simulation:
         self.database = Database(self.random)
         steps = tuple((delay, f"{QUEUE}.retry.{number}") for number, delay in enumerate(self.scenario.steps))
         self.ladder = Ladder(steps, f"{QUEUE}.dlq")
-        self.dock = Dock("jobs", lambda text, _: self.history.say("dock", text))
+        self.dock = Accusations("jobs", lambda text, _: self.history.say("dock", text))
         self.ledger = Ledger(self.history, self.clock, self.scenario, self.ladder, self.database)
         self.plugin = Plugin(self)
         self.supervisor = Supervisor(self)

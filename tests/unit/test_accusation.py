@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import suspects as suspects_module
+from runner.ipc import crashing_messages as suspects_module
+from runner.ipc.crashing_messages import MOST, CrashingMessages
+from runner.ipc.shared_memory import HANDS, VARIABLE, CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.record import HANDS, VARIABLE, InHand, Record, RecordFile
-from runner.supervisor.accusation import Accusation, Death, Dock
+from runner.supervisor.accusation import Accusation, Accusations, Death
 from runner.supervisor.state import Slot, State
-from runner.suspects import MOST, Suspects
 from runner.worker.crash_protection import Crashed, CrashProtection, Turn
 
-A, B = InHand("q", "a"), InHand("q", "b")
+A, B = CurrentMessage("q", "a"), CurrentMessage("q", "b")
 
 
 def death(code: int, why: str = "", **about: Any) -> Death:
@@ -85,7 +85,7 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
 )
 def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: Death, crashes: int, kills: int) -> None:
     said: list[str] = []
-    dock = Dock("jobs", lambda text, _: said.append(text))
+    dock = Accusations("jobs", lambda text, _: said.append(text))
     dock.judge(one, [])
     assert said == [], "a worker without a message blames none"
     assert dock.judge(one, [A]) is False
@@ -106,20 +106,20 @@ def test_a_message_that_was_replayed_is_tried_like_a_new_one() -> None:
 def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
     accusation = Accusation()
     for number in range(MOST):
-        accusation = accusation.after([InHand("q", str(number))], 1, "exit 1")
-    accusation = accusation.after([InHand("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
+        accusation = accusation.after([CurrentMessage("q", str(number))], 1, "exit 1")
+    accusation = accusation.after([CurrentMessage("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
     assert len(accusation.suspects) == MOST
     assert crashes(accusation)["0"] == 2
-    assert accusation.find(InHand("q", "1")) is None
+    assert accusation.find(CurrentMessage("q", "1")) is None
 
 
 @given(st.lists(st.tuples(st.text(max_size=255), st.text(max_size=255)), max_size=5))
 def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str, str]]) -> None:
-    file = RecordFile("test")
-    record = Record(mmap.mmap(file.descriptor, 0))
+    file = SharedMemoryFile("test")
+    record = SharedMemory(mmap.mmap(file.descriptor, 0))
     cut = []
     for hand, (queue, name) in enumerate(messages):
-        record.take(hand, InHand(queue, name, hand))
+        record.take(hand, CurrentMessage(queue, name, hand))
         if queue:
             cut.append((queue.encode("utf-8", "replace")[:255], name.encode("utf-8", "replace")[:255]))
     found = [(one.queue, one.id) for one in file.messages()]
@@ -131,19 +131,19 @@ def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str
 
 
 def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
-    file = RecordFile("test")
-    record = Record(mmap.mmap(file.descriptor, 0))
+    file = SharedMemoryFile("test")
+    record = SharedMemory(mmap.mmap(file.descriptor, 0))
     record.handled(5)
-    record.take(HANDS - 1, InHand("q" * 255, "i" * 255))
-    assert file.messages() == [InHand("q" * 255, "i" * 255)]
+    record.take(HANDS - 1, CurrentMessage("q" * 255, "i" * 255))
+    assert file.messages() == [CurrentMessage("q" * 255, "i" * 255)]
     assert file.read().handled == 5
     file.close()
 
 
 def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    dock = Dock("jobs", lambda *_: None)
+    dock = Accusations("jobs", lambda *_: None)
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
-    suspects = Suspects.inherited()
+    suspects = CrashingMessages.inherited()
     assert suspects.get(A) is None
     dock.judge(death(-signal.SIGSEGV, "killed by SIGSEGV, ä" * 100), [A])
     dock.judge(death(-99), [A])
@@ -152,7 +152,7 @@ def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeyp
     assert (found.crashes, found.reason, found.signal) == (2, "killed by signal 99", "99")
     assert suspects.get(B) is None
     for number in range(2 * MOST):
-        dock.judge(death(1, "ß" * 1000), [InHand("ü" * 120, f"{number}" + "ö" * 120)])
+        dock.judge(death(1, "ß" * 1000), [CurrentMessage("ü" * 120, f"{number}" + "ö" * 120)])
     assert suspects.get(A) is None
     dock.file.close()
 
@@ -160,18 +160,18 @@ def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeyp
 def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(suspects_module.VARIABLE, raising=False)
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert Suspects.inherited().get(A) is None
-    Record.inherited().take(0, A)
+    assert CrashingMessages.inherited().get(A) is None
+    SharedMemory.inherited().take(0, A)
 
 
 def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    dock = Dock("jobs", lambda *_: None)
+    dock = Accusations("jobs", lambda *_: None)
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
-    file = RecordFile("test")
+    file = SharedMemoryFile("test")
     protection = CrashProtection(
-        Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2, concurrency=1
+        SharedMemory(mmap.mmap(file.descriptor, 0)), CrashingMessages.inherited(), max_crashes=2, concurrency=1
     )
     message = Message(b"", "q", id="a")
     for _ in range(2):

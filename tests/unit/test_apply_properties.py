@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.errors import BrokerAway
 from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan
@@ -20,7 +20,7 @@ from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.match import alternates_of
 from runner.topology.model import Binding, Queue
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel, router_of
 from tests.proof import times
 

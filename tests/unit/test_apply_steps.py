@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.errors import BrokerAway, BrokerBlocked, BrokerRefused, RunnerError
 from runner.topology.apply import apply
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Objects, Queue
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 from runner.topology.queue_length import uncounted
 from tests.broker_model import BrokerModel
 

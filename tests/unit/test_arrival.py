@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.topology.arrival import Arrivals, Way
+from runner.ledger.expected_queues import ExpectedQueues, OpenRoute
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 OBJECTS = Objects(
@@ -23,23 +23,23 @@ TO_B, TO_A, TO_PAY, FROM_A, TO_REST = (one.key for one in OBJECTS.bindings)
 
 def test_a_queue_is_reached_since_the_last_binding_of_its_way_was_there() -> None:
     since = {TO_B: 1000, TO_PAY: 500, TO_A: 9000, FROM_A: 9000}
-    assert Arrivals(OBJECTS, since).of("orders", "created") == {"pay": Way(1000)}
+    assert ExpectedQueues(OBJECTS, since).of("orders", "created") == {"pay": OpenRoute(1000)}
 
 
 def test_an_exchange_that_is_reached_by_an_earlier_way_later_takes_the_earlier_time_along() -> None:
     since = {TO_B: 9000, TO_PAY: 500, TO_A: 600, FROM_A: 700}
-    assert Arrivals(OBJECTS, since).of("orders", "created") == {"pay": Way(700)}
+    assert ExpectedQueues(OBJECTS, since).of("orders", "created") == {"pay": OpenRoute(700)}
 
 
 def test_where_one_of_two_ways_has_no_time_the_other_one_is_sure_and_the_time_before_it_is_not() -> None:
     since = {TO_B: 1000, TO_PAY: 500, TO_A: 600}
-    assert Arrivals(OBJECTS, since).of("orders", "created") == {"pay": Way(1000, True)}
+    assert ExpectedQueues(OBJECTS, since).of("orders", "created") == {"pay": OpenRoute(1000, True)}
 
 
 def test_an_alternate_exchange_brings_what_no_binding_takes_and_has_no_time() -> None:
-    arrivals = Arrivals(OBJECTS, dict.fromkeys((TO_B, TO_PAY, TO_REST), 1000))
-    assert arrivals.of("orders", "deleted") == {"rest.all": Way(None, True)}
-    assert arrivals.of("", "pay") == {"pay": Way(None, True)}
+    arrivals = ExpectedQueues(OBJECTS, dict.fromkeys((TO_B, TO_PAY, TO_REST), 1000))
+    assert arrivals.of("orders", "deleted") == {"rest.all": OpenRoute(None, True)}
+    assert arrivals.of("", "pay") == {"pay": OpenRoute(None, True)}
     assert arrivals.of("gone", "created") == {}
 
 
@@ -47,4 +47,4 @@ def test_a_cycle_of_exchanges_ends_and_makes_nothing_unsure() -> None:
     back = Binding("b", "orders", "exchange", "#")
     objects = Objects(OBJECTS.exchanges, OBJECTS.queues, (*OBJECTS.bindings, back))
     since = dict.fromkeys((one.key for one in OBJECTS.bindings), 1000)
-    assert Arrivals(objects, since).of("orders", "created") == {"pay": Way(1000)}
+    assert ExpectedQueues(objects, since).of("orders", "created") == {"pay": OpenRoute(1000)}

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from runner.errors import StoreError
-from runner.store.audited import attempts_of, events_of, find_events
-from runner.store.journey import journey
-from runner.store.known import audited_events, fates, inbox_events, outbox_events
+from runner.history.order_history import journey
+from runner.history.records import attempts_of, events_of, find_events
+from runner.ledger.fates import audited_events, fates, inbox_events, outbox_events
 
 EVENT = {
     "id": "e", "type": "order.created", "order_id": "o", "published_at": 1, "exchange": "x", "routing_key": "k",

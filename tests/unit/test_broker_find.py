@@ -11,9 +11,9 @@ from runner.address import Address
 from runner.broker import find, port
 from runner.broker.engine import IMAGE, Box
 from runner.broker.find import Answering, Container, PrivateNode, find_broker
+from runner.broker.installation import Installation
 from runner.broker.port import Ports, available, ports_of
-from runner.broker.probe import Finding, Kind
-from runner.broker.server import Server
+from runner.broker.probe import Kind, ProbeResult
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerError, BrokerMissing
 
 LOCAL = "amqp://anna:topsecret@127.0.0.1:7000/shop"
@@ -25,7 +25,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kinds: dict[str, Kind] = {}
-        self.server: Server | None = Server(Path("/opt/rabbitmq"), "3.10.8")
+        self.server: Installation | None = Installation(Path("/opt/rabbitmq"), "3.10.8")
         self.engine: str | None = None
         self.leftover: int | None = None
         self.taken: set[int] = set()
@@ -37,9 +37,9 @@ class Machine:
         monkeypatch.setattr(port, "is_free", lambda number, host: number not in self.taken)
         monkeypatch.setattr(port, "free_port", lambda host: 40000)
 
-    def _probe(self, address: Address) -> Finding:
+    def _probe(self, address: Address) -> ProbeResult:
         kind = self.kinds.get(str(address), Kind.NOTHING if address.loopback else Kind.UNREACHABLE)
-        return Finding(kind, f"fact: {kind.value}")
+        return ProbeResult(kind, f"fact: {kind.value}")
 
 
 @pytest.fixture

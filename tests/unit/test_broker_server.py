@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.broker import server
-from runner.broker.server import Server, installed_server, link_needed
+from runner.broker import installation as server
+from runner.broker.installation import Installation, installed_server, link_needed
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_plain_installation_is_found_through_path(home: Path):
-    assert installed_server(str(home / "sbin")) == Server(home, "4.1.0")
+    assert installed_server(str(home / "sbin")) == Installation(home, "4.1.0")
 
 
 def test_installation_is_found_behind_a_wrapper_beside_the_link_to_the_script(home: Path, tmp_path: Path):
@@ -51,13 +51,13 @@ def test_installation_is_found_behind_a_wrapper_beside_the_link_to_the_script(ho
     (links / "rabbitmq-server").symlink_to(home / "sbin" / "rabbitmq-server")
     (sbin / "rabbitmq-server").symlink_to(links / "wrapper")
 
-    assert installed_server(str(sbin)) == Server(home, "4.1.0")
+    assert installed_server(str(sbin)) == Installation(home, "4.1.0")
 
 
 def test_installation_off_path_is_found_in_the_usual_folders(home: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(server, "_FURTHER_FOLDERS", (str(home / "sbin"),))
 
-    assert installed_server(str(tmp_path)) == Server(home, "4.1.0")
+    assert installed_server(str(tmp_path)) == Installation(home, "4.1.0")
 
 
 def test_nothing_is_found_where_nothing_is_installed(tmp_path: Path):
@@ -65,7 +65,7 @@ def test_nothing_is_found_where_nothing_is_installed(tmp_path: Path):
 
 
 def test_plugins_not_in_use_are_left_out_and_libraries_stay(home: Path, tmp_path: Path):
-    slim = link_needed(Server(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_management"])
+    slim = link_needed(Installation(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_management"])
 
     linked = {entry.name.rpartition("-")[0] for entry in (slim.home / "plugins").iterdir()}
     assert linked == {
@@ -76,8 +76,8 @@ def test_plugins_not_in_use_are_left_out_and_libraries_stay(home: Path, tmp_path
 
 
 def test_linking_again_follows_the_plugins_in_use(home: Path, tmp_path: Path):
-    link_needed(Server(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_management"])
-    slim = link_needed(Server(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_shovel"])
+    link_needed(Installation(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_management"])
+    slim = link_needed(Installation(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_shovel"])
 
     names = {entry.name for entry in (slim.home / "plugins").iterdir()}
     assert "rabbitmq_shovel-4.1.0" in names

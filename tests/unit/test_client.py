@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import client
 from runner.errors import AlreadyRunning, RunnerError
+from runner.supervisor.control import client
 from runner.supervisor.control.protocol import socket_path
 from runner.supervisor.lock import holder_of, take_lock
 

@@ -7,10 +7,10 @@ import ssl
 import pytest
 from pika import exceptions, spec
 
-from runner.amqp.close import REPLY_CODES, Close, Verdict, close_of, coded, readable, reason_at
+from runner.amqp.reply_code import REPLY_CODES, Close, CloseKind, close_of, coded, readable, reason_at
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, BrokerAway, BrokerRefused
 
-PASSES, MISSING, PERMANENT = Verdict.PASSES, Verdict.MISSING, Verdict.PERMANENT
+PASSES, MISSING, PERMANENT = CloseKind.PASSES, CloseKind.MISSING, CloseKind.PERMANENT
 
 
 def test_every_reply_code_of_amqp_is_in_the_table_under_its_name() -> None:
@@ -40,7 +40,7 @@ BY_CODE = [
 
 @pytest.mark.parametrize(("code", "closes_connection", "verdict"), BY_CODE)
 def test_each_reply_code_has_a_verdict_as_a_close_of_a_connection_or_a_channel(
-    code: int, closes_connection: bool, verdict: Verdict
+    code: int, closes_connection: bool, verdict: CloseKind
 ) -> None:
     assert REPLY_CODES[code].verdict is verdict
     assert coded(code, "some words").verdict is verdict
@@ -98,7 +98,7 @@ BY_TEXT = [
 
 @pytest.mark.parametrize(("code", "text", "verdict", "remedy"), BY_TEXT, ids=[one[1][:60] for one in BY_TEXT])
 def test_the_text_distinguishes_several_causes_of_one_code_and_is_shown(
-    code: int, text: str, verdict: Verdict, remedy: str
+    code: int, text: str, verdict: CloseKind, remedy: str
 ) -> None:
     close = coded(code, text)
     assert (close.verdict, close.text) == (verdict, text)
@@ -143,7 +143,9 @@ WITHOUT_CODE = [
 
 
 @pytest.mark.parametrize(("error", "verdict", "text"), WITHOUT_CODE, ids=[one[2] for one in WITHOUT_CODE])
-def test_a_loss_passes_by_itself_but_a_certificate_does_not(error: BaseException, verdict: Verdict, text: str) -> None:
+def test_a_loss_passes_by_itself_but_a_certificate_does_not(
+    error: BaseException, verdict: CloseKind, text: str
+) -> None:
     close = close_of(error)
     assert close.verdict is verdict
     assert close.text.startswith(text)
@@ -220,5 +222,5 @@ def test_a_message_that_is_too_large_says_the_limit(code: int, text: str, limit:
 def test_a_broker_that_does_not_answer_in_time_is_waited_for_and_named_without_the_words_of_pika() -> None:
     said = "Timeout while setting up AMQP to '127.0.0.1'/(<AddressFamily.AF_INET: 2>, 6, ''); ssl=False"
     close = close_of(exceptions.ConnectionOpenAborted(f"Connection.close() called before: (320): {said!r}"))
-    assert close.verdict is Verdict.PASSES
+    assert close.verdict is CloseKind.PASSES
     assert close.reason == "the broker accepts the connection and does not answer in time"

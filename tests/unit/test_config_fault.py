@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config.fault import Fault, Path, dotted, one_of, shown, unknown
+from runner.config.error_detail import ErrorDetail, Path, dotted, one_of, shown, unknown
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_close_word_is_offered_and_else_all_that_is_allowed() -> None:
 
 
 def test_a_fault_without_a_path_has_no_empty_part() -> None:
-    assert str(Fault("config.yaml", 3, "", "not YAML")) == "config.yaml:3: not YAML"
-    assert str(Fault("config.yaml", 3, "broker.url", "wrong")) == "config.yaml:3: broker.url: wrong"
+    assert str(ErrorDetail("config.yaml", 3, "", "not YAML")) == "config.yaml:3: not YAML"
+    assert str(ErrorDetail("config.yaml", 3, "broker.url", "wrong")) == "config.yaml:3: broker.url: wrong"
 
 
 def test_faults_are_ordered_by_line_and_not_by_its_digits() -> None:
-    assert sorted([Fault("a", 10, "", "x"), Fault("a", 9, "", "y")])[0].line == 9
+    assert sorted([ErrorDetail("a", 10, "", "x"), ErrorDetail("a", 9, "", "y")])[0].line == 9

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.config.config_file import event_type, is_service_name
 from runner.config.keeping import read_quickly
 from runner.config.project import Project, choose_services, load_project
-from runner.config.settings import event_type, is_service_name
-from runner.config.storage import Store
+from runner.config.store_settings import StoreSettings
 from runner.config.validation import validate
 from runner.contract import Terms
 from runner.errors import ConfigError
@@ -50,7 +50,7 @@ def test_the_shipped_files_are_fine_and_short() -> None:
 def test_a_service_has_the_store_of_the_project_or_one_of_its_own(tmp_path: Path) -> None:
     config = "{store: {url: sqlite:///a.db}, services: {x: {}, y: {store: {url: sqlite:///b.db}}, z: {store: {}}}}"
     found = project(tmp_path, config=config)
-    stores = ("sqlite:///a.db", "sqlite:///b.db", Store().url)
+    stores = ("sqlite:///a.db", "sqlite:///b.db", StoreSettings().url)
     assert tuple(map(found.store_of, ("x", "y", "z"))) == stores
     assert found.history_store == "sqlite:///a.db"
     recording = replace(found, terms={"y": Terms({}, {}, (), frozenset({"events"}), {})})
@@ -246,7 +246,7 @@ def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
     ],
 )
 def test_the_address_of_a_database_holds_nothing_that_could_be_shown(url: str, *, is_allowed: bool) -> None:
-    found, faults = validate(Store, {"url": url})
+    found, faults = validate(StoreSettings, {"url": url})
     assert (found is not None) == is_allowed
     assert "canary" not in "".join(text(url) for _, text in faults)
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
+from runner.config.json_schema import json_schema
 from runner.config.manual import EXAMPLE_SERVICE, Section, sections
 from runner.config.project import load_project
-from runner.config.schema import json_schema
 from tests.running import ROOT, Project
 
 PAGE = ROOT / "docs" / "configuration.md"
@@ -106,7 +106,7 @@ def test_every_key_of_the_schema_stands_on_the_page_and_has_its_examples() -> No
     for part in (schema, *schema["$defs"].values()):
         for name in part["properties"]:
             assert f"\n| `{name}` | " in text
-    service = schema["$defs"]["Service"]["properties"]
+    service = schema["$defs"]["ServiceSettings"]["properties"]
     assert '"examples": [20]' in json.dumps(service["prefetch"])
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.store.account import Account, Place
-from runner.store.conservation import Known, Parked, accounts, refresh
-from runner.store.known import Fate, Inbox, Published
-from runner.topology.arrival import Arrivals
+from runner.ledger.account import Account, Place
+from runner.ledger.balance import Known, KnownDeadLetter, accounts, refresh
+from runner.ledger.expected_queues import ExpectedQueues
+from runner.ledger.fates import Fate, InboxRows, Published
 from runner.topology.live import Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
@@ -47,7 +47,7 @@ def known(*events: Published, **more: Any) -> Known:
 def told(
     what: Known, place: Place = PAY, since: Mapping[Any, int] = SINCE, begun: int | None = None, **more: Any
 ) -> Account:
-    (account,) = accounts([place], what, Arrivals(OBJECTS, since, begun), **more)
+    (account,) = accounts([place], what, ExpectedQueues(OBJECTS, since, begun), **more)
     return account
 
 
@@ -61,7 +61,7 @@ def figures(account: Account) -> dict[str, tuple[Any, ...]]:
 def test_each_message_counts_once_wherever_it_is() -> None:
     fates = {"handled": handled(9), "both": handled(9), "retried": handled()}
     fates["discarded"] = Fate("", None, 0, discarded=(0, 2))
-    parked = {one: Parked("order.created", None) for one in ("parked", "both")}
+    parked = {one: KnownDeadLetter("order.created", None) for one in ("parked", "both")}
     names = (*fates, "parked", "missing")
     account = told(known(*map(event, names), fates={"pay": fates}, parked={"pay": parked}))
     assert figures(account) == {"order.created": (6, 2, 1, 1, 2, 0, 0)}
@@ -89,7 +89,7 @@ def test_the_figures_always_add_up(fate_of: dict[str, str], waiting: int) -> Non
         for id, one in fate_of.items()
         if one in "hd"
     }
-    parked = {id: Parked("", None) for id, one in fate_of.items() if one == "p"}
+    parked = {id: KnownDeadLetter("", None) for id, one in fate_of.items() if one == "p"}
     account = told(known(*map(event, fate_of), fates={"pay": fates}, parked={"pay": parked}))
     account.lose(waiting)
     missing = sum(one == "m" for one in fate_of.values())
@@ -135,7 +135,7 @@ def test_where_that_is_not_remembered_it_counts_from_the_first_of_its_type_that_
 
 
 def test_what_headers_choose_is_said_not_to_be_known() -> None:
-    assert Arrivals(OBJECTS, SINCE).of("chosen", "x") == {}
+    assert ExpectedQueues(OBJECTS, SINCE).of("chosen", "x") == {}
     seen = {"vip": {"tried": handled(9)}}
     account = told(known(event("untold", exchange="chosen"), fates=seen), Place("vip", ("vips",), known_from=0))
     assert [*account.entries] == ["tried"]
@@ -158,7 +158,7 @@ def test_where_nothing_tells_what_is_handled_nothing_is_called_lost() -> None:
 
 
 def test_an_inbox_tells_what_is_handled_and_what_it_made_counts_once_that_is_sent() -> None:
-    inboxes = {("payment", "pay"): Inbox(1, {"a": 1}), ("other", "pay"): Inbox(1, {"b": 1})}
+    inboxes = {("payment", "pay"): InboxRows(1, {"a": 1}), ("other", "pay"): InboxRows(1, {"b": 1})}
     account = told(known(event("a"), event("b"), event("c", maker=("pay", "a")), inboxes=inboxes))
     assert account.handled == {"a"}
     account.pending = {"c"}
@@ -189,7 +189,7 @@ def test_what_a_service_takes_from_the_dead_letter_queue_has_left_the_queue() ->
 )
 def test_twice_is_wrong_only_where_an_inbox_knew_of_the_first_time(fate: Fate, twice: int, wrong: int) -> None:
     place = Place("pay", ("payment",), known_from=0, inboxes=("payment",))
-    inboxes = {("payment", "pay"): Inbox(10, {"a": 20})}
+    inboxes = {("payment", "pay"): InboxRows(10, {"a": 20})}
     account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
     assert (len(account.twice), len(account.wrong)) == (twice, wrong)
 
@@ -201,7 +201,7 @@ def test_a_replay_is_not_the_second_time() -> None:
 
 def test_two_services_that_read_one_queue_each_answer_for_their_own_inbox() -> None:
     place = Place("pay", ("payment", "other"), known_from=0, inboxes=("payment", "other"))
-    inboxes = {(name, "pay"): Inbox(1, {"a": 6}) for name in place.services}
+    inboxes = {(name, "pay"): InboxRows(1, {"a": 6}) for name in place.services}
     fate = handled(5)
     fate.handled += ((0, 9, "other"),)
     account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
@@ -221,7 +221,7 @@ def test_what_was_tried_again_after_it_was_noted_as_discarded_was_not_discarded(
 
 def test_a_further_look_adds_what_became_of_messages_and_forgets_nothing() -> None:
     account = told(known(event("a"), event("b"), event("c"), fates={"pay": {"a": handled(9, 9)}}))
-    refresh(account, known(fates={"pay": {"b": handled(9)}}, parked={"pay": {"c": Parked("", None)}}))
+    refresh(account, known(fates={"pay": {"b": handled(9)}}, parked={"pay": {"c": KnownDeadLetter("", None)}}))
     assert figures(account) == {"order.created": (3, 2, 1, 0, 0, 0, 1)}
     refresh(account, known(fates={"pay": {}}))
     assert account.missing == ["c"], "it was replayed, and is on its way"
@@ -230,7 +230,7 @@ def test_a_further_look_adds_what_became_of_messages_and_forgets_nothing() -> No
 def test_only_what_was_published_lately_counts_where_that_is_asked() -> None:
     what = known(event("old"), event("new", 5000), fates={"pay": {"old": handled(9), "unknown": handled(9, at=2000)}})
     assert {*told(what).entries} == {"old", "new", "unknown"}
-    (account,) = accounts([PAY], what, Arrivals(OBJECTS, SINCE), 4000)
+    (account,) = accounts([PAY], what, ExpectedQueues(OBJECTS, SINCE), 4000)
     assert {*account.entries} == {"new"}
 
 

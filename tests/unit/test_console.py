@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.logs import timed
-from runner.supervisor.output import writer
+from runner.supervisor.output import line_writer as writer
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.sequence import InOrder
-from runner.supervisor.process import lines
-from runner.supervisor.process.lines import LineSplitter
+from runner.supervisor.processes import lines
+from runner.supervisor.processes.lines import LineSplitter
 
 TIMEOUT = 10.0
 CLOCK = r"\d\d:\d\d:\d\d "

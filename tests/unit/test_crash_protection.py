@@ -8,11 +8,11 @@ import threading
 
 import pytest
 
+from runner.ipc.crashing_messages import CrashingMessages
+from runner.ipc.shared_memory import CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.record import InHand, Record, RecordFile
-from runner.supervisor.accusation import Death, Dock
+from runner.supervisor.accusation import Accusations, Death
 from runner.supervisor.state import Slot, State
-from runner.suspects import Suspects
 from runner.worker.crash_protection import Crashed, CrashProtection
 from tests.rabbit import wait_until
 
@@ -20,19 +20,19 @@ A, B = Message(b"", "q", id="a"), Message(b"", "q", id="b")
 DEATH = Death(Slot("jobs.1", state=State.RUNNING), -signal.SIGSEGV, False, False)
 
 
-def in_hand(message: Message) -> InHand:
-    return InHand(message.queue, message.id)
+def in_hand(message: Message) -> CurrentMessage:
+    return CurrentMessage(message.queue, message.id)
 
 
 class Bench:
     """Two handler threads of one worker, and its supervisor."""
 
     def __init__(self) -> None:
-        self.dock = Dock("jobs", lambda *_: None)
-        self.file = RecordFile("test")
-        suspects = Suspects(mmap.mmap(self.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        self.dock = Accusations("jobs", lambda *_: None)
+        self.file = SharedMemoryFile("test")
+        suspects = CrashingMessages(mmap.mmap(self.dock.file.descriptor, 0, prot=mmap.PROT_READ))
         self.protection = CrashProtection(
-            Record(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3
+            SharedMemory(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3
         )
         self.is_over = threading.Event()
         self.threads: list[threading.Thread] = []

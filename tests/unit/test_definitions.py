@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.config.document import Document
 from runner.config.reference import check_references
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError
 from runner.topology.definitions import from_definitions
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 from runner.topology.write import write_topology
 
 QUEUE = {"name": "q"}

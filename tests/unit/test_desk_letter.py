@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.cli.dlq.letter import table, whole
-from runner.desk.group import Desk
-from runner.desk.letter import NO_REASON, Letter
-from runner.desk.places import Places
-from runner.desk.record import fingerprint, json_text, plain, record_of
-from runner.desk.select import NotParked, Selection, resolve
+from runner.deadletters.cli.message_text import table, whole
+from runner.deadletters.dead_letter import NO_REASON, DeadLetter
+from runner.deadletters.grouping import GroupedDeadLetters
+from runner.deadletters.json_record import fingerprint, plain, record_of
+from runner.deadletters.origins import Origins
+from runner.deadletters.selection import NotDeadLettered, Selection, resolve
 from runner.errors import RunnerError
+from runner.escape import json_text
 from runner.headers import Timestamp
 from runner.topology.model import Ladder, Objects
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
-PLACES = Places.of(
+PLACES = Origins.of(
     Objects(
         ladders={
             "pay": Ladder(((1.0, "pay.retry.1s"),), "pay.dlq"),
@@ -37,8 +38,8 @@ PLACES = Places.of(
 
 def letter(
     headers: dict[str, Any] | None = None, *, queue: str = "pay.dlq", body: bytes = b"{}", **properties: Any
-) -> Letter:
-    return Letter(queue, {"message_id": "m1", "type": "order.created", **properties}, headers or {}, body)
+) -> DeadLetter:
+    return DeadLetter(queue, {"message_id": "m1", "type": "order.created", **properties}, headers or {}, body)
 
 
 def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def test_an_id_may_be_shortened_as_long_as_it_is_clear() -> None:
         RunnerError, match=r"'ab': 4 parked messages begin with it; allowed: 'ab1', 'ab2', 'abc', 'abcd'"
     ):
         resolve(["ab"], ids)
-    with pytest.raises(NotParked, match="'y': no parked message has it, nor as its correlation id"):
+    with pytest.raises(NotDeadLettered, match="'y': no parked message has it, nor as its correlation id"):
         resolve(["y"], ids, {"xy": {"x"}})
 
 
@@ -164,7 +165,7 @@ def test_an_order_stands_for_all_its_messages_where_no_message_id_begins_so() ->
 
 
 def test_messages_are_counted_by_origin_and_error() -> None:
-    desk = Desk()
+    desk = GroupedDeadLetters()
     for number, (origin, error, at) in enumerate(
         [("pay", "a", 30), ("pay", "a", 10), ("pay", "b", None), ("mail", "a", 20), ("pay", "a", 20)]
     ):
@@ -177,7 +178,7 @@ def test_messages_are_counted_by_origin_and_error() -> None:
 
 
 def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
-    desk = Desk()
+    desk = GroupedDeadLetters()
     for at, error in (
         (20, "order 4240e46b-a623-4255-bfc1-ea36f17fd374: 12 too many"),
         (30, "order 5F2DD97F-1CFB-40F6-A827-688DE6A16A3B: 0.5 too many"),
@@ -207,8 +208,8 @@ def test_a_terminal_gets_the_columns_that_it_has_room_for_and_one_line_for_each_
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr("runner.cli.dlq.letter.sys", SimpleNamespace(stdout=terminal))
-    desk = Desk()
+    monkeypatch.setattr("runner.deadletters.cli.message_text.sys", SimpleNamespace(stdout=terminal))
+    desk = GroupedDeadLetters()
     desk.add(letter({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
     lines = table(desk.groups(), ["m1"])
     assert " ".join(lines[0].split()).removesuffix(" …") == shown
@@ -217,7 +218,7 @@ def test_a_terminal_gets_the_columns_that_it_has_room_for_and_one_line_for_each_
 
 @given(st.lists(st.text("ab", min_size=17, max_size=20), min_size=1, max_size=30))
 def test_a_shown_beginning_is_clear_and_no_longer_than_needed(ids: list[str]) -> None:
-    desk = Desk()
+    desk = GroupedDeadLetters()
     for one in ids:
         desk.add(letter(message_id=one), "pay")
     for one, prefix in zip(ids, desk.prefixes(ids), strict=True):

@@ -8,26 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.desk.letter import Letter
-from runner.desk.places import Places
-from runner.desk.record import fingerprint
-from runner.desk.replay import MANY, Judge, Pace, Tally, replayed_headers
-from runner.desk.select import Selection
+from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.json_record import fingerprint
+from runner.deadletters.origins import Origins
+from runner.deadletters.replay_rules import MANY, Pace, ReplayRules, Tally, replayed_headers
+from runner.deadletters.selection import Selection
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
 from runner.worker.retry import failed_copy
 
-PLACES = Places({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
+PLACES = Origins({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
 NOW = 1_700_000_000_000
 
 
-def letter(queue: str = "pay.dlq", **headers: Any) -> Letter:
+def letter(queue: str = "pay.dlq", **headers: Any) -> DeadLetter:
     known = {"message_id": "m1", "type": "t", "correlation_id": None}
-    return Letter(queue, known, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
+    return DeadLetter(queue, known, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
 
 
-def judge(one: Letter, **selection: Any) -> tuple[str | None, str | None]:
-    return Judge(PLACES, Selection(**selection), NOW).judge(one)
+def judge(one: DeadLetter, **selection: Any) -> tuple[str | None, str | None]:
+    return ReplayRules(PLACES, Selection(**selection), NOW).judge(one)
 
 
 def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
@@ -39,7 +39,7 @@ def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
         "x-crashes": 2, "x-signal": "SIGKILL", "x-death": [{"queue": "pay"}], "x-first-death-queue": "pay",
         "x-last-death-reason": "rejected", "x-delivery-count": 1, "x-acquired-count": 1,
     }  # fmt: skip
-    assert replayed_headers(Letter("pay.dlq", {}, parked, b""), NOW) == {
+    assert replayed_headers(DeadLetter("pay.dlq", {}, parked, b""), NOW) == {
         "tenant": "a", "x-causation-id": "c1", "x-first-error": "gateway timed out", "x-origin-queue": "pay",
         "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd", "x-replays": 1,
         "x-replayed-at": NOW, "x-sent-at": NOW,
@@ -88,7 +88,7 @@ def test_headers_of_a_copy_in_what_a_sender_published_and_the_broker_parked_are_
     death = {"queue": "pay", "reason": reason, "exchange": "orders", "routing-keys": ["order.created.usd"]}
     # Before 4.0 the broker adds to a list that the sender wrote.
     for deaths in ([death], [death, {"queue": "pay", "exchange": "", "routing-keys": ["k"]}]):
-        one = Letter("pay.dlq", {"message_id": "m1"}, {"tenant": "a", **forged, "x-death": deaths}, b"{}")
+        one = DeadLetter("pay.dlq", {"message_id": "m1"}, {"tenant": "a", **forged, "x-death": deaths}, b"{}")
         assert (one.replays, one.replayed_at) == (0, 0)
         assert one.published[0] != "mine"
         assert judge(one) == ("pay", None)
@@ -104,7 +104,7 @@ def test_headers_of_a_copy_in_what_a_sender_published_and_the_broker_parked_are_
 
 def test_headers_of_a_copy_that_the_broker_parked_are_believed() -> None:
     death = {"queue": "pay", "reason": "delivery_limit", "exchange": "", "routing-keys": ["pay"]}
-    one = Letter("pay.dlq", {"message_id": "m1"}, {**FORGED, "x-death": [death]}, b"{}")
+    one = DeadLetter("pay.dlq", {"message_id": "m1"}, {**FORGED, "x-death": [death]}, b"{}")
     assert (one.replays, one.replayed_at, one.published) == (3, NOW + 5, ("mine", "k"))
 
 
@@ -118,11 +118,11 @@ def test_a_message_goes_to_its_queue_or_stays_for_a_reason() -> None:
     assert why is not None
     assert why.startswith("replayed 3 times already")
     assert judge(letter(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
-    assert Judge(PLACES, Selection(), NOW, again=True).judge(letter(x_replays=3)) == ("pay", None)
+    assert ReplayRules(PLACES, Selection(), NOW, again=True).judge(letter(x_replays=3)) == ("pay", None)
 
 
 def test_of_two_with_one_id_only_the_one_that_was_seen_gets_another_body() -> None:
-    seen = Judge(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(letter(tenant="a")))
+    seen = ReplayRules(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(letter(tenant="a")))
     assert seen.judge(letter(tenant="a")) == ("pay", None)
     assert seen.judge(letter(tenant="b")) == (None, None)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner.amqp.effective_policy import definition_of, delivery_limit_of
-from runner.amqp.management import Management, ManagementError
+from runner.admin.effective_policy import definition_of, delivery_limit_of
+from runner.admin.management import Management, ManagementError
 
 LATE: list[dict[str, Any]] = [
     {},

@@ -9,9 +9,9 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp import emptier
-from runner.amqp.transfer import Transfer
 from runner.errors import BrokerBlocked
+from runner.queues import emptier
+from runner.queues.transfer import Transfer
 
 
 class Channel:

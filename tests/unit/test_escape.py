@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.notification.transport import LogTransport
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.cli.terminal import Guarded, guarded
-from runner.desk.record import json_text
-from runner.escape import escaped, escaped_json, escaped_yaml, one_line
+from runner.escape import escaped, escaped_json, escaped_yaml, json_text, one_line
 from runner.supervisor.output.line import Line, TextForm, json_form
 from runner.topology.write import write_flow
 

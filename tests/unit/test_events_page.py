@@ -15,7 +15,7 @@ from plugins import order_api, payment
 from plugins.order_api.order import Order, created_event, order_id_for
 from runner.amqp.properties import encode
 from runner.messages import Event, Message, caused_by
-from runner.worker.routing import Router
+from runner.worker.routing import EventRouter
 from tests.keeping import NOTHING
 from tests.running import ROOT
 
@@ -47,7 +47,7 @@ def created(**changes: Any) -> Event:
     """What order_api publishes for an order."""
     order = Order.model_validate({**GIVEN, **changes})
     event = created_event(order, order_id_for("my-first-key", order))
-    return Router("order_api", {"order.created": ("orders.topic", "order.created")}).routed(event)
+    return EventRouter("order_api", {"order.created": ("orders.topic", "order.created")}).routed(event)
 
 
 def paid(**options: Any) -> Event:
@@ -58,7 +58,7 @@ def paid(**options: Any) -> Event:
     context: Any = SimpleNamespace(log=logging.getLogger("test"))
     event = payment.handle(message, payment.start(chosen, context), NOTHING)
     publishes = {name: ("payments.topic", name) for name in EVENTS}
-    return Router("payment", publishes).routed(caused_by(message, event, 0, "payment"))
+    return EventRouter("payment", publishes).routed(caused_by(message, event, 0, "payment"))
 
 
 MADE = {

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.command import main
-from runner.cli.fault import scenario
+from runner.cli.main import main
 from runner.config.project import load_project
 from runner.errors import ConfigError, RunnerError
+from runner.faults import scenario
 from runner.faults.active import ActiveFault, FaultFolder
 from runner.faults.identity import Identity
 from runner.faults.middleware import InjectedFaults

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from plugins.notification.mail import compose
 from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
-from runner.desk.letter import Letter
-from runner.desk.note import discard_note
-from runner.desk.places import Places
-from runner.desk.record import json_text, record_of
-from runner.desk.replay import Judge, replayed_headers
-from runner.desk.select import Selection
+from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.discard_note import discard_note
+from runner.deadletters.json_record import record_of
+from runner.deadletters.origins import Origins
+from runner.deadletters.replay_rules import ReplayRules, replayed_headers
+from runner.deadletters.selection import Selection
+from runner.escape import json_text
 from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_of
 from runner.history.recording import attempt_row, event_row
 from runner.messages import Message, Retry
@@ -80,7 +81,7 @@ def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
     assert event_row(one)["published_at"] >= 0
     copy = failed_copy(one, LADDER, Retry("later"), "payment")
     assert 1 <= copy.headers["x-attempt"] < 2**31
-    letter = Letter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
+    letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
     record = record_of(letter, "q")
     assert json.loads(json_text(record))["id"] == "m1"
     event = discard_note(record, 0, "audit.events", NOW)
@@ -119,7 +120,7 @@ def test_a_timestamp_never_makes_a_message_fail(timestamp: int | None, year: int
         assert parsedate_to_datetime(mail.date).year == (year or datetime.now().year)
     row = event_row(message({}, timestamp=timestamp))
     assert 0 <= row["published_at"] < 2**63
-    letter = Letter("q.dlq", {"message_id": "m1", "timestamp": timestamp}, {}, b"{}")
+    letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": timestamp}, {}, b"{}")
     assert json.loads(json_text(record_of(letter, None)))["properties"].get("timestamp") == timestamp
 
 
@@ -148,10 +149,10 @@ def test_headers_that_control_the_broker_are_visible_and_not_repeated() -> None:
 
 
 def test_a_time_of_a_future_replay_does_not_keep_a_message_from_being_replayed() -> None:
-    judge = Judge(Places({"q.dlq": ("q",)}, {}), Selection(), NOW)
+    judge = ReplayRules(Origins({"q.dlq": ("q",)}, {}), Selection(), NOW)
     for forged in (NOW * 2, 2**62, 10**14):
-        assert judge.judge(Letter("q.dlq", {"message_id": "m"}, {"x-replayed-at": forged}, b"")) == ("q", None)
-    assert judge.judge(Letter("q.dlq", {"message_id": "m"}, {"x-replayed-at": NOW + 5}, b"")) == (None, None)
+        assert judge.judge(DeadLetter("q.dlq", {"message_id": "m"}, {"x-replayed-at": forged}, b"")) == ("q", None)
+    assert judge.judge(DeadLetter("q.dlq", {"message_id": "m"}, {"x-replayed-at": NOW + 5}, b"")) == (None, None)
 
 
 @pytest.mark.parametrize("one", [one for one in hostile.fitting(60, 3) if len(one.properties) < 100_000][:40])

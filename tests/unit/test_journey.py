@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runner.store.audited import AttemptRow, EventRow
-from runner.store.journey import Journey, as_json, journey_of, moment
+from runner.history.order_history import OrderHistory, as_json, journey_of, moment
+from runner.history.records import AttemptRow, EventRow
 from tests.audited import STATUSES
 
 T0 = 1_700_000_000_000
@@ -42,15 +42,15 @@ def attempt(number: int, began: int, outcome: str = "handled", **fields: Any) ->
     return AttemptRow(**{**known, "attempt": number, "outcome": outcome, **fields})
 
 
-def told(events: list[EventRow], attempts: list[AttemptRow]) -> Journey:
+def told(events: list[EventRow], attempts: list[AttemptRow]) -> OrderHistory:
     return journey_of("o1", events, attempts, STATUSES)
 
 
-def words(found: Journey) -> list[str]:
+def words(found: OrderHistory) -> list[str]:
     return [entry.what for entry in found.entries]
 
 
-def kinds(found: Journey) -> list[tuple[str, str]]:
+def kinds(found: OrderHistory) -> list[tuple[str, str]]:
     return [(entry.kind, entry.type) for entry in found.entries]
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from runner import reconcile
 from runner.address import Address, Login
+from runner.admin import reconciliation as reconcile
 from runner.broker.folder import Folder
 from runner.broker.port import Ports
-from runner.cli import broker
-from runner.cli.client import NoRunner
+from runner.cli import temporary_broker as broker
 from runner.config.project import read_project
 from runner.errors import RunnerError
+from runner.supervisor.control.client import NoRunner
 
 MOVED = "http://127.0.0.1:33105"
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from runner.listening import is_given_up
-from runner.supervisor.process.listener import Listeners
+from runner.ipc.listening import is_given_up
+from runner.supervisor.processes.listener import Listeners
 
 
 @pytest.fixture

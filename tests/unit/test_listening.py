@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.listening import give_up, has_handshakes, has_waiting, is_given_up, listening_socket, turn_away
+from runner.ipc.listening import give_up, has_handshakes, has_waiting, is_given_up, listening_socket, turn_away
 from tests.rabbit import wait_until
 
 #: asm-generic/socket.h

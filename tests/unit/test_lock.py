@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RunnerError
-from runner.supervisor.control.server import Control
+from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import take_lock
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from runner.amqp.close import Close, coded
 from runner.amqp.consumer import SUBSCRIBE_TIMEOUT, Consumer
 from runner.amqp.link import MOST_LOSSES
 from runner.amqp.properties import encode
 from runner.amqp.publisher import Publisher
+from runner.amqp.reply_code import Close, coded
 from runner.errors import BrokerAway, BrokerError, EventTooLarge, PublishRefused
 from runner.messages import Event
-from runner.worker.worker import Worker
+from runner.worker.lifecycle import Worker
 
 DENIALS = [
     (403, "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'u'"),

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.amqp import management as module
-from runner.amqp.management import Management, ManagementError
+from runner.admin import management as module
+from runner.admin.management import Management, ManagementError
 
 
 class Answers:

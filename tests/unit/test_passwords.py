@@ -10,7 +10,7 @@ import pytest
 
 from deploy.passwords import LOGINS, Login, main
 from runner.address import Address
-from runner.config.settings import Config
+from runner.config.config_file import Config
 from runner.store.database import location
 
 

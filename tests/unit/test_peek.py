@@ -9,9 +9,9 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp.peek import Peek
 from runner.config.version import QUORUM
 from runner.errors import PublishRefused
+from runner.queues.peek import Peek
 
 
 class Channel:
@@ -80,7 +80,7 @@ def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_th
         if method.delivery_tag == at:
             raise ValueError("too large")
 
-    monkeypatch.setattr("runner.amqp.peek.moved_properties", refuse)
+    monkeypatch.setattr("runner.queues.peek.moved_properties", refuse)
     spent = list(peek._unconfirmed.values())
     peek._unconfirmed.clear()
     peek._copy(spent)

@@ -43,10 +43,10 @@ def test_a_plugin_imports_only_the_public_api(path: Path) -> None:
         ("import json\nfrom .mail import Email\nfrom runners import x", []),
         ("from runner.http import Server", []),
         ("from runner.messages import Event", ["runner.messages"]),
-        ("import runner.store.store as s", ["runner.store.store"]),
+        ("import runner.store.process_store as s", ["runner.store.process_store"]),
         ("import runner", ["runner"]),
         ("from runner import store", ["runner.store"]),
-        ("if TYPE_CHECKING:\n    from runner.store.store import Store", ["runner.store.store"]),
+        ("if TYPE_CHECKING:\n    from runner.store.process_store import Store", ["runner.store.process_store"]),
         ("def f():\n    from runner.escape import one_line", ["runner.escape"]),
     ],
 )

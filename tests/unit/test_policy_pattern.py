@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from runner.config.document import Document
 from runner.config.pattern import MAX_PATTERN_BYTES, matches, only, only_names, pattern_problem
 from runner.config.reference import check_references
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.topology.change import Mark
 from runner.topology.compile import compile_topology
 from runner.topology.live import Live
 from runner.topology.model import Policy
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -158,5 +158,5 @@ def test_a_policy_that_rabbitmq_reads_and_python_does_not_is_evaluated() -> None
 
 
 def test_importing_the_runner_and_its_worker_does_not_load_the_engine() -> None:
-    code = "import sys, runner, runner.worker.worker; sys.exit('pcre2' in sys.modules)"
+    code = "import sys, runner, runner.worker.lifecycle; sys.exit('pcre2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

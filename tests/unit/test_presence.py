@@ -14,7 +14,7 @@ import pytest
 from runner.errors import AlreadyRunning
 from runner.supervisor.control import presence
 from runner.supervisor.control.protocol import socket_path
-from runner.supervisor.control.server import Control
+from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import holder_of, take_lock
 
 

@@ -6,20 +6,20 @@ from itertools import pairwise
 
 import pytest
 
-from runner.amqp.refusal import CALM, PAUSE, Refusals
+from runner.amqp.dead_leader import CALM, PAUSE, DeadLeaderRefusals
 
 ORDERS, PAYMENTS = ("orders.topic", "order.created"), ("payments.topic", "payment.success")
 
 
 def test_a_route_that_is_refused_for_long_is_worth_a_new_connection_and_a_moment_is_not() -> None:
-    refusals = Refusals()
+    refusals = DeadLeaderRefusals()
     assert not refusals.refused(ORDERS, 10.0)
     assert not refusals.refused(ORDERS, 10.0 + PAUSE[0] - 0.01)
     assert refusals.refused(ORDERS, 10.0 + PAUSE[0])
 
 
 def test_a_confirm_ends_what_counts_for_its_route_and_no_other() -> None:
-    refusals = Refusals()
+    refusals = DeadLeaderRefusals()
     refusals.refused(ORDERS, 10.0)
     refusals.refused(PAYMENTS, 10.0)
     refusals.taken(ORDERS)
@@ -31,7 +31,7 @@ def test_a_confirm_ends_what_counts_for_its_route_and_no_other() -> None:
 def test_a_queue_that_is_full_costs_fewer_and_fewer_connections_also_where_it_takes_an_event_now_and_then(
     taken_every: int,
 ) -> None:
-    refusals, at = Refusals(), []
+    refusals, at = DeadLeaderRefusals(), []
     for tenth in range(6000):
         if taken_every and tenth % taken_every == 0:
             refusals.taken(ORDERS)
@@ -43,7 +43,7 @@ def test_a_queue_that_is_full_costs_fewer_and_fewer_connections_also_where_it_ta
 
 
 def test_a_route_that_was_calm_for_long_and_one_that_was_never_refused_begin_anew() -> None:
-    refusals = Refusals()
+    refusals = DeadLeaderRefusals()
     for second in range(100):
         refusals.refused(ORDERS, float(second))
     refusals.refused(PAYMENTS, 100.0)

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from runner.cli.reload import Outcome, Reload
+from runner.cli.reload import Reload, ReloadOutcome
 from runner.errors import BrokerAway
-from runner.preparation.remote import Preparation, Taken
+from runner.preparation.supervisor_side import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 from tests.rabbit import wait_until
@@ -56,7 +56,7 @@ def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     first = threading.Thread(target=order.reload.prepare)
     first.start()
     assert order.is_preparing.wait(20)
-    taken: list[Outcome] = []
+    taken: list[ReloadOutcome] = []
     second = threading.Thread(target=lambda: taken.append(order.reload.take()))
     second.start()
     wait_until(second.is_alive)
@@ -65,7 +65,7 @@ def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     first.join(20)
     second.join(20)
     assert order.events == ["prepared", "update old", "taken over", "update new"]
-    assert taken == [Outcome.DONE]
+    assert taken == [ReloadOutcome.DONE]
 
 
 def test_a_preparation_that_fails_lets_the_next_reload_go_on() -> None:
@@ -77,7 +77,7 @@ def test_a_preparation_that_fails_lets_the_next_reload_go_on() -> None:
     order.prepare = fail  # type: ignore[method-assign]
     with pytest.raises(BrokerAway):
         order.reload.prepare()
-    assert order.reload.take() is Outcome.DONE
+    assert order.reload.take() is ReloadOutcome.DONE
     assert order.events == ["taken over", "update new"]
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from runner.config.topology import Topology
-from runner.desk.letter import Letter
-from runner.desk.places import Places
+from runner.config.topology_file import Topology
+from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.origins import Origins
 from runner.errors import RunnerError
 from runner.headers import renamed_headers
-from runner.store.known import fates, inbox_events, inboxes
+from runner.ledger.fates import fates, inbox_events, inboxes
+from runner.ledger.live_topology import own_queues
 from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan, change_line
 from runner.topology.compile import compile_topology
@@ -24,8 +25,7 @@ from runner.topology.decision import Decision
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Policy, Queue
 from runner.topology.place import path_of
-from runner.topology.plan import make_plan
-from runner.topology.standing import own_queues
+from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel
 from tests.running import plain
 
@@ -307,9 +307,9 @@ def test_headers_that_name_the_old_queue_name_the_new_one(before: dict[str, Any]
 @pytest.mark.parametrize("name", ["old", "old.retry.1s", "old.retry.7s"])
 def test_a_dead_letter_that_names_the_old_queue_is_replayed_to_the_new_one(name: str) -> None:
     objects = compile_topology(Topology.model_validate(AFTER))
-    assert Places.of(objects).origin_of(Letter("parked", {}, {"x-origin-queue": name}, b"")) == "new"
-    assert Places.of(objects).origin_of(Letter("parked", {}, {"x-death": [{"queue": name}]}, b"")) == "new"
-    assert Places.of(objects).origin_of(Letter("parked", {}, {"x-origin-queue": "x"}, b"")) == "x"
+    assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-origin-queue": name}, b"")) == "new"
+    assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-death": [{"queue": name}]}, b"")) == "new"
+    assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-origin-queue": "x"}, b"")) == "x"
 
 
 def test_what_the_database_knows_of_the_old_name_counts_for_the_new_one() -> None:

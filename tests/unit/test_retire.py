@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.topology.apply import apply
 from runner.topology.change import Mark
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel
 
 BEFORE: dict[str, Any] = {"exchanges": {"e": {}}, "queues": {"q": {"bind": {"e": ["a"]}}, "other": {}}}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
 
 TOPOLOGY: dict[str, Any] = {
     "exchanges": {

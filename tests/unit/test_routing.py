@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from runner.errors import PluginError
 from runner.messages import Event
-from runner.worker.routing import Router, routing_key
+from runner.worker.routing import EventRouter, routing_key
 
-ROUTER = Router(
+ROUTER = EventRouter(
     "payment",
     {
         "payment.success": ("payments.topic", "payment.success"),
@@ -50,7 +50,7 @@ def test_an_event_that_publishes_does_not_name_is_a_plugin_s_fault() -> None:
         "services.payment.publishes: event 'payment.sucess' is not there; did you mean 'payment.success'?"
     )
     with pytest.raises(PluginError, match="none is defined"):
-        Router("audit", {}).routed(Event("a", {}))
+        EventRouter("audit", {}).routed(Event("a", {}))
 
 
 @pytest.mark.parametrize(

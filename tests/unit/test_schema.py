@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from runner.cli.command import main
+from runner.cli.main import main
 from runner.config.document import Document
-from runner.config.schema import MODELS, json_schema
+from runner.config.json_schema import MODELS, json_schema
 
 ROOT = Path(__file__).parent.parent.parent
 BROKEN = Path(__file__).parent.parent / "broken"

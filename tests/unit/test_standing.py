@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from runner.ledger.live_topology import dead_letter_queues, own_queues, standing, unapplied
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
-from runner.topology.standing import dead_letter_queues, own_queues, standing, unapplied
 
 OLD, NEW = Binding("orders", "pay", routing_key="created.#"), Binding("orders", "pay", routing_key="created.usd")
 OBJECTS = Objects(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.supervisor.event import (
+from runner.supervisor.restart_policy import Backoff, Restart, RestartLimit, RestartPolicy
+from runner.supervisor.slot_event import (
     Beat,
     Condemned,
     Event,
@@ -24,7 +25,6 @@ from runner.supervisor.event import (
     Stop,
     Tick,
 )
-from runner.supervisor.policy import Backoff, Policy, Restart, RestartLimit
 from runner.supervisor.state import (
     Action,
     Slot,
@@ -41,8 +41,8 @@ DRAW = 1.0
 class Life:
     """A slot and its clock; remembers what was to be done."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
-        self.slot = Slot("payment.1", policy or Policy())
+    def __init__(self, policy: RestartPolicy | None = None) -> None:
+        self.slot = Slot("payment.1", policy or RestartPolicy())
         self.now = 1000.0
         self.actions: list[Action] = []
 
@@ -86,7 +86,7 @@ def test_a_crashed_worker_that_had_been_ready_restarts_at_once(code: int) -> Non
 
 
 def test_a_second_crash_waits_and_each_further_one_twice_as_long() -> None:
-    life = Life(Policy(restart_limit=RestartLimit(count=100))).running().feed(Exited(1, DRAW))
+    life = Life(RestartPolicy(restart_limit=RestartLimit(count=100))).running().feed(Exited(1, DRAW))
     delays = [life.again().feed(Exited(1, DRAW)).delay for _ in range(9)]
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30, 30]
 
@@ -130,7 +130,7 @@ def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_f
 
 
 def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
-    life = Life(Policy(backoff=Backoff(reset_after=1e9))).running()
+    life = Life(RestartPolicy(backoff=Backoff(reset_after=1e9))).running()
     for _ in range(50):
         life.feed(Exited(1, 0.0), after=15).again()
     assert life.slot.state is State.RUNNING
@@ -305,7 +305,7 @@ def test_an_exit_is_described_in_words(code: int, words: str) -> None:
 
 
 def watched(watchdog: float = 30) -> Life:
-    return Life(Policy(watchdog=watchdog)).running()
+    return Life(RestartPolicy(watchdog=watchdog)).running()
 
 
 def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_and_that_counts() -> None:
@@ -363,7 +363,7 @@ def test_a_stop_of_a_hung_process_is_a_stop() -> None:
     ],
 )
 def test_the_policy_says_which_ends_are_followed_by_a_restart(restart: Restart, code: int, state: State) -> None:
-    life = Life(Policy(restart=restart)).running().feed(Exited(code, DRAW))
+    life = Life(RestartPolicy(restart=restart)).running().feed(Exited(code, DRAW))
     assert life.slot.state is state
     assert (life.slot.last_exit, life.slot.last_exit_at) == (code, life.now)
     assert life.feed(Start()).slot.state is (State.BACKOFF if state is State.BACKOFF else State.WAITING)
@@ -387,7 +387,7 @@ def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
 
 @pytest.mark.parametrize("end", [Exited(-11, DRAW, is_known=True), Exited(KILLED, DRAW), Exited(TERMINATED, DRAW)])
 def test_a_start_that_got_ready_ends_a_row_of_failed_starts_however_its_process_ends(end: Exited) -> None:
-    life = Life(Policy(restart_limit=RestartLimit(2, 5.0))).feed(Start())
+    life = Life(RestartPolicy(restart_limit=RestartLimit(2, 5.0))).feed(Start())
     life.feed(Go(), SpawnFailed("no more processes", DRAW)).feed(Tick(), after=100)
     life.feed(Go(), Spawned(7), Ready(), end).feed(Tick(), after=100)
     life.feed(Go(), SpawnFailed("no more processes", DRAW))
@@ -405,7 +405,9 @@ class SlotMachine(RuleBasedStateMachine):
         watchdog=st.sampled_from([0.0, 10.0]),
     )
     def begin(self, count: int, window: float, reset_after: float, restart: Restart, watchdog: float) -> None:
-        self.policy = Policy(restart, Backoff(reset_after=reset_after), RestartLimit(count, window), watchdog=watchdog)
+        self.policy = RestartPolicy(
+            restart, Backoff(reset_after=reset_after), RestartLimit(count, window), watchdog=watchdog
+        )
         self.slot = Slot("payment.1", self.policy)
         self.now = 1000.0
         self.pids = 100

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.messages import Event
-from runner.store.event import from_bytes, to_bytes
+from runner.store.event_bytes import from_bytes, to_bytes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text() | st.binary()

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from runner.config.settings import Service
-from runner.config.topology import Topology
+from runner.config.config_file import ServiceSettings
+from runner.config.topology_file import Topology
 from runner.topology.compile import compile_topology, parking
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 from runner.topology.live import Live
 from runner.topology.model import Policy
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 from runner.topology.timeouts import (
     acknowledgement_time,
     acknowledgement_times,
@@ -33,8 +33,8 @@ CODES = {
 }
 
 
-def service(**settings: Any) -> Service:
-    return Service.model_validate({"consumes": ["work"], **settings})
+def service(**settings: Any) -> ServiceSettings:
+    return ServiceSettings.model_validate({"consumes": ["work"], **settings})
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_broker_without_that_policy_key_gets_a_warning_that_names_both(
 def found(topology: dict[str, Any], **settings: Any) -> list[tuple[str, str, str]]:
     queues = {"work": {"bind": {"e": ["a"]}, **topology.pop("work", {})}, **topology.pop("queues", {})}
     parsed = Topology.model_validate({"exchanges": {"e": {}}, "queues": queues, **topology})
-    services = {"shop": Service.model_validate({"publishes": {"e": ["a"]}}), "pay": service(**settings)}
+    services = {"shop": ServiceSettings.model_validate({"publishes": {"e": ["a"]}}), "pay": service(**settings)}
     return [(one.code, one.name, one.reason) for one in lint(parsed, services) if one.code in CODES]
 
 

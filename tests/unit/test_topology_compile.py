@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runner.config.queue_policy import DELIVERY_LIMIT
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.topology.compile import PRIORITY, compile_topology
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runner.config.settings import Config
-from runner.config.topology import Topology
+from runner.config.config_file import Config
+from runner.config.topology_file import Topology
 from runner.topology.finding import RULES, Finding
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 
 ROOT = Path(__file__).parent.parent.parent
 SERVICES: dict[str, Any] = {

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from runner.amqp.declare import _INEQUIVALENT, difference_text
+from runner.admin.declaration import _INEQUIVALENT, difference_text
 
 
 @pytest.mark.parametrize(

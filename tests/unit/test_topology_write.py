@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from runner.config.document import Document
 from runner.config.reference import check_references
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError
 from runner.topology.compile import compile_topology

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from runner.cli.command import main
+from runner.cli.main import main
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
+from runner.config.config_file import ServiceSettings
 from runner.config.queue_policy import DELIVERY_LIMIT
-from runner.config.settings import Service
-from runner.config.topology import Topology
-from runner.desk.places import Places
+from runner.config.topology_file import Topology
+from runner.deadletters.origins import Origins
 from runner.topology.compile import compile_topology
 from runner.topology.default_limit import at_default_limit
 from runner.topology.effect import Policies
 from runner.topology.graph import graph_of
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 
 PARKED = {
     "dead-letter-exchange": "",
@@ -116,10 +116,10 @@ def test_an_existing_system_gets_a_queue_and_a_policy_in_place() -> None:
 def test_the_tools_know_the_dead_letter_queue() -> None:
     topology = {"exchanges": {"e": {}}, "queues": {"q": {"bind": {"e": ["a"]}}}}
     objects = compiled(**topology)
-    services = {"shop": Service.model_validate({"publishes": {"e": ["a"]}})}
+    services = {"shop": ServiceSettings.model_validate({"publishes": {"e": ["a"]}})}
     edges = {(one.source, one.target, one.label, one.is_dashed) for one in graph_of(objects, services).edges}
     assert ("queue q", "queue q.dlq", "dead letters", True) in edges
-    assert Places.of(objects).origins == {"q.dlq": ("q",)}
+    assert Origins.of(objects).origins == {"q.dlq": ("q",)}
     codes = [(one.code, one.name) for one in lint(Topology.model_validate(topology), services)]
     assert codes == [("unread-queue", "q")]
 

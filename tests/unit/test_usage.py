@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.record import Counts
+from runner.ipc.shared_memory import WorkerCounters
 from runner.supervisor.control.usage import Sampler
-from runner.supervisor.process.memory import family, resident
+from runner.supervisor.processes.memory import family, resident
 
 MIB = 2**20
 #: A process that starts ``depth`` others, one by the other, the last of which takes 60 MiB; each ends with its input.
@@ -53,7 +53,7 @@ def test_memory_is_that_of_the_whole_family(nested: tuple[int, int]) -> None:
     assert len(list(family(pid))) == count + 1
     assert resident(pid) > 60 * MIB
     now = time.monotonic()
-    usage = Sampler().usage(pid, Counts(), now - 10, now)
+    usage = Sampler().usage(pid, WorkerCounters(), now - 10, now)
     assert usage is not None
     assert usage.memory > 60 * MIB
     assert 0 < usage.cpu < 1000
@@ -63,20 +63,20 @@ def test_a_process_that_is_gone_takes_nothing() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     assert resident(process.pid) == 0
-    assert Sampler().usage(process.pid, Counts(), 0.0, 1.0) is None
+    assert Sampler().usage(process.pid, WorkerCounters(), 0.0, 1.0) is None
 
 
 def test_use_of_the_processor_is_never_less_than_nothing() -> None:
     sampler, now = Sampler(), time.monotonic()
     pid = os.getpid()
     with subprocess.Popen([sys.executable, "-S", "-c", "sum(range(10**6)); input()"], stdin=subprocess.PIPE) as child:
-        sampler.look({pid: Counts()}, now - 2)
+        sampler.look({pid: WorkerCounters()}, now - 2)
         child.kill()
-    usage = sampler.usage(pid, Counts(), now - 10, now)
+    usage = sampler.usage(pid, WorkerCounters(), now - 10, now)
     assert usage is not None
     assert usage.cpu >= 0
 
 
 def test_a_family_without_end_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.supervisor.process.memory._children", lambda pid: [pid, 3 - pid])
+    monkeypatch.setattr("runner.supervisor.processes.memory._children", lambda pid: [pid, 3 - pid])
     assert sorted(family(1)) == [1, 2]

@@ -10,13 +10,13 @@ import yaml
 from runner.config.argument import QUEUE_POLICY_KEYS, QUEUE_SETTINGS, version_problems
 from runner.config.document import Document
 from runner.config.reference import check_references
-from runner.config.topology import Topology
+from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.version import EXCLUDING, HAS_DELIVERY_LIMIT, NEWEST, excludes
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
 from runner.topology.live import Live, LiveQueue
-from runner.topology.plan import make_plan
+from runner.topology.planner import make_plan
 
 
 def merged(version: tuple[int, ...], kind: str, definition: dict[str, Any]) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel
 
-from runner.config.settings import Config
-from runner.config.topology import Topology
+from runner.config.config_file import Config
+from runner.config.topology_file import Topology
 from runner.contract import Contract, Terms
 from runner.errors import PluginError
-from runner.topology.lint import lint
+from runner.topology.lint_rules import lint
 
 
 class Order(BaseModel):

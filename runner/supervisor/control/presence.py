@@ -9,7 +9,7 @@ from typing import IO
 
 from runner.errors import RunnerError
 from runner.supervisor.control.protocol import FILE
-from runner.supervisor.control.server import Control
+from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import FILE as LOCK
 from runner.supervisor.lock import is_in_place, take_lock
 from runner.supervisor.output.journal import Journal

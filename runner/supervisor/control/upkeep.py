@@ -10,7 +10,7 @@ from runner.errors import RunnerError
 from runner.supervisor.autoscale import Trend, follow
 from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
-from runner.supervisor.process.memory import resident
+from runner.supervisor.processes.memory import resident
 from runner.supervisor.service import Service
 from runner.supervisor.state import State
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runner.record import Counts
-from runner.supervisor.process.memory import family
+from runner.ipc.shared_memory import WorkerCounters
+from runner.supervisor.processes.memory import family
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -25,7 +25,7 @@ class Usage:
     memory: int
     #: Messages handled, or else events published, each second.
     rate: float
-    counts: Counts
+    counts: WorkerCounters
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Sample:
     time: float
     cpu: float
     memory: int
-    counts: Counts
+    counts: WorkerCounters
 
 
 class Sampler:
@@ -42,27 +42,27 @@ class Sampler:
     def __init__(self) -> None:
         self._samples: dict[int, deque[_Sample]] = {}
 
-    def look(self, processes: Mapping[int, Counts], now: float) -> None:
+    def look(self, processes: Mapping[int, WorkerCounters], now: float) -> None:
         """Look at these, and forget all others."""
         self._samples = {pid: self._samples.get(pid, deque(maxlen=3)) for pid in processes}
         for pid, counts in processes.items():
             if (sample := _sample(pid, counts, now)) is not None:
                 self._samples[pid].append(sample)
 
-    def usage(self, pid: int, counts: Counts, started_at: float, now: float) -> Usage | None:
+    def usage(self, pid: int, counts: WorkerCounters, started_at: float, now: float) -> Usage | None:
         """What a process takes now; None where it is gone."""
         sample = _sample(pid, counts, now)
         if sample is None:
             return None
         older = [one for one in self._samples.get(pid, ()) if now - one.time >= SHORTEST]
-        before = older[-1] if older else _Sample(started_at, 0.0, 0, Counts())
+        before = older[-1] if older else _Sample(started_at, 0.0, 0, WorkerCounters())
         seconds = max(now - before.time, 0.01)
         did = counts.handled - before.counts.handled or counts.published - before.counts.published
         # What a descendant used that has ended meanwhile is no longer counted.
         return Usage(100 * max(0.0, sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
-def _sample(pid: int, counts: Counts, now: float) -> _Sample | None:
+def _sample(pid: int, counts: WorkerCounters, now: float) -> _Sample | None:
     ticks = pages = 0
     for one in family(pid):
         try:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from runner.supervisor.output.line import Line, TextForm, json_form
+from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.output.sequence import HOLD
-from runner.supervisor.output.writer import Writer
 
 
-class Console(Writer):
+class Console(LineWriter):
     """Writes whole lines, each prefixed with its time and slot."""
 
     def __init__(

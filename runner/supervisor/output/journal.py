@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.logs import time_of
 from runner.supervisor.output.line import LEVELS, Line
-from runner.supervisor.output.writer import Writer
+from runner.supervisor.output.line_writer import LineWriter
 
 #: What is remembered of each slot: lines, and their bytes.
 MAX_LINES = 500
@@ -42,7 +42,7 @@ class Recent:
 class Journal:
     """Takes lines from any thread."""
 
-    def __init__(self, *writers: Writer, level: str = "info") -> None:
+    def __init__(self, *writers: LineWriter, level: str = "info") -> None:
         """``level`` is the lowest of the supervisor's own lines that is shown; children decide about theirs."""
         self._writers = writers
         self._lowest = LEVELS.index(level)

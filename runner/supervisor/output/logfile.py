@@ -20,10 +20,10 @@ from typing import IO
 from runner.errors import RunnerError
 from runner.logs import timestamp
 from runner.supervisor.output.line import Line, json_form
-from runner.supervisor.output.writer import Writer
+from runner.supervisor.output.line_writer import LineWriter
 
 
-class LogFiles(Writer):
+class LogFiles(LineWriter):
     """Writes ``payment.1.log``; over ``max_size`` bytes it becomes ``payment.1.log.1``, of which ``keep`` are kept."""
 
     def __init__(self, folder: Path, max_size: int, keep: int, log_format: str = "text") -> None:

@@ -179,9 +179,9 @@ def fail_at_commits(points: Failpoints) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    from runner.store.writer import Writer
+    from runner.store.group_commit import GroupCommit
 
-    transact = Writer._transact
+    transact = GroupCommit._transact
     steps: set[str] = set()
 
     def _transact(self: Any, batch: list[Any], *, is_careful: bool) -> None:
@@ -196,7 +196,7 @@ def fail_at_commits(points: Failpoints) -> None:
             time.sleep(GOES_ON)
             os._exit(EXIT_CODE)
 
-    Writer._transact = _transact  # type: ignore[method-assign]
+    GroupCommit._transact = _transact  # type: ignore[method-assign]
     event.listen(Engine, "commit", before_commit)
 
 
@@ -205,7 +205,7 @@ def install(folder: Path, service: str) -> None:
     points = Failpoints(folder, service)
     fail_in_pika(points)
     if service == "dlq":
-        from runner.amqp.replay import _Replay
+        from runner.deadletters.replay import _Replay
 
         fail_at_confirms(points, _Replay, lambda *_: {"confirm"})
         return

@@ -7,10 +7,10 @@ import time
 import pytest
 from sqlalchemy import insert
 
-from runner.cli.ledger import EMPTY
+from runner.ledger.cli import EMPTY
 from runner.messages import Event
 from runner.store.database import open_database
-from runner.store.event import to_bytes
+from runner.store.event_bytes import to_bytes
 from runner.store.schema import inbox
 from tests.accounted import (
     AUDIT,

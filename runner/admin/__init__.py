@@ -1,0 +1,1 @@
+"""Change and read a broker: declare, plan and apply, RabbitMQ's HTTP API, and the counts of queues."""

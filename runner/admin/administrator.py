@@ -1,0 +1,116 @@
+"""Changes to what a broker holds: AMQP where it can, RabbitMQ's HTTP API where it must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from runner.admin.declaration import declare
+from runner.admin.management import Management, ManagementError
+from runner.admin.queue_counts import look, sure_counts
+from runner.admin.relocation import Relocation
+from runner.admin.replacement import Replacement
+from runner.config.version import QUORUM
+from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
+from runner.invocation import invocation
+from runner.topology.change import counted
+from runner.topology.live import Live, LiveBinding, Owned
+from runner.topology.model import Binding, Objects, Policy, Queue
+from runner.topology.rename import Rename
+
+#: Seconds to declare thousands of things.
+DECLARE_TIMEOUT = 300.0
+#: Seconds for a busy quorum queue to report its messages.
+ANSWER_TIMEOUT = 8.0
+
+
+class Administrator:
+    """Implements ``runner.topology.operations.Broker`` on RabbitMQ."""
+
+    def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
+        self._urls, self._management, self._on_note = urls, management, on_note
+        self._may_remember = True
+
+    def declare(self, objects: Objects) -> None:
+        """Declare what is not there yet. Raises DeclarationRefused."""
+        refusals = declare(self._urls, objects, DECLARE_TIMEOUT)
+        if refusals:
+            error = DeclarationRefused("\n".join(one.line for one in refusals))
+            error.things = tuple(one.thing for one in refusals)
+            raise error
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create or change a policy."""
+        self._management.put_policy(policy)
+
+    def delete_policy(self, name: str) -> None:
+        """Delete a policy."""
+        self._management.delete_policy(name)
+
+    def put_binding(self, binding: Binding) -> None:
+        """Create a binding that is not ours."""
+        self.declare(Objects(bindings=(binding,)))
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete a binding."""
+        self._management.delete_binding(one)
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange, with its bindings."""
+        self._management.delete_exchange(name)
+
+    def in_use(self, name: str) -> str | None:
+        """Return why a queue is kept: it holds a message, also an unacked one, has a consumer, or does not tell."""
+        try:
+            url, found = look(self._urls, [name])
+            counts = found[name]
+            if counts is None:
+                return "deleted meanwhile by another client; apply again"
+            messages = max(counts.messages, self._management.messages_of(name) or 0)
+            if not messages and self._management.type_of(name) == QUORUM:
+                # RabbitMQ reports 0 also for a quorum queue that cannot answer, and deletes it with its messages.
+                counts = sure_counts(url, name, ANSWER_TIMEOUT)
+                messages = counts.messages
+        except (BrokerAway, BrokerRefused) as error:
+            return f"kept, {error}; apply again once it answers"
+        if messages or counts.consumers:
+            held = f"{counted(messages, 'message')} and {counted(counts.consumers, 'consumer')}"
+            remedy = f"to empty it: {invocation('purge', name)}; or: {invocation('move', name, 'QUEUE')}"
+            if counts.consumers:
+                remedy = f"stop its {'consumer' if counts.consumers == 1 else 'consumers'}"
+            return f"kept, it has {held}; {remedy}; then apply again some seconds later"
+        return None
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue that is not in use."""
+        self._management.delete_queue(queue)
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours; where that may not be, it is said and nothing is lost."""
+        if not self._may_remember:
+            return
+        try:
+            self._management.remember(owned)
+        except ManagementError as error:
+            if not error.is_denied:
+                raise
+            self._may_remember = False
+            self._on_note(f"not remembered what is ours, so what leaves topology.yaml stays on the broker: {error}")
+
+    def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
+        """Move a queue to its new name, which is declared; return the reason if it keeps the old name.
+
+        Interrupted at any point nothing is lost, and another call goes on where this one stopped.
+        """
+        url, _ = look(self._urls, [])
+        return Relocation(url, self._management, self, rename, objects, say).run(live)
+
+    def move(
+        self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
+    ) -> None:
+        """Replace a queue, with its messages moved into the new one, in order.
+
+        The messages wait in a queue of their own meanwhile, and what is published in another one. Interrupted at any
+        point nothing is lost, and another call goes on where this one stopped.
+        """
+        url, _ = look(self._urls, [])
+        Replacement(url, self._management, self, queue, policy, objects, say).run(live)

@@ -1,0 +1,242 @@
+"""Declare exchanges, queues and bindings, and say exactly what the broker refuses."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from pika import exceptions
+from pika.channel import Channel
+
+from runner.admin.quorum_durability import settle
+from runner.amqp.reply_code import ACCESS_REFUSED, Close, CloseKind, close_of
+from runner.amqp.session import Session
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_POLICY_KEYS
+from runner.config.version import QUORUM
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
+from runner.topology.model import Binding, Exchange, Objects, Queue
+
+#: How RabbitMQ words a declaration that differs from what exists, in all versions from 3.10 to 4.3.
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<key>[^']*)' for (?P<kind>exchange|queue) '.*?' in vhost '.*?':"
+    r" received (?:the value )?'?(?P<ours>.*?)'?(?: of type '\w+')? but current is (?:the value )?'?(?P<theirs>.*?)'?"
+    r"(?: of type '(?P<type>\w+)')?$"
+)
+#: A queue's differences are asked for one by one; it cannot have more than this.
+_MOST_DIFFERENCES = 20
+#: FASTCOMMERCE_SETTLE=0 in the environment is for a broker whose messages nobody will miss, such as one that is there
+#: for the tests of a project.
+SETTLES = os.environ.get("FASTCOMMERCE_SETTLE") != "0"
+#: More things than this are shared out over several connections.
+MOST_AT_ONCE = 500
+CONNECTIONS = 4
+
+Declarable = Exchange | Queue | Binding
+
+
+@dataclass(frozen=True)
+class RefusedObject:
+    """One object that the broker does not take as it is declared."""
+
+    thing: Declarable
+    text: str
+    #: Whether all that differs are arguments that the broker does not have, and may have as a policy instead.
+    may_be_policy: bool = False
+    #: Whether this user may not declare it, whatever it is.
+    is_denied: bool = False
+    #: True if the same declaration may succeed later, such as that of another connection's exclusive queue.
+    may_pass: bool = False
+
+    @property
+    def line(self) -> str:
+        """The object and the broker's reason, for people."""
+        thing = self.thing
+        if isinstance(thing, Binding):
+            return f"binding from {thing.source!r} to {thing.destination_type} {thing.destination!r}: {self.text}"
+        return f"{type(thing).__name__.lower()} {thing.name!r}: {self.text}"
+
+
+def declare(urls: Sequence[str], objects: Objects, timeout: float = 30.0) -> list[RefusedObject]:
+    """Declare all of ``objects``, pipelined; whatever exists already and is the same stays as it is.
+
+    Returns what the broker refuses, once what it took outlives it; the rest is declared nevertheless. Raises
+    BrokerAway if no broker answers, if it stops answering, if it takes longer than ``timeout`` seconds, or if all
+    refused objects may be accepted later. Raises BrokerRefused if the broker accepts no connection.
+    """
+    refusals = _declare_all(urls, objects, timeout)
+    if refusals and all(one.may_pass for one in refusals):
+        raise BrokerAway("\n".join(one.line for one in refusals))
+    if SETTLES and any(queue.type == QUORUM for queue in objects.queues):
+        settle(urls)
+    return refusals
+
+
+def _declare_all(urls: Sequence[str], objects: Objects, timeout: float) -> list[RefusedObject]:
+    parts: list[Sequence[Declarable]] = [objects.exchanges, objects.queues, objects.bindings]
+    things = [thing for part in parts for thing in part]
+    if len(things) <= MOST_AT_ONCE:
+        return _declare(urls, things, timeout)
+    # The broker does the work of several connections at the same time; what a binding joins must be there before.
+    refusals: list[RefusedObject] = []
+    with ThreadPoolExecutor(CONNECTIONS, "declare") as pool:
+        for shares in map(_shares, parts):
+            for one in pool.map(partial(_declare, urls, timeout=timeout), shares):
+                refusals += one
+    return refusals
+
+
+def _shares(things: Sequence[Declarable]) -> list[list[Declarable]]:
+    return [list(things[number::CONNECTIONS]) for number in range(min(CONNECTIONS, len(things)))]
+
+
+def _declare(urls: Sequence[str], things: list[Declarable], timeout: float) -> list[RefusedObject]:
+    problem: RunnerError = BrokerAway("no address")
+    for url in random.sample(list(urls), len(urls)):
+        declaration = _Declaration(url, things)
+        try:
+            declaration.run(timeout)
+        except BrokerAway as error:
+            # The refusal of another node is more informative.
+            problem = problem if isinstance(problem, BrokerRefused) else error
+        except BrokerRefused as error:
+            problem = error
+        else:
+            return declaration.refusals
+    raise problem
+
+
+class _Declaration:
+    """Declares everything, over a new channel or connection after each refusal, as the broker closed one of them."""
+
+    def __init__(self, url: str, things: list[Declarable]) -> None:
+        self._url = url
+        self._things = list(things)
+        self._answered = 0
+        self._differences: list[re.Match[str]] = []
+        #: The close of the connection that answered a declaration.
+        self._closed_by: Close | None = None
+        self.refusals: list[RefusedObject] = []
+
+    def run(self, timeout: float) -> None:
+        """Declare. Raises BrokerAway, and BrokerRefused if the broker accepts no connection."""
+        while True:
+            self._closed_by = None
+            self._session = Session(self._url, "runner declare", self._declare_rest)
+            try:
+                self._session.run(timeout)
+            except BrokerRefused:
+                # RabbitMQ answers some declarations, as of an unknown exchange type, by closing the connection.
+                if self._closed_by is None or self._answered == len(self._things):
+                    raise
+                self._refuse(self._things[self._answered], self._closed_by)
+            else:
+                return
+
+    def _declare_rest(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._refused)
+        if self._answered == len(self._things):
+            self._session.finish()
+            return
+        for thing in self._things[self._answered :]:
+            _send(channel, thing, lambda _: self._count())
+
+    def _count(self) -> None:
+        if self._differences:
+            self._refuse(self._things[self._answered], None)
+        else:
+            self._answered += 1
+        if self._answered == len(self._things):
+            self._session.finish()
+
+    def _refused(self, _: Channel, error: Exception) -> None:
+        close = close_of(error)
+        if self._session.is_finished or self._answered == len(self._things):
+            return
+        if not isinstance(error, exceptions.ChannelClosedByBroker):
+            self._closed_by = close if isinstance(error, exceptions.ConnectionClosedByBroker) else None
+            return
+        # The broker answers in order, so the first declaration without an answer is the refused one.
+        thing = self._things[self._answered]
+        difference = _INEQUIVALENT.search(error.reply_text)
+        if difference is not None:
+            self._differences.append(difference)
+        agreed = _agreeing(thing, difference)
+        if agreed is not None and len(self._differences) < _MOST_DIFFERENCES:
+            # The broker names only the first difference. Declared again with the broker's own value for it, the
+            # queue shows the next one, or that there is none; nothing changes on the broker.
+            self._things[self._answered] = agreed
+        else:
+            self._refuse(thing, close)
+        self._session.open_channel()
+
+    def _refuse(self, thing: Declarable, close: Close | None) -> None:
+        """Note a refusal; ``close`` is None if all differences are known."""
+        if self._differences or close is None:
+            text, is_denied, may_pass = difference_text(self._differences), False, False
+        else:
+            text = f"the broker refuses it: {close.reason}"
+            is_denied, may_pass = close.code == ACCESS_REFUSED, close.verdict is CloseKind.PASSES
+        may_be_policy = bool(self._differences) and all(
+            one["theirs"] == "none" and one["key"].removeprefix("x-") in (*QUEUE_POLICY_KEYS, *EXCHANGE_POLICY_KEYS)
+            for one in self._differences
+        )
+        self.refusals.append(RefusedObject(thing, text, may_be_policy, is_denied, may_pass))
+        self._differences.clear()
+        self._answered += 1
+
+
+def _agreeing(thing: Declarable, difference: re.Match[str] | None) -> Queue | None:
+    """The queue with the broker's own value for an argument that differs; None where that cannot be done."""
+    if difference is None or not isinstance(thing, Queue) or not difference["key"].startswith("x-"):
+        return None
+    arguments: dict[str, Any] = {key: value for key, value in thing.arguments.items() if key != difference["key"]}
+    theirs, kind = difference["theirs"], difference["type"]
+    if theirs != "none":
+        is_number = kind is not None and kind not in ("longstr", "bool")
+        arguments[difference["key"]] = int(theirs) if is_number else theirs == "true" if kind == "bool" else theirs
+    return replace(thing, arguments=arguments)
+
+
+def difference_text(differences: Sequence[re.Match[str]]) -> str:
+    """What differs, with both values, and what to do about it."""
+    # Another type brings other arguments with it; they are no differences of their own.
+    types = [one for one in differences if one["key"] in ("x-queue-type", "type")]
+    said = ", ".join(
+        f"{one['key']} is {_value(one['ours'])} here, but {_value(one['theirs'])} on the broker"
+        for one in types or differences
+    )
+    kind = differences[0]["kind"]
+    cost = "its messages go with it" if kind == "queue" else "its bindings go with it"
+    return f"{said}; change it back here, or delete the {kind} on the broker ({cost}) and start again"
+
+
+def _value(text: str) -> str:
+    return "not set" if text == "none" else repr(text)
+
+
+def _send(channel: Channel, thing: Declarable, callback: Callable[[Any], None]) -> None:
+    arguments = dict(thing.arguments)
+    if isinstance(thing, Exchange):
+        channel.exchange_declare(
+            thing.name,
+            thing.type,
+            durable=thing.durable,
+            internal=thing.internal,
+            auto_delete=thing.auto_delete,
+            arguments=arguments,
+            callback=callback,
+        )
+    elif isinstance(thing, Queue):
+        channel.queue_declare(
+            thing.name, durable=thing.durable, auto_delete=thing.auto_delete, arguments=arguments, callback=callback
+        )
+    elif thing.destination_type == "queue":
+        channel.queue_bind(thing.destination, thing.source, thing.routing_key, arguments, callback=callback)
+    else:
+        channel.exchange_bind(thing.destination, thing.source, thing.routing_key, arguments, callback=callback)

@@ -1,0 +1,319 @@
+"""RabbitMQ's HTTP API, for what AMQP cannot tell or do: arguments, bindings, policies, and what is ours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+from urllib.parse import quote, unquote
+
+import urllib3
+
+from runner.address import Address, authority
+from runner.amqp.reply_code import readable
+from runner.config.version import parsed
+from runner.errors import RunnerError
+from runner.topology.definitions import UNDEFINED
+from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
+from runner.topology.model import Binding, Exchange, Policy, Queue
+
+#: RabbitMQ's own distance between the ports of AMQP and of its HTTP API: 5672 and 15672.
+PORT_DISTANCE = 10_000
+#: Seconds for one answer; thousands of queues take some.
+TIMEOUT = 30.0
+#: A global parameter of this name and the vhost's holds what is ours.
+OWNED = "fastcommerce"
+
+#: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
+#: port answers, and a proxy answers 502 to 504 until RabbitMQ answers.
+PATIENCE = 5.0
+#: Seconds between two such requests.
+PAUSE = 0.1
+#: Bytes of one answer; 100,000 queues take half of it.
+MAX_ANSWER = 128 * 1024 * 1024
+
+_DENIED = (401, 403)
+_NOT_FOUND = 404
+
+
+class ManagementError(RunnerError):
+    """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
+
+    def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
+        """``is_broken`` is True for an answer that cannot be read: it was cut short, or is not JSON."""
+        super().__init__(text)
+        self.status = status
+        #: True if the same request may succeed a moment later, because the server failed and did not refuse it.
+        self.is_failure = is_broken or status >= 500
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the user lacks the right."""
+        return self.status in _DENIED
+
+
+def management_url(broker_url: str) -> str:
+    """Where a broker's HTTP API answers by RabbitMQ's own convention."""
+    address = Address.of(broker_url)
+    return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
+
+
+class Management:
+    """The HTTP API of one vhost."""
+
+    def __init__(self, broker_url: str, url: str | None = None) -> None:
+        login = Address.of(broker_url).login
+        self.vhost = login.vhost
+        self.url = (url or management_url(broker_url)).rstrip("/")
+        token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        self._user = login.user
+        self._pool = urllib3.PoolManager(
+            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+            timeout=TIMEOUT,
+            # Once more where a connection that was kept open had been closed by the broker, as it does after a
+            # refusal; whatever is asked here may be asked twice.
+            retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
+            maxsize=4,
+        )
+        #: The time until which failures count as those of a starting server; set by the first failure.
+        self._deadline: float | None = None
+
+    def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
+        """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
+
+        If the server fails, send it again for PATIENCE seconds, once for all requests until one is answered.
+        """
+        while True:
+            try:
+                answer = self._request(method, *parts, body=body, query=query)
+            except ManagementError as error:
+                if not error.is_failure:
+                    if error.status:
+                        self._deadline = None  # it answers
+                    raise
+                now = time.monotonic()
+                self._deadline = self._deadline or now + PATIENCE
+                if now >= self._deadline:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                self._deadline = None
+                return answer
+
+    def _request(self, method: str, *parts: str, body: Any, query: str) -> Any:
+        path = "/".join(quote(part, safe="") for part in parts)
+        try:
+            raw = None if body is None else json.dumps(body).encode()
+            answer = self._pool.request(method, f"{self.url}/api/{path}{query}", body=raw, preload_content=False)
+            data = answer.read(MAX_ANSWER + 1)
+            if len(data) > MAX_ANSWER:
+                answer.close()  # with more to come the connection is of no further use
+            else:
+                data += answer.read()  # nothing, or an error if it was cut short
+                answer.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            cause = getattr(error, "reason", None) or error
+            if isinstance(cause, urllib3.exceptions.NewConnectionError):
+                text = "no connection; enable rabbitmq_management"
+                raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}") from None
+            is_broken = isinstance(cause, urllib3.exceptions.ProtocolError)  # reset, or cut short
+            text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
+            raise ManagementError(text, is_broken=is_broken) from None
+        if len(data) > MAX_ANSWER:
+            text = f"an answer of more than {MAX_ANSWER} bytes to {unquote(path)}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True)
+        if answer.status in _DENIED:
+            # RabbitMQ: "Management Plugin", Permissions.
+            tag = "administrator" if parts[0] == "global-parameters" else "policymaker"
+            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag {tag}"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
+        if answer.status >= 500:
+            text = f"it fails with HTTP status {answer.status}, {_reason(data)}"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
+        if answer.status >= 400:
+            raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)
+        try:
+            return json.loads(data) if data else None
+        except (ValueError, RecursionError):
+            text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
+            raise ManagementError(text, is_broken=True) from None
+
+    def live(self) -> Live:
+        """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
+        try:
+            return self._live()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True) from None
+
+    def _live(self) -> Live:
+        vhost = self.vhost
+        overview = self.request("GET", "overview", query="?columns=rabbitmq_version,exchange_types")
+        version = overview["rabbitmq_version"]
+        exchanges = [_exchange(one) for one in self.request("GET", "exchanges", vhost) if not _is_predefined(one)]
+        columns = "name,durable,auto_delete,exclusive,arguments,type,messages,consumers"
+        queues = [_queue(one) for one in self.request("GET", "queues", vhost, query=f"?columns={columns}")]
+        bindings = [_binding(one) for one in self.request("GET", "bindings", vhost) if one["source"]]
+        policies = self.policies()
+        return Live(
+            version=parsed(str(version)),
+            denied=self._denied_features(),
+            exchanges={one.name: one for one in exchanges},
+            queues={one.queue.name: one for one in queues},
+            bindings={one.binding.key: one for one in bindings},
+            policies={one.name: one for one in policies},
+            owned=self.owned(),
+            exchange_types=frozenset(str(one["name"]) for one in overview.get("exchange_types") or ()),
+        )
+
+    def _denied_features(self) -> frozenset[str] | None:
+        """Return the deprecated features that the broker denies; None if it does not report them (before 4.1)."""
+        try:
+            found = self.request("GET", "deprecated-features")
+        except ManagementError as error:
+            if error.status == _NOT_FOUND or error.is_denied:
+                return None
+            raise
+        if not any("state" in one for one in found):
+            return None
+        return frozenset(str(one["name"]) for one in found if one.get("state") == "denied")
+
+    def owned(self) -> Owned:
+        """What is remembered as ours; nothing where this user may not read it."""
+        try:
+            return Owned.from_json(self.request("GET", "global-parameters", self._owned_name)["value"])
+        except ManagementError as error:
+            if error.status == _NOT_FOUND or error.is_denied:
+                return Owned()
+            raise
+
+    def remember(self, owned: Owned) -> None:
+        """Remember what is ours. Raises ManagementError where this user may not."""
+        body = {"name": self._owned_name, "value": owned.to_json()}
+        self.request("PUT", "global-parameters", self._owned_name, body=body)
+
+    @property
+    def _owned_name(self) -> str:
+        return f"{OWNED}.{self.vhost}"
+
+    def policies(self) -> list[Policy]:
+        """Return the policies of the vhost. Raises ManagementError."""
+        return [_policy(one) for one in self.request("GET", "policies", self.vhost)]
+
+    def put_policy(self, policy: Policy) -> None:
+        """Create a policy, or change it in place."""
+        body = {
+            "pattern": policy.pattern,
+            "apply-to": policy.apply_to,
+            "priority": policy.priority,
+            "definition": dict(policy.definition),
+        }
+        self.request("PUT", "policies", self.vhost, policy.name, body=body)
+
+    def delete_policy(self, name: str) -> None:
+        """Delete a policy; one that is gone already is no error."""
+        self._delete("policies", self.vhost, name)
+
+    def may_set_policies(self) -> bool:
+        """Whether this user has one of the tags that RabbitMQ asks for (RabbitMQ: "Management Plugin")."""
+        tags = self.request("GET", "whoami").get("tags") or []
+        return bool({"administrator", "policymaker"} & set(tags.split(",") if isinstance(tags, str) else tags))
+
+    def messages_of(self, queue: str) -> int | None:
+        """Return the number of a queue's messages, unacked included, by the statistics of the last seconds.
+
+        None if it is unknown: the queue is new, or the broker collects none (``management_metrics_collection``).
+        """
+        return reported_count(self.queue(queue), "messages")
+
+    def ready_of(self, queue: str) -> int | None:
+        """Return the number of ready messages, by the statistics of the last seconds; None if it is unknown."""
+        return reported_count(self.queue(queue), "messages_ready")
+
+    def unacknowledged_of(self, queue: str) -> int | None:
+        """Return the number of unacked messages, by the statistics of the last seconds; None if it is unknown."""
+        return reported_count(self.queue(queue), "messages_unacknowledged")
+
+    def type_of(self, queue: str) -> str:
+        """Return the type of a queue."""
+        return str(self.queue(queue).get("type"))
+
+    def queue(self, name: str) -> dict[str, Any]:
+        """Return the object of a queue, as the HTTP API has it. Raises ManagementError."""
+        found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
+        return found
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue; a classic one only if it is empty and unused, which RabbitMQ does not know of others.
+
+        One that is gone already is no error.
+        """
+        query = "?if-empty=true&if-unused=true" if queue.type == "classic" else ""
+        self._delete("queues", self.vhost, queue.name, query=query)
+
+    def delete_exchange(self, name: str) -> None:
+        """Delete an exchange with its bindings; one that is gone already is no error."""
+        self._delete("exchanges", self.vhost, name)
+
+    def delete_binding(self, one: LiveBinding) -> None:
+        """Delete a binding; one that is gone already is no error."""
+        self._delete(*self._ends(one.binding), one.properties_key)
+
+    def _ends(self, binding: Binding) -> tuple[str, ...]:
+        kind = "q" if binding.destination_type == "queue" else "e"
+        return ("bindings", self.vhost, "e", binding.source, kind, binding.destination)
+
+    def _delete(self, *parts: str, query: str = "") -> None:
+        # Also a request that was sent again may find it gone: the broker had done it before it failed.
+        try:
+            self.request("DELETE", *parts, query=query)
+        except ManagementError as error:
+            if error.status != _NOT_FOUND:
+                raise
+
+
+def reported_count(one: dict[str, Any], name: str) -> int | None:
+    """Return a count from the HTTP API's object of a queue; None if it is unknown, which is not zero."""
+    value = one.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _reason(data: bytes) -> str:
+    try:
+        answer = json.loads(data)
+        return readable(str(answer.get("reason") or answer.get("error") or answer))
+    except (ValueError, RecursionError, AttributeError):
+        return readable(data[:200].decode("utf-8", "replace")) or "an empty answer"
+
+
+def _is_predefined(exchange: dict[str, Any]) -> bool:
+    return exchange["name"] == "" or str(exchange["name"]).startswith("amq.")
+
+
+def _exchange(one: dict[str, Any]) -> Exchange:
+    return Exchange(
+        one["name"], one["type"], one["durable"], one["internal"], one.get("arguments") or {}, one["auto_delete"]
+    )
+
+
+def _queue(one: dict[str, Any]) -> LiveQueue:
+    # The type is told apart, because a classic queue need not have it among its arguments.
+    arguments = {**(one.get("arguments") or {}), "x-queue-type": one.get("type", "classic")}
+    return LiveQueue(
+        Queue(one["name"], one["durable"], arguments, one["auto_delete"]),
+        reported_count(one, "messages"),
+        reported_count(one, "consumers"),
+        bool(one.get("exclusive")),
+    )
+
+
+def _binding(one: dict[str, Any]) -> LiveBinding:
+    # A header's value of nothing has this word in the API, which itself takes no such value.
+    arguments = {name: None if value == UNDEFINED else value for name, value in (one.get("arguments") or {}).items()}
+    binding = Binding(one["source"], one["destination"], one["destination_type"], one["routing_key"], arguments)
+    return LiveBinding(binding, one.get("properties_key", "~"))
+
+
+def _policy(one: dict[str, Any]) -> Policy:
+    return Policy(one["name"], one["pattern"], one["apply-to"], one["definition"], one.get("priority", 0))

@@ -1,0 +1,204 @@
+"""What queues hold at this moment, asked of the broker that answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pika
+from pika.channel import Channel
+from pika.exceptions import ChannelClosedByBroker
+
+from runner.admin.drain import QueueCounts
+from runner.amqp.reply_code import CloseKind, close_of
+from runner.amqp.session import Session
+from runner.config.version import Version, parsed
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
+
+#: Seconds for which a queue may say nothing.
+STALLED = 20.0
+#: Gets what each queue holds, and the reason of each that cannot answer for now.
+OnCounts = Callable[[dict[str, QueueCounts | None], dict[str, str]], None]
+
+
+def look(
+    urls: Sequence[str], queues: Sequence[str], unknown: dict[str, str] | None = None, timeout: float = STALLED
+) -> tuple[str, dict[str, QueueCounts | None]]:
+    """Find the broker that answers, and what each of some queues holds; None for one that is not there.
+
+    ``timeout`` is the seconds for one address to answer everything. ``unknown`` gets the reason of each queue that
+    cannot answer for now, for example while its node is down. Such a queue is left out of the result.
+
+    Raises BrokerAway if no broker answers or no queue can, or, without ``unknown``, if any queue cannot. Raises
+    BrokerRefused if this user may not see a queue.
+    """
+    problem: RunnerError = BrokerAway("broker.url: no address")
+    for url in urls:
+        one = _Look(url, queues, may_be_unknown=unknown is not None)
+        try:
+            found = one.run(timeout)
+            if one.unknown and not found:
+                raise BrokerAway(next(iter(one.unknown.values())))
+            if unknown is not None:
+                unknown |= one.unknown
+            return url, found
+        except (BrokerAway, BrokerRefused) as error:
+            if one.is_answered:
+                raise
+            problem = problem if isinstance(problem, BrokerRefused) else error
+    raise problem
+
+
+def watch(url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+    """Ask what each of some queues holds, every ``interval`` seconds over one connection, until this raises.
+
+    ``on_counts`` gets the counts, None for a queue that is not there, and the reason of each queue that cannot answer
+    for now. Raises what it raises, BrokerAway if the connection is lost or no answer comes, and BrokerRefused.
+    """
+    _Watch(url, queues, interval, on_counts).run(None)
+
+
+def version_at(url: str) -> Version:
+    """Return the version of the broker at a URL, as it reports it when a connection opens.
+
+    Raises BrokerAway, and BrokerRefused.
+    """
+    found: list[str] = []
+
+    def opened(channel: Channel) -> None:
+        found.append(str((channel.connection.server_properties or {}).get("version", "")))
+        session.finish()
+
+    session = Session(url, "runner", opened)
+    session.run(STALLED)
+    return parsed(found[0])
+
+
+def sure_counts(url: str, queue: str, patience: float) -> QueueCounts:
+    """Return what a quorum queue holds that reports 0 messages, as it also does while it is too busy to answer.
+
+    ``patience`` is how many seconds to wait for its count. Raises BrokerAway if it stays unknown, BrokerRefused, and
+    RunnerError if the queue does not exist.
+    """
+    is_any = holds_any(url, queue)
+    deadline = time.monotonic() + patience
+    while True:
+        # Asked again also if it holds none: one that was too busy to count messages counted no consumers either.
+        counts = look([url], [queue])[1][queue] or QueueCounts(0, 0)
+        if counts.messages or not is_any:
+            return counts
+        if time.monotonic() >= deadline:
+            raise BrokerAway(f"queue {queue!r}: it reports 0 messages and holds some, because it is too busy to answer")
+        time.sleep(0.5)
+
+
+def holds_any(url: str, queue: str) -> bool:
+    """Try to take one message, and put it back: a quorum queue answers this only once it knows.
+
+    Raises BrokerAway, BrokerRefused, and RunnerError if the queue does not exist.
+    """
+    found: list[bool] = []
+
+    def ask(channel: Channel) -> None:
+        def answered(is_there: bool) -> None:
+            found.append(is_there)
+            session.finish()
+
+        channel.add_on_close_callback(lambda _, error: session.fail(close_of(error).error(f"queue {queue!r}")))
+        channel.add_callback(lambda _: answered(False), [pika.spec.Basic.GetEmpty])
+        channel.basic_get(queue, callback=lambda *_: answered(True))
+
+    session = Session(url, "runner dlq", ask)
+    session.run(STALLED)
+    return found[0]
+
+
+class _Look:
+    """Asks for one queue after the other, over a new channel after each that is not there."""
+
+    def __init__(self, url: str, queues: Sequence[str], *, may_be_unknown: bool) -> None:
+        self._left = list(queues)
+        self._may_be_unknown = may_be_unknown
+        #: The reason of each queue that cannot answer for now.
+        self.unknown: dict[str, str] = {}
+        self._found: dict[str, QueueCounts | None] = {}
+        self._session = Session(url, "runner dlq", self._opened)
+        #: True if a queue could not be asked on an open connection, so that another node would not help.
+        self.is_answered = False
+
+    def run(self, timeout: float | None) -> dict[str, QueueCounts | None]:
+        self._session.run(timeout)
+        return self._found
+
+    def _opened(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._closed)
+        self._ask(channel)
+
+    def _ask(self, channel: Channel) -> None:
+        if self._left:
+            channel.queue_declare(self._left[0], passive=True, callback=lambda frame: self._counted(channel, frame))
+        else:
+            self._complete(channel)
+
+    def _complete(self, _: Channel) -> None:
+        self._session.finish()
+
+    def _counted(self, channel: Channel, frame: Any) -> None:
+        self._found[self._left.pop(0)] = QueueCounts(frame.method.message_count, frame.method.consumer_count)
+        self._ask(channel)
+
+    def _closed(self, _: Channel, error: Exception) -> None:
+        if self._session.is_finished or not isinstance(error, ChannelClosedByBroker):
+            return
+        close = close_of(error)
+        if not self._left:
+            self._session.fail(close.error("queues"))
+            return
+        name = self._left.pop(0)
+        if close.verdict is CloseKind.PASSES and self._may_be_unknown:
+            self.unknown[name] = str(close.error(f"queue {name!r}"))
+        elif close.verdict is CloseKind.MISSING:
+            self._found[name] = None
+        else:
+            self.is_answered = close.verdict is CloseKind.PERMANENT
+            self._session.fail(close.error(f"queue {name!r}"))
+            return
+        self._session.open_channel()
+
+
+class _Watch(_Look):
+    """Asks for all queues again and again."""
+
+    def __init__(self, url: str, queues: Sequence[str], interval: float, on_counts: OnCounts) -> None:
+        super().__init__(url, queues, may_be_unknown=True)
+        self._queues, self._interval, self._on_counts = list(queues), interval, on_counts
+        self._heard = time.monotonic()
+
+    def _opened(self, channel: Channel) -> None:
+        if not self._found and not self.unknown:
+            self._check()
+        super()._opened(channel)
+
+    def _check(self) -> None:
+        if time.monotonic() - self._heard > STALLED + self._interval:
+            self._session.fail(BrokerAway(f"no answer within {STALLED:g} s"))
+        elif not self._session.is_finished:
+            self._session.loop.call_later(self._interval, self._check)
+
+    def _complete(self, channel: Channel) -> None:
+        self._heard = time.monotonic()
+        try:
+            self._on_counts(dict(self._found), dict(self.unknown))
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._session.fail(error)
+            return
+        self._session.loop.call_later(self._interval, lambda: self._begin(channel))
+
+    def _begin(self, channel: Channel) -> None:
+        if self._session.is_finished:
+            return
+        self._left = list(self._queues)
+        self._found.clear()
+        self.unknown.clear()
+        self._ask(channel)

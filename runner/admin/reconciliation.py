@@ -1,0 +1,256 @@
+"""Bring a broker to what topology.yaml says: compare the two, and do what is safe or was asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from runner.address import Address
+from runner.admin.administrator import Administrator
+from runner.admin.declaration import declare
+from runner.admin.holding import counted_by_queues
+from runner.admin.management import Management, ManagementError
+from runner.admin.queue_counts import look, version_at
+from runner.broker.folder import Folder
+from runner.broker.leftover import node_pid
+from runner.config.project import Project
+from runner.config.version import Version
+from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
+from runner.topology.apply import apply
+from runner.topology.change import Change, Plan
+from runner.topology.compatibility import conflicts
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout
+from runner.topology.consent import Consent, decide
+from runner.topology.decision import Decision, Left
+from runner.topology.default_limit import at_default_limit
+from runner.topology.effect import Policies
+from runner.topology.live import Live
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.place import path_of
+from runner.topology.planner import make_plan
+from runner.topology.queue_length import uncounted
+from runner.topology.retire import missing
+from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a broker was found to hold, beside what it shall hold."""
+
+    project: Project
+    objects: Objects
+    plan: Plan
+    #: None where the HTTP API cannot be asked; then ``plan`` says what could not be compared.
+    live: Live | None = None
+    management: Management | None = None
+
+    def decision(self, consent: Consent) -> Decision:
+        """Divide the plan into the changes that this consent covers, and the others."""
+        if self.live is None:
+            return Decision(target=self.objects)
+        return decide(self.plan, self.objects, self.live, consent)
+
+    def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
+        """``topology.yaml:14`` for what a change is about."""
+        return self.project.topology_line(path_of(thing, self.project.topology))
+
+
+def known_management(project: Project) -> str | None:
+    """Return the URL of the HTTP API of the project's private node, if it runs and is the broker, or None.
+
+    Its port is another one than usual if that was taken.
+    """
+    folder = Folder(project.var / "broker")
+    if node_pid(folder) is None:
+        return None  # what its configuration says is of a node that is gone
+    for url in project.config.broker.url:
+        address = Address.of(url)
+        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
+            return found
+    return None
+
+
+def examine(
+    project: Project, management_url: str | None = None, patience: float = 0.0, *, prune: bool = False
+) -> Comparison:
+    """Compare the project with its broker; changes nothing.
+
+    ``patience`` is for how many seconds to wait for an HTTP API that begins to listen later than AMQP. With ``prune``,
+    the plan deletes our objects that are no longer in topology.yaml. Raises BrokerAway where no broker answers.
+    """
+    topology, consumed = project.topology, project.consumed
+    try:
+        management, live = connect(project, management_url, patience)
+        with_policies = management.may_set_policies()
+    except ManagementError as error:
+        declare(project.config.broker.url, Objects())  # tells a broker without the API from none at all
+        objects = compile_topology(topology, consumed, with_policies=False)
+        version = version_at(look(project.config.broker.url, [])[0])
+        what = (
+            f"arguments, bindings and policies of {len(objects.exchanges)} exchanges and {len(objects.queues)} queues"
+        )
+        uncompared = (f"{what}: {error}", *_no_policies(project, objects, Live(version=version)))
+        warnings = tuple(_timeout_warnings(project, objects, None))
+        return Comparison(project, objects, Plan(uncompared=uncompared, warnings=warnings))
+    timeouts = acknowledgement_times(project.config.services)
+    objects = compile_topology(
+        topology, consumed, with_policies=with_policies, version=live.version or None, timeouts=timeouts
+    )
+    objects = with_longer_timeouts(objects, live, topology)
+    plan = make_plan(objects, live, topology.retire, prune=prune)
+    if names := uncounted(plan, objects, live, is_sure=prune):
+        live = counted_by_queues(live, project.config.broker.url, names)
+        plan = make_plan(objects, live, topology.retire, prune=prune)
+    found = list(conflicts(objects, live, topology)) if live.version else []
+    lines = {id(one): f"{project.topology_line(one.path)}: {one.text}" for one in found}
+    stopping = {id(one) for one in found if one.is_of(plan.changes)}
+    warnings = (
+        *plan.warnings,
+        *(line for key, line in lines.items() if key not in stopping),
+        *(f"{project.topology_line(path)}: {text}" for path, text in missing(live, topology.retire)),
+        *_timeout_warnings(project, objects, live.version if with_policies else None),
+    )
+    problems = tuple(line for key, line in lines.items() if key in stopping)
+    plan = replace(plan, warnings=warnings, problems=problems)
+    if not with_policies:
+        plan = replace(plan, uncompared=tuple(_no_policies(project, objects, live)))
+    return Comparison(project, objects, plan, live, management)
+
+
+def connect(project: Project, url: str | None, patience: float = 0.0) -> tuple[Management, Live]:
+    """The HTTP API that answers first, of one of the broker's addresses, and what it tells.
+
+    ``url`` is where it is asked instead, if config.yaml does not say. Raises ManagementError where none answers.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        problem: ManagementError | None = None
+        for broker_url in project.config.broker.url:
+            management = Management(broker_url, project.config.broker.management or url)
+            try:
+                return management, management.live()
+            except ManagementError as error:
+                problem = problem or error
+        if problem is None or problem.status or problem.is_failure or time.monotonic() >= deadline:
+            raise problem or ManagementError("no address")
+        time.sleep(0.1)
+
+
+def _timeout_warnings(project: Project, objects: Objects, version: Version | None) -> Iterator[str]:
+    """Yield a warning for each service whose messages may exceed the broker's timeout, if no policy can raise it.
+
+    ``version`` is None if no policies can be set.
+    """
+    if not consumer_timeout(0, version):
+        policies = Policies(objects.policies, version)
+        said = {one.name for one in objects.queues if CONSUMER_TIMEOUT_KEY in policies.settings_of(one)}
+        for name, service in project.config.services.items():
+            if not said.issuperset(service.consumes) and (text := short_consumer_timeout(name, service)):
+                place = f"config.yaml:{project.config_document.line(('services', name, 'handler_timeout'))}"
+                yield f"{place}: {text}"
+
+
+def _no_policies(project: Project, objects: Objects, live: Live) -> list[str]:
+    """Return what is missing on a broker on which no policies can be set."""
+    wanted = compile_topology(project.topology, project.consumed, version=live.version or None)
+    unlimited = at_default_limit(objects, wanted, live)
+    return [
+        f"{project.topology_line(('policies', name))}: policy {name!r}: not set; it takes RabbitMQ's HTTP API and a"
+        " user with the tag policymaker"
+        for name in project.topology.policies
+    ] + [f"{project.topology_line(path_of(queue, project.topology))}: {line}" for queue, line in unlimited]
+
+
+def bring(
+    examination: Comparison,
+    decision: Decision,
+    say: Callable[[str], None],
+    did: Callable[[Change], None] = lambda _: None,
+    denied: Callable[[], None] = lambda: None,
+) -> list[Left]:
+    """Do all that was decided; returns what is left to do, and what each would need.
+
+    ``denied`` is called if this user may declare nothing at all, as a user with the rights of one service.
+
+    Each change is reported to ``did`` once it is done. Raises DeclarationRefused if the broker refuses an object, and
+    BrokerAway. Changes that are already done stay.
+    """
+    plan, urls = examination.plan, examination.project.config.broker.url
+    if plan.problems:
+        raise DeclarationRefused("\n".join(plan.problems))
+    if examination.live is None or examination.management is None:
+        if _declare_blindly(examination, say):
+            denied()
+        return []
+    admin = Administrator(urls, examination.management, say)
+    try:
+        return apply(decision, examination.live, admin, say, did)
+    except ManagementError as error:
+        raise (BrokerAway if error.is_failure or not error.status else DeclarationRefused)(str(error)) from None
+
+
+def _declare_blindly(examination: Comparison, say: Callable[[str], None]) -> bool:
+    """Declare by AMQP alone, which reports a difference only as a refusal; returns True if this user may not at all."""
+    objects, urls = examination.objects, examination.project.config.broker.url
+    if unmoved := _unmoved(examination):
+        raise DeclarationRefused("\n".join(unmoved))
+    written = tuple(one for one in objects.queues if one.name not in objects.generated)
+    refusals = declare(urls, Objects(objects.exchanges, written))
+    # Bindings and retry queues are declared together with their exchange or queue, or not at all.
+    held = {
+        ("queue" if isinstance(one.thing, Queue) else "exchange", one.thing.name)
+        for one in refusals
+        if not isinstance(one.thing, Binding) and not one.is_denied and not one.may_be_policy
+    }
+    parts = {step: name for name, ladder in objects.ladders.items() for _, step in ladder.steps}
+    owners: dict[str, list[str]] = {}
+    for name, ladder in objects.ladders.items():
+        owners.setdefault(ladder.dead_letter, []).append(name)
+    generated = [
+        one
+        for one in objects.queues
+        if one.name in objects.generated
+        and ("queue", parts.get(one.name, "")) not in held
+        and not all(("queue", owner) in held for owner in owners.get(one.name, ("",)))
+    ]
+    bindings = [
+        one
+        for one in objects.bindings
+        if not {("exchange", one.source), (one.destination_type, one.destination)} & held
+    ]
+    refusals += declare(urls, Objects((), tuple(generated), tuple(bindings)))
+    lines, denied = [], []
+    for refusal in refusals:
+        line = f"{examination.place_of(refusal.thing)}: {refusal.line}"
+        if refusal.is_denied:
+            denied.append(refusal.thing)
+        elif refusal.may_be_policy:
+            say(f"not compared, {line}")
+        else:
+            lines.append(line)
+    if denied:
+        # Least rights are rights to use what somebody else has declared.
+        say(
+            f"not declared, {len(denied)} exchanges, queues and bindings: this user may not; they must be there already"
+        )
+    if lines:
+        raise DeclarationRefused("\n".join(lines))
+    wanted: list[Exchange | Queue] = [*objects.exchanges, *objects.queues]
+    names = {(type(one), one.name) for one in denied if isinstance(one, Exchange | Queue)}
+    return all((type(one), one.name) in names for one in wanted)
+
+
+def _unmoved(examination: Comparison) -> list[str]:
+    """Return a line for each queue that has its former name: bound beside the new one, both would get each message."""
+    formerly, lines = examination.objects.formerly, []
+    for new, old in formerly.items():
+        with suppress(BrokerRefused):  # this user uses what another one has declared
+            if look(examination.project.config.broker.url, [old])[1][old] is not None:
+                place = examination.project.topology_line(("queues", new, "formerly"))
+                remedy = "enable rabbitmq_management, or remove formerly"
+                lines.append(
+                    f"{place}: queue {old!r} cannot be renamed to {new!r} without RabbitMQ's HTTP API; {remedy}"
+                )
+    return lines

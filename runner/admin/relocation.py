@@ -1,0 +1,188 @@
+"""Move a queue to another name: its messages in order, its bindings, its retry queues and its dead letters."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from runner.admin.drain import Drain, counts_of
+from runner.admin.management import Management, ManagementError
+from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, PROGRESS, STATISTICS
+from runner.config.pattern import only
+from runner.config.version import CLASSIC, QUORUM, STREAM
+from runner.errors import BrokerAway, PublishRefused, RunnerError
+from runner.invocation import invocation
+from runner.topology.change import counted
+from runner.topology.compile import policy_name
+from runner.topology.effect import Policies
+from runner.topology.live import Live
+from runner.topology.model import Objects, Policy
+from runner.topology.operations import Operations
+from runner.topology.queue_length import lacks_room
+from runner.topology.rename import Rename
+from runner.topology.renaming import bindings_of
+
+#: Seconds for the broker to see that the consumers of a process that has just ended are gone.
+CONSUMERS = 3.0
+
+
+class Relocation:
+    """One queue's way to its new name. What is done is not done again: it may be interrupted at any point."""
+
+    def __init__(
+        self,
+        url: str,
+        management: Management,
+        admin: Operations,
+        rename: Rename,
+        objects: Objects,
+        say: Callable[[str], None],
+    ) -> None:
+        """``objects`` are those of topology.yaml; those of the new name are on the broker already."""
+        self._url, self._management, self._admin = url, management, admin
+        self._rename, self._objects, self._say = rename, objects, say
+        self._policy = policy_name("drain", rename.old)
+        self._moved = 0
+        self._deleted: set[str] = set()
+
+    def run(self, live: Live) -> str | None:
+        """Do what is left to do; return the reason if the queue keeps its old name.
+
+        The bindings move after the messages: what is published meanwhile comes behind them. Raises RunnerError if a
+        message cannot be moved.
+        """
+        try:
+            if (reason := self._obstacle(live) or self._relocate(live)) is not None:
+                # The old queue has its own limits again.
+                self._admin.delete_policy(self._policy)
+        except RunnerError:
+            # Two runners that start at the same time both do it.
+            missing = self._missing()
+            if not missing:
+                raise
+            reason = f"another run has just deleted {min(missing)!r}; to do what it leaves: {invocation('apply')}"
+        return reason
+
+    def _missing(self) -> set[str]:
+        """Return the queues that another run has deleted; none if the broker does not say."""
+        try:
+            return set(self._rename.sources) - self._deleted - self._management.live().queues.keys()
+        except ManagementError:
+            return set()
+
+    def _relocate(self, live: Live) -> str | None:
+        one = self._rename
+        self._say(f"renaming queue {one.old} to {one.new}")
+        self._lift_limit(live)
+        for source, target in one.retries:
+            # They return to the old queue, so it goes after them.
+            if (reason := self._finish(source, target, live)) is not None:
+                return reason
+        for source in one.queues:
+            self._catch_up(source)
+        self._rebind()
+        for source in one.queues:
+            if (reason := self._finish(source, one.new, live)) is not None:
+                return reason
+        for name in (policy_name("queue", one.old), self._policy):
+            self._admin.delete_policy(name)
+        if one.dead_letters is not None and (reason := self._finish(*one.dead_letters, live)) is not None:
+            return reason
+        self._say(f"queue {one.new}: {counted(self._moved, 'message')} moved from {one.old}")
+        return None
+
+    def _obstacle(self, live: Live) -> str | None:
+        one = self._rename
+        for name in one.sources:
+            there = live.queues[name]
+            if there.queue.type == STREAM:
+                return f"{name!r} is a stream, which cannot be moved; retire it, and remove formerly"
+            if there.is_exclusive:
+                return f"{name!r} belongs to one connection alone, and goes with it; remove formerly"
+        deadline = time.monotonic() + CONSUMERS
+        while read := {name: count for name in one.sources if (count := counts_of(self._url, name).consumers)}:
+            if time.monotonic() >= deadline:
+                name, count = next(iter(read.items()))
+                remedy = f"stop the service that consumes it, then: {invocation('apply')}"
+                return f"{name!r} has {counted(count, 'consumer')}; {remedy}"
+            time.sleep(0.1)
+        held = sum(counts_of(self._url, name).messages for name in (*one.queues, *(name for name, _ in one.retries)))
+        limit = lacks_room(*self._settings(live), held and held + counts_of(self._url, one.new).messages)
+        return None if limit is None else f"in {one.new!r}, {limit}"
+
+    def _settings(self, live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the settings of the new queue, and those of the old one on the broker."""
+        new = next(one for one in self._objects.queues if one.name == self._rename.new)
+        old, version = live.queues.get(self._rename.old), live.version or None
+        wanted = Policies(self._objects.policies, version).settings_of(new)
+        # Without the old queue, an interrupted run had found room.
+        return wanted, wanted if old is None else Policies(live.policies.values(), version).settings_of(old.queue)
+
+    def _lift_limit(self, live: Live) -> None:
+        """An interrupted drain counts as a delivery in vain, and the limit would dead-letter good messages."""
+        old = live.queues.get(self._rename.old)
+        if old is not None and old.queue.type == QUORUM:
+            definition = {"delivery-limit": NO_LIMIT}
+            policy = Policy(self._policy, only(old.queue.name), "queues", definition, DRAIN_PRIORITY)
+            self._admin.put_policy(policy)
+
+    def _catch_up(self, source: str) -> None:
+        """Move what the queue holds while it still gets messages, so that few remain when the bindings move."""
+        held = counts_of(self._url, source).messages
+        if held:
+            self._move(source, self._rename.new, enough=held)
+
+    def _rebind(self) -> None:
+        """First bind the new queue, then unbind the old one: in that moment a message may come to both."""
+        one, live = self._rename, self._management.live()
+        wanted = bindings_of(self._objects, one.new)
+        self._admin.declare(Objects(bindings=wanted))
+        ours = {replace(binding, destination=name).key for binding in wanted for name in one.queues}
+        there = [found for key, found in live.bindings.items() if one.brings(key)]
+        for found in there:
+            # Of ours, only those that topology.yaml still says.
+            if found.binding.key not in ours | live.owned.bindings:
+                self._admin.put_binding(one.moved(found.binding))
+        for found in there:
+            self._admin.delete_binding(found)
+
+    def _finish(self, source: str, target: str, live: Live) -> str | None:
+        """Move all messages and delete the empty queue; return the reason if it is not empty, or has a consumer."""
+        self._move(source, target)
+        deadline = time.monotonic() + STATISTICS
+        while (reason := self._admin.in_use(source)) is not None and time.monotonic() < deadline:
+            # The statistics may be some seconds old.
+            time.sleep(0.5)
+            if counts_of(self._url, source).messages:
+                self._move(source, target)
+        if reason is not None:
+            return f"{source!r}: {reason}"
+        try:
+            self._move(source, target, delete=live.queues[source].queue.type)
+        except (BrokerAway, PublishRefused):
+            raise
+        except RunnerError as error:
+            if source in self._deleted:
+                raise  # messages went with it
+            return f"{error}; to go on with it: {invocation('apply')}"
+        return None
+
+    def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
+        """Move all messages, or ``enough``; ``delete`` is the type of a source to delete then."""
+        total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
+
+        def progress(moved: int) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due += PROGRESS
+                self._say(f"queue {source}: {moved} of {max(moved, total)} moved to {target}")
+
+        drain = Drain(self._url, source, target, progress, names=self._rename.names)
+        try:
+            self._moved += drain.run(delete=delete is not None, is_classic=delete == CLASSIC, enough=enough)
+        except RunnerError:
+            self._deleted |= {source} if drain.lost else set()
+            raise
+        self._deleted |= {source} if delete is not None else set()

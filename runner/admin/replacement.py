@@ -1,0 +1,174 @@
+"""Replace a queue by one with other properties, its messages moved into the new one in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from runner.admin.drain import Drain, counts_of
+from runner.admin.management import Management
+from runner.config.argument import QUEUE_TYPE
+from runner.config.pattern import only
+from runner.config.reference import GENERATED
+from runner.config.version import CLASSIC, QUORUM, STREAM
+from runner.errors import RunnerError
+from runner.topology.change import counted
+from runner.topology.difference import queue_differences
+from runner.topology.effect import Policies
+from runner.topology.live import DRAIN_SUFFIXES, Live
+from runner.topology.model import Objects, Policy, Queue
+from runner.topology.operations import Operations
+from runner.topology.queue_length import lacks_room
+
+#: Above the generated policies while a queue is drained.
+DRAIN_PRIORITY = 2000
+#: More than a drain can ever be interrupted.
+NO_LIMIT = 1_000_000_000
+#: Seconds after which RabbitMQ's statistics know what has ended. They are collected every 5 s, and a queue that is busy
+#: with what was killed before gives its own late.
+STATISTICS = 30.0
+#: Seconds between two words about the progress.
+PROGRESS = 1.0
+
+
+class QueueConsumed(RunnerError):
+    """A queue that is to be drained still has consumers."""
+
+    def __init__(self, queue: str, problem: str) -> None:
+        super().__init__(f"queue {queue!r}: {problem}")
+        self.queue = queue
+
+
+class Replacement:
+    """One queue's way from what it is to what it shall be."""
+
+    def __init__(
+        self,
+        url: str,
+        management: Management,
+        admin: Operations,
+        queue: Queue,
+        policy: Policy | None,
+        objects: Objects,
+        say: Callable[[str], None],
+    ) -> None:
+        self._url, self._management, self._admin = url, management, admin
+        self._queue, self._new_policy, self._objects, self._say = queue, policy, objects, say
+        self._old, self._new = (f"{queue.name}{suffix}" for suffix in DRAIN_SUFFIXES)
+        self._policy = f"{GENERATED}drain.{queue.name}"
+
+    def run(self, live: Live) -> None:
+        """Do what is left to do. Raises RunnerError where it cannot be done safely."""
+        name = self._queue.name
+        there = live.queues.get(name)
+        version = live.version or None
+        policies, held = Policies(self._objects.policies, version), Policies(live.policies.values(), version)
+        is_old = there is not None and bool(queue_differences(self._queue, there.queue, policies, held, live.version))
+        if there is not None:
+            self._check(there.queue, live)
+        before = self._count(live)
+        wanted = policies.settings_of(self._queue)
+        # Without the queue, an interrupted run had found room.
+        found = wanted if there is None else held.settings_of(there.queue)
+        if (limit := lacks_room(wanted, found, before)) is not None:
+            raise RunnerError(f"queue {name!r}: its {limit}")
+        if is_old and there is not None:
+            self._set_aside(there.queue)
+        self._management.delete_policy(self._policy)
+        if self._new_policy is not None:
+            self._admin.put_policy(self._new_policy)
+        self._admin.declare(Objects(queues=(self._queue,)))
+        self._fill()
+        after = counts_of(self._url, name).messages
+        doubled = "" if is_old else "; those at hand when it was interrupted are there twice, and say x-redelivered"
+        if after < before:
+            raise RunnerError(
+                f"queue {name!r}: {counted(after, 'message')}, but {before} before; somebody took the others"
+            )
+        self._say(f"queue {name}: {counted(after, 'message')} in the new queue, {before} before{doubled}")
+
+    def _check(self, there: Queue, live: Live) -> None:
+        name = self._queue.name
+        if STREAM in (there.type, self._queue.type):
+            raise RunnerError(f"queue {name!r}: a stream cannot be drained; retire it, or use another name")
+        consumers = counts_of(self._url, name).consumers
+        if consumers:
+            read = counted(consumers, "consumer")
+            raise QueueConsumed(name, f"it has {read}; stop the services that consume it, and try again")
+        deadline = time.monotonic() + STATISTICS
+        # An unknown count is no obstacle: the queue has no consumer, so no message is unacked.
+        while (held := self._management.unacknowledged_of(name)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if held:
+            raise RunnerError(
+                f"queue {name!r}: {counted(held, 'message')} in somebody's hands; stop who reads it, and try again"
+            )
+        ladder = self._objects.ladders.get(name)
+        for _, wait_queue in ladder.steps if ladder is not None else ():
+            # A classic wait queue drops what comes due in the moment in which there is no queue to return it to.
+            is_classic = wait_queue in live.queues and live.queues[wait_queue].queue.type == CLASSIC
+            waiting = counts_of(self._url, wait_queue).messages if is_classic else 0
+            if waiting:
+                raise RunnerError(f"queue {wait_queue!r}: {waiting} messages wait for a retry; try again after that")
+
+    def _count(self, live: Live) -> int:
+        names = (self._queue.name, self._old, self._new)
+        return sum(counts_of(self._url, name).messages for name in names if name in live.queues)
+
+    def _set_aside(self, there: Queue) -> None:
+        """From the queue as it was to two others: its messages to one, what is published meanwhile to the other."""
+        if there.type == QUORUM:
+            # An interrupted drain counts as a delivery in vain, and the limit would park good messages.
+            pattern, definition = only(there.name), {"delivery-limit": NO_LIMIT}
+            self._management.put_policy(Policy(self._policy, pattern, "queues", definition, DRAIN_PRIORITY))
+        self._admin.declare(Objects(queues=(self._beside(self._old), self._beside(self._new))))
+        # Read again, because other replacements came before this one.
+        bound = [one for one in self._management.live().bindings.values() if one.binding.destination == there.name]
+        bound = [one for one in bound if one.binding.destination_type == "queue"]
+        # First bound anew and then unbound: in that moment a message may come twice, and never not at all.
+        for one in bound:
+            self._admin.put_binding(replace(one.binding, destination=self._new))
+        for one in bound:
+            self._management.delete_binding(one)
+        self._move(there.name, self._old, there.type)
+
+    def _fill(self) -> None:
+        """From the two others to the queue as it shall be."""
+        live = self._management.live()
+        if self._old in live.queues:
+            self._move(self._old, self._queue.name, self._queue.type)
+        if self._new not in live.queues:
+            return
+        self._move(self._new, self._queue.name, None)
+        wanted = [one for one in self._objects.bindings if one.destination_type == "queue"]
+        ours = {one.key for one in wanted}
+        # New bindings too, before the bindings that they replace are removed.
+        self._admin.declare(Objects(bindings=tuple(one for one in wanted if one.destination == self._queue.name)))
+        for one in live.bindings.values():
+            if (one.binding.destination_type, one.binding.destination) != ("queue", self._new):
+                continue
+            binding = replace(one.binding, destination=self._queue.name)
+            # What we had bound and topology.yaml no longer says is not bound again.
+            if binding.key in ours or binding.key not in live.owned.bindings:
+                self._admin.put_binding(binding)
+            self._management.delete_binding(one)
+        self._move(self._new, self._queue.name, self._queue.type)
+
+    def _beside(self, name: str) -> Queue:
+        kind = self._queue.type
+        limit = {"x-delivery-limit": NO_LIMIT} if kind == QUORUM else {}
+        return Queue(name, True, {QUEUE_TYPE: kind, **limit})
+
+    def _move(self, source: str, target: str, delete: str | None) -> None:
+        """Move all messages; ``delete`` is the type of a source to delete then, None for one that stays."""
+        total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
+
+        def progress(moved: int) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due += PROGRESS
+                self._say(f"queue {self._queue.name}: {moved} of {max(moved, total)} moved to {target}")
+
+        drain = Drain(self._url, source, target, progress, is_aside=target != self._queue.name)
+        drain.run(delete=delete is not None, is_classic=delete == CLASSIC)

@@ -1,0 +1,110 @@
+"""The statistics that RabbitMQ's HTTP API keeps of queues: counts, rates, and their history of the last minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.admin.management import Management, ManagementError, reported_count
+
+#: Seconds between two samples, and of all samples, as RabbitMQ keeps them by default (RabbitMQ: "Management Plugin").
+STEP, HISTORY = 5, 600
+#: Seconds after its start in which a node has no statistics of a queue yet.
+SILENCE = 15.0
+#: Counters of deliveries that remove a message from its queue.
+_REMOVALS = ("ack", "deliver_no_ack", "get_no_ack")
+_COLUMNS = (
+    "name", "messages", "messages_ready", "messages_unacknowledged", "messages_ready_details.samples",
+    "message_stats.publish_details.rate", *(f"message_stats.{name}_details.rate" for name in _REMOVALS),
+    "message_stats.deliver_get_details.samples", "message_stats.redeliver_details.samples",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The statistics of one queue from the HTTP API, some seconds late; None for a value that is not reported."""
+
+    messages: int | None = None
+    unacked: int | None = None
+    #: Messages a second that are published to the queue, and that leave it.
+    published: float | None = None
+    removed: float | None = None
+    #: Time in seconds since the epoch, ready messages, and deliveries so far, redeliveries excluded; oldest first.
+    history: tuple[tuple[float, int, int], ...] = ()
+
+
+class StatisticsReader:
+    """A reader of the statistics of all queues of a vhost."""
+
+    def __init__(self, management: Management) -> None:
+        self._management = management
+        #: True if this broker computes rates; None before the first answer.
+        self._has_rates: bool | None = None
+        #: The time from which the history is complete. A broker reports zeros for times before its start.
+        self._started: float | None = None
+
+    def read(self, now: float) -> dict[str, Statistics]:
+        """Return the statistics of each queue, by its name; ``now`` is in seconds since the epoch.
+
+        Raises ManagementError, also for an answer that is not RabbitMQ's.
+        """
+        try:
+            return self._read(now)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            text = f"an answer that is none of RabbitMQ's, {type(error).__name__} {error}; something else answers there"
+            raise ManagementError(f"RabbitMQ's HTTP API at {self._management.url}: {text}", is_broken=True) from None
+
+    def _read(self, now: float) -> dict[str, Statistics]:
+        if self._has_rates is None:
+            overview = self._management.request("GET", "overview", query="?columns=rates_mode,disable_stats")
+            self._has_rates = overview.get("rates_mode") != "none" and not overview.get("disable_stats")
+        if self._started is None:
+            self._started = self._start(now)
+        span = f"lengths_age={HISTORY}&lengths_incr={STEP}&msg_rates_age={HISTORY}&msg_rates_incr={STEP}"
+        query = f"?{span}&columns={','.join(_COLUMNS)}"
+        found = self._management.request("GET", "queues", self._management.vhost, query=query)
+        return {str(one["name"]): self._of(one, now) for one in found}
+
+    def _start(self, now: float) -> float | None:
+        """Return the time from which the history can be trusted; None if it is not known yet."""
+        try:
+            nodes = self._management.request("GET", "nodes", query="?columns=uptime")
+        except ManagementError as error:
+            if error.is_denied:
+                return float("inf")  # this user has no permission
+            raise
+        # A node that has just started has no statistics of itself.
+        uptimes = [one["uptime"] for one in nodes if isinstance(one, dict) and isinstance(one.get("uptime"), int)]
+        return now - min(uptimes) / 1000 + SILENCE if uptimes and len(uptimes) == len(nodes) else None
+
+    def _of(self, one: Mapping[str, Any], now: float) -> Statistics:
+        ready = reported_count(dict(one), "messages_ready")
+        if ready is None or not self._has_rates:
+            return Statistics(
+                reported_count(dict(one), "messages"), reported_count(dict(one), "messages_unacknowledged")
+            )
+        stats = one.get("message_stats") or {}
+        # A queue in which nothing has happened yet has no counters.
+        rates = {name: float((stats.get(f"{name}_details") or {}).get("rate", 0.0)) for name in ("publish", *_REMOVALS)}
+        lengths = _samples(one.get("messages_ready_details"))
+        deliveries, again = (_samples(stats.get(f"{name}_details")) for name in ("deliver_get", "redeliver"))
+        # A sample of the present step is not complete.
+        started = float("inf") if self._started is None else self._started
+        times = [time for time in sorted(lengths) if started <= time <= now]
+        if deliveries:
+            times = [time for time in times if time in deliveries]
+        history = [(time, lengths[time], deliveries.get(time, 0) - again.get(time, 0)) for time in times]
+        return Statistics(
+            reported_count(dict(one), "messages"),
+            reported_count(dict(one), "messages_unacknowledged"),
+            rates["publish"],
+            sum(rates[name] for name in _REMOVALS),
+            tuple(history),
+        )
+
+
+def _samples(details: Any) -> dict[float, int]:
+    """Return the samples by their time in seconds since the epoch."""
+    found = details.get("samples") if isinstance(details, Mapping) else None
+    return {one["timestamp"] / 1000: int(one["sample"]) for one in found or ()}

@@ -1,0 +1,231 @@
+"""Closes of connections and channels, classified by their reply code: the causes of some may pass by themselves."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import html
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pika import exceptions
+
+from runner.address import Address
+from runner.errors import BrokerAway, BrokerRefused, RunnerError
+
+
+class CloseKind(enum.Enum):
+    """The reaction of a client to a close."""
+
+    #: The cause may pass by itself: wait and try again.
+    PASSES = "passes"
+    #: A queue or an exchange does not exist: a declaration creates it.
+    MISSING = "missing"
+    #: Trying again cannot help: a person must change something.
+    PERMANENT = "permanent"
+
+
+class ReplyCode(NamedTuple):
+    """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
+
+    name: str
+    #: The usual verdict; ``_RULES`` has the exceptions.
+    verdict: CloseKind
+
+
+REPLY_CODES = {
+    200: ReplyCode("reply-success", CloseKind.PASSES),
+    311: ReplyCode("content-too-large", CloseKind.PERMANENT),
+    312: ReplyCode("no-route", CloseKind.MISSING),
+    313: ReplyCode("no-consumers", CloseKind.PASSES),
+    320: ReplyCode("connection-forced", CloseKind.PASSES),
+    402: ReplyCode("invalid-path", CloseKind.PERMANENT),
+    403: ReplyCode("access-refused", CloseKind.PERMANENT),
+    404: ReplyCode("not-found", CloseKind.MISSING),
+    405: ReplyCode("resource-locked", CloseKind.PASSES),
+    406: ReplyCode("precondition-failed", CloseKind.PERMANENT),
+    501: ReplyCode("frame-error", CloseKind.PERMANENT),
+    502: ReplyCode("syntax-error", CloseKind.PERMANENT),
+    503: ReplyCode("command-invalid", CloseKind.PERMANENT),
+    504: ReplyCode("channel-error", CloseKind.PERMANENT),
+    505: ReplyCode("unexpected-frame", CloseKind.PERMANENT),
+    506: ReplyCode("resource-error", CloseKind.PASSES),
+    530: ReplyCode("not-allowed", CloseKind.PERMANENT),
+    540: ReplyCode("not-implemented", CloseKind.PERMANENT),
+    541: ReplyCode("internal-error", CloseKind.PASSES),
+}
+REPLY_SUCCESS, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED = 200, 403, 404, 406
+#: Reply codes for operations that this user may not do on this vhost.
+_DENIALS = (402, 403, 530)
+
+
+class _Rule(NamedTuple):
+    """A more exact verdict for some texts of a reply code, and the remedy."""
+
+    codes: tuple[int, ...]
+    text: str
+    verdict: CloseKind | None = None
+    remedy: str = ""
+
+
+#: The first matching rule is used. The texts are those of RabbitMQ 3.10 to 4.3 (rabbit_reader, rabbit_channel,
+#: rabbit_amqqueue, rabbit_exchange, rabbit_access_control).
+_RULES = (
+    # Only the broker's log distinguishes an unknown user from a wrong password.
+    _Rule((403,), r"[Ll]ogin was refused", None, "check user and password of broker.url"),
+    _Rule((403,), r"in exclusive use", CloseKind.PASSES, "stop the other consumer"),
+    _Rule((403,), r"access to .* refused for user", None, "give the user this permission"),
+    _Rule((404,), r"is down|is stopped|has crashed|due to timeout|stopping or being demoted", CloseKind.PASSES),
+    _Rule((405,), r"", None, "another connection has exclusive use of it, and must close first"),
+    _Rule((406,), r"delivery acknowledgement .* timed out", CloseKind.PASSES),
+    _Rule(
+        (406, 503),
+        r"(unknown|invalid) exchange type",
+        None,
+        "enable the plugin that provides this type, or take the exchange out",
+    ),
+    _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
+    _Rule((530,), r"connection limit", CloseKind.PASSES, "close other connections, or raise the limit"),
+    _Rule((530,), r"number of channels opened", CloseKind.PASSES, "close other channels, or raise the limit"),
+    _Rule((530,), r"access to vhost .* refused", None, "give the user permissions on the vhost"),
+)
+
+
+_QUOTED = re.compile(r"'[^']*'")
+_TIMEOUT = re.compile(r"Timeout value used: (\d+) ms")
+_TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
+
+
+@dataclass(frozen=True)
+class Close:
+    """One close of a connection or channel, or a failure to open one."""
+
+    #: AMQP's reply code, 0 if the connection was lost without one.
+    code: int
+    #: The reason in the broker's own words, or in the operating system's.
+    text: str
+    verdict: CloseKind
+    remedy: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The text, the reply code and the remedy, for people."""
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.text}{code}" + (f"; {self.remedy}" if self.remedy else "")
+
+    @property
+    def is_denial(self) -> bool:
+        """True if the user lacks the permission for its request."""
+        return self.verdict is CloseKind.PERMANENT and self.code in _DENIALS
+
+    @property
+    def is_consumer_timeout(self) -> bool:
+        """True if an ack exceeded the broker's ``consumer_timeout`` (RabbitMQ: "Consumers")."""
+        return self.code == PRECONDITION_FAILED and "delivery acknowledgement" in self.text
+
+    @property
+    def consumer_timeout(self) -> float | None:
+        """That time in seconds, if the text says it."""
+        found = _TIMEOUT.search(self.text) if self.is_consumer_timeout else None
+        return None if found is None else int(found[1]) / 1000
+
+    @property
+    def largest_message(self) -> int | None:
+        """The broker's ``max_message_size`` in bytes, if the body of a published message was larger."""
+        found = _TOO_LARGE.search(self.text) if self.code == PRECONDITION_FAILED else None
+        return None if found is None else int(found[1])
+
+    def error(self, where: str) -> RunnerError:
+        """Return the error for a waiting caller: BrokerAway only if the cause may pass by itself."""
+        kind = {CloseKind.PASSES: BrokerAway, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
+        return kind(f"{where}: {self.reason}")
+
+
+def close_of(error: BaseException) -> Close:
+    """Classify the error with which pika reports a close, or a connection that did not open."""
+    chain = list(_causes(error))
+    for one in chain:
+        if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
+            return coded(one.reply_code, one.reply_text)
+        if isinstance(one, exceptions.ProbableAuthenticationError | exceptions.ProbableAccessDeniedError):
+            return _while_opening(one)
+        if isinstance(one, ssl.SSLError):
+            return _of_tls(one)
+        if isinstance(one, OSError) and one.strerror:
+            return Close(0, one.strerror.lower(), CloseKind.PASSES)
+    for one in reversed(chain):
+        if isinstance(one, OSError | exceptions.AMQPError) and str(one):
+            is_late = "Timeout while setting up AMQP" in str(one)
+            late = "the broker accepts the connection and does not answer in time"
+            return Close(0, late if is_late else readable(str(one)), CloseKind.PASSES)
+    return Close(0, type(error).__name__, CloseKind.PASSES)
+
+
+def coded(code: int, text: str) -> Close:
+    """Classify a close by its reply code, and by its text if one code has several causes."""
+    known = REPLY_CODES.get(code)
+    # No version documents this code, and waiting loses nothing.
+    verdict = known.verdict if known is not None else CloseKind.PASSES
+    words = readable(text) or (known.name if known is not None else "closed without a reason")
+    unnamed = _QUOTED.sub("''", words)  # a queue may be called "timeout"
+    for rule in _RULES:
+        if code in rule.codes and re.search(rule.text, unnamed):
+            return Close(code, words, rule.verdict or verdict, rule.remedy)
+    return Close(code, words, verdict)
+
+
+def _while_opening(error: BaseException) -> Close:
+    """Read the close behind an error in which pika guesses the cause and quotes the close as a repr."""
+    text = str(error.args[0]) if error.args else ""
+    match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
+    if match is None:
+        # The connection was lost without a close, as when a broker dies: the broker refused nothing.
+        return Close(0, "the connection was lost while it was opened", CloseKind.PASSES)
+    return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
+
+
+def _of_tls(error: ssl.SSLError) -> Close:
+    reason = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = f"TLS: the broker's certificate is not trusted, {error.verify_message}"
+        return Close(0, text, CloseKind.PERMANENT, "use a certificate that this machine trusts, for this host's name")
+    if "wrong version number" in reason or "record layer failure" in reason:
+        remedy = "use amqp:// for this port, or the broker's port for TLS"
+        return Close(0, f"TLS: {reason}, so this port does not speak TLS", CloseKind.PERMANENT, remedy)
+    return Close(0, f"TLS: {reason}", CloseKind.PERMANENT if "alert" in reason else CloseKind.PASSES)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors that pika wraps in other errors: as an argument, an attribute, or in a list."""
+    yield error
+    for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def reason_at(close: Close, url: str) -> str:
+    """Return why a connection to ``url`` ended, without the password."""
+    return f"{Address.of(url)}: {close.reason}"
+
+
+_BINARY = re.compile(r"<<\"((?:[^\"\\]|\\.)*)\"(?:/utf8)?>>")
+_NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
+
+
+def readable(text: str) -> str:
+    """Return a broker's text on one line, without HTML's escapes and Erlang's notation for texts."""
+    # The HTTP API escapes what it puts into JSON, sometimes twice.
+    plain = html.unescape(html.unescape(text))
+    plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)
+    plain = _NUMBERS.sub(_decoded, plain)
+    return " ".join("".join(one if one.isprintable() else " " for one in plain).split())
+
+
+def _decoded(match: re.Match[str]) -> str:
+    try:
+        return f"'{bytes(int(one) for one in match[1].split(',')).decode()}'"
+    except ValueError:
+        return match[0]

@@ -1,1 +1,0 @@
-"""``dlq``: the commands of the dead-letter desk."""

@@ -1,0 +1,149 @@
+"""``python -m runner``: the commands, and what every one of them shares."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner import __version__
+from runner.cli.terminal import guarded
+from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
+from runner.invocation import invocation, invoked_for
+
+EPILOG = """
+Exit codes: 0 done, or stopped as asked; 1 the command failed, a service was given up, or lint has findings; 2 wrong
+command line, or plan has changes; 3 something is left to replace or retire; 4 plan could not compare everything; 74 the
+database is unreachable; 75 the broker is unreachable; 78 wrong configuration, plugin, topology or database. Write
+--project before the command.
+"""
+
+#: The commands; none waits for the imports of another.
+LAZY = {
+    "apply": "runner.cli.plan:apply",
+    "check": "runner.cli.check:check",
+    "dlq": "runner.deadletters.cli.dlq:dlq",
+    "down": "runner.cli.services:down",
+    "events": "runner.history.events_command:events",
+    "fault": "runner.faults.cli:fault",
+    "graph": "runner.cli.render:graph",
+    "import": "runner.cli.render:import_",
+    "ledger": "runner.ledger.cli:ledger",
+    "lint": "runner.cli.lint:lint",
+    "logs": "runner.cli.services:logs",
+    "move": "runner.queues.move_command:move",
+    "order": "runner.history.order_command:order",
+    "peek": "runner.queues.peek_command:peek",
+    "plan": "runner.cli.plan:plan",
+    "purge": "runner.queues.purge_command:purge",
+    "queues": "runner.queues.cli:queues",
+    "reload": "runner.cli.services:reload",
+    "render": "runner.cli.render:render",
+    "restart": "runner.cli.services:restart",
+    "route": "runner.cli.route:route",
+    "run": "runner.cli.run:run",
+    "scale": "runner.cli.services:scale",
+    "schema": "runner.cli.check:schema",
+    "start": "runner.cli.services:start",
+    "status": "runner.cli.status:status",
+    "stop": "runner.cli.services:stop",
+}
+
+
+#: The key of all arguments, for an error about their order.
+ARGUMENTS = "runner.arguments"
+
+
+class CommandGroup(click.Group):
+    """Runs ``run`` where no command is named, and prints expected errors as lines without a traceback."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command line, with no way for others' text to command the terminal."""
+        with guarded():
+            return super().main(*args, **settings)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``run`` where a command is missing."""
+        ctx.meta[ARGUMENTS] = list(args)
+        rest = super().parse_args(ctx, args)
+        if not ctx._protected_args and not ctx.args:
+            return super().parse_args(ctx, [*args, "run"])
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command; an expected error ends the process with its own exit code."""
+        try:
+            return super().invoke(ctx)
+        except RunnerError as error:
+            for line in str(error).splitlines():
+                click.secho(line, err=True, fg="red" if sys.stderr.isatty() else None)
+            ctx.exit(error.exit_code)
+        except click.NoSuchOption as error:
+            if error.option_name == "--project":
+                command = _project_first(ctx.meta[ARGUMENTS])
+                raise click.UsageError(f"--project stands before the command: {command}", error.ctx) from None
+            raise
+        except KeyboardInterrupt:
+            # Before the supervisor took over there was nothing to stop.
+            ctx.exit(EXIT_OK if ctx.invoked_subcommand == "run" else EXIT_INTERRUPTED)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; for an unknown one the error suggests another, which click cannot for lazy commands."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            # Imported like a command, only now: the process that supervises never has it.
+            unknown = importlib.import_module("runner.config.error_detail").unknown
+            raise click.UsageError(unknown("command", name, self.list_commands(ctx)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted({*super().list_commands(ctx), *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command; its module is imported only now."""
+        if cmd_name in LAZY:
+            module, _, name = LAZY[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(module), name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+def _project_first(arguments: Sequence[str]) -> str:
+    """Return the command line with ``--project`` before the command; the current folder if it has no value."""
+    place = next(place for place, one in enumerate(arguments) if one.partition("=")[0] == "--project")
+    _, is_joined, value = arguments[place].partition("=")
+    rest = list(arguments[place + 1 :])
+    folder = Path(value if is_joined else rest.pop(0) if rest else "")
+    with invoked_for(folder):
+        return invocation(*arguments[:place], *rest)
+
+
+@click.group(
+    cls=CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    show_default="the current folder",
+    help="The folder with topology.yaml, config.yaml and plugins/.",
+)
+@click.version_option(__version__, prog_name="FastCommerce")
+@click.pass_context
+def main(ctx: click.Context, project: Path) -> None:
+    """Run RabbitMQ services that are wired by topology.yaml and config.yaml.
+
+    Without a command: run everything.
+    """
+    ctx.obj = project
+    ctx.with_resource(invoked_for(project))

@@ -1,1 +1,0 @@
-"""``queues``, ``peek``, ``purge`` and ``move``: the commands on the queues of a project."""

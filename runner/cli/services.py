@@ -1,0 +1,152 @@
+"""``start``, ``stop``, ``restart``, ``scale``, ``reload``, ``down``, ``logs``: commands to the running supervisor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.terminal import has_colour
+from runner.errors import RunnerError
+from runner.invocation import invocation
+from runner.supervisor.control.client import EndedMeanwhile, NoRunner, ask, wait_gone
+from runner.supervisor.output.line import Line, TextForm, json_form
+
+#: The width of most slots' names.
+WIDTH = 14
+#: Characters of an order's id that are enough to find its lines.
+SHORTEST_ID = 4
+#: Seconds within which the supervisor must answer after an ``apply``.
+PATIENCE = 60.0
+
+_target = click.argument("target", metavar="SERVICE[.N]")
+
+
+@click.command(short_help="Start a service that was stopped or given up.")
+@_target
+@click.pass_obj
+def start(folder: Path, target: str) -> None:
+    """Start a service, or one of its slots, that was stopped, has exited or was given up.
+
+    Returns when the service is ready. If it does not become ready, fails with the reason.
+    """
+    _tell(folder, "start", target=target)
+
+
+@click.command(short_help="Stop a service; the others keep running.")
+@_target
+@click.pass_obj
+def stop(folder: Path, target: str) -> None:
+    """Stop a service, or one of its slots, after the messages that are being handled. The others keep running.
+
+    The service stays stopped until "start". "down" stops the supervisor and all services.
+    """
+    _tell(folder, "stop", target=target)
+
+
+@click.command(short_help="Replace a service's processes by new ones.")
+@_target
+@click.pass_obj
+def restart(folder: Path, target: str) -> None:
+    """Replace a service's processes, or one of them, by new ones.
+
+    The processes are replaced one at a time. Each new process is ready before the old one finishes its messages and
+    exits. If the new process does not become ready, the old one keeps running. A process that does not run is started.
+    """
+    _tell(folder, "restart", target=target)
+
+
+@click.command(short_help="Change how many instances of a service run.")
+@click.argument("service")
+@click.argument("instances", type=click.IntRange(0, 64))
+@click.pass_obj
+def scale(folder: Path, service: str, instances: int) -> None:
+    """Change how many instances of a service run. The other instances keep running.
+
+    The number is used until the supervisor exits, or until a reload with another number of instances in config.yaml.
+    """
+    _tell(folder, "scale", target=service, instances=instances)
+
+
+@click.command(short_help="Apply the changed files.")
+@click.pass_obj
+def reload(folder: Path) -> None:
+    """Apply changes to topology.yaml, config.yaml and the plugins.
+
+    Everything is checked first. If there is an error, nothing changes. Only changed services are replaced, one instance
+    at a time. Each new instance is ready before the old one stops. SIGHUP does the same.
+    """
+    _tell(folder, "reload")
+
+
+@click.command(short_help="Stop the supervisor and all services.")
+@click.pass_obj
+def down(folder: Path) -> None:
+    """Stop the supervisor of this folder with all its services, and wait until it has exited."""
+    try:
+        _tell(folder, "down")
+    except EndedMeanwhile:
+        wait_gone(folder)
+
+
+@click.command(short_help="Show the latest lines of services.")
+@click.argument("target", metavar="[SERVICE[.N]]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Continue with new lines, until Ctrl-C.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 500), default=100, show_default=True, help="How many of the latest lines."
+)
+@click.option("--order", metavar="ID", help="Only lines that name this order; the beginning of its id is enough.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each line.")
+@click.pass_obj
+def logs(folder: Path, target: str | None, follow: bool, lines: int, order: str | None, as_json: bool) -> None:
+    """Show the latest lines of all services, of one service or slot, or of the supervisor ("runner").
+
+    The lines of several services are in the order of their times.
+    """
+    if order is not None and len(order := order.strip().rstrip("…")) < SHORTEST_ID:
+        text = f"too short, {order!r}; allowed: {SHORTEST_ID} characters or more"
+        raise click.BadParameter(text, param_hint="--order")
+    form = json_form if as_json else TextForm(colour=has_colour(), width=WIDTH, has_short_ids=sys.stdout.isatty())
+    for answer in ask(folder, "logs", target=target, follow=follow, lines=lines, order=order):
+        _show(answer, form)
+
+
+def have_taken_over(folder: Path) -> None:
+    """Reload the supervisor of this folder, if one runs, after a change on the broker, and print its lines.
+
+    Services that were held back start then. If the reload fails, prints the error and the command to run after the fix.
+    """
+    is_said = False
+    try:
+        for answer in ask(folder, "reload", patience=PATIENCE):
+            if not is_said:
+                click.echo("the runner that runs here takes it over, with what the files say now:")
+                is_said = True
+            _show_all(answer, TextForm(colour=has_colour(), width=8))
+    except NoRunner:
+        return
+    except RunnerError as error:
+        click.secho(f"the runner that runs here: {error}; once that is fixed: {invocation('reload')}", err=True)
+
+
+def _tell(folder: Path, command: str, **request: Any) -> None:
+    form = TextForm(colour=has_colour(), width=8)
+    for answer in ask(folder, command, **request):
+        _show_all(answer, form)
+
+
+def _show_all(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
+    _show(answer, form)
+    if "done" in answer:
+        click.secho(answer["done"], fg="green" if has_colour() else None)
+
+
+def _show(answer: dict[str, Any], form: Callable[[Line], str]) -> None:
+    if "dropped" in answer:
+        click.echo(f"{answer['dropped']} lines dropped: they came faster than they were read", err=True)
+    elif "line" in answer:
+        click.echo(form(Line(**answer["line"])))
+        sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Dead letters: read, group, select, replay and discard them."""

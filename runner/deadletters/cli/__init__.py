@@ -1,0 +1,1 @@
+"""``dlq``: the commands on dead letters."""

@@ -1,0 +1,197 @@
+"""How parked messages look to people: a table of many, and the whole of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from runner import escape
+from runner.cli.terminal import has_colour
+from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.deadletters.grouping import DeadLetterGroup
+from runner.deadletters.json_record import plain
+from runner.escape import json_text
+from runner.headers import seconds_of
+from runner.messages import ATTEMPT, CAUSATION
+from runner.topology.change import counted
+
+#: How many groups are shown to people.
+MOST_GROUPS = 50
+#: A terminal that has fewer columns gets no FIRST: what failed is worth more.
+NARROW = 110
+#: Where an error would be cut shorter than this, FIRST and then LAST make room for it.
+LEAST_ERROR = 20
+_HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
+_UNKNOWN = "(unknown)"
+
+
+def one_line(value: object) -> str:
+    """What a sender wrote, on one line and without control characters."""
+    return escape.one_line(text_of(value))
+
+
+def moment(seconds: float | None) -> str:
+    """``2026-11-25 19:03:39``, by this machine's clock and time zone; ``-`` for none."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[str]:
+    """The groups, one a line; a terminal gets the columns it has room for, and lines cut to its width."""
+    shown = groups[:MOST_GROUPS]
+    rows = [_HEAD, *(_row(group, prefix) for group, prefix in zip(shown, prefixes, strict=False))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    columns = _columns(widths, room)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [row[at].rjust(widths[at]) if _HEAD[at] == "COUNT" else row[at].ljust(widths[at]) for at in columns]
+        line = "  ".join([*cells, row[-1]])
+        line = line if room is None else cut(line, room)
+        lines.append(click.style(line, bold=True) if number == 0 and has_colour() else line)
+    if len(groups) > len(shown):
+        lines.append(f"and {len(groups) - len(shown)} more kinds; --json lists all, --queue fewer")
+    return lines
+
+
+def _columns(widths: Sequence[int], room: int | None) -> list[int]:
+    """Which columns are shown before the error."""
+    columns = list(range(len(widths)))
+    for name, least in (("FIRST", NARROW), ("LAST", 0)):
+        if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
+            columns.remove(_HEAD.index(name))
+    return columns
+
+
+def _row(group: DeadLetterGroup, prefix: str) -> tuple[str, ...]:
+    origin = group.origin or f"{group.queue} {_UNKNOWN}"
+    return (
+        one_line(origin), str(group.count), moment(group.first), moment(group.last), one_line(prefix),
+        one_line(group.error),
+    )  # fmt: skip
+
+
+def cut(text: str, width: int) -> str:
+    """At most ``width`` characters."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def brief(letter: DeadLetter) -> str:
+    """One message on a line; on a terminal no longer than that is wide."""
+    words = "  ".join(one_line(part) for part in (letter.id, letter.type, letter.error) if part)
+    return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
+
+
+def whole(letter: DeadLetter, origin: str | None) -> Iterator[str]:
+    """All of one message, line by line."""
+    return described(letter, _facts(letter, origin))
+
+
+def described(letter: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a message: the facts that have a value, its headers, and its body."""
+    headers = letter.headers
+    for label, value in facts:
+        if value not in (None, "", "-"):
+            name = click.style(f"{label:<15}", bold=True) if has_colour() else f"{label:<15}"
+            colour = "red" if label == "error" and has_colour() else None
+            yield f"{name} {click.style(one_line(value), fg=colour) if colour else one_line(value)}"
+    yield from _block("headers", _header_lines(headers))
+    if "x-traceback" in headers:
+        yield from _block("traceback", text_of(headers["x-traceback"]).rstrip().splitlines())
+    kind = text_of(letter.properties.get("content_type")) or "without a content type"
+    yield from _block(f"body ({one_line(kind)}, {counted(len(letter.body), 'byte')})", _body_lines(letter.body))
+
+
+def _facts(letter: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
+    headers, properties = letter.headers, letter.properties
+    exchange, key = letter.published
+    published = None if key is None else f"{exchange or 'the default exchange'} with key {key!r}"
+    service = " ".join(
+        f"{word}{text_of(headers[name])}"
+        for name, word in (("x-service", ""), ("x-host", "on "), ("x-pid", "with pid "))
+        if name in headers
+    )
+    replays = None
+    if letter.replays:
+        replays = f"{letter.replays}, the last at {moment(seconds_of(letter.replayed_at))}"
+    own_error = headers.get("x-last-error") if letter.is_parked_by_broker else None
+    return [
+        ("id", letter.id),
+        ("type", letter.type),
+        ("correlation id", letter.correlation_id),
+        ("causation id", headers.get(CAUSATION)),
+        ("parked in", letter.queue),
+        ("failed in", origin or _UNKNOWN),
+        ("published to", published),
+        ("published by", properties.get("app_id")),
+        ("published at", moment(seconds_of(properties.get("timestamp")))),
+        ("parked at", moment(letter.parked_at)),
+        ("attempts", letter.trusted_headers.get(ATTEMPT)),
+        ("replays", replays),
+        ("error", letter.error),
+        ("error before", own_error),
+        ("first error", headers.get("x-first-error")),
+        ("exception", headers.get("x-exception")),
+        ("service", service),
+        ("crashes", headers.get("x-crashes")),
+        ("signal", headers.get("x-signal")),
+        *rare_properties(letter),
+    ]
+
+
+def rare_properties(letter: DeadLetter) -> Iterator[tuple[str, Any]]:
+    """Yield the labels and values of the properties that few messages have."""
+    for name in ("content_encoding", "priority", "reply_to", "expiration", "user_id", "cluster_id"):
+        yield name.replace("_", " "), letter.properties.get(name)
+
+
+def _header_lines(headers: Any) -> Iterator[str]:
+    for name, value in sorted(headers.items(), key=lambda one: text_of(one[0])):
+        if name != "x-traceback":
+            said = plain(value)
+            yield one_line(f"{text_of(name)}: {said if isinstance(said, str) else json_text(said)}")
+
+
+def _block(title: str, lines: Iterable[str]) -> Iterator[str]:
+    held = [f"  {escape.escaped(line)}" for line in lines]
+    if held:
+        yield click.style(title, bold=True) if has_colour() else title
+        yield from held
+
+
+def _body_lines(body: bytes) -> list[str]:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return [*(body[at : at + 16].hex(" ") for at in range(0, len(body), 16))]
+    try:
+        value = json.loads(text, parse_float=_Token, parse_int=_Token, object_pairs_hook=_Pairs)
+        return list(_pretty(value))
+    except (ValueError, RecursionError):
+        return [one_line(line) for line in text.split("\n")]
+
+
+class _Token(str):
+    """A number as it stands in the body: no digit of it is lost or added."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as it stands in the body, names that are there twice included."""
+
+
+def _pretty(value: Any, indent: str = "", before: str = "", after: str = "") -> Iterator[str]:
+    if isinstance(value, _Pairs | list) and value:
+        first, last = "{}" if isinstance(value, _Pairs) else "[]"
+        yield f"{indent}{before}{first}"
+        for number, one in enumerate(value):
+            name, inner = (f"{json_text(one[0])}: ", one[1]) if isinstance(value, _Pairs) else ("", one)
+            yield from _pretty(inner, f"{indent}  ", name, "" if number == len(value) - 1 else ",")
+        yield f"{indent}{last}{after}"
+    else:
+        empty = "{}" if isinstance(value, _Pairs) else None
+        yield f"{indent}{before}{empty or (value if isinstance(value, _Token) else json_text(value))}{after}"

@@ -1,0 +1,150 @@
+"""``events``: what was published lately."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.terminal import has_colour
+from runner.errors import RunnerError
+from runner.escape import json_text, one_line
+from runner.history.access import OFF, clock, opened, order_named, width_of
+from runner.history.causal_order import causal_order
+from runner.history.order_history import moment
+from runner.history.records import EventRow, find_events
+
+#: How many events are shown where nobody says how many.
+LIMIT = 50
+#: Characters of an order's id that are shown at least; more where two begin alike.
+SHORTEST = 8
+_HEAD = ("TIME", "TYPE", "ORDER", "BY", "WHAT IT SAYS")
+_COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
+
+
+def time_ago(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """``1h`` as the time that was so long ago, in ms since the epoch. Raises click.BadParameter."""
+    if value is None:
+        return None
+    # Imported only now, because pydantic comes with it.
+    from runner.config.value import parse_duration
+
+    try:
+        return max(0, int((time.time() - parse_duration(value)) * 1000))
+    except ValueError as error:
+        what, _, allowed = str(error).partition("; ")
+        raise click.BadParameter(f"{what}, {value!r}; {allowed}") from None
+
+
+def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    # What was no text on the command line would be none for a database either.
+    if value is not None and not value.isprintable():
+        raise click.BadParameter(f"not a type, {value!r}; allowed: text, such as payment.failed")
+    return value
+
+
+@click.command(short_help="Show the latest events.")
+@click.option("--order", metavar="ID", help="Only of this order; as much of its id as no other one begins with.")
+@click.option("--type", "kind", metavar="TYPE", callback=_type, help="Only of this type, such as payment.failed.")
+@click.option("--since", metavar="TIME", callback=time_ago, help="Only of the last 30s, 10m, 1h, 2d.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print them, with headers and whole bodies, as one JSON object.")
+@click.pass_obj
+def events(folder: Path, order: str | None, kind: str | None, since: int | None, limit: int, as_json: bool) -> None:
+    """Show the latest events, the newest one last.
+
+    They are read from the database that the service audit writes to; no broker or runner is needed. Lines are cut to
+    the width of the terminal; --json tells all. Times are those of this machine's zone, with --json of UTC.
+    """
+    with opened(folder) as (read, recorded):
+        whole = None if order is None else order_named(read, recorded, order)
+        found, is_more = find_events(read, order=whole, type=kind, since=since, limit=limit)
+    if not found and not recorded.has_events:
+        raise RunnerError(OFF)
+    by_id = {one.id: one for one in found}
+    times = {one.id: (one.published_at, one.id) for one in found}
+    found = [by_id[one] for one in causal_order(times, {one.id: {one.causation_id or ""} for one in found})]
+    if as_json:
+        shown = {"events": [_as_json(one) for one in found], "more": is_more}
+        click.echo(json_text(shown, indent=2))
+        return
+    if not found:
+        click.echo("no such events" if order or kind or since is not None else "no events yet")
+        return
+    if is_more:
+        click.secho(f"older ones are left out; --limit {2 * limit} shows more", err=True, dim=sys.stderr.isatty())
+    for line in _table(found):
+        click.echo(line)
+
+
+def _as_json(one: EventRow) -> dict[str, Any]:
+    return {**asdict(one), "published_at": moment(one.published_at)}
+
+
+def _table(found: Sequence[EventRow]) -> list[str]:
+    today = datetime.now().date()
+    is_today = all(clock(one.published_at, "%Y-%m-%d")[:10] == str(today) for one in found)
+    form, length = "%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", _length({one.order_id or "" for one in found})
+    rows = [
+        (
+            clock(one.published_at, form),
+            one_line(one.type),
+            one_line((one.order_id or "-")[:length]),
+            one_line(one.app_id or "-"),
+            one_line(_saying(one)),
+        )
+        for one in found
+    ]
+    widths = [max(width_of(row[column]) for row in [_HEAD, *rows]) for column in range(4)]
+    screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines = []
+    for row in [_HEAD, *rows]:
+        cells = [text + " " * (width - width_of(text)) for text, width in zip(row, widths, strict=False)]
+        room = None if screen is None else max(0, screen - sum(widths) - 2 * len(widths))
+        if has_colour():
+            style: dict[str, Any] = {"bold": True} if row is _HEAD else {"fg": _COLOURS.get(row[1].rpartition(".")[2])}
+            cells[1] = click.style(cells[1], **style)
+        lines.append("  ".join([*cells, _cut(row[4], room)]).rstrip())
+    return lines
+
+
+def _saying(one: EventRow) -> str:
+    """The body's fields, without what is shown beside it; a body of another kind as it is."""
+    try:
+        body = json.loads(one.body)
+    except (ValueError, RecursionError):
+        return one.body
+    if not isinstance(body, dict):
+        return one.body
+    fields = {name: value for name, value in body.items() if value is not None and value != one.order_id}
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in fields.items()
+    }
+    # Ids say least to a person, and would push what says more out of sight.
+    return "  ".join(f"{name}={text}" for name, text in sorted(texts.items(), key=lambda one: one[0].endswith("_id")))
+
+
+def _cut(text: str, room: int | None) -> str:
+    if room is None or width_of(text) <= room:
+        return text
+    shown = ""
+    for one in text:
+        if width_of(shown + one) >= room:
+            break
+        shown += one
+    return f"{shown}…" if room else ""
+
+
+def _length(orders: set[str]) -> int:
+    """How much of each id tells all of them apart."""
+    longest = max((len(one) for one in orders), default=SHORTEST)
+    return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

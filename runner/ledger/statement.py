@@ -1,0 +1,136 @@
+"""How the accounts of queues look to people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from runner.cli.terminal import has_colour
+from runner.config.project import Project
+from runner.escape import one_line
+from runner.history.access import width_of
+from runner.invocation import invocation
+from runner.ledger.account import Account, Row
+from runner.topology.model import Objects
+
+#: How many ids of a queue are shown to people.
+MOST_SHOWN = 10
+_HEAD = ("QUEUE", "EVENT", "PUBLISHED", "HANDLED", "PARKED", "DISCARDED", "WAITING", "LOST", "TWICE")
+
+
+def unread_queues(project: Project, objects: Objects) -> list[str]:
+    """The queues of topology.yaml that no service reads, but those for dead letters."""
+    dead = {ladder.dead_letter for ladder in objects.ladders.values()}
+    return [name for name in project.topology.queues if name not in project.consumed and name not in dead]
+
+
+def as_json_object(
+    found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
+) -> dict[str, Any]:
+    """All accounts with all ids; ``unread`` are the queues that no service reads."""
+
+    def ids(one: Account, some: Sequence[str]) -> list[dict[str, Any]]:
+        return [{"id": id, "order_id": one.entries[id].order_id, "type": one.entries[id].type} for id in some]
+
+    queues: list[dict[str, Any]] = [
+        {
+            "queue": one.queue,
+            "events": [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in one.rows()],
+            # Where it is not known which are lost, nobody who waits is named so.
+            "lost": [] if one.candidates else ids(one, one.lost),
+            "candidates": ids(one, one.candidates),
+            "twice": ids(one, sorted(one.twice)),
+            "note": "; ".join(one.notes),
+        }
+        for one in found
+    ]
+    nothing: dict[str, Any] = {"events": [], "lost": [], "candidates": [], "twice": []}
+    queues += [{"queue": name, **nothing, "note": "no service reads it"} for name in unread]
+    lost, twice = sum(len(one.lost) for one in found), sum(len(one.twice) for one in found)
+    return {"queues": queues, "unapplied": [*unapplied], "lost": lost, "twice": twice, "settled": is_settled}
+
+
+def statement(
+    found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
+) -> Iterator[str]:
+    """A table, what it does not say, the ids of what is not as it should be, and the verdict."""
+    cells = [(one, row) for one in found for row in one.rows()]
+    if cells:
+        yield from _table(cells)
+    for one in found:
+        for note in one.notes:
+            yield one_line(f"queue {one.queue}: {note}")
+    for name in unread:
+        yield one_line(f"queue {name}: no service reads it")
+    yield from map(one_line, unapplied)
+    for one in found:
+        if one.candidates:
+            yield from _named(one, f"{len(one.lost)} of these {len(one.candidates)} are lost in", one.candidates)
+        else:
+            yield from _named(one, "lost in", one.lost)
+        yield from _named(one, "handled more than once in", sorted(one.twice))
+    yield from _advice(found)
+    yield _verdict(found, is_settled=is_settled)
+
+
+def _table(cells: Sequence[tuple[Account, Row]]) -> Iterator[str]:
+    def shown(value: int | None) -> str:
+        return "-" if value is None else f"{value:,}"
+
+    rows = [_HEAD]
+    for one, row in cells:
+        figures = (row.published, row.handled, row.parked, row.discarded, row.waiting, row.lost, row.twice)
+        rows.append((one_line(one.queue), one_line(row.type) or "-", *map(shown, figures)))  # type: ignore[arg-type]
+    widths = [max(width_of(row[column]) for row in rows) for column in range(len(_HEAD))]
+    for number, line in enumerate(rows):
+        texts = [
+            text + " " * (width - width_of(text)) if column < 2 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        if has_colour() and number and line[7] not in ("0", "-"):
+            texts[7] = click.style(texts[7], fg="red", bold=True)
+        yield "  ".join(texts)
+
+
+def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
+    if not ids:
+        return
+    yield one_line(f"{what} {one.queue}:")
+    for id in ids[:MOST_SHOWN]:
+        entry = one.entries[id]
+        yield one_line(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
+    if len(ids) > MOST_SHOWN:
+        yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json names all"
+
+
+def _advice(found: Sequence[Account]) -> Iterator[str]:
+    """What a person can do about messages that are lost."""
+    if not any(row.lost for one in found if one.is_known for row in one.rows()):
+        return
+    yield "another client purged or deleted their queue, or acknowledged them without handling them"
+    yield "the events are kept in the table events; --since leaves out what is known"
+    orders = (one.entries[id].order_id for one in found for id in one.lost)
+    if (order := next((id for id in orders if id and one_line(id) == id), None)) is not None:
+        yield f"the history of the first order: {invocation('order', 'show', order)}"
+
+
+def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
+    rows = [row for one in found if one.is_known for row in one.rows()]
+    names = ("handled", "parked", "discarded", "waiting", "lost")
+    sums = {name: sum(getattr(row, name) for row in rows) for name in names}
+    parts = [f"{sums[name]:,} {name}" for name in names if sums[name]] or ["0"]
+    equation = f"{sum(row.published for row in rows):,} published = {' + '.join(parts)}"
+    wrong = sum(len(one.wrong) for one in found)
+    words, colour = "nothing is lost", "green"
+    if not any(one.is_known for one in found):
+        words, colour = "nothing is proved", "yellow"
+    if not is_settled:
+        words, colour = "not sure yet", "yellow"
+    if sums["lost"]:
+        words, colour = f"{sums['lost']:,} lost", "red"
+    if wrong:
+        words, colour = f"{words}, {wrong:,} handled twice in spite of an inbox", "red"
+    line = f"{words}: {equation}"
+    return click.style(line, fg=colour, bold=True) if has_colour() else line

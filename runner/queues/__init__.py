@@ -1,0 +1,1 @@
+"""The commands on queues: ``queues``, ``peek``, ``purge`` and ``move``."""

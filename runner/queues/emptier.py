@@ -1,0 +1,246 @@
+"""Consume the messages of a queue in order, and acknowledge each message only when it is safe elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from runner.admin.drain import SURE
+from runner.amqp.acks import AckLedger
+from runner.amqp.content import Properties
+from runner.amqp.reply_code import close_of
+from runner.amqp.session import Session
+from runner.errors import BrokerBlocked, PublishRefused, Unroutable
+
+#: The number of safe messages that are acknowledged at once.
+ACK_BATCH = 100
+#: Seconds between two checks of ``is_stopped``.
+BEAT = 0.1
+#: Seconds between two checks of a queue that has messages and delivers none.
+INTERVAL = 0.05
+#: Seconds without progress after which the queue is given up.
+STALLED = 60.0
+
+
+class Emptier:
+    """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
+
+    At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
+    messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
+    the cancellation to its end. So no message is returned, which a quorum queue would count as a failed delivery. The
+    exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
+    """
+
+    #: The number of messages that may be unacked at once.
+    window = 500
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        queue: str,
+        limit: int,
+        on_progress: Callable[[int], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``name`` is the name of the connection; ``on_progress`` gets the number of messages that are done."""
+        self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
+        self._session = Session(url, name, self._opened)
+        self._acks = AckLedger()
+        #: Delivery tag, exchange and routing key of each publish that is not confirmed yet; the broker counts publishes
+        #: from 1 in the same order.
+        self._unconfirmed: dict[int, tuple[int, str, str]] = {}
+        self._published = 0
+        #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
+        self._seen = self._taken = self._acked = 0
+        self._prefetch = max(1, min(self.window, limit))
+        self._consumer_tag: str | None = None
+        self._is_leaving = self._is_cancelled = False
+        self._problem: Exception | None = None
+        self._asked = False
+        self._zeros = 0
+        self._heard = time.monotonic()
+        #: The number of messages that are done.
+        self.done = 0
+
+    def run(self) -> int:
+        """Remove the messages, and return their number. If this raises, ``done`` is the number.
+
+        Raises BrokerAway, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it refuses a
+        publish, and the errors of ``_take``. Then the messages that are not done stay in the queue.
+        """
+        self._session.run()
+        return self.done
+
+    def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        """Save one message, then call ``_publish`` or ``_settle`` for its delivery tag."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
+
+    def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
+        """Publish a message that makes a delivery safe; one at a time for each delivery."""
+        if not self._unconfirmed:
+            self._heard = time.monotonic()
+        self._published += 1
+        self._unconfirmed[self._published] = (tag, exchange, key)
+        self._channel.basic_publish(exchange, key, body, properties, mandatory=True)
+
+    def _is_safe(self, tag: int) -> bool:
+        """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""
+        return True
+
+    def _lose(self, tag: int) -> None:
+        """Handle that the broker refused or returned the publish of a delivery."""
+
+    def _settle(self, tags: list[int]) -> None:
+        """Acknowledge deliveries whose messages are safe."""
+        for tag in tags:
+            self._acks.done(tag)
+        self.done += len(tags)
+        self._heard = time.monotonic()
+        self._on_progress(self.done)
+        if not self._is_leaving and (not self._unconfirmed or self._acks.waiting >= ACK_BATCH):
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acked += self._acks.waiting
+        for tag, multiple in self._acks.take():
+            self._channel.basic_ack(tag, multiple=multiple)
+
+    def _opened(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._closed)
+        channel.add_on_return_callback(self._returned)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._consume())
+
+    def _consume(self) -> None:
+        self._channel.basic_qos(prefetch_count=self._prefetch)
+        self._consumer_tag = self._channel.basic_consume(self._queue, self._on_delivery, callback=lambda _: self._ask())
+        self._beat()
+
+    def _beat(self) -> None:
+        if self._session.is_finished:
+            return
+        if self._is_stopped():
+            self._leave()
+        if time.monotonic() - self._heard > STALLED:
+            # What is safe must not come back: it would be there twice.
+            self._acknowledge()
+            why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
+            self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no progress within {STALLED:g} s; {why}"))
+        self._session.loop.call_later(BEAT, self._beat)
+
+    def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        self._zeros = 0
+        self._seen += 1
+        if self._problem is not None or self._session.is_finished:
+            self._cancel_if_quiet()
+            return  # the broker returns it to the queue
+        self._taken += 1
+        try:
+            self._take(method, properties, body)
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._break_off(error)
+            return
+        if self._taken >= self._limit or self._is_leaving or self._is_stopped():
+            self._leave()
+
+    def _on_confirm(self, frame: Any) -> None:
+        if self._session.is_finished:
+            return
+        method = frame.method
+        numbers = [method.delivery_tag]
+        if method.multiple:
+            numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
+        found = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
+        if isinstance(method, pika.spec.Basic.Nack):
+            for tag, _, key in found:
+                self._break_off(PublishRefused(f"queue {key!r} refused a message; it may be full"))
+                self._lose(tag)
+        elif found:
+            self._settle([tag for tag, *_ in found if self._is_safe(tag)])
+        self._go_on()
+
+    def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
+        self._break_off(Unroutable(f"queue {method.routing_key!r} does not exist"))
+        # The broker sends a return before the confirm of its message, and the return does not name the message. The
+        # queue no longer exists, so no message to it without a confirm is safe.
+        place = (method.exchange, method.routing_key)
+        for number in [number for number, (_, *to) in self._unconfirmed.items() if tuple(to) == place]:
+            self._lose(self._unconfirmed.pop(number)[0])
+
+    def _break_off(self, error: Exception) -> None:
+        """Stop with an error; deliveries that are not safe stay in the queue."""
+        if self._problem is None:
+            self._problem = error
+            self._leave()
+
+    def _leave(self) -> None:
+        self._is_leaving = True
+        self._cancel_if_quiet()
+
+    def _cancel_if_quiet(self) -> None:
+        """Cancel the consumer if no delivery is on its way."""
+        is_quiet = self._seen - self._acked >= self._prefetch or self._zeros >= SURE
+        if self._is_leaving and is_quiet and self._consumer_tag is not None:
+            tag, self._consumer_tag = self._consumer_tag, None
+            self._channel.basic_cancel(tag, callback=lambda _: self._cancelled())
+
+    def _cancelled(self) -> None:
+        self._is_cancelled = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """End if everything is done, or ask whether the queue has more."""
+        if self._session.is_finished:
+            return
+        if self._is_cancelled:
+            self._save_rest()
+        if self._unconfirmed:
+            return  # their confirms continue
+        if not self._is_cancelled:
+            self._ask()
+        else:
+            self._acknowledge()
+            if self._problem is not None:
+                self._session.fail(self._problem)
+            else:
+                self._session.finish()
+
+    def _save_rest(self) -> None:
+        if self._problem is not None:
+            return
+        try:
+            self._flush()
+        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._problem = error
+
+    def _ask(self) -> None:
+        if not self._asked and not self._session.is_finished:
+            self._asked = True
+            self._channel.queue_declare(self._queue, passive=True, callback=self._counted)
+
+    def _counted(self, frame: Any) -> None:
+        self._asked = False
+        # The answer overtakes deliveries that the queue has sent. The queue is empty if no delivery comes between two.
+        self._zeros = 0 if frame.method.message_count else self._zeros + 1
+        self._save_rest()
+        if self._problem is not None or self._zeros >= SURE:
+            self._leave()
+        if self._unconfirmed or self._is_cancelled:
+            self._go_on()
+        elif self._consumer_tag is None:
+            return  # the answer to its cancellation continues
+        elif self._zeros:
+            self._ask()
+        else:
+            self._session.loop.call_later(INTERVAL, self._ask)
+
+    def _closed(self, _: Channel, error: Exception) -> None:
+        self._session.fail(close_of(error).error(f"queue {self._queue!r}"))

@@ -1,0 +1,135 @@
+"""The entries of ``queues`` as a table for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from runner.cli.status import duration
+from runner.cli.terminal import has_colour, terminal_width
+from runner.escape import escaped
+from runner.invocation import invocation
+from runner.queues.backlog import RESOLUTION, Age
+from runner.queues.overview import GROWING, NO_CONSUMER, Backlog, Others
+from runner.topology.change import counted
+
+UNKNOWN, NOTHING = "?", "-"
+#: What is between two columns.
+_GAP = "  "
+_HEAD = (
+    "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
+)  # fmt: skip
+_RIGHT = range(1, 9)
+#: The columns that a narrow terminal lacks, first those that tell least about a queue in trouble.
+_DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
+
+
+def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:
+    """Return the lines of the table, and a line about other queues or missing statistics."""
+    rows = [_HEAD, *(_row(one) for one in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    shown, left_out = _fitting(widths, terminal_width())
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [
+            row[column].rjust(widths[column]) if column in _RIGHT else row[column].ljust(widths[column])
+            for column in shown
+        ]
+        line = _GAP.join(cells).rstrip()
+        if has_colour() and number == 0:
+            line = click.style(line, bold=True)
+        elif has_colour() and _stands_out(entries[number - 1]):
+            line = click.style(line, bold=True, fg="yellow")
+        lines.append(line)
+    if left_out:
+        lines.append(f"no room for {', '.join(left_out)}; a wider terminal or --json shows all")
+    if problem is not None:
+        lines.append(f"no statistics: {escaped(problem)}")
+    elif others is not None and others.count:
+        held = counted(others.messages, "message")
+        found = f"{counted(others.count, 'other queue')} on the broker, with {held}"
+        lines.append(f"{found}; they are listed by: {invocation('plan')}")
+    return lines
+
+
+def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
+    """Return the columns that fit into a width, None for any number of characters, and the names of the others."""
+    shown, left_out = list(range(len(_HEAD))), list[str]()
+    for name in _DISPENSABLE:
+        if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:
+            break
+        shown.remove(_HEAD.index(name))
+        left_out.append(name)
+    return shown, left_out
+
+
+def _stands_out(one: Backlog) -> bool:
+    return NO_CONSUMER in one.notes or GROWING in one.notes
+
+
+def _row(one: Backlog) -> tuple[str, ...]:
+    return (
+        escaped(one.name),
+        _count(one.ready),
+        _count(one.unacked),
+        _count(one.consumers),
+        _rate(one.arriving),
+        _rate(one.leaving),
+        _age(one),
+        _count(one.retrying),
+        _count(one.dead) if one.has_dead_letters else NOTHING,
+        ", ".join(one.services) or NOTHING,
+        ", ".join(escaped(note) for note in one.notes),
+    )
+
+
+def _count(value: int | None) -> str:
+    return UNKNOWN if value is None else str(value)
+
+
+def _rate(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f}"
+
+
+def _age(one: Backlog) -> str:
+    if one.ready == 0:
+        return NOTHING
+    if one.oldest is None:
+        return UNKNOWN
+    if one.oldest.is_older:
+        return f">{duration(one.oldest.seconds)}"
+    return f"<{RESOLUTION:g}s" if one.oldest.seconds < RESOLUTION else duration(one.oldest.seconds)
+
+
+def as_object(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> dict[str, Any]:
+    """Return the entries as one JSON object; null for an unknown value, times in seconds."""
+    return {
+        "queues": [
+            {
+                "queue": one.name,
+                "ready": one.ready,
+                "unacked": one.unacked,
+                "consumers": one.consumers,
+                "in_per_second": _rounded(one.arriving),
+                "out_per_second": _rounded(one.leaving),
+                "oldest": _oldest(one.oldest),
+                "retrying": one.retrying,
+                "dead_letters": one.dead,
+                "services": list(one.services),
+                "notes": list(one.notes),
+            }
+            for one in entries
+        ],
+        "others": None if others is None else {"queues": others.count, "messages": others.messages},
+        "problem": problem,
+    }
+
+
+def _oldest(age: Age | None) -> dict[str, Any] | None:
+    return None if age is None else {"seconds": round(age.seconds, 1), "is_older": age.is_older}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

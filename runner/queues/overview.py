@@ -1,0 +1,166 @@
+"""The queues of topology.yaml with their counts: one entry for each queue, from all reports of the broker."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runner.admin.drain import QueueCounts
+from runner.admin.management import Management, ManagementError
+from runner.admin.statistics import Statistics, StatisticsReader
+from runner.config.project import Project
+from runner.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age
+from runner.queues.target import unacked_of
+from runner.topology.compile import compile_topology
+from runner.topology.model import Objects
+
+#: Words of the column NOTE.
+MISSING, NO_CONSUMER, GROWING = "not on the broker", "no consumer", "growing"
+#: How many own samples of a queue are kept.
+KEPT = 600
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """A queue of topology.yaml, or another queue that a service consumes; None for an unknown value."""
+
+    name: str
+    ready: int | None
+    unacked: int | None
+    consumers: int | None
+    #: Messages a second.
+    arriving: float | None
+    leaving: float | None
+    oldest: Age | None
+    #: Messages in its retry queues.
+    retrying: int | None
+    #: Messages in its dead-letter queue; None also if it has no such queue.
+    dead: int | None
+    has_dead_letters: bool
+    services: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Others:
+    """The queues of the vhost that belong to no entry; None for an unknown number of messages."""
+
+    count: int
+    messages: int | None
+
+
+class Overview:
+    """The queues of a project on a broker, sampled each time that ``update`` gets new counts."""
+
+    def __init__(self, project: Project, management: Management, names: Sequence[str] = ()) -> None:
+        """``names`` are the queues to show; empty for all."""
+        self._objects = compile_topology(project.topology, project.consumed)
+        known = names_of(project)
+        self._names = [one for one in known if not names or one in names]
+        self._all = {one.name for one in self._objects.queues} | set(known)
+        self._services = {
+            name: tuple(key for key, one in project.config.services.items() if name in one.consumes) for name in known
+        }
+        self._statistician = StatisticsReader(management)
+        self._own: dict[str, deque[Sample]] = {name: deque(maxlen=KEPT) for name in self._names}
+        #: Why the HTTP API reports nothing; None if it does.
+        self.problem: str | None = None
+        #: None if the HTTP API reports nothing.
+        self.others: Others | None = None
+
+    @property
+    def queues(self) -> list[str]:
+        """All queues whose counts are needed, their retry and dead-letter queues included."""
+        return list(dict.fromkeys(part for name in self._names for part in (name, *parts_of(name, self._objects))))
+
+    def update(self, counts: Mapping[str, QueueCounts | None], unknown: Mapping[str, str]) -> list[Backlog]:
+        """Return the entries for new counts; ``unknown`` has the reason of each queue that does not answer."""
+        now = time.time()
+        found = self._read(now)
+        return [self._entry(name, counts, unknown, found.get(name), now) for name in self._names]
+
+    def _read(self, now: float) -> dict[str, Statistics]:
+        try:
+            found = self._statistician.read(now)
+        except ManagementError as error:
+            self.problem, self.others = str(error), None
+            return {}
+        self.problem = None
+        others = [one.messages for name, one in found.items() if name not in self._all]
+        known = [one for one in others if one is not None]
+        self.others = Others(len(others), sum(known) if len(known) == len(others) else None)
+        return found
+
+    def _entry(
+        self,
+        name: str,
+        counts: Mapping[str, QueueCounts | None],
+        unknown: Mapping[str, str],
+        statistics: Statistics | None,
+        now: float,
+    ) -> Backlog:
+        own, said = counts.get(name), statistics or Statistics()
+        ready, consumers = (None, None) if own is None else (own.messages, own.consumers)
+        samples = self._samples(name, own, said, now)
+        is_idle = consumers == 0
+        arriving, leaving = said.published, said.removed
+        if is_idle and (counted := arrivals(tuple(self._own[name]) or samples)) is not None:
+            # Exact, while the statistics are some seconds late: no message leaves a queue without a consumer.
+            arriving, leaving = counted, 0.0
+        ladder = self._objects.ladders.get(name)
+        dead = None if ladder is None else _held(ladder.dead_letter, counts)
+        retries = [_held(wait, counts) for _, wait in ladder.steps] if ladder is not None else []
+        retrying = None if None in retries else sum(one for one in retries if one is not None)
+        notes = []
+        if name in unknown:
+            notes.append(unknown[name])
+        elif own is None:
+            notes.append(MISSING)
+        if ready and is_idle:
+            notes.append(NO_CONSUMER)
+        if ready and is_growing(samples):
+            notes.append(GROWING)
+        return Backlog(
+            name, ready, unacked_of(said.unacked, consumers), consumers, arriving, leaving,
+            oldest_age(samples, now, is_consumed=not is_idle) if ready else None, retrying, dead, ladder is not None,
+            self._services[name], tuple(notes),
+        )  # fmt: skip
+
+    def _samples(self, name: str, own: QueueCounts | None, said: Statistics, now: float) -> list[Sample]:
+        """Return what is known of the last minutes, the present included."""
+        if own is None:
+            self._own[name].clear()
+            return []
+        mine = self._own[name]
+        if own.consumers and mine and mine[-1].delivered is not None:
+            mine.clear()  # these samples say that no message leaves, but a consumer now removes some
+        # Without a consumer nothing is delivered.
+        present = Sample(now, own.messages, None if own.consumers else 0)
+        mine.append(present)
+        history = [Sample(*one) for one in said.history]
+        if len(history) < 2:
+            return list(mine)
+        if own.consumers:
+            return history
+        return [*history, Sample(now, own.messages, history[-1].delivered)]
+
+
+def names_of(project: Project) -> list[str]:
+    """Return the queues that have an entry: those of topology.yaml, and others that a service consumes."""
+    return [*project.topology.queues, *sorted(project.consumed - project.topology.queues.keys())]
+
+
+def parts_of(name: str, objects: Objects) -> tuple[str, ...]:
+    """Return the retry queues and the dead-letter queue of a queue."""
+    ladder = objects.ladders.get(name)
+    return () if ladder is None else (*(wait for _, wait in ladder.steps), ladder.dead_letter)
+
+
+def _held(name: str, counts: Mapping[str, QueueCounts | None]) -> int | None:
+    """Return the ready messages of a queue, 0 for one that is not on the broker; None if it does not answer."""
+    if name not in counts:
+        return None
+    found = counts[name]
+    return 0 if found is None else found.messages

@@ -1,0 +1,159 @@
+"""Read the first messages of a queue, and return them to their places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.properties import moved_properties
+from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
+from runner.deadletters.browser import Reader, dead_letter_of
+from runner.deadletters.dead_letter import DeadLetter
+from runner.errors import PublishRefused
+from runner.headers import count_of
+
+#: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
+_COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
+
+#: Messages beyond N that are requested from a queue with a single active consumer, which delivers to one consumer only.
+SPARE = 1000
+#: From this number of consumers, each further consumer gets as many messages as all consumers before it.
+MANY_CONSUMERS = 22
+
+
+class Peek(Reader):
+    """A reader that receives messages from the head of a queue, and returns them.
+
+    A quorum queue delivers returned messages before all others, in the order of their return. To keep that order, the
+    reader receives all returned messages, even if it shows fewer.
+
+    A quorum queue before RabbitMQ 4.3 counts each return as a failed delivery. It would dead-letter or drop a message
+    that has reached its delivery limit. So the reader does not return such a message. It publishes a copy to the end
+    of the queue, and acknowledges the message after the confirm.
+    """
+
+    def __init__(
+        self, url: str, queue: str, number: int, kind: str | None, limit: int | None, *, is_single: bool = False
+    ) -> None:
+        """``kind`` is the type of the queue, None if unknown; ``limit`` is its delivery limit, None for none.
+
+        ``is_single`` is True for a queue with a single active consumer.
+        """
+        self._is_quorum = kind in (QUORUM, None)
+        credit = number + SPARE if self._is_quorum and is_single else number
+        super().__init__(url, queue, credit=credit, limit=None if self._is_quorum else number)
+        self._number, self._delivery_limit, self._is_single = number, limit, is_single
+        self._has_nack = False
+        self._deliveries: list[tuple[Any, pika.BasicProperties, bytes]] = []
+        #: Deliveries whose copies are not confirmed yet, by the numbers of their publishes.
+        self._unconfirmed: dict[int, Any] = {}
+        #: Those of them of which the queue takes no copy.
+        self._refused: list[tuple[Any, pika.BasicProperties, bytes]] = []
+        self._why = "the queue refuses a copy"
+        #: The messages to show, in order.
+        self.letters: list[DeadLetter] = []
+        #: Messages that are at the end of the queue now.
+        self.rescued: list[DeadLetter] = []
+
+    @property
+    def is_counted(self) -> bool:
+        """True if the queue counts a look as a failed delivery."""
+        return self._is_quorum and not self._has_nack
+
+    def _opened(self, channel: Channel) -> None:
+        version = parsed(str((channel.connection.server_properties or {}).get("version", "")))
+        # Without a limit, a nack could put a message at the end of the queue (RabbitMQ: "Quorum Queues").
+        self._has_nack = NACK_IS_NO_FAILURE.holds(version) and self._delivery_limit is not None
+        super()._opened(channel)
+
+    def _on_delivery(self, channel: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        # A delivery during the cancellation of the consumers is returned too.
+        self._deliveries.append((method, properties, body))
+        super()._on_delivery(channel, method, properties, body)
+
+    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
+        if len(self.letters) < self._number:
+            self.letters.append(letter)
+
+    def _refill(self) -> None:
+        # The broker itself returns a message that it delivers during a cancellation, and puts it behind the others.
+        if self._is_over or not self._is_quorum or self.seen < self._credit:
+            return
+        if not self._deliveries[-1][0].redelivered or self._is_single:
+            self._on_end()
+        else:
+            # The steps are small, so that few messages beyond the returned ones are received. The number of consumers
+            # is limited, because a queue takes the messages of more than 32 consumers back in no order.
+            self._step = max(1, self.seen // 3) if len(self._consumers) < MANY_CONSUMERS else self.seen
+            self._subscribe()
+
+    def _give_back(self) -> None:
+        spent = [one for one in self._deliveries if self.is_counted and self._is_spent(*one[:2])]
+        if spent:
+            self._channel.add_on_return_callback(lambda *_: self._returned())
+            self._channel.confirm_delivery(self._on_confirm, callback=lambda _: self._copy(spent))
+            return
+        if self._is_quorum and self._has_nack:
+            # One for each consumer, in order.
+            last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
+            for tag in last.values():
+                self._channel.basic_nack(tag, multiple=True, requeue=True)
+        # When the channel closes, the queue gets its unacked messages back.
+        self._session.finish()
+
+    def _is_spent(self, method: Any, properties: pika.BasicProperties) -> bool:
+        """Return True if the broker would dead-letter or drop a message that is returned."""
+        if self._delivery_limit is None:
+            return False
+        # A sender may have written this header. The queue writes it only in a redelivered message.
+        count = count_of((properties.headers or {}).get(_COUNT)) if method.redelivered else 0
+        return count >= self._delivery_limit
+
+    def _copy(self, spent: list[tuple[Any, pika.BasicProperties, bytes]]) -> None:
+        for method, properties, body in spent:
+            properties.headers = {
+                name: value for name, value in (properties.headers or {}).items() if name not in (_COUNT, _ACQUIRED)
+            }
+            try:
+                copy = moved_properties(method, properties, is_aside=False)
+            except ValueError as error:
+                self._why = f"no copy can be made, {error}"
+                self._refused.append((method, properties, body))
+                continue
+            # The broker counts publishes from 1 in the same order.
+            self._unconfirmed[len(self._unconfirmed) + 1] = (method, properties, body)
+            self._channel.basic_publish("", self._queue, body, copy, mandatory=True)
+        if not self._unconfirmed:
+            self._give_up()
+
+    def _on_confirm(self, frame: Any) -> None:
+        if self._session.is_finished:
+            return
+        method = frame.method
+        numbers = [one for one in self._unconfirmed if method.multiple and one <= method.delivery_tag]
+        for number in numbers or [method.delivery_tag]:
+            delivery = self._unconfirmed.pop(number)
+            if isinstance(method, pika.spec.Basic.Nack):
+                self._refused.append(delivery)
+            else:
+                self._channel.basic_ack(delivery[0].delivery_tag)
+                self.rescued.append(dead_letter_of(self._queue, *delivery))
+        if self._unconfirmed:
+            return
+        if self._refused:
+            self._give_up()
+        else:
+            self._session.finish()
+
+    def _returned(self) -> None:
+        self._refused += self._unconfirmed.values()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        ids = ", ".join(dead_letter_of(self._queue, *one).id for one in self._refused)
+        text = f"message {ids}: at its delivery limit, and {self._why}; the broker dead-letters or drops it"
+        if self.rescued:
+            text += f"; at the end of the queue now: {', '.join(one.id for one in self.rescued)}"
+        self._session.fail(PublishRefused(f"queue {self._queue!r}: {text}"))

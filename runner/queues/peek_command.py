@@ -1,0 +1,106 @@
+"""``peek``: show the first messages of a queue, which stay in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.cli.progress import warn
+from runner.config.version import STREAM
+from runner.deadletters.cli.message_text import described, moment, one_line, rare_properties
+from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.json_record import content_of
+from runner.errors import RunnerError
+from runner.escape import json_text
+from runner.headers import seconds_of
+from runner.messages import ATTEMPT, CAUSATION
+from runner.queues.peek import Peek
+from runner.queues.target import OpenProject, Target, check_delivers, open_project, readers
+from runner.topology.change import counted
+
+#: The largest number of messages to show. No consumer can get them while they are shown.
+MOST = 1000
+_COUNT = "x-delivery-count"
+
+
+@click.command(short_help="Show the first messages of a queue, and leave them there.")
+@click.argument("queue")
+@click.option(
+    "-n", "number", type=click.IntRange(1, MOST), default=1, show_default=True, metavar="N", help="How many messages."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
+    """Show the first N ready messages of a queue. They stay in the queue, in their order.
+
+    A quorum queue of RabbitMQ before 4.3 counts each look as a failed delivery. It dead-letters or drops a message that
+    exceeds its delivery limit. So a message at its limit is not returned. Instead, the command copies the message to
+    the end of the queue, and removes the original when the broker has confirmed the copy.
+    """
+    with open_project(folder) as site:
+        target = site.find(queue, "QUEUE")
+        if target.kind == STREAM:
+            raise RunnerError(f"queue {queue!r}: a stream; allowed: a classic or quorum queue")
+        check_delivers(target, site.project)
+        limit = site.delivery_limit(target)
+        is_single = target.is_single
+        one = Peek(site.url, queue, number, target.kind, limit, is_single=is_single)
+        one.run()
+        if as_json:
+            found = {
+                "queue": queue,
+                "ready": target.counts.messages,
+                "unacked": target.unacked,
+                "consumers": target.counts.consumers,
+                "counted": one.is_counted,
+                "delivery_limit": limit,
+                "messages": [content_of(letter) for letter in one.letters],
+                "moved_to_end": [letter.id for letter in one.rescued],
+            }
+            click.echo(json_text(found, indent=2))
+            return
+        click.echo(_summary(target, site))
+        for letter in one.letters:
+            click.echo("\n".join(["", *described(letter, _facts(letter, limit if one.is_counted else None))]))
+        if one.is_counted and one.letters:
+            taken = counted(one.seen, "message")
+            warn(f"queue {one_line(queue)}: this look counts as a failed delivery of {taken}; {_limited(limit)}")
+        for letter in one.rescued:
+            warn(
+                f"message {one_line(letter.id)}: at its delivery limit, {limit}; it is now at the end of the queue,"
+                " because the broker would not have kept it in its place"
+            )
+
+
+def _summary(target: Target, site: OpenProject) -> str:
+    parts = [f"{target.counts.messages} ready", target.held, readers(target, site.project)]
+    return f"{one_line(target.name)}: {', '.join(part for part in parts if part)}"
+
+
+def _limited(limit: int | None) -> str:
+    return "the queue has no delivery limit" if limit is None else f"its delivery limit is {limit}"
+
+
+def _facts(letter: DeadLetter, limit: int | None) -> Iterator[tuple[str, Any]]:
+    headers, properties = letter.headers, letter.properties
+    exchange, key = letter.published if not letter.exchange else (letter.exchange, letter.routing_key)
+    yield from (
+        ("id", letter.id),
+        ("type", letter.type),
+        ("correlation id", letter.correlation_id),
+        ("causation id", headers.get(CAUSATION)),
+        (
+            "published to",
+            f"{exchange or 'the default exchange'} with key {letter.routing_key if key is None else key!r}",
+        ),
+        ("published by", properties.get("app_id")),
+        ("published at", moment(seconds_of(properties.get("timestamp")))),
+        ("attempt", headers.get(ATTEMPT)),
+        ("last error", headers.get("x-last-error")),
+    )
+    if (count := headers.get(_COUNT)) is not None:
+        yield "returned", f"{counted(count, 'time')}{'' if limit is None else f' of {limit}'}"
+    yield from rare_properties(letter)

@@ -1,0 +1,109 @@
+"""``purge``: write the ready messages of a queue to a file, and remove them from the queue."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
+from runner.cli.progress import progress, stoppable, warn
+from runner.config.version import STREAM
+from runner.deadletters.cli.message_text import one_line
+from runner.deadletters.json_record import content_of
+from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerError
+from runner.escape import json_text
+from runner.queues.purge import Purge
+from runner.queues.removal_note import noting
+from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
+from runner.topology.change import counted
+
+
+@click.command(short_help="Write the ready messages of a queue to a file and remove them.")
+@click.argument("queue")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="The new file; var/purged-TIME.jsonl by default.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
+    """Ask, write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
+
+    A message is removed only when its line is on the disk. If attempts are traced, the order history gets a note that
+    the message was discarded. Unacked messages stay with their consumers. After Ctrl-C the rest stays in the queue.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
+    with open_project(folder) as site:
+        target = site.find(queue, "QUEUE")
+        if target.kind == STREAM:
+            raise RunnerError(
+                f"queue {queue!r}: a stream, from which nothing can be removed; it expires by its max-age"
+            )
+        check_delivers(target, site.project)
+        warn_of_readers(target, site.project)
+        total = target.counts.messages
+        if not total:
+            click.echo(f"nothing purged: queue {one_line(queue)} has no ready message{_stay(target)}")
+            return
+        file = ExportFile(path or named_by_time(site.project.var, "purged"))
+        file.check()
+        if not yes:
+            _ask(f"purge {counted(total, 'message')} of queue {one_line(queue)}?")
+        sys.exit(_purge(site, target, file))
+
+
+def _ask(question: str) -> None:
+    """Return if the answer is yes; else exit with 1, or with 130 after Ctrl-C."""
+    code = EXIT_FAILURE
+    try:
+        if click.confirm(question, default=False):
+            return
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+        click.echo(err=True)
+    click.echo("nothing purged", err=code == EXIT_INTERRUPTED)
+    sys.exit(code)
+
+
+def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
+    """Purge the messages; return the exit code."""
+    total = target.counts.messages
+    with progress("purging", total) as show_done, stoppable() as stop:
+        one = Purge(
+            site.url, target.name, total, lambda letter: file.write(json_text(content_of(letter))), file.save,
+            noting(site, target.name, "purged"), show_done, stop.is_wished,
+        )  # fmt: skip
+        try:
+            one.run()
+        except (RunnerError, KeyboardInterrupt) as error:
+            done = (
+                f"{counted(one.done, 'message')} purged, all of them in {file.path}" if one.done else "nothing purged"
+            )
+            warn(f"{done}; no message is lost, run the command again")
+            if isinstance(error, BrokerError) and site.attempts_queue:
+                raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
+            raise
+        finally:
+            # The file stays even if no message is removed yet, because the broker may drop a returned message at its
+            # delivery limit.
+            file.sync()
+        code = stop.exit_code
+    if code:
+        left = max(0, total - one.done)
+        click.echo(f"interrupted: {counted(one.done, 'message')} purged, {left} left in the queue{_in(file, one.done)}")
+    elif one.done:
+        click.echo(f"{counted(one.done, 'message')} purged{_in(file, one.done)}{_stay(target)}")
+    else:
+        click.echo(f"nothing purged: other consumers received the messages{_stay(target)}")
+    return code
+
+
+def _in(file: ExportFile, done: int) -> str:
+    return f", and written to {file.path}" if done else ""
+
+
+def _stay(target: Target) -> str:
+    return f"; {target.held} stay with their consumers" if target.held else ""

@@ -1,0 +1,203 @@
+"""The queue that a command reads or changes: its broker, its type, its settings and its counts."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runner.admin.drain import QueueCounts
+from runner.admin.effective_policy import definition_of
+from runner.admin.management import Management, ManagementError, reported_count
+from runner.admin.queue_counts import look, version_at
+from runner.cli.progress import warn
+from runner.cli.temporary_broker import broker_for
+from runner.config.error_detail import one_of
+from runner.config.project import Project, load_project
+from runner.config.value import MAX_NAME_BYTES
+from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
+from runner.deadletters.cli.message_text import one_line
+from runner.errors import RunnerError
+from runner.inspection.checked_project import with_recorders
+from runner.invocation import invocation
+from runner.topology.change import counted
+from runner.topology.compile import compile_topology
+from runner.topology.effect import Policies
+from runner.topology.model import Objects, Queue
+
+_LIMIT = "delivery-limit"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A queue on the broker."""
+
+    name: str
+    counts: QueueCounts
+    #: None if the statistics do not report them.
+    unacked: int | None
+    #: The type; None if neither the HTTP API nor topology.yaml names it.
+    kind: str | None
+    #: Arguments, and the settings of the policy that applies.
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    #: False if the HTTP API does not answer, so that the values above are those of topology.yaml.
+    is_reported: bool = False
+
+    def setting(self, key: str) -> Any:
+        """Return the value of a policy key, or of the argument with the same meaning; None if neither is set."""
+        argument = self.arguments.get(f"x-{key}")
+        return self.settings.get(key) if argument is None else argument
+
+    @property
+    def limit(self) -> int | None:
+        """Return the delivery limit that the queue is known to have; None for none."""
+        said = [self.arguments.get(f"x-{_LIMIT}"), self.settings.get(_LIMIT)]
+        limits = [one for one in said if isinstance(one, int) and one >= 0]
+        return min(limits) if limits else None
+
+    @property
+    def is_single(self) -> bool:
+        """Return True if the queue delivers to a single active consumer."""
+        return bool(self.arguments.get("x-single-active-consumer"))
+
+    @property
+    def held(self) -> str:
+        """Return the number of unacked messages, for people; empty text for none."""
+        if self.unacked is None:
+            return "an unknown number unacked"
+        return f"{self.unacked} unacked" if self.unacked else ""
+
+
+@dataclass(frozen=True)
+class OpenProject:
+    """The broker of a project, on which a command looks for queues."""
+
+    project: Project
+    objects: Objects
+    url: str
+    management: Management
+
+    @cached_property
+    def attempts_queue(self) -> str | None:
+        """The queue that gets a report of each attempt, also of removed messages. Raises ConfigError."""
+        return with_recorders(self.project).attempts_queue
+
+    def find(self, name: str, hint: str) -> Target:
+        """Return a queue of topology.yaml, one generated for it, or any other that is on the broker.
+
+        Raises click.BadParameter for an unknown queue, with ``hint`` for its argument, RunnerError for one of
+        topology.yaml that is not on the broker, BrokerAway, and BrokerRefused.
+        """
+        known = {one.name: one for one in self.objects.queues}
+        counts = look([self.url], [name])[1][name] if _is_name(name) else None
+        if counts is None and name in known:
+            raise RunnerError(f"queue {name!r}: not on the broker yet; to create it: {invocation('apply')}")
+        if counts is None:
+            raise click.BadParameter(f"unknown queue {name!r}; {one_of(name, known)}", param_hint=hint)
+        try:
+            found = self.management.request("GET", "queues", self.management.vhost, name)
+            if not isinstance(found, dict):
+                raise ManagementError("no object")  # another program answers at this address
+            written = Policies(self.objects.policies).settings_of(known[name]) if name in known else {}
+            settings = definition_of(self.management, found, written)
+        except ManagementError:
+            unacked = unacked_of(None, counts.consumers)
+            return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)
+        unacked = unacked_of(reported_count(found, "messages_unacknowledged"), counts.consumers)
+        return Target(name, counts, unacked, str(found.get("type")), found.get("arguments") or {}, settings, True)
+
+    def _of_file(self, queue: Queue, counts: QueueCounts, unacked: int | None) -> Target:
+        settings = Policies(self.objects.policies).settings_of(queue)
+        return Target(queue.name, counts, unacked, queue.type, queue.arguments, settings)
+
+    def delivery_limit(self, target: Target) -> int | None:
+        """Return the delivery limit to assume for a queue, None for no limit.
+
+        Raises RunnerError if a look may count as a failed delivery, and the type of the queue is unknown.
+        """
+        version = version_at(self.url)
+        if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
+            text = "its type and its delivery limit are unknown, and each look may count as a failed delivery"
+            raise RunnerError(f"queue {target.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
+        if target.kind != QUORUM:
+            return None
+        if not HAS_DELIVERY_LIMIT.holds(version) or (target.is_reported and target.limit is not None):
+            return target.limit
+        # A policy of topology.yaml may not be on the broker.
+        limits = [target.limit] if target.limit is not None else []
+        return None if self._is_unlimited(target) else min([DEFAULT_DELIVERY_LIMIT, *limits])
+
+    def _is_unlimited(self, target: Target) -> bool:
+        said = [target.arguments.get(f"x-{_LIMIT}"), target.settings.get(_LIMIT)]
+        return any(isinstance(one, int) and one < 0 for one in said)
+
+
+def _is_name(text: str) -> bool:
+    """Return True for a text that can name a queue in AMQP; an argument that is not UTF-8 contains surrogates."""
+    try:
+        return 0 < len(text.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def unacked_of(reported: int | None, consumers: int | None) -> int | None:
+    """Return the unacked messages of a queue by its statistics and by its consumers of this moment.
+
+    Without a consumer no message is unacked, except messages that a client got by ``basic.get``. If the statistics
+    report unacked messages, they may be late, so the number is unknown.
+    """
+    if consumers == 0:
+        return None if reported else 0
+    return reported
+
+
+def _unknown(name: str, counts: QueueCounts, unacked: int | None) -> Target:
+    return Target(name, counts, unacked, None, {}, {})
+
+
+@contextlib.contextmanager
+def open_project(folder: Path) -> Iterator[OpenProject]:
+    """Open the project in a folder, on the broker that answers. Raises ConfigError, BrokerAway, and BrokerRefused."""
+    project = load_project(folder)
+    # SIGTERM cleans up as Ctrl-C does, such as a broker that was started for this command.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with broker_for(project) as management_url:
+        url = look(project.config.broker.url, [])[0]
+        management = Management(url, project.config.broker.management or management_url)
+        yield OpenProject(project, compile_topology(project.topology, project.consumed), url, management)
+
+
+def services_of(queue: str, project: Project) -> list[str]:
+    """Return the services that consume a queue."""
+    return [name for name, one in project.config.services.items() if queue in one.consumes]
+
+
+def readers(target: Target, project: Project) -> str:
+    """Return the consumers of a queue, for people; empty text for no consumer."""
+    if not target.counts.consumers:
+        return ""
+    services = services_of(target.name, project)
+    named = f" ({', '.join(services)})" if services else ""
+    return f"{counted(target.counts.consumers, 'consumer')}{named}"
+
+
+def check_delivers(target: Target, project: Project) -> None:
+    """Raise RunnerError if a single active consumer reads the queue, because no other consumer gets a message."""
+    if target.is_single and target.counts.consumers:
+        services = services_of(target.name, project)
+        remedy = invocation("stop", services[0]) if services else "stop the program that consumes it"
+        text = "it delivers only to its single active consumer"
+        raise RunnerError(f"queue {target.name!r}: {text}; first: {remedy}")
+
+
+def warn_of_readers(target: Target, project: Project) -> None:
+    """Print a warning if a queue has consumers, which may receive messages while a command reads the queue."""
+    if who := readers(target, project):
+        warn(f"queue {one_line(target.name)}: read by {who}, which may receive messages meanwhile")

@@ -1,0 +1,275 @@
+"""What a running supervisor can be told to do, each until it is done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from runner.errors import RunnerError
+from runner.invocation import invocation
+from runner.supervisor.control.follow import Answer, Followed, Send, line_object
+from runner.supervisor.control.status_report import status_of
+from runner.supervisor.control.usage import Sampler
+from runner.supervisor.keeper import Keeper
+from runner.supervisor.loop import Supervisor
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import HOLD
+from runner.supervisor.service import Service
+from runner.supervisor.state import State
+
+#: Seconds that a start waits for what a slot itself waits for, before it is said and left to it.
+WAITING_TIME = 5.0
+#: As many as config.yaml allows.
+MOST_INSTANCES = 64
+
+Request = dict[str, Any]
+#: States that lead to another one by themselves.
+_MOVING = (State.STARTING, State.STOPPING)
+
+
+class CommandFailed(RunnerError):
+    """What was asked for cannot be done, or did not succeed."""
+
+
+class Commands:
+    """Carries out requests; ``reload`` takes over the files on a thread, and tells whether it did."""
+
+    def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], bool]) -> None:
+        self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
+
+    async def run(self, request: Request, send: Send) -> Answer:
+        """Do what is asked for. Raises CommandFailed with the reason."""
+        match request.get("command"):
+            case "status":
+                return status_of(self._supervisor, self._sampler)
+            case "logs":
+                return await self._logs(request, send)
+            case "start" | "stop" | "restart" | "scale" | "reload" | "down" as name:
+                if self._supervisor.is_stopping and name != "down":
+                    raise CommandFailed("the runner is stopping; start it again when it has stopped")
+                async with self._telling(send):
+                    return await self._change(name, request)
+        raise CommandFailed(
+            f"unknown command {request.get('command')!r}; this runner is of another version: restart it"
+        )
+
+    async def _change(self, name: str, request: Request) -> Answer:
+        match name:
+            case "start":
+                return await self._start(request)
+            case "stop":
+                return await self._stop(request)
+            case "restart":
+                return await self._restart(request)
+            case "scale":
+                return await self._scale(request)
+            case "reload":
+                return await self._take_over()
+        self._supervisor.stop_as_asked("told to by 'down'")
+        await asyncio.Event().wait()  # the connection ends with the runner
+        return {}
+
+    async def _start(self, request: Request) -> Answer:
+        service, keepers = self._target(request)
+        service.start(keepers)
+        self._supervisor.advance()
+        await self._until_running(service, keepers)
+        ended = all(keeper.slot.state is State.EXITED for keeper in keepers)
+        return {"done": f"{_names(keepers)} {'done' if ended else 'running'}"}
+
+    async def _stop(self, request: Request) -> Answer:
+        service, keepers = self._target(request)
+        if keepers == list(service.keepers.values()):
+            service.stop()
+        for keeper in keepers:
+            keeper.stop()
+        self._supervisor.advance()
+        numbers = {keeper.number for keeper in keepers}
+        await self._until(lambda: all(one.is_over for one in service.everyone() if one.number in numbers))
+        return {"done": f"{_names(keepers)} stopped"}
+
+    async def _restart(self, request: Request) -> Answer:
+        service, keepers = self._target(request)
+        numbers = [keeper.number for keeper in keepers]
+        for keeper in keepers:
+            service.replace(keeper)
+        self._supervisor.advance()
+        # Those that were stopped are only right now; the others are started already.
+        service.start([service.keepers[number] for number in numbers if number in service.keepers])
+        self._supervisor.advance()
+        await self._until_settled([service])
+        await self._until_running(service, [service.keepers[one] for one in numbers if one in service.keepers])
+        return {"done": f"{_names(keepers)} restarted"}
+
+    async def _scale(self, request: Request) -> Answer:
+        service, count = self._service(request), request.get("instances")
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_INSTANCES:
+            raise CommandFailed(f"instances: out of range, {count!r}; allowed: 0 to {MOST_INSTANCES}")
+        if not service.program.after_prepare:
+            raise CommandFailed(f"{service.name} runs once: its data has room for one; nothing was changed")
+        if (scale := service.program.autoscale) is not None:
+            raise CommandFailed(f"{service.name} follows its queues, {scale.min} to {scale.max}; change its autoscale")
+        before, service.instances, service.problem = service.instances, count, ""
+        self._supervisor.advance()
+        await self._until_settled([service])
+        await self._until_running(service, [one for one in service.keepers.values() if one.slot.wanted])
+        return {"done": f"{service.name} scaled from {before} to {count}"}
+
+    async def _take_over(self) -> Answer:
+        before = {one.name for one in self._failing()}
+        if not await _on_thread(self._reload):
+            raise CommandFailed("not taken over")
+        await self._until_settled(list(self._supervisor.services.values()))
+        await self._until(lambda: not any(one.slot.state in _MOVING for one in self._supervisor.keepers()))
+        await self._until(lambda: not self._supervisor.sequel.is_at_work)
+        if failing := {one.name: one for one in self._failing() if one.name not in before}:
+            told = "; ".join(f"{name} {one.slot.state}: {one.slot.why}" for name, one in failing.items())
+            raise CommandFailed(f"taken over, but {told}")
+        return {"done": "taken over"}
+
+    def _failing(self) -> list[Keeper]:
+        return [one for one in self._supervisor.keepers() if one.slot.state in (State.BACKOFF, State.FATAL)]
+
+    # Waiting.
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self._supervisor.is_stopping:
+                raise CommandFailed("the runner is stopping")
+            await self._supervisor.changed()
+
+    async def _until_settled(self, services: Sequence[Service]) -> None:
+        def is_under_way(service: Service) -> bool:
+            return not service.is_settled and not service.is_waiting
+
+        while not all(service.is_settled for service in services):
+            await self._until(lambda: not any(is_under_way(service) for service in services))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WAITING_TIME):
+                    await self._until(lambda: not any(service.is_waiting for service in services))
+            if waiting := next((service for service in services if service.is_waiting), None):
+                reason = self._supervisor.waiting_for(waiting)
+                raise CommandFailed(f"{waiting.name} waits for {reason}; it is replaced when that is there")
+        if problems := [service.problem for service in services if service.problem]:
+            raise CommandFailed("; ".join(problems))
+
+    async def _until_running(self, service: Service, keepers: Sequence[Keeper]) -> None:
+        def check(keeper: Keeper) -> bool:
+            slot = keeper.slot
+            if slot.state in (State.BACKOFF, State.FATAL) or (slot.state is State.EXITED and slot.last_exit != 0):
+                logs = invocation("logs", service.name)
+                raise CommandFailed(f"{keeper.name} {slot.state}: {slot.why}; see: {logs}")
+            return slot.state in (State.RUNNING, State.EXITED, State.STOPPED)
+
+        try:
+            async with asyncio.timeout(WAITING_TIME):
+                await self._until(lambda: all(check(one) or one.slot.state in _MOVING for one in keepers))
+        except TimeoutError:
+            reason = self._supervisor.waiting_for(service)
+            raise CommandFailed(f"{service.name} waits for {reason}; it starts when that is there") from None
+        await self._until(lambda: all(check(one) for one in keepers))
+
+    # What is meant.
+
+    def _service(self, request: Request) -> Service:
+        name = str(request.get("target"))
+        services = self._supervisor.services
+        if name not in services:
+            raise CommandFailed(f"no such service here, {name!r}; allowed: {', '.join(sorted(services))}")
+        return services[name]
+
+    def _target(self, request: Request) -> tuple[Service, list[Keeper]]:
+        name = str(request.get("target"))
+        base, dot, number = name.rpartition(".")
+        if not dot:
+            service = self._service(request)
+            if not service.keepers:
+                remedy = f"give it some: {invocation('scale', service.name, '1')}"
+                raise CommandFailed(f"{service.name} has no instances; {remedy}")
+            return service, list(service.keepers.values())
+        service = self._service({"target": base})
+        keepers = [keeper for keeper in service.keepers.values() if str(keeper.number) == number]
+        if dot and not keepers:
+            raise CommandFailed(f"no such slot, {name!r}; allowed: {_names(list(service.keepers.values())) or 'none'}")
+        return service, keepers
+
+    # Lines.
+
+    @contextlib.asynccontextmanager
+    async def _telling(self, send: Send) -> AsyncIterator[None]:
+        """Send on what the runner says meanwhile."""
+        followed = Followed(asyncio.get_running_loop(), lambda line: line.slot == "runner")
+        self._supervisor.journal.follow(followed.take)
+        task = asyncio.create_task(followed.send(send))
+        try:
+            yield
+        finally:
+            self._supervisor.journal.unfollow(followed.take)
+            await asyncio.sleep(0)  # for lines that were handed over from another thread
+            followed.finish()
+            await task
+
+    async def _logs(self, request: Request, send: Send) -> Answer:
+        lines, is_wanted = request.get("lines", 100), self._wanted(request)
+        if not isinstance(lines, int) or isinstance(lines, bool) or lines < 0:
+            raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
+        followed = Followed(asyncio.get_running_loop(), is_wanted, HOLD)
+        if request.get("follow"):
+            self._supervisor.journal.follow(followed.take)
+        try:
+            for line in self._supervisor.journal.last(lines, is_wanted):
+                await send(line_object(line))
+            if not request.get("follow"):
+                return {}
+            await followed.send(send)
+            return {}
+        finally:
+            self._supervisor.journal.unfollow(followed.take)
+
+    def _wanted(self, request: Request) -> Callable[[Line], bool]:
+        target, order = request.get("target"), str(request.get("order") or "")
+        if target is not None:
+            base, dot, _ = str(target).rpartition(".")
+            if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
+                # A slot that is gone may have said something; one that never was has not.
+                self._target(request) if dot else self._service({"target": base or target})
+
+        def is_wanted(line: Line) -> bool:
+            is_meant = target is None or line.slot == target or line.slot.rpartition(".")[0] == target
+            return is_meant and (not order or order in line.shown)
+
+        return is_wanted
+
+
+async def _on_thread(job: Callable[[], bool]) -> bool:
+    """The result of a job that blocks; on a daemon thread, because asyncio waits for those of its pool at the end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bool] = loop.create_future()
+
+    def finish(result: bool | BaseException) -> None:
+        if done.done():
+            return
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+    def work() -> None:
+        result: bool | BaseException
+        try:
+            result = job()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+            result = error
+        if not loop.is_closed():
+            # After whatever the job itself has handed to the loop.
+            loop.call_soon_threadsafe(finish, result)
+
+    threading.Thread(target=work, name="reload", daemon=True).start()
+    return await done
+
+
+def _names(keepers: Sequence[Keeper]) -> str:
+    return ", ".join(keeper.name for keeper in keepers)

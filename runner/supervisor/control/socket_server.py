@@ -1,0 +1,147 @@
+"""The control socket: takes commands from whoever may open it, which is its own user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.errors import RunnerError
+from runner.invocation import invocation
+from runner.supervisor.control.commands import CommandFailed, Commands
+from runner.supervisor.control.follow import Answer, Send, reworded
+from runner.supervisor.control.protocol import FILE, MAX_REQUEST, VERSION, socket_path
+from runner.supervisor.output.journal import Journal
+
+#: Seconds for a client to send its request, and to read what is sent to it.
+REQUEST_TIME, READ_TIME = 5.0, 30.0
+
+
+class Control:
+    """Listens in ``folder``, which no other runner holds meanwhile."""
+
+    def __init__(self, folder: Path, commands: Commands, journal: Journal) -> None:
+        self._folder, self._commands, self._journal = folder, commands, journal
+        self._is_over = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> Callable[[], None]:
+        """Listen from now on; returns what ends it. Raises RunnerError if the folder takes no socket."""
+        try:
+            self._listener = self._listen()
+        except OSError as error:
+            what = f"{self._folder / FILE}: cannot be made, {error.strerror}"
+            raise RunnerError(f"{what}; give this user a folder to write to") from None
+        return self._end
+
+    def restore(self) -> bool:
+        """Listen again if the socket was removed; returns True if it was. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
+            os.lstat(path)
+            return False
+        listener = self._listen()
+        self._close()
+        self._listener = listener
+        return True
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            with socket_path(self._folder) as path:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)  # of a runner that was killed
+                listener.bind(path)
+                os.chmod(path, 0o600)  # before it listens, so that no other user can connect
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
+        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        return listener
+
+    def _close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+
+    def _end(self) -> None:
+        self._is_over = True
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
+            os.unlink(path)
+        self._close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the client has gone
+        except OSError:
+            # No descriptors are left; the client waits, and asking again at once would only spin.
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listener)
+            loop.call_later(1.0, self._accept_again, listener)
+            return
+        task = asyncio.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self._is_over and listener is self._listener:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=MAX_REQUEST)
+
+        async def send(answer: Answer) -> None:
+            writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+            # Who follows lines may pause: those that wait for it are few, and what is dropped is counted.
+            async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
+                await writer.drain()
+
+        try:
+            async with asyncio.timeout(REQUEST_TIME):
+                raw = await reader.readline()
+            await send(await self._answer(raw, reader, send))
+        except (OSError, TimeoutError, ValueError):
+            pass  # the client is gone, or sends what is no line
+        finally:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    async def _answer(self, raw: bytes, reader: asyncio.StreamReader, send: Send) -> Answer:
+        own = theirs = invocation()
+        try:
+            request = json.loads(raw)
+            if not isinstance(request, dict) or request.get("version") != VERSION:
+                version = request.get("version") if isinstance(request, dict) else None
+                raise CommandFailed(f"version {version!r} of the protocol; this runner speaks {VERSION}: restart it")
+            theirs = str(request.get("invocation") or own)
+            # Whoever goes away no longer wants to wait; what was begun goes on by itself.
+            command = asyncio.ensure_future(self._commands.run(request, lambda one: send(reworded(one, own, theirs))))
+            gone = asyncio.ensure_future(reader.read())
+            try:
+                await asyncio.wait((command, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not command.done():
+                    raise ConnectionResetError
+                return {"ok": True, **reworded(command.result(), own, theirs)}
+            finally:
+                command.cancel()
+                gone.cancel()
+                await asyncio.gather(command, gone, return_exceptions=True)
+        except CommandFailed as error:
+            return reworded({"ok": False, "error": str(error)}, own, theirs)
+        except OSError:
+            raise  # the client is gone, or does not read
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            return {"ok": False, "error": f"not a request, {error}"}
+        except Exception as error:  # noqa: BLE001 - a bug of ours must end neither the supervisor nor silently
+            for line in "".join(traceback.format_exception(error)).splitlines():
+                self._journal.say(line, "error")
+            return {"ok": False, "error": f"the runner met a bug of its own, {type(error).__name__}; see its output"}

@@ -1,0 +1,97 @@
+"""Writes lines on a thread of its own, so that a slow reader or disk never makes the supervisor wait.
+
+To wake that thread costs more than to write a line. What comes singly is therefore written at once only after a pause
+in which nothing was; of a stream, each batch is what came in ``PAUSE``.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+
+from runner.supervisor.output.line import Line
+from runner.supervisor.output.sequence import InOrder
+
+#: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
+MAX_WAITING = 10_000
+MAX_BYTES = 16 * 1024 * 1024
+#: Seconds after a batch before the next one, unless ``MANY`` lines wait sooner.
+PAUSE = 0.004
+MANY = 500
+
+
+class LineWriter(ABC):
+    """Takes lines from any thread; ``write`` gets them in order, in batches."""
+
+    def __init__(self, name: str, hold: float = 0.0) -> None:
+        """``hold`` is how many seconds a line waits for older ones of other processes."""
+        self._held = InOrder(hold)
+        self._lines: deque[Line] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._wake = threading.Condition()
+        self._closing = self._is_over = False
+        #: Whether the thread waits for the first line to come.
+        self._is_idle = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, lines: Sequence[Line]) -> None:
+        """Write these soon; never blocks."""
+        size = sum([len(line.text) for line in lines])
+        with self._wake:
+            if self._is_over:
+                return
+            self._lines.extend(lines)
+            self._bytes += size
+            while len(self._lines) > MAX_WAITING or self._bytes > MAX_BYTES:
+                self._bytes -= len(self._lines.popleft().text)
+                self._dropped += 1
+            if self._is_idle or len(self._lines) >= MANY:
+                self._is_idle = False
+                self._wake.notify()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Write what waits, at most ``timeout`` seconds long."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout)
+
+    @abstractmethod
+    def write(self, lines: Sequence[Line], dropped: int) -> bool:
+        """Write a batch, before which ``dropped`` lines are missing; False where nothing can be written any more."""
+
+    def finish(self) -> None:  # noqa: B027 - most have nothing to do
+        """Nothing more will be written: close what was opened."""
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._await_lines()
+                lines, dropped, is_last = list(self._lines), self._dropped, self._closing
+                self._lines.clear()
+                self._bytes = self._dropped = 0
+            self._held.add(lines)
+            ready = self._held.take(everything=is_last)
+            if (ready or dropped) and not self.write(ready, dropped):
+                with self._wake:
+                    self._is_over = True
+                    self._lines.clear()
+                return
+            if is_last and not lines:
+                self.finish()
+                return
+            if ready:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, PAUSE)
+
+    def _await_lines(self) -> None:
+        """Wait for a line to come, or for one that is held to be old enough."""
+        if (wait := self._held.wait) is not None:
+            self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, wait)
+        elif not self._lines and not self._closing:
+            self._is_idle = True
+            self._wake.wait_for(lambda: self._lines or self._closing)

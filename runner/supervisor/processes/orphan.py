@@ -1,0 +1,127 @@
+"""What outlives the process that started it: found, ended and reaped, also where it left its session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+from runner.supervisor.processes.guard import Guard
+from runner.supervisor.processes.guardian import FoundProcess, process, processes, variable
+from runner.supervisor.processes.process import INSTANCE
+
+#: Seconds after a child's end until what it left is looked for, so that its own end is known first.
+SWEEP_DELAY = 0.1
+#: Seconds between two looks, so that a stranger that was there before is not taken for what an end has left.
+INTERVAL = 1.0
+#: Seconds for what was adopted to be gone at the end.
+LAST_SWEEP = 2.0
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+class Orphans:
+    """The descendants of instances that lost their parent, and are therefore given to this process.
+
+    ``live`` tells which processes are waited for elsewhere, and the name of the instance that each is.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard, live: Callable[[], Mapping[int, str]]) -> None:
+        self._loop, self._guard, self._live = loop, guard, live
+        self._session = os.getsid(0)
+        #: Those of which nobody knows whose they are: their environment was emptied or may not be read.
+        #: Each with the instances that lived when it was first seen, one of which it came from.
+        self._strangers: dict[int, set[str]] = {}
+        #: What was there before, as where a shell has started something and then became this process.
+        self._before = set(_children())
+        #: The groups of those that live on, because their instance does.
+        self._kept: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        loop.add_signal_handler(signal.SIGCHLD, self._on_child)
+        self._look()
+
+    def sweep(self, *, has_ended: bool = False) -> None:
+        """Reap the dead, and kill what belongs to no live instance.
+
+        ``has_ended`` tells that an instance has just ended: a stranger that appears now came from it.
+        """
+        live = self._live()
+        adopted = self._adopted(live)
+        present = {one.pid for one in adopted}
+        self._strangers = {pid: owners for pid, owners in self._strangers.items() if pid in present}
+        kept: set[int] = set()
+        for one in adopted:
+            if one.state in "ZX":
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(one.pid, os.WNOHANG)
+            elif self._is_left(one, set(live.values()), has_ended=has_ended):
+                _kill(one, live)
+            elif one.group not in live:
+                kept.add(one.group)
+        for group in self._kept - kept:
+            self._guard.remove(group)
+        for group in kept - self._kept:
+            self._guard.add(group)
+        self._kept = kept
+
+    async def end(self) -> bool:
+        """Every instance has ended: end all that is left; False where that does not succeed."""
+        self._regular.cancel()
+        deadline = time.monotonic() + LAST_SWEEP
+        while self._adopted(self._live()):
+            self.sweep(has_ended=True)
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    def _look(self) -> None:
+        self._regular = self._loop.call_later(INTERVAL, self._look)
+        self.sweep()
+
+    def _on_child(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_DELAY, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.sweep()
+
+    def _adopted(self, live: Mapping[int, str]) -> list[FoundProcess]:
+        others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
+        self._before &= {one.pid for one in others}
+        others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
+        # What this process itself runs, such as the check of plugins, shares its session and is waited for elsewhere.
+        ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
+        if os.getpid() == 1:
+            # In a container, what others run in it may be given to the first process too: it is reaped and no more.
+            return [one for one in ours if one.state in "ZX" or variable(one.pid, INSTANCE) is not None]
+        return ours
+
+    def _is_left(self, one: FoundProcess, instances: set[str], *, has_ended: bool) -> bool:
+        if (instance := variable(one.pid, INSTANCE)) is not None:
+            return instance not in instances
+        if one.pid not in self._strangers:
+            self._strangers[one.pid] = set() if has_ended else set(instances)
+        return not self._strangers[one.pid] & instances
+
+
+def _children() -> list[int]:
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [one.pid for one in processes() if one.parent == me]
+
+
+def _kill(one: FoundProcess, live: Mapping[int, str]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if one.group not in live and one.group != os.getpgrp():
+            os.killpg(one.group, signal.SIGKILL)
+        os.kill(one.pid, signal.SIGKILL)

@@ -1,0 +1,184 @@
+"""What would have to change on a broker so that it holds what topology.yaml says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.config.pattern import matches, pattern_problem
+from runner.config.reference import GENERATED
+from runner.config.topology_file import Retire
+from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
+from runner.topology.change import INTERRUPTED, Change, Mark, Plan
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking, policy_name
+from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
+from runner.topology.effect import Policies
+from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
+from runner.topology.model import Exchange, Objects, Policy, Queue
+from runner.topology.queue_length import lowered_limits
+from runner.topology.rename import rename_changes, renames
+from runner.topology.retire import retired
+from runner.topology.surplus import Surplus
+from runner.topology.unmanaged import unmanaged
+
+
+def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
+    """Compare ``objects`` with a broker; with ``prune``, also delete what is no longer in topology.yaml."""
+    live, policies = live.settled(), Policies(objects.policies, live.version or None)
+    going, moving = list(retired(objects, live, retire)), list(renames(objects, live))
+    surplus = Surplus(objects, live, going, {name for one in moving for name in one.sources})
+    going += surplus.deletions() if prune else ()
+    changes = [
+        *_policies(objects, live),
+        *_exchanges(objects, live, policies),
+        *_queues(objects, live, policies),
+        *_bindings(objects, live),
+        *rename_changes(objects, live),
+        *_stale(objects, live),
+        *going,
+        *unmanaged(objects, live, going, moving, surplus),
+    ]
+    return Plan(
+        tuple(changes),
+        (),
+        (
+            *_warnings(objects, live, policies),
+            *uncompared_arguments(objects, live, policies),
+            *_doubts(objects, live, policies),
+            *lowered_limits(objects, live, policies),
+        ),
+        surplus=surplus.line(),
+        fills_up=surplus.fills_up,
+        kept=tuple(surplus.reasons()),
+    )
+
+
+def _policies(objects: Objects, live: Live) -> Iterator[Change]:
+    for one in objects.policies:
+        there = live.policies.get(one.name)
+        if there is None:
+            yield Change(Mark.CREATE, one, _settings(one.definition))
+        elif there != one:
+            yield Change(Mark.CHANGE, one, ", ".join(_policy_differences(one, there)))
+
+
+def _policy_differences(ours: Policy, theirs: Policy) -> Iterator[str]:
+    for name in ("pattern", "apply_to", "priority"):
+        if getattr(ours, name) != getattr(theirs, name):
+            yield f"{name} {getattr(theirs, name)!r} becomes {getattr(ours, name)!r}"
+    for key in sorted({*ours.definition, *theirs.definition}):
+        old, new = theirs.definition.get(key), ours.definition.get(key)
+        if old != new:
+            yield f"{key} {shown(old)} becomes {shown(new)}"
+
+
+def _exchanges(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
+    theirs = Policies(live.policies.values(), live.version or None)
+    for one in objects.exchanges:
+        there = live.exchanges.get(one.name)
+        if f"{one.name}{STAND_IN}" in live.exchanges:
+            yield Change(Mark.REPLACE, one, INTERRUPTED)
+            continue
+        if there is None:
+            yield Change(Mark.CREATE, one, one.type)
+            continue
+        differences = exchange_differences(one, there, policies, theirs, live.version)
+        if differences:
+            yield Change(Mark.REPLACE, one, ", ".join(differences))
+
+
+def _queues(objects: Objects, live: Live, policies: Policies) -> Iterator[Change]:
+    theirs = Policies(live.policies.values(), live.version or None)
+    for one in objects.queues:
+        there = live.queues.get(one.name)
+        aside = [live.queues[name] for suffix in DRAIN_SUFFIXES if (name := f"{one.name}{suffix}") in live.queues]
+        if aside:
+            why = INTERRUPTED
+            counts = [part.messages for part in (*aside, *([there] if there is not None else []))]
+            messages = None if None in counts else sum(one or 0 for one in counts)
+            yield Change(Mark.REPLACE, one, why, messages)
+        elif there is None:
+            yield Change(Mark.CREATE, one, one.type)
+        else:
+            differences = queue_differences(one, there.queue, policies, theirs, live.version)
+            if differences:
+                yield Change(Mark.REPLACE, one, ", ".join(differences), there.messages, there.consumers)
+
+
+def _bindings(objects: Objects, live: Live) -> Iterator[Change]:
+    for one in objects.bindings:
+        if one.key not in live.bindings:
+            yield Change(Mark.CREATE, one)
+
+
+def _stale(objects: Objects, live: Live) -> Iterator[Change]:
+    """What we made and topology.yaml no longer says, of things that it still says."""
+    ours = {one.key for one in objects.bindings}
+    queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
+    for key in sorted(live.owned.bindings - ours):
+        there = live.bindings.get(key)
+        # Of a queue that is not in this topology.yaml, another one may say what is bound to it.
+        if there is not None and there.binding.destination in (queues if key[1] == "queue" else exchanges):
+            yield Change(Mark.CHANGE, there.binding, "no longer in topology.yaml: removed", is_removal=True)
+    generated = {one.name for one in objects.policies}
+    for kind, names in (("queue", queues), ("exchange", exchanges)):
+        for policy in sorted(live.policies.keys() - generated):
+            start = f"{GENERATED}{kind}."
+            is_ours = policy.startswith(start) and policy.removeprefix(start) in names
+            if is_ours and not _is_parking(live.policies[policy]):
+                yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+    for name in sorted(queues):
+        # That of a rename, or of a replacement, that was interrupted and then taken out of the file.
+        policy = policy_name("drain", name)
+        if policy in live.policies and not any(f"{name}{suffix}" in live.queues for suffix in DRAIN_SUFFIXES):
+            yield Change(Mark.CHANGE, live.policies[policy], "no longer needed: removed", is_removal=True)
+
+
+def _is_parking(policy: Policy) -> bool:
+    """Return True if a policy contains only settings for consumers, which another config.yaml may need."""
+    said = dict(policy.definition)
+    timeout = said.get(CONSUMER_TIMEOUT_KEY)
+    if isinstance(timeout, int) and timeout > CONSUMER_TIMEOUT * 1000:
+        del said[CONSUMER_TIMEOUT_KEY]  # no service needs a shorter one
+    return any(said == parking(kind, str(said.get("dead-letter-routing-key"))) for kind in (CLASSIC, QUORUM))
+
+
+def _warnings(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    ours = {one.name for one in objects.policies}
+    # A policy of our own that is not wanted now is about to go, or belongs to a replacement that was interrupted.
+    others = (policy for name, policy in live.policies.items() if name not in ours and not name.startswith(GENERATED))
+    foreign = Policies(others, live.version or None)
+    things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
+    for thing in things:
+        wanted, other = policies.applying(thing), foreign.applying(thing)
+        if wanted is not None and other is not None and other.priority >= wanted.priority:
+            yield (
+                f"{type(thing).__name__.lower()} {thing.name!r}: the broker's own policy {other.name!r} hides"
+                f" {wanted.name!r}, since only one applies; give it a priority below {wanted.priority}, or move it to"
+                " topology.yaml under policies"
+            )
+
+
+def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
+    """Yield a warning for each foreign policy that cannot be evaluated, with the policies that it may hide."""
+    ours = {one.name for one in objects.policies}
+    doubtful = [one for one in live.policies.values() if one.name not in ours and matches(one.pattern, "") is None]
+    others = [one for one in live.policies.values() if one.name not in ours and not one.name.startswith(GENERATED)]
+    foreign = Policies(others, live.version or None)
+    things: tuple[Exchange | Queue, ...] = (*objects.exchanges, *objects.queues)
+    hidden: dict[str, list[str]] = {one.name: [] for one in doubtful}
+    for thing in things:
+        wanted = policies.applying(thing)
+        for policy in foreign.doubtful(thing):
+            names = hidden.setdefault(policy.name, [])
+            if wanted is not None and policy.priority >= wanted.priority:
+                names.append(wanted.name)
+    for name, names in sorted(hidden.items()):
+        pattern = live.policies[name].pattern
+        reason = pattern_problem(pattern) or "a match takes too many steps, or depends on the version of Erlang"
+        risk = f"; it may hide {', '.join(map(repr, names[:3]))}{' and more' if names[3:] else ''}" if names else ""
+        yield f"policy {name!r} cannot be evaluated: its pattern {pattern!r}; {reason}{risk}"
+
+
+def _settings(definition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {shown(value)}" for key, value in definition.items())

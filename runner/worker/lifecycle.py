@@ -1,0 +1,295 @@
+"""Put one worker together, run it until it is told to stop, and take it apart in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from runner.amqp.consumer import Consumer
+from runner.amqp.io_thread import IoThread
+from runner.amqp.publisher import Publisher
+from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreAway
+from runner.ipc.crashing_messages import CrashingMessages
+from runner.ipc.lifeline import Lifeline
+from runner.ipc.shared_memory import SharedMemory
+from runner.messages import Message
+from runner.plugins import Plugin, owned_tables
+from runner.worker.context import WorkerContext
+from runner.worker.crash_protection import CrashProtection
+from runner.worker.deduplication import PRUNE_INTERVAL, Deduplication
+from runner.worker.handler import DeliveryLog, Piece, PluginHandler, surrounded
+from runner.worker.handler_timeout import HandlerTimes
+from runner.worker.pipeline import Pipeline
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import Retries
+from runner.worker.routing import EventRouter
+from runner.worker.runtime import Runtime
+from runner.worker.spec import WorkerSpec
+from runner.worker.storage import MessageStore, Storage
+from runner.worker.watchdog import Check, WatchdogPings
+
+#: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
+#: and being gone before the supervisor kills.
+CLOSE_TIME = MARGIN = 0.5
+#: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
+#: was only slow goes on; nobody waits for the answer, as the clients of an API do.
+CONFIRM_PATIENCE = 60.0
+#: Seconds of a stop for the confirms of events from the outbox.
+OUTBOX_PATIENCE = 1.0
+#: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
+CONNECT_TIMEOUT = 10.0
+#: Seconds to wait for the database with the statuses of orders, before the supervisor starts the worker again.
+STATUSES_PATIENCE = 5.0
+#: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
+FIRST_CONNECTION = 2.0
+
+
+class Worker:
+    """One plugin at work."""
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        slot: str,
+        plugin: Plugin,
+        options: Any,
+        lifeline: Lifeline,
+        record: SharedMemory,
+        suspects: CrashingMessages,
+        log: logging.Logger,
+        faults: Piece | None = None,
+    ) -> None:
+        """``faults`` injects faults around the handler."""
+        self._spec, self._plugin, self._options = spec, plugin, options
+        self._lifeline, self._record, self._log = lifeline, record, log
+        # Before the supervisor would take it for a failed start.
+        self._connect_time = min(CONNECT_TIMEOUT, 0.7 * spec.start_timeout)
+        self._stop_time = max(MARGIN, spec.stop_timeout - MARGIN)
+        self._stopping = threading.Event()
+        self._exit_code = EXIT_OK
+        self._resources: Any = None
+        self._problems: dict[str, str | None] = {"publisher": "not connected yet", "store": None}
+        self._was_ready = False
+        self._has_run = "run" in plugin.implements
+        self._run_status: str | None = None
+        self._needs_broker = True
+        self._connected = threading.Event()
+        self.io = IoThread(on_crash=self._io_crashed)
+        self._publisher = Publisher(
+            self.io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing,
+            on_refused=self._refused,
+        )  # fmt: skip
+        router = EventRouter(spec.service, spec.publishes)
+        owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
+        self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned, spec.plugin)
+        self._is_opened_first = spec.inbox is not None or owned is not None or spec.statuses is not None
+        history = self._storage
+        if spec.history != spec.store:
+            history = Storage(spec.history, Path(spec.folder), lambda _: None)
+        self._storages = {self._storage, history}
+        self._context = WorkerContext(
+            spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
+            lifeline, record, spec.stop_timeout, self._storage, history if spec.history else None,
+        )  # fmt: skip
+        self._deduplication = Deduplication(spec.service, self._storage, spec.inbox, router, spec.formerly)
+        self._times = HandlerTimes(time.monotonic)
+        recorder = AttemptRecorder(spec.service, slot, spec.trace, log) if spec.trace else None
+        self._pipeline = Pipeline(
+            surrounded(
+                PluginHandler(spec.service, router, self._handle), self._deduplication, recorder,
+                CrashProtection(record, suspects, spec.max_crashes, spec.concurrency), self._times,
+                DeliveryLog(log, spec.quiet_queue), faults,
+            ),
+            partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.ladders), recorder,
+            record, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
+        )  # fmt: skip
+        self._consumer: Consumer | None = None
+        if spec.consumes:
+            self._problems["consumer"] = "not connected yet"
+            self._consumer = Consumer(
+                self.io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
+                self._pipeline.submit, lambda reason: self._state("consumer", reason), self._missing,
+                at_first=spec.concurrency, on_refused=self._refused, on_timeout=self._timed_out,
+            )  # fmt: skip
+        self._watchdog = WatchdogPings(lifeline, self._call_later, self._checks(), spec.handler_timeout, log)
+
+    def _checks(self) -> list[Check]:
+        checks: list[Check] = []
+        if self._spec.handler_timeout:
+            checks.append(lambda now: self._times.overdue(now, self._spec.handler_timeout))
+            checks.append(lambda now: self._storage.overdue(now, self._spec.handler_timeout))
+        if self._lifeline.watchdog:
+            checks.append(lambda now: self._context.overdue(now, self._lifeline.watchdog))
+            checks.append(lambda now: None if self._consumer is None else self._consumer.lost(now))
+        return checks
+
+    def stop(self, exit_code: int = EXIT_OK) -> None:
+        """Begin to stop; may be called from any thread."""
+        self._exit_code = self._exit_code or exit_code
+        self._record.leaving()
+        self._stopping.set()
+        if exit_code:
+            # Nobody else set a deadline for this stop, and a plugin's own loop may not hear of it.
+            timer = threading.Timer(self._stop_time, os._exit, (exit_code,))
+            timer.daemon = True
+            timer.start()
+
+    def run(self) -> int:
+        """Work until ``stop``; returns the exit code."""
+        self.io.start()
+        self._watchdog.start()
+        self._publisher.start()
+        if self._is_opened_first:
+            # Before the first message, so that what is wrong with it is told of at once.
+            store = self._storage.get()
+            statuses = self._spec.statuses
+            if statuses is not None:
+                from runner.history.recording import set_statuses
+
+                store.commit(lambda connection: set_statuses(connection, statuses), STATUSES_PATIENCE).result()
+        if self._spec.inbox is not None:
+            threading.Thread(target=self._forget, name="inbox", daemon=True).start()
+        if "start" in self._plugin.implements:
+            # So that the hook can publish; without a broker the service begins all the same.
+            self._connected.wait(FIRST_CONNECTION)
+            self._resources = self._plugin.hook.start(options=self._options, context=self._context)
+        if self._consumer is not None:
+            self._pipeline.start(self._spec.concurrency)
+            self._consumer.start()
+            guard = threading.Timer(self._connect_time, self._give_up)
+            guard.daemon = True
+            guard.start()
+        if self._has_run:
+            hint = threading.Timer(0.5 * self._spec.start_timeout, self._remind)
+            hint.daemon = True
+            hint.start()
+            # The first request should find the broker; without one the service begins all the same.
+            self._connected.wait(FIRST_CONNECTION)
+            with self._context.own_loop():
+                self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
+            if not self._stopping.is_set():
+                self._log.info("the plugin's run has ended")
+                self.stop()
+        self._stopping.wait()
+        self._shut_down()
+        return self._exit_code
+
+    def _shut_down(self) -> None:
+        self._deadline = time.monotonic() + self._stop_time
+        self._lifeline.send("STATUS=finishing the messages in hand")
+        is_idle = True
+        if self._consumer is not None:
+            self._on_io(self._consumer.cancel, 2.0)
+            is_idle = not self.io.is_stopped and self._pipeline.stop(
+                self._deadline - time.monotonic() - CLOSE_TIME - MARGIN
+            )
+            if not is_idle:
+                self._log.warning("stopped with messages unfinished; the broker will deliver them again")
+            self._on_io(self._consumer.close, 2.0)
+        self._context.close_outbox(min(OUTBOX_PATIENCE, max(0.0, self._deadline - time.monotonic())))
+        self._on_io(self._publisher.close, 2.0)
+        self.io.stop(2.0)
+        for storage in self._storages:
+            storage.close(max(0.0, self._deadline - time.monotonic()))
+        # A handler that is still at work has not finished with its resources.
+        if is_idle and "stop" in self._plugin.implements:
+            self._plugin.hook.stop(options=self._options, resources=self._resources)
+
+    def _io_crashed(self) -> None:
+        self._publisher.abort("the AMQP thread has ended")
+        self.stop(EXIT_FAILURE)
+
+    def _on_io(self, action: Callable[[Callable[[], None]], None], timeout: float) -> None:
+        if not self.io.is_stopped:
+            done = threading.Event()
+            self.io.call(lambda: action(done.set))
+            done.wait(min(timeout, max(0.0, self._deadline - time.monotonic())))
+
+    def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.io.call(lambda: self.io.loop.call_later(delay, callback))
+
+    def _forget(self) -> None:
+        while not self._stopping.wait(PRUNE_INTERVAL):
+            try:
+                while self._deduplication.forget():
+                    pass
+            except StoreAway:
+                continue  # its writer says so
+            except Exception:  # noqa: BLE001 - told of; the next time may be better
+                self._log.exception("the inbox could not forget what is old")
+
+    def _handle(self, message: Message, store: MessageStore) -> Any:
+        return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
+
+    def _run_ready(self, status: str, needs_broker: bool) -> None:
+        self._run_status, self._needs_broker = status, needs_broker
+        self._tell()
+
+    def _store_state(self, reason: str | None) -> None:
+        self._problems["store"] = reason
+        self._tell()
+
+    def _state(self, part: str, reason: str | None) -> None:
+        before = self._problems[part]
+        self._problems[part] = reason
+        if part == "publisher" and reason is None:
+            self._connected.set()
+        if self._was_ready and before != reason and not self._stopping.is_set():
+            if reason is not None:
+                self._log.warning("%s: no broker for now, %s", part, reason)
+            elif before is not None:
+                self._log.info("%s: the broker is back", part)
+        self._tell()
+
+    def _tell(self) -> None:
+        problems = [
+            reason for part, reason in self._problems.items() if reason and (self._needs_broker or part != "publisher")
+        ]
+        problem = problems[0] if problems else None
+        if self._has_run:
+            # A service with a loop of its own serves without the broker too, if only to say that it is away.
+            is_ready = self._run_status is not None and not self._problems.get("consumer")
+        else:
+            is_ready = problem is None
+        if is_ready and not self._was_ready:
+            self._was_ready = True
+            self._lifeline.send("READY=1")
+        if self._was_ready:
+            doing = self._run_status or f"consuming {', '.join(self._spec.consumes)}"
+            self._lifeline.send(f"STATUS={doing}", f"X_PROBLEM={problem or ''}")
+
+    def _missing(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            self._log.error("%s; starting again, after the topology is declared again", reason)
+            self.stop(EXIT_BROKER)
+
+    def _refused(self, reason: str) -> None:
+        if not self._stopping.is_set():
+            self._log.error("%s", reason)
+            self.stop(EXIT_CONFIG)
+
+    def _timed_out(self, queue: str, timeout: float | None) -> None:
+        # The broker delivers the message again, and the handler can no longer acknowledge it. A killed handler has no
+        # effect beside the next attempt, and a message that takes too long each time is dead-lettered.
+        timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
+        if (problem := self._times.unacknowledged(queue, time.monotonic(), timeout)) is not None:
+            self._watchdog.fail(problem)
+
+    def _remind(self) -> None:
+        if self._run_status is None and not self._stopping.is_set():
+            self._log.warning("the plugin's run has not called context.ready() yet; without it this start will fail")
+
+    def _give_up(self) -> None:
+        consumer = self._consumer
+        reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
+        if not self._was_ready and reason is not None:
+            self._log.error("no broker within %g s, %s", self._connect_time, reason)
+            links = (consumer, self._publisher)
+            is_refused = any(one is not None and one.problem() and one.close_reason.is_denial for one in links)
+            self.stop(EXIT_CONFIG if is_refused else EXIT_BROKER)
