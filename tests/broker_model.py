@@ -17,7 +17,7 @@ from runner.topology.rename import Rename
 
 
 class BrokerModel:
-    """An implementation of ``runner.topology.operations.Broker``, and of the HTTP API that a replacement uses."""
+    """An implementation of ``runner.topology.operations.Operations``, and of the HTTP API that a replacement uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}

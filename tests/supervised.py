@@ -16,7 +16,7 @@ from tests.running import Runner
 HOST = """
 import json, sys
 from pathlib import Path
-from runner.supervisor import keeper, policy, state
+from runner.supervisor import keeper, restart_policy, state
 from runner.supervisor.control import upkeep
 from runner.supervisor.control.commands import Commands
 from runner.supervisor.output.console import Console
@@ -37,10 +37,11 @@ def ready(): say("READY=1", "STATUS=at work")
 spec = json.load(sys.stdin)
 given = spec["policy"]
 if "restart" in given:
-    given["restart"] = policy.Restart(given["restart"])
-limit = policy.RestartLimit(given.pop("count", 5), 20)
-kept = policy.Policy(**{
-    "start_timeout": 20, "stop_timeout": 1, "backoff": policy.Backoff(initial=0.1), "restart_limit": limit, **given
+    given["restart"] = restart_policy.Restart(given["restart"])
+limit = restart_policy.RestartLimit(given.pop("count", 5), 20)
+kept = restart_policy.RestartPolicy(**{
+    "start_timeout": 20, "stop_timeout": 1, "backoff": restart_policy.Backoff(initial=0.1),
+    "restart_limit": limit, **given
 })
 def program(number, source, command=(), limits=(), depends_on=(), **more):
     return Program(

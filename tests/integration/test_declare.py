@@ -108,6 +108,6 @@ def test_the_wait_after_a_declaration_is_left_out_only_where_it_is_said_in_so_ma
     monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)
     if said is not None:
         monkeypatch.setenv("FASTCOMMERCE_SETTLE", said)
-    command = [sys.executable, "-c", "from runner.amqp import declare; print(declare.SETTLES)"]
+    command = [sys.executable, "-c", "from runner.admin import declaration; print(declaration.SETTLES)"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == str(waits)

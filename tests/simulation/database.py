@@ -86,7 +86,7 @@ class Database:
 
 
 class VirtualStore(Store):
-    """``runner.store.process_store.Store`` whose writer's thread is the virtual clock."""
+    """``runner.store.process_store.Store`` whose commits run on the virtual clock."""
 
     def __init__(self, process: Process, shared: Database) -> None:
         self.engine = shared.engine
