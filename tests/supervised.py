@@ -40,7 +40,8 @@ if "restart" in given:
     given["restart"] = restart_policy.Restart(given["restart"])
 limit = restart_policy.RestartLimit(given.pop("count", 5), 20)
 kept = restart_policy.RestartPolicy(**{
-    "start_timeout": 20, "stop_timeout": 1, "backoff": restart_policy.Backoff(initial=0.1), "restart_limit": limit, **given
+    "start_timeout": 20, "stop_timeout": 1, "backoff": restart_policy.Backoff(initial=0.1),
+    "restart_limit": limit, **given
 })
 def program(number, source, command=(), limits=(), depends_on=(), **more):
     return Program(
