@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from runner.address import Address
 from runner.admin.administrator import Administrator
 from runner.admin.declaration import declare
-from runner.admin.holding import counted_by_queues
 from runner.admin.management import Management, ManagementError
-from runner.admin.queue_counts import look, version_at
+from runner.admin.queue_counts import counted_by_queues, look, version_at
 from runner.broker.folder import Folder
 from runner.broker.leftover import node_pid
 from runner.config.project import Project

@@ -13,7 +13,7 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.admin.drain import SURE
+from runner.admin.emptier import EMPTY_ANSWERS
 from runner.amqp.acks import AckLedger
 from runner.amqp.properties import PROPERTIES, remainder_of
 from runner.amqp.reply_code import close_of
@@ -187,8 +187,8 @@ class Reader:
     def _is_exhausted(self, now: float) -> bool:
         if self._enough is None:
             # Somebody else took the others; or a quorum queue that is busy calls itself empty, and then goes on.
-            return self._zeros >= SURE and now - self._heard > PATIENCE
-        return self._zeros >= SURE or now - self._enough > ENDLESS
+            return self._zeros >= EMPTY_ANSWERS and now - self._heard > PATIENCE
+        return self._zeros >= EMPTY_ANSWERS or now - self._enough > ENDLESS
 
     @property
     def _is_waiting(self) -> bool:
@@ -249,6 +249,5 @@ class Taker(Reader):
     def _send(self) -> None:
         if self._is_over:
             return
-        for tag, multiple in self._acks.take():
-            self._channel.basic_ack(tag, multiple=multiple)
+        self._acks.send(self._channel)
         self._on_taken(self.answered)

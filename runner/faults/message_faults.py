@@ -11,12 +11,13 @@ from pathlib import Path
 
 import click
 
+from runner.admin.batch import publish_all
 from runner.admin.queue_counts import look
 from runner.amqp.properties import Encoded, encode
 from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults.fault_project import FaultProject
-from runner.faults.message_injection import Duplicate, Put
+from runner.faults.message_injection import Duplicate
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import DEADLY, DUPLICATE, POISON
 from runner.messages import Event
@@ -82,7 +83,9 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
     lab = FaultProject.of(folder)
     name, service = lab.reader(queue)
     url = _broker_with(lab, queue)
-    ids = Put(url, queue, [_poison(queue, is_deadly=is_deadly) for _ in range(count)]).run()
+    messages = [_poison(queue, is_deadly=is_deadly) for _ in range(count)]
+    publish_all(url, "runner fault", messages)
+    ids = [one.event.id or "" for one in messages]
     ladder = lab.objects.ladders[queue]
     facts = lab.facts(name, service) | {
         "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": ladder.dead_letter,

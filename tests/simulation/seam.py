@@ -8,9 +8,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from runner.amqp import confirm_window as window
-from runner.amqp import confirmation as verdict
 from runner.amqp import consumer, link, properties, publisher
+from runner.amqp import window_places as window
 from runner.store import group_commit as writer
 from runner.store import inbox
 from runner.worker import crash, pipeline, publishing, recovery
@@ -38,7 +37,6 @@ def installed(simulation: Simulation) -> Iterator[None]:
             link,
             properties,
             publisher,
-            verdict,
             inbox,
             writer,
             crash,
@@ -51,7 +49,7 @@ def installed(simulation: Simulation) -> Iterator[None]:
         (pipeline, "threading", SimpleNamespace(Condition=condition, Thread=thread)),
         (pipeline, "SimpleQueue", partial(SimpleQueue, turns, simulation.slowness)),
         (crash, "threading", SimpleNamespace(Condition=condition)),
-        (publisher, "ConfirmWindow", partial(Room, simulation.history)),
+        (publisher, "WindowPlaces", partial(Room, simulation.history)),
         (window, "threading", SimpleNamespace(Condition=condition)),
         (writer, "threading", WITHOUT_THREAD),
         (link, "random", simulation.random),

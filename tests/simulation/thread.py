@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.window_places import WindowPlaces
 from tests.simulation.clock import EPOCH, Clock
 from tests.simulation.history import History
 
@@ -120,7 +120,7 @@ class Condition:
         self._turns.wake(self._waiters)
 
 
-class Room(ConfirmWindow):
+class Room(WindowPlaces):
     """The window of a publisher; it is seen how it is used."""
 
     def __init__(self, history: History, places: int) -> None:
