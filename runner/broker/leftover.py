@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from runner.broker.folder import Folder
+from runner.proc_stat import read_stat
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,12 @@ def node_pid(folder: Folder) -> int | None:
 
 
 def _is_run(pid: int) -> bool:
+    stat = read_stat(pid)
+    if stat is None:
+        return False
     try:
-        # The name in parentheses may hold spaces; the parent is the second field after it.
-        parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
-        return b"runner.broker.node" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
-    except (OSError, IndexError):
+        return b"runner.broker.node" in Path(f"/proc/{stat.parent}/cmdline").read_bytes().split(b"\0")
+    except OSError:
         return False
 
 

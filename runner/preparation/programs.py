@@ -19,7 +19,7 @@ from runner.preparation.supervisor_side import PreparationRequest
 from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
-from runner.supervisor.restart_policy import Backoff, Restart, RestartLimit, RestartPolicy
+from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
@@ -99,12 +99,13 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
 
 def _policy(service: ServiceSettings) -> RestartPolicy:
     return RestartPolicy(
-        Restart(service.restart),
-        Backoff(**service.backoff.model_dump()),
-        RestartLimit(**service.restart_limit.model_dump()),
-        service.start_timeout,
-        service.stop_timeout,
-        service.watchdog,
+        restart=Restart(service.restart),
+        backoff=service.backoff.backoff(),
+        reset_after=service.backoff.reset_after,
+        restart_limit=RestartLimit(**service.restart_limit.model_dump()),
+        start_timeout=service.start_timeout,
+        stop_timeout=service.stop_timeout,
+        watchdog=service.watchdog,
     )
 
 
