@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runner import Context, Contract, Message, MessageStore, Reject, hookimpl
-from runner.headers import milliseconds_of
-from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT
+from runner.headers import PUBLISHED_AT, SENT_AT, milliseconds_of
+from runner.messages import ATTEMPT_TYPE
 from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from runner.faults.fault_project import FaultProject
 from runner.faults.message_injection import Duplicate
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import DEADLY, DUPLICATE, POISON
+from runner.headers import FAULT
 from runner.messages import Event
 from runner.topology.change import counted
-from runner.worker.fault import HEADER, KILL
+from runner.worker.fault import KILL
 from runner.worker.identity import Identity
 from runner.worker.injection import Active
 
@@ -98,7 +99,7 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
 
 
 def _poison(queue: str, *, is_deadly: bool) -> Encoded:
-    headers = {HEADER: KILL} if is_deadly else {}
+    headers = {FAULT: KILL} if is_deadly else {}
     identity = str(uuid.uuid4())
     return encode(
         Event("fault.poison", POISON_BODY, exchange="", routing_key=queue, headers=headers, id=identity, app_id="fault")

@@ -19,13 +19,13 @@ from typing import ClassVar
 from runner.admin.queue_counts import MessageCounts, message_counts
 from runner.deadletters.browser import Browser
 from runner.deadletters.dead_letter import DeadLetter
-from runner.headers import milliseconds_of, seconds_of
+from runner.headers import PUBLISHED_AT, milliseconds_of, seconds_of
 from runner.history.records import Read
 from runner.ledger.account import Account
 from runner.ledger.balance import Known, KnownDeadLetter, refresh
 from runner.ledger.fates import events_among, fates, inboxes
 from runner.ledger.message_places import MessagePlaces
-from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT
+from runner.messages import ATTEMPT_TYPE
 
 #: Seconds for which nothing may move before what is missing is lost. A queue tells its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).

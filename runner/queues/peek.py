@@ -13,17 +13,17 @@ from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
 from runner.deadletters.browser import Reader, dead_letter_of
 from runner.deadletters.dead_letter import DeadLetter
 from runner.errors import BrokerError, PublishRefused
-from runner.headers import count_of
+from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, count_of
 
-#: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
-_COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
-
+#: The headers in which a quorum queue counts failed deliveries, and RabbitMQ 4.3 all deliveries.
+_COUNTS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 #: Messages beyond N that are requested from a queue with a single active consumer, which delivers to one consumer only.
 SPARE = 1000
 #: From this number of consumers, each further consumer gets as many messages as all consumers before it.
 MANY_CONSUMERS = 22
 
 
+#: The method, properties and body of a delivery.
 _Delivery = tuple[Any, pika.BasicProperties, bytes]
 
 
@@ -111,13 +111,13 @@ class Peek(Reader):
         if self._delivery_limit is None:
             return False
         # A sender may have written this header. The queue writes it only in a redelivered message.
-        count = count_of((properties.headers or {}).get(_COUNT)) if method.redelivered else 0
+        count = count_of((properties.headers or {}).get(DELIVERY_COUNT)) if method.redelivered else 0
         return count >= self._delivery_limit
 
     def _copy(self, spent: list[_Delivery]) -> None:
         for method, properties, body in spent:
             properties.headers = {
-                name: value for name, value in (properties.headers or {}).items() if name not in (_COUNT, _ACQUIRED)
+                name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS
             }
             try:
                 copy = moved_properties(method, properties, is_aside=False)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
+from runner.headers import FAULT
 from runner.invocation import invocation
 from runner.messages import Message
 from runner.worker.identity import Identity
@@ -31,8 +32,8 @@ MAX_NOTE = 64 * 1024
 if TYPE_CHECKING:
     from runner.amqp.io_thread import IoThread
 
-#: The header of a message that is to end its worker, and what it says.
-HEADER, KILL = "x-fault", "kill"
+#: The value of the header ``x-fault`` in a message that is to end its worker.
+KILL = "kill"
 #: Seconds between two looks of a worker.
 INTERVAL = 0.1
 #: Names the runner that was started with ``faults: true``.
@@ -182,7 +183,7 @@ class Faults:
 
     def before(self, message: Message) -> None:
         """What a handler meets where it would begin with a message. From a handler thread."""
-        if message.headers.get(HEADER) == KILL:
+        if message.headers.get(FAULT) == KILL:
             # On this thread, so that the handler does not go on for even a moment.
             signal.raise_signal(signal.SIGSEGV)
         deadline: float | None = None

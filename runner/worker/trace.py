@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runner.amqp.properties import Encoded, encode
-from runner.headers import milliseconds_of
-from runner.messages import ATTEMPT_TYPE, REPLAYED_AT, SENT_AT, Event, Message, name_based_id
+from runner.headers import REPLAYED_AT, SENT_AT, milliseconds_of
+from runner.messages import ATTEMPT_TYPE, Event, Message, name_based_id
 
 
 @dataclass(frozen=True)

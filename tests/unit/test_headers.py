@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from plugins.audit import event_row, note_row
 from plugins.notification.mail import compose
+from runner import headers as header_names
 from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
 from runner.deadletters.dead_letter import DeadLetter
@@ -30,6 +33,7 @@ from runner.topology.model import Ladder
 from runner.worker.recovery import delay_before, recovered
 from runner.worker.trace import Tracer, Try
 from tests import hostile
+from tests.running import ROOT
 
 NOW = 1_800_000_000_000
 WILD = [
@@ -169,3 +173,17 @@ def test_a_value_that_is_not_a_time_is_none(value: Any) -> None:
     assert found is None or 0 < found < 253_402_300_800
     found = milliseconds_of(value)
     assert found is None or 0 <= found < 253_402_300_800_000
+
+
+def test_the_names_of_headers_stand_in_one_module() -> None:
+    names = {value for value in vars(header_names).values() if isinstance(value, str) and value.startswith("x-")}
+    assert len(names) > 20
+    elsewhere = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
+        for folder in ("runner", "plugins")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(header_names.__file__)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert elsewhere == [], "use the constants of runner/headers.py"
