@@ -88,7 +88,7 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
         command=(sys.executable, "-m", "runner.worker", SLOT),
         stdin=spec_of(project, objects, name, order.log_format, order.log_level).to_json(),
         environment=service.env,
-        policy=_policy(service),
+        policy=restart_policy_of(service),
         limits=Limits(service.memory_max, service.nice, service.open_files, service.user),
         instances=service.instances if scale is None else min(max(service.instances, scale.min), scale.max),
         autoscale=scale,
@@ -97,7 +97,8 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
     )
 
 
-def _policy(service: ServiceSettings) -> RestartPolicy:
+def restart_policy_of(service: ServiceSettings) -> RestartPolicy:
+    """Return how the supervisor keeps an instance of a service."""
     return RestartPolicy(
         restart=Restart(service.restart),
         backoff=service.backoff.backoff(),

@@ -15,9 +15,7 @@ from runner.worker.spec import WorkerSpec
 ASKED_FOR = frozenset({AUDIT})
 
 
-def spec_of(
-    project: Project, objects: Objects, service: str, log_format: str = "text", log_level: str = "info"
-) -> WorkerSpec:
+def spec_of(project: Project, objects: Objects, service: str, log_format: str, log_level: str) -> WorkerSpec:
     """The spec of one service of a project."""
     settings = project.config.services[service]
     return WorkerSpec(
