@@ -8,6 +8,7 @@ from typing import Any
 from unittest import mock
 
 from runner.admin import relocation, replacement
+from runner.admin.administrator import Administrator
 from runner.admin.queue_counts import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
@@ -16,8 +17,8 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.rename import Rename
 
 
-class BrokerModel:
-    """An implementation of ``runner.topology.operations.Operations``, and of the HTTP API that a replacement uses."""
+class BrokerModel(Administrator):
+    """A stand-in for the administrator, and for the HTTP API that a replacement uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}

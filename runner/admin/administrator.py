@@ -24,7 +24,7 @@ ANSWER_TIMEOUT = 8.0
 
 
 class Administrator:
-    """Implements ``runner.topology.operations.Broker`` on RabbitMQ."""
+    """The changes of ``apply`` on one broker."""
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.admin.drain import MessagesDeleted, move_messages
 from runner.admin.management import Management, ManagementError
 from runner.admin.queue_counts import counts_of
+from runner.admin.renaming import bindings_of
 from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
 from runner.config.pattern import only
 from runner.config.version import QUORUM, STREAM
@@ -20,10 +21,11 @@ from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
-from runner.topology.operations import Operations
 from runner.topology.queue_length import lacks_room
 from runner.topology.rename import Rename
-from runner.topology.renaming import bindings_of
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 #: Seconds for the broker to see that the consumers of a process that has just ended are gone.
 CONSUMERS = 3.0
@@ -36,7 +38,7 @@ class Relocation:
         self,
         url: str,
         management: Management,
-        admin: Operations,
+        admin: Administrator,
         rename: Rename,
         objects: Objects,
         say: Callable[[str], None],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from runner.admin.drain import move_messages
 from runner.admin.management import Management
@@ -19,8 +20,10 @@ from runner.topology.difference import queue_differences
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.operations import Operations
 from runner.topology.queue_length import lacks_room
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 #: Above the generated policies while a queue is drained.
 DRAIN_PRIORITY = 2000
@@ -46,7 +49,7 @@ class Replacement:
         self,
         url: str,
         management: Management,
-        admin: Operations,
+        admin: Administrator,
         queue: Queue,
         policy: Policy | None,
         objects: Objects,

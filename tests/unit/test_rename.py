@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runner.admin.apply import apply
 from runner.admin.drain import MessagesDeleted
 from runner.config.topology_file import Topology
 from runner.deadletters.dead_letter import DeadLetter
@@ -18,7 +19,6 @@ from runner.errors import RunnerError
 from runner.headers import renamed_headers
 from runner.ledger.fates import fates, inbox_events, inboxes
 from runner.ledger.live_topology import own_queues
-from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan, change_line
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
