@@ -68,8 +68,7 @@ class _Batch:
             self._sent += 1
             # Before it goes, so that an interrupted caller knows of each that may have gone.
             self._on_sent(self._sent)
-            message_id, exchange, routing_key = one.key
-            self._unconfirmed.publish(None, exchange, routing_key, one.body, one.properties, message_id)
+            self._unconfirmed.publish(None, one.key, one.body, one.properties)
         if self._is_all and not self._unconfirmed:
             self._session.finish()
 

@@ -101,7 +101,7 @@ class Drain(Emptier):
             # Without this error, later messages would overtake the message.
             why = f"message {name}: {error}; export and remove it, then run this again"
             raise RunnerError(f"{self._where}: {why}") from None
-        self._publish(method.delivery_tag, "", self._target, body, copy)
+        self._publish(method.delivery_tag, ("", "", self._target), body, copy)
 
     def _is_enough(self) -> bool:
         if self._enough is None:

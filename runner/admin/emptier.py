@@ -10,7 +10,8 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirm_window import ConfirmWindow, Place
+from runner.amqp.content import Properties
 from runner.amqp.properties import encode
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
@@ -92,13 +93,13 @@ class Emptier:
     def _publish_event(self, tag: int, event: Event) -> None:
         """Publish an event that makes a delivery safe."""
         one = encode(event)
-        self._publish(tag, event.exchange or "", event.routing_key or "", one.body, one.properties, event.id or "")
+        self._publish(tag, one.key, one.body, one.properties)
 
-    def _publish(self, tag: int, *message: Any) -> None:
-        """Publish a message that makes a delivery safe, one at a time for each delivery; see ``ConfirmWindow``."""
+    def _publish(self, tag: int, place: Place, body: bytes, properties: Properties) -> None:
+        """Publish a message that makes a delivery safe, one at a time for each delivery."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
-        self._unconfirmed.publish(tag, *message)
+        self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
         """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 
-from runner.admin.management import Management, ManagementError
 from runner.amqp.reply_code import CloseKind, close_of
 from runner.amqp.session import Session
 from runner.config.version import Version, parsed
 from runner.errors import BrokerAway, BrokerRefused, RunnerError
-from runner.topology.live import Live
 
 #: Seconds for which a queue may say nothing.
 STALLED = 20.0
@@ -31,16 +29,6 @@ class QueueCounts:
     #: Ready messages.
     messages: int
     consumers: int
-
-
-@dataclass(frozen=True)
-class MessageCounts:
-    """The messages of one queue."""
-
-    #: By the queue itself, at this moment.
-    ready: int = 0
-    #: By the statistics, some seconds ago; None if it is not known.
-    unacked: int | None = 0
 
 
 def counts_of(url: str, queue: str) -> QueueCounts:
@@ -141,44 +129,6 @@ def holds_any(url: str, queue: str) -> bool:
     session = Session(url, "runner dlq", ask)
     session.run(STALLED)
     return found[0]
-
-
-def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
-    """Return the counts of some queues, asked in their order; a queue that does not exist has no messages.
-
-    Raises BrokerAway, and RunnerError if this user may not see a queue.
-    """
-    try:
-        columns = "?columns=name,messages_unacknowledged"
-        found = management.request("GET", "queues", management.vhost, query=columns)
-        unacked_of = {str(one["name"]): one.get("messages_unacknowledged") for one in found}
-    except ManagementError:
-        unacked_of = {}
-    _, counts = look([url], list(queues))
-    result = {}
-    for name, count in counts.items():
-        # The statistics do not know a new queue yet. Without a consumer no message is unacked.
-        known = unacked_of.get(name)
-        unacked = known if known is not None or count is None or count.consumers else 0
-        result[name] = MessageCounts() if count is None else MessageCounts(count.messages, unacked)
-    return result
-
-
-def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
-
-    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
-    """
-    try:
-        _, found = look(urls, names, {})
-    except RunnerError:
-        return live
-    queues = dict(live.queues)
-    for name in names:
-        if (counts := found.get(name)) is not None:
-            messages = counts.messages if counts.messages or not counts.consumers else None
-            queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
-    return replace(live, queues=queues)
 
 
 class _Look:

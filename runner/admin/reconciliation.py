@@ -12,7 +12,8 @@ from runner.admin.administrator import Administrator
 from runner.admin.apply import apply
 from runner.admin.declaration import declare
 from runner.admin.management import Management, ManagementError
-from runner.admin.queue_counts import counted_by_queues, look, version_at
+from runner.admin.queue_counts import look, version_at
+from runner.admin.statistics import counted_by_queues
 from runner.broker.folder import Folder
 from runner.broker.leftover import node_pid
 from runner.config.project import Project

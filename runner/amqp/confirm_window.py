@@ -14,7 +14,7 @@ from runner.errors import BrokerError, PublishRefused, Unroutable
 from runner.headers import name_of
 
 T = TypeVar("T")
-#: Exchange, routing key, and message id; the id is empty for the default exchange.
+#: Message id, exchange and routing key: what a return says. The default exchange needs no id.
 Place = tuple[str, str, str]
 
 
@@ -63,15 +63,11 @@ class ConfirmWindow(Generic[T]):
         """Return the number of unconfirmed messages, without those that were given up."""
         return len(self._unconfirmed)
 
-    def publish(
-        self, note: T, exchange: str, routing_key: str, body: bytes, properties: Properties, message_id: str = ""
-    ) -> None:
-        """Publish a message; ``note`` is what the publisher gets with its outcome.
-
-        The default exchange needs no ``message_id``.
-        """
+    def publish(self, note: T, place: Place, body: bytes, properties: Properties) -> None:
+        """Publish a message; ``note`` is what the publisher gets with its outcome."""
         self._number += 1
-        self._unconfirmed[self._number] = ((exchange, routing_key, message_id if exchange else ""), note)
+        self._unconfirmed[self._number] = (place, note)
+        _, exchange, routing_key = place
         self._channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
 
     def give_up(self, is_meant: Callable[[T], bool]) -> list[T]:
@@ -93,21 +89,24 @@ class ConfirmWindow(Generic[T]):
 
     def on_return(self, _: Channel, method: Any, properties: pika.BasicProperties, __: bytes) -> None:
         """The broker has returned a message."""
-        exchange, routing_key = method.exchange, method.routing_key
-        place = (exchange, routing_key, name_of(properties.message_id) if exchange else "")
+        identity, exchange, routing_key = name_of(properties.message_id), method.exchange, method.routing_key
         error = Unroutable(
             f"exchange {exchange!r}, routing key {routing_key!r}: no queue is bound for it; add a binding, or an"
             " alternate_exchange"
             if exchange
             else f"queue {routing_key!r} does not exist"
         )
-        for number, (other, note) in self._late.items():
-            if other == place:
+
+        place = (identity, exchange, routing_key)
+        for number, (late, note) in self._late.items():
+            if late == place:
                 del self._late[number]
                 self._on_late(note, error)
                 return
-        for number in [number for number, (other, _) in self._unconfirmed.items() if other == place]:
-            self._on_outcome(self._unconfirmed.pop(number)[1], error)
+        returned = [(number, note) for number, (other, note) in self._unconfirmed.items() if _is_at(other, place)]
+        for number, note in returned:
+            if self._unconfirmed.pop(number, None) is not None:
+                self._on_outcome(note, error)
         self._on_round()
 
     def on_confirm(self, frame: Any) -> None:
@@ -126,8 +125,12 @@ class ConfirmWindow(Generic[T]):
         self._on_round()
 
 
+def _is_at(one: Place, returned: Place) -> bool:
+    return one == returned or (not returned[1] and one[1:] == returned[1:])
+
+
 def _refusal(place: Place) -> PublishRefused:
-    exchange, routing_key, _ = place
+    _, exchange, routing_key = place
     if exchange:
         where = f"exchange {exchange!r}, routing key {routing_key!r}"
         return PublishRefused(f"{where}: the broker refused the event; a queue may be full")

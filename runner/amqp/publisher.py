@@ -178,8 +178,7 @@ class Publisher:
                 self._finish(outgoing, self.problem())
                 continue
             encoded = outgoing.encoded
-            message_id, exchange, routing_key = encoded.key
-            self._window.publish(outgoing, exchange, routing_key, encoded.body, encoded.properties, message_id)
+            self._window.publish(outgoing, encoded.key, encoded.body, encoded.properties)
         if self._window and not self._sweeping:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)

@@ -145,7 +145,7 @@ class _Replay(Reader):
             return
         if not self._unconfirmed:
             self._confirmed = time.monotonic()
-        self._unconfirmed.publish(copy, "", copy.target, body, properties)
+        self._unconfirmed.publish(copy, ("", "", copy.target), body, properties)
 
     def _on_outcome(self, copy: _Copy, error: BrokerError | None) -> None:
         if isinstance(error, Unroutable):

@@ -133,7 +133,7 @@ class Duplicate:
         except ValueError as error:
             self._session.fail(RunnerError(f"queue {self._queue!r}: {error}"))
             return
-        self._unconfirmed.publish(None, "", self._queue, body, copy)
+        self._unconfirmed.publish(None, ("", "", self._queue), body, copy)
         self.ids.append(str(properties.message_id or ""))
         if len(self.ids) == self._count:
             self._end()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from runner.admin.queue_counts import MessageCounts, message_counts
+from runner.admin.statistics import MessageCounts, message_counts
 from runner.deadletters.browser import Browser
 from runner.deadletters.dead_letter import DeadLetter
 from runner.headers import PUBLISHED_AT, milliseconds_of, seconds_of

@@ -125,7 +125,7 @@ class Peek(Reader):
                 self._why = f"no copy can be made, {error}"
                 self._refused.append((method, properties, body))
                 continue
-            self._unconfirmed.publish((method, properties, body), "", self._queue, body, copy)
+            self._unconfirmed.publish((method, properties, body), ("", "", self._queue), body, copy)
         self._on_round()
 
     def _on_outcome(self, delivery: _Delivery, error: BrokerError | None) -> None:

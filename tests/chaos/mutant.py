@@ -184,7 +184,7 @@ MUTANTS = [
     Mutant(
         "what has no queue counts as confirmed",
         WINDOW,
-        '        place = (exchange, routing_key, name_of(properties.message_id) if exchange else "")\n',
+        "        place = (identity, exchange, routing_key)\n",
         "        return\n",
     ),
     Mutant(

@@ -12,7 +12,7 @@ import pika
 import pytest
 
 from runner.admin.management import Management
-from runner.admin.queue_counts import MessageCounts, counted_by_queues, message_counts
+from runner.admin.statistics import MessageCounts, counted_by_queues, message_counts
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop

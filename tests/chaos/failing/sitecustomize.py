@@ -164,7 +164,7 @@ def steps_of_confirm(window: Any, frame: Any) -> set[str]:
     """What a confirm is to the product: that of an event, of a copy for the next try or the desk, of a note."""
     tag, multiple = frame.method.delivery_tag, frame.method.multiple
     steps = set()
-    for number, ((exchange, routing_key, _), _) in window._unconfirmed.items():
+    for number, ((_, exchange, routing_key), _) in window._unconfirmed.items():
         if number <= tag if multiple else number == tag:
             step = step_of(exchange, routing_key)
             steps.add({"publish": "confirm", "note": "note's confirm"}.get(step, "copy's confirm"))
