@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runner.admin.declaration import declare
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, sure_counts
 from runner.admin.relocation import Relocation
 from runner.admin.replacement import Replacement

@@ -11,7 +11,8 @@ from runner.address import Address
 from runner.admin.administrator import Administrator
 from runner.admin.apply import apply
 from runner.admin.declaration import declare
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, version_at
 from runner.admin.statistics import counted_by_queues
 from runner.broker.folder import Folder

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runner.admin.drain import MessagesDeleted, move_messages
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import counts_of
 from runner.admin.renaming import bindings_of
 from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS

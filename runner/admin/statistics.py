@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.admin.management import Management, ManagementError, reported_count
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look
 from runner.errors import RunnerError
 from runner.topology.live import Live

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from runner.admin.effective_policy import definition_of
-from runner.admin.management import Management, ManagementError, reported_count
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, version_at
 from runner.cli.progress import warn
 from runner.cli.temporary_broker import broker_for

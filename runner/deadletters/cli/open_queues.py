@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from runner.admin.effective_policy import delivery_limit_of
-from runner.admin.management import Management, ManagementError, reported_count
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, sure_counts
 from runner.cli.progress import progress, warn
 from runner.cli.temporary_broker import broker_for
