@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from runner.proc_stat import read_stat
+from runner.proc import read_stat
 
 #: Seconds between two looks at a state.
 _INTERVAL = 0.005

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.ipc.shared_memory import WorkerCounters
-from runner.proc_stat import read_stat
+from runner.proc import read_stat
 from runner.supervisor.processes.memory import family
 
 _TICK = os.sysconf("SC_CLK_TCK")

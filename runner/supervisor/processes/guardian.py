@@ -25,7 +25,7 @@ PATIENCE = 5.0
 class FoundProcess:
     """One process of this machine (proc(5), /proc/pid/stat).
 
-    ``runner.proc_stat`` reads the same line, but this program runs without the package.
+    ``runner.proc`` reads the same line, but this program runs without the package.
     """
 
     pid: int

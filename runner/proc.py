@@ -1,4 +1,4 @@
-"""The line that Linux keeps about a process, /proc/PID/stat (proc(5))."""
+"""What Linux says of a process (proc(5)): /proc/PID/stat and /proc/PID/cmdline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProcStat(NamedTuple):
 
 
 def read_stat(pid: int) -> ProcStat | None:
-    """Return the line about a process, or None if there is no such process."""
+    """Return the state of a process, or None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # After the last parenthesis, because the name of a process may hold any character.
@@ -35,3 +35,12 @@ def read_stat(pid: int) -> ProcStat | None:
     return ProcStat(
         fields[0].decode(), int(fields[1]), int(fields[11]) + int(fields[12]), int(fields[19]), int(fields[21])
     )
+
+
+def command_line(pid: int) -> list[bytes]:
+    """Return the words of a process's command; none if there is no such process, or it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:
+        return []
