@@ -15,10 +15,9 @@ from pika.channel import Channel
 
 from runner.admin.emptier import EMPTY_ANSWERS
 from runner.amqp.acks import AckLedger
-from runner.amqp.properties import PROPERTIES, remainder_of
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
-from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.deadletters.json_record import fingerprint
 from runner.errors import RunnerError
 
@@ -34,14 +33,6 @@ STALLED = 20.0
 PATIENCE = 2.0
 #: Seconds after which reading ends in a queue that gets new messages faster than they are read.
 ENDLESS = 2.0
-
-
-def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
-    """Return a message as it was delivered from a queue."""
-    known = {name: getattr(properties, name) for name in PROPERTIES}
-    if remainder := remainder_of(properties):
-        known["undecoded"] = remainder
-    return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)
 
 
 class Reader:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pika
+
+from runner.amqp.properties import PROPERTIES, remainder_of
 from runner.headers import (
     DEATH,
     FAILED_AT,
@@ -133,3 +136,11 @@ def text_of(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)
+
+
+def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
+    """Return a message as it was delivered from a queue."""
+    known = {name: getattr(properties, name) for name in PROPERTIES}
+    if remainder := remainder_of(properties):
+        known["undecoded"] = remainder
+    return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)

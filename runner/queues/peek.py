@@ -10,8 +10,8 @@ from pika.channel import Channel
 from runner.amqp.confirm_window import ConfirmWindow
 from runner.amqp.properties import moved_properties
 from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
-from runner.deadletters.browser import Reader, dead_letter_of
-from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.browser import Reader
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.errors import BrokerError, PublishRefused
 from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, count_of
 

@@ -8,8 +8,7 @@ from typing import Any
 import pika
 
 from runner.admin.drain import Drain
-from runner.deadletters.browser import dead_letter_of
-from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.messages import Event
 
 
