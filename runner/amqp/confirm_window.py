@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, Generic, TypeVar
@@ -123,6 +125,45 @@ class ConfirmWindow(Generic[T]):
                 place, note = self._late.pop(number)
                 self._on_late(note, _refusal(place) if is_refused else None)
         self._on_round()
+
+
+class WindowPlaces:
+    """Places that threads take, and one gives back: as ``threading.Semaphore``, but cheap while there are free ones."""
+
+    def __init__(self, places: int) -> None:
+        # An append or a pop is atomic, so that nobody needs a lock unless somebody waits.
+        self._free = deque([None] * places)
+        self._given = threading.Condition()
+        self._waiting = 0
+
+    def acquire(self, timeout: float) -> bool:
+        """Take a place, waiting at most ``timeout`` seconds for one; False where none became free."""
+        if self._take():
+            return True
+        with self._given:
+            self._waiting += 1
+            try:
+                # Looks once more before it waits: ``wake`` looks whether somebody waits after a place was given back.
+                return self._given.wait_for(self._take, timeout)
+            finally:
+                self._waiting -= 1
+
+    def _take(self) -> bool:
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give a place back; nobody who waits is told before ``wake``."""
+        self._free.append(None)
+
+    def wake(self) -> None:
+        """Let those go on who wait, once for many places: woken for each of them, a thread would send one by one."""
+        if self._waiting and self._free:
+            with self._given:
+                self._given.notify_all()
 
 
 def _is_at(one: Place, returned: Place) -> bool:

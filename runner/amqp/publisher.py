@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirm_window import ConfirmWindow, WindowPlaces
 from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.reply_code import Close, CloseKind
-from runner.amqp.window_places import WindowPlaces
 from runner.errors import (
     BrokerAway,
     BrokerBlocked,

@@ -8,8 +8,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from runner.amqp import confirm_window as window
 from runner.amqp import consumer, link, properties, publisher
-from runner.amqp import window_places as window
 from runner.store import group_commit as writer
 from runner.store import inbox
 from runner.worker import crash, pipeline, publishing, recovery

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-from runner.amqp.window_places import WindowPlaces
+from runner.amqp.confirm_window import WindowPlaces
 from tests.simulation.clock import EPOCH, Clock
 from tests.simulation.history import History
 
