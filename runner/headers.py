@@ -11,34 +11,55 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from runner.messages import (
-    ATTEMPT,
-    MADE_ID,
-    MAX_COUNT,
-    ORIGIN_EXCHANGE,
-    ORIGIN_KEY,
-    PUBLISHED_AT,
-    REDELIVERED,
-    REPLAYED_AT,
-    REPLAYS,
-)
-
+#: The id of the message that caused the event.
+CAUSATION = "x-causation-id"
+#: The attempt that the copy is for, from 1. The broker's ``x-death`` counts differently from version to version.
+ATTEMPT = "x-attempt"
+#: The exchange and routing key of the first publish, and the queue in which the message failed.
+ORIGIN_EXCHANGE, ORIGIN_KEY, ORIGIN_QUEUE = "x-origin-exchange", "x-origin-routing-key", "x-origin-queue"
+#: The errors of the first attempt and of the last one.
+FIRST_ERROR, LAST_ERROR = "x-first-error", "x-last-error"
+#: Of a dead letter: the error's class and its traceback; the service, host, pid and time (seconds since the epoch).
+EXCEPTION, TRACEBACK = "x-exception", "x-traceback"
+SERVICE, HOST, PID, FAILED_AT = "x-service", "x-host", "x-pid", "x-failed-at"
+#: Of a dead letter that killed workers: their number, and the signal.
+CRASHES, SIGNAL = "x-crashes", "x-signal"
+#: The time of the publish in milliseconds since the epoch, because AMQP's own timestamp counts seconds.
+SENT_AT = "x-sent-at"
+#: In a copy: the time of the event's first publish in milliseconds since the epoch.
+PUBLISHED_AT = "x-published-at"
+#: The number of replays from a dead-letter queue, and the time of the last one in milliseconds since the epoch.
+REPLAYS, REPLAYED_AT = "x-replays", "x-replayed-at"
+#: Counts are stored in 32 bits, and one is added to them.
+MAX_COUNT = 2**31 - 2
+#: The sender gave the message no id; the id is made of what the message holds.
+MADE_ID = "x-made-id"
+#: The message was delivered before by a queue that was replaced since, and may have been handled.
+REDELIVERED = "x-redelivered"
+#: The time to live of a message that waits in another queue while its own is replaced.
+DRAIN_EXPIRATION = "x-drain-expiration"
+#: The injected fault of a message.
+FAULT = "x-fault"
+#: The broker's own headers: the history of dead-lettering, and counts of deliveries (RabbitMQ: "Dead Letter Exchanges",
+#: "Quorum Queues").
+DEATH, FIRST_DEATH_QUEUE, FIRST_DEATH_REASON = "x-death", "x-first-death-queue", "x-first-death-reason"
+DELIVERY_COUNT, ACQUIRED_COUNT = "x-delivery-count", "x-acquired-count"
 #: In a copy: a table of the properties and headers of the first publish that a copy does not repeat.
 ORIGINAL = "x-original"
 #: Headers that steer the broker: further routing keys (RabbitMQ: "Sender-selected Distribution"), and a delay of the
 #: delayed-message exchange or of a queue of RabbitMQ 4.3. They belong to the first publish.
 STEERING = frozenset({"CC", "BCC", "x-delay", "x-opt-delivery-time", "x-opt-delivery-delay"})
 #: Prefixes of headers that the broker adds; in a copy they would describe the original's history.
-_BROKER = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+_BROKER = (DEATH, "x-first-death-", "x-last-death-", DELIVERY_COUNT, ACQUIRED_COUNT)
 #: Headers that only copies of this system have, and that change the handling of a message.
 _OF_COPIES = frozenset(
     {
         ATTEMPT, MADE_ID, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REDELIVERED, REPLAYED_AT, REPLAYS, ORIGINAL,
-        "x-origin-queue", "x-first-error", "x-last-error", "x-drain-expiration",
+        ORIGIN_QUEUE, FIRST_ERROR, LAST_ERROR, DRAIN_EXPIRATION,
     }
 )  # fmt: skip
 #: Headers that hold the name of a queue.
-_QUEUES = frozenset({"x-origin-queue", "x-first-death-queue", "x-last-death-queue"})
+_QUEUES = frozenset({ORIGIN_QUEUE, FIRST_DEATH_QUEUE, "x-last-death-queue"})
 #: Larger numbers of seconds are milliseconds, as clients in other languages send them; this one is the year 5138. From
 #: the next number on they are microseconds.
 _MAX_SECONDS, _MAX_MILLISECONDS, _MAX_MICROSECONDS = 10**11, 10**14, 10**17
@@ -92,9 +113,9 @@ def renamed_headers(headers: Mapping[Any, Any], names: Mapping[str, str]) -> dic
         return names.get(value, value) if isinstance(value, str) else value
 
     found = {name: renamed(value) if name in _QUEUES else value for name, value in headers.items()}
-    deaths = found.get("x-death")
+    deaths = found.get(DEATH)
     if isinstance(deaths, list):
-        found["x-death"] = [
+        found[DEATH] = [
             {**one, "queue": renamed(one["queue"])} if isinstance(one, Mapping) and "queue" in one else one
             for one in deaths
         ]

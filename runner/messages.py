@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.headers import MAX_COUNT, REPLAYS
 from runner.strict_json import decode_json, encode_json
 
 #: Events made by ``Message.event_id`` are UUIDv5 in this namespace (RFC 9562, section 5.5).
@@ -21,30 +22,11 @@ EVENT_NAMESPACE = uuid.UUID("5f0f4a86-6d5c-5a5e-9a5e-6b1d0c5e7a11")
 
 JSON_CONTENT_TYPE = "application/json"
 
-#: Headers of our own. The broker's ``x-death`` is not used: it counts differently from version to version.
-CAUSATION = "x-causation-id"
-ATTEMPT = "x-attempt"
-ORIGIN_EXCHANGE = "x-origin-exchange"
-ORIGIN_KEY = "x-origin-routing-key"
-#: When it was sent, in milliseconds since the epoch, since AMQP's own timestamp counts seconds.
-SENT_AT = "x-sent-at"
-#: In a copy, such as one that is tried again: when the event itself was published, in milliseconds too.
-PUBLISHED_AT = "x-published-at"
-#: How often it was replayed from its dead-letter queue, and when for the last time, in milliseconds since the epoch.
-REPLAYS = "x-replays"
-REPLAYED_AT = "x-replayed-at"
-#: Counts are stored in 32 bits, and one is added to them.
-MAX_COUNT = 2**31 - 2
-#: The sender gave the message no id; the one that it has is made of what it holds.
-MADE_ID = "x-made-id"
 #: The type of the notes that workers write about each try of a message.
 ATTEMPT_TYPE = "runner.attempt"
 #: What a service can record in the event history, and the statuses of an order that no event has decided.
 EVENTS, ATTEMPTS = "events", "attempts"
 ACCEPTED, FAILED = "accepted", "failed"
-#: The message was delivered before by a queue that was replaced since, and may have been handled.
-REDELIVERED = "x-redelivered"
-
 
 #: Its own, so that a plugin that seeds Python's shared one does not have each of its processes draw the same ids.
 _RANDOM = random.Random()

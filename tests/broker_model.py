@@ -8,7 +8,8 @@ from typing import Any
 from unittest import mock
 
 from runner.admin import relocation, replacement
-from runner.admin.drain import QueueCounts
+from runner.admin.administrator import Administrator
+from runner.admin.queue_counts import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
 from runner.topology.match import Router
@@ -16,8 +17,8 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.rename import Rename
 
 
-class BrokerModel:
-    """An implementation of ``runner.topology.operations.Operations``, and of the HTTP API that a replacement uses."""
+class BrokerModel(Administrator):
+    """A stand-in for the administrator, and for the HTTP API that a replacement uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}
@@ -153,7 +154,7 @@ class BrokerModel:
         management: Any = self
         with (
             mock.patch.object(replacement, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
-            mock.patch.object(replacement, "Drain", self._drain),
+            mock.patch.object(replacement, "move_messages", self._move_messages),
         ):
             replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
 
@@ -162,7 +163,7 @@ class BrokerModel:
         management: Any = self
         with (
             mock.patch.object(relocation, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
-            mock.patch.object(relocation, "Drain", self._drain),
+            mock.patch.object(relocation, "move_messages", self._move_messages),
         ):
             return relocation.Relocation("", management, self, rename, objects, say).run(live)
 
@@ -170,26 +171,20 @@ class BrokerModel:
         """Return 0: the model has no consumers."""
         return 0
 
-    def _drain(self, _: str, source: str, target: str, *__: object, **___: object) -> Any:
-        model = self
-
-        class Drain:
-            lost = 0
-
-            def run(self, *, delete: bool, is_classic: bool, enough: int | None = None) -> int:
-                moved = len(model.messages[source])
-                while model.messages[source]:
-                    model._begin()
-                    model.messages[target].append(model.messages[source][0])
-                    model.watch(f"copy from {source} to {target}")
-                    model._begin()
-                    model.messages[source].pop(0)
-                    model.watch(f"acknowledge in {source}")
-                if delete:
-                    model.delete_queue(model.queues[source])
-                return moved
-
-        return Drain()
+    def _move_messages(
+        self, url: str, source: str, target: str, say: object, *, delete: str | None = None, **options: object
+    ) -> int:
+        moved = len(self.messages[source])
+        while self.messages[source]:
+            self._begin()
+            self.messages[target].append(self.messages[source][0])
+            self.watch(f"copy from {source} to {target}")
+            self._begin()
+            self.messages[source].pop(0)
+            self.watch(f"acknowledge in {source}")
+        if delete is not None:
+            self.delete_queue(self.queues[source])
+        return moved
 
 
 def router_of(objects: Objects, *, with_alternates: bool) -> Router:

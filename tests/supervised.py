@@ -16,7 +16,8 @@ from tests.running import Runner
 HOST = """
 import json, sys
 from pathlib import Path
-from runner.supervisor import keeper, restart_policy, state
+from runner.backoff import Backoff
+from runner.supervisor import keeper, state
 from runner.supervisor.control import upkeep
 from runner.supervisor.control.commands import Commands
 from runner.supervisor.output.console import Console
@@ -25,6 +26,7 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Limits, Program
+from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.control.usage import Sampler
 
 PRELUDE = '''
@@ -37,11 +39,10 @@ def ready(): say("READY=1", "STATUS=at work")
 spec = json.load(sys.stdin)
 given = spec["policy"]
 if "restart" in given:
-    given["restart"] = restart_policy.Restart(given["restart"])
-limit = restart_policy.RestartLimit(given.pop("count", 5), 20)
-kept = restart_policy.RestartPolicy(**{
-    "start_timeout": 20, "stop_timeout": 1, "backoff": restart_policy.Backoff(initial=0.1),
-    "restart_limit": limit, **given
+    given["restart"] = Restart(given["restart"])
+limit = RestartLimit(given.pop("count", 5), 20)
+kept = RestartPolicy(**{
+    "start_timeout": 20, "stop_timeout": 1, "backoff": Backoff(0.1, max=30.0), "restart_limit": limit, **given
 })
 def program(number, source, command=(), limits=(), depends_on=(), **more):
     return Program(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from runner.admin.declaration import declare
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, sure_counts
 from runner.admin.relocation import Relocation
 from runner.admin.replacement import Replacement
@@ -24,7 +25,7 @@ ANSWER_TIMEOUT = 8.0
 
 
 class Administrator:
-    """Implements ``runner.topology.operations.Broker`` on RabbitMQ."""
+    """The changes of ``apply`` on one broker."""
 
     def __init__(self, urls: Sequence[str], management: Management, on_note: Callable[[str], None]) -> None:
         self._urls, self._management, self._on_note = urls, management, on_note

@@ -2,142 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import time
 from typing import Any
-from urllib.parse import quote, unquote
 
-import urllib3
-
-from runner.address import Address, authority
-from runner.amqp.reply_code import readable
+from runner.admin.management_api import ManagementApi, ManagementError
 from runner.config.version import parsed
-from runner.errors import RunnerError
 from runner.topology.definitions import UNDEFINED
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
-#: RabbitMQ's own distance between the ports of AMQP and of its HTTP API: 5672 and 15672.
-PORT_DISTANCE = 10_000
-#: Seconds for one answer; thousands of queues take some.
-TIMEOUT = 30.0
 #: A global parameter of this name and the vhost's holds what is ours.
 OWNED = "fastcommerce"
-
-#: Seconds for which requests to a failing HTTP API are repeated. RabbitMQ 4.3 answers 500 until shortly after its AMQP
-#: port answers, and a proxy answers 502 to 504 until RabbitMQ answers.
-PATIENCE = 5.0
-#: Seconds between two such requests.
-PAUSE = 0.1
-#: Bytes of one answer; 100,000 queues take half of it.
-MAX_ANSWER = 128 * 1024 * 1024
-
-_DENIED = (401, 403)
 _NOT_FOUND = 404
 
 
-class ManagementError(RunnerError):
-    """The HTTP API did not do what was asked of it; ``status`` is HTTP's, 0 where there was no answer."""
-
-    def __init__(self, text: str, status: int = 0, *, is_broken: bool = False) -> None:
-        """``is_broken`` is True for an answer that cannot be read: it was cut short, or is not JSON."""
-        super().__init__(text)
-        self.status = status
-        #: True if the same request may succeed a moment later, because the server failed and did not refuse it.
-        self.is_failure = is_broken or status >= 500
-
-    @property
-    def is_denied(self) -> bool:
-        """Whether the user lacks the right."""
-        return self.status in _DENIED
-
-
-def management_url(broker_url: str) -> str:
-    """Where a broker's HTTP API answers by RabbitMQ's own convention."""
-    address = Address.of(broker_url)
-    return f"{'https' if address.is_tls else 'http'}://{authority(address.host, address.port + PORT_DISTANCE)}"
-
-
-class Management:
-    """The HTTP API of one vhost."""
-
-    def __init__(self, broker_url: str, url: str | None = None) -> None:
-        login = Address.of(broker_url).login
-        self.vhost = login.vhost
-        self.url = (url or management_url(broker_url)).rstrip("/")
-        token = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
-        self._user = login.user
-        self._pool = urllib3.PoolManager(
-            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
-            timeout=TIMEOUT,
-            # Once more where a connection that was kept open had been closed by the broker, as it does after a
-            # refusal; whatever is asked here may be asked twice.
-            retries=urllib3.Retry(total=2, connect=0, read=2, redirect=0, status=0, other=0, backoff_factor=0),
-            maxsize=4,
-        )
-        #: The time until which failures count as those of a starting server; set by the first failure.
-        self._deadline: float | None = None
-
-    def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """Send a request to ``/api/PART/PART...``; return the JSON of the answer, or None. Raises ManagementError.
-
-        If the server fails, send it again for PATIENCE seconds, once for all requests until one is answered.
-        """
-        while True:
-            try:
-                answer = self._request(method, *parts, body=body, query=query)
-            except ManagementError as error:
-                if not error.is_failure:
-                    if error.status:
-                        self._deadline = None  # it answers
-                    raise
-                now = time.monotonic()
-                self._deadline = self._deadline or now + PATIENCE
-                if now >= self._deadline:
-                    raise
-                time.sleep(PAUSE)
-            else:
-                self._deadline = None
-                return answer
-
-    def _request(self, method: str, *parts: str, body: Any, query: str) -> Any:
-        path = "/".join(quote(part, safe="") for part in parts)
-        try:
-            raw = None if body is None else json.dumps(body).encode()
-            answer = self._pool.request(method, f"{self.url}/api/{path}{query}", body=raw, preload_content=False)
-            data = answer.read(MAX_ANSWER + 1)
-            if len(data) > MAX_ANSWER:
-                answer.close()  # with more to come the connection is of no further use
-            else:
-                data += answer.read()  # nothing, or an error if it was cut short
-                answer.release_conn()
-        except urllib3.exceptions.HTTPError as error:
-            cause = getattr(error, "reason", None) or error
-            if isinstance(cause, urllib3.exceptions.NewConnectionError):
-                text = "no connection; enable rabbitmq_management"
-                raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}") from None
-            is_broken = isinstance(cause, urllib3.exceptions.ProtocolError)  # reset, or cut short
-            text = f"RabbitMQ's HTTP API at {self.url}: {readable(str(cause))}; enable rabbitmq_management"
-            raise ManagementError(text, is_broken=is_broken) from None
-        if len(data) > MAX_ANSWER:
-            text = f"an answer of more than {MAX_ANSWER} bytes to {unquote(path)}; something else answers there"
-            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", is_broken=True)
-        if answer.status in _DENIED:
-            # RabbitMQ: "Management Plugin", Permissions.
-            tag = "administrator" if parts[0] == "global-parameters" else "policymaker"
-            text = f"user {self._user!r} may not {method} {unquote(path)}; give it the tag {tag}"
-            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
-        if answer.status >= 500:
-            text = f"it fails with HTTP status {answer.status}, {_reason(data)}"
-            raise ManagementError(f"RabbitMQ's HTTP API at {self.url}: {text}", answer.status)
-        if answer.status >= 400:
-            raise ManagementError(f"{unquote(path)}: the broker refuses it, {_reason(data)}", answer.status)
-        try:
-            return json.loads(data) if data else None
-        except (ValueError, RecursionError):
-            text = f"RabbitMQ's HTTP API at {self.url}: no JSON; something else answers there"
-            raise ManagementError(text, is_broken=True) from None
+class Management(ManagementApi):
+    """The objects of one vhost, by the HTTP API."""
 
     def live(self) -> Live:
         """All that the vhost holds. Raises ManagementError where any of it cannot be read."""
@@ -277,14 +156,6 @@ def reported_count(one: dict[str, Any], name: str) -> int | None:
     """Return a count from the HTTP API's object of a queue; None if it is unknown, which is not zero."""
     value = one.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _reason(data: bytes) -> str:
-    try:
-        answer = json.loads(data)
-        return readable(str(answer.get("reason") or answer.get("error") or answer))
-    except (ValueError, RecursionError, AttributeError):
-        return readable(data[:200].decode("utf-8", "replace")) or "an empty answer"
 
 
 def _is_predefined(exchange: dict[str, Any]) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pika
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 
-from runner.admin.drain import QueueCounts
 from runner.amqp.reply_code import CloseKind, close_of
 from runner.amqp.session import Session
 from runner.config.version import Version, parsed
@@ -19,7 +19,24 @@ from runner.errors import BrokerAway, BrokerRefused, RunnerError
 #: Seconds for which a queue may say nothing.
 STALLED = 20.0
 #: Gets what each queue holds, and the reason of each that cannot answer for now.
-OnCounts = Callable[[dict[str, QueueCounts | None], dict[str, str]], None]
+OnCounts = Callable[[dict[str, "QueueCounts | None"], dict[str, str]], None]
+
+
+@dataclass(frozen=True)
+class QueueCounts:
+    """What a queue holds at this moment, by the queue itself and not by statistics."""
+
+    #: Ready messages.
+    messages: int
+    consumers: int
+
+
+def counts_of(url: str, queue: str) -> QueueCounts:
+    """Ask a queue. Raises RunnerError if it does not exist, BrokerRefused, and BrokerAway."""
+    counts = look([url], [queue])[1][queue]
+    if counts is None:
+        raise RunnerError(f"queue {queue!r} does not exist")
+    return counts
 
 
 def look(

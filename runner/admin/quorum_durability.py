@@ -1,4 +1,8 @@
-"""Wait until quorum queues that were just made outlive their broker."""
+"""Wait until new quorum queues outlive a killed broker.
+
+A workaround: RabbitMQ 3.10 writes the list of its quorum queues up to a second after it has confirmed their
+declaration. It can go when the oldest supported RabbitMQ writes the list first.
+"""
 
 from __future__ import annotations
 

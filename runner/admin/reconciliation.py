@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 
 from runner.address import Address
 from runner.admin.administrator import Administrator
+from runner.admin.apply import apply
 from runner.admin.declaration import declare
-from runner.admin.holding import counted_by_queues
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, version_at
+from runner.admin.statistics import counted_by_queues
 from runner.broker.folder import Folder
 from runner.broker.leftover import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
-from runner.topology.apply import apply
 from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout

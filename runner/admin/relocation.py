@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runner.admin.drain import Drain, counts_of
-from runner.admin.management import Management, ManagementError
-from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, PROGRESS, STATISTICS
+from runner.admin.drain import MessagesDeleted, move_messages
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
+from runner.admin.queue_counts import counts_of
+from runner.admin.renaming import bindings_of
+from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
 from runner.config.pattern import only
-from runner.config.version import CLASSIC, QUORUM, STREAM
+from runner.config.version import QUORUM, STREAM
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.invocation import invocation
 from runner.topology.change import counted
@@ -19,10 +22,11 @@ from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
-from runner.topology.operations import Operations
 from runner.topology.queue_length import lacks_room
 from runner.topology.rename import Rename
-from runner.topology.renaming import bindings_of
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 #: Seconds for the broker to see that the consumers of a process that has just ended are gone.
 CONSUMERS = 3.0
@@ -35,7 +39,7 @@ class Relocation:
         self,
         url: str,
         management: Management,
-        admin: Operations,
+        admin: Administrator,
         rename: Rename,
         objects: Objects,
         say: Callable[[str], None],
@@ -57,6 +61,8 @@ class Relocation:
             if (reason := self._obstacle(live) or self._relocate(live)) is not None:
                 # The old queue has its own limits again.
                 self._admin.delete_policy(self._policy)
+        except MessagesDeleted:
+            raise
         except RunnerError:
             # Two runners that start at the same time both do it.
             missing = self._missing()
@@ -161,28 +167,16 @@ class Relocation:
             return f"{source!r}: {reason}"
         try:
             self._move(source, target, delete=live.queues[source].queue.type)
-        except (BrokerAway, PublishRefused):
+        except (BrokerAway, PublishRefused, MessagesDeleted):
             raise
         except RunnerError as error:
-            if source in self._deleted:
-                raise  # messages went with it
             return f"{error}; to go on with it: {invocation('apply')}"
         return None
 
     def _move(self, source: str, target: str, *, delete: str | None = None, enough: int | None = None) -> None:
         """Move all messages, or ``enough``; ``delete`` is the type of a source to delete then."""
-        total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
-
-        def progress(moved: int) -> None:
-            nonlocal due
-            if time.monotonic() >= due:
-                due += PROGRESS
-                self._say(f"queue {source}: {moved} of {max(moved, total)} moved to {target}")
-
-        drain = Drain(self._url, source, target, progress, names=self._rename.names)
-        try:
-            self._moved += drain.run(delete=delete is not None, is_classic=delete == CLASSIC, enough=enough)
-        except RunnerError:
-            self._deleted |= {source} if drain.lost else set()
-            raise
+        self._moved += move_messages(
+            self._url, source, target, lambda text: self._say(f"queue {source}: {text}"), delete=delete, enough=enough,
+            names=self._rename.names,
+        )  # fmt: skip
         self._deleted |= {source} if delete is not None else set()

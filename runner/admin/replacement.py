@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from runner.admin.drain import Drain, counts_of
+from runner.admin.drain import move_messages
 from runner.admin.management import Management
+from runner.admin.queue_counts import counts_of
 from runner.config.argument import QUEUE_TYPE
 from runner.config.pattern import only
 from runner.config.reference import GENERATED
@@ -18,8 +20,10 @@ from runner.topology.difference import queue_differences
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.operations import Operations
 from runner.topology.queue_length import lacks_room
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 #: Above the generated policies while a queue is drained.
 DRAIN_PRIORITY = 2000
@@ -28,8 +32,6 @@ NO_LIMIT = 1_000_000_000
 #: Seconds after which RabbitMQ's statistics know what has ended. They are collected every 5 s, and a queue that is busy
 #: with what was killed before gives its own late.
 STATISTICS = 30.0
-#: Seconds between two words about the progress.
-PROGRESS = 1.0
 
 
 class QueueConsumed(RunnerError):
@@ -47,7 +49,7 @@ class Replacement:
         self,
         url: str,
         management: Management,
-        admin: Operations,
+        admin: Administrator,
         queue: Queue,
         policy: Policy | None,
         objects: Objects,
@@ -162,13 +164,8 @@ class Replacement:
 
     def _move(self, source: str, target: str, delete: str | None) -> None:
         """Move all messages; ``delete`` is the type of a source to delete then, None for one that stays."""
-        total, due = counts_of(self._url, source).messages, time.monotonic() + PROGRESS
-
-        def progress(moved: int) -> None:
-            nonlocal due
-            if time.monotonic() >= due:
-                due += PROGRESS
-                self._say(f"queue {self._queue.name}: {moved} of {max(moved, total)} moved to {target}")
-
-        drain = Drain(self._url, source, target, progress, is_aside=target != self._queue.name)
-        drain.run(delete=delete is not None, is_classic=delete == CLASSIC)
+        name = self._queue.name
+        move_messages(
+            self._url, source, target, lambda text: self._say(f"queue {name}: {text}"), delete=delete,
+            is_aside=target != name,
+        )  # fmt: skip

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.admin.management import Management, ManagementError, reported_count
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
+from runner.admin.queue_counts import look
+from runner.errors import RunnerError
+from runner.topology.live import Live
 
 #: Seconds between two samples, and of all samples, as RabbitMQ keeps them by default (RabbitMQ: "Management Plugin").
 STEP, HISTORY = 5, 600
@@ -108,3 +112,51 @@ def _samples(details: Any) -> dict[float, int]:
     """Return the samples by their time in seconds since the epoch."""
     found = details.get("samples") if isinstance(details, Mapping) else None
     return {one["timestamp"] / 1000: int(one["sample"]) for one in found or ()}
+
+
+@dataclass(frozen=True)
+class MessageCounts:
+    """The messages of one queue."""
+
+    #: By the queue itself, at this moment.
+    ready: int = 0
+    #: By the statistics, some seconds ago; None if it is not known.
+    unacked: int | None = 0
+
+
+def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
+    """Return the counts of some queues, asked in their order; a queue that does not exist has no messages.
+
+    Raises BrokerAway, and RunnerError if this user may not see a queue.
+    """
+    try:
+        columns = "?columns=name,messages_unacknowledged"
+        found = management.request("GET", "queues", management.vhost, query=columns)
+        unacked_of = {str(one["name"]): one.get("messages_unacknowledged") for one in found}
+    except ManagementError:
+        unacked_of = {}
+    _, counts = look([url], list(queues))
+    result = {}
+    for name, count in counts.items():
+        # The statistics do not know a new queue yet. Without a consumer no message is unacked.
+        known = unacked_of.get(name)
+        unacked = known if known is not None or count is None or count.consumers else 0
+        result[name] = MessageCounts() if count is None else MessageCounts(count.messages, unacked)
+    return result
+
+
+def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
+    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
+
+    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
+    """
+    try:
+        _, found = look(urls, names, {})
+    except RunnerError:
+        return live
+    queues = dict(live.queues)
+    for name in names:
+        if (counts := found.get(name)) is not None:
+            messages = counts.messages if counts.messages or not counts.consumers else None
+            queues[name] = replace(queues[name], messages=messages, consumers=counts.consumers)
+    return replace(live, queues=queues)

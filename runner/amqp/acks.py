@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pika.channel import Channel
+
 
 class AckLedger:
     """Knows the delivery tags of one channel, which the broker counts from 1 (AMQP 0-9-1).
@@ -46,3 +48,8 @@ class AckLedger:
             self._settled |= self._done
             self._done.clear()
         return acks
+
+    def send(self, channel: Channel) -> None:
+        """Acknowledge all that may be."""
+        for tag, multiple in self.take():
+            channel.basic_ack(tag, multiple=multiple)

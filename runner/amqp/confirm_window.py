@@ -1,12 +1,133 @@
-"""How many events may be on their way without a confirm: a number of places."""
+"""Publishes on one channel whose confirms have not come yet."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
+
+import pika
+from pika.channel import Channel
+
+from runner.amqp.content import Properties
+from runner.errors import BrokerError, PublishRefused, Unroutable
+from runner.headers import name_of
+
+T = TypeVar("T")
+#: Message id, exchange and routing key: what a return says. The default exchange needs no id.
+Place = tuple[str, str, str]
 
 
-class ConfirmWindow:
+def _nothing(*_: object) -> None:
+    pass
+
+
+class ConfirmWindow(Generic[T]):
+    """Publishes mandatory messages on one channel, and reports the outcome of each by a note of the publisher.
+
+    ``on_outcome`` gets the note, and None for a confirm, PublishRefused for a negative one, and Unroutable for a
+    return. ``on_round`` is called after all outcomes of one frame. A closed channel brings no outcome: see ``clear``.
+
+    The broker counts publishes from 1 on each channel. It returns an unroutable message before it confirms that message
+    (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"), and the return does not name the number. So all
+    unconfirmed messages with the same id, exchange and routing key count as returned. A return by the default exchange
+    means that the queue no longer exists, and RabbitMQ confirms the messages of a deleted queue. So all unconfirmed
+    messages to this queue count as returned.
+    """
+
+    def __init__(
+        self,
+        on_outcome: Callable[[T, BrokerError | None], object],
+        on_round: Callable[[], object] = _nothing,
+        on_late: Callable[[T, BrokerError | None], object] = _nothing,
+    ) -> None:
+        """``on_late`` gets the outcomes of messages that were given up."""
+        self._on_outcome, self._on_round, self._on_late = on_outcome, on_round, on_late
+        self._number = 0
+        self._unconfirmed: dict[int, tuple[Place, T]] = {}
+        self._late: dict[int, tuple[Place, T]] = {}
+
+    def open(self, channel: Channel, on_open: Callable[[], object]) -> None:
+        """Use a new channel; ``on_open`` is called when messages can be published on it."""
+        self.use(channel)
+        channel.add_on_return_callback(self.on_return)
+        channel.confirm_delivery(self.on_confirm, callback=lambda _: on_open())
+
+    def use(self, channel: Channel) -> None:
+        """Publish on a channel that has these callbacks."""
+        self._channel = channel
+        self._number = 0
+        self.clear()
+
+    def __len__(self) -> int:
+        """Return the number of unconfirmed messages, without those that were given up."""
+        return len(self._unconfirmed)
+
+    def publish(self, note: T, place: Place, body: bytes, properties: Properties) -> None:
+        """Publish a message; ``note`` is what the publisher gets with its outcome."""
+        self._number += 1
+        self._unconfirmed[self._number] = (place, note)
+        _, exchange, routing_key = place
+        self._channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
+
+    def give_up(self, is_meant: Callable[[T], bool]) -> list[T]:
+        """Return the notes of messages whose outcome counts no longer.
+
+        Their confirms and returns may still come, and are not taken for those of the same message published again.
+        """
+        numbers = [number for number, (_, note) in self._unconfirmed.items() if is_meant(note)]
+        for number in numbers:
+            self._late[number] = self._unconfirmed.pop(number)
+        return [self._late[number][1] for number in numbers]
+
+    def clear(self) -> list[T]:
+        """Return the notes of all unconfirmed messages, because their channel is closed and no outcome will come."""
+        notes = [note for _, note in self._unconfirmed.values()]
+        self._unconfirmed.clear()
+        self._late.clear()
+        return notes
+
+    def on_return(self, _: Channel, method: Any, properties: pika.BasicProperties, __: bytes) -> None:
+        """The broker has returned a message."""
+        identity, exchange, routing_key = name_of(properties.message_id), method.exchange, method.routing_key
+        error = Unroutable(
+            f"exchange {exchange!r}, routing key {routing_key!r}: no queue is bound for it; add a binding, or an"
+            " alternate_exchange"
+            if exchange
+            else f"queue {routing_key!r} does not exist"
+        )
+
+        place = (identity, exchange, routing_key)
+        for number, (late, note) in self._late.items():
+            if late == place:
+                del self._late[number]
+                self._on_late(note, error)
+                return
+        returned = [(number, note) for number, (other, note) in self._unconfirmed.items() if _is_at(other, place)]
+        for number, note in returned:
+            if self._unconfirmed.pop(number, None) is not None:
+                self._on_outcome(note, error)
+        self._on_round()
+
+    def on_confirm(self, frame: Any) -> None:
+        """The broker has confirmed or refused one message, or all up to a number."""
+        method = frame.method
+        last = method.delivery_tag
+        is_refused = isinstance(method, pika.spec.Basic.Nack)
+        # The numbers are in order, and most of them may be beyond the last one.
+        for number in list(takewhile(last.__ge__, self._unconfirmed)) if method.multiple else (last,):
+            if (found := self._unconfirmed.pop(number, None)) is not None:
+                self._on_outcome(found[1], _refusal(found[0]) if is_refused else None)
+        if self._late:
+            for number in [one for one in self._late if one == last or (method.multiple and one < last)]:
+                place, note = self._late.pop(number)
+                self._on_late(note, _refusal(place) if is_refused else None)
+        self._on_round()
+
+
+class WindowPlaces:
     """Places that threads take, and one gives back: as ``threading.Semaphore``, but cheap while there are free ones."""
 
     def __init__(self, places: int, given: threading.Condition | None = None) -> None:
@@ -44,3 +165,15 @@ class ConfirmWindow:
         if self._waiting and self._free:
             with self._given:
                 self._given.notify_all()
+
+
+def _is_at(one: Place, returned: Place) -> bool:
+    return one == returned or (not returned[1] and one[1:] == returned[1:])
+
+
+def _refusal(place: Place) -> PublishRefused:
+    _, exchange, routing_key = place
+    if exchange:
+        where = f"exchange {exchange!r}, routing key {routing_key!r}"
+        return PublishRefused(f"{where}: the broker refused the event; a queue may be full")
+    return PublishRefused(f"queue {routing_key!r} refused a message; it may be full")

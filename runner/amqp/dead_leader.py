@@ -1,10 +1,14 @@
-"""When what the nodes of a cluster refuse is worth a new connection."""
+"""When the refusals of a cluster's nodes are worth a new connection.
+
+A workaround: a channel of RabbitMQ 3.10 may ask a dead node for a quorum queue, although another node leads the queue.
+It can go when the oldest supported RabbitMQ asks the new leader on the same channel.
+"""
 
 from __future__ import annotations
 
 #: Seconds of refusals until a new connection is tried, doubled for each further one up to the second number; and
 #: seconds without a new connection after which it begins with the first number again.
-PAUSE, CALM = (0.5, 60.0), 300.0
+PAUSE, RESET_AFTER = (0.5, 60.0), 300.0
 
 #: Exchange and routing key.
 Route = tuple[str, str]
@@ -35,7 +39,7 @@ class DeadLeaderRefusals:
 
     def refused(self, route: Route, now: float) -> bool:
         """An event was refused at ``now``, in seconds; returns whether to connect anew."""
-        self._pauses = {one: known for one, known in self._pauses.items() if now - known[1] < CALM}
+        self._pauses = {one: known for one, known in self._pauses.items() if now - known[1] < RESET_AFTER}
         pause, _ = self._pauses.get(route, (PAUSE[0], now))
         if now - self._since.setdefault(route, now) < pause:
             return False

@@ -14,14 +14,15 @@ from pika.channel import Channel
 from runner.amqp import field
 from runner.amqp.io_thread import IoThread
 from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, reason_at
+from runner.backoff import Backoff
 from runner.errors import BrokerAway, BrokerRefused
 
 #: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
 #: Seconds to open a connection before it counts as failed.
 OPEN_TIMEOUT = 5
-#: Seconds before the first attempt to reconnect, doubled for each further one up to the second number.
-RECONNECT_DELAY = (0.1, 5.0)
+#: The delays before an attempt to reconnect, in seconds.
+RECONNECT_DELAYS = Backoff(0.1, max=5.0)
 #: Seconds that a channel must stay open to count as good; lost sooner, the delay before the next grows.
 STABLE_AFTER = 10.0
 #: How many may be lost sooner in a row.
@@ -185,7 +186,5 @@ class Link:
             self._attempt = 0 if is_good else self._attempt
             self._losses = 0 if is_good else self._losses + 1
             self._opened_at = None
-        first, longest = RECONNECT_DELAY
-        delay = min(first * 2 ** min(self._attempt, 10), longest) * self._io.random.uniform(0.5, 1.0)
         self._attempt += 1
-        self._io.loop.call_later(delay, self._connect)
+        self._io.loop.call_later(RECONNECT_DELAYS.delay(self._attempt, self._io.random.random()), self._connect)

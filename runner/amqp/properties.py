@@ -19,6 +19,14 @@ from runner.amqp.decoder import FLAGS, Damaged
 from runner.amqp.frames import HEADER_OVERHEAD
 from runner.config.value import check_short
 from runner.headers import (
+    ATTEMPT,
+    CAUSATION,
+    DRAIN_EXPIRATION,
+    MADE_ID,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    REDELIVERED,
+    SENT_AT,
     copy_headers,
     count_of,
     from_sender,
@@ -28,18 +36,7 @@ from runner.headers import (
     short_of,
     with_original,
 )
-from runner.messages import (
-    ATTEMPT,
-    CAUSATION,
-    MADE_ID,
-    ORIGIN_EXCHANGE,
-    ORIGIN_KEY,
-    REDELIVERED,
-    SENT_AT,
-    Event,
-    Message,
-    name_based_id,
-)
+from runner.messages import Event, Message, name_based_id
 
 #: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
 PERSISTENT = 2
@@ -47,8 +44,6 @@ PERSISTENT = 2
 #: dead-letters a message ("Time-To-Live and Expiration"). It accepts a user id only from that user ("Validated
 #: User-ID").
 _NOT_COPIED = ("expiration", "user_id")
-#: Keeps a message's own time to live while it only waits.
-EXPIRATION = "x-drain-expiration"
 #: A message's properties, except its headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
 #: A timestamp below this number is in seconds; the number is the year 2286.
@@ -216,9 +211,9 @@ def moved_properties(
         headers = renamed_headers(headers, names)
     known = {name: getattr(properties, name) for name in PROPERTIES}
     if is_aside and known["expiration"] is not None:
-        headers[EXPIRATION], known["expiration"] = known["expiration"], None
-    elif not is_aside and EXPIRATION in headers:
-        known["expiration"] = str(headers.pop(EXPIRATION))
+        headers[DRAIN_EXPIRATION], known["expiration"] = known["expiration"], None
+    elif not is_aside and DRAIN_EXPIRATION in headers:
+        known["expiration"] = str(headers.pop(DRAIN_EXPIRATION))
     notes: dict[str, Any] = {REDELIVERED: True} if method.redelivered else {}
     if method.exchange:
         notes = {ORIGIN_EXCHANGE: method.exchange, ORIGIN_KEY: method.routing_key, **notes}

@@ -7,14 +7,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import takewhile
+from functools import partial
 from typing import Any, NamedTuple
 
-import pika
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow
-from runner.amqp.confirmation import Confirmations
+from runner.amqp.confirm_window import ConfirmWindow, WindowPlaces
 from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
@@ -26,6 +24,7 @@ from runner.errors import (
     BrokerError,
     ConfirmTimeout,
     EventTooLarge,
+    PublishRefused,
 )
 from runner.messages import Event
 
@@ -69,7 +68,7 @@ class Publisher:
         name: str,
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
-        window: ConfirmWindow | None = None,
+        window: WindowPlaces | None = None,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
@@ -77,19 +76,21 @@ class Publisher:
         self._on_state, self._on_missing = on_state, on_missing
         self._on_refused = on_refused or on_missing
         self._confirm_timeout = confirm_timeout
-        self._room = window or ConfirmWindow(WINDOW)
+        self._room = window or WindowPlaces(WINDOW)
         io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
         self._sweeping = False
         self._is_closed = False
         self._channel: Channel | None = None
-        self._tag = 0
-        self._unconfirmed: dict[int, _Outgoing] = {}
-        #: Failed by the timeout or a block; their confirms and returns may still come and must not be taken for others.
-        self._late: dict[int, _Outgoing] = {}
         # One node alone has no other one to ask.
-        self._verdicts = Confirmations(DeadLeaderRefusals() if len(urls) > 1 else None)
+        self._refusals = DeadLeaderRefusals() if len(urls) > 1 else None
+        self._is_stale = False
+        self._window: ConfirmWindow[_Outgoing] = ConfirmWindow(self._finish)
+        if (refusals := self._refusals) is not None:
+            self._window = ConfirmWindow(
+                partial(self._finish_watched, refusals), self._reopen_if_stale, partial(self._watch, refusals)
+            )
         self._blocked: str | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
@@ -173,37 +174,30 @@ class Publisher:
             if self._blocked is not None or self._channel is None:
                 self._finish(outgoing, self.problem())
                 continue
-            self._tag += 1
-            self._unconfirmed[self._tag] = outgoing
             encoded = outgoing.encoded
-            exchange, routing_key = encoded.event.exchange or "", encoded.event.routing_key or ""
-            self._channel.basic_publish(exchange, routing_key, encoded.body, encoded.properties, mandatory=True)
-        if self._unconfirmed and not self._sweeping:
+            self._window.publish(outgoing, encoded.key, encoded.body, encoded.properties)
+        if self._window and not self._sweeping:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeping = False
         now = self._io.clock()
-        late = [tag for tag, outgoing in self._unconfirmed.items() if outgoing.deadline <= now]
-        for tag in late:
-            self._late[tag] = late_one = self._unconfirmed.pop(tag)
-            error = ConfirmTimeout(f"the broker did not confirm within {late_one.timeout:g} s")
-            self._finish(late_one, error)
-        if self._unconfirmed:
+        for late in self._window.give_up(lambda outgoing: outgoing.deadline <= now):
+            self._finish(late, ConfirmTimeout(f"the broker did not confirm within {late.timeout:g} s"))
+        if self._window:
             self._sweeping = True
             self._io.loop.call_later(0.25, self._sweep)
 
     def _opened(self, channel: Channel) -> None:
-        self._tag = 0
-        self._late.clear()
-        self._verdicts.forget()
         self._blocked = None
+        self._is_stale = False
+        if self._refusals is not None:
+            self._refusals.forget()
         connection = self._link.connection
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
-        channel.add_on_return_callback(self._verdicts.on_return)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._use(channel))
+        self._window.open(channel, lambda: self._use(channel))
 
     def _use(self, channel: Channel) -> None:
         self._channel = channel
@@ -224,30 +218,29 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
-        # The channel stays, and what the broker says of these may still come.
-        self._late.update(self._unconfirmed)
-        self._fail_all(BrokerBlocked(f"the broker takes no messages for now: {self._blocked}"))
-        self._on_state(f"the broker takes no messages for now: {self._blocked}")
+        reason = f"the broker takes no messages for now: {self._blocked}"
+        # The channel stays, and their confirms may still come.
+        self._fail(self._window.give_up(lambda _: True), BrokerBlocked(reason))
+        self._on_state(reason)
 
     def _on_unblocked(self, *_: Any) -> None:
         self._blocked = None
         self._on_state(None)
 
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        if method.multiple:
-            tags = _up_to(method.delivery_tag, self._unconfirmed)
-            tags += [tag for tag in self._late if tag <= method.delivery_tag]
+    def _finish_watched(self, refusals: DeadLeaderRefusals, outgoing: _Outgoing, error: BrokerError | None) -> None:
+        self._watch(refusals, outgoing, error)
+        self._finish(outgoing, error)
+
+    def _watch(self, refusals: DeadLeaderRefusals, outgoing: _Outgoing, error: BrokerError | None) -> None:
+        route = outgoing.encoded.key[1:]
+        if isinstance(error, PublishRefused):
+            self._is_stale |= refusals.refused(route, self._io.clock())
         else:
-            tags = [method.delivery_tag]
-        refused = isinstance(method, pika.spec.Basic.Nack)
-        for tag in tags:
-            outgoing = self._unconfirmed.pop(tag, None)
-            if outgoing is not None:
-                self._finish(outgoing, self._verdicts.of(outgoing.encoded, refused=refused))
-            elif tag in self._late:
-                self._verdicts.of(self._late.pop(tag).encoded, refused=refused)
-        if self._verdicts.take_stale():
+            refusals.taken(route)
+
+    def _reopen_if_stale(self) -> None:
+        if self._is_stale:
+            self._is_stale = False
             self._link.reopen("it refuses events; a new connection is tried")
 
     def _fail_larger(self, limit: int, reason: str) -> bool:
@@ -255,18 +248,18 @@ class Publisher:
 
         Returns whether there are any.
         """
-        larger = [tag for tag, outgoing in self._unconfirmed.items() if len(outgoing.encoded.body) > limit]
-        for tag in larger:
-            outgoing = self._unconfirmed.pop(tag)
+        larger = self._window.give_up(lambda outgoing: len(outgoing.encoded.body) > limit)
+        for outgoing in larger:
             size = len(outgoing.encoded.body)
             what = f"event {outgoing.encoded.event.type!r}: its body is too large, {size} bytes; allowed: {limit}"
             self._finish(outgoing, EventTooLarge(f"{what}, the broker's max_message_size, {reason}"))
         return bool(larger)
 
     def _fail_all(self, error: BrokerError) -> None:
-        failed = list(self._unconfirmed.values())
-        self._unconfirmed.clear()
-        for outgoing in failed:
+        self._fail(self._window.clear(), error)
+
+    def _fail(self, unconfirmed: list[_Outgoing], error: BrokerError) -> None:
+        for outgoing in unconfirmed:
             self._finish(outgoing, error)
         self._fail_waiting(error)
 
@@ -283,8 +276,3 @@ class Publisher:
             outgoing.done(outgoing.encoded, error)
         except Exception:  # whatever it is, others must hear of theirs
             log.exception("what waited for an event's confirm ended by an error of its own")
-
-
-def _up_to(last: int, outgoing: dict[int, _Outgoing]) -> list[int]:
-    """The tags up to that of a confirm for many; they are in order, and most of them may be beyond it."""
-    return list(takewhile(lambda tag: tag <= last, outgoing))

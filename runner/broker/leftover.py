@@ -7,9 +7,9 @@ import logging
 import os
 import signal
 import time
-from pathlib import Path
 
 from runner.broker.folder import Folder
+from runner.proc import command_line, read_stat
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +46,15 @@ def node_pid(folder: Folder) -> int | None:
     """Return the pid of the node that runs in this folder, or None."""
     try:
         pid = int(folder.pid_file.read_text(encoding="ascii"))
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
     # Pids are used again, so another process may have this one by now.
-    return pid if folder.node_name.encode() in words else None
+    return pid if folder.node_name.encode() in command_line(pid) else None
 
 
 def _is_run(pid: int) -> bool:
-    try:
-        # The name in parentheses may hold spaces; the parent is the second field after it.
-        parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
-        return b"runner.broker.node" in Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
-    except (OSError, IndexError):
-        return False
+    stat = read_stat(pid)
+    return stat is not None and b"runner.broker.node" in command_line(stat.parent)
 
 
 def _gone(folder: Folder, seconds: float) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
+from runner.backoff import Backoff
 from runner.config.topology_file import Part
 from runner.config.value import Duration, Size, Unshown, format_duration
 
@@ -68,9 +69,13 @@ class BackoffSettings(Part):
         examples=["2m"],
     )
 
+    def backoff(self) -> Backoff:
+        """Return the delays."""
+        return Backoff(self.initial, self.max, self.factor, self.jitter)
+
     def longest_delays(self, count: int) -> float:
         """Seconds that the delays before ``count`` restarts take at most, the first one being immediate."""
-        return sum(min(self.initial * self.factor ** min(number, 64), self.max) for number in range(1, count))
+        return sum(self.backoff().delay(attempt, draw=1.0) for attempt in range(2, count + 1))
 
 
 class RestartLimitSettings(Part):

@@ -13,12 +13,11 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.admin.drain import SURE
+from runner.admin.emptier import EMPTY_ANSWERS
 from runner.amqp.acks import AckLedger
-from runner.amqp.properties import PROPERTIES, remainder_of
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
-from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.deadletters.json_record import fingerprint
 from runner.errors import RunnerError
 
@@ -34,14 +33,6 @@ STALLED = 20.0
 PATIENCE = 2.0
 #: Seconds after which reading ends in a queue that gets new messages faster than they are read.
 ENDLESS = 2.0
-
-
-def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
-    """Return a message as it was delivered from a queue."""
-    known = {name: getattr(properties, name) for name in PROPERTIES}
-    if remainder := remainder_of(properties):
-        known["undecoded"] = remainder
-    return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)
 
 
 class Reader:
@@ -187,8 +178,8 @@ class Reader:
     def _is_exhausted(self, now: float) -> bool:
         if self._enough is None:
             # Somebody else took the others; or a quorum queue that is busy calls itself empty, and then goes on.
-            return self._zeros >= SURE and now - self._heard > PATIENCE
-        return self._zeros >= SURE or now - self._enough > ENDLESS
+            return self._zeros >= EMPTY_ANSWERS and now - self._heard > PATIENCE
+        return self._zeros >= EMPTY_ANSWERS or now - self._enough > ENDLESS
 
     @property
     def _is_waiting(self) -> bool:
@@ -249,6 +240,5 @@ class Taker(Reader):
     def _send(self) -> None:
         if self._is_over:
             return
-        for tag, multiple in self._acks.take():
-            self._channel.basic_ack(tag, multiple=multiple)
+        self._acks.send(self._channel)
         self._on_taken(self.answered)

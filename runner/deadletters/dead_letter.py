@@ -7,8 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.headers import count_of, from_sender, milliseconds_of, name_of, seconds_of
-from runner.messages import ORIGIN_EXCHANGE, ORIGIN_KEY, REPLAYED_AT, REPLAYS
+import pika
+
+from runner.amqp.properties import PROPERTIES, remainder_of
+from runner.headers import (
+    DEATH,
+    FAILED_AT,
+    FIRST_DEATH_REASON,
+    LAST_ERROR,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    REPLAYED_AT,
+    REPLAYS,
+    count_of,
+    from_sender,
+    milliseconds_of,
+    name_of,
+    seconds_of,
+)
 
 #: What the broker's words for its own parking mean (RabbitMQ: "Dead Letter Exchanges").
 _BROKER_REASONS = {
@@ -56,7 +72,7 @@ class DeadLetter:
     @property
     def deaths(self) -> list[Mapping[str, Any]]:
         """What the broker tells of each of its own parkings and expirations, the latest first."""
-        found = self.headers.get("x-death")
+        found = self.headers.get(DEATH)
         return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
     @property
@@ -71,20 +87,20 @@ class DeadLetter:
     @property
     def is_parked_by_broker(self) -> bool:
         """Whether the broker itself parked it: whoever parks a message with a reason takes the broker's headers off."""
-        return bool(self.deaths) or ("x-first-death-reason" in self.headers and "x-failed-at" not in self.headers)
+        return bool(self.deaths) or (FIRST_DEATH_REASON in self.headers and FAILED_AT not in self.headers)
 
     @property
     def error(self) -> str:
         """Why it was parked, in words."""
         if self.is_parked_by_broker:
-            reason = self.deaths[0].get("reason") if self.deaths else self.headers["x-first-death-reason"]
+            reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
             return f"parked by the broker: {_BROKER_REASONS.get(text_of(reason)) or text_of(reason) or NO_REASON}"
-        return text_of(self.headers.get("x-last-error")) or NO_REASON
+        return text_of(self.headers.get(LAST_ERROR)) or NO_REASON
 
     @property
     def parked_at(self) -> float | None:
         """When it was parked, in seconds since the epoch; None where nothing tells it."""
-        own = seconds_of(self.headers.get("x-failed-at"))
+        own = seconds_of(self.headers.get(FAILED_AT))
         broker = seconds_of(self.deaths[0].get("time")) if self.deaths else None
         first, second = (broker, own) if self.is_parked_by_broker else (own, broker)
         if first is not None:
@@ -120,3 +136,11 @@ def text_of(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)
+
+
+def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
+    """Return a message as it was delivered from a queue."""
+    known = {name: getattr(properties, name) for name in PROPERTIES}
+    if remainder := remainder_of(properties):
+        known["undecoded"] = remainder
+    return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)

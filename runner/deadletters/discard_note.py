@@ -6,8 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from runner.headers import count_of, name_of
-from runner.messages import ATTEMPT, ATTEMPT_TYPE, Event, name_based_id
+from runner.headers import ATTEMPT, count_of, name_of
+from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 
 #: What stands for a service in the note: no service had the message.
 DESK = "desk"

@@ -12,9 +12,9 @@ from decimal import Decimal
 from typing import Any
 
 from runner.deadletters.dead_letter import DeadLetter, text_of
-from runner.headers import Timestamp, Undecoded, seconds_of
+from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, Timestamp, Undecoded, seconds_of
 
-_COUNTERS = ("x-delivery-count", "x-acquired-count")
+_COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 
 
 def content_of(letter: DeadLetter) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.headers import FIRST_DEATH_QUEUE, ORIGIN_QUEUE
 from runner.topology.model import Objects
 from runner.topology.rename import RETRY
 
@@ -57,8 +58,8 @@ class Origins:
             # The broker's latest word; a header of ours may tell of an earlier parking, in another queue.
             if name in leading:
                 return name
-        first = text_of(letter.headers.get("x-first-death-queue"))
-        for name in (text_of(letter.trusted_headers.get("x-origin-queue")), *dead, first):
+        first = text_of(letter.headers.get(FIRST_DEATH_QUEUE))
+        for name in (text_of(letter.trusted_headers.get(ORIGIN_QUEUE)), *dead, first):
             if name and name != letter.queue:
                 return self._present(self.waiting.get(name, name))
         return leading[0] if len(leading) == 1 else None

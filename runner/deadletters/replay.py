@@ -6,17 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
+from runner.amqp.confirm_window import ConfirmWindow
 from runner.amqp.properties import copied_properties
 from runner.deadletters.browser import Reader
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.replay_rules import Pace, ReplayRules, Tally, replayed_headers
-from runner.errors import BrokerBlocked
+from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
 #: How many messages may be on their way at once.
 WINDOW = 500
@@ -36,7 +35,6 @@ class _Copy:
     tag: int
     letter: DeadLetter
     target: str
-    is_returned: bool = False
 
 
 def replay(
@@ -86,9 +84,7 @@ class _Replay(Reader):
         self._on_progress, self._is_stopped = on_progress, is_stopped
         self._acks = AckLedger()
         self._pending: deque[_Copy] = deque()
-        #: What is not confirmed yet, by its number; the broker counts publishes from 1.
-        self._unconfirmed: dict[int, _Copy] = {}
-        self._published = 0
+        self._unconfirmed: ConfirmWindow[_Copy] = ConfirmWindow(self._on_outcome, self._on_round)
         self._is_timed = False
         self._began = self._confirmed = time.monotonic()
         #: Whether it ends before all is read, to begin anew.
@@ -96,8 +92,7 @@ class _Replay(Reader):
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
-        channel.add_on_return_callback(self._on_return)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _: super(_Replay, self)._opened(channel))
+        self._unconfirmed.open(channel, lambda: super(_Replay, self)._opened(channel))
         self._beat()
 
     @property
@@ -148,39 +143,22 @@ class _Replay(Reader):
             self._tally.stay(letter, str(error))
             self._settle()
             return
-        self._channel.basic_publish("", copy.target, body, properties, mandatory=True)
         if not self._unconfirmed:
             self._confirmed = time.monotonic()
-        self._published += 1
-        self._unconfirmed[self._published] = copy
+        self._unconfirmed.publish(copy, ("", "", copy.target), body, properties)
 
-    def _on_return(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        # It comes before the confirm of the same message, and says nothing of its number.
-        key = (method.routing_key, properties.message_id, (properties.headers or {}).get("x-first-error"))
-        for copy in self._unconfirmed.values():
-            own = copy.letter
-            same = (copy.target, own.properties["message_id"], own.headers.get("x-first-error"))
-            if same == key and not copy.is_returned and body == (own.body if self._body is None else self._body):
-                copy.is_returned = True
-                return
+    def _on_outcome(self, copy: _Copy, error: BrokerError | None) -> None:
+        if isinstance(error, Unroutable):
+            self._tally.stay(copy.letter, f"its queue {copy.target!r} is not there any more")
+        elif error is not None:
+            self._tally.stay(copy.letter, f"queue {copy.target!r} refuses it; it may be full")
+        else:
+            self._acks.done(copy.tag)
+            self.answered += 1
+            self._tally.replayed += 1
 
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
+    def _on_round(self) -> None:
         self._confirmed = time.monotonic()
-        numbers = [method.delivery_tag]
-        if method.multiple:
-            numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
-        is_refused = isinstance(method, pika.spec.Basic.Nack)
-        for number in numbers:
-            copy = self._unconfirmed.pop(number)
-            if copy.is_returned:
-                self._tally.stay(copy.letter, f"its queue {copy.target!r} is not there any more")
-            elif is_refused:
-                self._tally.stay(copy.letter, f"queue {copy.target!r} refuses it; it may be full")
-            else:
-                self._acks.done(copy.tag)
-                self.answered += 1
-                self._tally.replayed += 1
         self._on_progress(self._tally.replayed)
         self._refill()
         self._pump()
@@ -194,8 +172,7 @@ class _Replay(Reader):
         if self._is_over:
             return
         if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
-            for tag, multiple in self._acks.take():
-                self._channel.basic_ack(tag, multiple=multiple)
+            self._acks.send(self._channel)
         if (self._is_read or self._is_ending) and not self._is_waiting:
             self._close()
 

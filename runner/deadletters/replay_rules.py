@@ -9,8 +9,27 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import fingerprint
 from runner.deadletters.origins import Origins
 from runner.deadletters.selection import Selection
-from runner.headers import copy_headers, milliseconds_of
-from runner.messages import ATTEMPT, MAX_COUNT, ORIGIN_EXCHANGE, ORIGIN_KEY, PUBLISHED_AT, REPLAYED_AT, REPLAYS, SENT_AT
+from runner.headers import (
+    ATTEMPT,
+    CRASHES,
+    EXCEPTION,
+    FAILED_AT,
+    HOST,
+    LAST_ERROR,
+    MAX_COUNT,
+    ORIGIN_EXCHANGE,
+    ORIGIN_KEY,
+    PID,
+    PUBLISHED_AT,
+    REPLAYED_AT,
+    REPLAYS,
+    SENT_AT,
+    SERVICE,
+    SIGNAL,
+    TRACEBACK,
+    copy_headers,
+    milliseconds_of,
+)
 
 #: How often one message is replayed before it must be asked for by its id, or once more with all the others.
 MOST_REPLAYS = 3
@@ -22,8 +41,8 @@ LONGEST_RUN = 7 * 86_400_000
 #: What tells of this parking, and would tell of it wrongly at the next one.
 _OF_THE_PARKING = frozenset(
     {
-        ATTEMPT, "x-last-error", "x-exception", "x-traceback", "x-service", "x-host", "x-pid", "x-failed-at",
-        "x-crashes", "x-signal",
+        ATTEMPT, LAST_ERROR, EXCEPTION, TRACEBACK, SERVICE, HOST, PID, FAILED_AT,
+        CRASHES, SIGNAL,
     }
 )  # fmt: skip
 

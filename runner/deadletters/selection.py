@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runner.deadletters.dead_letter import DeadLetter
 from runner.errors import RunnerError
+from runner.headers import LAST_ERROR
 from runner.invocation import invocation
 
 #: How many candidates of an ambiguous id are listed.
@@ -40,7 +41,7 @@ class Selection:
 
 def _occurs(text: str, letter: DeadLetter) -> bool:
     sought = text.casefold()
-    said = (letter.error, str(letter.headers.get("x-last-error", "")), letter.type, letter.id, letter.correlation_id)
+    said = (letter.error, str(letter.headers.get(LAST_ERROR, "")), letter.type, letter.id, letter.correlation_id)
     # Bytes that are no UTF-8 come from a command line in the same way, so that they are found too.
     return any(sought in one.casefold() for one in (*said, letter.body.decode("utf-8", "surrogateescape")))
 

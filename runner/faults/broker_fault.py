@@ -17,6 +17,7 @@ from runner.faults.fault_project import FaultProject
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import BROKER_RESTART
 from runner.invocation import invocation
+from runner.proc import command_line
 
 #: The program, and its service and slot, by which the runner keeps a RabbitMQ of its own.
 PROGRAM, SERVICE, SLOT = b"runner.broker.node", "broker", "broker.1"
@@ -63,7 +64,7 @@ def _own_node(lab: FaultProject) -> int:
     words: list[bytes] = []
     with contextlib.suppress(OSError):
         if os.getpgid(pid) == pid:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            words = command_line(pid)
     if PROGRAM not in words:
         raise RunnerError("broker: the runner keeps it in a container; allowed: a private RabbitMQ without one")
     return int(pid)

@@ -6,11 +6,9 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-#: Where the fields are that follow the name in /proc/pid/stat (proc(5)).
-_STATE, _START = 0, 19
-_DEAD = ("Z", "X")
+from runner.proc import read_stat
+
 #: Seconds between two looks at a state.
 _INTERVAL = 0.005
 
@@ -26,16 +24,14 @@ class Identity:
     @classmethod
     def of(cls, pid: int) -> Identity | None:
         """The process that has this pid now; None where there is none, or it has ended."""
-        fields = _fields(pid)
-        return None if not fields or fields[_STATE] in _DEAD else cls(pid, int(fields[_START]))
+        stat = read_stat(pid)
+        return None if stat is None or stat.has_ended else cls(pid, stat.start)
 
     @property
     def state(self) -> str:
         """Its state in the letters of proc(5), such as ``T`` for stopped; empty where it has ended."""
-        fields = _fields(self.pid)
-        if not fields or fields[_STATE] in _DEAD or int(fields[_START]) != self.start:
-            return ""
-        return fields[_STATE]
+        stat = read_stat(self.pid)
+        return "" if stat is None or stat.has_ended or stat.start != self.start else stat.state
 
     def send(self, number: int) -> None:
         """Send it a signal, or 0 to know whether one may.
@@ -56,11 +52,3 @@ class Identity:
         deadline = time.monotonic() + seconds
         while self.state not in ("T", "t", "") and time.monotonic() < deadline:
             time.sleep(_INTERVAL)
-
-
-def _fields(pid: int) -> list[str]:
-    try:
-        # The name in parentheses may hold any character.
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
-    except OSError:
-        return []

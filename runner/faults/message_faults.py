@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from runner.admin.batch import publish_all
 from runner.admin.queue_counts import look
 from runner.amqp.properties import Encoded, encode
 from runner.config.value import format_duration
@@ -18,10 +19,11 @@ from runner.errors import RunnerError
 from runner.faults.active import ActiveFault
 from runner.faults.fault_project import FaultProject
 from runner.faults.identity import Identity
-from runner.faults.message_injection import Duplicate, Put
-from runner.faults.middleware import HEADER, KILL
+from runner.faults.message_injection import Duplicate
+from runner.faults.middleware import KILL
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import DEADLY, DUPLICATE, POISON
+from runner.headers import FAULT
 from runner.messages import Event
 from runner.topology.change import counted
 
@@ -82,7 +84,9 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
     lab = FaultProject.of(folder)
     name, service = lab.reader(queue)
     url = _broker_with(lab, queue)
-    ids = Put(url, queue, [_poison(queue, is_deadly=is_deadly) for _ in range(count)]).run()
+    messages = [_poison(queue, is_deadly=is_deadly) for _ in range(count)]
+    publish_all(url, "runner fault", messages)
+    ids = [one.event.id or "" for one in messages]
     ladder = lab.objects.ladders[queue]
     facts = lab.facts(name, service) | {
         "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": ladder.dead_letter,
@@ -95,7 +99,7 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
 
 
 def _poison(queue: str, *, is_deadly: bool) -> Encoded:
-    headers = {HEADER: KILL} if is_deadly else {}
+    headers = {FAULT: KILL} if is_deadly else {}
     identity = str(uuid.uuid4())
     return encode(
         Event("fault.poison", POISON_BODY, exchange="", routing_key=queue, headers=headers, id=identity, app_id="fault")

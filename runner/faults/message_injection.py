@@ -1,4 +1,4 @@
-"""Messages that somebody puts into a queue on purpose, and second copies of those that come to it."""
+"""Second copies of the messages that are routed to a queue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.properties import PROPERTIES, Encoded, copied_properties, remainder_of
+from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.properties import PROPERTIES, copied_properties, remainder_of
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
-from runner.errors import BrokerBlocked, PublishRefused, RunnerError
+from runner.errors import BrokerBlocked, BrokerError, RunnerError
 from runner.headers import copy_headers
 from runner.topology.model import Binding
 
@@ -20,81 +21,7 @@ from runner.topology.model import Binding
 PATIENCE = 20.0
 
 
-class _Injection:
-    """Publishes to one queue by the default exchange, and ends once all is confirmed."""
-
-    def __init__(self, url: str, queue: str) -> None:
-        self._queue = queue
-        self._session = Session(url, "runner fault", self._opened)
-        self._published = 0
-        self._unconfirmed: set[int] = set()
-        #: The ids of what was published, in that order.
-        self.ids: list[str] = []
-
-    def _opened(self, channel: Channel) -> None:
-        self._channel = channel
-        channel.add_on_close_callback(self._closed)
-        channel.add_on_return_callback(lambda *_: self._fail(RunnerError(f"queue {self._queue!r}: it is not there")))
-        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._begin(channel))
-
-    def _begin(self, channel: Channel) -> None:
-        raise NotImplementedError
-
-    def _is_all(self) -> bool:
-        raise NotImplementedError
-
-    def _publish(self, properties: pika.BasicProperties, body: bytes) -> None:
-        self._channel.basic_publish("", self._queue, body, properties, mandatory=True)
-        self._published += 1
-        self._unconfirmed.add(self._published)
-        self.ids.append(str(properties.message_id or ""))
-
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        if isinstance(method, pika.spec.Basic.Nack):
-            self._fail(PublishRefused(f"queue {self._queue!r}: the broker refuses the message; it may be full"))
-        is_done = method.delivery_tag.__ge__ if method.multiple else method.delivery_tag.__eq__
-        self._unconfirmed = {number for number in self._unconfirmed if not is_done(number)}
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._is_all() and not self._unconfirmed:
-            self._session.finish()
-
-    def _late(self) -> None:
-        self._fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {PATIENCE:g} s"))
-
-    def _closed(self, _: Channel, error: Exception) -> None:
-        self._fail(close_of(error).error(f"queue {self._queue!r}"))
-
-    def _fail(self, error: Exception) -> None:
-        self._session.fail(error)
-
-
-class Put(_Injection):
-    """Puts messages into a queue."""
-
-    def __init__(self, url: str, queue: str, messages: Sequence[Encoded]) -> None:
-        super().__init__(url, queue)
-        self._messages = messages
-
-    def run(self) -> list[str]:
-        """Do it; returns their ids once all are confirmed.
-
-        Raises BrokerAway, BrokerBlocked and PublishRefused, and RunnerError where the queue is not there.
-        """
-        self._session.run(PATIENCE)
-        return self.ids
-
-    def _begin(self, channel: Channel) -> None:
-        for one in self._messages:
-            self._publish(one.properties, one.body)
-
-    def _is_all(self) -> bool:
-        return self._published == len(self._messages)
-
-
-class Duplicate(_Injection):
+class Duplicate:
     """Puts a second copy of what is routed to a queue into it, with the same id, headers and properties.
 
     An exclusive queue with the same bindings gets those messages too, and goes with this connection.
@@ -110,7 +37,11 @@ class Duplicate(_Injection):
         is_wanted: Callable[[], bool],
     ) -> None:
         """``on_begin`` is called once nothing is missed any more; ``is_wanted`` is asked now and then."""
-        super().__init__(url, queue)
+        self._queue = queue
+        self._session = Session(url, "runner fault", self._opened)
+        self._unconfirmed: ConfirmWindow[None] = ConfirmWindow(self._on_outcome, self._settle)
+        #: The ids of the copies, in order.
+        self.ids: list[str] = []
         self._bindings, self._count = bindings, count
         self._on_begin, self._is_wanted = on_begin, is_wanted
         self._is_over = self._is_untapped = False
@@ -118,11 +49,17 @@ class Duplicate(_Injection):
     def run(self, seconds: float) -> list[str]:
         """Do it until as many were copied as was said, at most for ``seconds``; returns their ids.
 
-        Raises what ``Put.run`` raises, and RunnerError where this user may not declare or bind a queue.
+        Raises BrokerAway, BrokerBlocked, PublishRefused, Unroutable, and BrokerRefused if this user may not declare or
+        bind a queue.
         """
         self._seconds = seconds
         self._session.run(seconds + 2 * PATIENCE)
         return self.ids
+
+    def _opened(self, channel: Channel) -> None:
+        where = f"queue {self._queue!r}"
+        channel.add_on_close_callback(lambda _, error: self._session.fail(close_of(error).error(where)))
+        self._unconfirmed.open(channel, lambda: self._begin(channel))
 
     def _begin(self, channel: Channel) -> None:
         channel.queue_declare("", exclusive=True, auto_delete=True, callback=lambda frame: self._bind(channel, frame))
@@ -175,8 +112,16 @@ class Duplicate(_Injection):
 
         following(None)
 
-    def _is_all(self) -> bool:
-        return self._is_untapped
+    def _on_outcome(self, _: None, error: BrokerError | None) -> None:
+        if error is not None:
+            self._session.fail(error)
+
+    def _settle(self) -> None:
+        if self._is_untapped and not self._unconfirmed:
+            self._session.finish()
+
+    def _late(self) -> None:
+        self._session.fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {PATIENCE:g} s"))
 
     def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:
@@ -186,8 +131,9 @@ class Duplicate(_Injection):
             headers = copy_headers(properties.headers or {})
             copy = copied_properties(known, headers, remainder_of(properties), keep_expiration=True)
         except ValueError as error:
-            self._fail(RunnerError(f"queue {self._queue!r}: {error}"))
+            self._session.fail(RunnerError(f"queue {self._queue!r}: {error}"))
             return
-        self._publish(copy, body)
-        if self._published == self._count:
+        self._unconfirmed.publish(None, ("", "", self._queue), body, copy)
+        self.ids.append(str(properties.message_id or ""))
+        if len(self.ids) == self._count:
             self._end()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -21,6 +20,7 @@ from runner.faults.identity import Identity
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import HANG, KILL
 from runner.invocation import invocation
+from runner.proc import command_line
 
 #: Seconds for a process to be gone; one that writes to a slow disk takes its time.
 END_TIME = 5.0
@@ -100,9 +100,8 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
 def _worker(slot: str, pid: int) -> Identity:
     """The worker of a slot. Raises RunnerError where it has ended, and somebody else may have its pid."""
     process = Identity.of(pid)
-    with contextlib.suppress(OSError):
-        if process is not None and b"runner.worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            return process
+    if process is not None and b"runner.worker" in command_line(pid):
+        return process
     raise RunnerError(f"{slot}: pid {pid} has just ended; try again")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -29,20 +29,19 @@ def reading(address: str, folder: Path) -> Iterator[Read | None]:
     A schema of an older version is brought up to date. Raises StoreAway where it does not answer for now, and
     StoreError where it cannot be used.
     """
-    is_file = address.startswith("sqlite:")
     file = folder / address.removeprefix("sqlite:///")
-    if is_file and not file.exists():
+    if address.startswith("sqlite:") and not file.exists():
         yield None
         return
     with ExitStack() as stack:
-        try:
-            read = _sqlite(file, stack) if is_file else _postgresql(address, stack)
+        revision: str | None = "unknown"
+        with suppress(StoreAway):  # the check of the schema finds out what is wrong, and whether it will pass
+            read = _opened(address, file, stack)
             revision = _revision(read)
-        except StoreAway:
-            # SQLAlchemy's way finds out what is wrong, and whether it will pass.
-            revision = "unknown"
         if revision not in (None, REVISION):
-            read = _by_sqlalchemy(address, folder, stack)
+            _bring_up_to_date(address, folder)
+            read = _opened(address, file, stack)
+            revision = _revision(read)
         yield None if revision is None else read
 
 
@@ -51,6 +50,17 @@ def statement_of(sql: str, parameters: Mapping[str, Any]) -> TextClause:
     from sqlalchemy import text
 
     return text(sql).bindparams(**parameters)
+
+
+def _opened(address: str, file: Path, stack: ExitStack) -> Read:
+    return _sqlite(file, stack) if address.startswith("sqlite:") else _postgresql(address, stack)
+
+
+def _bring_up_to_date(address: str, folder: Path) -> None:
+    # Imported only where the schema is not the one of this version.
+    from runner.store.database import open_database
+
+    open_database(address, folder).dispose()
 
 
 def _sqlite(file: Path, stack: ExitStack) -> Read:
@@ -87,26 +97,6 @@ def _postgresql(address: str, stack: ExitStack) -> Read:
     return read
 
 
-def _by_sqlalchemy(address: str, folder: Path, stack: ExitStack) -> Read:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from runner.store.database import open_database
-    from runner.store.database import reading as for_reading
-
-    engine = open_database(address, folder)
-    stack.callback(engine.dispose)
-    readers = for_reading(engine)
-
-    def read(sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
-        try:
-            with readers.connect() as connection:
-                return connection.execute(statement_of(sql, parameters)).all()
-        except SQLAlchemyError as error:
-            raise _away(error) from None
-
-    return read
-
-
 def _revision(read: Read) -> str | None:
     try:
         rows = read("SELECT version_num FROM alembic_version", {})
@@ -119,5 +109,5 @@ def _revision(read: Read) -> str | None:
 
 
 def _away(error: Exception) -> StoreAway:
-    words = str(getattr(error, "orig", None) or error).strip().splitlines()
+    words = str(error).strip().splitlines()
     return StoreAway(f"the database is away: {words[0] if words else type(error).__name__}")

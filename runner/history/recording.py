@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from runner.headers import milliseconds_of
-from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT, Message, Reject
+from runner.headers import PUBLISHED_AT, SENT_AT, milliseconds_of
+from runner.messages import ATTEMPT_TYPE, Message, Reject
 from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:

@@ -3,6 +3,9 @@
 Linux resets the connections that wait in a listening socket when its last descriptor is closed. Where another socket
 is to have its clients from then on, as 0.0.0.0 has those of 127.0.0.1, they need not notice: the supervisor gives its
 descriptor up, and whoever holds the last one has newcomers turned away, accepts those that wait, and closes it.
+
+The filter that turns newcomers away is a workaround. It can go when Linux gives the waiting connections of a closed
+socket to a socket of another address; ``net.ipv4.tcp_migrate_req`` gives them to one of the same address alone.
 """
 
 from __future__ import annotations

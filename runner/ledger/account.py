@@ -63,7 +63,7 @@ class Account:
     notes: list[str] = field(default_factory=list)
     #: How many messages wait in its queue and its wait queues, and how many are in somebody's hands.
     ready: int = 0
-    in_hand: int = 0
+    unacked: int = 0
 
     @property
     def queue(self) -> str:

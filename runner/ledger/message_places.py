@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.deadletters.cli.open_queues import OpenQueues
 from runner.deadletters.origins import Origins
 from runner.ledger.live_topology import dead_letter_queues, own_queues

@@ -16,16 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from runner.admin.holding import Holding, holdings
+from runner.admin.statistics import MessageCounts, message_counts
 from runner.deadletters.browser import Browser
 from runner.deadletters.dead_letter import DeadLetter
-from runner.headers import milliseconds_of, seconds_of
+from runner.headers import PUBLISHED_AT, milliseconds_of, seconds_of
 from runner.history.records import Read
 from runner.ledger.account import Account
 from runner.ledger.balance import Known, KnownDeadLetter, refresh
 from runner.ledger.fates import events_among, fates, inboxes
 from runner.ledger.message_places import MessagePlaces
-from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT
+from runner.messages import ATTEMPT_TYPE
 
 #: Seconds for which nothing may move before what is missing is lost. A queue tells its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).
@@ -73,7 +73,7 @@ class Observation:
     accounts: Sequence[Account]
     #: For how many seconds nothing may move, which a broker that tells its statistics more often needs fewer of.
     still: ClassVar[float] = STILL
-    counts: dict[str, Holding] = field(default_factory=dict)
+    counts: dict[str, MessageCounts] = field(default_factory=dict)
     #: Notes that could not be written down.
     parked_notes: int = 0
     _still: dict[str, _Stillness] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Observation:
         if not account.is_known:
             return []
         found, missing = [], len(account.missing)
-        waiting, rest = account.ready + account.in_hand, missing - len(account.lost)
+        waiting, rest = account.ready + account.unacked, missing - len(account.lost)
         if account.pending:
             found.append(
                 f"{len(account.pending)} more are not counted: the messages that they are made of are not done yet, so"
@@ -119,36 +119,36 @@ class Observation:
         elif account.ready > missing:
             more = account.ready - missing
             found.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")
-        elif account.place.is_audit and account.in_hand:
-            found.append(f"{account.in_hand} in the hands of audit may not be written down yet")
+        elif account.place.is_audit and account.unacked:
+            found.append(f"{account.unacked} in the hands of audit may not be written down yet")
         return found
 
     def is_blind(self, account: Account) -> bool:
         """Whether nobody tells what is in somebody's hands, of the queues where its messages may be."""
-        return any(one.in_hand is None for one in self._of(self._all(account)))
+        return any(one.unacked is None for one in self._of(self._all(account)))
 
     @property
     def _notes(self) -> int:
         """How many notes there may be that are not written down."""
         there = self._of(self.site.own[self.site.trace]) if self.site.trace is not None else []
-        return self.parked_notes + sum(one.ready + (one.in_hand or 0) for one in there)
+        return self.parked_notes + sum(one.ready + (one.unacked or 0) for one in there)
 
     def _look(self, open_accounts: Sequence[Account]) -> None:
         site = self.site
         queues = [name for one in self.accounts for name in site.own[one.queue] if one.queue != site.trace]
         dead = list(site.places.origins)
-        self.counts = holdings(site.url, site.management, [*dict.fromkeys([*queues, *dead])])
+        self.counts = message_counts(site.url, site.management, [*dict.fromkeys([*queues, *dead])])
         parked = self._parked(dead)
         if site.trace is not None:
-            self.counts |= holdings(site.url, site.management, site.own[site.trace])
+            self.counts |= message_counts(site.url, site.management, site.own[site.trace])
         self.known = replace(self.known, parked=parked)
         for one in open_accounts:
             refresh(one, self.known)
         self._read_again(open_accounts)
         for one in open_accounts:
             own = self._of(site.own[one.queue])
-            one.ready = sum(holding.ready for holding in own)
-            one.in_hand = sum(holding.in_hand or 0 for holding in own)
+            one.ready = sum(counts.ready for counts in own)
+            one.unacked = sum(counts.unacked or 0 for counts in own)
             one.pending = {
                 id
                 for id in one.pending | {*one.missing}
@@ -178,7 +178,7 @@ class Observation:
             return True
         # Of a queue that no service reads any more nobody knows.
         names = self.site.own.get(queue)
-        return names is None or any(one.ready or one.in_hand != 0 for one in self._of(names))
+        return names is None or any(one.ready or one.unacked != 0 for one in self._of(names))
 
     def _is_settled(self, account: Account, now: float) -> bool:
         missing = account.missing
@@ -190,7 +190,7 @@ class Observation:
         still = self._still.setdefault(account.queue, _Stillness())
         if still.lasts((missing, places), now) < self.still or self.is_blind(account):
             return False
-        waiting = exact + sum(one.in_hand or 0 for one in places)
+        waiting = exact + sum(one.unacked or 0 for one in places)
         if len(missing) > waiting:
             # One queue may have refused what audit's queue took: it is sent again as long as nobody has confirmed it.
             unconfirmed = [id for id in missing if self._is_pending(account, id)]
@@ -205,10 +205,10 @@ class Observation:
         notes = self.site.own[self.site.trace] if self.site.trace is not None else ()
         return [*dict.fromkeys([*self.site.own[account.queue], *left, *notes])]
 
-    def _of(self, names: Sequence[str]) -> list[Holding]:
+    def _of(self, names: Sequence[str]) -> list[MessageCounts]:
         found = []
         for name in names:
-            one = self.counts.get(name, Holding())
+            one = self.counts.get(name, MessageCounts())
             # What lies in a dead-letter queue is known by its id, unless a service reads it.
             is_read = name in self.site.places.origins and name not in self.site.consumed
             found.append(replace(one, ready=0) if is_read else one)

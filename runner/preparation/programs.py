@@ -19,7 +19,7 @@ from runner.preparation.supervisor_side import PreparationRequest
 from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
-from runner.supervisor.restart_policy import Backoff, Restart, RestartLimit, RestartPolicy
+from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 
@@ -88,7 +88,7 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
         command=(sys.executable, "-m", "runner.worker", SLOT),
         stdin=spec_of(project, objects, name, order.log_format, order.log_level).to_json(),
         environment=service.env,
-        policy=_policy(service),
+        policy=restart_policy_of(service),
         limits=Limits(service.memory_max, service.nice, service.open_files, service.user),
         instances=service.instances if scale is None else min(max(service.instances, scale.min), scale.max),
         autoscale=scale,
@@ -97,14 +97,16 @@ def _program(project: Project, objects: Objects, name: str, order: PreparationRe
     )
 
 
-def _policy(service: ServiceSettings) -> RestartPolicy:
+def restart_policy_of(service: ServiceSettings) -> RestartPolicy:
+    """Return how the supervisor keeps an instance of a service."""
     return RestartPolicy(
-        Restart(service.restart),
-        Backoff(**service.backoff.model_dump()),
-        RestartLimit(**service.restart_limit.model_dump()),
-        service.start_timeout,
-        service.stop_timeout,
-        service.watchdog,
+        restart=Restart(service.restart),
+        backoff=service.backoff.backoff(),
+        reset_after=service.backoff.reset_after,
+        restart_limit=RestartLimit(**service.restart_limit.model_dump()),
+        start_timeout=service.start_timeout,
+        stop_timeout=service.stop_timeout,
+        watchdog=service.watchdog,
     )
 
 

@@ -12,9 +12,7 @@ from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 
 
-def spec_of(
-    project: Project, objects: Objects, service: str, log_format: str = "text", log_level: str = "info"
-) -> WorkerSpec:
+def spec_of(project: Project, objects: Objects, service: str, log_format: str, log_level: str) -> WorkerSpec:
     """The spec of one service of a project."""
     settings = project.config.services[service]
     return WorkerSpec(

@@ -27,7 +27,7 @@ class PreparationRequest:
     folder: str
     services: tuple[str, ...]
     log_format: str
-    log_level: str = "info"
+    log_level: str
 
 
 @dataclass(frozen=True)

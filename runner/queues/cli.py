@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from runner.admin.drain import QueueCounts
 from runner.admin.management import Management
-from runner.admin.queue_counts import look, watch
+from runner.admin.queue_counts import QueueCounts, look, watch
 from runner.cli.temporary_broker import broker_for
 from runner.cli.terminal import redrawn
 from runner.config.error_detail import one_of

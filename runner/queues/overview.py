@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runner.admin.drain import QueueCounts
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
+from runner.admin.queue_counts import QueueCounts
 from runner.admin.statistics import Statistics, StatisticsReader
 from runner.config.project import Project
 from runner.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age

@@ -7,20 +7,24 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
+from runner.amqp.confirm_window import ConfirmWindow
 from runner.amqp.properties import moved_properties
 from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
-from runner.deadletters.browser import Reader, dead_letter_of
-from runner.deadletters.dead_letter import DeadLetter
-from runner.errors import PublishRefused
-from runner.headers import count_of
+from runner.deadletters.browser import Reader
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
+from runner.errors import BrokerError, PublishRefused
+from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, count_of
 
-#: The header in which a quorum queue counts failed deliveries, and one in which RabbitMQ 4.3 counts all.
-_COUNT, _ACQUIRED = "x-delivery-count", "x-acquired-count"
-
+#: The headers in which a quorum queue counts failed deliveries, and RabbitMQ 4.3 all deliveries.
+_COUNTS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 #: Messages beyond N that are requested from a queue with a single active consumer, which delivers to one consumer only.
 SPARE = 1000
 #: From this number of consumers, each further consumer gets as many messages as all consumers before it.
 MANY_CONSUMERS = 22
+
+
+#: The method, properties and body of a delivery.
+_Delivery = tuple[Any, pika.BasicProperties, bytes]
 
 
 class Peek(Reader):
@@ -46,11 +50,11 @@ class Peek(Reader):
         super().__init__(url, queue, credit=credit, limit=None if self._is_quorum else number)
         self._number, self._delivery_limit, self._is_single = number, limit, is_single
         self._has_nack = False
-        self._deliveries: list[tuple[Any, pika.BasicProperties, bytes]] = []
-        #: Deliveries whose copies are not confirmed yet, by the numbers of their publishes.
-        self._unconfirmed: dict[int, Any] = {}
+        self._deliveries: list[_Delivery] = []
+        #: Deliveries whose copies are not confirmed yet.
+        self._unconfirmed: ConfirmWindow[_Delivery] = ConfirmWindow(self._on_outcome, self._on_round)
         #: Those of them of which the queue takes no copy.
-        self._refused: list[tuple[Any, pika.BasicProperties, bytes]] = []
+        self._refused: list[_Delivery] = []
         self._why = "the queue refuses a copy"
         #: The messages to show, in order.
         self.letters: list[DeadLetter] = []
@@ -92,8 +96,7 @@ class Peek(Reader):
     def _give_back(self) -> None:
         spent = [one for one in self._deliveries if self.is_counted and self._is_spent(*one[:2])]
         if spent:
-            self._channel.add_on_return_callback(lambda *_: self._returned())
-            self._channel.confirm_delivery(self._on_confirm, callback=lambda _: self._copy(spent))
+            self._unconfirmed.open(self._channel, lambda: self._copy(spent))
             return
         if self._is_quorum and self._has_nack:
             # One for each consumer, in order.
@@ -108,13 +111,13 @@ class Peek(Reader):
         if self._delivery_limit is None:
             return False
         # A sender may have written this header. The queue writes it only in a redelivered message.
-        count = count_of((properties.headers or {}).get(_COUNT)) if method.redelivered else 0
+        count = count_of((properties.headers or {}).get(DELIVERY_COUNT)) if method.redelivered else 0
         return count >= self._delivery_limit
 
-    def _copy(self, spent: list[tuple[Any, pika.BasicProperties, bytes]]) -> None:
+    def _copy(self, spent: list[_Delivery]) -> None:
         for method, properties, body in spent:
             properties.headers = {
-                name: value for name, value in (properties.headers or {}).items() if name not in (_COUNT, _ACQUIRED)
+                name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS
             }
             try:
                 copy = moved_properties(method, properties, is_aside=False)
@@ -122,34 +125,23 @@ class Peek(Reader):
                 self._why = f"no copy can be made, {error}"
                 self._refused.append((method, properties, body))
                 continue
-            # The broker counts publishes from 1 in the same order.
-            self._unconfirmed[len(self._unconfirmed) + 1] = (method, properties, body)
-            self._channel.basic_publish("", self._queue, body, copy, mandatory=True)
-        if not self._unconfirmed:
-            self._give_up()
+            self._unconfirmed.publish((method, properties, body), ("", "", self._queue), body, copy)
+        self._on_round()
 
-    def _on_confirm(self, frame: Any) -> None:
-        if self._session.is_finished:
-            return
-        method = frame.method
-        numbers = [one for one in self._unconfirmed if method.multiple and one <= method.delivery_tag]
-        for number in numbers or [method.delivery_tag]:
-            delivery = self._unconfirmed.pop(number)
-            if isinstance(method, pika.spec.Basic.Nack):
-                self._refused.append(delivery)
-            else:
-                self._channel.basic_ack(delivery[0].delivery_tag)
-                self.rescued.append(dead_letter_of(self._queue, *delivery))
-        if self._unconfirmed:
+    def _on_outcome(self, delivery: _Delivery, error: BrokerError | None) -> None:
+        if error is not None:
+            self._refused.append(delivery)
+        else:
+            self._channel.basic_ack(delivery[0].delivery_tag)
+            self.rescued.append(dead_letter_of(self._queue, *delivery))
+
+    def _on_round(self) -> None:
+        if self._unconfirmed or self._session.is_finished:
             return
         if self._refused:
             self._give_up()
         else:
             self._session.finish()
-
-    def _returned(self) -> None:
-        self._refused += self._unconfirmed.values()
-        self._give_up()
 
     def _give_up(self) -> None:
         ids = ", ".join(dead_letter_of(self._queue, *one).id for one in self._refused)

@@ -15,15 +15,13 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import content_of
 from runner.errors import RunnerError
 from runner.escape import json_text
-from runner.headers import seconds_of
-from runner.messages import ATTEMPT, CAUSATION
+from runner.headers import ATTEMPT, CAUSATION, DELIVERY_COUNT, LAST_ERROR, seconds_of
 from runner.queues.peek import Peek
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, readers
 from runner.topology.change import counted
 
 #: The largest number of messages to show. No consumer can get them while they are shown.
 MOST = 1000
-_COUNT = "x-delivery-count"
 
 
 @click.command(short_help="Show the first messages of a queue, and leave them there.")
@@ -99,8 +97,8 @@ def _facts(letter: DeadLetter, limit: int | None) -> Iterator[tuple[str, Any]]:
         ("published by", properties.get("app_id")),
         ("published at", moment(seconds_of(properties.get("timestamp")))),
         ("attempt", headers.get(ATTEMPT)),
-        ("last error", headers.get("x-last-error")),
+        ("last error", headers.get(LAST_ERROR)),
     )
-    if (count := headers.get(_COUNT)) is not None:
+    if (count := headers.get(DELIVERY_COUNT)) is not None:
         yield "returned", f"{counted(count, 'time')}{'' if limit is None else f' of {limit}'}"
     yield from rare_properties(letter)

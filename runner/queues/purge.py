@@ -7,11 +7,9 @@ from typing import Any
 
 import pika
 
-from runner.amqp.properties import encode
-from runner.deadletters.browser import dead_letter_of
-from runner.deadletters.dead_letter import DeadLetter
+from runner.admin.emptier import Emptier
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.messages import Event
-from runner.queues.emptier import Emptier
 
 
 class Purge(Emptier):
@@ -59,5 +57,4 @@ class Purge(Emptier):
         self._settle([tag for tag, note in kept if note is None])
         for tag, note in kept:
             if note is not None:
-                one = encode(note)
-                self._publish(tag, note.exchange or "", note.routing_key or "", one.body, one.properties)
+                self._publish_event(tag, note)

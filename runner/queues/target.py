@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from runner.admin.drain import QueueCounts
 from runner.admin.effective_policy import definition_of
-from runner.admin.management import Management, ManagementError, reported_count
-from runner.admin.queue_counts import look, version_at
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
+from runner.admin.queue_counts import QueueCounts, look, version_at
 from runner.cli.progress import warn
 from runner.cli.temporary_broker import broker_for
 from runner.config.error_detail import one_of

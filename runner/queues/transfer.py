@@ -1,4 +1,4 @@
-"""Move messages of a queue to another queue, each message acknowledged only after the confirm of its copy."""
+"""Move messages of a queue to another queue, with a note of each in the order history."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from typing import Any
 
 import pika
 
-from runner.amqp.properties import encode, moved_properties
-from runner.deadletters.browser import dead_letter_of
-from runner.deadletters.dead_letter import DeadLetter
-from runner.errors import RunnerError
-from runner.headers import name_of
+from runner.admin.drain import Drain
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.messages import Event
-from runner.queues.emptier import Emptier
 
 
-class Transfer(Emptier):
-    """A consumer that moves the first messages of a queue, in order, with the properties and headers as a drain.
-
-    If it is interrupted, the messages that are not moved stay in their queue. After a kill, copies of some of them may
-    be in the target already.
+class Transfer(Drain):
+    """A drain of the first messages of a queue.
 
     A message is noted only when its copy is confirmed, because a target that is full refuses messages, which stay. If
     the queue of the notes takes none, the message is acknowledged all the same, so that it is not in both queues.
@@ -37,8 +30,9 @@ class Transfer(Emptier):
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """``note`` makes the event that records the removal of a message, as for a purge."""
-        super().__init__(url, "runner move", queue, limit, on_progress, is_stopped)
-        self._target, self._note = target, note
+        super().__init__(url, queue, target, on_progress, limit=limit, is_stopped=is_stopped)
+        self._where = f"queue {queue!r}"
+        self._note = note
         #: Notes of the messages whose copies are not confirmed yet, by delivery tag.
         self._notes: dict[int, Event] = {}
         #: Delivery tags of messages whose notes are not confirmed yet.
@@ -47,17 +41,11 @@ class Transfer(Emptier):
         self.unnoted = 0
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        try:
-            copy = moved_properties(method, properties, is_aside=False)
-        except ValueError as error:
-            name = name_of(properties.message_id) or "without an id"
-            # Without this error, later messages would overtake the message.
-            raise RunnerError(f"message {name}: {error}; export and remove it, then run this again") from None
         if self._note is not None:
             note = self._note(dead_letter_of(self._queue, method, properties, body), self._taken)
             if note is not None:
                 self._notes[method.delivery_tag] = note
-        self._publish(method.delivery_tag, "", self._target, body, copy)
+        super()._take(method, properties, body)
 
     def _is_safe(self, tag: int) -> bool:
         self._noting.discard(tag)
@@ -65,8 +53,7 @@ class Transfer(Emptier):
         if note is None:
             return True
         self._noting.add(tag)
-        one = encode(note)
-        self._publish(tag, note.exchange or "", note.routing_key or "", one.body, one.properties)
+        self._publish_event(tag, note)
         return False
 
     def _lose(self, tag: int) -> None:

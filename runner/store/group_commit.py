@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from runner.backoff import Backoff
 from runner.errors import StoreAway
 from runner.store.database import is_passing, is_timeout, reason_of
 from runner.store.job import Faulty, Insertion, Job, run
@@ -21,8 +22,8 @@ from runner.store.job import Faulty, Insertion, Job, run
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.
 BATCH = 500
-#: Seconds before the next try where the database is away, doubled up to the second number.
-RETRY_DELAY = (0.1, 2.0)
+#: The delays before the next try where the database is away, in seconds.
+RETRY_DELAYS = Backoff(0.1, max=2.0, jitter=0.0)
 #: Seconds for which a statement that the server breaks off for taking too long waits for something, and is tried again;
 #: after that it is the job's own fault.
 TIMEOUTS = 60.0
@@ -119,7 +120,7 @@ class GroupCommit:
                     batch.append(job)
 
     def _commit(self, batch: list[Job]) -> None:
-        delay, is_careful = RETRY_DELAY[0], False
+        attempt, is_careful = 0, False
         patience = time.monotonic() + TIMEOUTS
         while batch:
             part = batch[:BATCH]
@@ -137,8 +138,8 @@ class GroupCommit:
                 if is_passing(error):
                     patience = time.monotonic() + TIMEOUTS  # no statement has timed out
                 batch[:] = self._waiting(batch, reason_of(error))
-                self._is_closed.wait(delay)
-                delay = min(2 * delay, RETRY_DELAY[1])
+                attempt += 1
+                self._is_closed.wait(RETRY_DELAYS.delay(attempt, draw=1.0))
                 # Jobs that arrived in the meantime have deadlines too.
                 self._take(batch)
                 continue

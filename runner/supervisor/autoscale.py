@@ -15,8 +15,8 @@ class Autoscale:
     #: One instance more for each so many messages that wait and are in nobody's hand.
     messages_per_instance: int
     #: How long more, and how long fewer, must have been right before it is done.
-    up: float = 5.0
-    down: float = 60.0
+    up: float
+    down: float
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from runner.backoff import Backoff
 from runner.errors import BrokerError, RunnerError
 
-#: Seconds before the next try, doubled up to the second number.
-RETRY_DELAY = (0.2, 5.0)
+#: The delays before the next preparation, in seconds.
+RETRY_DELAYS = Backoff(0.2, max=5.0)
 
 
 class Gate:
@@ -92,8 +93,6 @@ class Gate:
             self.reason = str(error).splitlines()[0]
             if not isinstance(error, BrokerError):
                 self._on_refused(error)
-            first, longest = RETRY_DELAY
-            delay = min(first * 2 ** min(self._attempt, 10), longest) * random.uniform(0.5, 1.0)
             self._attempt += 1
-            self._timer = self._loop.call_later(delay, self._try)
+            self._timer = self._loop.call_later(RETRY_DELAYS.delay(self._attempt, random.random()), self._try)
         self._on_change()

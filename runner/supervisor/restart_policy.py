@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.backoff import Backoff
+
+#: The delays before a restart, as in the defaults of config.yaml.
+RESTART_DELAYS = Backoff(0.5, max=30.0)
+
 
 class Restart(StrEnum):
     """What follows an end that nobody asked for; systemd's words."""
@@ -12,25 +17,6 @@ class Restart(StrEnum):
     ALWAYS = "always"
     ON_FAILURE = "on-failure"
     NEVER = "never"
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """The delay before a restart: ``initial``, then times ``factor`` for each further failure, up to ``max``."""
-
-    initial: float = 0.5
-    factor: float = 2.0
-    max: float = 30.0
-    #: Each delay is multiplied by a random number from 1 - ``jitter`` to 1, so that not all slots start at once.
-    jitter: float = 0.5
-    #: Running this long after READY makes the next delay the first one again.
-    reset_after: float = 60.0
-
-    def delay(self, attempt: int, draw: float) -> float:
-        """Seconds before restart number ``attempt``, which counts from 1; ``draw`` is a random number from 0 to 1."""
-        # The exponent is clamped, because a float overflows after some thousand failures.
-        longest = min(self.initial * self.factor ** min(attempt - 1, 64), self.max)
-        return longest * (1 - self.jitter + self.jitter * draw)
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,9 @@ class RestartPolicy:
     """How one slot is kept."""
 
     restart: Restart = Restart.ALWAYS
-    backoff: Backoff = Backoff()
+    backoff: Backoff = RESTART_DELAYS
+    #: A process that has been ready for this long gets the first delay of the backoff again.
+    reset_after: float = 60.0
     restart_limit: RestartLimit = RestartLimit()
     start_timeout: float = 30.0
     stop_timeout: float = 6.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
-
-from runner.supervisor.controlling_terminal import Terminal
 
 #: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
 SAME_KEY_PRESS = 0.3
@@ -47,3 +46,22 @@ class Signals:
             self._on_stop(f"{signal.Signals(number).name} received")
         elif time.monotonic() - self._stopped_at >= SAME_KEY_PRESS:
             self._on_kill()
+
+
+class Terminal:
+    """The terminal in which the supervisor was started, if any."""
+
+    def __init__(self) -> None:
+        self._was_there = _is_there()
+
+    def is_lost(self) -> bool:
+        """Whether SIGHUP means that its window was closed, and not that somebody asked for the files to be read."""
+        return self._was_there and not _is_there()
+
+
+def _is_there() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True

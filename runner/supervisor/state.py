@@ -171,7 +171,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     is_done = slot.policy.restart is Restart.ON_FAILURE and code == EXIT_OK
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, State.EXITED, "done" if code == EXIT_OK else reason)
-    if slot.ready_at is not None and now - slot.ready_at >= slot.policy.backoff.reset_after:
+    if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
         slot = replace(slot, attempt=0)  # the window alone says which failures count
     if is_known:
         # Not the service's fault, and soon over: neither a failure nor a longer delay for what follows.

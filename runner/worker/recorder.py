@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from runner.amqp.properties import Encoded, encode
-from runner.headers import milliseconds_of
+from runner.headers import REPLAYED_AT, SENT_AT, milliseconds_of
 from runner.logs import Repeated
-from runner.messages import ATTEMPT_TYPE, REPLAYED_AT, SENT_AT, Event, name_based_id
+from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.worker.crash_protection import Crashed
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import Handler

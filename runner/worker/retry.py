@@ -12,21 +12,30 @@ from typing import Any
 
 from runner.config.value import format_duration
 from runner.errors import BrokerError, PluginError
-from runner.headers import copy_headers, milliseconds_of
-from runner.logs import traceback_of
-from runner.messages import (
+from runner.headers import (
     ATTEMPT,
     CAUSATION,
+    CRASHES,
+    EXCEPTION,
+    FAILED_AT,
+    FIRST_ERROR,
+    HOST,
+    LAST_ERROR,
     MADE_ID,
     ORIGIN_EXCHANGE,
     ORIGIN_KEY,
+    ORIGIN_QUEUE,
+    PID,
     PUBLISHED_AT,
     SENT_AT,
-    Event,
-    Message,
-    Reject,
-    Retry,
+    SERVICE,
+    SIGNAL,
+    TRACEBACK,
+    copy_headers,
+    milliseconds_of,
 )
+from runner.logs import traceback_of
+from runner.messages import Event, Message, Reject, Retry
 from runner.topology.model import Ladder
 from runner.worker.crash_protection import Crashed
 
@@ -97,15 +106,15 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
     """
     text = shortened(error)
     headers: dict[str, Any] = copy_headers(message.headers)
-    headers.setdefault("x-first-error", text)
+    headers.setdefault(FIRST_ERROR, text)
     if not message.has_own_id:
         headers[MADE_ID] = True
     if (sent_at := milliseconds_of(message.headers.get(SENT_AT))) is not None:
         # The copy is sent at another time, while the event stays as old as it is.
         headers.setdefault(PUBLISHED_AT, sent_at)
     headers |= {
-        "x-last-error": text,
-        "x-origin-queue": message.queue,
+        LAST_ERROR: text,
+        ORIGIN_QUEUE: message.queue,
         ORIGIN_EXCHANGE: message.exchange,
         ORIGIN_KEY: message.routing_key,
     }
@@ -115,16 +124,16 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
         target = ladder.dead_letter
         headers |= {
             ATTEMPT: message.attempt,
-            "x-exception": type(error).__name__,
-            "x-service": service,
-            "x-host": socket.gethostname(),
-            "x-pid": os.getpid(),
-            "x-failed-at": int(time.time()),
+            EXCEPTION: type(error).__name__,
+            SERVICE: service,
+            HOST: socket.gethostname(),
+            PID: os.getpid(),
+            FAILED_AT: int(time.time()),
         }
         if not isinstance(error, Crashed):  # whose traceback would be our own
-            headers["x-traceback"] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
+            headers[TRACEBACK] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
         else:
-            headers |= {"x-crashes": error.suspect.total, "x-signal": error.suspect.signal}
+            headers |= {CRASHES: error.suspect.total, SIGNAL: error.suspect.signal}
     else:
         target = ladder.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from runner.topology.model import Ladder
@@ -31,30 +31,30 @@ class WorkerSpec:
     concurrency: int
     options: Mapping[str, Any]
     #: Where its database is, should it need one; how many seconds a message is remembered, None without an inbox.
-    store: str = "sqlite:///var/fastcommerce.db"
-    inbox: float | None = None
+    store: str
+    inbox: float | None
     #: The queue for the reports of attempts, empty for none; how many workers a message may kill.
-    trace: str = ""
-    max_crashes: int = 3
+    trace: str
+    max_crashes: int
     #: The database with the event history, for a service with a loop of its own; empty if no service records events.
-    history: str = ""
+    history: str
     #: For a service that records the event history: the status of an order after an event, by the event's type.
-    statuses: Mapping[str, str] | None = None
+    statuses: Mapping[str, str] | None
     #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
-    handler_timeout: float = 0.0
-    start_timeout: float = 30.0
-    stop_timeout: float = 6.0
+    handler_timeout: float
+    start_timeout: float
+    stop_timeout: float
     #: Whether it looks for faults that somebody injects on purpose.
-    faults: bool = False
+    faults: bool
     #: ``text`` or ``json``; and ``debug``, ``info``, ``warning`` or ``error``.
-    log_format: str = "text"
-    log_level: str = "info"
+    log_format: str
+    log_level: str
     #: The queue that gets a report of each attempt. Its own deliveries are logged at debug level only.
-    quiet_queue: str = ""
+    quiet_queue: str
     #: Queue: the shortest ``consumer_timeout`` in seconds that it can have; nothing for an unknown one.
-    consumer_timeouts: Mapping[str, float] = field(default_factory=dict)
+    consumer_timeouts: Mapping[str, float]
     #: The former name of each renamed queue, for a service with an inbox.
-    formerly: Mapping[str, str] = field(default_factory=dict)
+    formerly: Mapping[str, str]
 
     def to_json(self) -> bytes:
         """The spec as it travels; it holds the broker's password, so it is never an argument or a variable."""

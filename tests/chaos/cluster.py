@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runner.address import Address
-from runner.admin.management import PORT_DISTANCE
+from runner.admin.management_api import PORT_DISTANCE
 from runner.broker.epmd import start_epmd, stop_epmd
 from runner.broker.folder import Folder
 from runner.broker.installation import installed_server

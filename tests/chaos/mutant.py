@@ -15,7 +15,7 @@ TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
 DEDUPLICATION = "runner/worker/deduplication.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
-VERDICT = "runner/amqp/confirmation.py"
+WINDOW = "runner/amqp/confirm_window.py"
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,12 @@ MUTANTS = [
     Mutant(
         "a replay acknowledges before the confirm",
         "runner/deadletters/replay.py",
-        "        self._published += 1\n",
-        "        self._published += 1\n        self._channel.basic_ack(copy.tag)\n",
+        '        self._unconfirmed.publish(copy, "", copy.target, body, properties)\n',
+        '        self._unconfirmed.publish(copy, "", copy.target, body, properties)\n'
+        "        self._channel.basic_ack(copy.tag)\n",
         Point("dlq", "before", "replay"),
         is_simulated=False,
-        more=(("                self._acks.done(copy.tag)\n", ""),),
+        more=(("            self._acks.done(copy.tag)\n", ""),),
     ),
     Mutant(
         "acks reach beyond what is done",
@@ -190,26 +191,26 @@ MUTANTS = [
     Mutant(
         "what is unconfirmed when the connection ends counts as confirmed",
         PUBLISHER,
-        "        for outgoing in failed:\n            self._finish(outgoing, error)\n",
-        "        for outgoing in failed:\n            self._finish(outgoing, None)\n",
+        "        for outgoing in unconfirmed:\n            self._finish(outgoing, error)\n",
+        "        for outgoing in unconfirmed:\n            self._finish(outgoing, None)\n",
     ),
     Mutant(
         "what has no queue counts as confirmed",
-        VERDICT,
-        "        if self._returned[key] > 0:",
-        "        if False:",
+        WINDOW,
+        "        place = (identity, exchange, routing_key)\n",
+        "        return\n",
     ),
     Mutant(
         "what the broker refused counts as confirmed",
-        VERDICT,
-        "        if refused:\n",
-        "        if False:\n",
+        WINDOW,
+        "        is_refused = isinstance(method, pika.spec.Basic.Nack)\n",
+        "        is_refused = False\n",
     ),
     Mutant(
         "mandatory is off",
-        PUBLISHER,
-        "encoded.properties, mandatory=True",
-        "encoded.properties, mandatory=False",
+        WINDOW,
+        "properties, mandatory=True",
+        "properties, mandatory=False",
     ),
     Mutant(
         "attempts are not counted",

@@ -13,8 +13,7 @@ import pytest
 from pika import exceptions
 
 from runner.admin.declaration import declare
-from runner.admin.drain import counts_of
-from runner.admin.queue_counts import look
+from runner.admin.queue_counts import counts_of, look
 from runner.amqp.reply_code import Close, CloseKind, close_of
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, BrokerAway, BrokerRefused, RunnerError
 from runner.topology.model import Exchange, Objects, Queue

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runner.admin import management as management_module
-from runner.admin.management import Management, ManagementError
+from runner.admin import management_api as management_module
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 from runner.topology.model import Queue
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop

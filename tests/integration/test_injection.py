@@ -10,9 +10,10 @@ from typing import Any
 import pika
 import pytest
 
+from runner.admin.batch import publish_all
 from runner.amqp.properties import encode
 from runner.errors import BrokerAway, PublishRefused, RunnerError
-from runner.faults.message_injection import Duplicate, Put
+from runner.faults.message_injection import Duplicate
 from runner.messages import Event
 from runner.topology.model import Binding
 from tests.amqp import channel_to
@@ -84,19 +85,19 @@ def event(queue: str) -> Any:
 
 def test_what_is_put_into_a_queue_is_there_once_it_returns(vhost: Vhost, channel: Any) -> None:
     messages = [event("jobs") for _ in range(50)]
-    assert Put(vhost.url, "jobs", messages).run() == [one.event.id for one in messages]
+    publish_all(vhost.url, "test", messages)
     assert held(vhost.url, "jobs", "other") == [50, 0]
 
 
 def test_a_queue_that_is_not_there_or_full_and_a_broker_that_is_away_are_told_of(vhost: Vhost, channel: Any) -> None:
     channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-    with pytest.raises(RunnerError, match="queue 'nowhere': it is not there"):
-        Put(vhost.url, "nowhere", [event("nowhere")]).run()
-    Put(vhost.url, "full", [event("full")]).run()
+    with pytest.raises(RunnerError, match="queue 'nowhere' does not exist"):
+        publish_all(vhost.url, "test", [event("nowhere")])
+    publish_all(vhost.url, "test", [event("full")])
     wait_until(lambda: held(vhost.url, "full") == [1])
-    with pytest.raises(PublishRefused, match="queue 'full': the broker refuses the message; it may be full"):
-        Put(vhost.url, "full", [event("full")] * 3).run()
+    with pytest.raises(PublishRefused, match="queue 'full' refused a message; it may be full"):
+        publish_all(vhost.url, "test", [event("full")] * 3)
     with pytest.raises(BrokerAway):
-        Put(f"amqp://127.0.0.1:{free_port()}/", "jobs", [event("jobs")]).run()
+        publish_all(f"amqp://127.0.0.1:{free_port()}/", "test", [event("jobs")])
     with pytest.raises(RunnerError, match="no exchange 'gone'"):
         Duplicate(vhost.url, "jobs", [Binding("gone", "jobs")], 1, lambda: None, lambda: True).run(5)

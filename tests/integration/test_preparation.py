@@ -24,7 +24,7 @@ from tests.supervised import descendants, is_gone
 def preparation(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
     """One that has not begun yet."""
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
-    one = Preparation(PreparationRequest(str(project.folder), (), "text"))
+    one = Preparation(PreparationRequest(str(project.folder), (), "text", "info"))
     yield one
     one.close()
 
@@ -208,7 +208,7 @@ def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project
     project.set_config(config)
     source = (
         "import sys; from runner.preparation.supervisor_side import *; "
-        "Preparation(PreparationRequest(sys.argv[1], (), 'text')).begin()"
+        "Preparation(PreparationRequest(sys.argv[1], (), 'text', 'info')).begin()"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", source, str(project.folder)])
 

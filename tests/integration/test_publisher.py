@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.admin.declaration import declare
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirm_window import WindowPlaces
 from runner.amqp.io_thread import IoThread
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher
@@ -55,7 +55,7 @@ def event(number: int = 0, key: str = "order.created") -> Event:
 def test_events_from_many_threads_are_all_confirmed_and_in_the_queue(
     connect: Callable[..., Publisher], vhost: Vhost
 ) -> None:
-    publisher = connect(window=ConfirmWindow(100))
+    publisher = connect(window=WindowPlaces(100))
     futures: list[Any] = []
 
     def publish(first: int) -> None:

@@ -12,9 +12,8 @@ import pytest
 from runner.admin import administrator as admin_module
 from runner.admin import queue_counts as look_module
 from runner.admin.administrator import Administrator
-from runner.admin.drain import QueueCounts
 from runner.admin.management import Management
-from runner.admin.queue_counts import look, sure_counts, version_at
+from runner.admin.queue_counts import QueueCounts, look, sure_counts, version_at
 from runner.errors import BrokerAway
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Vhost

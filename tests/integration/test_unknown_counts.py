@@ -11,8 +11,8 @@ from typing import Any
 import pika
 import pytest
 
-from runner.admin.holding import Holding, counted_by_queues, holdings
 from runner.admin.management import Management
+from runner.admin.statistics import MessageCounts, counted_by_queues, message_counts
 from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
@@ -171,10 +171,10 @@ def test_unacked_messages_are_unknown_only_while_something_consumes(shop: Shop, 
     publish(shop.vhost, "work", 3)
     management = Management(shop.vhost.url, shop.vhost.rabbit.management)
     queues = ["work", "work.dlq", "missing"]
-    found = holdings(shop.vhost.url, management, queues)
-    assert found == {"work": Holding(3, 0), "work.dlq": Holding(0, 0), "missing": Holding()}
+    found = message_counts(shop.vhost.url, management, queues)
+    assert found == {"work": MessageCounts(3, 0), "work.dlq": MessageCounts(0, 0), "missing": MessageCounts()}
     consumer("work", 3)
-    assert holdings(shop.vhost.url, management, queues)["work"] == Holding(0, None)
+    assert message_counts(shop.vhost.url, management, queues)["work"] == MessageCounts(0, None)
     assert (management.messages_of("work"), management.ready_of("work"), management.unacknowledged_of("work")) == (
         None, None, None,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 
-from runner.messages import ATTEMPT
+from runner.headers import ATTEMPT
 from tests.simulation.broker import Stored
 
 #: How far a delivery has got in its worker.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirm_window import WindowPlaces
 from runner.worker.runtime import Runtime
 from tests.simulation.clock import Clock
 from tests.simulation.history import History
@@ -114,7 +114,7 @@ class Condition:
         self._turns.wake(self._waiters)
 
 
-class Room(ConfirmWindow):
+class Room(WindowPlaces):
     """The window of a publisher; it is seen how it is used."""
 
     def __init__(self, turns: Turns, places: int) -> None:

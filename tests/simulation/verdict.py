@@ -40,7 +40,7 @@ def _check_process(simulation: Simulation, process: Process) -> None:
     if not process.alive:
         fail("workers", f"{process.name} has ended and was not started again")
     room = len(publisher._room._free)
-    if room != window or publisher._unconfirmed or publisher._waiting:
+    if room != window or publisher._window or publisher._waiting:
         fail("window places", f"{process.name}: {room} of {window} free")
     if pipeline._open or process.file.read().in_hand or process.file.messages() or process.deduplication._handling:
         fail("open messages", f"{process.name}: {pipeline._open} open, in hand {process.file.messages()}")

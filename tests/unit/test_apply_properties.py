@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.admin.apply import apply
 from runner.config.topology_file import Topology
 from runner.errors import BrokerAway
-from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide

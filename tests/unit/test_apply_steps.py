@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from runner.admin.apply import apply
 from runner.config.topology_file import Topology
 from runner.errors import BrokerAway, BrokerBlocked, BrokerRefused, RunnerError
-from runner.topology.apply import apply
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
 from runner.topology.live import Live, LiveQueue

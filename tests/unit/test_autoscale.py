@@ -49,7 +49,7 @@ def test_the_bounds_hold() -> None:
 def test_whatever_waits_the_number_stays_within_the_bounds(
     least: int, most: int, looks: list[tuple[float, int]]
 ) -> None:
-    settings = Autoscale(least, most, 10)
+    settings = Autoscale(least, most, 10, up=5, down=60)
     trend, instances, now = Trend(), least, 0.0
     for pause, ready in looks:
         now += pause

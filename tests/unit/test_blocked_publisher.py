@@ -44,17 +44,18 @@ def test_a_return_that_comes_after_the_publisher_was_blocked_says_nothing_of_the
     io: Any = Io()
     publisher = Publisher(io, ["amqp://broker"], "test", lambda _: None, lambda _: None)
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+    publisher._window.use(channel)
     publisher._use(channel)
     first = publisher.publish(EVENT)
     publisher._on_blocked(None, SimpleNamespace(method=SimpleNamespace(reason="low on memory")))
     with pytest.raises(BrokerBlocked):
         first.result(0)
     returned = pika.spec.Basic.Return(312, "NO_ROUTE", "payments", "paid")
-    publisher._verdicts.on_return(channel, returned, pika.BasicProperties(message_id="e1"), b"")
-    publisher._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(1, False)))
+    publisher._window.on_return(channel, returned, pika.BasicProperties(message_id="e1"), b"")
+    publisher._window.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(1, False)))
     publisher._on_unblocked()
     second = publisher.publish(EVENT)
-    publisher._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, False)))
+    publisher._window.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, False)))
     assert second.result(0) is None, "a queue was bound meanwhile, and the broker did not return it"
 
 
@@ -62,6 +63,7 @@ def test_a_callback_that_fails_keeps_no_other_event_from_being_told() -> None:
     io: Any = Io()
     publisher = Publisher(io, ["amqp://broker"], "test", lambda _: None, lambda _: None)
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+    publisher._window.use(channel)
     publisher._use(channel)
 
     def fail(*_: object) -> None:
@@ -70,5 +72,5 @@ def test_a_callback_that_fails_keeps_no_other_event_from_being_told() -> None:
     told: list[object] = []
     publisher.send(encode(EVENT), fail)
     publisher.send(encode(EVENT), lambda _, error: told.append(error))
-    publisher._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, True)))
+    publisher._window.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, True)))
     assert told == [None]

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runner.admin.effective_policy import definition_of, delivery_limit_of
-from runner.admin.management import Management, ManagementError
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 
 LATE: list[dict[str, Any]] = [
     {},

@@ -9,8 +9,8 @@ from typing import Any
 import pika
 import pytest
 
+from runner.admin import emptier
 from runner.errors import BrokerBlocked
-from runner.queues import emptier
 from runner.queues.transfer import Transfer
 
 
@@ -33,6 +33,7 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
     """One that gets its messages from a test; its connection is closed already when it ends."""
     one = Transfer("amqp://127.0.0.1:1/", "from", "to", 10)
     monkeypatch.setattr(one, "_channel", Channel(), raising=False)
+    one._unconfirmed.use(one._channel)
     monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
     yield one
     one._session.loop.close()
@@ -45,7 +46,7 @@ def deliver(one: Transfer, count: int) -> None:
 
 
 def confirm(one: Transfer, number: int, *, multiple: bool = False) -> None:
-    one._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number, multiple)))
+    one._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number, multiple)))
 
 
 @pytest.mark.parametrize(

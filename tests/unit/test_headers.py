@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pika
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.notification.mail import compose
+from runner import headers as header_names
 from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
 from runner.deadletters.dead_letter import DeadLetter
@@ -32,6 +35,7 @@ from runner.worker.delivery import Lifecycle
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import delay_before, failed_copy
 from tests import hostile
+from tests.running import ROOT
 
 NOW = 1_800_000_000_000
 WILD = [
@@ -174,3 +178,17 @@ def test_a_value_that_is_not_a_time_is_none(value: Any) -> None:
     assert found is None or 0 < found < 253_402_300_800
     found = milliseconds_of(value)
     assert found is None or 0 <= found < 253_402_300_800_000
+
+
+def test_the_names_of_headers_stand_in_one_module() -> None:
+    names = {value for value in vars(header_names).values() if isinstance(value, str) and value.startswith("x-")}
+    assert len(names) > 20
+    elsewhere = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
+        for folder in ("runner", "plugins")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(header_names.__file__)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert elsewhere == [], "use the constants of runner/headers.py"

@@ -123,6 +123,7 @@ def publisher(told: Told) -> Publisher:
     io: Any = Io()
     one = Publisher(io, ["amqp://broker"], "test", lambda _: None, told.of("missing"), on_refused=told.of("refused"))
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+    one._window.use(channel)
     one._use(channel)
     return one
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.admin import management as module
-from runner.admin.management import Management, ManagementError
+from runner.admin import management_api as module
+from runner.admin.management import Management
+from runner.admin.management_api import ManagementError
 
 
 class Answers:

@@ -33,6 +33,7 @@ def peek(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peek]:
     """One that waits for the confirms of three copies; its connection is closed already when it ends."""
     one = Peek("amqp://127.0.0.1:1/", "q", 3, QUORUM, 1)
     monkeypatch.setattr(one, "_channel", Channel(), raising=False)
+    one._unconfirmed.use(one._channel)
     monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
     methods = [pika.spec.Basic.Deliver("ct", tag, True, "", "q") for tag in (1, 2, 3)]
     one._copy([(method, pika.BasicProperties(message_id=f"m{method.delivery_tag}"), b"") for method in methods])
@@ -58,7 +59,7 @@ def test_a_copy_that_is_confirmed_takes_the_place_of_its_message(
     for number, answer in enumerate(answers, 1):
         assert not peek._session.is_finished
         method = pika.spec.Basic.Ack(number) if answer == "a" else pika.spec.Basic.Nack(number)
-        peek._on_confirm(SimpleNamespace(method=method))
+        peek._unconfirmed.on_confirm(SimpleNamespace(method=method))
     assert peek._session.is_finished
     assert ", ".join(one.id for one in peek.rescued) == rescued
     assert ", ".join(f"m{tag}" for tag in peek._channel.acks) == rescued
@@ -81,12 +82,12 @@ def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_th
             raise ValueError("too large")
 
     monkeypatch.setattr("runner.queues.peek.moved_properties", refuse)
-    spent = list(peek._unconfirmed.values())
-    peek._unconfirmed.clear()
+    spent = peek._unconfirmed.clear()
+    peek._unconfirmed.use(peek._channel)
     peek._copy(spent)
     for number in (1, 2):
         assert not peek._session.is_finished
-        peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
+        peek._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
     assert peek._channel.acks == [tag for tag in (1, 2, 3) if tag != at]
     others = ", ".join(f"m{tag}" for tag in (1, 2, 3) if tag != at)
     assert str(peek._session._error) == (
@@ -98,9 +99,10 @@ def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_th
 @pytest.mark.parametrize("confirmed", [0, 1, 2])
 def test_messages_of_a_queue_that_is_gone_are_named_once(peek: Peek, confirmed: int) -> None:
     for number in range(1, confirmed + 1):
-        peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
-    peek._returned()
-    peek._on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(3)))  # it follows the return
+        peek._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
+    returned = pika.spec.Basic.Return(312, "NO_ROUTE", "", "q")
+    peek._unconfirmed.on_return(peek._channel, returned, pika.BasicProperties(message_id="m1"), b"")
+    peek._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(3)))  # it follows the return
     assert str(peek._session._error).startswith(
         f"queue 'q': message {', '.join(f'm{number}' for number in range(confirmed + 1, 4))}: "
     )

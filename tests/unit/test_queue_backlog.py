@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.admin.management import ManagementError
+from runner.admin.management_api import ManagementError
 from runner.admin.statistics import Statistics, StatisticsReader
 from runner.invocation import invocation
 from runner.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age

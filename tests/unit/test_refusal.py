@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from runner.amqp.dead_leader import CALM, PAUSE, DeadLeaderRefusals
+from runner.amqp.dead_leader import PAUSE, RESET_AFTER, DeadLeaderRefusals
 
 ORDERS, PAYMENTS = ("orders.topic", "order.created"), ("payments.topic", "payment.success")
 
@@ -49,5 +49,5 @@ def test_a_route_that_was_calm_for_long_and_one_that_was_never_refused_begin_ane
     refusals.refused(PAYMENTS, 100.0)
     assert refusals.refused(PAYMENTS, 100.0 + PAUSE[0]), "another route's pause is its own"
     refusals.forget()
-    refusals.refused(ORDERS, 100.0 + CALM)
-    assert refusals.refused(ORDERS, 100.0 + CALM + PAUSE[0])
+    refusals.refused(ORDERS, 100.0 + RESET_AFTER)
+    assert refusals.refused(ORDERS, 100.0 + RESET_AFTER + PAUSE[0])

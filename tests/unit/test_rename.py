@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from runner.admin.apply import apply
+from runner.admin.drain import MessagesDeleted
 from runner.config.topology_file import Topology
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.origins import Origins
@@ -17,7 +19,6 @@ from runner.errors import RunnerError
 from runner.headers import renamed_headers
 from runner.ledger.fates import fates, inbox_events, inboxes
 from runner.ledger.live_topology import own_queues
-from runner.topology.apply import apply
 from runner.topology.change import Change, Mark, Plan, change_line
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
@@ -227,18 +228,12 @@ class Busy(BrokerModel):
         super().__init__()
         self.lost, self.is_busy = lost, True
 
-    def _drain(self, _: str, source: str, target: str, *__: object, **___: object) -> Any:
-        drain = super()._drain("", source, target)
-        run = drain.run
-
-        def failing(*, delete: bool, **options: Any) -> int:
-            if delete and source == "old" and self.is_busy:
-                drain.lost = self.lost
-                raise RunnerError("moving 'old' to 'new': somebody reads it")
-            return int(run(delete=delete, **options))
-
-        drain.run = failing
-        return drain
+    def _move_messages(
+        self, url: str, source: str, target: str, say: object, *, delete: str | None = None, **options: object
+    ) -> int:
+        if delete and source == "old" and self.is_busy:
+            raise (MessagesDeleted if self.lost else RunnerError)("moving 'old' to 'new': somebody reads it")
+        return super()._move_messages(url, source, target, say, delete=delete, **options)
 
 
 def test_a_queue_that_another_client_begins_to_read_in_the_last_moment_is_left() -> None:

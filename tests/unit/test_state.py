@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from runner.supervisor.restart_policy import Backoff, Restart, RestartLimit, RestartPolicy
+from runner.backoff import Backoff
+from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.slot_event import (
     Beat,
     Condemned,
@@ -130,7 +131,7 @@ def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_f
 
 
 def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
-    life = Life(RestartPolicy(backoff=Backoff(reset_after=1e9))).running()
+    life = Life(RestartPolicy(reset_after=1e9)).running()
     for _ in range(50):
         life.feed(Exited(1, 0.0), after=15).again()
     assert life.slot.state is State.RUNNING
@@ -285,7 +286,7 @@ def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
     assert initial / 2 <= delay <= longest
     assert backoff.delay(attempt + 1, draw) >= delay
     assert backoff.delay(attempt, 0) == pytest.approx(backoff.delay(attempt, 1) / 2)
-    assert Backoff(initial=initial, jitter=0).delay(1, draw) == initial
+    assert Backoff(initial, max=initial, jitter=0).delay(1, draw) == initial
 
 
 @pytest.mark.parametrize(
@@ -406,7 +407,7 @@ class SlotMachine(RuleBasedStateMachine):
     )
     def begin(self, count: int, window: float, reset_after: float, restart: Restart, watchdog: float) -> None:
         self.policy = RestartPolicy(
-            restart, Backoff(reset_after=reset_after), RestartLimit(count, window), watchdog=watchdog
+            restart, reset_after=reset_after, restart_limit=RestartLimit(count, window), watchdog=watchdog
         )
         self.slot = Slot("payment.1", self.policy)
         self.now = 1000.0

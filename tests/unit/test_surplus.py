@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from runner.admin.apply import apply
 from runner.config.topology_file import Topology
-from runner.topology.apply import apply
 from runner.topology.change import Mark, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide

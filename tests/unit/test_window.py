@@ -3,19 +3,19 @@
 import threading
 import time
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirm_window import WindowPlaces
 from tests.rabbit import wait_until
 
 
 def test_as_many_places_are_given_as_there_are():
-    window = ConfirmWindow(3)
+    window = WindowPlaces(3)
     assert [window.acquire(0.0) for _ in range(4)] == [True, True, True, False]
     window.release()
     assert [window.acquire(0.0) for _ in range(2)] == [True, False]
 
 
 def test_one_who_waits_is_let_go_on_by_the_wake_after_a_release():
-    window, taken = ConfirmWindow(1), []
+    window, taken = WindowPlaces(1), []
     assert window.acquire(0.0)
     # For longer than the test lets it: at the end of its time it would find the place without being woken.
     thread = threading.Thread(target=lambda: taken.append(window.acquire(600.0)), daemon=True)
@@ -28,7 +28,7 @@ def test_one_who_waits_is_let_go_on_by_the_wake_after_a_release():
 
 
 def test_a_place_that_nobody_was_woken_for_is_found_when_the_time_is_over():
-    window, taken = ConfirmWindow(1), []
+    window, taken = WindowPlaces(1), []
     assert window.acquire(0.0)
     thread = threading.Thread(target=lambda: taken.append(window.acquire(0.2)))
     thread.start()
@@ -39,7 +39,7 @@ def test_a_place_that_nobody_was_woken_for_is_found_when_the_time_is_over():
 
 
 def test_many_threads_never_hold_more_places_than_there_are_and_none_waits_for_ever():
-    window, held, most, lock = ConfirmWindow(5), 0, 0, threading.Lock()
+    window, held, most, lock = WindowPlaces(5), 0, 0, threading.Lock()
     given = threading.Semaphore(0)
     is_over = threading.Event()
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 
+from runner.admin.batch import publish_all
+from runner.amqp.properties import encode
 from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
 from runner.cli.progress import progress, warn
-from runner.deadletters.batch import publish_all
 from runner.deadletters.browser import Taker
 from runner.deadletters.cli.open_queues import OpenQueues, opened
 from runner.deadletters.cli.selection_options import check_selection, nothing, selecting, selection_of
@@ -118,9 +119,9 @@ class _Notes:
         if queue is None:
             return
         with file.open(encoding="utf-8") as lines:
-            notes = (discard_note(json.loads(line), number, queue, now) for number, line in enumerate(lines))
+            notes = (encode(discard_note(json.loads(line), number, queue, now)) for number, line in enumerate(lines))
             try:
-                publish_all(there.url, notes, self._count)
+                publish_all(there.url, "runner notes", notes, self._count)
             except (BrokerError, BrokerRefused) as error:
                 raise type(error)(
                     f"attempts: not reported, so nothing is discarded{self.sent_in_vain}, {error}"

@@ -17,8 +17,20 @@ from runner.deadletters.dead_letter import DeadLetter, text_of
 from runner.deadletters.grouping import DeadLetterGroup
 from runner.deadletters.json_record import plain
 from runner.escape import json_text
-from runner.headers import seconds_of
-from runner.messages import ATTEMPT, CAUSATION
+from runner.headers import (
+    ATTEMPT,
+    CAUSATION,
+    CRASHES,
+    EXCEPTION,
+    FIRST_ERROR,
+    HOST,
+    LAST_ERROR,
+    PID,
+    SERVICE,
+    SIGNAL,
+    TRACEBACK,
+    seconds_of,
+)
 from runner.topology.change import counted
 
 #: How many groups are shown to people.
@@ -101,8 +113,8 @@ def described(letter: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[
             colour = "red" if label == "error" and has_colour() else None
             yield f"{name} {click.style(one_line(value), fg=colour) if colour else one_line(value)}"
     yield from _block("headers", _header_lines(headers))
-    if "x-traceback" in headers:
-        yield from _block("traceback", text_of(headers["x-traceback"]).rstrip().splitlines())
+    if TRACEBACK in headers:
+        yield from _block("traceback", text_of(headers[TRACEBACK]).rstrip().splitlines())
     kind = text_of(letter.properties.get("content_type")) or "without a content type"
     yield from _block(f"body ({one_line(kind)}, {counted(len(letter.body), 'byte')})", _body_lines(letter.body))
 
@@ -113,13 +125,13 @@ def _facts(letter: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
     published = None if key is None else f"{exchange or 'the default exchange'} with key {key!r}"
     service = " ".join(
         f"{word}{text_of(headers[name])}"
-        for name, word in (("x-service", ""), ("x-host", "on "), ("x-pid", "with pid "))
+        for name, word in ((SERVICE, ""), (HOST, "on "), (PID, "with pid "))
         if name in headers
     )
     replays = None
     if letter.replays:
         replays = f"{letter.replays}, the last at {moment(seconds_of(letter.replayed_at))}"
-    own_error = headers.get("x-last-error") if letter.is_parked_by_broker else None
+    own_error = headers.get(LAST_ERROR) if letter.is_parked_by_broker else None
     return [
         ("id", letter.id),
         ("type", letter.type),
@@ -135,11 +147,11 @@ def _facts(letter: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
         ("replays", replays),
         ("error", letter.error),
         ("error before", own_error),
-        ("first error", headers.get("x-first-error")),
-        ("exception", headers.get("x-exception")),
+        ("first error", headers.get(FIRST_ERROR)),
+        ("exception", headers.get(EXCEPTION)),
         ("service", service),
-        ("crashes", headers.get("x-crashes")),
-        ("signal", headers.get("x-signal")),
+        ("crashes", headers.get(CRASHES)),
+        ("signal", headers.get(SIGNAL)),
         *rare_properties(letter),
     ]
 
@@ -152,7 +164,7 @@ def rare_properties(letter: DeadLetter) -> Iterator[tuple[str, Any]]:
 
 def _header_lines(headers: Any) -> Iterator[str]:
     for name, value in sorted(headers.items(), key=lambda one: text_of(one[0])):
-        if name != "x-traceback":
+        if name != TRACEBACK:
             said = plain(value)
             yield one_line(f"{text_of(name)}: {said if isinstance(said, str) else json_text(said)}")
 

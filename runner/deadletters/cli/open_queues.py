@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 
-from runner.admin.drain import QueueCounts
 from runner.admin.effective_policy import delivery_limit_of
-from runner.admin.management import Management, ManagementError, reported_count
-from runner.admin.queue_counts import look, sure_counts
+from runner.admin.management import Management, reported_count
+from runner.admin.management_api import ManagementError
+from runner.admin.queue_counts import QueueCounts, look, sure_counts
 from runner.cli.progress import progress, warn
 from runner.cli.temporary_broker import broker_for
 from runner.config.error_detail import one_of

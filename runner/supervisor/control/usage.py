@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.ipc.shared_memory import WorkerCounters
+from runner.proc import read_stat
 from runner.supervisor.processes.memory import family
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -65,14 +66,10 @@ class Sampler:
 def _sample(pid: int, counts: WorkerCounters, now: float) -> _Sample | None:
     ticks = pages = 0
     for one in family(pid):
-        try:
-            with open(f"/proc/{one}/stat", "rb") as file:
-                # After the last parenthesis, because a process's name may hold any character (proc(5)).
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            if one == pid:
-                return None
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-        pages += int(fields[21])
+        stat = read_stat(one)
+        if stat is not None:
+            ticks += stat.cpu
+            pages += stat.pages
+        elif one == pid:
+            return None
     return _Sample(now, ticks / _TICK, pages * _PAGE, counts)

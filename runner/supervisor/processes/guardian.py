@@ -23,7 +23,10 @@ PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class FoundProcess:
-    """One process of this machine (proc(5), /proc/pid/stat)."""
+    """One process of this machine (proc(5), /proc/pid/stat).
+
+    ``runner.proc`` reads the same line, but this program runs without the package.
+    """
 
     pid: int
     state: str

@@ -143,9 +143,11 @@ def fail_in_pika(points: Failpoints) -> None:
     Channel.basic_publish, Channel.basic_ack = basic_publish, basic_ack  # type: ignore[method-assign]
 
 
-def fail_at_confirms(points: Failpoints, owner: Any, steps_of: Callable[[Any, Any], set[str]]) -> None:
-    """The moment when the broker's confirm is heard of; ``steps_of`` gets the publisher and the frame."""
-    confirm = owner._on_confirm
+def fail_at_confirms(points: Failpoints, steps_of: Callable[[Any, Any], set[str]]) -> None:
+    """The moment when the broker's confirm is heard of; ``steps_of`` gets the window and the frame."""
+    from runner.amqp.confirm_window import ConfirmWindow
+
+    confirm = ConfirmWindow.on_confirm
 
     def on_confirm(self: Any, frame: Any) -> None:
         steps = steps_of(self, frame)
@@ -155,16 +157,15 @@ def fail_at_confirms(points: Failpoints, owner: Any, steps_of: Callable[[Any, An
         if any(points.is_at("after", step) for step in steps):
             os._exit(EXIT_CODE)
 
-    owner._on_confirm = on_confirm
+    ConfirmWindow.on_confirm = on_confirm  # type: ignore[method-assign]
 
 
-def steps_of_confirm(publisher: Any, frame: Any) -> set[str]:
+def steps_of_confirm(window: Any, frame: Any) -> set[str]:
     """What a confirm is to the product: that of an event, of a copy for the next try or the desk, of a note."""
     tag, multiple = frame.method.delivery_tag, frame.method.multiple
     steps = set()
-    for number, outgoing in publisher._unconfirmed.items():
+    for number, ((_, exchange, routing_key), _) in window._unconfirmed.items():
         if number <= tag if multiple else number == tag:
-            _, exchange, routing_key = outgoing.encoded.key
             step = step_of(exchange, routing_key)
             steps.add({"publish": "confirm", "note": "note's confirm"}.get(step, "copy's confirm"))
     return steps
@@ -205,13 +206,9 @@ def install(folder: Path, service: str) -> None:
     points = Failpoints(folder, service)
     fail_in_pika(points)
     if service == "dlq":
-        from runner.deadletters.replay import _Replay
-
-        fail_at_confirms(points, _Replay, lambda *_: {"confirm"})
+        fail_at_confirms(points, lambda *_: {"confirm"})
         return
-    from runner.amqp.publisher import Publisher
-
-    fail_at_confirms(points, Publisher, steps_of_confirm)
+    fail_at_confirms(points, steps_of_confirm)
     fail_at_commits(points)
 
 

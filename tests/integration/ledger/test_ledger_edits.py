@@ -106,7 +106,7 @@ def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) 
     shop.vhost.delete_queue(AUDIT)
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
     assert code == 75
-    assert f"attempts: not reported, so nothing is discarded, queue '{AUDIT}': it is not there" in errors
+    assert f"attempts: not reported, so nothing is discarded, queue '{AUDIT}' does not exist" in errors
     assert parked() >= {*orders}
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 

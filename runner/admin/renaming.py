@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from runner.topology.change import Change, Mark
 from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.decision import Decision, Left
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects
-from runner.topology.operations import Operations
 from runner.topology.rename import Rename, before_renames, leads_to, renames
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 
 class Renaming:
@@ -44,7 +47,7 @@ class Renaming:
         waiting = {id(one) for one in self._waiting}
         return [one for one in created if id(one) not in waiting]
 
-    def run(self, broker: Operations, say: Callable[[str], None], did: Callable[[Change], None]) -> Iterator[Left]:
+    def run(self, broker: Administrator, say: Callable[[str], None], did: Callable[[Change], None]) -> Iterator[Left]:
         """Move the queues; yield the changes that are left because a queue keeps its old name."""
         for change, one in self._pending:
             reason = broker.rename(one, self._live, self._decision.target, say)

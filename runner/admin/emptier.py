@@ -9,13 +9,18 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.admin.drain import SURE
 from runner.amqp.acks import AckLedger
+from runner.amqp.confirm_window import ConfirmWindow, Place
 from runner.amqp.content import Properties
+from runner.amqp.properties import encode
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
-from runner.errors import BrokerBlocked, PublishRefused, Unroutable
+from runner.errors import BrokerBlocked, BrokerError
+from runner.messages import Event
 
+#: The number of answers in a row by which a queue is empty. An answer overtakes deliveries that the queue has sent
+#: before, so the queue is empty if no delivery comes between two answers.
+EMPTY_ANSWERS = 2
 #: The number of safe messages that are acknowledged at once.
 ACK_BATCH = 100
 #: Seconds between two checks of ``is_stopped``.
@@ -28,6 +33,9 @@ STALLED = 60.0
 
 class Emptier:
     """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
+
+    Messages are taken in order, and each is acknowledged only when ``_take`` has made it safe, such as by a confirmed
+    copy.
 
     At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
     messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
@@ -43,21 +51,20 @@ class Emptier:
         url: str,
         name: str,
         queue: str,
-        limit: int,
+        limit: int | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """``name`` is the name of the connection; ``on_progress`` gets the number of messages that are done."""
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
+        self._where = f"queue {queue!r}"
         self._session = Session(url, name, self._opened)
         self._acks = AckLedger()
-        #: Delivery tag, exchange and routing key of each publish that is not confirmed yet; the broker counts publishes
-        #: from 1 in the same order.
-        self._unconfirmed: dict[int, tuple[int, str, str]] = {}
-        self._published = 0
+        #: The publishes that make deliveries safe, by the tag of the delivery.
+        self._unconfirmed: ConfirmWindow[int] = ConfirmWindow(self._on_outcome, self._go_on)
         #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
         self._seen = self._taken = self._acked = 0
-        self._prefetch = max(1, min(self.window, limit))
+        self._prefetch = self.window if limit is None else max(1, min(self.window, limit))
         self._consumer_tag: str | None = None
         self._is_leaving = self._is_cancelled = False
         self._problem: Exception | None = None
@@ -83,13 +90,16 @@ class Emptier:
     def _flush(self) -> None:
         """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
 
-    def _publish(self, tag: int, exchange: str, key: str, body: bytes, properties: Properties) -> None:
-        """Publish a message that makes a delivery safe; one at a time for each delivery."""
+    def _publish_event(self, tag: int, event: Event) -> None:
+        """Publish an event that makes a delivery safe."""
+        one = encode(event)
+        self._publish(tag, one.key, one.body, one.properties)
+
+    def _publish(self, tag: int, place: Place, body: bytes, properties: Properties) -> None:
+        """Publish a message that makes a delivery safe, one at a time for each delivery."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
-        self._published += 1
-        self._unconfirmed[self._published] = (tag, exchange, key)
-        self._channel.basic_publish(exchange, key, body, properties, mandatory=True)
+        self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
         """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""
@@ -110,19 +120,22 @@ class Emptier:
 
     def _acknowledge(self) -> None:
         self._acked += self._acks.waiting
-        for tag, multiple in self._acks.take():
-            self._channel.basic_ack(tag, multiple=multiple)
+        self._acks.send(self._channel)
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
         channel.add_on_close_callback(self._closed)
-        channel.add_on_return_callback(self._returned)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._consume())
+        self._unconfirmed.open(channel, self._begin)
+
+    def _begin(self) -> None:
+        self._channel.basic_qos(prefetch_count=self._prefetch)
+        self._consume()
+        self._beat()
 
     def _consume(self) -> None:
-        self._channel.basic_qos(prefetch_count=self._prefetch)
+        self._is_leaving = self._is_cancelled = False
+        self._zeros = 0
         self._consumer_tag = self._channel.basic_consume(self._queue, self._on_delivery, callback=lambda _: self._ask())
-        self._beat()
 
     def _beat(self) -> None:
         if self._session.is_finished:
@@ -133,7 +146,7 @@ class Emptier:
             # What is safe must not come back: it would be there twice.
             self._acknowledge()
             why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
-            self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no progress within {STALLED:g} s; {why}"))
+            self._session.fail(BrokerBlocked(f"{self._where}: no progress within {STALLED:g} s; {why}"))
         self._session.loop.call_later(BEAT, self._beat)
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -148,32 +161,21 @@ class Emptier:
         except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
             self._break_off(error)
             return
-        if self._taken >= self._limit or self._is_leaving or self._is_stopped():
+        if self._is_enough() or self._is_leaving or self._is_stopped():
             self._leave()
 
-    def _on_confirm(self, frame: Any) -> None:
+    def _is_enough(self) -> bool:
+        """Return True if no further message is needed."""
+        return self._limit is not None and self._taken >= self._limit
+
+    def _on_outcome(self, tag: int, error: BrokerError | None) -> None:
         if self._session.is_finished:
             return
-        method = frame.method
-        numbers = [method.delivery_tag]
-        if method.multiple:
-            numbers = [number for number in self._unconfirmed if number <= method.delivery_tag]
-        found = [self._unconfirmed.pop(number) for number in numbers if number in self._unconfirmed]
-        if isinstance(method, pika.spec.Basic.Nack):
-            for tag, _, key in found:
-                self._break_off(PublishRefused(f"queue {key!r} refused a message; it may be full"))
-                self._lose(tag)
-        elif found:
-            self._settle([tag for tag, *_ in found if self._is_safe(tag)])
-        self._go_on()
-
-    def _returned(self, _: Channel, method: Any, __: Any, ___: bytes) -> None:
-        self._break_off(Unroutable(f"queue {method.routing_key!r} does not exist"))
-        # The broker sends a return before the confirm of its message, and the return does not name the message. The
-        # queue no longer exists, so no message to it without a confirm is safe.
-        place = (method.exchange, method.routing_key)
-        for number in [number for number, (_, *to) in self._unconfirmed.items() if tuple(to) == place]:
-            self._lose(self._unconfirmed.pop(number)[0])
+        if error is not None:
+            self._break_off(error)
+            self._lose(tag)
+        elif self._is_safe(tag):
+            self._settle([tag])
 
     def _break_off(self, error: Exception) -> None:
         """Stop with an error; deliveries that are not safe stay in the queue."""
@@ -187,7 +189,7 @@ class Emptier:
 
     def _cancel_if_quiet(self) -> None:
         """Cancel the consumer if no delivery is on its way."""
-        is_quiet = self._seen - self._acked >= self._prefetch or self._zeros >= SURE
+        is_quiet = self._seen - self._acked >= self._prefetch or self._zeros >= EMPTY_ANSWERS
         if self._is_leaving and is_quiet and self._consumer_tag is not None:
             tag, self._consumer_tag = self._consumer_tag, None
             self._channel.basic_cancel(tag, callback=lambda _: self._cancelled())
@@ -211,7 +213,11 @@ class Emptier:
             if self._problem is not None:
                 self._session.fail(self._problem)
             else:
-                self._session.finish()
+                self._on_end()
+
+    def _on_end(self) -> None:
+        """Finish, because all messages that were taken are acknowledged."""
+        self._session.finish()
 
     def _save_rest(self) -> None:
         if self._problem is not None:
@@ -228,10 +234,9 @@ class Emptier:
 
     def _counted(self, frame: Any) -> None:
         self._asked = False
-        # The answer overtakes deliveries that the queue has sent. The queue is empty if no delivery comes between two.
         self._zeros = 0 if frame.method.message_count else self._zeros + 1
         self._save_rest()
-        if self._problem is not None or self._zeros >= SURE:
+        if self._problem is not None or self._zeros >= EMPTY_ANSWERS:
             self._leave()
         if self._unconfirmed or self._is_cancelled:
             self._go_on()
@@ -243,4 +248,4 @@ class Emptier:
             self._session.loop.call_later(INTERVAL, self._ask)
 
     def _closed(self, _: Channel, error: Exception) -> None:
-        self._session.fail(close_of(error).error(f"queue {self._queue!r}"))
+        self._session.fail(close_of(error).error(self._where))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from runner.topology.compile import policy_name
 from runner.topology.effect import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live, is_entrance
 from runner.topology.model import Binding, Exchange, Objects
-from runner.topology.operations import Operations
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 
 class ExchangeReplacement:
@@ -21,7 +24,7 @@ class ExchangeReplacement:
         target: Objects,
         live: Live,
         removed: Collection[BindingKey],
-        broker: Operations,
+        broker: Administrator,
     ) -> None:
         """``removed`` are the bindings no longer in topology.yaml; ``target`` is the desired state of the broker."""
         self._exchanges, self._target, self._live, self._broker = exchanges, target, live, broker

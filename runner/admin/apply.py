@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from runner.admin.renaming import Renaming
+from runner.admin.stand_in import ExchangeReplacement
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
@@ -15,17 +18,17 @@ from runner.topology.effect import applies
 from runner.topology.family import owner_of_policy
 from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.operations import Operations
 from runner.topology.passage import upstream_ranks
-from runner.topology.renaming import Renaming
 from runner.topology.retire import delete
-from runner.topology.stand_in import ExchangeReplacement
+
+if TYPE_CHECKING:
+    from runner.admin.administrator import Administrator
 
 
 def apply(
     decision: Decision,
     live: Live,
-    broker: Operations,
+    broker: Administrator,
     say: Callable[[str], None] = lambda _: None,
     did: Callable[[Change], None] = lambda _: None,
 ) -> list[Left]:
@@ -44,7 +47,7 @@ class _Application:
         self,
         decision: Decision,
         live: Live,
-        broker: Operations,
+        broker: Administrator,
         say: Callable[[str], None],
         did: Callable[[Change], None],
     ) -> None:

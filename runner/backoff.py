@@ -1,0 +1,22 @@
+"""The delay before another attempt, as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """A delay of ``initial`` seconds, then times ``factor`` for each further attempt, up to ``max`` seconds."""
+
+    initial: float
+    max: float
+    factor: float = 2.0
+    #: Each delay is multiplied by a random number from 1 - ``jitter`` to 1, so that not all try at the same time.
+    jitter: float = 0.5
+
+    def delay(self, attempt: int, draw: float) -> float:
+        """Return the seconds before attempt number ``attempt``, from 1; ``draw`` is a random number from 0 to 1."""
+        # The exponent is clamped, because a float overflows after some thousand attempts.
+        longest = min(self.initial * self.factor ** min(attempt - 1, 64), self.max)
+        return longest * (1 - self.jitter + self.jitter * draw)

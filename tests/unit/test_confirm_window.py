@@ -1,0 +1,122 @@
+"""The outcome of each message that is published with confirms, whatever the broker confirms, refuses or returns."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.amqp.confirm_window import ConfirmWindow
+from runner.errors import BrokerError, PublishRefused, Unroutable
+
+
+class Published:
+    """A window in which messages are published by their ids."""
+
+    def __init__(self, *places: tuple[str, str, str]) -> None:
+        self.outcomes: list[tuple[int, type[BrokerError] | None]] = []
+        self.late: list[tuple[int, type[BrokerError] | None]] = []
+        self.rounds = 0
+        self.window: ConfirmWindow[int] = ConfirmWindow(
+            lambda note, error: self.outcomes.append((note, None if error is None else type(error))),
+            self._count,
+            lambda note, error: self.late.append((note, None if error is None else type(error))),
+        )
+        channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+        self.window.use(channel)
+        for number, place in enumerate(places, 1):
+            self.window.publish(number, place, b"", pika.BasicProperties())
+
+    def _count(self) -> None:
+        self.rounds += 1
+
+    def confirm(self, number: int, *, multiple: bool = False, is_refused: bool = False) -> None:
+        kind = pika.spec.Basic.Nack if is_refused else pika.spec.Basic.Ack
+        self.window.on_confirm(SimpleNamespace(method=kind(number, multiple)))
+
+    def give_back(self, identity: str, exchange: str, routing_key: str) -> None:
+        channel: Any = None
+        method = pika.spec.Basic.Return(312, "NO_ROUTE", exchange, routing_key)
+        self.window.on_return(channel, method, pika.BasicProperties(message_id=identity or None), b"")
+
+
+A, B, C = (("a", "shop", "x"), ("b", "shop", "x"), ("c", "shop", "y"))
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.booleans(), st.booleans()), max_size=30))
+def test_each_message_has_one_outcome_that_of_the_first_frame_that_names_it(
+    frames: list[tuple[int, bool, bool]],
+) -> None:
+    one = Published(*[(str(number), "shop", "x") for number in range(1, 11)])
+    expected: dict[int, type[BrokerError] | None] = {}
+    for number, multiple, is_refused in frames:
+        one.confirm(number, multiple=multiple, is_refused=is_refused)
+        for named in range(1, number + 1) if multiple else [number]:
+            if named <= 10:
+                expected.setdefault(named, PublishRefused if is_refused else None)
+    assert dict(one.outcomes) == expected
+    assert len(one.outcomes) == len(expected)
+    assert len(one.window) == 10 - len(expected)
+    assert one.rounds == len(frames)
+
+
+@pytest.mark.parametrize(
+    ("places", "returned", "failed"),
+    [
+        ([A, B, C], A, [1]),
+        ([A, B, A], A, [1, 3]),
+        ([A, C, B], C, [2]),
+        ([("a", "other", "x"), A], A, [2]),
+        ([("", "shop", "x"), A], ("", "shop", "x"), [1]),
+    ],
+)
+def test_a_return_through_an_exchange_is_that_of_the_same_id_exchange_and_key(
+    places: list[tuple[str, str, str]], returned: tuple[str, str, str], failed: list[int]
+) -> None:
+    one = Published(*places)
+    one.give_back(*returned)
+    one.confirm(len(places), multiple=True)
+    assert [number for number, error in one.outcomes if error is Unroutable] == failed
+    assert sorted(number for number, _ in one.outcomes) == [*range(1, len(places) + 1)]
+
+
+@pytest.mark.parametrize("identity", ["", "a", "b", "unknown"])
+def test_no_unconfirmed_message_to_a_queue_that_is_gone_counts_as_confirmed(identity: str) -> None:
+    one = Published(("", "", "gone"), ("a", "", "gone"), ("", "", "there"), ("", "", "gone"))
+    one.confirm(1)
+    one.give_back(identity, "", "gone")
+    one.confirm(4, multiple=True)
+    assert one.outcomes == [(1, None), (2, Unroutable), (4, Unroutable), (3, None)]
+
+
+@pytest.mark.parametrize("exchange", ["shop", ""])
+def test_the_return_of_a_message_that_was_given_up_is_not_that_of_the_next_publish(exchange: str) -> None:
+    place = ("a", exchange, "x")
+    one = Published(place)
+    assert one.window.give_up(lambda number: number == 1) == [1]
+    one.window.publish(2, place, b"", pika.BasicProperties())
+    one.give_back(*place)
+    one.confirm(2, multiple=True)
+    assert (one.late, one.outcomes) == ([(1, Unroutable)], [(2, None)])
+
+
+def test_messages_that_were_given_up_in_any_order_get_their_late_confirms() -> None:
+    one = Published(A, B, C)
+    for number in (3, 1):
+        one.window.give_up(lambda note, number=number: note == number)  # type: ignore[misc]
+    one.confirm(3, multiple=True)
+    assert (sorted(one.late), one.outcomes) == ([(1, None), (3, None)], [(2, None)])
+
+
+def test_a_closed_channel_leaves_no_outcome_and_numbers_begin_again_on_the_next() -> None:
+    one = Published(A, B)
+    assert one.window.clear() == [1, 2]
+    channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+    one.window.use(channel)
+    one.window.publish(7, C, b"", pika.BasicProperties())
+    one.confirm(1)
+    assert one.outcomes == [(7, None)]

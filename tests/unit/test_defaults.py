@@ -1,0 +1,24 @@
+"""Each setting has one default, that of its model in ``runner.config``."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+
+import pytest
+
+from runner.config.config_file import ServiceSettings
+from runner.preparation.programs import restart_policy_of
+from runner.supervisor.autoscale import Autoscale
+from runner.supervisor.restart_policy import RestartPolicy
+from runner.worker.spec import WorkerSpec
+
+
+@pytest.mark.parametrize("kind", [WorkerSpec, Autoscale])
+def test_what_a_worker_or_the_supervisor_is_told_has_no_defaults_of_its_own(kind: type) -> None:
+    assert [one.name for one in fields(kind) if (one.default, one.default_factory) != (MISSING, MISSING)] == []
+
+
+def test_a_process_that_is_no_service_is_restarted_as_a_service_without_settings() -> None:
+    settings = ServiceSettings()
+    # Only workers send watchdog pings.
+    assert restart_policy_of(settings) == RestartPolicy(watchdog=settings.watchdog)
