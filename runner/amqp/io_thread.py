@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pika.adapters.select_connection import IOLoop
+from runner.amqp.pika_adapter import PikaLoop
 
 if TYPE_CHECKING:
     from runner.amqp.link import Link
@@ -15,24 +15,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("runner.amqp")
 
 
-class Loop(IOLoop):  # type: ignore[misc]
-    """pika's loop, which tells the end of each round: what was written in it is then sent with one call."""
-
-    def __init__(self, on_round: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_round = on_round
-
-    def process_timeouts(self) -> None:
-        """What the poller calls once it has called all for whom something came."""
-        super().process_timeouts()
-        self._on_round()
-
-
 class IoThread:
     """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
 
     def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
-        self.loop: Any = Loop(self._end_round)
+        self.loop: Any = PikaLoop(self._end_round)
         self._on_crash = on_crash
         self._is_stopped = False
         self._links: list[Link] = []
@@ -66,8 +53,6 @@ class IoThread:
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:
-        for link in self._links:
-            link.flush()
         for callback in self._round_ends:
             callback()
 

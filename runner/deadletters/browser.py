@@ -15,7 +15,7 @@ from pika.channel import Channel
 
 from runner.admin.drain import SURE
 from runner.amqp.acks import AckLedger
-from runner.amqp.properties import PROPERTIES, remainder_of
+from runner.amqp.properties import PROPERTIES
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.deadletters.dead_letter import DeadLetter
@@ -39,7 +39,7 @@ ENDLESS = 2.0
 def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
     """Return a message as it was delivered from a queue."""
     known = {name: getattr(properties, name) for name in PROPERTIES}
-    if remainder := remainder_of(properties):
+    if remainder := properties.remainder:
         known["undecoded"] = remainder
     return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)
 

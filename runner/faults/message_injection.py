@@ -9,7 +9,7 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.properties import PROPERTIES, Encoded, copied_properties, remainder_of
+from runner.amqp.properties import PROPERTIES, Encoded, copied_properties
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, PublishRefused, RunnerError
@@ -184,7 +184,7 @@ class Duplicate(_Injection):
         known = {name: getattr(properties, name) for name in PROPERTIES}
         try:
             headers = copy_headers(properties.headers or {})
-            copy = copied_properties(known, headers, remainder_of(properties), keep_expiration=True)
+            copy = copied_properties(known, headers, properties.remainder, keep_expiration=True)
         except ValueError as error:
             self._fail(RunnerError(f"queue {self._queue!r}: {error}"))
             return

@@ -11,9 +11,9 @@ from pika.channel import Channel
 
 from runner.admin.drain import SURE
 from runner.amqp.acks import AckLedger
-from runner.amqp.content import Properties
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
+from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, PublishRefused, Unroutable
 
 #: The number of safe messages that are acknowledged at once.

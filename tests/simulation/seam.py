@@ -56,7 +56,7 @@ def installed(simulation: Simulation) -> Iterator[None]:
         (writer, "threading", WITHOUT_THREAD),
         (link, "random", simulation.random),
         (link, "parameters_of", lambda *_: None),
-        (link, "Connection", _connect),
+        (link, "chosen_connection", lambda: _connect),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in stands_in]
     for module, name, value in stands_in:

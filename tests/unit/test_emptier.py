@@ -9,6 +9,7 @@ from typing import Any
 import pika
 import pytest
 
+from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked
 from runner.queues import emptier
 from runner.queues.transfer import Transfer
@@ -41,7 +42,7 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
 def deliver(one: Transfer, count: int) -> None:
     for tag in range(1, count + 1):
         method = pika.spec.Basic.Deliver("ct", tag, False, "", "from")
-        one._on_delivery(one._channel, method, pika.BasicProperties(message_id=str(tag)), b"")
+        one._on_delivery(one._channel, method, Properties.of(message_id=str(tag)), b"")
 
 
 def confirm(one: Transfer, number: int, *, multiple: bool = False) -> None:
