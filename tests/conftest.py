@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from runner.admin import declaration as declare_module
+from runner.amqp.pika_adapter import VARIABLE as PIKA
 from tests import inheritance
 from tests import jobs as jobs_project
 from tests.installation import use_installation
@@ -66,6 +67,15 @@ def _ends_what_it_starts(reaper: Reaper) -> Iterator[None]:
 def _environment(_ends_what_it_starts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the processes of a test import this tree."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+
+
+@pytest.fixture(params=["fast", "plain"])
+def each_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with our connection, and with pika's own."""
+    if request.param == "plain":
+        monkeypatch.setenv(PIKA, "plain")
+    else:
+        monkeypatch.delenv(PIKA, raising=False)
 
 
 @pytest.fixture(autouse=True)

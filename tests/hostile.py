@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pika import frame
-
-from runner.amqp import content, frames
 from runner.amqp.session import Session
+from runner.amqp.wire.property_codec import Properties
 
 #: The properties' flags, in the order of AMQP 0-9-1.
 _NAMES = (
@@ -228,21 +226,7 @@ class Client:
             channel.add_on_close_callback(lambda _, error: session.fail(error))
             channel.confirm_delivery(on_confirm)
             for encoded, body in messages:
-                if len(body) <= channel.connection._body_max_length:
-                    known = content.Properties(encoded)
-                    channel.basic_publish(self._exchange, self._key, body, known)
-                else:
-                    for piece in self._pieces(channel, encoded, body):
-                        channel.connection.write(piece)
+                channel.basic_publish(self._exchange, self._key, body, Properties(encoded))
 
         session = Session(self._url, "a stranger", on_channel)
         session.run(60)
-
-    def _pieces(self, channel: Any, encoded: bytes, body: bytes) -> Iterator[bytes]:
-        number, most = channel.channel_number, channel.connection._body_max_length
-        whole = frames.publish(number, self._exchange, self._key, encoded, b"", mandatory=False)
-        # The content header contains the length, and its properties end the frame.
-        at = len(whole) - len(encoded) - 1 - 8
-        yield whole[:at] + struct.pack(">Q", len(body)) + whole[at + 8 :]
-        for begin in range(0, len(body), most):
-            yield bytes(frame.Body(number, body[begin : begin + most]).marshal())

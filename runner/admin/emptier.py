@@ -11,10 +11,10 @@ from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.confirm_window import ConfirmWindow, Place
-from runner.amqp.content import Properties
 from runner.amqp.properties import encode
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
+from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, BrokerError
 from runner.messages import Event
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import pika
 from pika.channel import Channel
 
-from runner.amqp.content import Properties
+from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerError, PublishRefused, Unroutable
 from runner.headers import name_of
 

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pika
 from pika.channel import Channel
 
 from runner.amqp.acks import AckLedger
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
-from runner.amqp.properties import message_of, problem_of
+from runner.amqp.properties import message_of
 from runner.amqp.reply_code import Close, CloseKind
+from runner.amqp.wire.property_codec import Properties
 from runner.config.version import CLOSES_CHANNELS, parsed
 from runner.messages import Message
 
@@ -33,7 +33,7 @@ class Delivery:
         channel: Channel,
         queue: str,
         method: Any,
-        properties: pika.BasicProperties,
+        properties: Properties,
         body: bytes,
     ) -> None:
         self._consumer, self._channel = consumer, channel
@@ -47,7 +47,7 @@ class Delivery:
     @property
     def problem(self) -> str | None:
         """The reason if the properties cannot be decoded, so that no handler gets the message; usually None."""
-        return problem_of(self.properties)
+        return self.properties.problem or None
 
     @property
     def is_alive(self) -> bool:
@@ -208,7 +208,7 @@ class Consumer:
     def _receiver(self, channel: Channel, queue: str) -> Callable[..., None]:
         on_delivery = self._on_delivery
 
-        def receive(_: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        def receive(_: Channel, method: Any, properties: Properties, body: bytes) -> None:
             on_delivery(Delivery(self, channel, queue, method, properties, body))
 
         return receive

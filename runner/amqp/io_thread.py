@@ -9,27 +9,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pika.adapters.select_connection import IOLoop
-
-from runner.amqp.connection import Connection
+from runner.amqp.pika_adapter import PikaLoop, chosen_connection
 
 if TYPE_CHECKING:
     from runner.amqp.link import Link
 
 log = logging.getLogger("runner.amqp")
-
-
-class Loop(IOLoop):  # type: ignore[misc]
-    """pika's loop, which tells the end of each round: what was written in it is then sent with one call."""
-
-    def __init__(self, on_round: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_round = on_round
-
-    def process_timeouts(self) -> None:
-        """What the poller calls once it has called all for whom something came."""
-        super().process_timeouts()
-        self._on_round()
 
 
 class IoThread:
@@ -43,7 +28,8 @@ class IoThread:
     random = random.Random()
 
     def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
-        self.loop: Any = Loop(self._end_round)
+        self.loop: Any = PikaLoop(self._end_round)
+        self._new_connection = chosen_connection()
         self._on_crash = on_crash
         self._is_stopped = False
         self._links: list[Link] = []
@@ -63,7 +49,7 @@ class IoThread:
 
     def connect(self, parameters: Any, **callbacks: Callable[..., None]) -> Any:
         """Begin to open a connection on the thread, with the callbacks of ``pika.SelectConnection``. On the thread."""
-        return Connection(parameters, custom_ioloop=self.loop, **callbacks)
+        return self._new_connection(parameters, custom_ioloop=self.loop, **callbacks)
 
     def add(self, link: Link) -> None:
         """Note a link whose connections live on the thread."""
@@ -81,8 +67,6 @@ class IoThread:
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:
-        for link in self._links:
-            link.flush()
         for callback in self._round_ends:
             callback()
 

@@ -8,11 +8,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pika
-from pika import exceptions
 from pika.channel import Channel
 
-from runner.amqp import field
 from runner.amqp.io_thread import IoThread
+from runner.amqp.pika_adapter import terminate
 from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, reason_at
 from runner.backoff import Backoff
 from runner.errors import BrokerAway, BrokerRefused
@@ -29,9 +28,6 @@ STABLE_AFTER = 10.0
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")
-field.install()
-# What pika would log is said by the link that it happened to, once and in our words.
-logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
@@ -96,7 +92,6 @@ class Link:
         elif connection.is_open:
             connection.close()
         else:
-            # pika 1.4.4 ends its loop with an AssertionError if a connection is closed during the handshake.
             self.drop("closed")
 
     def drop(self, reason: str) -> None:
@@ -106,8 +101,7 @@ class Link:
             return
         if not (connection.is_closed or connection.is_closing):
             self._dropped = connection
-            # What pika does where heartbeats are missed; nothing public closes a connection without AMQP's goodbye.
-            connection._terminate_stream(exceptions.StreamLostError(reason))
+            terminate(connection, reason)
 
     def reopen(self, reason: str) -> None:
         """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
@@ -115,11 +109,6 @@ class Link:
             self._tell(Close(0, reason, CloseKind.PASSES))
             self._opened_at = None  # our own will, which says nothing of the broker's channels
             self._connection.close()
-
-    def flush(self) -> None:
-        """Send what was written in this round."""
-        if self._connection is not None:
-            self._connection.flush()
 
     def error(self) -> BrokerAway | BrokerRefused:
         """Return the error for a caller that waits for a channel."""

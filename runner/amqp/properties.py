@@ -12,11 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pika
-
-from runner.amqp.content import Properties, write_properties
-from runner.amqp.decoder import FLAGS, Damaged
-from runner.amqp.frames import HEADER_OVERHEAD
+from runner.amqp.wire.frame_codec import HEADER_OVERHEAD
+from runner.amqp.wire.property_codec import FLAGS, Properties
 from runner.config.value import check_short
 from runner.headers import (
     ATTEMPT,
@@ -56,29 +53,26 @@ MAX_FRAME = 131_072
 
 
 def properties_of(event: Event) -> Properties:
-    """The AMQP properties of an event; always persistent. Raises what pika raises for what does not fit."""
+    """The AMQP properties of an event; always persistent. Raises Unencodable for a value that does not fit."""
     now = time.time()
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
         headers[CAUSATION] = event.causation_id
-    encoded = write_properties(
-        {
-            "content_type": event.content_type,
-            "headers": headers,
-            "delivery_mode": PERSISTENT,
-            "correlation_id": event.correlation_id,
-            "message_id": event.id,
-            "timestamp": int(now) if event.timestamp is None else event.timestamp,
-            "type": event.type,
-            "app_id": event.app_id,
-        }
+    return Properties.of(
+        content_type=event.content_type,
+        headers=headers,
+        delivery_mode=PERSISTENT,
+        correlation_id=event.correlation_id,
+        message_id=event.id,
+        timestamp=int(now) if event.timestamp is None else event.timestamp,
+        type=event.type,
+        app_id=event.app_id,
     )
-    return Properties(encoded)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An event in AMQP's form, known to fit: pika encodes on the I/O thread, which must not fail."""
+    """An event in AMQP's form, known to fit, because the I/O thread that sends it must not fail."""
 
     event: Event
     body: bytes
@@ -100,14 +94,13 @@ def encode(event: Event) -> Encoded:
     try:
         properties = properties_of(event)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {reason}") from error
+        raise ValueError(f"event {event.type!r}: a property does not fit AMQP, {error}") from error
     if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
         raise ValueError(f"event {event.type!r}: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
     return Encoded(event, body, properties)
 
 
-def encode_copy(event: Event, original: pika.BasicProperties) -> Encoded:
+def encode_copy(event: Event, original: Properties) -> Encoded:
     """Encode the copy of a message that the broker has accepted before, whatever the size of its body.
 
     All properties are the original's. ``event`` has the body, the exchange and key, the headers, and an id if the
@@ -117,7 +110,7 @@ def encode_copy(event: Event, original: pika.BasicProperties) -> Encoded:
     headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
     known = {name: getattr(original, name) for name in PROPERTIES}
     known["message_id"] = known["message_id"] or event.id
-    return Encoded(event, event.encoded(), copied_properties(known, headers, remainder_of(original)))
+    return Encoded(event, event.encoded(), copied_properties(known, headers, original.remainder))
 
 
 def copied_properties(
@@ -134,33 +127,23 @@ def copied_properties(
     original = [(name, known[name]) for name in dropped if known.get(name) is not None]
     if original:
         headers = with_original(headers, original)
-    fields = {name: known.get(name) for name in FLAGS if name not in dropped}
+    fields = {name: known.get(name) for name in PROPERTIES if name not in dropped}
     try:
-        encoded = write_properties({**fields, "headers": headers or None, "delivery_mode": PERSISTENT})
+        properties = Properties.of(**{**fields, "headers": headers or None, "delivery_mode": PERSISTENT})
     except Exception as error:
-        raise ValueError(f"no copy can be made: {type(error).__name__}: {error}") from error
-    if (size := len(encoded) + HEADER_OVERHEAD) > MAX_FRAME:
+        raise ValueError(f"no copy can be made: {error}") from error
+    if (size := len(properties.encoded) + HEADER_OVERHEAD) > MAX_FRAME:
         raise ValueError(f"no copy can be made: its headers are too large, {size} bytes; allowed: {MAX_FRAME}")
-    return Properties(encoded)
+    return properties
 
 
-def problem_of(properties: pika.BasicProperties) -> str | None:
-    """Return why properties cannot be decoded, or None."""
-    return (properties.problem or None) if isinstance(properties, Damaged) else None
-
-
-def remainder_of(properties: pika.BasicProperties) -> bytes:
-    """Return the bytes of properties that belong to no property and no header."""
-    return properties.remainder if isinstance(properties, Damaged) else b""
-
-
-def _id_of(routing_key: str, properties: pika.BasicProperties, body: bytes) -> str:
+def _id_of(routing_key: str, properties: Properties, body: bytes) -> str:
     """An id for a message without one, the same whenever it is delivered again."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
     return name_based_id(seed)
 
 
-def message_of(method: Any, properties: pika.BasicProperties, body: bytes, queue: str) -> Message:
+def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> Message:
     """Return the message in a ``basic.deliver``, whatever its sender wrote; the body is not read."""
     headers = properties.headers or {}
     if method.exchange:
@@ -195,7 +178,7 @@ def whole_seconds(timestamp: int) -> int | None:
 
 
 def moved_properties(
-    method: Any, properties: pika.BasicProperties, *, is_aside: bool, names: Mapping[str, str] | None = None
+    method: Any, properties: Properties, *, is_aside: bool, names: Mapping[str, str] | None = None
 ) -> Properties:
     """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
 
@@ -217,9 +200,8 @@ def moved_properties(
     notes: dict[str, Any] = {REDELIVERED: True} if method.redelivered else {}
     if method.exchange:
         notes = {ORIGIN_EXCHANGE: method.exchange, ORIGIN_KEY: method.routing_key, **notes}
-    remainder = remainder_of(properties)
     try:
-        return copied_properties(known, {**headers, **notes}, remainder, keep_expiration=True)
+        return copied_properties(known, {**headers, **notes}, properties.remainder, keep_expiration=True)
     except ValueError:
         # Headers that fill a frame leave no room for more, so the message is moved unchanged.
-        return copied_properties(known, headers, remainder, keep_expiration=True)
+        return copied_properties(known, headers, properties.remainder, keep_expiration=True)

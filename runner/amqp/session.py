@@ -6,12 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pika.channel import Channel
-from pika.exceptions import StreamLostError
 
 from runner.address import Address
-from runner.amqp.connection import Connection
-from runner.amqp.io_thread import Loop
 from runner.amqp.link import parameters_of
+from runner.amqp.pika_adapter import PikaLoop, chosen_connection, terminate
 from runner.amqp.reply_code import close_of
 from runner.errors import BrokerAway, RunnerError
 
@@ -30,7 +28,7 @@ class Session:
 
     def __init__(self, url: str, name: str, on_channel: Callable[[Channel], None]) -> None:
         self._url, self._name, self._on_channel = url, name, on_channel
-        self.loop: Any = Loop(self._flush)
+        self.loop: Any = PikaLoop()
         self._connection: Any = None
         self._is_finished = False
         self._error: Exception | None = None
@@ -41,7 +39,7 @@ class Session:
         Raises what ``fail`` was given, BrokerRefused if the broker closes the connection for a reason that does not
         pass by itself, and BrokerAway if the connection fails otherwise or the time is over.
         """
-        self._connection = Connection(
+        self._connection = chosen_connection()(
             parameters_of(self._url, self._name, HANDSHAKE_TIMEOUT),
             on_open_callback=lambda _: self.open_channel(),
             on_open_error_callback=lambda _, error: self._end(self._failure(error)),
@@ -56,10 +54,6 @@ class Session:
         self.loop.close()
         if self._error is not None:
             raise self._error
-
-    def _flush(self) -> None:
-        if self._connection is not None:
-            self._connection.flush()
 
     @property
     def is_finished(self) -> bool:
@@ -97,7 +91,7 @@ class Session:
             return
         # pika closes the socket of a handshake in a later round of the loop, and reports it as an error then.
         self._error = self._error or BrokerAway(reason)
-        connection._terminate_stream(StreamLostError(reason))
+        terminate(connection, reason)
         self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)
 
     def _end(self, error: Exception | None) -> None:

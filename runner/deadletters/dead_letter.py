@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 
-from runner.amqp.properties import PROPERTIES, remainder_of
+from runner.amqp.properties import PROPERTIES
 from runner.headers import (
     DEATH,
     FAILED_AT,
@@ -141,6 +141,6 @@ def text_of(value: object) -> str:
 def dead_letter_of(queue: str, method: Any, properties: pika.BasicProperties, body: bytes) -> DeadLetter:
     """Return a message as it was delivered from a queue."""
     known = {name: getattr(properties, name) for name in PROPERTIES}
-    if remainder := remainder_of(properties):
+    if remainder := properties.remainder:
         known["undecoded"] = remainder
     return DeadLetter(queue, known, properties.headers or {}, body, method.exchange, method.routing_key)

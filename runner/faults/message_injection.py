@@ -10,7 +10,7 @@ import pika
 from pika.channel import Channel
 
 from runner.amqp.confirm_window import ConfirmWindow
-from runner.amqp.properties import PROPERTIES, copied_properties, remainder_of
+from runner.amqp.properties import PROPERTIES, copied_properties
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.errors import BrokerBlocked, BrokerError, RunnerError
@@ -129,7 +129,7 @@ class Duplicate:
         known = {name: getattr(properties, name) for name in PROPERTIES}
         try:
             headers = copy_headers(properties.headers or {})
-            copy = copied_properties(known, headers, remainder_of(properties), keep_expiration=True)
+            copy = copied_properties(known, headers, properties.remainder, keep_expiration=True)
         except ValueError as error:
             self._session.fail(RunnerError(f"queue {self._queue!r}: {error}"))
             return

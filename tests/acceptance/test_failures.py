@@ -13,15 +13,12 @@ from typing import Any
 import pika
 import pytest
 
-from runner.amqp import field
 from runner.headers import Timestamp
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
 from tests.jobs import TOPOLOGY, publish, publish_all
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project
-
-field.install()
 
 #: What a message's ``do`` asks for; each event names its message.
 PECULIAR = """import asyncio, sys, time

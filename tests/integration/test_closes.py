@@ -131,6 +131,7 @@ def refused(url: str, kind: type[RunnerError], exit_code: int, *words: str) -> N
             assert one in str(caught.value)
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_wrong_password_names_the_login(vhost: Vhost) -> None:
     url = vhost.url.replace("guest:guest", "guest:pw")
     refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "(403); check user and password of broker.url")
@@ -141,6 +142,7 @@ def test_an_unknown_user_names_the_login(vhost: Vhost) -> None:
     refused(url, BrokerRefused, EXIT_CONFIG, "Login was refused", "check user and password of broker.url")
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_missing_vhost_names_the_last_part_of_the_url(rabbit: Rabbit) -> None:
     url = f"{rabbit.url}no-such-vhost"
     refused(url, BrokerRefused, EXIT_CONFIG, "vhost no-such-vhost not found", "check the last part of broker.url")
@@ -150,6 +152,7 @@ def test_a_vhost_without_permissions_names_the_permissions(vhost: Vhost, user: s
     refused(user, BrokerRefused, EXIT_CONFIG, "refused for user", "give the user permissions on the vhost")
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_vhost_at_its_connection_limit_is_waited_for_in_the_brokers_words(vhost: Vhost) -> None:
     vhost.rabbit.api("PUT", f"/vhost-limits/{vhost.name}/max-connections", {"value": 0})
     refused(vhost.url, BrokerAway, EXIT_BROKER, "connection limit (0) is reached (530); close other connections")
@@ -168,6 +171,7 @@ def test_a_user_at_its_limit_is_waited_for_in_the_brokers_words(
     refused(user, BrokerAway, EXIT_BROKER, words, "raise the limit")
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_queue_without_permission_is_refused_by_each_way_to_it(vhost: Vhost, user: str) -> None:
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": "", "write": "", "read": ""})
     (refusal,) = declare([user], Objects((), (Queue("q"),), ()))
@@ -218,6 +222,7 @@ def test_a_stopping_node_is_waited_for(mortal: Vhost) -> None:
     refused(mortal.url, BrokerAway, EXIT_BROKER, "connection refused")
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_port_without_a_broker_is_waited_for() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -225,6 +230,7 @@ def test_a_port_without_a_broker_is_waited_for() -> None:
     refused(f"amqp://guest:pw@127.0.0.1:{port}/", BrokerAway, EXIT_BROKER, f"127.0.0.1:{port}: connection refused")
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_tls_to_a_port_without_it_is_not_waited_for(vhost: Vhost) -> None:
     url = vhost.url.replace("amqp:", "amqps:")
     with pytest.raises(RunnerError) as caught:

@@ -12,10 +12,14 @@ import pytest
 from runner.admin.declaration import declare
 from runner.amqp.consumer import Consumer, Delivery
 from runner.amqp.io_thread import IoThread
+from runner.amqp.wire.property_codec import FLAGS, Properties
 from runner.topology.model import Objects, Queue
+from tests import hostile
 from tests.amqp import publish_all
 from tests.parked import held
 from tests.rabbit import Vhost, wait_until
+
+pytestmark = pytest.mark.usefixtures("each_connection")
 
 
 class Subscription:
@@ -120,6 +124,24 @@ def test_a_message_says_what_it_is(subscribe: Callable[..., Subscription], vhost
     first = one.deliveries[0].message()
     assert (first.id, first.type, first.attempt, first.redelivered) == ("m", "order.created", 3, False)
     assert (first.routing_key, first.exchange, first.queue, first.body) == ("a", "", "a", b"0")
+
+
+def test_whatever_a_sender_wrote_comes_in_order_with_what_can_be_read_of_it(
+    subscribe: Callable[..., Subscription], vhost: Vhost
+) -> None:
+    messages = list(hostile.fitting(60, 5))
+    one = subscribe("a", prefetch=100, at_first=100)
+    hostile.Client(vhost.url, "", "a").publish([(message.properties, message.body) for message in messages])
+    wait_until(lambda: len(one.deliveries) == len(messages), 10, "all are delivered")
+    for message, delivery in zip(messages, one.deliveries, strict=True):
+        sent = Properties(message.properties)
+        assert {name: repr(getattr(delivery.properties, name)) for name in FLAGS} == {
+            name: repr(getattr(sent, name)) for name in FLAGS
+        }
+        assert delivery.problem == (sent.problem or None)
+        assert delivery.message().body == message.body
+    settle(one.deliveries)
+    assert one.states == [None], "the connection was not lost"
 
 
 def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead(

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from runner.admin.drain import Drain
-from runner.amqp import field
-from runner.amqp.content import Properties
+from runner.amqp.pika_adapter import VARIABLE
 from runner.amqp.properties import moved_properties
+from runner.amqp.wire.property_codec import Properties
 from runner.cli.main import main
 from runner.errors import PublishRefused, RunnerError
 from tests import hostile
@@ -22,7 +22,6 @@ from tests.parked import held, many, publish, take
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-field.install()
 FAILING = """from runner import hookimpl
 
 @hookimpl
@@ -83,11 +82,12 @@ def test_a_copy_has_all_properties_and_repeats_no_routing(
     assert runner.stop() == 0
 
 
-@pytest.mark.parametrize("kind", ["quorum", "classic"])
+@pytest.mark.parametrize(("kind", "connection"), [("quorum", ""), ("classic", ""), ("quorum", "plain")])
 def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_replayed_as_it_was(
-    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
+    jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str, connection: str
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
+    monkeypatch.setenv(VARIABLE, connection)
     topology = jobs.topology()
     topology["queues"]["jobs"] |= {"type": kind}
     jobs.set_topology(topology)
@@ -117,6 +117,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
     assert runner.stop() == 0
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vhost: Vhost) -> None:
     with channel_to(vhost.url) as channel:
         for name in ("source", "target", "other"):
@@ -189,7 +190,6 @@ def test_a_message_that_leaves_no_room_for_our_headers_stays_a_dead_letter_with_
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     CliRunner().invoke(main, ["--project", str(jobs.folder), "apply"], catch_exceptions=False)
     full = Properties(properties(headers=table((b"h", sized(b"S", b"x" * 131_000))), message_id=short(b"full")))
-    full.delivery_mode = 2
     publish(vhost.url, "jobs.dlq", [(b"{}", full)])
     result = CliRunner().invoke(main, ["--project", str(jobs.folder), "dlq", "replay", "--all"])
     assert result.exit_code == 1

@@ -49,6 +49,7 @@ def duplicated(url: str, count: int, publish: Any, seconds: float = 20.0) -> lis
     return found
 
 
+@pytest.mark.usefixtures("each_connection")
 def test_a_copy_is_the_same_in_body_id_headers_and_properties_and_in_no_other_queue(vhost: Vhost, channel: Any) -> None:
     _, properties = parked("m1", when=datetime(2026, 1, 2, tzinfo=UTC), nested={"a": [1, "b", None]}, big=2**40)
     properties.delivery_mode = 2

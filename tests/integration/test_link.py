@@ -19,6 +19,8 @@ Proxy = tuple[int, Callable[[], int]]
 #: Bytes of AMQP's protocol header, which is no frame and the first that a client sends.
 HEADER = 8
 
+pytestmark = pytest.mark.usefixtures("each_connection")
+
 
 @pytest.fixture
 def stalling(rabbit: Rabbit, frames: int) -> Iterator[Proxy]:

@@ -26,6 +26,9 @@ OBJECTS = Objects(
 )
 
 
+pytestmark = pytest.mark.usefixtures("each_connection")
+
+
 @pytest.fixture
 def connect(vhost: Vhost) -> Iterator[Callable[..., Publisher]]:
     declare([vhost.url], OBJECTS)
@@ -233,6 +236,7 @@ def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
     node.stop()
 
 
+@pytest.mark.parametrize("each_connection", ["fast"], indirect=True)  # a broker of its own takes seconds
 def test_an_event_over_the_broker_s_own_limit_fails_alone_and_the_others_are_published(
     small_messages: Rabbit,
 ) -> None:

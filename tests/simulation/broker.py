@@ -13,8 +13,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
-import pika
-
+from runner.amqp.wire.property_codec import Properties
 from tests.simulation.clock import Clock
 from tests.simulation.history import History
 
@@ -33,7 +32,7 @@ class Stored:
     position: int
     exchange: str
     routing_key: str
-    properties: pika.BasicProperties
+    properties: Properties
     body: bytes
     redelivered: bool = False
     returns: int = 0
@@ -90,9 +89,7 @@ class Broker:
             return self.queues.get(routing_key)
         return self.queues.get(self.bindings.get(routing_key, ""))
 
-    def store(
-        self, queue: Queue, exchange: str, routing_key: str, properties: pika.BasicProperties, body: bytes
-    ) -> Stored:
+    def store(self, queue: Queue, exchange: str, routing_key: str, properties: Properties, body: bytes) -> Stored:
         """Put a message at the end of a queue."""
         self._position += 1
         stored = Stored(self._position, exchange, routing_key, properties, body)
@@ -117,7 +114,7 @@ class Broker:
         headers = {**(stored.properties.headers or {}), "x-first-death-queue": queue.name}
         headers["x-death"] = [{"queue": queue.name, "reason": reason, "count": 1}]
         fields = {name: getattr(stored.properties, name) for name in _FIELDS}
-        properties = pika.BasicProperties(**{**fields, "headers": headers})
+        properties = Properties.of(**{**fields, "headers": headers})
         self.history.say("broker", f"{properties.message_id} {reason} in {queue.name}, now in {target.name}")
         self.store(target, "", target.name, properties, stored.body)
 

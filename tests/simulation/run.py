@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-import pika
-
+from runner.amqp.wire.property_codec import Properties
 from runner.messages import Event
 from runner.supervisor.accusation import Accusations
 from runner.topology.model import Ladder
@@ -108,7 +107,7 @@ class Simulation:
             return
         event = Event("order.created", {"m": plan.name})
         headers = {"x-pad": "x" * UNFIT} if plan.kind == "unfit" else {}
-        properties = pika.BasicProperties(
+        properties = Properties.of(
             content_type=event.content_type, headers=headers, type=event.type, delivery_mode=2,
             message_id=plan.name if plan.has_id else None, timestamp=int(EPOCH),
         )  # fmt: skip

@@ -10,6 +10,7 @@ import pika
 import pytest
 
 from runner.admin import emptier
+from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked
 from runner.queues.transfer import Transfer
 
@@ -42,7 +43,7 @@ def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
 def deliver(one: Transfer, count: int) -> None:
     for tag in range(1, count + 1):
         method = pika.spec.Basic.Deliver("ct", tag, False, "", "from")
-        one._on_delivery(one._channel, method, pika.BasicProperties(message_id=str(tag)), b"")
+        one._on_delivery(one._channel, method, Properties.of(message_id=str(tag)), b"")
 
 
 def confirm(one: Transfer, number: int, *, multiple: bool = False) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from plugins.notification.mail import compose
 from runner import headers as header_names
-from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
+from runner.amqp.wire.property_codec import Properties
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.discard_note import discard_note
 from runner.deadletters.json_record import record_of
@@ -161,7 +161,7 @@ def test_a_time_of_a_future_replay_does_not_keep_a_message_from_being_replayed()
 
 @pytest.mark.parametrize("one", [one for one in hostile.fitting(60, 3) if len(one.properties) < 100_000][:40])
 def test_a_hostile_message_is_moved_to_another_queue(one: hostile.Hostile) -> None:
-    properties = read_properties(one.properties, 0, len(one.properties))
+    properties = Properties(one.properties)
     method = pika.spec.Basic.Deliver("tag", 1, True, "orders", "key")
     moved = moved_properties(method, properties, is_aside=False)
     assert (moved.message_id, moved.type, moved.expiration) == (

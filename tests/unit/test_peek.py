@@ -9,6 +9,7 @@ from typing import Any
 import pika
 import pytest
 
+from runner.amqp.wire.property_codec import Properties
 from runner.config.version import QUORUM
 from runner.errors import PublishRefused
 from runner.queues.peek import Peek
@@ -36,7 +37,7 @@ def peek(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peek]:
     one._unconfirmed.use(one._channel)
     monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
     methods = [pika.spec.Basic.Deliver("ct", tag, True, "", "q") for tag in (1, 2, 3)]
-    one._copy([(method, pika.BasicProperties(message_id=f"m{method.delivery_tag}"), b"") for method in methods])
+    one._copy([(method, Properties.of(message_id=f"m{method.delivery_tag}"), b"") for method in methods])
     assert one._channel.published == 3
     yield one
     one._session.loop.close()

@@ -14,7 +14,7 @@ ALLOWED = {
     # pika cannot send the messages of hostile.py, which waits for the confirms itself.
     "basic_publish": {"tests/amqp.py", "tests/hostile.py"},
     "BlockingConnection": {"tests/amqp.py", "tests/chaos/checker.py"},
-    "SelectConnection": {"tests/unit/test_frames.py"},
+    "SelectConnection": {"tests/unit/test_pika_adapter.py"},
     "Session": {"tests/amqp.py", "tests/hostile.py"},
     "BaseConnection": set(),
 }

@@ -118,7 +118,7 @@ def step_of(exchange: str, routing_key: str) -> str:
 
 def fail_in_pika(points: Failpoints) -> None:
     """The steps that are a frame to the broker: publishes and acks."""
-    from runner.amqp.connection import Channel
+    from runner.amqp.pika_adapter import FastChannel as Channel
 
     publish, ack = Channel.basic_publish, Channel.basic_ack
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from decimal import Decimal
 from typing import Any
 
 import pika
@@ -11,11 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.amqp import field
-from runner.amqp.content import Properties, write_properties
-from runner.amqp.decoder import FLAGS, Damaged, read_properties
-from runner.amqp.field import MAX_DEPTH
-from runner.amqp.properties import copied_properties, encode_copy, message_of, problem_of, remainder_of
+from runner.amqp.properties import copied_properties, encode_copy, message_of
+from runner.amqp.wire.field_table import MAX_DEPTH
+from runner.amqp.wire.property_codec import FLAGS, Properties, write_properties
 from runner.headers import Undecoded, from_sender
 from runner.messages import Retry
 from runner.topology.model import Ladder
@@ -23,13 +22,7 @@ from runner.worker.retry import failed_copy
 from tests import hostile
 from tests.hostile import nested, properties, short, sized, table
 
-field.install()
 FAR = st.binary(max_size=300)
-
-
-def read(raw: bytes) -> pika.BasicProperties:
-    """Read properties from a frame between other frames."""
-    return read_properties(b"\1before" + raw + b"\xce\1after" * 9, 7, 7 + len(raw))
 
 
 def pikas(raw: bytes) -> pika.BasicProperties | None:
@@ -41,6 +34,17 @@ def pikas(raw: bytes) -> pika.BasicProperties | None:
     except Exception:  # whatever pika raises
         return None
     return found if len(rewritten) == len(raw) else None
+
+
+def as_pikas(value: Any) -> Any:
+    """Return a value as pika reads it, which makes a double a whole number."""
+    if isinstance(value, dict):
+        return {name: as_pikas(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return list(map(as_pikas, value))
+    if isinstance(value, Decimal):
+        return value.normalize()
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def hostile_bytes() -> st.SearchStrategy[bytes]:
@@ -59,21 +63,21 @@ def hostile_bytes() -> st.SearchStrategy[bytes]:
 @settings(max_examples=1000)
 @given(hostile_bytes())
 def test_any_bytes_are_properties_or_a_reported_problem(raw: bytes) -> None:
-    found = read(raw)
-    assert isinstance(found, pika.BasicProperties)
-    if isinstance(found, Damaged):
+    found = Properties(raw)
+    known = {name: getattr(found, name) for name in FLAGS}
+    if found.problem:
         assert "cannot be decoded" in found.problem
-        assert found.headers is None or isinstance(found.headers, dict)
+        assert known["headers"] is None or isinstance(known["headers"], dict)
     else:
         theirs = pikas(raw)
-        if theirs is not None:
-            assert repr(found.__dict__) == repr(theirs.__dict__)
+        if theirs is not None and not any(isinstance(one, Undecoded) for one in (known["headers"] or {}).values()):
+            assert repr(as_pikas(known)) == repr(as_pikas(theirs.__dict__))
 
 
 @settings(max_examples=500)
 @given(hostile_bytes(), FAR)
 def test_any_bytes_become_a_message_and_a_copy_or_the_reason_why_there_is_none(raw: bytes, body: bytes) -> None:
-    found = read(raw)
+    found = Properties(raw)
     for exchange in ("", "orders"):
         message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, body, "q")
         assert message.id
@@ -82,12 +86,12 @@ def test_any_bytes_become_a_message_and_a_copy_or_the_reason_why_there_is_none(r
         assert all(len(one.encode()) <= 255 for one in (message.id, message.correlation_id, message.causation_id))
         assert message.timestamp is None or 0 < message.timestamp < 253_402_300_800
     known = {name: getattr(found, name) for name in FLAGS}
-    if remainder_of(found):
+    if found.remainder:
         with pytest.raises(ValueError, match="no copy can be made"):
-            copied_properties(known, dict(found.headers or {}), remainder_of(found))
+            copied_properties(known, dict(found.headers or {}), found.remainder)
         return
     copy = copied_properties(known, dict(found.headers or {}))
-    again = read_properties(copy.encoded, 0, len(copy.encoded))
+    again = Properties(copy.encoded)
     kept = {name: getattr(found, name) for name in FLAGS if name not in ("headers", "delivery_mode")}
     kept |= {"expiration": None, "user_id": None}
     assert {name: getattr(again, name) for name in kept} == kept
@@ -105,11 +109,11 @@ def test_a_value_nested_too_deep_stays_bytes_and_all_others_are_read(kind: bytes
         app_id=short(b"shop"),
     )  # fmt: skip
     began = time.process_time()
-    found = read(raw)
+    found = Properties(raw)
     assert time.process_time() - began < 0.5
     assert (found.message_id, found.app_id, found.headers["before"], found.headers["after"]) == ("m1", "shop", True, 7)
-    assert isinstance(found, Damaged) == (depth > MAX_DEPTH)
-    if isinstance(found, Damaged):
+    assert bool(found.problem) == (depth > MAX_DEPTH)
+    if found.problem:
         assert found.problem == "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels"
         assert found.headers["deep"] == Undecoded(value)
         # A copy contains it unchanged.
@@ -124,43 +128,43 @@ def test_the_copies_of_a_message_that_could_be_decoded_can_be_decoded(kind: byte
     raw = properties(headers=table((name.encode(), nested(depth, kind)), (b"tenant", b"t\1")), message_id=short(b"m1"))
     ladder = Ladder(((1.0, "q.retry.1s"), (2.0, "q.retry.2s")), "q.dlq")
     for attempt, exchange in enumerate(("orders", "", ""), 1):
-        found = read(raw)
-        assert problem_of(found) is None
+        found = Properties(raw)
+        assert found.problem == ""
         message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, b"{}", "q")
         assert (message.attempt, message.headers["tenant"]) == (attempt, True)
         raw = encode_copy(failed_copy(message, ladder, Retry("later"), "payment"), found).properties.encoded
-    found = read(raw)
-    assert problem_of(found) is None
+    found = Properties(raw)
+    assert found.problem == ""
     assert nested(depth, kind) in raw, "the value travels as it came"
     assert found.headers["x-last-error"] == "later"
     # Through another exchange it is a sender's, and once more moved aside.
     again = from_sender(found.headers)
     copy = copied_properties({"message_id": "m1", "priority": 3, "user_id": "guest"}, dict(again))
-    assert problem_of(read(copy.encoded)) is None
+    assert copy.problem == ""
     assert nested(depth, kind) in copy.encoded
 
 
 def test_what_is_too_deep_elsewhere_still_fails_beside_an_original_that_is() -> None:
     deep = nested(MAX_DEPTH + 1, b"A")
-    found = read(properties(headers=table((b"x-original", deep), (b"other", deep)), message_id=short(b"m1")))
-    assert (problem_of(found) or "").startswith("header 'other': ")
-    broken = read(properties(headers=table((b"x-original", b"?")), message_id=short(b"m1")))
-    assert (problem_of(broken) or "").startswith("header 'x-original': ")
+    found = Properties(properties(headers=table((b"x-original", deep), (b"other", deep)), message_id=short(b"m1")))
+    assert found.problem.startswith("header 'other': ")
+    broken = Properties(properties(headers=table((b"x-original", b"?")), message_id=short(b"m1")))
+    assert broken.problem.startswith("header 'x-original': ")
 
 
 @pytest.mark.parametrize("value", hostile.BROKEN)
 def test_an_invalid_value_is_reported_and_the_id_is_still_read(value: bytes) -> None:
-    found = read(properties(headers=table((b"good", b"t\1"), (b"bad", value)), message_id=short(b"m1")))
+    found = Properties(properties(headers=table((b"good", b"t\1"), (b"bad", value)), message_id=short(b"m1")))
     assert found.message_id == "m1"
     assert found.headers["good"] is True
-    if isinstance(found, Damaged):
+    if found.problem:
         assert found.problem.startswith("header 'bad': cannot be decoded, ")
 
 
 @pytest.mark.parametrize("raw", list(hostile.broken())[-7:])
 def test_properties_that_end_too_soon_are_reported(raw: bytes) -> None:
-    found = read(raw)
-    assert isinstance(found, Damaged)
+    found = Properties(raw)
+    assert bool(found.problem)
     assert found.problem.startswith("properties: cannot be decoded, ")
 
 
@@ -174,7 +178,7 @@ def test_properties_that_end_too_soon_are_reported(raw: bytes) -> None:
     ],
 )  # fmt: skip
 def test_each_type_is_read(value: bytes, meant: Any) -> None:
-    found = read(properties(headers=table((b"k", value)))).headers["k"]
+    found = Properties(properties(headers=table((b"k", value)))).headers["k"]
     assert (float(found) if value[:1] == b"D" else found) == meant
 
 

@@ -1,0 +1,247 @@
+"""Field tables and their values, read in bounded time and depth, and written (AMQP 0-9-1, 4.2.5, RabbitMQ's errata).
+
+A value keeps its type from one reading to the next writing, because a message that is retried, dead-lettered or moved
+keeps its headers.
+"""
+
+from __future__ import annotations
+
+import calendar
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from runner.headers import Timestamp, Undecoded
+
+#: Levels of tables and lists inside each other; RabbitMQ accepts as many as fit into a frame, 26,000.
+MAX_DEPTH = 64
+#: Bytes of the longest short string, without its length byte.
+MAX_SHORT = 255
+_QUAD, _LONG = struct.Struct(">Q"), struct.Struct(">I")
+_SIGNED_QUAD, _SIGNED_LONG, _DECIMAL = struct.Struct(">q"), struct.Struct(">i"), struct.Struct(">Bi")
+_TEXT, _BYTES, _LIST, _TABLE, _TIME, _NUMBER, _NOTHING, _INT, _LONG_INT = b"SxAFTDVIl"
+_SIZED = frozenset((_TEXT, _BYTES, _LIST, _TABLE))
+
+
+class Undecodable(ValueError):
+    """Bytes that are not a value of AMQP, or a value that is nested too deep."""
+
+
+class TooDeep(Undecodable):
+    """A value with more levels than ``MAX_DEPTH``."""
+
+
+class Unencodable(ValueError):
+    """A value that AMQP has no form for, or that is too large for its form."""
+
+
+class LongInt(int):
+    """A whole number that has 64 bits on the wire, also if it fits into 32."""
+
+
+#: Values of one size: their form and their type in Python.
+_FIXED: dict[int, tuple[struct.Struct, Callable[[Any], Any]]] = {
+    ord(kind): (struct.Struct(form), make)
+    for kind, form, make in (
+        ("t", ">B", bool), ("b", ">b", int), ("B", ">B", int), ("U", ">h", int), ("s", ">h", int), ("u", ">H", int),
+        ("I", ">i", int), ("i", ">I", int), ("l", ">q", LongInt), ("L", ">q", LongInt), ("f", ">f", float),
+        ("d", ">d", float),
+    )
+}  # fmt: skip
+
+
+def text(value: bytes) -> str | bytes:
+    """Return a string, or its bytes if they are not UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
+    """Return the short string at ``at``, and the place of the next value."""
+    end = at + 1 + raw[at]
+    return text(raw[at + 1 : end]), end
+
+
+def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, Any], int]:
+    """Return the table at ``at``, and the place of the next value. Raises as ``read_value``."""
+    table: dict[str | bytes, Any] = {}
+    end = at + 4 + _LONG.unpack_from(raw, at)[0]
+    at += 4
+    while at < end:
+        name, stop = read_short(raw, at)
+        kind = raw[stop]
+        # The types of nearly all headers, without a call.
+        if kind == _TEXT:
+            at = stop + 5 + _LONG.unpack_from(raw, stop + 1)[0]
+            table[name] = text(raw[stop + 5 : at])
+        elif kind == _LONG_INT:
+            table[name] = LongInt(_SIGNED_QUAD.unpack_from(raw, stop + 1)[0])
+            at = stop + 9
+        elif kind == _INT:
+            table[name] = _SIGNED_LONG.unpack_from(raw, stop + 1)[0]
+            at = stop + 5
+        else:
+            table[name], at = read_value(raw, stop, depth)
+    if at != end:
+        raise Undecodable("a value that is longer than its table")
+    return table, at
+
+
+def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
+    """Read the value at ``at`` and return it with the place of the next one.
+
+    The caller compares that place with the end of what it reads. Raises Undecodable, and IndexError or struct.error
+    if ``raw`` ends too soon.
+    """
+    kind, at = raw[at], at + 1
+    fixed = _FIXED.get(kind)
+    if fixed is not None:
+        form, make = fixed
+        return make(form.unpack_from(raw, at)[0]), at + form.size
+    if kind in _SIZED:
+        (size,) = _LONG.unpack_from(raw, at)
+        at += 4
+        end = at + size
+        if end > len(raw):
+            raise Undecodable(f"a length of {size} bytes, but only {len(raw) - at} follow")
+        if kind == _TEXT:
+            return text(raw[at:end]), end
+        if kind == _BYTES:
+            return raw[at:end], end
+        if depth == MAX_DEPTH:
+            raise TooDeep(f"nested too deep; allowed: {MAX_DEPTH} levels")
+        return read_table(raw, at - 4, depth + 1) if kind == _TABLE else _list(raw, at, end, depth + 1)
+    return _rare(raw, at, kind)
+
+
+def _rare(raw: bytes, at: int, kind: int) -> tuple[Any, int]:
+    if kind == _TIME:
+        (seconds,) = _QUAD.unpack_from(raw, at)
+        try:
+            return datetime.fromtimestamp(seconds, UTC), at + 8
+        except (ValueError, OverflowError, OSError):
+            return Timestamp(seconds), at + 8
+    if kind == _NUMBER:
+        scale, digits = _DECIMAL.unpack_from(raw, at)
+        return Decimal(digits).scaleb(-scale), at + 5
+    if kind == _NOTHING:
+        return None, at
+    raise Undecodable(f"unknown value type, {bytes((kind,))!r}")
+
+
+def _list(raw: bytes, at: int, end: int, depth: int) -> tuple[list[Any], int]:
+    values: list[Any] = []
+    while at < end:
+        value, at = read_value(raw, at, depth)
+        values.append(value)
+    if at != end:
+        raise Undecodable("a value that is longer than its list")
+    return values, at
+
+
+def extent(raw: bytes, at: int, end: int) -> int | None:
+    """Return the place after the value at ``at`` by its own length, or None if no length ends by ``end``."""
+    if end - at < 5 or raw[at] not in _SIZED:
+        return None
+    after: int = at + 5 + _LONG.unpack_from(raw, at + 1)[0]
+    return after if after <= end else None
+
+
+def write_short(value: Any) -> bytes:
+    """Return a short string with its length; bytes are one that is not UTF-8. Raises Unencodable."""
+    if isinstance(value, str):
+        encoded = value.encode()
+    elif isinstance(value, bytes):
+        encoded = value
+    else:
+        raise Unencodable(f"not a text, {value!r:.60}")
+    if len(encoded) > MAX_SHORT:
+        raise Unencodable(f"too long, {len(encoded)} bytes; allowed: {MAX_SHORT}")
+    return bytes((len(encoded),)) + encoded
+
+
+@lru_cache(maxsize=512)
+def write_frequent(value: Any) -> bytes:
+    """Return a short string that many messages of a process have, as ``write_short`` does."""
+    return write_short(value)
+
+
+def write_table(table: Any) -> bytes:
+    """Return a table with its length. Raises Unencodable."""
+    if not isinstance(table, dict):
+        raise Unencodable(f"not a table, {table!r:.60}")
+    pieces: list[bytes] = []
+    for name, value in table.items():
+        pieces.append(write_frequent(name))
+        if type(value) is str:  # as most are
+            encoded = value.encode()
+            pieces.append(b"S" + _LONG.pack(len(encoded)))
+            pieces.append(encoded)
+            continue
+        try:
+            pieces.append(_WRITERS.get(type(value), write_value)(value))
+        except Unencodable as error:
+            raise Unencodable(f"{name!r}, {error}") from error
+    inner = b"".join(pieces)
+    return _LONG.pack(len(inner)) + inner
+
+
+def write_value(value: Any) -> bytes:
+    """Return one value with its type. Raises Unencodable."""
+    for kind in type(value).__mro__:
+        write = _WRITERS.get(kind)
+        if write is not None:
+            return write(value)
+    raise Unencodable(f"no value of AMQP, {value!r:.60}")
+
+
+def _sized(kind: bytes, inner: bytes) -> bytes:
+    return kind + _LONG.pack(len(inner)) + inner
+
+
+def write_number(kind: bytes, form: struct.Struct, value: Any) -> bytes:
+    """Return a number after its type. Raises Unencodable for one that does not fit the form."""
+    try:
+        return kind + form.pack(value)
+    except struct.error:
+        raise Unencodable(f"not a number that fits {8 * form.size} bits, {value!r:.60}") from None
+
+
+def _integer(value: int) -> bytes:
+    if -(1 << 31) <= value < 1 << 31:
+        return b"I" + _SIGNED_LONG.pack(value)
+    return write_number(b"l", _SIGNED_QUAD, value)
+
+
+def _decimal(value: Decimal) -> bytes:
+    # With the scale that it has, if that fits.
+    for form in (value, value.normalize()):
+        sign, digits, exponent = form.as_tuple()
+        if not isinstance(exponent, int) or exponent < -MAX_SHORT or exponent > 9:
+            continue
+        number = int("".join(map(str, digits))) * (-1 if sign else 1) * 10 ** max(exponent, 0)
+        if -(1 << 31) <= number < 1 << 31:
+            return b"D" + _DECIMAL.pack(max(-exponent, 0), number)
+    raise Unencodable(f"no decimal of 32 bits, {value}")
+
+
+_WRITERS: dict[type, Callable[[Any], bytes]] = {
+    str: lambda value: _sized(b"S", value.encode()),
+    bytes: lambda value: _sized(b"x", value),
+    bool: lambda value: b"t\1" if value else b"t\0",
+    int: _integer,
+    LongInt: lambda value: write_number(b"l", _SIGNED_QUAD, value),
+    float: lambda value: struct.pack(">cd", b"d", value),
+    Decimal: _decimal,
+    datetime: lambda value: write_number(b"T", _QUAD, calendar.timegm(value.utctimetuple())),
+    dict: lambda value: b"F" + write_table(value),
+    list: lambda value: _sized(b"A", b"".join(map(write_value, value))),
+    type(None): lambda _: b"V",
+    Timestamp: lambda value: write_number(b"T", _QUAD, value),
+    Undecoded: bytes,
+}

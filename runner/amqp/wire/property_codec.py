@@ -1,0 +1,201 @@
+"""A message's properties, decoded whatever the sender wrote, and encoded (AMQP 0-9-1, 4.2.6).
+
+A value that cannot be decoded stays bytes, and all other values are read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+from runner.amqp.wire import field_table
+from runner.amqp.wire.field_table import Undecodable, Unencodable
+from runner.headers import ORIGINAL, Undecoded
+
+_LONG, _SHORT = struct.Struct(">I"), struct.Struct(">H")
+
+_NAMES = (
+    "content_type", "content_encoding", "headers", "delivery_mode", "priority", "correlation_id", "reply_to",
+    "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
+)  # fmt: skip
+#: The flag of each property, in their order on the wire.
+FLAGS = {name: 1 << (15 - place) for place, name in enumerate(_NAMES)}
+_CONTINUED = 1
+_OCTET, _QUAD = struct.Struct(">B"), struct.Struct(">Q")
+#: A property that was not sent, and what ``Properties`` knows beside them.
+_NOTHING: dict[str, Any] = {**dict.fromkeys(FLAGS), "problem": "", "remainder": b""}
+
+
+class Properties:
+    """A message's properties as bytes; they are decoded when one of them is first read.
+
+    Each name in ``FLAGS`` is an attribute, None if it was not sent. ``problem`` is the reason, for people, if the bytes
+    cannot be decoded completely; it is empty if only ``x-original`` is nested too deep. ``remainder`` holds the bytes
+    that belong to no property and no header; a message with such bytes cannot be copied.
+    """
+
+    #: The class ``basic``, whose methods carry messages. pika asks a message's properties for it, and for ``encode``.
+    INDEX = 60
+
+    def __init__(self, encoded: bytes = b"\0\0") -> None:
+        #: From the flags on, as they are in a content header.
+        self.encoded = encoded
+
+    @classmethod
+    def of(cls, **fields: Any) -> Properties:
+        """Return the properties with these values. Raises Unencodable."""
+        return cls(write_properties(fields))
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for a name that is not set yet.
+        if name not in _NOTHING:
+            raise AttributeError(name)
+        known = read_properties(self.encoded)
+        known.update(self.__dict__)
+        self.__dict__ = known
+        return known[name]
+
+    def encode(self) -> list[bytes]:
+        """Return the bytes, in one piece."""
+        return [self.encoded]
+
+
+def read_properties(raw: bytes) -> dict[str, Any]:
+    """Return all attributes that ``Properties`` has, from bytes that begin with the flags."""
+    fields = _NOTHING.copy()
+    try:
+        if _read_fields(raw, fields) == len(raw):
+            return fields
+    except (Undecodable, IndexError, struct.error):
+        pass
+    # Read again: keep the readable values, and never read beyond the end.
+    return _salvaged(raw)
+
+
+def _read_fields(raw: bytes, fields: dict[str, Any]) -> int:
+    """Read all properties and return their end, which is beyond the end of ``raw`` if one of them is too long."""
+    (flags,) = _SHORT.unpack_from(raw, 0)
+    if flags & _CONTINUED:
+        raise Undecodable("more flags than AMQP has properties")
+    at = 2
+    for name, read in _readers(flags):
+        fields[name], at = read(raw, at)
+    return at
+
+
+@lru_cache(maxsize=64)  # most messages of a queue have the same properties
+def _readers(flags: int) -> tuple[tuple[str, Callable[[bytes, int], tuple[Any, int]]], ...]:
+    return tuple((name, _CODECS[name][0]) for name, flag in FLAGS.items() if flags & flag)
+
+
+def _salvaged(raw: bytes) -> dict[str, Any]:
+    found = _NOTHING.copy()
+    at = 0
+    try:
+        (flags,) = _SHORT.unpack_from(raw, 0)
+        at, more = 2, flags
+        while more & _CONTINUED:
+            (more,) = _SHORT.unpack_from(raw, at)
+            at += 2
+            if more & ~_CONTINUED:
+                raise Undecodable("flags of properties that AMQP does not have")
+        for name, flag in FLAGS.items():
+            if flags & flag:
+                at = _salvage_field(found, raw, at, name)
+        if at < len(raw):
+            raise Undecodable(f"{len(raw) - at} bytes after the last one")
+        if flags & _CONTINUED:
+            raise Undecodable("more flags than AMQP has properties")
+    except (Undecodable, IndexError, struct.error) as error:
+        found["problem"] = found["problem"] or f"properties: cannot be decoded, {_words(error)}"
+        # Never empty, because these properties must not be copied.
+        found["remainder"] = found["remainder"] or raw[at:] or raw
+    return found
+
+
+def _salvage_field(found: dict[str, Any], raw: bytes, at: int, name: str) -> int:
+    if name == "headers":
+        return _salvage_table(found, raw, at)
+    fields: dict[str, Any] = {}
+    # One property, with its flag before it.
+    after = at - 2 + _read_fields(_SHORT.pack(FLAGS[name]) + raw[at : at + 1 + field_table.MAX_SHORT], fields)
+    if after > len(raw):
+        raise Undecodable(f"{name} is longer than the message's header")
+    found.update(fields)
+    return after
+
+
+def _salvage_table(found: dict[str, Any], raw: bytes, at: int) -> int:
+    end: int = at + 4 + _LONG.unpack_from(raw, at)[0]
+    if end > len(raw):
+        raise Undecodable("the table of headers is longer than the message's header")
+    at += 4
+    table: dict[str | bytes, Any] = {}
+    found["headers"] = table
+    raw = raw[:end]
+    while at < end:
+        name: str | bytes = ""
+        begin = stop = at
+        try:
+            name, stop = field_table.read_short(raw, at)
+            table[name], at = field_table.read_value(raw, stop)
+            if at > end:
+                raise Undecodable("longer than the table of headers")
+        except (Undecodable, IndexError, struct.error) as error:
+            table.pop(name, None)
+            shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+            # A copy of a message that could be decoded has one level more there, and no handler needs it.
+            if name != ORIGINAL or not isinstance(error, field_table.TooDeep):
+                found["problem"] = found["problem"] or f"header {shown!r}: cannot be decoded, {_words(error)}"
+            after = field_table.extent(raw, stop, end)
+            if after is None:
+                found["remainder"] = raw[begin:end]
+                break
+            table[name], at = Undecoded(raw[stop:after]), after
+    return end
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, Undecodable) else "the end is missing"
+
+
+def write_properties(fields: Mapping[str, Any]) -> bytes:
+    """Return properties with their flags; None is none. Raises Unencodable for a value that does not fit."""
+    flags, pieces = 0, [b""]
+    for name, flag, write in _WRITERS:
+        value = fields.get(name)
+        if value is not None:
+            flags |= flag
+            try:
+                pieces.append(write(value))
+            except Unencodable as error:
+                raise Unencodable(f"{name}: {error}") from error
+    pieces[0] = _SHORT.pack(flags)
+    return b"".join(pieces)
+
+
+def _number(form: struct.Struct) -> _Codec:
+    def read(raw: bytes, at: int) -> tuple[int, int]:
+        return form.unpack_from(raw, at)[0], at + form.size
+
+    return read, partial(field_table.write_number, b"", form)
+
+
+_Codec = tuple[Callable[[bytes, int], tuple[Any, int]], Callable[[Any], bytes]]
+_TEXT, _FREQUENT = (
+    (field_table.read_short, field_table.write_short),
+    (field_table.read_short, field_table.write_frequent),
+)
+#: How to read and write each property; the frequent texts are the same for most messages of a process.
+_CODECS: dict[str, _Codec] = dict.fromkeys(FLAGS, _TEXT) | {
+    "content_type": _FREQUENT,
+    "type": _FREQUENT,
+    "app_id": _FREQUENT,
+    "headers": (field_table.read_table, field_table.write_table),
+    "delivery_mode": _number(_OCTET),
+    "priority": _number(_OCTET),
+    "timestamp": _number(_QUAD),
+}
+_WRITERS = tuple((name, flag, _CODECS[name][1]) for name, flag in FLAGS.items())
