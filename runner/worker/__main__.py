@@ -56,7 +56,12 @@ def main() -> int:
             from runner.faults.middleware import InjectedFaults
 
             injected = InjectedFaults(Path(spec.folder) / "var", spec.service)
-        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log, injected)
+        history = None
+        if spec.history or spec.statuses is not None:
+            from runner.history.worker_history import WorkerHistory
+
+            history = WorkerHistory(spec.statuses)
+        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log, injected, history)
         if injected is not None:
             injected.watch(worker.io)
         _on_stop(stop_requested, worker)

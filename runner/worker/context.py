@@ -39,12 +39,13 @@ class WorkerContext:
         record: SharedMemory,
         stop_timeout: float,
         storage: Storage,
-        history: Storage | None,
+        order_history: Callable[[str], dict[str, Any] | None] | None,
     ) -> None:
+        """``order_history`` looks an order up; None if no service records events."""
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
         self._lifeline, self._record, self._storage = lifeline, record, storage
-        self._history, self.has_history = history, history is not None
+        self._order_history, self.has_history = order_history, order_history is not None
         self._outbox: EventOutbox | None = None
         self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
         self._open = self._published = 0
@@ -99,15 +100,7 @@ class WorkerContext:
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
         """What became of an order; see ``runner.hooks.Context``."""
-        # Imported here because most services do not ask.
-        from runner.history.order_history import as_json, journey
-        from runner.history.reader import statement_of
-
-        if self._history is None:
-            return None
-        store = self._history.get()
-        found = journey(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
-        return None if found is None else as_json(found)
+        return None if self._order_history is None else self._order_history(order_id)
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
         """Tell the supervisor that the service does its work; see ``runner.hooks.Context``."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.amqp.consumer import Consumer
 from runner.amqp.io_thread import IoThread
@@ -33,6 +33,9 @@ from runner.worker.runtime import Runtime
 from runner.worker.spec import WorkerSpec
 from runner.worker.storage import MessageStore, Storage
 from runner.worker.watchdog import Check, WatchdogPings
+
+if TYPE_CHECKING:
+    from runner.history.worker_history import WorkerHistory
 
 #: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
 #: and being gone before the supervisor kills.
@@ -64,8 +67,9 @@ class Worker:
         suspects: CrashingMessages,
         log: logging.Logger,
         faults: Piece | None = None,
+        history: WorkerHistory | None = None,
     ) -> None:
-        """``faults`` injects faults around the handler."""
+        """``faults`` injects faults around the handler; ``history`` is there if the spec needs it."""
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._record, self._log = lifeline, record, log
         # Before the supervisor would take it for a failed start.
@@ -89,13 +93,17 @@ class Worker:
         owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
         self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned, spec.plugin)
         self._is_opened_first = spec.inbox is not None or owned is not None or spec.statuses is not None
-        history = self._storage
+        self._history = history
+        recorded = self._storage
         if spec.history != spec.store:
-            history = Storage(spec.history, Path(spec.folder), lambda _: None)
-        self._storages = {self._storage, history}
+            recorded = Storage(spec.history, Path(spec.folder), lambda _: None)
+        self._storages = {self._storage, recorded}
+        order_history = None
+        if history is not None and spec.history:
+            order_history = lambda order_id: history.order(recorded.get(), order_id)  # noqa: E731 - of one use
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, record, spec.stop_timeout, self._storage, history if spec.history else None,
+            lifeline, record, spec.stop_timeout, self._storage, order_history,
         )  # fmt: skip
         self._deduplication = Deduplication(spec.service, self._storage, spec.inbox, router, spec.formerly)
         self._times = HandlerTimes(time.monotonic)
@@ -148,11 +156,8 @@ class Worker:
         if self._is_opened_first:
             # Before the first message, so that what is wrong with it is told of at once.
             store = self._storage.get()
-            statuses = self._spec.statuses
-            if statuses is not None:
-                from runner.history.recording import set_statuses
-
-                store.commit(lambda connection: set_statuses(connection, statuses), STATUSES_PATIENCE).result()
+            if self._history is not None and self._spec.statuses is not None:
+                store.commit(self._history.store_statuses, STATUSES_PATIENCE).result()
         if self._spec.inbox is not None:
             threading.Thread(target=self._forget, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:

@@ -122,7 +122,7 @@ def test_a_value_that_can_be_read_is_read_again_as_the_same(raw: bytes) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"type": "x" * 256}, {"message_id": 7}, {"headers": {"x" * 256: 1}}, {"headers": {"x": object()}},
+        {"type": "x" * 256}, {"message_id": 7}, {"headers": {"x" * 256: 1}}, {"headers": {"x": Ellipsis}},
         {"headers": {"x": [1, {"y": {1, 2}}]}}, {"headers": {7: 1}}, {"headers": {"x": 1 << 63}},
         {"headers": {"x": Decimal(1 << 40)}}, {"headers": {"x": datetime(1960, 1, 1, tzinfo=UTC)}},
         {"headers": ["x"]}, {"priority": 256}, {"delivery_mode": "2"}, {"timestamp": -1}, {"timestamp": 1 << 64},
