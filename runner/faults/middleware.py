@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.faults.active import INTERVAL, FaultFolder
+from runner.headers import FAULT
 from runner.messages import Message
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from runner.worker.delivery import DeliveryEvent, Lifecycle
     from runner.worker.handler import Handler
 
-#: The header of a message that ends its worker, and its value.
-HEADER, KILL = "x-fault", "kill"
+#: The value of the header ``FAULT`` in a message that ends its worker.
+KILL = "kill"
 
 
 class InjectedFaults:
@@ -37,7 +38,7 @@ class InjectedFaults:
 
     def before(self, message: Message) -> None:
         """Kill the worker if the message says so, or wait while handlers are slow. On a handler thread."""
-        if message.headers.get(HEADER) == KILL:
+        if message.headers.get(FAULT) == KILL:
             # On this thread, so that the handler does not go on for even a moment.
             signal.raise_signal(signal.SIGSEGV)
         deadline: float | None = None

@@ -13,7 +13,7 @@ import pytest
 
 from plugins import order_api, payment
 from plugins.order_api.order import Order, created_event, order_id_for
-from runner.amqp.properties import encode
+from runner.amqp.properties import PROPERTIES, encode
 from runner.messages import Event, Message, caused_by
 from runner.worker.routing import EventRouter
 from tests.keeping import NOTHING
@@ -111,7 +111,7 @@ def test_properties_and_headers_are_those_of_the_page(name: str) -> None:
         properties = encode(event).properties
         headers = dict(properties.headers)
         names = {one for one in stated if not one.startswith("header ")}
-        assert {one for one in vars(properties) if getattr(properties, one) is not None} - {
+        assert {one for one in PROPERTIES if getattr(properties, one) is not None} - {
             "encoded",
             "headers",
         } == names

@@ -115,9 +115,9 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def test_no_message_has_a_command_of_its_own_making() -> None:
-    # The programs of child processes are not for people, and the description of the API has no project.
+    # The programs of child processes are not for people.
     programs, pages = {"runner/broker/container.py", "runner/broker/node.py"}, {"runner/config/manual.py"}
-    allowed = {"runner/invocation.py", "plugins/order_api/openapi.py", *programs, *pages}
+    allowed = {"runner/invocation.py", *programs, *pages}
     found = {
         str(path.relative_to(SOURCE))
         for folder in ("runner", "plugins")
