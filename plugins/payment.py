@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -17,32 +16,21 @@ from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from runner import Context, Contract, Event, Message, MessageStore, Reject, Retry, hookimpl
+from runner import Context, Contract, Duration, Event, Message, MessageStore, Reject, Retry, Tables, hookimpl
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
-    from runner.store.prepared import Prepared
+    from runner import Prepared
 
 #: A payment's id is the UUIDv5 of its order's id in this namespace.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
 #: Decimal places that the amounts of any currency have at most (ISO 4217).
 PLACES = 4
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
-
-
-def parse_duration(value: object) -> object:
-    """Turn ``50ms``, ``2s`` and ``1m`` into seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)", value, re.ASCII) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("not a duration; allowed: a number and its unit, such as 50ms, 2s, 1m")
-    return float(match[1]) * UNITS[match[2]]
-
 
 Rate = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str)]
 
 
 class Options(BaseModel):
@@ -52,7 +40,7 @@ class Options(BaseModel):
 
     failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined.")
     timeout_rate: Rate = Field(0.0, description="The share of attempts in which the gateway does not answer.")
-    latency: Seconds = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
+    latency: Duration = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
     seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
     decline_over: Decimal | None = Field(None, gt=0, description="Larger amounts are declined; null: no limit.")
 
@@ -113,7 +101,17 @@ class Gateway:
 @hookimpl
 def contract() -> Contract:
     """Say that each order is paid or declined."""
-    return Contract(handles={"order.created": Order}, publishes={"payment.success": Outcome, "payment.failed": Outcome})
+    return Contract(
+        handles={"order.created": Order},
+        publishes={"payment.success": Outcome, "payment.failed": Outcome},
+        statuses={"payment.success": "paid", "payment.failed": "declined"},
+    )
+
+
+@hookimpl
+def tables(inbox: bool) -> Tables | None:
+    """Declare the table of charges, which only a service with an inbox has."""
+    return Tables(charges().metadata) if inbox else None
 
 
 @hookimpl
@@ -182,21 +180,40 @@ def find_charge(order: Order, store: MessageStore) -> Charged | None:
 
 
 @cache
+def charges() -> Table:
+    """Return the table ``charges``: one row for each order, permanently."""
+    # Imported here because only a service with an inbox needs SQLAlchemy.
+    from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+    return Table(
+        "charges",
+        MetaData(),
+        Column("order_id", Text, primary_key=True),
+        Column("payment_id", Text, nullable=False),
+        #: In ten-thousandths of the currency's unit: no currency has more than four decimal places (ISO 4217).
+        Column("ten_thousandths", BigInteger, nullable=False),
+        Column("currency", Text, nullable=False),
+        #: Why it was declined; nothing if it was charged.
+        Column("reason", Text),
+        Column("message_id", Text, nullable=False),
+        #: Milliseconds since the epoch.
+        Column("charged_at", BigInteger, nullable=False),
+    )
+
+
+@cache
 def _charge_of() -> Prepared:
-    # Imported here because only a service with an inbox needs them.
     from sqlalchemy import bindparam, select
 
-    from runner.store.prepared import prepared
-    from runner.store.schema import charges
+    from runner import prepared
 
-    columns = (charges.c.reason, charges.c.ten_thousandths, charges.c.currency)
-    return prepared(select(*columns).where(charges.c.order_id == bindparam("order_id")))
+    of = charges().c
+    return prepared(select(of.reason, of.ten_thousandths, of.currency).where(of.order_id == bindparam("order_id")))
 
 
 def keep_charge(order: Order, reason: str | None, message: Message, store: MessageStore) -> None:
     """Write the ledger's row, in the transaction of the message."""
-    from runner.store.insert import insert_new
-    from runner.store.schema import charges
+    from runner import insert_new
 
     row = {
         "order_id": order.order_id,
@@ -209,7 +226,7 @@ def keep_charge(order: Order, reason: str | None, message: Message, store: Messa
     }
 
     def write(connection: Connection) -> None:
-        if not insert_new(connection, charges, row):
+        if not insert_new(connection, charges(), row):
             # Another delivery of the order was faster, while this one was at the gateway.
             (found,) = _charge_of().read(connection, {"order_id": order.order_id})
             check_amount(order, Charged(*found))

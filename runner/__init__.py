@@ -1,6 +1,6 @@
 """FastCommerce: RabbitMQ services, wired by YAML and kept running.
 
-This is all that a plugin needs to import.
+All that a plugin imports from FastCommerce is here. docs/plugins.md describes each name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.bounded_file import FileTooLarge, read_bounded
+    from runner.config.value import Duration
     from runner.contract import Contract
     from runner.errors import (
         BrokerAway,
@@ -17,44 +19,97 @@ if TYPE_CHECKING:
         ConfirmTimeout,
         PluginError,
         PublishRefused,
+        RunnerError,
         StoreAway,
         StoreError,
         Unroutable,
     )
+    from runner.escape import one_line
+    from runner.headers import seconds_of
+    from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
-    from runner.mailbox import EmailAddress
-    from runner.messages import Event, Message, Reject, Retry
+    from runner.mailbox import ENCODED_WORD, MAX_ADDRESS, MAX_LOCAL_PART, EmailAddress, plain_domain, validate_mailbox
+    from runner.messages import Event, Message, Reject, Retry, TransactionResult
+    from runner.store.insert import insert_new
+    from runner.store.plugin_tables import Tables
+    from runner.store.prepared import Prepared, prepared
+    from runner.store.text import MOST_INDEXED, storable
+    from runner.strict_json import decode_json, encode_json
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ENCODED_WORD",
+    "MAX_ADDRESS",
+    "MAX_LOCAL_PART",
+    "MOST_INDEXED",
     "BrokerAway",
     "BrokerBlocked",
     "BrokerError",
     "ConfirmTimeout",
     "Context",
     "Contract",
+    "Duration",
     "EmailAddress",
     "Event",
+    "FileTooLarge",
     "Message",
     "MessageStore",
     "PluginError",
+    "Prepared",
     "PublishRefused",
     "Reject",
     "Retry",
+    "RunnerError",
     "StoreAway",
     "StoreError",
+    "Tables",
+    "TransactionResult",
     "Unroutable",
+    "decode_json",
+    "encode_json",
     "hookimpl",
+    "insert_new",
+    "one_line",
+    "plain_domain",
+    "prepared",
+    "read_bounded",
+    "record_message",
+    "seconds_of",
+    "storable",
+    "validate_mailbox",
 ]
+
+#: Where each name is defined, apart from the errors.
+_MODULES = {
+    "runner.bounded_file": ("FileTooLarge", "read_bounded"),
+    "runner.config.value": ("Duration",),
+    "runner.contract": ("Contract",),
+    "runner.escape": ("one_line",),
+    "runner.headers": ("seconds_of",),
+    "runner.history.recording": ("record_message",),
+    "runner.hooks": ("Context", "MessageStore", "hookimpl"),
+    "runner.mailbox": (
+        "ENCODED_WORD",
+        "MAX_ADDRESS",
+        "MAX_LOCAL_PART",
+        "EmailAddress",
+        "plain_domain",
+        "validate_mailbox",
+    ),
+    "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
+    "runner.store.insert": ("insert_new",),
+    "runner.store.plugin_tables": ("Tables",),
+    "runner.store.prepared": ("Prepared", "prepared"),
+    "runner.store.text": ("MOST_INDEXED", "storable"),
+    "runner.strict_json": ("decode_json", "encode_json"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a plugin asks for; the processes that run no plugin start sooner without."""
-    if name in __all__:
-        for module in ("runner.hooks", "runner.errors", "runner.messages", "runner.contract", "runner.mailbox"):
-            found = getattr(import_module(module), name, None)
-            if found is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import the module of a name at its first use. Processes that run no plugin start faster without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_MODULE_OF.get(name, "runner.errors")), name)
+    return found

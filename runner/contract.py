@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,6 +10,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from runner.errors import PluginError
+from runner.messages import ATTEMPTS, EVENTS, FAILED
 
 #: Event types, each with a model of the body, or None if the plugin says nothing about the body.
 Bodies = Mapping[str, type[BaseModel] | None]
@@ -28,6 +29,12 @@ class Contract:
     publishes: Bodies = field(default_factory=dict)
     #: The addresses on which the service listens, as (host, port).
     listens: Sequence[tuple[str, int]] = ()
+    #: What ``handle`` records in the event history: ``events``, and ``attempts``, whose reports then come to the first
+    #: queue that the service consumes.
+    records: Collection[str] = ()
+    #: The status of an order after an event that the service publishes: ``accepted`` for the event that begins the
+    #: order, and any other word for an event that decides it. The latest decision counts.
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Terms:
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]
     listens: tuple[tuple[str, int], ...]
+    records: frozenset[str] = frozenset()
+    statuses: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, contract: object, plugin: str) -> Self:
@@ -87,7 +96,9 @@ class Terms:
         except (TypeError, ValueError):
             text = f"listens is no list of addresses, {contract.listens!r}; allowed: [(host, port)]"
             raise PluginError(f"plugin {plugin!r}: contract: {text}") from None
-        return cls(handles, _fields(contract.publishes, "publishes", plugin), listens)
+        publishes = _fields(contract.publishes, "publishes", plugin)
+        records = _records(contract.records, plugin)
+        return cls(handles, publishes, listens, records, _statuses(contract.statuses, publishes, plugin))
 
     def as_json(self) -> dict[str, Any]:
         """Return the terms as JSON values."""
@@ -95,6 +106,8 @@ class Terms:
             "handles": None if self.handles is None else _as_json(self.handles),
             "publishes": _as_json(self.publishes),
             "listens": list(self.listens),
+            "records": sorted(self.records),
+            "statuses": dict(self.statuses),
         }
 
     @classmethod
@@ -105,6 +118,8 @@ class Terms:
             None if handles is None else _from_json(handles),
             _from_json(data["publishes"]),
             tuple((host, port) for host, port in data["listens"]),
+            frozenset(data["records"]),
+            data["statuses"],
         )
 
 
@@ -119,6 +134,24 @@ def _fields(bodies: Any, key: str, plugin: str) -> dict[str, Fields | None]:
             raise PluginError(f"plugin {plugin!r}: contract: {key} has {event!r}: {model!r}; {allowed}")
         found[event] = None if model is None else Fields.of(model)
     return found
+
+
+def _records(records: Any, plugin: str) -> frozenset[str]:
+    is_known = isinstance(records, Collection) and not isinstance(records, str)
+    if not is_known or any(one not in (EVENTS, ATTEMPTS) for one in records):
+        text = f"records is {records!r}; allowed: some of [{EVENTS!r}, {ATTEMPTS!r}]"
+        raise PluginError(f"plugin {plugin!r}: contract: {text}")
+    return frozenset(records)
+
+
+def _statuses(statuses: Any, publishes: Mapping[str, Fields | None], plugin: str) -> dict[str, str]:
+    allowed = f"allowed: {{event of publishes: a word other than {FAILED!r}}}"
+    if not isinstance(statuses, Mapping):
+        raise PluginError(f"plugin {plugin!r}: contract: statuses is no mapping, {statuses!r}; {allowed}")
+    for event, status in statuses.items():
+        if event not in publishes or not isinstance(status, str) or status in ("", FAILED):
+            raise PluginError(f"plugin {plugin!r}: contract: statuses has {event!r}: {status!r}; {allowed}")
+    return dict(statuses)
 
 
 def _as_json(bodies: Mapping[str, Fields | None]) -> dict[str, Any]:

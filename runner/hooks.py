@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from runner.messages import Event, Message
+from runner.messages import Event, Message, TransactionResult
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from runner.contract import Contract
+    from runner.store.event_outbox import EventOutbox
+    from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared
     from runner.store.store import Store
 
@@ -47,14 +49,29 @@ class Context(Protocol):
         open longer than the confirm timeout (5 s).
         """
 
-    #: ``audit``, where it is the plugin of a service in config.yaml; told only to services that consume nothing.
-    plugins: frozenset[str]
+    #: Whether a service in config.yaml records events, so that ``order_history`` can answer; only for a service that
+    #: consumes no queue.
+    has_history: bool
+
+    def order_history(self, order_id: str) -> dict[str, Any] | None:
+        """Return what ``order show --json`` prints of an order; None if the event history has none of its events.
+
+        Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
+        """
 
     @property
     def store(self) -> Store:
         """The database of config.yaml's ``store``, opened at the first use.
 
         Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
+        """
+
+    @property
+    def outbox(self) -> EventOutbox:
+        """The outbox of the service: ``context.outbox.transact(work)`` commits rows and events together.
+
+        It is opened at the first use, and from then on publishes what waits, also what an earlier process has left:
+        a plugin uses it in ``start`` or at the beginning of ``run``. Raises as ``store``.
         """
 
     def routed(self, event: Event) -> Event:
@@ -101,10 +118,15 @@ class MessageStore(Protocol):
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
         """Have a statement executed in the message's transaction, once the handler has returned."""
 
-    def transact(self, work: Callable[[Connection], object]) -> None:
+    def transact(self, work: Callable[[Connection], object]) -> TransactionResult:
         """Have ``work`` called in the message's transaction, once the handler has returned.
 
         It may be called more than once, of which only the last counts, and should do nothing but use its connection.
+        What it raises, such as Reject or Retry, undoes the writes of this message alone, and fails the attempt.
+
+        If the handler returns the result of this method, the message's events are those that ``work`` returns, and
+        ``work`` runs while no other such work of the plugin runs, in this process or in another: what it reads there
+        stays as it is until its writes are committed.
         """
 
 
@@ -122,6 +144,15 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
+    def tables(self, options: Any, inbox: bool) -> Tables | None:
+        """Declare the tables of the plugin's own, and the steps that changed them since the first version.
+
+        Called once, before ``start``; ``inbox`` is True if the service has an inbox. The worker creates and changes
+        the tables in the service's store before the first message. A plugin that returns None has no tables, and its
+        store is opened at the first use.
+        """
+
+    @hookspec(firstresult=True)
     def start(self, options: Any, context: Context) -> Any:
         """Make what the service needs while it runs, such as a client or compiled templates.
 
@@ -131,7 +162,9 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def handle(self, message: Message, options: Any, resources: Any, store: MessageStore) -> Event | list[Event] | None:
+    def handle(
+        self, message: Message, options: Any, resources: Any, store: MessageStore
+    ) -> Event | list[Event] | TransactionResult | None:
         """Handle one message.
 
         Called on a handler thread; with ``concurrency`` over 1, on several at once. Returns the events to publish;

@@ -11,7 +11,9 @@ import math
 import os
 import re
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -19,6 +21,23 @@ from runner.escape import escaped, escaped_json
 
 _OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
+#: Seconds before a warning about the same trouble is repeated, or trouble that lasts would fill the log.
+REPEAT_INTERVAL = 10.0
+
+
+class Repeated:
+    """A warning that many messages would cause; it is logged at most every 10 s."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` is in seconds, and never goes back."""
+        self._log, self._clock, self._next = log, clock, float("-inf")
+
+    def warn(self, text: str) -> None:
+        """Log the warning, unless it was logged a moment ago."""
+        now = self._clock()
+        if now >= self._next:
+            self._next = now + REPEAT_INTERVAL
+            self._log.warning("%s", text)
 
 
 def timestamp(seconds: float) -> str:

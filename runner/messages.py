@@ -10,7 +10,7 @@ import os
 import random
 import reprlib
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,9 @@ MAX_COUNT = 2**31 - 2
 MADE_ID = "x-made-id"
 #: The type of the notes that workers write about each try of a message.
 ATTEMPT_TYPE = "runner.attempt"
+#: What a service can record in the event history, and the statuses of an order that no event has decided.
+EVENTS, ATTEMPTS = "events", "attempts"
+ACCEPTED, FAILED = "accepted", "failed"
 #: The message was delivered before by a queue that was replaced since, and may have been handled.
 REDELIVERED = "x-redelivered"
 
@@ -72,6 +75,13 @@ class Retry(Exception):
 
 class BadBody(Reject):
     """A message's body is not the JSON that the handler asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    """What ``store.transact`` returns. A handler that returns it publishes the events that ``work`` returns."""
+
+    work: Callable[[Any], object]
 
 
 class BadOutcome(Reject):

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from runner.config.fault import one_of
 from runner.errors import PluginError
 from runner.hooks import PROJECT, Hooks
+from runner.store.plugin_tables import OwnedTables, Tables
 
 #: Installed packages offer plugins under this entry point group.
 ENTRY_POINTS = "fastcommerce.plugins"
@@ -97,6 +98,16 @@ def load_plugin(name: str, folder: Path) -> Plugin:
             f"plugin {name!r}: Options is no pydantic model, {options!r}; allowed: class Options(BaseModel)"
         )
     return Plugin(name, options, implements, manager.hook)
+
+
+def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | None:
+    """Return the tables that a plugin brings; None if it has none. Raises PluginError if they are no ``Tables``."""
+    tables = plugin.hook.tables(options=options, inbox=inbox) if "tables" in plugin.implements else None
+    if tables is None:
+        return None
+    if not isinstance(tables, Tables):
+        raise PluginError(f"plugin {plugin.name!r}: tables: returned {tables!r}; allowed: Tables(metadata), or None")
+    return OwnedTables(plugin.name, tables)
 
 
 def _never_works(function: Any) -> str | None:

@@ -8,19 +8,21 @@ from typing import Any
 import yaml
 from sqlalchemy import Engine, insert
 
-from runner.store.schema import attempts, events
+from runner.history.recording import set_statuses
+from runner.history.tables import attempts, events
 from tests.running import ROOT, Project
 
 T0 = 1_700_000_000_000
+#: As the shipped plugins say.
+STATUSES = {"order.created": "accepted", "payment.success": "paid", "payment.failed": "declined"}
 
 
 def turn_on(project: Project, url: str | None = None) -> None:
-    """Audit and traces, as the shipped files have them."""
+    """Turn audit on, as in the shipped files."""
     topology, config = project.topology(), project.config()
     shipped_topology = yaml.safe_load((ROOT / "topology.yaml").read_text())
     shipped_config = yaml.safe_load((ROOT / "config.yaml").read_text())
     topology["queues"]["audit.events"] = shipped_topology["queues"]["audit.events"]
-    config["trace"] = shipped_config["trace"]
     config["services"]["audit"] = shipped_config["services"]["audit"]
     if url is not None:
         config["store"] = {"url": url}
@@ -31,6 +33,7 @@ def turn_on(project: Project, url: str | None = None) -> None:
 def fill(engine: Engine, orders: Sequence[str], distance: int = 50) -> None:
     """Orders that were parked, replayed and paid; each ``distance`` ms after the one before."""
     with engine.begin() as connection:
+        set_statuses(connection, STATUSES)
         connection.execute(insert(events), [row for n, one in enumerate(orders) for row in _events(one, n * distance)])
         connection.execute(insert(attempts), [row for n, one in enumerate(orders) for row in _tries(one, n * distance)])
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plugins.notification.notifier import emails
+from plugins.order_api.order_outbox import orders
+from plugins.payment import charges
+from runner.store.plugin_migration import migrate
+from runner.store.plugin_tables import OwnedTables, Tables
+from runner.store.store import Store
 from runner.worker.storage import MessageStore, Storage
+
+#: Tables of the shipped plugins.
+CHARGES, EMAILS = charges(), emails()
 
 #: What the handler of a service without an inbox gets.
 NOTHING = MessageStore(Storage("sqlite:///nowhere/never-opened.db", Path(), lambda _: None), inbox=False)
@@ -13,4 +22,12 @@ NOTHING = MessageStore(Storage("sqlite:///nowhere/never-opened.db", Path(), lamb
 def kept(folder: Path) -> tuple[Storage, MessageStore]:
     """What the handler of a service with an inbox gets, on a SQLite file in ``folder``."""
     storage = Storage("sqlite:///kept.db", folder, lambda _: None)
+    make_tables(storage.get())
     return storage, MessageStore(storage, inbox=True)
+
+
+def make_tables(store: Store) -> Store:
+    """Make the tables of the shipped plugins, as their services do when they start; returns the store."""
+    for plugin, table in (("payment", CHARGES), ("notification", EMAILS), ("order_api", orders())):
+        migrate(store.engine, OwnedTables(plugin, Tables(table.metadata)))
+    return store

@@ -187,7 +187,7 @@ class Project:
         config, topology = self.config(), self.topology()
         config["services"]["order_api"]["options"]["port"] = self.port
         if not audit:
-            del config["trace"], config["services"]["audit"], topology["queues"]["audit.events"]
+            del config["services"]["audit"], topology["queues"]["audit.events"]
         self.set_config(config)
         self.set_topology(topology)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from runner.cli.command import main
 from tests.rabbit import Vhost
+from tests.running import ROOT
 
 
 class Shop:
@@ -26,6 +28,9 @@ class Shop:
         (self.folder / "topology.yaml").write_text(yaml.safe_dump(topology, sort_keys=False))
         config = self.config | ({"services": services} if services is not None else {})
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        if "audit" in (services or {}):
+            (self.folder / "plugins").mkdir(exist_ok=True)
+            shutil.copy(ROOT / "plugins" / "audit.py", self.folder / "plugins")
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run a command; returns its exit code and all that it printed."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from runner import Context, Contract, Message, MessageStore, hookimpl
+from runner import Context, Contract, Message, MessageStore, Tables, hookimpl
 
 from .mail import check_sender
 
@@ -78,6 +78,14 @@ def contract(options: Options) -> Contract:
     """Say that each event with a template becomes an e-mail."""
     folders = [SHIPPED] if options.templates is None else [SHIPPED, options.templates]
     return Contract(handles={path.stem: Recipient for folder in folders for path in folder.glob("*.txt")})
+
+
+@hookimpl
+def tables(inbox: bool) -> Tables | None:
+    """Declare the table of sent e-mails, which only a service with an inbox has."""
+    from .notifier import emails
+
+    return Tables(emails().metadata) if inbox else None
 
 
 @hookimpl

@@ -9,9 +9,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from runner import Message, Reject
-from runner.headers import seconds_of
-from runner.mailbox import ENCODED_WORD, plain_domain, validate_mailbox
+from runner import ENCODED_WORD, Message, Reject, plain_domain, seconds_of, validate_mailbox
 
 if TYPE_CHECKING:
     from email.headerregistry import Address

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from runner import Message, MessageStore, Reject
-from runner.store.text import MOST_INDEXED, storable
+from runner import MOST_INDEXED, Message, MessageStore, Reject, storable
 
 from .mail import Email, compose
 from .template import Template, TemplateFault
 from .transport import Transport
 
 if TYPE_CHECKING:
-    from runner.store.prepared import Prepared
+    from sqlalchemy import Table
+
+    from runner import Prepared
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,36 @@ def was_sent(message: Message, store: MessageStore) -> bool:
 
 
 @cache
+def emails() -> Table:
+    """Return the table ``emails``: one row for each event whose e-mail was sent."""
+    # Imported here because only a service with an inbox needs SQLAlchemy.
+    from sqlalchemy import BigInteger, Column, MetaData, Table, Text
+
+    return Table(
+        "emails",
+        MetaData(),
+        Column("event_id", Text, primary_key=True),
+        Column("order_id", Text, index=True),
+        Column("type", Text, nullable=False),
+        Column("recipient", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        #: Milliseconds since the epoch.
+        Column("sent_at", BigInteger, nullable=False),
+    )
+
+
+@cache
 def _sent_at() -> Prepared:
-    # Imported here because only a service with an inbox needs them.
     from sqlalchemy import bindparam, select
 
-    from runner.store.prepared import prepared
-    from runner.store.schema import emails
+    from runner import prepared
 
-    return prepared(select(emails.c.sent_at).where(emails.c.event_id == bindparam("event_id")))
+    return prepared(select(emails().c.sent_at).where(emails().c.event_id == bindparam("event_id")))
 
 
 def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> None:
     """Write the e-mail's row, in the transaction of the message."""
-    from runner.store.insert import insert_new
-    from runner.store.schema import emails
+    from runner import insert_new
 
     row = {
         "event_id": storable(message.id),
@@ -81,4 +98,4 @@ def keep(mail: Email, message: Message, order_id: str, store: MessageStore) -> N
         "subject": storable(mail.subject),
         "sent_at": int(time.time() * 1000),
     }
-    store.transact(lambda connection: insert_new(connection, emails, row))
+    store.transact(lambda connection: insert_new(connection, emails(), row))

@@ -9,8 +9,7 @@ import ssl
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
-from runner import Reject, Retry
-from runner.escape import one_line
+from runner import Reject, Retry, one_line
 
 from .mail import Email
 from .mime import as_message

@@ -11,9 +11,7 @@ from typing import Any
 import jinja2
 from jinja2.loaders import split_template_path
 
-from runner import PluginError
-from runner.bounded_file import FileTooLarge, read_bounded
-from runner.mailbox import ENCODED_WORD
+from runner import ENCODED_WORD, FileTooLarge, PluginError, read_bounded
 
 from . import SHIPPED
 from .sandbox import Sandbox, begin

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from runner.escape import one_line
+from runner import one_line
 
 from .mail import Email
 

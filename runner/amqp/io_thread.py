@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pika.adapters.select_connection import IOLoop
+
+from runner.amqp.connection import Connection
 
 if TYPE_CHECKING:
     from runner.amqp.link import Link
@@ -29,7 +33,14 @@ class Loop(IOLoop):  # type: ignore[misc]
 
 
 class IoThread:
-    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ)."""
+    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ).
+
+    Connections have their clock, their random numbers and their sockets from here, so that a simulation can replace it.
+    """
+
+    #: Seconds of the monotonic clock.
+    clock = staticmethod(time.monotonic)
+    random = random.Random()
 
     def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
         self.loop: Any = Loop(self._end_round)
@@ -49,6 +60,10 @@ class IoThread:
         """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
         if not self._is_stopped:
             self.loop.add_callback_threadsafe(callback)
+
+    def connect(self, parameters: Any, **callbacks: Callable[..., None]) -> Any:
+        """Begin to open a connection on the thread, with the callbacks of ``pika.SelectConnection``. On the thread."""
+        return Connection(parameters, custom_ioloop=self.loop, **callbacks)
 
     def add(self, link: Link) -> None:
         """Note a link whose connections live on the thread."""

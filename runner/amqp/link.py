@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +13,6 @@ from pika.channel import Channel
 
 from runner.amqp import field
 from runner.amqp.close import REPLY_SUCCESS, Close, Verdict, close_of, reason_at
-from runner.amqp.connection import Connection
 from runner.amqp.io_thread import IoThread
 from runner.errors import BrokerAway, BrokerRefused
 
@@ -68,7 +65,7 @@ class Link:
     ) -> None:
         self._io = io
         # Shuffled, so that not every client of a cluster goes to its first node.
-        self._urls = random.sample(list(urls), len(urls))
+        self._urls = io.random.sample(list(urls), len(urls))
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
         self._connection: Any = None
@@ -140,12 +137,11 @@ class Link:
         if self._io.cut is not None:
             self._lost(Close(0, self._io.cut, Verdict.PASSES))
             return
-        self._connection = Connection(
+        self._connection = self._io.connect(
             parameters_of(url, self._name),
             on_open_callback=self._connected,
             on_open_error_callback=lambda _, error: self._lost(close_of(error)),
             on_close_callback=lambda _, error: self._lost(close_of(error)),
-            custom_ioloop=self._io.loop,
         )
 
     def _connected(self, connection: Any) -> None:
@@ -157,7 +153,7 @@ class Link:
         return self._losses >= MOST_LOSSES
 
     def _opened(self, channel: Channel) -> None:
-        self._opened_at = time.monotonic()
+        self._opened_at = self._io.clock()
         self.problem = None
         channel.add_on_close_callback(self._channel_closed)
         self._on_open(channel)
@@ -185,11 +181,11 @@ class Link:
         if self.problem is None or close.code != REPLY_SUCCESS:
             self._tell(close)
         if self._opened_at is not None:
-            is_good = time.monotonic() - self._opened_at >= STABLE_AFTER
+            is_good = self._io.clock() - self._opened_at >= STABLE_AFTER
             self._attempt = 0 if is_good else self._attempt
             self._losses = 0 if is_good else self._losses + 1
             self._opened_at = None
         first, longest = RECONNECT_DELAY
-        delay = min(first * 2 ** min(self._attempt, 10), longest) * random.uniform(0.5, 1.0)
+        delay = min(first * 2 ** min(self._attempt, 10), longest) * self._io.random.uniform(0.5, 1.0)
         self._attempt += 1
         self._io.loop.call_later(delay, self._connect)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -70,7 +69,7 @@ class Publisher:
         name: str,
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
-        window: int = WINDOW,
+        window: Window | None = None,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
@@ -78,8 +77,7 @@ class Publisher:
         self._on_state, self._on_missing = on_state, on_missing
         self._on_refused = on_refused or on_missing
         self._confirm_timeout = confirm_timeout
-        self._room = Window(window)
-        self._window = window
+        self._room = window or Window(WINDOW)
         io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
         self._scheduled = False
@@ -153,10 +151,10 @@ class Publisher:
         thread, or on the caller's before this returns, and does not wait; what it raises is only logged.
         """
         timeout = self._confirm_timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
+        deadline = self._io.clock() + timeout
         problem = self.problem()
         if problem is None and may_wait and not self._room.acquire(timeout=timeout):
-            problem = BrokerBlocked(f"{self._window} events wait for the broker's confirm; it is slow or stuck")
+            problem = BrokerBlocked(f"{self._room.places} events wait for the broker's confirm; it is slow or stuck")
         if problem is not None:
             done(encoded, problem)
             return
@@ -186,7 +184,7 @@ class Publisher:
 
     def _sweep(self) -> None:
         self._sweeping = False
-        now = time.monotonic()
+        now = self._io.clock()
         late = [tag for tag, outgoing in self._unconfirmed.items() if outgoing.deadline <= now]
         for tag in late:
             self._late[tag] = late_one = self._unconfirmed.pop(tag)

@@ -9,10 +9,11 @@ from collections import deque
 class Window:
     """Places that threads take, and one gives back: as ``threading.Semaphore``, but cheap while there are free ones."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, given: threading.Condition | None = None) -> None:
+        self.places = places
         # An append or a pop is atomic, so that nobody needs a lock unless somebody waits.
         self._free = deque([None] * places)
-        self._given = threading.Condition()
+        self._given = threading.Condition() if given is None else given
         self._waiting = 0
 
     def acquire(self, timeout: float) -> bool:

@@ -3,59 +3,95 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from runner.config.keeping import Keeping, found_in, read_quickly
+from runner.config.keeping import read_quickly
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.invocation import invocation
 from runner.store.audited import MOST_ALIKE, Read, orders_like
 from runner.store.reading import reading
 
+if TYPE_CHECKING:
+    from runner.config.project import Project
+
 OFF = """\
 audit is off, so that nothing is known of orders here; these lines turn it on at the next start:
 # topology.yaml, under queues:
   audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}, retry: [1s, 5s, 30s]}
-# config.yaml
-trace: audit.events
 # config.yaml, under services:
   audit: {consumes: [audit.events]}"""
-UNTRACED = "only events are known here, no tries: add the line trace: audit.events to config.yaml, and start again"
+UNTRACED = (
+    "only events are known here, no attempts: let a service record them, such as audit without options:"
+    " {attempts: false}, and start again"
+)
 
 
-def read_keeping(folder: Path) -> Keeping:
-    """What ``config.yaml`` says of the database. Raises ConfigError with every fault of the project."""
-    return read_quickly(folder) or _thoroughly(folder)
+class Recorded:
+    """What config.yaml and the plugins say of the event history, found out at the first question."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-def _thoroughly(folder: Path) -> Keeping:
-    # Imported only now, because it takes longer than all the rest of the command.
-    from runner.config.project import load_project
+    @cached_property
+    def project(self) -> Project:
+        """The project, with the terms of the services that record. Raises ConfigError with every error."""
+        # Imported only now, because it takes longer than all the rest of a command.
+        from runner.config.project import load_project
+        from runner.inspection.project import with_recorders
 
-    config = load_project(folder).config
-    services = {name: {"plugin": one.plugin} for name, one in config.services.items()}
-    return found_in(config.store.url, services, config.trace)
+        return with_recorders(load_project(self.folder))
+
+    @property
+    def has_events(self) -> bool:
+        """Whether a service records events."""
+        return bool(self.project.recorders("events"))
+
+    @property
+    def has_attempts(self) -> bool:
+        """Whether a service records attempts."""
+        return self.project.attempts_queue is not None
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[Read, Keeping]]:
-    """The project's database. Raises RunnerError where it holds nothing yet, with what to do about it."""
-    keeping = read_keeping(folder)
-    with reading(keeping.url, folder) as read:
-        if read is None:
+def opened(folder: Path) -> Iterator[tuple[Read, Recorded]]:
+    """The database with the event history. Raises RunnerError if it holds nothing yet, with what to do about it."""
+    recorded = Recorded(folder)
+    with _reading([read_quickly(folder) or recorded.project.history_store], recorded) as read:
+        yield read, recorded
+
+
+@contextmanager
+def opened_stores(folder: Path) -> Iterator[tuple[Read, Recorded]]:
+    """The databases of all services, read as one. Raises RunnerError if they hold nothing yet."""
+    recorded = Recorded(folder)
+    project = recorded.project
+    urls = dict.fromkeys([project.history_store, *map(project.store_of, project.config.services)])
+    with _reading(urls, recorded) as read:
+        yield read, recorded
+
+
+@contextmanager
+def _reading(urls: Iterable[str], recorded: Recorded) -> Iterator[Read]:
+    with ExitStack() as stack:
+        found = [stack.enter_context(reading(url, recorded.folder)) for url in urls]
+        reads = [one for one in found if one is not None]
+        if not reads:
             started = f"nothing was written down yet; audit does so while the runner runs: {invocation()}"
-            raise RunnerError(started if keeping.is_audited else OFF)
-        yield read, keeping
+            raise RunnerError(started if recorded.has_events else OFF)
+        yield lambda sql, parameters: [row for read in reads for row in read(sql, parameters)]
 
 
-def order_named(read: Read, keeping: Keeping, prefix: str) -> str:
+def order_named(read: Read, recorded: Recorded, prefix: str) -> str:
     """The whole id of the order that begins with ``prefix``. Raises RunnerError for none and for several."""
     # What no id is made of is not asked for, because not every database takes it.
     found = orders_like(read, prefix) if prefix.isprintable() and prefix else []
-    if not found and not keeping.is_audited:
+    if not found and not recorded.has_events:
         raise RunnerError(OFF)
     if not found:
         raise RunnerError(f"no such order here, {one_line(prefix)!r}; see: {invocation('events')}")

@@ -65,10 +65,10 @@ def events(folder: Path, order: str | None, kind: str | None, since: int | None,
     They are read from the database that the service audit writes to; no broker or runner is needed. Lines are cut to
     the width of the terminal; --json tells all. Times are those of this machine's zone, with --json of UTC.
     """
-    with opened(folder) as (read, keeping):
-        whole = None if order is None else order_named(read, keeping, order)
+    with opened(folder) as (read, recorded):
+        whole = None if order is None else order_named(read, recorded, order)
         found, is_more = find_events(read, order=whole, type=kind, since=since, limit=limit)
-    if not found and not keeping.is_audited:
+    if not found and not recorded.has_events:
         raise RunnerError(OFF)
     by_id = {one.id: one for one in found}
     times = {one.id: (one.published_at, one.id) for one in found}

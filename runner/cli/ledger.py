@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 
 from runner.amqp.management import Management
-from runner.cli.audited import OFF, opened
+from runner.cli.audited import OFF, opened_stores
 from runner.cli.dlq.desk import opened as opened_desk
 from runner.cli.events import time_ago
 from runner.cli.observation import Observation
 from runner.cli.site import Site, live_of, owned_by
 from runner.cli.statement import as_json_object, statement, unread_queues
-from runner.config.keeping import AUDIT
 from runner.config.project import Project
 from runner.desk.record import json_text
 from runner.errors import EXIT_FAILURE, RunnerError
+from runner.messages import EVENTS
 from runner.store.account import Account, Place
 from runner.store.audited import Read
 from runner.store.conservation import Known, accounts
@@ -63,18 +63,16 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
     Exits with 1 where a message is lost, or was handled twice in spite of an inbox, and where nothing can be proved;
     with 74 while the database is away, and 75 while a broker elsewhere is.
     """
-    with opened(folder) as (read, keeping), opened_desk(folder, None) as desk:
-        project = desk.project
+    with opened_stores(folder) as (read, recorded), opened_desk(folder, None) as desk:
+        project = recorded.project
         objects = compile_topology(project.topology, project.consumed)
-        is_traced = _is_traced(project)
         known = _known(read, _renamed(project, desk.management))
-        places = _places(project, objects, read, known, is_traced)
+        places = _places(project, objects, read, known)
         live = live_of(desk.management)
         found = accounts(places, known, _arrivals(objects, live), since)
-        if not keeping.is_audited and not any(one.is_known for one in found):
+        if not recorded.has_events and not any(one.is_known for one in found):
             raise RunnerError(EMPTY if any(one.inboxes for one in places) else OFF)
-        trace = project.config.trace if is_traced else None
-        observation = Observation(Site.of(desk, objects, live, trace), read, known, found)
+        observation = Observation(Site.of(desk, objects, live, project.attempts_queue), read, known, found)
         unsettled = observation.settle(_say_missing)
         is_settled = _note(observation, unsettled, project)
     unread, differing = unread_queues(project, objects), [*unapplied(objects, live)]
@@ -85,11 +83,6 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
             click.echo(line)
     if any(one.lost or one.wrong for one in found):
         sys.exit(EXIT_FAILURE)
-
-
-def _is_traced(project: Project) -> bool:
-    trace = project.config.trace
-    return any(trace in one.consumes and (one.plugin or name) == AUDIT for name, one in project.config.services.items())
 
 
 def _renamed(project: Project, management: Management) -> Names:
@@ -119,15 +112,15 @@ def _arrivals(objects: Objects, live: Live) -> Arrivals:
     return Arrivals(standing(objects, live), times, begun)
 
 
-def _places(project: Project, objects: Objects, read: Read, known: Known, is_traced: bool) -> list[Place]:
-    begun = first_notes(read) if is_traced else {}
+def _places(project: Project, objects: Objects, read: Read, known: Known) -> list[Place]:
+    begun = {} if project.attempts_queue is None else first_notes(read)
     names = dict.fromkeys(queue for one in project.config.services.values() for queue in one.consumes)
     settings = Policies(objects.policies)
     limits = {one.name: LIMITS & settings.settings_of(one).keys() for one in objects.queues if one.name in names}
     result = []
     for queue in names:
         readers = {name: one for name, one in project.config.services.items() if queue in one.consumes}
-        is_audit = any((one.plugin or name) == AUDIT for name, one in readers.items())
+        is_audit = any(name in readers for name in project.recorders(EVENTS))
         times = [0] if is_audit else []
         if begun and not is_audit:
             first = min(begun.values())
@@ -168,10 +161,10 @@ def _note(observation: Observation, unsettled: Sequence[Account], project: Proje
         click.echo("\r\x1b[K", err=True, nl=False)
     for one in observation.accounts:
         missing = len(one.missing)
-        trace = project.config.trace
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
-            remedy = f"trace, or inbox: true for {', '.join(without)}, makes it known" if without and not trace else ""
+            is_open = without and project.attempts_queue is None
+            remedy = f"audit of attempts, or inbox: true for {', '.join(without)}, makes it known" if is_open else ""
             none_yet = "no try and no inbox row was written down yet"
             one.notes.insert(0, f"what was handled is not known: {remedy or none_yet}")
         elif one in unsettled:

@@ -16,11 +16,12 @@ from runner.desk.record import json_text
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.invocation import invocation
+from runner.messages import ACCEPTED, FAILED
 from runner.store.journey import Journey, as_json, journey
 from runner.store.story import duration
 
 _COLOURS = {"retried": "yellow", "parked": "red", "replayed": "magenta", "published": "cyan", "discarded": "red"}
-_STATUS_COLOURS = {"paid": "green", "declined": "yellow", "failed": "red", "accepted": "cyan"}
+_STATUS_COLOURS = {FAILED: "red", ACCEPTED: "cyan"}
 
 
 @click.group(short_help="Show what became of an order.")
@@ -38,8 +39,8 @@ def show(folder: Path, id: str, is_json: bool) -> None:
     ID is the order's id, or as much of it as no other one begins with. The story is read from the database that the
     service audit writes to; no broker or runner is needed.
     """
-    with opened(folder) as (read, keeping):
-        found = journey(read, order_named(read, keeping, id))
+    with opened(folder) as (read, recorded):
+        found = journey(read, order_named(read, recorded, id))
     if found is None:
         raise RunnerError(f"no such order here, {id!r}; see: {invocation('events')}")
     if is_json:
@@ -47,12 +48,12 @@ def show(folder: Path, id: str, is_json: bool) -> None:
         return
     for line in _lines(found):
         click.echo(line)
-    if not keeping.is_traced:
+    if all(entry.is_published for entry in found.entries) and not recorded.has_attempts:
         click.secho(UNTRACED, err=True, dim=sys.stderr.isatty())
 
 
 def _lines(found: Journey) -> Iterator[str]:
-    status = click.style(found.status, fg=_STATUS_COLOURS[found.status], bold=True) if has_colour() else found.status
+    status = click.style(found.status, fg=_status_colour(found), bold=True) if has_colour() else found.status
     begin = found.entries[0].at
     yield f"order {one_line(found.order_id)}: {status}"
     yield f"begun {clock(begin, '%Y-%m-%d %H:%M:%S')}, and after that:"
@@ -72,6 +73,12 @@ def _lines(found: Journey) -> Iterator[str]:
         what = f"{next_try.message_type or 'a message'} of {next_try.queue}"
         yield one_line(f"waiting for its next try: {what}, due at {clock(next_try.due)}")
     yield _totals(found)
+
+
+def _status_colour(found: Journey) -> str:
+    # A decision is as good as the event's type says, such as payment.failed.
+    decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
+    return _STATUS_COLOURS.get(found.status, decided)
 
 
 def _wrapped(text: str, room: int | None) -> list[str]:

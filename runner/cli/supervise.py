@@ -11,6 +11,7 @@ from typing import IO
 from runner.cli.reload import Outcome, Reload
 from runner.cli.terminal import has_colour, unguarded
 from runner.cli.watch import Watch
+from runner.faults.active import FaultFolder
 from runner.preparation.remote import Begun, Found, Preparation
 from runner.supervisor.control.command import Commands
 from runner.supervisor.control.presence import Presence
@@ -24,7 +25,6 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.logfile import LogFiles
 from runner.supervisor.output.writer import Writer
 from runner.supervisor.transition import Listener, history
-from runner.worker.fault import FaultFolder
 
 
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:

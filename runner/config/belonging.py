@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Keys of older versions, and their replacements.
-_RENAMED = {"silence": "it is now lint: {ignore: {CODE: [NAME]}}"}
+_RENAMED = {
+    "silence": "it is now lint: {ignore: {CODE: [NAME]}}",
+    "trace": "remove it: the reports of attempts now go to the service whose plugin records them, such as audit",
+}
 
 
 def belonging(key: str) -> str | None:

@@ -20,7 +20,8 @@ def check_faults(config: Config, document: Document) -> None:
         address = Address.of(url)
         if address.loopback is None:
             document.fault(("faults",), f"not with a broker on another machine, {address}; {ALLOWED}")
-    for host in _store_hosts(config.store.url):
+    stores = [config.store, *(one.store for one in config.services.values() if one.store is not None)]
+    for host in dict.fromkeys(host for store in stores for host in _store_hosts(store.url)):
         if not _is_here(host):
             document.fault(("faults",), f"not with a database on another machine, {host!r}; {ALLOWED}")
 

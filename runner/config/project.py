@@ -19,6 +19,7 @@ from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import STREAM
 from runner.contract import Terms
 from runner.errors import ConfigError
+from runner.messages import ATTEMPTS, EVENTS
 
 TOPOLOGY_FILE = "topology.yaml"
 CONFIG_FILE = "config.yaml"
@@ -50,6 +51,31 @@ class Project:
     def consumed(self) -> frozenset[str]:
         """The queues that a service reads."""
         return frozenset(queue for service in self.config.services.values() for queue in service.consumes)
+
+    def recorders(self, what: str) -> list[str]:
+        """Return the services whose plugins record ``events`` or ``attempts`` in the event history."""
+        services = self.config.services
+        return [name for name, one in self.terms.items() if what in one.records and services[name].consumes]
+
+    def store_of(self, service: str) -> str:
+        """Return the address of a service's database."""
+        return (self.config.services[service].store or self.config.store).url
+
+    @property
+    def history_store(self) -> str:
+        """The address of the database with the event history."""
+        recorders = [*self.recorders(EVENTS), *self.recorders(ATTEMPTS)]
+        return self.store_of(recorders[0]) if recorders else self.config.store.url
+
+    @property
+    def attempts_queue(self) -> str | None:
+        """The queue that gets a report of each attempt: the first queue of the service that records attempts."""
+        return next((self.config.services[name].consumes[0] for name in self.recorders(ATTEMPTS)), None)
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """The status of an order after an event, by the event's type."""
+        return {event: status for terms in self.terms.values() for event, status in terms.statuses.items()}
 
     def topology_line(self, path: KeyPath) -> str:
         """``topology.yaml:14`` for something that stands there."""
@@ -122,7 +148,6 @@ def _check_services(config: Config, topology: Topology, declared: Document, docu
     if declared.is_unusable or not all(declared.is_mapping(section) for section in ("queues", "exchanges")):
         return  # every reference to what could not be read would be a fault of its own
     queues = declared.keys_of("queues")
-    _check_trace(config, queues, topology, document)
     for name, service in config.services.items():
         _check_consumed(name, service.consumes, queues, topology, document)
         if service.inbox is not None and not service.consumes:
@@ -134,20 +159,6 @@ def _unknown_queue(queue: str, queues: set[str], topology: Topology, shown: str)
     if (name := topology.renamed.get(queue)) is not None:
         return f"a queue's former name, {shown}; it is {name!r} now, by formerly in {TOPOLOGY_FILE}"
     return unknown("queue", queue, queues, shown)
-
-
-def _check_trace(config: Config, queues: set[str], topology: Topology, document: Document) -> None:
-    queue = config.trace
-    if queue is None:
-        return
-    if queue not in queues:
-        document.fault(("trace",), _unknown_queue(queue, queues, topology, document.shown(("trace",))))
-    elif not any(queue in service.consumes for service in config.services.values()):
-        document.fault(("trace",), f"no service consumes {document.shown(('trace',))}; add one, such as audit")
-    for name, service in config.services.items():
-        if queue in service.consumes and service.publishes:
-            text = f"read by {name!r}, which makes events of what it gets, {document.shown(('trace',))}"
-            document.fault(("trace",), f"{text}; allowed: a queue of a service that only keeps, such as audit")
 
 
 def _check_dependencies(config: Config, document: Document) -> None:

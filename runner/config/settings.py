@@ -103,6 +103,11 @@ class Service(Supervision):
     inbox: InboxSwitch = Field(
         None, description="Deduplication: handle each message once, even if it is delivered twice."
     )
+    store: StoreMapping | None = Field(
+        None,
+        description="The database of this service, if it is not the database of the project.",
+        examples=[{"url": "sqlite:///var/stock.db"}],
+    )
     options: dict[str, Any] = Field({}, description="The options of the plugin.", examples=[{"latency": "20ms"}])
 
 
@@ -112,11 +117,6 @@ class Config(Part):
     broker: Annotated[Broker, BeforeValidator(_check_mapping)] = Field(Broker(), description="Which broker to use.")
     runner: Runner = Field(Runner(), description="The supervisor itself.")
     store: StoreMapping = Field(Store(), description="The database of services that store data.")
-    trace: StrictStr | None = Field(
-        None,
-        description="The queue that gets a note about each attempt; a service such as audit must consume this queue.",
-        examples=["audit.events"],
-    )
     faults: StrictBool = Field(
         False,
         description="Allow fault injection by the command fault; only if broker and database are on this machine.",

@@ -19,6 +19,6 @@ class Hosts:
         self._allowed = {name.lower() for name in (*allowed, own_name)}
 
     def is_own(self, header: str) -> bool:
-        """Whether the service answers for this value of the header."""
+        """Return True if the service answers for this value of the header."""
         match = _HOST.fullmatch(header)
         return match is not None and ("*" in self._allowed or match[1].lower() in self._allowed)

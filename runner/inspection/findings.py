@@ -16,7 +16,7 @@ MOST_SHOWN = 10
 def findings_of(project: Project) -> list[Finding]:
     """Return all findings about a project whose plugins are checked."""
     config = project.config
-    return lint(project.topology, config.services, project.terms, config.trace)
+    return lint(project.topology, config.services, project.terms, project.attempts_queue)
 
 
 def finding_line(finding: Finding, project: Project) -> str:

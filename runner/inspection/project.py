@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from runner.config.validation import note
 from runner.contract import Terms
 from runner.errors import ConfigError, PluginError
 from runner.inspection.remote import VALUE, Inspector
+from runner.messages import ATTEMPTS, EVENTS
 from runner.plugins import plugin_names
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
@@ -48,17 +49,36 @@ def project_with_plugins(
     return project
 
 
-def check_plugins(
-    project: Project, inspector: Inspector | None = None, meanwhile: Callable[[], None] = lambda: None
-) -> dict[str, Terms]:
-    """Check each service's plugin, options and events; the faults are noted in config.yaml's document.
+def with_recorders(project: Project) -> Project:
+    """Return a project with the terms of the services that may record the event history, for commands that read it.
 
-    Returns what the plugins say of their events, by service.
+    Raises ConfigError if one of their plugins is there and cannot be loaded.
+    """
+    plugins = plugin_names(project.folder)
+    services = {
+        name: one
+        for name, one in project.config.services.items()
+        if one.consumes and not one.publishes and (one.plugin or name) in plugins
+    }
+    project = replace(project, terms=check_plugins(project, services=services))
+    project.raise_faults()
+    return project
+
+
+def check_plugins(
+    project: Project,
+    inspector: Inspector | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+    services: Mapping[str, Service] | None = None,
+) -> dict[str, Terms]:
+    """Check the plugin, options and events of all services, or of ``services``.
+
+    The faults are noted in config.yaml's document. Returns what the plugins say of their events, by service.
     """
     document = project.config_document
     names = plugin_names(project.folder)
     request: dict[str, Any] = {}
-    for service, settings in project.config.services.items():
+    for service, settings in (project.config.services if services is None else services).items():
         plugin = settings.plugin or service
         place: KeyPath = ("services", service)
         if not is_service_name(service) or service in Service.model_fields:
@@ -88,7 +108,25 @@ def check_plugins(
         if found["terms"] is not None:
             terms[service] = Terms.from_json(found["terms"])
             _check_published(service, project, terms[service], document)
+    _check_recorders(replace(project, terms=terms), document)
     return terms
+
+
+def _check_recorders(project: Project, document: Document) -> None:
+    """Refuse services that cannot record the event history together."""
+    recorders = {what: project.recorders(what) for what in (EVENTS, ATTEMPTS)}
+    for name in dict.fromkeys([*recorders[EVENTS], *recorders[ATTEMPTS]]):
+        settings = project.config.services[name]
+        place: KeyPath = ("services", name)
+        if settings.publishes:
+            text = "the plugin records the event history, so that its own events would be recorded ones again"
+            document.fault((*place, "publishes"), f"{text}; remove it")
+        elif project.store_of(name) != project.history_store:
+            document.fault((*place, "store"), "not that of the other service that records the event history; remove it")
+    for other in recorders[ATTEMPTS][1:]:
+        first = recorders[ATTEMPTS][0]
+        text = f"records attempts, as {first!r} does; allowed: one such service, by the options of their plugins"
+        document.fault(("services", other), text)
 
 
 def _check_misplaced_options(service: str, options: Collection[str], document: Document) -> None:

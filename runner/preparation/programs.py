@@ -42,7 +42,7 @@ def held_back(project: Project, service: str, decision: Decision) -> str:
     It is a queue that the service consumes, or an exchange that is held back or lacks a route.
     """
     settings = project.config.services[service]
-    trace = project.config.trace
+    trace = project.attempts_queue
     queues = [*settings.consumes, *([trace] if trace and settings.consumes else [])]
     for name in queues:
         if ("queue", name) in decision.held:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runner.config.keeping import AUDIT
 from runner.config.project import Project
 from runner.config.settings import Service, event_type
+from runner.messages import ATTEMPTS, EVENTS
 from runner.topology.model import Objects
 from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
-
-#: The plugins whose presence others ask about.
-ASKED_FOR = frozenset({AUDIT})
 
 
 def spec_of(
@@ -35,18 +32,20 @@ def spec_of(
         prefetch=settings.prefetch,
         concurrency=settings.concurrency,
         options=settings.options,
-        store=project.config.store.url,
+        store=project.store_of(service),
         inbox=None if settings.inbox is None else settings.inbox.keep,
         trace=_trace(project, settings),
         max_crashes=settings.max_crashes,
-        plugins=_plugins(project, settings),
+        # A service that only consumes does not ask, and is not replaced because another service came or went.
+        history=project.history_store if not settings.consumes and project.recorders(EVENTS) else "",
+        statuses=project.statuses if service in {*project.recorders(EVENTS), *project.recorders(ATTEMPTS)} else None,
         handler_timeout=settings.handler_timeout,
         start_timeout=settings.start_timeout,
         stop_timeout=settings.stop_timeout,
         faults=project.config.faults,
         log_format=log_format,
         log_level=log_level,
-        quiet_queue=project.config.trace or "",
+        quiet_queue=project.attempts_queue or "",
         consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
         # Without an inbox nothing depends on it, so that the service runs on when the line goes.
         formerly={
@@ -58,13 +57,6 @@ def spec_of(
 
 
 def _trace(project: Project, settings: Service) -> str:
-    # Notes about who reads the notes would never end.
-    is_noted = bool(settings.consumes) and project.config.trace not in settings.consumes
-    return project.config.trace or "" if is_noted else ""
-
-
-def _plugins(project: Project, settings: Service) -> tuple[str, ...]:
-    # Who only consumes does not ask, and is not started anew because another service came or went.
-    if settings.consumes:
-        return ()
-    return tuple(sorted({one.plugin or name for name, one in project.config.services.items()} & ASKED_FOR))
+    # Reports about the service that records the reports would never end.
+    queue = project.attempts_queue
+    return queue if queue is not None and settings.consumes and queue not in settings.consumes else ""

@@ -11,6 +11,7 @@ from runner.address import Address
 from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
+from runner.faults.active import FaultFolder
 from runner.inspection.findings import finding_lines, findings_of
 from runner.inspection.project import checked_project
 from runner.inspection.remote import Inspector
@@ -23,7 +24,6 @@ from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
-from runner.worker.fault import FaultFolder
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What is kept in a database: inbox, outbox, charges, e-mails and the audit's events; SQLite, or PostgreSQL."""
+"""The database of a service: deduplication, outbox and the tables of plugins, in SQLite or PostgreSQL."""

@@ -111,6 +111,11 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     return [replace(one, redelivered=bool(one.redelivered)) for one in found]
 
 
+def statuses(read: Read) -> dict[str, str]:
+    """Return the status of an order after an event, by the event's type."""
+    return {str(event): str(status) for event, status in read("SELECT event_type, status FROM order_statuses", {})}
+
+
 def orders_like(read: Read, prefix: str) -> list[str]:
     """The ids of orders that are, or begin with, ``prefix``: that one, or some of them in order, one more than told."""
     exact = "SELECT order_id FROM {} WHERE order_id = :prefix"

@@ -41,14 +41,14 @@ def open_database(address: str, folder: Path) -> Engine:
     Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
     """
     url = location(address, folder)
-    with _explained(url):
+    with explained(url):
         if url.get_backend_name() == "sqlite":
             path = Path(str(url.database))
             path.parent.mkdir(parents=True, exist_ok=True)
             # It holds what customers said: its user's alone, and so are the files that SQLite makes beside it.
             path.touch(0o600)
         engine = _engine(url)
-        _bring_up_to_date(engine, url)
+        _bring_up_to_date(engine)
         return engine
 
 
@@ -137,18 +137,19 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _bring_up_to_date(engine: Engine, url: URL) -> None:
+def _bring_up_to_date(engine: Engine) -> None:
     found = _revision(engine)
     if found == REVISION:
         return
-    with _migrating(engine, url) as connection:
-        # Its progress, and that of its own plugins, is nobody's news.
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        # Imported only now, because nearly every start finds the schema as it should be.
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
+    # Its progress, and that of its own plugins, is nobody's news.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Imported only now, because nearly every start finds the schema as it should be; and before the lock is taken, for
+    # which others wait.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
+    with migrating(engine) as connection:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection
@@ -163,10 +164,10 @@ def _bring_up_to_date(engine: Engine, url: URL) -> None:
 
 
 @contextmanager
-def _migrating(engine: Engine, url: URL) -> Iterator[Connection]:
-    """One process at a time; what is done half is undone."""
-    if url.get_backend_name() == "sqlite":
-        lock = os.open(f"{url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """A transaction for one process at a time; what is done half is undone."""
+    if engine.dialect.name == "sqlite":
+        lock = os.open(f"{engine.url.database}.migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with engine.begin() as connection:
@@ -192,7 +193,8 @@ def _revision_on(connection: Connection) -> str | None:
 
 
 @contextmanager
-def _explained(url: URL) -> Iterator[None]:
+def explained(url: URL) -> Iterator[None]:
+    """Raise what the database says as StoreAway or StoreError."""
     # As its user wrote it, without the driver.
     shown = url.set(drivername=url.get_backend_name())
     where = f"store.url: {shown.render_as_string(hide_password=True)}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, tuple_
+from sqlalchemy import Connection, LargeBinary, bindparam, delete, select, tuple_, update
 
 from runner.messages import Event, Message
 from runner.store.event import from_bytes, to_bytes
@@ -20,7 +20,9 @@ PRUNED = 1000
 _KEY = ("service", "queue", "message_id")
 #: Writes nothing where the message was noted before.
 INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
-_EVENTS = prepared(select(inbox.c.events).where(*(inbox.c[name] == bindparam(name) for name in _KEY)))
+_SAME = [inbox.c[name] == bindparam(name) for name in _KEY]
+_SET_EVENTS = prepared(update(inbox).where(*_SAME).values(events=bindparam("made", type_=LargeBinary)))
+_EVENTS = prepared(select(inbox.c.events).where(*_SAME))
 
 
 def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
@@ -37,6 +39,11 @@ def outcome(store: Store, service: str, message: Message, formerly: str | None =
 def row(service: str, message: Message, events: Sequence[Event]) -> dict[str, Any]:
     """The row that notes a message's outcome. Raises TypeError for a header that cannot be kept."""
     return {**_key(service, message), "events": to_bytes(events), "done_at": int(time.time() * 1000)}
+
+
+def set_events(connection: Connection, service: str, message: Message, events: Sequence[Event]) -> None:
+    """Complete the row of a message whose events were decided in its transaction."""
+    _SET_EVENTS.execute(connection, {**_key(service, message), "made": to_bytes(events)})
 
 
 def earlier(connection: Connection, service: str, message: Message) -> list[Event]:

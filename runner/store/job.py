@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from runner.store.database import is_passing
 from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
+#: The first number of PostgreSQL's advisory locks for decisions: ours.
+_DECISIONS = 0x0FA57C04
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class Job:
     #: On the monotonic clock; None for as long as it takes.
     deadline: float | None
     new: Insertion[Any] | None = None
+    #: Jobs with the same name here run one after another, also those of other processes. What such a job raises is a
+    #: decision rather than an error, so that it always runs apart.
+    lock: str | None = None
     result: Any = None
     error: BaseException | None = None
 
@@ -52,12 +58,14 @@ class Faulty(Exception):
 
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
     """Run all jobs in a transaction; with care, each so that it fails alone."""
-    if is_careful:
-        for job in batch:
-            _run_apart(job, connection)
-        return
-    _insert(batch, connection)
+    for name in sorted({job.lock for job in batch if job.lock is not None}):
+        _lock(connection, name)
+    if not is_careful:
+        _insert([job for job in batch if job.lock is None], connection)
     for job in batch:
+        if is_careful or job.lock is not None:
+            _run_apart(job, connection)
+            continue
         job.error = None
         try:
             job.result = job.work(connection)
@@ -65,6 +73,15 @@ def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
             raise
         except BaseException as error:
             raise Faulty from error
+
+
+def _lock(connection: Connection, name: str) -> None:
+    """Wait until no other transaction has the lock of this name; the end of this transaction releases it."""
+    # First of all, since who holds rows of the batch already could wait for somebody who waits for them. SQLite lets
+    # only one transaction write at all.
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:kind, :key)"), {"kind": _DECISIONS, "key": key})
 
 
 def _insert(batch: list[Job], connection: Connection) -> None:

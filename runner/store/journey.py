@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.store.audited import AttemptRow, EventRow, Read, attempts_of, events_of
+from runner.messages import ACCEPTED, FAILED
+from runner.store.audited import AttemptRow, EventRow, Read, attempts_of, events_of, statuses
 from runner.store.story import Entry, story
-
-CREATED, PAID, DECLINED = "order.created", "payment.success", "payment.failed"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Waiting:
 class Totals:
     """How long it took, in milliseconds."""
 
-    #: From the first order.created to the decision; None before that.
+    #: From the event that begins the order to the first decision; None before that.
     decided: int | None
     #: In queues, of all messages of the order together; and how much of it was the delay before another try.
     waited: int
@@ -56,9 +55,11 @@ class Journey:
     """One order's story."""
 
     order_id: str
-    #: ``accepted``: not decided yet. ``paid``, ``declined``: as the latest decision says. ``failed``: not decided, and
-    #: a message of the order lies in a dead-letter queue and was not replayed and tried since, or was discarded there.
+    #: ``accepted``: not decided yet. ``failed``: not decided, and a message of the order lies in a dead-letter queue
+    #: and was not replayed and tried since, or was discarded there. Otherwise the status after the latest decision.
     status: str
+    #: The type of the event that decided it.
+    decided_by: str | None
     entries: Sequence[Entry]
     parked: Sequence[Parked]
     waiting: Sequence[Waiting]
@@ -68,11 +69,13 @@ class Journey:
 def journey(read: Read, order: str) -> Journey | None:
     """The story of the order with this very id; None where nothing is known of it."""
     events, attempts = events_of(read, order), attempts_of(read, order)
-    return journey_of(order, events, attempts) if events or attempts else None
+    return journey_of(order, events, attempts, statuses(read)) if events or attempts else None
 
 
-def journey_of(order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> Journey:
-    """The story that events and tries tell."""
+def journey_of(
+    order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow], status_of: Mapping[str, str]
+) -> Journey:
+    """The story that events and tries tell; ``status_of`` has the status after an event, by its type."""
     entries = story(events, attempts)
     last = _last_tries(attempts)
     parked = [
@@ -85,12 +88,14 @@ def journey_of(order: str, events: Sequence[EventRow], attempts: Sequence[Attemp
         for one in last
         if one.outcome == "retried"
     ]
-    decision = next((one for one in reversed(entries) if one.is_published and one.type in (PAID, DECLINED)), None)
-    if decision is not None:
-        status = "paid" if decision.type == PAID else "declined"
-    else:
-        status = "failed" if any(one.outcome in ("parked", "discarded") for one in last) else "accepted"
-    return Journey(order, status, entries, parked, waiting, _totals(entries, attempts))
+    steps = [(one, status_of[one.type]) for one in entries if one.is_published and one.type in status_of]
+    begun = [one for one, status in steps if status == ACCEPTED]
+    decisions = [(one, status) for one, status in steps if status != ACCEPTED]
+    is_failed = any(one.outcome in ("parked", "discarded") for one in last)
+    decision, status = decisions[-1] if decisions else (None, FAILED if is_failed else ACCEPTED)
+    decided = max(0, decisions[0][0].at - begun[0].at) if begun and decisions else None
+    decided_by = None if decision is None else decision.type
+    return Journey(order, status, decided_by, entries, parked, waiting, _totals(decided, attempts))
 
 
 def as_json(found: Journey) -> dict[str, Any]:
@@ -145,13 +150,10 @@ def _last_tries(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
     return sorted(last.values(), key=lambda one: (one.ended_at, one.queue, one.message_id))
 
 
-def _totals(entries: Sequence[Entry], attempts: Sequence[AttemptRow]) -> Totals:
-    published = [one for one in entries if one.is_published]
-    accepted = next((one.at for one in published if one.type == CREATED), None)
-    decided = next((one.at for one in published if one.type in (PAID, DECLINED)), None)
+def _totals(decided: int | None, attempts: Sequence[AttemptRow]) -> Totals:
     tried = {(one.queue, one.message_id, one.replays, one.attempt) for one in attempts}
     return Totals(
-        decided=None if accepted is None or decided is None else max(0, decided - accepted),
+        decided=decided,
         waited=sum(one.began_at - one.sent_at for one in attempts if one.sent_at and one.sent_at < one.began_at),
         delayed=sum(
             one.delay or 0

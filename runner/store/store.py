@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from runner.errors import StoreAway
 from runner.store.database import is_passing, open_database, reading, reason_of
 from runner.store.job import Insertion
+from runner.store.plugin_migration import migrate
+from runner.store.plugin_tables import OwnedTables
 from runner.store.prepared import Prepared
 from runner.store.writer import Writer
 
@@ -25,9 +27,20 @@ MOST_KEPT = 4
 class Store:
     """Opens the database; used from any thread."""
 
-    def __init__(self, address: str, folder: Path, on_state: Callable[[str | None], None] = lambda _: None) -> None:
-        """Raises StoreAway and StoreError as ``open_database``; ``on_state`` as ``Writer``."""
+    def __init__(
+        self,
+        address: str,
+        folder: Path,
+        on_state: Callable[[str | None], None] = lambda _: None,
+        owned: OwnedTables | None = None,
+    ) -> None:
+        """Open it for a plugin with the tables ``owned``; ``on_state`` as ``Writer``.
+
+        Raises as ``open_database`` and ``migrate``.
+        """
         self.engine = open_database(address, folder)
+        if owned is not None:
+            migrate(self.engine, owned)
         self._writer = Writer(self.engine, on_state)
         self._readers = reading(self.engine)
         #: Connections for reading that nobody reads from just now; the one that was used last is the next.
@@ -65,10 +78,14 @@ class Store:
             return rows
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+        self,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+        new: Insertion[T] | None = None,
+        lock: str | None = None,
     ) -> Future[T]:
         """Run ``work`` in a transaction, maybe together with others'; see ``Writer.commit``."""
-        return self._writer.commit(work, timeout, new)
+        return self._writer.commit(work, timeout, new, lock)
 
     @property
     def asked_since(self) -> float | None:

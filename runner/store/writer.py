@@ -57,15 +57,21 @@ class Writer:
         self._thread.start()
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+        self,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+        new: Insertion[T] | None = None,
+        lock: str | None = None,
     ) -> Future[T]:
         """Run ``work``, after ``new``, in a transaction; done with what it returns once that is committed.
+
+        Of those with the same ``lock`` only one transaction runs at a time, also those of other processes.
 
         Fails with what ``work`` raises, or with StoreAway where the database was away for ``timeout`` seconds.
         """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
-        self._jobs.put(Job(work, future, None if timeout is None else time.monotonic() + timeout, new))
+        self._jobs.put(Job(work, future, None if timeout is None else time.monotonic() + timeout, new, lock))
         if self._is_over.is_set():
             self._drop_rest()
         return future

@@ -51,7 +51,14 @@ def main() -> int:
                 for path, text in faults
             ]
             raise PluginError("\n".join(lines))
-        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log)
+        injected = None
+        if spec.faults:
+            from runner.faults.middleware import InjectedFaults
+
+            injected = InjectedFaults(Path(spec.folder) / "var", spec.service)
+        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log, injected)
+        if injected is not None:
+            injected.watch(worker.io)
         _on_stop(stop_requested, worker)
         # What was imported stays, and needs no look for garbage.
         gc.freeze()

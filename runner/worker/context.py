@@ -7,9 +7,9 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.amqp.publisher import Publisher
 from runner.lifeline import Lifeline
@@ -19,6 +19,7 @@ from runner.worker.routing import Router
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:
+    from runner.store.event_outbox import EventOutbox
     from runner.store.store import Store
 
 
@@ -38,13 +39,14 @@ class WorkerContext:
         record: Record,
         stop_timeout: float,
         storage: Storage,
-        plugins: Sequence[str],
+        history: Storage | None,
     ) -> None:
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
         self._lifeline, self._record, self._storage = lifeline, record, storage
-        self.plugins = frozenset(plugins)
-        self._lock = threading.Lock()
+        self._history, self.has_history = history, history is not None
+        self._outbox: EventOutbox | None = None
+        self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
         self._open = self._published = 0
         #: Since when nobody waits for the stop, where somebody looks for it again and again.
         self._busy_since: float | None = None
@@ -75,6 +77,37 @@ class WorkerContext:
     def store(self) -> Store:
         """The database; see ``runner.hooks.Context``."""
         return self._storage.get()
+
+    @property
+    def outbox(self) -> EventOutbox:
+        """The outbox of the service; see ``runner.hooks.Context``."""
+        with self._outbox_lock:
+            if self._outbox is None:
+                from runner.store.event_outbox import EventOutbox
+
+                lock = self._storage.plugin or self.service
+                self._outbox = EventOutbox(
+                    self.store, self.service, lock, self.routed, self.publish, self.broker_problem, self.log
+                )
+            return self._outbox
+
+    def close_outbox(self, timeout: float) -> None:
+        """Publish what is on its way."""
+        with self._outbox_lock:
+            if self._outbox is not None:
+                self._outbox.stop(timeout)
+
+    def order_history(self, order_id: str) -> dict[str, Any] | None:
+        """What became of an order; see ``runner.hooks.Context``."""
+        # Imported here because most services do not ask.
+        from runner.store.journey import as_json, journey
+        from runner.store.reading import statement_of
+
+        if self._history is None:
+            return None
+        store = self._history.get()
+        found = journey(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
+        return None if found is None else as_json(found)
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
         """Tell the supervisor that the service does its work; see ``runner.hooks.Context``."""

@@ -33,11 +33,13 @@ class WorkerSpec:
     #: Where its database is, should it need one; how many seconds a message is remembered, None without an inbox.
     store: str = "sqlite:///var/fastcommerce.db"
     inbox: float | None = None
-    #: Where notes of each try go, empty for nowhere; how many workers a message may kill.
+    #: The queue for the reports of attempts, empty for none; how many workers a message may kill.
     trace: str = ""
     max_crashes: int = 3
-    #: Those plugins of services in config.yaml that others ask about, for a service with a loop of its own.
-    plugins: tuple[str, ...] = ()
+    #: The database with the event history, for a service with a loop of its own; empty if no service records events.
+    history: str = ""
+    #: For a service that records the event history: the status of an order after an event, by the event's type.
+    statuses: Mapping[str, str] | None = None
     #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
     handler_timeout: float = 0.0
     start_timeout: float = 30.0
@@ -67,5 +69,5 @@ class WorkerSpec:
             for queue, ladder in data["ladders"].items()
         }
         data["publishes"] = {kind: (exchange, template) for kind, (exchange, template) in data["publishes"].items()}
-        data |= {name: tuple(data[name]) for name in ("urls", "consumes", "plugins")}
+        data |= {name: tuple(data[name]) for name in ("urls", "consumes")}
         return cls(**data)

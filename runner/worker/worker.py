@@ -17,19 +17,22 @@ from runner.amqp.publisher import Publisher
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_FAILURE, EXIT_OK, StoreAway
 from runner.lifeline import Lifeline
 from runner.messages import Message
-from runner.plugins import Plugin
+from runner.plugins import Plugin, owned_tables
 from runner.record import Record
 from runner.suspects import Suspects
 from runner.worker.context import WorkerContext
-from runner.worker.crash import Hands
-from runner.worker.fault import Faults
-from runner.worker.intake import PRUNE_INTERVAL, Intake
+from runner.worker.crash_protection import CrashProtection
+from runner.worker.deduplication import PRUNE_INTERVAL, Deduplication
+from runner.worker.handler import Piece, PluginHandler, surrounded
+from runner.worker.handler_timeout import HandlerTimes
 from runner.worker.pipeline import Pipeline
-from runner.worker.pulse import Check, Pulse
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import Retries
 from runner.worker.routing import Router
+from runner.worker.runtime import Runtime
 from runner.worker.spec import WorkerSpec
 from runner.worker.storage import MessageStore, Storage
-from runner.worker.trace import Tracer
+from runner.worker.watchdog import Check, WatchdogPings
 
 #: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
 #: and being gone before the supervisor kills.
@@ -37,8 +40,12 @@ CLOSE_TIME = MARGIN = 0.5
 #: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
 #: was only slow goes on; nobody waits for the answer, as the clients of an API do.
 CONFIRM_PATIENCE = 60.0
+#: Seconds of a stop for the confirms of events from the outbox.
+OUTBOX_PATIENCE = 1.0
 #: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
 CONNECT_TIMEOUT = 10.0
+#: Seconds to wait for the database with the statuses of orders, before the supervisor starts the worker again.
+STATUSES_PATIENCE = 5.0
 #: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
 FIRST_CONNECTION = 2.0
 
@@ -56,7 +63,9 @@ class Worker:
         record: Record,
         suspects: Suspects,
         log: logging.Logger,
+        faults: Piece | None = None,
     ) -> None:
+        """``faults`` injects faults around the handler."""
         self._spec, self._plugin, self._options = spec, plugin, options
         self._lifeline, self._record, self._log = lifeline, record, log
         # Before the supervisor would take it for a failed start.
@@ -71,41 +80,48 @@ class Worker:
         self._run_status: str | None = None
         self._needs_broker = True
         self._connected = threading.Event()
-        self._io = IoThread(on_crash=self._io_crashed)
+        self.io = IoThread(on_crash=self._io_crashed)
         self._publisher = Publisher(
-            self._io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing,
+            self.io, spec.urls, f"{slot} publisher", lambda reason: self._state("publisher", reason), self._missing,
             on_refused=self._refused,
         )  # fmt: skip
         router = Router(spec.service, spec.publishes)
-        self._storage = Storage(spec.store, Path(spec.folder), self._store_state)
-        self._faults = Faults(Path(spec.folder) / "var", spec.service) if spec.faults else None
-        self._intake = Intake(spec.service, self._storage, spec.inbox, spec.formerly)
+        owned = owned_tables(plugin, options, inbox=spec.inbox is not None)
+        self._storage = Storage(spec.store, Path(spec.folder), self._store_state, owned, spec.plugin)
+        self._is_opened_first = spec.inbox is not None or owned is not None or spec.statuses is not None
+        history = self._storage
+        if spec.history != spec.store:
+            history = Storage(spec.history, Path(spec.folder), lambda _: None)
+        self._storages = {self._storage, history}
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, record, spec.stop_timeout, self._storage, spec.plugins,
+            lifeline, record, spec.stop_timeout, self._storage, history if spec.history else None,
         )  # fmt: skip
-        send = partial(self._publisher.send, timeout=CONFIRM_PATIENCE)
+        self._deduplication = Deduplication(spec.service, self._storage, spec.inbox, router, spec.formerly)
+        self._times = HandlerTimes(time.monotonic)
+        recorder = AttemptRecorder(spec.service, slot, spec.trace, log) if spec.trace else None
         self._pipeline = Pipeline(
-            spec.service, self._handle, send, self._call_later, router, dict(spec.ladders), log,
-            on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE), record=record,
-            hands=Hands(record, suspects, spec.max_crashes, spec.concurrency), intake=self._intake,
-            tracer=Tracer(spec.service, slot, spec.trace) if spec.trace else None,
+            surrounded(
+                PluginHandler(spec.service, router, self._handle), self._deduplication, recorder,
+                CrashProtection(record, suspects, spec.max_crashes, spec.concurrency), self._times, faults,
+            ),
+            partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.ladders), recorder,
+            record, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
         )  # fmt: skip
         self._consumer: Consumer | None = None
         if spec.consumes:
             self._problems["consumer"] = "not connected yet"
             self._consumer = Consumer(
-                self._io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
+                self.io, spec.urls, f"{slot} consumer", spec.consumes, spec.prefetch,
                 self._pipeline.submit, lambda reason: self._state("consumer", reason), self._missing,
                 at_first=spec.concurrency, on_refused=self._refused, on_timeout=self._timed_out,
             )  # fmt: skip
-
-        self._pulse = Pulse(lifeline, self._call_later, self._checks(), spec.handler_timeout, log)
+        self._watchdog = WatchdogPings(lifeline, self._call_later, self._checks(), spec.handler_timeout, log)
 
     def _checks(self) -> list[Check]:
         checks: list[Check] = []
         if self._spec.handler_timeout:
-            checks.append(lambda now: self._pipeline.overdue(now, self._spec.handler_timeout))
+            checks.append(lambda now: self._times.overdue(now, self._spec.handler_timeout))
             checks.append(lambda now: self._storage.overdue(now, self._spec.handler_timeout))
         if self._lifeline.watchdog:
             checks.append(lambda now: self._context.overdue(now, self._lifeline.watchdog))
@@ -125,14 +141,18 @@ class Worker:
 
     def run(self) -> int:
         """Work until ``stop``; returns the exit code."""
-        self._io.start()
-        self._pulse.start()
-        if self._faults is not None:
-            self._faults.watch(self._io)
+        self.io.start()
+        self._watchdog.start()
         self._publisher.start()
-        if self._spec.inbox is not None:
+        if self._is_opened_first:
             # Before the first message, so that what is wrong with it is told of at once.
-            self._storage.get()
+            store = self._storage.get()
+            statuses = self._spec.statuses
+            if statuses is not None:
+                from runner.history.recording import set_statuses
+
+                store.commit(lambda connection: set_statuses(connection, statuses), STATUSES_PATIENCE).result()
+        if self._spec.inbox is not None:
             threading.Thread(target=self._forget, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
             # So that the hook can publish; without a broker the service begins all the same.
@@ -165,15 +185,17 @@ class Worker:
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
-            is_idle = not self._io.is_stopped and self._pipeline.stop(
+            is_idle = not self.io.is_stopped and self._pipeline.stop(
                 self._deadline - time.monotonic() - CLOSE_TIME - MARGIN
             )
             if not is_idle:
                 self._log.warning("stopped with messages unfinished; the broker will deliver them again")
             self._on_io(self._consumer.close, 2.0)
+        self._context.close_outbox(min(OUTBOX_PATIENCE, max(0.0, self._deadline - time.monotonic())))
         self._on_io(self._publisher.close, 2.0)
-        self._io.stop(2.0)
-        self._storage.close(max(0.0, self._deadline - time.monotonic()))
+        self.io.stop(2.0)
+        for storage in self._storages:
+            storage.close(max(0.0, self._deadline - time.monotonic()))
         # A handler that is still at work has not finished with its resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
@@ -183,18 +205,18 @@ class Worker:
         self.stop(EXIT_FAILURE)
 
     def _on_io(self, action: Callable[[Callable[[], None]], None], timeout: float) -> None:
-        if not self._io.is_stopped:
+        if not self.io.is_stopped:
             done = threading.Event()
-            self._io.call(lambda: action(done.set))
+            self.io.call(lambda: action(done.set))
             done.wait(min(timeout, max(0.0, self._deadline - time.monotonic())))
 
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
-        self._io.call(lambda: self._io.loop.call_later(delay, callback))
+        self.io.call(lambda: self.io.loop.call_later(delay, callback))
 
     def _forget(self) -> None:
         while not self._stopping.wait(PRUNE_INTERVAL):
             try:
-                while self._intake.forget():
+                while self._deduplication.forget():
                     pass
             except StoreAway:
                 continue  # its writer says so
@@ -203,8 +225,6 @@ class Worker:
 
     def _handle(self, message: Message, store: MessageStore) -> Any:
         self._log_delivery(message)
-        if self._faults is not None:
-            self._faults.before(message)
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
     def _log_delivery(self, message: Message) -> None:
@@ -270,8 +290,8 @@ class Worker:
         # The broker delivers the message again, and the handler can no longer acknowledge it. A killed handler has no
         # effect beside the next attempt, and a message that takes too long each time is dead-lettered.
         timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
-        if (problem := self._pipeline.unacknowledged(queue, time.monotonic(), timeout)) is not None:
-            self._pulse.fail(problem)
+        if (problem := self._times.unacknowledged(queue, time.monotonic(), timeout)) is not None:
+            self._watchdog.fail(problem)
 
     def _remind(self) -> None:
         if self._run_status is None and not self._stopping.is_set():

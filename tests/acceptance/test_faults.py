@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from runner.cli.client import ask
 from runner.cli.command import main
-from runner.worker.fault import FaultFolder
+from runner.faults.active import FaultFolder
 from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project, Runner

@@ -14,10 +14,11 @@ import pika
 import pytest
 from sqlalchemy import func, select
 
-from runner.store.schema import charges, emails, inbox
+from runner.store.schema import inbox
 from runner.store.store import Store
 from tests.amqp import Message, publish_all
 from tests.jobs import publish
+from tests.keeping import CHARGES, EMAILS, make_tables
 from tests.postgres import Postgres
 from tests.proof import DATABASES, times
 from tests.rabbit import Vhost, wait_until
@@ -66,23 +67,23 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
     publish_orders(vhost.url, thrice[: 2 * ORDERS])
     runner = project.run("run", "payment", "notification", url=vhost.url)
     runner.pid_of("payment.2")
-    store = Store(database, tmp_path)
+    store = make_tables(Store(database, tmp_path))
 
     def count(table: Any, *where: Any) -> int:
         return int(store.read(select(func.count()).select_from(table).where(*where))[0][0])
 
     with workers_killed(runner, 0.5) as killed:
-        wait_until(lambda: count(charges) > ORDERS / 4, 120, "the first are charged")
+        wait_until(lambda: count(CHARGES) > ORDERS / 4, 120, "the first are charged")
         publish_orders(vhost.url, thrice[2 * ORDERS :])
-        wait_until(lambda: count(charges) == ORDERS, 200, "all are charged")
-        wait_until(lambda: count(emails) == 2 * ORDERS, 200, "all are told of")
+        wait_until(lambda: count(CHARGES) == ORDERS, 200, "all are charged")
+        wait_until(lambda: count(EMAILS) == 2 * ORDERS, 200, "all are told of")
     wait_until(lambda: messages_left(vhost) == 0, 60, "nothing is left")
     print(f"{ORDERS} orders, each delivered 3 times, {len(killed)} kills")
     for kind in ("order.created", "payment.success"):
-        assert count(emails, emails.c.type == kind) == ORDERS
-        told = store.read(select(emails.c.order_id).where(emails.c.type == kind))
+        assert count(EMAILS, EMAILS.c.type == kind) == ORDERS
+        told = store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))
         assert {one.order_id for one in told} == set(orders)
-    assert {one.order_id for one in store.read(select(charges.c.order_id))} == set(orders)
+    assert {one.order_id for one in store.read(select(CHARGES.c.order_id))} == set(orders)
     assert count(inbox, inbox.c.service == "payment") == ORDERS
     assert not any(one.get("messages") for name, one in vhost.queues().items() if name.endswith(".dlq"))
     assert runner.stop() == 0

@@ -17,8 +17,8 @@ from sqlalchemy import func, select
 from plugins.order_api.order import Order, order_id_for
 from plugins.payment import Gateway
 from plugins.payment import Options as PaymentOptions
+from runner.history.tables import attempts, events
 from runner.store.database import open_database
-from runner.store.schema import attempts, events
 from runner.strict_json import decode_json
 from tests.audited import turn_on
 from tests.postgres import Postgres

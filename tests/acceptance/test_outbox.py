@@ -17,11 +17,13 @@ import pytest
 from sqlalchemy import func, select
 
 from plugins.order_api.order import Order, created_event
-from plugins.order_api.outbox import Outbox
+from plugins.order_api.order_outbox import OrderOutbox
 from runner import Context, Event
 from runner.http import Problem
-from runner.store.schema import charges, emails, outbox
+from runner.store.event_outbox import EventOutbox
+from runner.store.schema import outbox
 from runner.store.store import Store
+from tests.keeping import CHARGES, EMAILS, make_tables
 from tests.proof import DATABASES, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import ALICE, Project, Runner
@@ -70,11 +72,11 @@ def wait_settled(store: Store, accepted: set[str]) -> None:
     """Wait until each of the orders was charged and told of, once."""
 
     def told(kind: str) -> set[str]:
-        return {one.order_id for one in store.read(select(emails.c.order_id).where(emails.c.type == kind))}
+        return {one.order_id for one in store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))}
 
     wait_until(lambda: accepted <= told("payment.success"), 60, "all are paid and told of")
     assert accepted <= told("order.created")
-    assert accepted <= {one.order_id for one in store.read(select(charges.c.order_id))}
+    assert accepted <= {one.order_id for one in store.read(select(CHARGES.c.order_id))}
 
 
 @pytest.mark.timeout(240)
@@ -96,7 +98,7 @@ def test_while_the_broker_is_away_every_order_gets_202_and_is_paid_and_told_of_a
     accepted = orders.stop()
     assert set(orders.statuses) == {202}
     assert len(orders.statuses) >= 20 * AWAY * 0.8, "orders were posted all the time"
-    store = Store(database, tmp_path)
+    store = make_tables(Store(database, tmp_path))
     wait_settled(store, accepted)
     print(f"{len(accepted)} orders, the broker away for {AWAY} s")
     left = select(func.count()).select_from(outbox).where(outbox.c.sent_at.is_(None))
@@ -129,9 +131,9 @@ def test_orders_that_were_taken_survive_the_end_of_the_process_that_took_them(
     wait_until(lambda: len(orders.statuses) >= 300, 30)
     accepted = orders.stop()
     assert len(accepted) >= 250
-    store = Store(url, tmp_path)
+    store = make_tables(Store(url, tmp_path))
     wait_settled(store, accepted)
-    charged = {one.order_id for one in store.read(select(charges.c.order_id))}
+    charged = {one.order_id for one in store.read(select(CHARGES.c.order_id))}
     # An order whose answer was lost may have been taken all the same; no other one was charged.
     assert len(charged - accepted) <= len(orders.statuses) - len(accepted) + 1
     store.close(5)
@@ -198,37 +200,35 @@ def test_with_an_outbox_a_broker_that_is_away_makes_the_api_no_patient(
 
 def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp_path: Path) -> None:
     context = Api(f"sqlite:///{tmp_path}/shop.db", tmp_path)
-    api = Outbox(cast("Context", context))
+    api = OrderOutbox(cast("Context", context))
     order = Order.model_validate({"customer_email": "a@example.com", "amount": "1.00", "currency": "EUR"})
     other = Order.model_validate({"customer_email": "b@example.com", "amount": "2.00", "currency": "EUR"})
-    api.take(other, "other", None, created_event(other, "other"))
+    api.accept(other, None, created_event(other, "other"))
     for _ in range(2):
         # The second time as the store's thread does where the connection was lost after the commit.
-        api.take(order, "mine", None, created_event(order, "mine"))
+        api.accept(order, None, created_event(order, "mine"))
     with pytest.raises(Problem) as refused:
-        api.take(other, "mine", None, created_event(other, "mine"))
+        api.accept(other, None, created_event(other, "mine"))
     assert refused.value.status == 422
     assert api.waiting() == 2
+    context.outbox.stop(5)
     context.store.close(5)
 
 
 class Api:
-    """As much of a worker's context as an outbox needs."""
-
-    service = "order_api"
-    log = logging.getLogger("test")
+    """As much of a worker's context as an outbox needs; the broker is unreachable."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.store = Store(url, folder)
+        self.store = make_tables(Store(url, folder))
+        self.outbox = EventOutbox(
+            self.store, "order_api", "order_api", self.routed, self.publish, lambda: "unreachable", logging.getLogger()
+        )
 
     def publish(self, event: Event) -> Future[None]:
         raise AssertionError("nothing is relayed here")
 
     def routed(self, event: Event) -> Event:
         return event
-
-    def broker_problem(self) -> str | None:
-        return None
 
 
 def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(
@@ -238,7 +238,7 @@ def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(
     take_orders(project, url)
     runner = project.run("run", "order_api", url=vhost.url)
     project.first_order()
-    store = Store(url, tmp_path)
+    store = make_tables(Store(url, tmp_path))
     with store.engine.begin():  # BEGIN IMMEDIATE: nobody else can write
         status, problem = project.post(timeout=20)
     assert status == 503

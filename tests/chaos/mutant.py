@@ -11,7 +11,8 @@ from tests.running import ROOT
 
 #: What a copy needs to run, and to be simulated.
 TREE = ("runner", "plugins", "tests")
-PIPELINE, PUBLISHING, INTAKE = "runner/worker/pipeline.py", "runner/worker/publishing.py", "runner/worker/intake.py"
+PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
+DEDUPLICATION = "runner/worker/deduplication.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
 VERDICT = "runner/amqp/verdict.py"
 
@@ -51,10 +52,10 @@ MUTANTS = [
     Mutant(
         "the ack goes first",
         PIPELINE,
-        "        self._queue.put(Work(delivery, time.monotonic()))",
-        "        delivery.ack()\n        self._queue.put(Work(delivery, time.monotonic()))",
+        "        self._queue.put(Lifecycle(delivery, self._runtime.monotonic()))",
+        "        delivery.ack()\n        self._queue.put(Lifecycle(delivery, self._runtime.monotonic()))",
         Point("payment", "before", "commit"),
-        more=(("        work.delivery.ack()\n", ""),),
+        more=(("        one.delivery.ack()\n", ""),),
     ),
     Mutant(
         "the broker takes a delivery for an ack",
@@ -66,43 +67,55 @@ MUTANTS = [
     ),
     Mutant(
         "the ack does not wait for the confirm",
-        PUBLISHING,
-        "            self._send(event, confirmed, may_wait=may_wait)",
-        "            self._send(event, lambda *_: None, may_wait=may_wait)\n            confirmed(event, None)",
+        PIPELINE,
+        "            self._send(encoded, answered, may_wait=may_wait)",
+        "            self._send(encoded, lambda *_: None, may_wait=may_wait)\n            answered(encoded, None)",
         Point("payment", "before", "publish"),
     ),
     Mutant(
         "a copy for the next try is not waited for",
         PIPELINE,
-        "        work.is_recovery = True\n        self._publishing.publish(work, [copy])",
-        "        self._publishing._send(copy, lambda *_: None)\n        self._ack(work)",
+        "        self._feed(one, DeliveryEvent.DEAD_LETTER if failure.delay is None else DeliveryEvent.RETRY)",
+        "        self._send(one.outgoing[0], lambda *_: None, may_wait=True)\n        self._ack(one)",
         Point("payment", "before", "wait-queue publish"),
     ),
     Mutant(
         "the ack does not wait for the commit",
-        PIPELINE,
-        "        future.add_done_callback(committed)",
-        "        self._intake.end(message)\n        self._publishing.publish(work, encoded)",
+        DEDUPLICATION,
+        "            return DeliveryEvent.WRITTEN",
+        "            self._end(one.message)\n            return DeliveryEvent.HANDLED",
         Point("points", "before", "commit"),
     ),
     Mutant(
         "that a message was handled is committed apart from what it wrote",
-        INTAKE,
-        "            for write in store.work:\n                write(connection)\n",
+        DEDUPLICATION,
+        "            store.run(connection)\n",
         "",
         Point("points", "after", "commit"),
         more=(
             (
-                "        return self._storage.get().commit(work, new=new)",
-                "        future = self._storage.get().commit(work, new=new)\n"
-                "        for write in store.work:\n            self._storage.get().commit(write)\n"
+                "        return self._storage.get().commit(work, new=new, lock=lock)",
+                "        future = self._storage.get().commit(work, new=new, lock=lock)\n"
+                "        self._storage.get().commit(store.run)\n"
                 "        return future",
             ),
         ),
     ),
     Mutant(
+        "the inbox forgets the events of a decision",
+        DEDUPLICATION,
+        "            if is_known and decides and one.outgoing:",
+        "            if False:",
+    ),
+    Mutant(
+        "a decision that fails keeps its writes",
+        "runner/store/job.py",
+        "        savepoint.rollback()\n",
+        "        savepoint.commit()\n",
+    ),
+    Mutant(
         "there is no inbox",
-        INTAKE,
+        DEDUPLICATION,
         "        return self._keep is not None and message.has_own_id",
         "        return False",
         Point("points", "before", "ack"),
@@ -118,9 +131,9 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the commit",
-        "plugins/order_api/outbox.py",
-        "            self._store.commit(work, COMMIT_SECONDS).result(WAIT_SECONDS)",
-        "            self._store.commit(work, COMMIT_SECONDS)",
+        "plugins/order_api/order_outbox.py",
+        "            self._outbox.transact(work).result(WAIT_SECONDS)",
+        "            self._outbox.transact(work)",
         Point("order_api", "before", "commit"),
         is_simulated=False,
     ),
@@ -191,13 +204,13 @@ MUTANTS = [
     ),
     Mutant(
         "attempts are not counted",
-        "runner/worker/recovery.py",
+        "runner/worker/retry.py",
         "        headers[ATTEMPT] = message.attempt + 1\n",
         "        headers[ATTEMPT] = message.attempt\n",
     ),
     Mutant(
         "a message that kills is never given up",
-        "runner/worker/crash.py",
+        "runner/worker/crash_protection.py",
         "        if suspect is not None and suspect.deaths >= self._max_crashes:",
         "        if False:",
     ),
@@ -210,7 +223,31 @@ MUTANTS = [
     Mutant(
         "a failed message is parked without its copy",
         PIPELINE,
-        "        work.is_recovery = True\n        self._publishing.publish(work, [copy])",
-        "        self._ack(work) if delay is None else self._publishing.publish(work, [copy])",
+        "        self._feed(one, DeliveryEvent.DEAD_LETTER if failure.delay is None else DeliveryEvent.RETRY)",
+        "        self._ack(one) if failure.delay is None else self._feed(one, DeliveryEvent.RETRY)",
+    ),
+    Mutant(
+        "a message whose connection is lost is copied all the same",
+        PIPELINE,
+        "        if not one.delivery.is_alive:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "an unroutable event counts as published",
+        DELIVERY,
+        "    (S.PUBLISHING, E.UNROUTABLE): (S.FAILED, A.QUEUE),",
+        "    (S.PUBLISHING, E.UNROUTABLE): (S.RECORDING, A.RECORD),",
+    ),
+    Mutant(
+        "what the broker does not confirm is not published again",
+        DELIVERY,
+        "    (S.PUBLISHING, E.UNCONFIRMED): (S.PUBLISHING, A.PUBLISH_LATER),",
+        "    (S.PUBLISHING, E.UNCONFIRMED): (S.RECORDING, A.RECORD),",
+    ),
+    Mutant(
+        "the last answer speaks for all messages",
+        DELIVERY,
+        "        if not self.unconfirmed:\n",
+        "        if error is None:\n",
     ),
 ]

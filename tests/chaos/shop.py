@@ -73,7 +73,6 @@ class Shop(Project):
         config = self.config()
         config["broker"]["start"] = "never"
         config["store"] = {"url": database}
-        config["trace"] = "audit.events"
         services = config["services"]
         door = services["order_api"]
         services["order_api"] = {**door, "options": {**door["options"], "outbox": True}}

@@ -151,7 +151,7 @@ def test_without_audit_the_lines_that_turn_it_on_are_given_and_with_it_the_runne
     off = run(project, *command, code=1).output
     assert "audit is off" in off
     assert 'audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}' in off
-    assert "trace: audit.events" in off
+    assert "audit: {consumes: [audit.events]}" in off
     turn_on(project)
     assert "nothing was written down yet" in run(project, *command, code=1).output
     assert not (project.folder / "var").exists()

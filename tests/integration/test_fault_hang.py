@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from runner.cli.fault import release
-from runner.worker.fault import FaultFolder
-from runner.worker.identity import Identity
-from runner.worker.injection import Active
+from runner.faults.active import ActiveFault, FaultFolder
+from runner.faults.identity import Identity
 from tests.rabbit import wait_until
 
 SLOT, NAME = "payment.1", "hang.payment.1"
@@ -76,7 +75,7 @@ def test_clear_lets_it_go_on_whoever_was_killed(folder: FaultFolder, victim: Ide
 
 
 def test_clear_lets_go_on_also_what_is_over_and_still_stopped(folder: FaultFolder, victim: Identity) -> None:
-    folder.write(NAME, Active("hang", SLOT, time.time() - 10, 9.0, process=victim))
+    folder.write(NAME, ActiveFault("hang", SLOT, time.time() - 10, 9.0, process=victim))
     victim.send(signal.SIGSTOP)
     victim.wait_stopped(10)
     assert [one.process for one in folder.clear()] == [victim]

@@ -17,9 +17,8 @@ from plugins.notification.mail import Email
 from plugins.notification.notifier import Notifier
 from plugins.notification.template import load_templates
 from runner import Event, Message, Reject
-from runner.store.schema import charges, emails
 from runner.worker.storage import MessageStore, Storage
-from tests.keeping import kept
+from tests.keeping import CHARGES, EMAILS, kept
 
 ORDER = {"order_id": "o-1", "customer_email": "a@example.com", "amount": "10.00", "currency": "USD"}
 
@@ -46,7 +45,7 @@ def test_an_order_that_comes_under_another_id_is_told_of_again_and_not_charged_a
     storage, _ = kept(tmp_path)
     first, again = charge(storage, order("m-1")), charge(storage, order("m-2"))
     assert (first.type, first.body) == (again.type, again.body)
-    (row,) = storage.get().read(select(charges))
+    (row,) = storage.get().read(select(CHARGES))
     assert (row.order_id, row.ten_thousandths, row.currency, row.reason, row.message_id) == (
         "o-1",
         100_000,
@@ -62,7 +61,7 @@ def test_a_charge_is_kept_to_the_last_decimal_place(tmp_path: Path, amount: str,
     storage, _ = kept(tmp_path)
     charge(storage, order("m-1", amount=amount))
     charge(storage, order("m-2", amount=amount))
-    (row,) = storage.get().read(select(charges))
+    (row,) = storage.get().read(select(CHARGES))
     assert row.ten_thousandths == kept_as
     with pytest.raises(Reject, match=rf"over another amount: {amount}[.0]* USD"):
         charge(storage, order("m-3", amount=f"{Decimal(amount) + Decimal('0.0001')}"))
@@ -110,6 +109,6 @@ def test_an_e_mail_is_sent_once_whatever_the_order_is_called(tmp_path: Path, nam
         notifier.notify(order("event-1", order_id=name), store)
         commit(storage, store)
     assert len(post.sent) == 1
-    (row,) = storage.get().read(select(emails))
+    (row,) = storage.get().read(select(EMAILS))
     assert (row.event_id, row.recipient) == ("event-1", "a@example.com")
     storage.close(5)

@@ -12,7 +12,7 @@ import pytest
 
 from runner.errors import StoreAway
 from runner.store.journey import as_json, journey
-from runner.store.reading import reading
+from runner.store.reading import reading, statement_of
 from runner.store.store import Store
 from tests.audited import fill
 from tests.machine import in_time
@@ -25,17 +25,18 @@ PATH = "/orders/{order_id}"
 class Audited(Context):
     """With audit, and a store that may be away."""
 
-    plugins = frozenset({"audit", "order_api"})
+    has_history = True
 
     def __init__(self, store: Store | None) -> None:
         super().__init__()
         self._store = store
 
-    @property
-    def store(self) -> Store:
-        if self._store is None:
+    def order_history(self, order_id: str) -> dict[str, Any] | None:
+        store = self._store
+        if store is None:
             raise StoreAway("store.url: postgresql://shop@nowhere/shop: is away, connection refused")
-        return self._store
+        found = journey(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
+        return None if found is None else as_json(found)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ class Context:
     service = "order_api"
     stop_timeout = 6.0
     slot = "order_api.1"
-    plugins: frozenset[str] = frozenset()
+    has_history = False
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test.order_api")
@@ -66,6 +66,13 @@ class Context:
     @property
     def store(self):
         raise AssertionError("nothing is kept here")
+
+    @property
+    def outbox(self):
+        raise AssertionError("nothing waits here")
+
+    def order_history(self, order_id):
+        return None
 
     def routed(self, event):
         return event

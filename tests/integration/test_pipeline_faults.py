@@ -18,9 +18,17 @@ TRACED = """from runner import Event, hookimpl
 
 @hookimpl
 def handle(message):
-    if message.type == "runner.attempt":
-        return None
     return [Event("done", {"n": n}) for n in range(message.json().get("events", 1))]
+"""
+NOTES = """from runner import Contract, hookimpl
+
+@hookimpl
+def contract():
+    return Contract(records=["attempts"])
+
+@hookimpl
+def handle(message):
+    pass
 """
 
 
@@ -28,12 +36,12 @@ def traced(jobs: Project, vhost: Vhost, **settings: Any) -> Runner:
     """Run the jobs with notes of each try, which the service ``notes`` reads."""
     topology, config = jobs.topology(), jobs.config()
     topology["queues"]["notes"] = {}
-    config["trace"] = "notes"
     config["services"]["jobs"] |= settings
-    config["services"]["notes"] = {"plugin": "jobs", "consumes": ["notes"], "prefetch": 1000}
+    config["services"]["notes"] = {"consumes": ["notes"], "prefetch": 1000}
     jobs.set_topology(topology)
     jobs.set_config(config)
     jobs.plugin("jobs", TRACED)
+    jobs.plugin("notes", NOTES)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
     runner.pid_of("notes.1")
@@ -79,6 +87,7 @@ def test_two_messages_without_an_id_that_hold_the_same_are_two(jobs: Project, vh
     config["services"]["jobs"] |= {"inbox": True}
     jobs.set_config(config)
     jobs.plugin("jobs", TRACED)
+    jobs.plugin("notes", NOTES)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
     same = (b"{}", pika.BasicProperties())
@@ -115,6 +124,7 @@ def test_a_message_whose_earlier_events_may_no_longer_be_published_is_dead_lette
     config["services"]["jobs"] |= {"inbox": True}
     jobs.set_config(config)
     jobs.plugin("jobs", TRACED)
+    jobs.plugin("notes", NOTES)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
     publish(vhost, "{}", message_id="x")

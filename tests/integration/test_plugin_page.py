@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from dataclasses import fields
 from typing import Any
 
+import pika
 import yaml
 
+import runner as public
 from runner.contract import Contract
 from runner.hooks import Context, Hooks
 from runner.messages import Event, Message
-from tests.rabbit import Vhost
+from runner.store.event_outbox import EventOutbox
+from tests.amqp import channel_to, drained, publish_all
+from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project
 
 PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
@@ -41,13 +48,18 @@ def write(project: Project) -> list[str]:
     (contract,) = re.findall(r"```python\n(.*?)```", chapter("Contract"), re.DOTALL)
     with (project.folder / "plugins" / "screening.py").open("a") as plugin:
         plugin.write(f"\n\nfrom runner import Contract\n\n\n{contract}")
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    configure(project, "A complete plugin")
+    return sorted(path.name for path in project.folder.glob("test_*.py"))
+
+
+def configure(project: Project, title: str) -> None:
+    """Add the lines of a chapter to both files."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", chapter(title), re.DOTALL)
     files: dict[str, Any] = {"config": project.config(), "topology": project.topology()}
     for name, key, body in re.findall(r"# (\w+)\.yaml, under (\w+):\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
         files[name][key].update(yaml.safe_load(body))
     project.set_config(files["config"])
     project.set_topology(files["topology"])
-    return sorted(path.name for path in project.folder.glob("test_*.py"))
 
 
 def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Project, vhost: Vhost) -> None:
@@ -74,6 +86,44 @@ def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Proje
     assert "5 passed" in done.stdout
 
 
+def test_the_plugin_with_a_table_gives_as_many_vouchers_as_it_may_and_its_step_keeps_them(
+    project: Project, vhost: Vhost
+) -> None:
+    plugin, step = re.findall(r"```python\n(.*?)```", chapter("Tables"), re.DOTALL)
+    file = project.folder / "plugins" / "vouchers.py"
+    file.write_text(plugin)
+    configure(project, "Tables")
+    config, topology = project.config(), project.topology()
+    config["services"]["vouchers"]["options"] = {"number": 3}
+    topology["queues"]["given"] = {"bind": {"vouchers.topic": ["#"]}}
+    project.set_config(config)
+    project.set_topology(topology)
+    runner = project.run("run", "vouchers", url=vhost.url)
+    runner.pid_of("vouchers.1")
+    # Each order comes twice.
+    publish_all(vhost.url, [order(number) for number in [*range(12), *range(12)]])
+    wait_until(lambda: vhost.queues()["vouchers.orders"].get("messages") == 0, 30, "all are handled")
+    assert runner.stop() == 0
+    with channel_to(vhost.url) as channel:
+        given = {(properties.message_id, body) for _, properties, body in drained(channel, "given")}
+    assert sorted(json.loads(body)["voucher"] for _, body in given) == [1, 2, 3]
+    file.write_text(f"{plugin}\n\n{step}")
+    runner = project.run("run", "vouchers", url=vhost.url)
+    runner.pid_of("vouchers.1")
+    assert runner.stop() == 0
+    with contextlib.closing(sqlite3.connect(project.folder / "var" / "vouchers.db")) as database:
+        assert [used for _, used in database.execute("SELECT order_id, is_used FROM vouchers")] == [0, 0, 0]
+        assert database.execute("SELECT count(*) FROM inbox").fetchone() == (12,)
+        assert database.execute("SELECT plugin, steps FROM plugin_tables").fetchall() == [("vouchers", 1)]
+    assert not (project.folder / "var" / "fastcommerce.db").exists()
+
+
+def order(number: int) -> tuple[str, str, bytes, pika.BasicProperties]:
+    body = json.dumps({"order_id": f"o{number}"}).encode()
+    properties = pika.BasicProperties(message_id=f"m{number}", type="order.created", delivery_mode=2)
+    return "orders.topic", "order.created", body, properties
+
+
 def test_every_hook_with_its_arguments_stands_on_the_page() -> None:
     hooks = {name: member for name, member in vars(Hooks).items() if not name.startswith("_")}
     table = {line.split("|")[1].strip(" `"): line for line in chapter("Hooks").splitlines() if line.startswith("| `")}
@@ -90,3 +140,9 @@ def test_every_field_of_what_hooks_get_and_return_stands_on_the_page() -> None:
     assert named("Contract") == {one.name for one in fields(Contract)}
     members = {name for name in vars(Context) if not name.startswith("_")} | set(Context.__annotations__)
     assert named("Context") == members
+    assert named("Outbox") == {name for name in vars(EventOutbox) if not name.startswith("_")} - {"stop"}
+
+
+def test_every_public_name_stands_on_the_page() -> None:
+    words = set(re.findall(r"\w+", PAGE))
+    assert {name for name in public.__all__ if name not in words} == set()

@@ -13,6 +13,7 @@ from runner.amqp.declare import declare
 from runner.amqp.io_thread import IoThread
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher
+from runner.amqp.window import Window
 from runner.errors import BrokerAway, BrokerError, PublishRefused, Unroutable
 from runner.messages import Event
 from runner.topology.model import Binding, Exchange, Objects, Queue
@@ -54,7 +55,7 @@ def event(number: int = 0, key: str = "order.created") -> Event:
 def test_events_from_many_threads_are_all_confirmed_and_in_the_queue(
     connect: Callable[..., Publisher], vhost: Vhost
 ) -> None:
-    publisher = connect(window=100)
+    publisher = connect(window=Window(100))
     futures: list[Any] = []
 
     def publish(first: int) -> None:

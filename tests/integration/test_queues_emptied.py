@@ -126,7 +126,6 @@ def test_a_purge_of_more_than_a_batch_leaves_nothing(shop: Shop, vhost: Vhost) -
 
 
 def test_a_purged_message_is_noted_in_the_order_history(shop: Shop, vhost: Vhost) -> None:
-    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     publish(vhost.url, "pay", many(3))
     publish(vhost.url, "pay.dlq", many(1))
@@ -145,7 +144,6 @@ def test_a_purged_message_is_noted_in_the_order_history(shop: Shop, vhost: Vhost
 
 
 def test_without_its_note_no_message_is_purged(shop: Shop, vhost: Vhost) -> None:
-    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     vhost.delete_queue("audit.events")
     publish(vhost.url, "pay", many(3))
@@ -320,7 +318,6 @@ def test_a_move_keeps_order_properties_and_headers(shop: Shop, vhost: Vhost, sou
 def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
     shop: Shop, vhost: Vhost, source: str, target: str, noted: str | None
 ) -> None:
-    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     with channel_to(vhost.url) as channel:
         channel.queue_declare("pay.retry.1s", durable=True)
@@ -415,7 +412,6 @@ def test_a_trace_that_takes_no_notes_makes_no_message_double(vhost: Vhost, is_fu
 
 
 def test_a_message_that_stays_is_not_noted_as_moved(shop: Shop, vhost: Vhost) -> None:
-    shop.config |= {"trace": "audit.events"}  # type: ignore[dict-item]
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     with channel_to(vhost.url) as channel:
         arguments = {"x-max-length": 30, "x-overflow": "reject-publish"}

@@ -6,18 +6,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from runner.amqp.properties import encode
 from runner.errors import PublishRefused, StoreAway, StoreError
-from runner.messages import Event, Message
+from runner.messages import Event, Message, Retry
 from runner.store import inbox, outbox
 from runner.store import schema as tables
 from runner.store import writer as writer_module
@@ -25,8 +26,12 @@ from runner.store.insert import insert_new
 from runner.store.job import Insertion
 from runner.store.relay import Relay
 from runner.store.store import Store
-from runner.worker.intake import Intake, Outcome
+from runner.worker.deduplication import Deduplication
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
+from runner.worker.routing import Router
 from runner.worker.storage import Storage
+from tests.keeping import CHARGES, make_tables
 from tests.machine import in_time
 from tests.postgres import Postgres
 from tests.rabbit import wait_until
@@ -34,7 +39,7 @@ from tests.rabbit import wait_until
 
 @pytest.fixture
 def store(database: str, tmp_path: Path) -> Iterator[Store]:
-    one = Store(database, tmp_path)
+    one = make_tables(Store(database, tmp_path))
     yield one
     one.close(5)
 
@@ -51,7 +56,7 @@ def charge(order: str) -> dict[str, Any]:
 
 
 def insert(order: str, connection: Connection) -> bool:
-    return insert_new(connection, tables.charges, charge(order))
+    return insert_new(connection, CHARGES, charge(order))
 
 
 def take_in(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
@@ -69,7 +74,7 @@ def put(event: Event, connection: Connection) -> None:
 
 
 def charged(store: Store) -> set[str]:
-    return {one.order_id for one in store.read(select(tables.charges.c.order_id))}
+    return {one.order_id for one in store.read(select(CHARGES.c.order_id))}
 
 
 def message(name: str) -> Message:
@@ -99,12 +104,12 @@ def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> Non
         gate.wait(10)
 
     def half(connection: Connection) -> None:
-        insert_new(connection, tables.charges, charge("half"))
+        insert_new(connection, CHARGES, charge("half"))
         raise ValueError("a bug")
 
     def broken(connection: Connection) -> None:
-        insert_new(connection, tables.charges, charge("broken"))
-        insert_new(connection, tables.charges, {**charge("x"), "payment_id": None})
+        insert_new(connection, CHARGES, charge("broken"))
+        insert_new(connection, CHARGES, {**charge("x"), "payment_id": None})
 
     held = store.commit(hold)
     first, failed = store.commit(partial(insert, "first")), store.commit(half)
@@ -121,7 +126,7 @@ def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> Non
 
 
 def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
-    future = store.commit(lambda one: insert_new(one, tables.charges, {**charge("secret-id"), "payment_id": None}))
+    future = store.commit(lambda one: insert_new(one, CHARGES, {**charge("secret-id"), "payment_id": None}))
     with pytest.raises(IntegrityError) as caught:
         future.result(10)
     if store.engine.dialect.name == "sqlite":
@@ -131,7 +136,7 @@ def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
 def test_while_another_holds_the_lock_jobs_wait_and_one_with_a_deadline_fails(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     said: list[str | None] = []
-    store, other = Store(url, tmp_path, said.append), Store(url, tmp_path)
+    store, other = make_tables(Store(url, tmp_path, said.append)), Store(url, tmp_path)
     with other.engine.begin():
         impatient = store.commit(partial(insert, "impatient"), timeout=0.1)
         patient = store.commit(partial(insert, "patient"))
@@ -149,10 +154,10 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
     server = Postgres()
     said: list[str | None] = []
     try:
-        store = Store(server.make_database("shop"), tmp_path, said.append)
+        store = make_tables(Store(server.make_database("shop"), tmp_path, said.append))
         server.stop()
         with pytest.raises(StoreAway):
-            store.read(select(tables.charges.c.order_id))
+            store.read(select(CHARGES.c.order_id))
         waiting = [store.commit(partial(insert, "a"))]
         wait_until(lambda: said, 30, "it is tried again and again")
         # Those that come now wait no longer than they may, however long others do.
@@ -173,7 +178,7 @@ def test_what_a_server_closed_while_nothing_was_to_be_done_is_opened_again_witho
     server = Postgres()
     said: list[str | None] = []
     try:
-        store = Store(server.make_database("shop"), tmp_path, said.append)
+        store = make_tables(Store(server.make_database("shop"), tmp_path, said.append))
         assert take_in(store, "a", message("1")) is None
         assert inbox.outcome(store, "a", message("1")) == []
         for number in range(2, 5):
@@ -198,7 +203,7 @@ def test_of_a_commit_that_others_share_only_the_new_messages_are_taken_in(store:
             return inbox.earlier(connection, "a", message(name))
 
         def work(connection: Connection) -> None:
-            insert_new(connection, tables.charges, charge(f"{name}-{len(done)}"))
+            insert_new(connection, CHARGES, charge(f"{name}-{len(done)}"))
             done.append(name)
 
         return store.commit(work, new=Insertion(inbox.INSERT, inbox.row("a", message(name), []), otherwise))
@@ -245,44 +250,93 @@ def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
 
 
+EVENT = Event("x", b"", "e", "k", id="1")
+
+
+def delivery(name: str) -> Lifecycle:
+    one = Lifecycle(cast(Any, None), 0.0)
+    one.message = message(name)
+    return one
+
+
+def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Handler:
+    """Return a handler that charges an order, and publishes an event."""
+
+    def handle(one: Lifecycle) -> DeliveryEvent:
+        meanwhile()
+        one.store.transact(lambda connection: insert_new(connection, CHARGES, charge(order)))
+        one.outgoing = [encode(EVENT)]
+        return DeliveryEvent.HANDLED
+
+    return handle
+
+
+def committed(one: Lifecycle) -> DeliveryEvent:
+    done = threading.Event()
+    one.until(lambda *_: done.set())
+    assert done.wait(10)
+    return one.committed()
+
+
 def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_outcome(
     database: str, tmp_path: Path
 ) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
-    intake, again = Intake("a", storage, 60.0), threading.Event()
-    assert intake.begin(message("m"), again.set) is True
-    assert intake.begin(message("m"), again.set) is False
-    kept = intake.store_for()
-    kept.transact(lambda connection: insert_new(connection, tables.charges, charge("m")))
-    future = intake.commit(message("m"), kept, [Event("x", b"", id="1")])
-    assert future is not None
-    assert future.result(10) == Outcome([Event("x", b"", id="1")])
+    make_tables(storage.get())
+    here, elsewhere = (Deduplication("a", storage, 60.0, Router("a", {"x": ("e", "k")})) for _ in range(2))
+    second, again = delivery("m"), threading.Event()
+    busy: list[DeliveryEvent] = []
+    first = delivery("m")
+    handle = here.around(charging("m", lambda: busy.append(handle(second))))
+    assert handle(first) is DeliveryEvent.WRITTEN
+    assert busy == [DeliveryEvent.BUSY]
+    second.until(again.set)
     assert not again.is_set()
-    intake.end(message("m"))
+    assert committed(first) is DeliveryEvent.COMMITTED
     assert again.is_set()
-    assert intake.begin(message("m"), again.set) == Outcome([Event("x", b"", id="1")], is_earlier=True)
+    second.until(again.clear)
+    assert not again.is_set(), "the first one is over, and the second need not wait"
+    assert handle(second) is DeliveryEvent.DUPLICATE
+    assert [one.event for one in second.outgoing] == [EVENT]
+    assert second.is_duplicate
     # What another process did meanwhile counts: nothing of ours is written.
-    late = intake.store_for()
-    late.transact(lambda connection: insert_new(connection, tables.charges, charge("late")))
-    future = intake.commit(message("m"), late, [])
-    assert future is not None
-    assert future.result(10).is_earlier
+    other, late = delivery("n"), delivery("n")
+    is_late = here.around(charging("late", lambda: elsewhere.around(charging("n"))(other)))(late)
+    assert is_late is DeliveryEvent.WRITTEN
+    assert committed(other) is DeliveryEvent.COMMITTED
+    assert committed(late) is DeliveryEvent.DUPLICATE
+    assert charged(storage.get()) == {"m", "n"}
+    assert here.forget() is False
+    storage.close(5)
+
+
+def test_a_message_whose_handler_fails_is_handled_again(database: str, tmp_path: Path) -> None:
+    storage = Storage(database, tmp_path, lambda _: None)
+    make_tables(storage.get())
+    inbox_of_a = Deduplication("a", storage, 60.0, Router("a", {}))
+
+    def fail() -> None:
+        raise Retry("later")
+
+    for _ in range(2):
+        with pytest.raises(Retry):
+            inbox_of_a.around(charging("m", fail))(delivery("m"))
+    one = delivery("m")
+    assert inbox_of_a.around(charging("m"))(one) is DeliveryEvent.WRITTEN
+    assert committed(one) is DeliveryEvent.COMMITTED
     assert charged(storage.get()) == {"m"}
-    assert intake.forget() is False
     storage.close(5)
 
 
 def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database: str, tmp_path: Path) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
-    intake = Intake("a", storage, None)
-    assert intake.begin(message("m"), lambda: None) is True
-    kept = intake.store_for()
-    assert kept.inbox is False
-    assert intake.commit(message("m"), kept, []) is None, "nothing to commit costs nothing"
-    kept.execute(tables.charges.insert(), charge("m"))
-    future = intake.commit(message("m"), kept, [])
-    assert future is not None
-    future.result(10)
+    make_tables(storage.get())
+    without = Deduplication("a", storage, None, Router("a", {}))
+    assert without.around(lambda _: DeliveryEvent.HANDLED)(delivery("m")) is DeliveryEvent.HANDLED, "nothing to commit"
+    one = delivery("m")
+    assert without.around(charging("m"))(one) is DeliveryEvent.WRITTEN
+    assert one.store.inbox is False
+    assert committed(one) is DeliveryEvent.COMMITTED
     assert charged(storage.get()) == {"m"}
     storage.close(5)
 
@@ -353,6 +407,7 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
     server = Postgres()
     try:
         storage = Storage(server.make_database("shop"), tmp_path, lambda _: None)
+        make_tables(storage.get())
         store = storage.get()
         assert storage.overdue(time.monotonic() + 100, 1.0) is None, "nothing is asked"
         server.freeze()
@@ -370,7 +425,7 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Path) -> None:
-    store = Store(postgres.make_database("long_row"), tmp_path)
+    store = make_tables(Store(postgres.make_database("long_row"), tmp_path))
     # Random, because PostgreSQL compresses what repeats.
     long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
     bad, good = store.commit(partial(insert, long)), store.commit(partial(insert, "good"))
@@ -384,7 +439,7 @@ def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_serve
     postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "TIMEOUTS", 0.5)
-    store = Store(postgres.make_database("slow"), tmp_path)
+    store = make_tables(Store(postgres.make_database("slow"), tmp_path))
 
     def slow(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 50"))
@@ -411,7 +466,7 @@ def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_serve
 
 
 def test_after_its_end_a_store_takes_nothing(tmp_path: Path) -> None:
-    store = Store("sqlite:///a.db", tmp_path)
+    store = make_tables(Store("sqlite:///a.db", tmp_path))
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
     store.close(5)
     with pytest.raises(StoreAway, match="closed"):
@@ -422,7 +477,7 @@ def test_trouble_of_the_one_who_is_told_of_it_loses_no_job(tmp_path: Path) -> No
     def fails(_: str | None) -> None:
         raise RuntimeError("a bug of who listens")
 
-    store, other = Store("sqlite:///a.db", tmp_path, fails), Store("sqlite:///a.db", tmp_path)
+    store, other = make_tables(Store("sqlite:///a.db", tmp_path, fails)), Store("sqlite:///a.db", tmp_path)
     with other.engine.begin(), pytest.raises(RuntimeError):
         store.commit(partial(insert, "a")).result(20)
     assert store.commit(partial(insert, "b")).result(10) is True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.messages import Message
-from runner.worker.crash import SETTLE
+from runner.worker.crash_protection import SETTLE
 from tests.simulation.clock import Clock
 from tests.simulation.history import History
 from tests.simulation.supervisor import End

@@ -73,7 +73,7 @@ class Connection:
 
     def _receive(self, frame: Callable[[], None]) -> None:
         if not self.is_closed:
-            self.process.round(frame)
+            self.process.io.round(frame)
 
     def channel(self, on_open_callback: Callable[[Any], None]) -> None:
         """Open the one channel."""
@@ -131,4 +131,4 @@ class Connection:
             return
         self.is_open, self.is_closed, self.is_closing = False, True, False
         self.process.connections.remove(self)
-        self.process.round(lambda: self._on_close(self, error))
+        self.process.io.round(lambda: self._on_close(self, error))

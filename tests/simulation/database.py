@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache, partial
-from queue import Empty
 from random import Random
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
@@ -28,8 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.pool import StaticPool
 
 from runner.errors import StoreAway
-from runner.store import database, schema, writer
-from runner.store.job import Insertion
+from runner.store import database, schema
+from runner.store.job import Insertion, Job
+from runner.store.job import run as run_jobs
 from runner.store.prepared import Prepared
 from runner.store.store import Store
 from tests.simulation.thread import Condition
@@ -85,14 +83,14 @@ class Database:
 
 
 class VirtualStore(Store):
-    """``runner.store.store.Store`` whose writer's thread is the virtual clock."""
+    """``runner.store.store.Store`` with a writer that works when the virtual clock says so."""
 
     def __init__(self, process: Process, shared: Database) -> None:
         self.engine = shared.engine
         self._shared, self._process = shared, process
-        self._writer = writer.Writer(shared.engine)
         self._readers = database.reading(shared.engine)
         self._kept = deque()
+        self._jobs: list[Job] = []
         self._is_busy = False
         self._is_closed = False
         self._idle = Condition(process.turns)
@@ -106,10 +104,15 @@ class VirtualStore(Store):
         return super().read(statement, parameters)
 
     def commit(
-        self, work: Callable[[Connection], T], timeout: float | None = None, new: Insertion[T] | None = None
+        self,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+        new: Insertion[T] | None = None,
+        lock: str | None = None,
     ) -> Future[T]:
         """As the real one."""
-        future = super().commit(work, timeout, new)
+        future: Future[T] = Future()
+        self._jobs.append(Job(work, future, None, new, lock))
         self._next()
         return future
 
@@ -119,35 +122,25 @@ class VirtualStore(Store):
             self._later(self._shared.random.choice((0.0, 0.001, 0.02)), self._begin)
 
     def _later(self, delay: float, callback: Callable[[], None]) -> None:
-        self._process.turns.clock.after(delay, lambda: callback() if self._process.alive else None)
+        self._process.clock.after(delay, lambda: callback() if self._process.alive else None)
 
     def _begin(self) -> None:
-        batch: list[Any] = []
-        try:
-            while True:
-                batch.append(self._writer._jobs.get_nowait())
-        except Empty:
-            pass
-        if self._is_closed:
-            self._writer._fail(batch, StoreAway("the store is closed"))
-            self._end()
-        elif batch:
-            self._transact(batch)
-        else:
-            self._end()
+        batch, self._jobs = self._jobs, []
+        self._transact(batch)
 
-    def _transact(self, batch: list[Any]) -> None:
+    def _transact(self, batch: list[Job]) -> None:
         if self._is_closed:
-            self._writer._fail(batch, StoreAway("the store is closed"))
-            self._end()
+            for job in batch:
+                job.error = StoreAway("the store is closed")
+            self._answer(batch)
             return
         if self._shared.is_away:
             self._later(0.1, partial(self._transact, batch))
             return
         try:
-            self._writer._transact(batch, is_careful=False)
+            self._run(batch, is_careful=False)
         except Exception:  # one of them is at fault, and the next try finds out which
-            self._writer._transact(batch, is_careful=True)
+            self._run(batch, is_careful=True)
         self._process.ledger.committed(self._process)
         random = self._shared.random
         if random.random() < self._shared.forgetfulness:
@@ -156,24 +149,26 @@ class VirtualStore(Store):
         else:
             self._later(random.choice((0.0, 0.001, 0.02)), partial(self._finish, batch))
 
-    def _finish(self, batch: list[Any]) -> None:
-        self._process.history.say(self._process.name, f"commit of {len(batch)} is answered")
-        self._writer._finish(batch)
-        self._end()
+    def _run(self, batch: list[Job], *, is_careful: bool) -> None:
+        with self.engine.begin() as connection:
+            run_jobs(batch, connection, is_careful=is_careful)
 
-    def _end(self) -> None:
+    def _finish(self, batch: list[Job]) -> None:
+        self._process.history.say(self._process.name, f"commit of {len(batch)} is answered")
+        self._answer(batch)
+
+    def _answer(self, batch: list[Job]) -> None:
+        for job in batch:
+            if job.error is None:
+                job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
         self._is_busy = False
         self._idle.notify_all()
-        if not self._writer._jobs.empty():
+        if self._jobs:
             self._next()
 
     def close(self, timeout: float) -> None:
         """As the real one: what does not get done in time fails."""
         self._idle.wait_for(lambda: not self._is_busy, timeout)
         self._is_closed = True
-
-
-#: In place of ``threading`` in ``runner.store.writer``: its thread never runs.
-WITHOUT_THREAD = SimpleNamespace(
-    Event=threading.Event, Thread=lambda **_: SimpleNamespace(start=lambda: None, join=lambda _: None)
-)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from runner.messages import Event, Message, Reject, Retry
+from sqlalchemy import Connection
+
+from runner.messages import Event, Message, Reject, Retry, TransactionResult
 from runner.worker.storage import MessageStore
 from tests.simulation.database import effects
 from tests.simulation.scenario import Plan
@@ -24,7 +26,7 @@ class Plugin:
         self._runs: Counter[str] = Counter()
         self._kills: Counter[str] = Counter()
 
-    def handle(self, process: Process, message: Message, store: MessageStore) -> list[Event]:
+    def handle(self, process: Process, message: Message, store: MessageStore) -> list[Event] | TransactionResult:
         """As ``runner.hooks.handle``."""
         ledger = self._simulation.ledger
         plan = ledger.plans[message.json()["m"]]
@@ -33,7 +35,9 @@ class Plugin:
         finally:
             ledger.ended(process, plan)
 
-    def _handle(self, process: Process, plan: Plan, message: Message, store: MessageStore) -> list[Event]:
+    def _handle(
+        self, process: Process, plan: Plan, message: Message, store: MessageStore
+    ) -> list[Event] | TransactionResult:
         ledger, turns = self._simulation.ledger, self._simulation.turns
         self._runs[plan.name] += 1
         run = self._runs[plan.name]
@@ -45,13 +49,23 @@ class Plugin:
             self._simulation.clock.after(0.0, lambda: self._simulation.supervisor.kill(process, ENDS[plan.end]))
             turns.pause(None, [])
         self._fail(process, plan, message)
-        if plan.kind == "refused":
-            store.execute(effects.insert(), {"message": plan.name, "run": -1})
-        elif plan.has_effect:
-            store.execute(effects.insert(), {"message": plan.name, "run": run})
+        writes = plan.has_effect or plan.kind == "refused"
+        row = {"message": plan.name, "run": -1 if plan.kind == "refused" else run}
+
+        def decide(connection: Connection) -> list[Event]:
+            if writes:
+                connection.execute(effects.insert(), row)
+            return self._events(plan, run)
+
+        decision = store.transact(decide) if plan.decides else None
+        if writes and decision is None:
+            store.execute(effects.insert(), row)
         if plan.duration:
             turns.sleep(plan.duration / 2)
         ledger.ran(process, plan, run)
+        return decision or self._events(plan, run)
+
+    def _events(self, plan: Plan, run: int) -> list[Event]:
         if plan.kind == "unwritable":
             return [Event("done", {"m": plan.name, "value": float("nan")})]
         return [

@@ -6,25 +6,27 @@ import logging
 import mmap
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from runner.amqp.consumer import Consumer
-from runner.amqp.link import Link
 from runner.amqp.publisher import Publisher
-from runner.errors import EXIT_BROKER, EXIT_FAILURE
+from runner.errors import EXIT_BROKER
 from runner.record import Record, RecordFile
 from runner.suspects import Suspects
-from runner.worker.crash import Hands
-from runner.worker.intake import Intake
+from runner.worker.crash_protection import CrashProtection
+from runner.worker.deduplication import Deduplication
+from runner.worker.handler import PluginHandler, surrounded
 from runner.worker.pipeline import Pipeline
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import Retries
 from runner.worker.routing import Router
-from runner.worker.storage import Storage
-from runner.worker.trace import Tracer
 from tests.simulation.broker import EVENTS
+from tests.simulation.clock import EPOCH
 from tests.simulation.connection import Connection
 from tests.simulation.database import VirtualStore
-from tests.simulation.thread import Condition, Thread
+from tests.simulation.io import VirtualIo
+from tests.simulation.thread import Condition, Room, Thread, VirtualRuntime
 
 if TYPE_CHECKING:
     from tests.simulation.run import Simulation
@@ -51,29 +53,32 @@ class Process:
         self.began: dict[str, float] = {}
         self.file = RecordFile(self.name)
         self.record = Record(mmap.mmap(self.file.descriptor, 0))
-        self.loop = self
-        self.is_stopped = False
-        self._round_ends: list[Callable[[], None]] = []
-        #: Nobody cuts it off from within; connections are lost by the broker's side.
-        self.cut: str | None = None
-        self._last_call = 0.0
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
         suspects = Suspects(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
-        io: Any = self
-        self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, window=scenario.window)
+        self.io = VirtualIo(self)
+        io: Any = self.io
+        self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, Room(self.turns, scenario.window))
+        self.store = VirtualStore(self, simulation.database)
+        storage: Any = SimpleNamespace(get=lambda: self.store, plugin=SERVICE)
         router = Router(SERVICE, {"done": (EVENTS, "done"), "astray": (EVENTS, "astray")})
-        storage = Storage("", Path(), self._ignore)
-        storage._store = self.store = VirtualStore(self, simulation.database)
-        self.intake = Intake(SERVICE, storage, 1e6 if scenario.inbox else None)
+        runtime = VirtualRuntime(
+            self.turns, self, lambda delay, callback: self.io.call(lambda: self.io.call_later(delay, callback)),
+            simulation.slowness,
+        )  # fmt: skip
+        self.deduplication = Deduplication(SERVICE, storage, 1e6 if scenario.inbox else None, router)
+        recorder = None
+        if scenario.trace:
+            now = runtime.monotonic
+            recorder = AttemptRecorder(SERVICE, slot, NOTES, log, lambda: EPOCH + now(), now)
+        protection = CrashProtection(
+            self.record, suspects, scenario.max_crashes, scenario.concurrency, runtime.condition, self.turns.sleep
+        )
+        plugin = PluginHandler(SERVICE, router, partial(simulation.plugin.handle, self))
         self.pipeline = Pipeline(
-            SERVICE, partial(simulation.plugin.handle, self),
+            surrounded(plugin, self.deduplication, recorder, protection),
             partial(self.publisher.send, timeout=scenario.confirm_timeout),
-            lambda delay, callback: self.call(lambda: self.call_later(delay, callback)),
-            router, {QUEUE: simulation.ladder}, log,
-            on_missing=self._missing, on_crash=lambda: self.stop(EXIT_FAILURE), record=self.record,
-            hands=Hands(self.record, suspects, scenario.max_crashes, scenario.concurrency), intake=self.intake,
-            tracer=Tracer(SERVICE, slot, NOTES) if scenario.trace else None,
+            Retries(SERVICE, {QUEUE: simulation.ladder}), recorder, self.record, runtime, self._missing, log,
         )  # fmt: skip
         self.consumer = Consumer(
             io, URLS, self.name, [QUEUE], scenario.prefetch, self.pipeline.submit, self._ignore, self._missing,
@@ -82,42 +87,9 @@ class Process:
 
     def start(self) -> None:
         """Begin to work."""
-        self.turns.owner = self
         self.publisher.start()
         self.pipeline.start(self.simulation.scenario.concurrency)
         self.consumer.start()
-
-    def connect(self, callbacks: dict[str, Any]) -> Connection:
-        """What ``pika.SelectConnection`` does on this process's loop."""
-        return Connection(
-            self, self.simulation.broker, callbacks["on_open_callback"], callbacks["on_open_error_callback"],
-            callbacks["on_close_callback"],
-        )  # fmt: skip
-
-    def add(self, link: Link) -> None:
-        """``IoThread.add``: its links end with it."""
-
-    def at_round_end(self, callback: Callable[[], None]) -> None:
-        """``IoThread.at_round_end``."""
-        self._round_ends.append(callback)
-
-    def round(self, callback: Callable[[], None]) -> None:
-        """A round of the I/O loop in which one thing happens, unless the process has ended."""
-        if self.alive:
-            callback()
-            for one in self._round_ends:
-                one()
-
-    def call(self, callback: Callable[[], None]) -> None:
-        """``IoThread.call``: soon, and in order."""
-        if self.alive:
-            self._last_call = max(self._last_call, self.clock.now + self.random.choice((0.0, 0.0, 0.0001, 0.002)))
-            self.clock.at(self._last_call, lambda: self.round(callback))
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
-        """``IOLoop.call_later``."""
-        if self.alive:
-            self.clock.after(delay, lambda: self.round(callback))
 
     def stop(self, code: int = 0) -> None:
         """End in good order: asked to (0), or by its own decision."""
@@ -145,7 +117,7 @@ class Process:
             done.append(None)
             condition.notify_all()
 
-        self.call(lambda: action(is_done))
+        self.io.call(lambda: action(is_done))
         condition.wait_for(lambda: bool(done), 0.5)
 
     def end(self) -> None:
@@ -175,7 +147,4 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._process.alive:
-            words = record.getMessage()
-            self._process.history.say(self._process.name, words.splitlines()[0])
-            if words.startswith("a handler thread ended"):
-                self._process.history.fail("handler threads", f"ended by {record.exc_info and record.exc_info[1]!r}")
+            self._process.history.say(self._process.name, record.getMessage().splitlines()[0])

@@ -23,7 +23,6 @@ from tests.simulation.ledger import Ledger
 from tests.simulation.plugin import Plugin
 from tests.simulation.process import NOTES, QUEUE
 from tests.simulation.scenario import Plan
-from tests.simulation.seam import installed
 from tests.simulation.supervisor import Supervisor
 from tests.simulation.thread import Turns
 from tests.simulation.verdict import judge
@@ -133,13 +132,12 @@ def run(seed: int) -> Report:
     # One look for garbage after each run costs a fifth less than many within.
     was_enabled = gc.isenabled()
     gc.disable()
-    with installed(simulation):
-        try:
-            simulation.run()
-        finally:
-            simulation.close()
-            if was_enabled:
-                gc.enable()
+    try:
+        simulation.run()
+    finally:
+        simulation.close()
+        if was_enabled:
+            gc.enable()
     history = simulation.history
     return Report(
         seed, tuple(history.lines()), history.windows, len(simulation.scenario.messages), simulation.clock.now

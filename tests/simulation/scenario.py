@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from random import Random
 
@@ -41,6 +42,11 @@ class Plan:
     failures: int
     #: Of a poison: how its workers die.
     end: str
+
+    @property
+    def decides(self) -> bool:
+        """Whether its events are decided in its transaction: for every third name, whatever else is drawn."""
+        return zlib.crc32(self.name.encode()) % 3 == 0
 
 
 @dataclass(frozen=True)

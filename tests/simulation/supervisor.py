@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner.supervisor.accusation import Death
 from runner.supervisor.state import Slot, State
-from runner.worker.crash import SETTLE
+from runner.worker.crash_protection import SETTLE
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""Threads that take turns where they wait: greenlets on one real thread, woken by the virtual clock.
+"""Threads that take turns when they wait: greenlets on one real thread, woken by the virtual clock.
 
-The code under test gets these in place of ``threading``, ``queue.SimpleQueue`` and ``time``. Whatever it does between
-two waits is one step, as if nothing had come in between.
+The code under test gets these from its runtime. Whatever it does between two waits is one step, as if nothing had
+happened in between.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
 from runner.amqp.window import Window
-from tests.simulation.clock import EPOCH, Clock
+from runner.worker.runtime import Runtime
+from tests.simulation.clock import Clock
 from tests.simulation.history import History
 
 
@@ -57,15 +58,8 @@ class Turns:
     """Whose turn it is."""
 
     def __init__(self, clock: Clock, history: History) -> None:
-        self.clock, self._history = clock, history
+        self.clock, self.history = clock, history
         self._hub = getcurrent()
-        #: The process that begins now.
-        self.owner: Owner | None = None
-
-    def thread(self, target: Callable[..., object], args: Sequence[Any]) -> Thread:
-        """A thread of the process that begins now."""
-        assert self.owner is not None
-        return Thread(self, self.owner, target, args)
 
     def sleep(self, seconds: float) -> None:
         """Let others have their turn for so many virtual seconds."""
@@ -75,7 +69,7 @@ class Turns:
         """Wait until woken as one of ``waiters``, at most ``timeout`` seconds."""
         thread = getcurrent()
         if not isinstance(thread, Thread):
-            self._history.fail("no wait on the I/O thread", "a callback of the loop or of a future waits")
+            self.history.fail("no wait on the I/O thread", "a callback of the loop or of a future waits")
         assert isinstance(thread, Thread)
         if not thread.owner.alive:
             raise GreenletExit
@@ -123,9 +117,10 @@ class Condition:
 class Room(Window):
     """The window of a publisher; it is seen how it is used."""
 
-    def __init__(self, history: History, places: int) -> None:
-        super().__init__(places)
-        self._history, self._places = history, places
+    def __init__(self, turns: Turns, places: int) -> None:
+        condition: Any = Condition(turns)
+        super().__init__(places, condition)
+        self._history = turns.history
 
     def acquire(self, timeout: float) -> bool:
         """Take a place, or False when the time is over."""
@@ -135,7 +130,7 @@ class Room(Window):
 
     def release(self) -> None:
         """Give it back."""
-        if len(self._free) >= self._places:
+        if len(self._free) >= self.places:
             self._history.fail("window places", "released more often than taken")
         super().release()
 
@@ -163,16 +158,35 @@ class SimpleQueue:
         return item
 
 
-class Time:
-    """The module ``time``, as far as it is used."""
+class VirtualRuntime(Runtime):
+    """The threads and the clock of one process."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._clock, self.sleep = turns.clock, turns.sleep
+    def __init__(
+        self, turns: Turns, owner: Owner, call_later: Callable[[float, Callable[[], None]], None],
+        slowness: Callable[[], float],
+    ) -> None:  # fmt: skip
+        """``slowness`` draws how long a thread takes to get going, in seconds."""
+        self._turns, self._owner, self.call_later, self._slowness = turns, owner, call_later, slowness
 
     def monotonic(self) -> float:
-        """Seconds."""
-        return self._clock.now
+        """The virtual time."""
+        return self._turns.clock.now
 
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return EPOCH + self._clock.now
+    def condition(self) -> Any:
+        """A condition that lets others have their turn."""
+        return Condition(self._turns)
+
+    def queue(self) -> Any:
+        """A queue that lets others have their turn."""
+        return SimpleQueue(self._turns, self._slowness)
+
+    def start(self, name: str, target: Callable[[], None]) -> None:
+        """Start a virtual thread."""
+
+        def run() -> None:
+            try:
+                target()
+            except Exception as error:  # the thread's, which would end the process
+                self._turns.history.fail("handler threads", f"{name} ended by {error!r}")
+
+        Thread(self._turns, self._owner, run, ()).start()

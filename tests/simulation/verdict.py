@@ -42,7 +42,7 @@ def _check_process(simulation: Simulation, process: Process) -> None:
     room = len(publisher._room._free)
     if room != window or publisher._unconfirmed or publisher._waiting:
         fail("window places", f"{process.name}: {room} of {window} free")
-    if pipeline._open or process.file.read().in_hand or process.file.messages() or process.intake._at_work:
+    if pipeline._open or process.file.read().in_hand or process.file.messages() or process.deduplication._handling:
         fail("open messages", f"{process.name}: {pipeline._open} open, in hand {process.file.messages()}")
 
 

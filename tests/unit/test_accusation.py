@@ -21,7 +21,7 @@ from runner.record import HANDS, VARIABLE, InHand, Record, RecordFile
 from runner.supervisor.accusation import Accusation, Death, Dock
 from runner.supervisor.state import Slot, State
 from runner.suspects import MOST, Suspects
-from runner.worker.crash import Crashed, Hands, Turn
+from runner.worker.crash_protection import Crashed, CrashProtection, Turn
 
 A, B = InHand("q", "a"), InHand("q", "b")
 
@@ -170,18 +170,20 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     dock = Dock("jobs", lambda *_: None)
     monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
     file = RecordFile("test")
-    hands = Hands(Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2, concurrency=1)
+    protection = CrashProtection(
+        Record(mmap.mmap(file.descriptor, 0)), Suspects.inherited(), max_crashes=2, concurrency=1
+    )
     message = Message(b"", "q", id="a")
     for _ in range(2):
-        with hands.at(0, message):
+        with protection.at(0, message):
             assert file.messages() == [A]
         dock.judge(death(-signal.SIGKILL, "took 300 MiB", condemned=True), [A])
     with (
         pytest.raises(Crashed, match=r"^its worker died of it twice, killed by SIGKILL, took 300 MiB$"),
-        hands.at(0, message),
+        protection.at(0, message),
     ):
         raise AssertionError("it must not be handled")
-    with hands.at(0, Message(b"", "q", id="b")):
+    with protection.at(0, Message(b"", "q", id="b")):
         assert file.messages() == [B]
     assert file.messages() == []
     dock.file.close()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from plugins.audit import event_row, note_row
-from runner.messages import ATTEMPT_TYPE, Message, Reject
-from runner.worker.trace import Tracer, Try
+from runner.history.recording import attempt_row, event_row
+from runner.messages import ATTEMPT_TYPE, Message, Reject, Retry
+from runner.topology.model import Ladder
+from runner.worker.delivery import Lifecycle
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import Failure
 
 
 def message(**fields: Any) -> Message:
@@ -21,8 +25,11 @@ def message(**fields: Any) -> Message:
 
 def note(**fields: Any) -> Message:
     tried = message(correlation_id="o1", headers={"x-sent-at": 5})
-    body = Tracer("payment", "payment.1", "audit.events").note(tried, Try(10, 20, "retried", "why", 1000)).body
-    return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(body), **fields}).encode())
+    one = Lifecycle(cast(Any, None), 0.0)
+    one.message, one.times, one.failure = tried, (10, 20), Failure(Retry("why"), "why", Ladder((), "q.dlq"), 1.0)
+    report = AttemptRecorder("payment", "payment.1", "audit.events", logging.getLogger()).report(one)
+    assert report is not None
+    return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(report.body), **fields}).encode())
 
 
 def test_an_event_is_kept_with_all_that_it_says() -> None:
@@ -76,7 +83,7 @@ def test_a_body_that_no_text_column_takes_is_kept_readable(body: bytes) -> None:
 
 
 def test_a_note_becomes_the_row_of_a_try() -> None:
-    assert note_row(note()) == {
+    assert attempt_row(note()) == {
         "id": "n1", "order_id": "o1", "message_id": "m1", "message_type": "order.created", "queue": "audit.events",
         "service": "payment", "instance": "payment.1", "attempt": 1, "replays": 0, "outcome": "retried",
         "error": "why", "delay": 1000, "sent_at": 5, "began_at": 10, "ended_at": 20, "redelivered": False,
@@ -96,10 +103,10 @@ def test_a_note_becomes_the_row_of_a_try() -> None:
 )
 def test_a_malformed_note_is_rejected_with_the_field_that_is_wrong(wrong: dict[str, Any], word: str) -> None:
     with pytest.raises(Reject, match=f"message n1: not a note of a try, {word}"):
-        note_row(note(**wrong))
+        attempt_row(note(**wrong))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no json", b"{}"])
 def test_what_is_no_note_at_all_is_rejected(body: bytes) -> None:
     with pytest.raises(Reject, match="message n1"):
-        note_row(message(id="n1", type=ATTEMPT_TYPE, body=body))
+        attempt_row(message(id="n1", type=ATTEMPT_TYPE, body=body))

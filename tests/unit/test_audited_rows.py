@@ -25,6 +25,8 @@ ATTEMPT = {
 
 def reading(event: dict[str, Any], attempt: dict[str, Any]) -> Any:
     def read(sql: str, _: object) -> Sequence[Sequence[Any]]:
+        if " order_statuses" in sql:
+            return []
         return [list((event if " events" in sql else attempt).values())]
 
     return read

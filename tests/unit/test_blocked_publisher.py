@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,9 @@ EVENT = Event("paid", {}, exchange="payments", routing_key="paid", id="e1")
 
 class Io:
     """Calls at once, and never later."""
+
+    clock = staticmethod(time.monotonic)
+    random = random.Random()
 
     def add(self, link: object) -> None:
         pass

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from runner.config.project import Project, choose_services, load_project
 from runner.config.settings import event_type, is_service_name
 from runner.config.storage import Store
 from runner.config.validation import validate
+from runner.contract import Terms
 from runner.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,6 +45,31 @@ def test_the_shipped_files_are_fine_and_short() -> None:
     )
     for name in ("topology.yaml", "config.yaml"):
         assert len((ROOT / name).read_text().splitlines()) < 40
+
+
+def test_a_service_has_the_store_of_the_project_or_one_of_its_own(tmp_path: Path) -> None:
+    config = "{store: {url: sqlite:///a.db}, services: {x: {}, y: {store: {url: sqlite:///b.db}}, z: {store: {}}}}"
+    found = project(tmp_path, config=config)
+    stores = ("sqlite:///a.db", "sqlite:///b.db", Store().url)
+    assert tuple(map(found.store_of, ("x", "y", "z"))) == stores
+    assert found.history_store == "sqlite:///a.db"
+    recording = replace(found, terms={"y": Terms({}, {}, (), frozenset({"events"}), {})})
+    assert recording.history_store == found.history_store, "a service without a queue gets nothing to record"
+    assert read_quickly(tmp_path) is None, "it does not tell which of them has the event history"
+
+
+def test_the_statuses_of_all_services_are_known_together(tmp_path: Path) -> None:
+    config = "services: {a: {consumes: [q]}, b: {consumes: [q, r]}, c: {}}"
+    found = project(tmp_path, "queues: {q: {}, r: {}}", config)
+    assert (found.statuses, found.attempts_queue, found.recorders("events")) == ({}, None, [])
+    terms = {
+        "a": Terms({}, {}, (), frozenset(), {"paid": "done"}),
+        "b": Terms({}, {}, (), frozenset({"attempts"}), {}),
+        "c": Terms({}, {}, (), frozenset(), {"begun": "accepted"}),
+    }
+    found = replace(found, terms=terms)
+    assert found.statuses == {"paid": "done", "begun": "accepted"}
+    assert (found.recorders("attempts"), found.attempts_queue) == (["b"], "q")
 
 
 def test_empty_files_are_a_project_in_which_nothing_runs(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("value", ["5", "5 s", "s", "", "-5s", "+5s", "5S", "5s ", "1e3s", ".5s", "5sec", 5, 5.0, None])
+@pytest.mark.parametrize(
+    "value", ["5", "5 s", "s", "", "-5s", "+5s", "5S", "5s ", "1e3s", ".5s", "5sec", "\u0665s", 5, 5.0, None]
+)
 def test_what_has_no_unit_or_sign_of_one_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match=r"^not a duration; allowed: a number and its unit, such as 500ms"):
         parse_duration(value)

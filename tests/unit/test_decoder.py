@@ -19,7 +19,7 @@ from runner.amqp.properties import copied_properties, encode_copy, message_of, p
 from runner.headers import Undecoded, from_sender
 from runner.messages import Retry
 from runner.topology.model import Ladder
-from runner.worker.recovery import recovered
+from runner.worker.retry import failed_copy
 from tests import hostile
 from tests.hostile import nested, properties, short, sized, table
 
@@ -128,7 +128,7 @@ def test_the_copies_of_a_message_that_could_be_decoded_can_be_decoded(kind: byte
         assert problem_of(found) is None
         message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, b"{}", "q")
         assert (message.attempt, message.headers["tenant"]) == (attempt, True)
-        raw = encode_copy(recovered(message, ladder, Retry("later"), "payment"), found).properties.encoded
+        raw = encode_copy(failed_copy(message, ladder, Retry("later"), "payment"), found).properties.encoded
     found = read(raw)
     assert problem_of(found) is None
     assert nested(depth, kind) in raw, "the value travels as it came"

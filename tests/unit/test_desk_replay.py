@@ -15,7 +15,7 @@ from runner.desk.replay import MANY, Judge, Pace, Tally, replayed_headers
 from runner.desk.select import Selection
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
-from runner.worker.recovery import recovered
+from runner.worker.retry import failed_copy
 
 PLACES = Places({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
 NOW = 1_700_000_000_000
@@ -34,7 +34,7 @@ def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
     message = Message(
         b"{}", "pay", "order.created", "m1", "o1", "c1", "orders", "order.created.usd", {"tenant": "a"}, attempt=3
     )
-    parked = dict(recovered(message, Ladder((), "pay.dlq"), Retry("gateway timed out"), "payment").headers)
+    parked = dict(failed_copy(message, Ladder((), "pay.dlq"), Retry("gateway timed out"), "payment").headers)
     parked |= {
         "x-crashes": 2, "x-signal": "SIGKILL", "x-death": [{"queue": "pay"}], "x-first-death-queue": "pay",
         "x-last-death-reason": "rejected", "x-delivery-count": 1, "x-acquired-count": 1,

@@ -16,10 +16,10 @@ from runner.cli.command import main
 from runner.cli.fault import scenario
 from runner.config.project import load_project
 from runner.errors import ConfigError, RunnerError
+from runner.faults.active import ActiveFault, FaultFolder
+from runner.faults.identity import Identity
+from runner.faults.middleware import InjectedFaults
 from runner.messages import Message
-from runner.worker.fault import FaultFolder, Faults
-from runner.worker.identity import Identity
-from runner.worker.injection import Active
 from tests.running import PRINTED
 
 COMMANDS = (
@@ -143,13 +143,13 @@ def test_every_word_of_a_fault_can_be_filled_in_whatever_the_facts(one: scenario
 
 
 def test_a_fault_is_over_at_its_time_and_whatever_else_stands_there_is_none(tmp_path: Path) -> None:
-    folder, faults = FaultFolder(tmp_path), Faults(tmp_path, "payment")
+    folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
     assert folder.active() == []
     assert faults.cut() is None
     now = time.time()
-    folder.write("cut", Active("cut", "", now, 60))
-    folder.write("cut.other", Active("cut", "other", now, 90))
-    folder.write("slow.payment", Active("slow", "payment", now - 2, 1.999, 5.0))
+    folder.write("cut", ActiveFault("cut", "", now, 60))
+    folder.write("cut.other", ActiveFault("cut", "other", now, 90))
+    folder.write("slow.payment", ActiveFault("slow", "payment", now - 2, 1.999, 5.0))
     folder.file("slow.other").write_text('{"fault": 1}')
     folder.file("hang.x.1").write_bytes(b"\xff")
     assert [one.target for one in folder.active()] == ["", "other"]
@@ -160,19 +160,19 @@ def test_a_fault_is_over_at_its_time_and_whatever_else_stands_there_is_none(tmp_
 
 
 def test_a_slow_handler_waits_no_longer_than_the_fault_lasts(tmp_path: Path) -> None:
-    folder, faults = FaultFolder(tmp_path), Faults(tmp_path, "payment")
+    folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
     message = Message(b"{}", "payment.order.created")
     for delay, lasts, least, most in ((0.3, 60.0, 0.3, 5.0), (60.0, 0.3, 0.2, 5.0)):
-        folder.write("slow.payment", Active("slow", "payment", time.time(), lasts, delay))
+        folder.write("slow.payment", ActiveFault("slow", "payment", time.time(), lasts, delay))
         began = time.monotonic()
         faults.before(message)
         assert least <= time.monotonic() - began < most
 
 
 def test_a_clock_that_is_set_back_prolongs_nothing(tmp_path: Path) -> None:
-    folder, faults = FaultFolder(tmp_path), Faults(tmp_path, "payment")
-    folder.write("cut", Active("cut", "", time.time() + 3600, 5.0))
-    folder.write("slow.payment", Active("slow", "payment", time.time() + 3600, 5.0, 60.0))
+    folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
+    folder.write("cut", ActiveFault("cut", "", time.time() + 3600, 5.0))
+    folder.write("slow.payment", ActiveFault("slow", "payment", time.time() + 3600, 5.0, 60.0))
     assert faults.cut() is None
     assert folder.active() == []
     began = time.monotonic()
@@ -182,8 +182,8 @@ def test_a_clock_that_is_set_back_prolongs_nothing(tmp_path: Path) -> None:
 
 def test_what_is_over_is_taken_away_when_another_fault_begins(tmp_path: Path) -> None:
     folder = FaultFolder(tmp_path)
-    folder.write("slow.payment", Active("slow", "payment", time.time() - 10, 9.0, 1.0))
-    folder.write("cut", Active("cut", "", time.time(), 60))
+    folder.write("slow.payment", ActiveFault("slow", "payment", time.time() - 10, 9.0, 1.0))
+    folder.write("cut", ActiveFault("cut", "", time.time(), 60))
     assert [file.name for file in folder.path.iterdir()] == ["cut.json"]
 
 
@@ -191,18 +191,18 @@ def test_a_fault_is_over_with_its_process_and_another_one_with_its_pid_does_not_
     folder, here = FaultFolder(tmp_path), Identity.of(os.getpid())
     assert here is not None
     for process, lasts in ((here, 1), (Identity(here.pid, here.start - 1), 0), (Identity(2**22 + 1, here.start), 0)):
-        folder.write("duplicate.1", active := Active("duplicate", "queue", time.time(), 60, process=process))
+        folder.write("duplicate.1", active := ActiveFault("duplicate", "queue", time.time(), 60, process=process))
         assert folder.active() == [active] * lasts
 
 
 def test_a_fault_that_lasts_gives_its_place_to_none_of_its_name(tmp_path: Path) -> None:
     folder, now = FaultFolder(tmp_path), time.time()
-    folder.claim("hang.payment.1", Active("hang", "payment.1", now - 10, 9.0))
-    folder.claim("hang.payment.1", second := Active("hang", "payment.1", now, 60.0))
+    folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
+    folder.claim("hang.payment.1", second := ActiveFault("hang", "payment.1", now, 60.0))
     with pytest.raises(RunnerError, match=r"^payment\.1: hang lasts until \d\d:\d\d:\d\d; wait, or end it: " + PRINTED):
-        folder.claim("hang.payment.1", Active("hang", "payment.1", now, 70.0))
+        folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now, 70.0))
     assert folder.active() == [second]
-    folder.end("hang.payment.1", Active("hang", "payment.1", now - 10, 9.0))
+    folder.end("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
     assert folder.active() == [second], "whoever was before it does not end it"
     folder.end("hang.payment.1", second)
     assert list(folder.path.iterdir()) == []
@@ -223,7 +223,7 @@ def test_only_the_runner_that_was_started_with_faults_counts(tmp_path: Path) -> 
 
 
 def test_a_folder_that_cannot_be_written_is_told_of_only_where_something_is_to_be_written(tmp_path: Path) -> None:
-    folder, active = FaultFolder(tmp_path), Active("cut", "", time.time(), 60)
+    folder, active = FaultFolder(tmp_path), ActiveFault("cut", "", time.time(), 60)
     (folder.path / "runner").mkdir(parents=True)  # as a folder that is another user's, also for root
     folder.begin(None)
     with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; be the runner's user"):
@@ -239,7 +239,7 @@ def test_a_folder_that_cannot_be_written_is_told_of_only_where_something_is_to_b
 
 def test_what_lasts_is_listed_and_cleared_as_json_without_a_runner(tmp_path: Path) -> None:
     make(tmp_path, "faults: true\n")
-    FaultFolder(tmp_path / "var").write("slow.payment", Active("slow", "payment", time.time(), 60, 2.0))
+    FaultFolder(tmp_path / "var").write("slow.payment", ActiveFault("slow", "payment", time.time(), 60, 2.0))
     code, output = call(tmp_path, "fault", "list", "--json")
     (one,) = json.loads(output)["active"]
     assert (code, one["fault"], one["target"], one["delay"]) == (0, "slow", "payment", 2.0)

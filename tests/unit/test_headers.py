@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.audit import event_row, note_row
 from plugins.notification.mail import compose
 from runner.amqp.decoder import read_properties
 from runner.amqp.properties import message_of, moved_properties
@@ -24,10 +24,12 @@ from runner.desk.record import json_text, record_of
 from runner.desk.replay import Judge, replayed_headers
 from runner.desk.select import Selection
 from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_of
+from runner.history.recording import attempt_row, event_row
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
-from runner.worker.recovery import delay_before, recovered
-from runner.worker.trace import Tracer, Try
+from runner.worker.delivery import Lifecycle
+from runner.worker.recorder import AttemptRecorder
+from runner.worker.retry import delay_before, failed_copy
 from tests import hostile
 
 NOW = 1_800_000_000_000
@@ -61,8 +63,11 @@ def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message
 
 def noted(one: Message) -> dict[str, Any]:
     """Return audit's row for the note of an attempt."""
-    note = Tracer("payment", "payment.1", "audit.events").note(one, Try(NOW, NOW, "handled"))
-    return note_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
+    attempt = Lifecycle(cast(Any, None), 0.0)
+    attempt.message, attempt.times = one, (NOW, NOW)
+    note = AttemptRecorder("payment", "payment.1", "audit.events", logging.getLogger()).report(attempt)
+    assert note is not None
+    return attempt_row(Message(note.body, "audit.events", "runner.attempt", "n1"))
 
 
 @given(headers, st.sampled_from(["", "orders"]))
@@ -73,13 +78,13 @@ def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
     row = noted(one)
     assert 1 <= row["attempt"] < 2**31
     assert event_row(one)["published_at"] >= 0
-    copy = recovered(one, LADDER, Retry("later"), "payment")
+    copy = failed_copy(one, LADDER, Retry("later"), "payment")
     assert 1 <= copy.headers["x-attempt"] < 2**31
     letter = Letter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
     record = record_of(letter, "q")
     assert json.loads(json_text(record))["id"] == "m1"
     event = discard_note(record, 0, "audit.events", NOW)
-    note_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
+    attempt_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
     assert 1 <= replayed_headers(letter, NOW)["x-replays"] < 2**31
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from runner.store.audited import AttemptRow, EventRow
 from runner.store.journey import Journey, as_json, journey_of, moment
+from tests.audited import STATUSES
 
 T0 = 1_700_000_000_000
 QUEUE = "payment.order.created"
@@ -42,7 +43,7 @@ def attempt(number: int, began: int, outcome: str = "handled", **fields: Any) ->
 
 
 def told(events: list[EventRow], attempts: list[AttemptRow]) -> Journey:
-    return journey_of("o1", events, attempts)
+    return journey_of("o1", events, attempts, STATUSES)
 
 
 def words(found: Journey) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,7 @@ from runner.amqp.link import MOST_LOSSES
 from runner.amqp.properties import encode
 from runner.amqp.publisher import Publisher
 from runner.errors import BrokerAway, BrokerError, EventTooLarge, PublishRefused
-from runner.messages import Event, Reject
-from runner.worker.pipeline import Pipeline
-from runner.worker.publishing import Publishing
+from runner.messages import Event
 from runner.worker.worker import Worker
 
 DENIALS = [
@@ -46,6 +45,9 @@ MISSING = (404, "NOT_FOUND - no queue 'q' in vhost '/'")
 
 class Io:
     """Calls at once, and never later."""
+
+    clock = staticmethod(time.monotonic)
+    random = random.Random()
 
     def __init__(self) -> None:
         self.loop = self
@@ -221,35 +223,6 @@ def test_a_limit_that_no_event_passes_is_the_publisher_s_fault() -> None:
     one._link._losses = MOST_LOSSES
     one._lost("closed", TOO_LARGE)
     assert told == ["refused"]
-
-
-def test_an_event_that_is_too_large_fails_its_message_and_a_copy_leaves_it_to_the_broker() -> None:
-    failed: list[BrokerError] = []
-    again: list[Any] = []
-    answers = {"paid": EventTooLarge("too large"), "other": BrokerAway("away")}
-    log: Any = SimpleNamespace(warning=lambda *_: None)
-    publishing = Publishing(
-        lambda encoded, done, may_wait: done(encoded, answers[encoded.event.type]), lambda *_: again.append(_), None,
-        log, lambda _: None, lambda _, error: failed.append(error), again.append,
-    )  # fmt: skip
-    work: Any = SimpleNamespace(events=None, note=None, tries=0, is_recovery=True, failure=None)
-    publishing.publish(work, [encode(Event("other", {}, exchange="e", id="1")), encode(event(5))])
-    assert [type(one) for one in failed] == [EventTooLarge]
-    assert again == []
-    rejected: list[str] = []
-    pipeline = Pipeline.__new__(Pipeline)
-    pipeline._log = SimpleNamespace(error=lambda *_: None)  # type: ignore[assignment]
-    pipeline._close = lambda **_: rejected.append("closed")  # type: ignore[method-assign]
-    work.delivery = SimpleNamespace(reject=lambda: rejected.append("rejected"))
-    pipeline._hopeless(work, failed[0])
-    assert rejected == ["rejected", "closed"]
-    queued: list[Any] = []
-    pipeline._queue = SimpleNamespace(put=queued.append)  # type: ignore[assignment]
-    work.is_recovery = False
-    pipeline._hopeless(work, failed[0])
-    assert queued == [work]
-    assert work.failure is failed[0]
-    assert not isinstance(work.failure, Reject), "the message has its retries"
 
 
 @pytest.mark.parametrize(

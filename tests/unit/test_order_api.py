@@ -32,7 +32,7 @@ class Context:
     service = "order_api"
     stop_timeout = 6.0
     slot = "order_api.1"
-    plugins: frozenset[str] = frozenset()
+    has_history = False
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test.order_api")
@@ -60,6 +60,13 @@ class Context:
     @property
     def store(self):
         raise AssertionError("nothing is kept here")
+
+    @property
+    def outbox(self):
+        raise AssertionError("nothing waits here")
+
+    def order_history(self, order_id):
+        return None
 
     def routed(self, event):
         return event
@@ -312,7 +319,7 @@ def show(client, order_id) -> Any:
 def test_without_audit_an_order_cannot_be_read_back_and_the_answer_says_how_it_could(client):
     problem = refusal(show(client, uuid.uuid4()), 501, path="/orders/{order_id}", method="get")
     assert problem["type"].endswith("/AuditOff")
-    assert "trace: audit.events" in problem["detail"]
+    assert "audit: {consumes: [audit.events]}" in problem["detail"]
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/orders/", "/orders//x", "/static/x", "/%ff", "/orders/a/b"])

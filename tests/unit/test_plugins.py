@@ -49,9 +49,9 @@ def refusal(folder: Path, name: str = "stock") -> str:
 def test_the_shipped_plugins_load() -> None:
     root = Path(__file__).parent.parent.parent
     assert {"order_api", "payment", "notification"} <= plugin_names(root)
-    assert load_plugin("order_api", root).implements == {"contract", "run"}
-    assert load_plugin("payment", root).implements == {"contract", "start", "handle"}
-    assert load_plugin("notification", root).implements == {"contract", "start", "handle"}
+    assert load_plugin("order_api", root).implements == {"contract", "run", "tables"}
+    assert load_plugin("payment", root).implements == {"contract", "start", "handle", "tables"}
+    assert load_plugin("notification", root).implements == {"contract", "start", "handle", "tables"}
 
 
 def test_files_and_packages_are_plugins_and_nothing_else_is(write: Write) -> None:

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from runner.worker.pipeline import SHORTEST_TIMEOUT, Pipeline
+from runner.worker.handler_timeout import SHORTEST_TIMEOUT, HandlerTimes
 
 NOW = 1000.0
 
 
-def pipeline(*hands: tuple[str, str, float, float]) -> Pipeline:
-    """Return a pipeline with these messages: queue, id, seconds since the delivery and since the handler's start."""
-    one = Pipeline.__new__(Pipeline)
-    one._at_work = {
+def times(*running: tuple[str, str, float, float]) -> HandlerTimes:
+    """Return handlers with these messages: queue, id, seconds since the delivery and since the handler's start."""
+    one = HandlerTimes(lambda: NOW)
+    one._running = {
         number: (message(queue, name), NOW - delivered, NOW - began)
-        for number, (queue, name, delivered, began) in enumerate(hands)
+        for number, (queue, name, delivered, began) in enumerate(running)
     }
     return one
 
@@ -27,7 +27,7 @@ def message(queue: str, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("hands", "queue", "blamed"),
+    ("running", "queue", "blamed"),
     [
         ([], "", None),
         ([("q", "a", 30.0, 30.0)], "", "a"),
@@ -45,9 +45,9 @@ def message(queue: str, name: str) -> Any:
     ],
 )
 def test_only_a_handler_that_took_most_of_the_time_is_blamed(
-    hands: list[tuple[str, str, float, float]], queue: str, blamed: str | None
+    running: list[tuple[str, str, float, float]], queue: str, blamed: str | None
 ) -> None:
-    words = pipeline(*hands).unacknowledged(queue, NOW)
+    words = times(*running).unacknowledged(queue, NOW)
     assert (words is None) == (blamed is None)
     if words is not None:
         assert words.startswith(f"a handler has been at message {blamed} of ")
@@ -55,7 +55,7 @@ def test_only_a_handler_that_took_most_of_the_time_is_blamed(
 
 
 @pytest.mark.parametrize(
-    ("timeout", "hands", "blamed"),
+    ("timeout", "running", "blamed"),
     [
         # The channel was closed for a message that no handler is at.
         (20.0, [("q", "a", 1.2, 1.2)], None),
@@ -70,15 +70,15 @@ def test_only_a_handler_that_took_most_of_the_time_is_blamed(
     ],
 )
 def test_only_a_message_as_old_as_the_timeout_that_the_broker_says_is_blamed(
-    timeout: float, hands: list[tuple[str, str, float, float]], blamed: str | None
+    timeout: float, running: list[tuple[str, str, float, float]], blamed: str | None
 ) -> None:
-    words = pipeline(*hands).unacknowledged("", NOW, timeout)
+    words = times(*running).unacknowledged("", NOW, timeout)
     assert (words is None) == (blamed is None)
     assert words is None or f" message {blamed} of " in words
 
 
 @pytest.mark.parametrize(
-    ("hands", "blamed"),
+    ("running", "blamed"),
     [
         # The one that was delivered first waited for its handler, so that it may be handled in time.
         ([("q", "a", 30.0, 10.0), ("q", "b", 5.0, 5.0)], None),
@@ -89,8 +89,8 @@ def test_only_a_message_as_old_as_the_timeout_that_the_broker_says_is_blamed(
     ],
 )
 def test_without_a_timeout_only_the_message_that_was_delivered_longest_ago_is_blamed(
-    hands: list[tuple[str, str, float, float]], blamed: str | None
+    running: list[tuple[str, str, float, float]], blamed: str | None
 ) -> None:
-    words = pipeline(*hands).unacknowledged("q", NOW)
+    words = times(*running).unacknowledged("q", NOW)
     assert (words is None) == (blamed is None)
     assert words is None or f" message {blamed} of " in words

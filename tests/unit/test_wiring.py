@@ -169,6 +169,14 @@ def test_a_service_that_gets_its_own_events_is_found() -> None:
         Contract(handles="order.created"),  # type: ignore[arg-type]
         Contract(listens=["127.0.0.1:80"]),  # type: ignore[list-item]
         Contract(listens=[("127.0.0.1", "http")]),  # type: ignore[list-item]
+        Contract(records="events"),
+        Contract(records=["event"]),
+        Contract(records=5),  # type: ignore[arg-type]
+        Contract(statuses={"order.paid": "paid"}),
+        Contract(publishes={"order.paid": None}, statuses={"order.paid": "failed"}),
+        Contract(publishes={"order.paid": None}, statuses={"order.paid": ""}),
+        Contract(publishes={"order.paid": None}, statuses={"order.paid": 1}),  # type: ignore[dict-item]
+        Contract(statuses=["order.paid"]),  # type: ignore[arg-type]
     ],
 )
 def test_what_is_no_contract_is_a_plugin_error(returned: object) -> None:

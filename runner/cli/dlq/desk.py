@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from runner.desk.letter import Letter
 from runner.desk.places import Places
 from runner.errors import RunnerError
 from runner.escape import one_line
+from runner.inspection.project import with_recorders
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effect import Policies
@@ -54,6 +56,11 @@ class Opened:
     read_by_others: tuple[str, ...] = ()
     #: How many messages the last reading saw in each.
     seen: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def attempts_queue(self) -> str | None:
+        """The queue that gets a report of each attempt, also of discarded messages. Raises ConfigError."""
+        return with_recorders(self.project).attempts_queue
 
     @property
     def hidden(self) -> list[str]:

@@ -113,7 +113,7 @@ class _Notes:
         Before anything is taken away, so that nothing leaves without a record: a note of a message that others take
         meanwhile does less harm than none of one that is gone. Raises BrokerError where not all is confirmed.
         """
-        queue, now = there.project.config.trace, int(time.time() * 1000)
+        queue, now = there.attempts_queue, int(time.time() * 1000)
         if queue is None:
             return
         with file.open(encoding="utf-8") as lines:
@@ -121,7 +121,9 @@ class _Notes:
             try:
                 publish_all(there.url, notes, self._count)
             except (BrokerError, BrokerRefused) as error:
-                raise type(error)(f"trace: not noted, so nothing is discarded{self.sent_in_vain}, {error}") from None
+                raise type(error)(
+                    f"attempts: not reported, so nothing is discarded{self.sent_in_vain}, {error}"
+                ) from None
 
     @property
     def sent_in_vain(self) -> str:

@@ -11,14 +11,15 @@ import click
 
 from runner.cli.client import ask
 from runner.config.fault import unknown
-from runner.config.keeping import AUDIT
 from runner.config.project import CONFIG_FILE, Project, load_project
 from runner.config.settings import Service
 from runner.errors import ConfigError, RunnerError
+from runner.faults.active import FaultFolder
+from runner.inspection.project import with_recorders
 from runner.invocation import invocation
+from runner.messages import EVENTS
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
-from runner.worker.fault import FaultFolder
 
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
@@ -110,7 +111,7 @@ class Lab:
 
     def facts(self, name: str, service: Service) -> dict[str, Any]:
         """What the texts of a fault ask about a service."""
-        services = self.project.config.services
+        recorders = with_recorders(self.project).recorders(EVENTS)
         return {
             "service": name,
             "consumes": bool(service.consumes),
@@ -118,6 +119,6 @@ class Lab:
             "several": self.status["services"].get(name, 1) > 1,
             "max_crashes": service.max_crashes,
             "timed": bool(service.handler_timeout),
-            "keeps": (service.plugin or name) == AUDIT,
-            "audit": any((one.plugin or other) == AUDIT for other, one in services.items()),
+            "keeps": name in recorders,
+            "audit": bool(recorders),
         }

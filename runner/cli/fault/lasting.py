@@ -12,8 +12,8 @@ from runner.cli.fault.report import PERIOD, as_json, is_period, report
 from runner.cli.fault.scenario import CUT, SLOW
 from runner.config.value import format_duration
 from runner.desk.record import json_text
+from runner.faults.active import ActiveFault
 from runner.invocation import invocation
-from runner.worker.injection import Active
 
 
 @click.command(short_help="Make each handler of a service take longer.")
@@ -29,7 +29,7 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
     """
     lab = Lab.of(folder)
     settings = lab.consumer(service)
-    active = Active("slow", service, time.time(), seconds, delay)
+    active = ActiveFault("slow", service, time.time(), seconds, delay)
     lab.faults.write(f"slow.{service}", active)
     limit = settings.handler_timeout
     facts = lab.facts(service, settings) | {
@@ -59,12 +59,11 @@ def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -
         lab.service(service)
     here = lab.status["services"]
     named = [service] if service is not None else [one for one in services if here.get(one)]
-    active = Active("cut", service or "", time.time(), period)
+    active = ActiveFault("cut", service or "", time.time(), period)
     lab.faults.write("cut" if service is None else f"cut.{service}", active)
-    apis = [services[one] for one in named if (services[one].plugin or one) == "order_api"]
     facts = {
         "whom": f"{service} is" if service is not None else "all workers are", "until": active.clock,
-        "api": bool(apis), "outbox": any(one.options.get("outbox") is True for one in apis),
+        "api": any(services[one].publishes and not services[one].consumes for one in named),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
     report(lab, CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
@@ -108,7 +107,7 @@ def clear(folder: Path, is_json: bool) -> None:
         click.echo("no fault lasted")
 
 
-def line_of(active: Active) -> str:
+def line_of(active: ActiveFault) -> str:
     """One fault that lasts, in words."""
     words = [active.fault, active.target or "all workers"]
     words += [f"by {format_duration(active.delay)}"] if active.delay else []
@@ -116,7 +115,7 @@ def line_of(active: Active) -> str:
     return f"{' '.join(words)} until {active.clock}, for {left:.1f} s more"
 
 
-def _objects(active: list[Active]) -> list[dict[str, object]]:
+def _objects(active: list[ActiveFault]) -> list[dict[str, object]]:
     now = time.time()
     return [
         {

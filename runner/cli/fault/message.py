@@ -19,11 +19,11 @@ from runner.cli.fault.report import PERIOD, as_json, report
 from runner.cli.fault.scenario import DEADLY, DUPLICATE, POISON
 from runner.config.value import format_duration
 from runner.errors import RunnerError
+from runner.faults.active import ActiveFault
+from runner.faults.identity import Identity
+from runner.faults.middleware import HEADER, KILL
 from runner.messages import Event
 from runner.topology.change import counted
-from runner.worker.fault import HEADER, KILL
-from runner.worker.identity import Identity
-from runner.worker.injection import Active
 
 #: The most messages of one command.
 MOST = 1000
@@ -55,7 +55,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
     process = Identity.of(os.getpid())
 
     def begin() -> None:
-        lab.faults.write(key, Active("duplicate", queue, time.time(), seconds, process=process))
+        lab.faults.write(key, ActiveFault("duplicate", queue, time.time(), seconds, process=process))
         what = f"the next {counted(count, 'message')} routed to {queue}"
         click.echo(f"duplicating {what}, for {format_duration(seconds)} at most", err=True)
 

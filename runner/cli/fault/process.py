@@ -19,8 +19,8 @@ from runner.cli.fault.scenario import HANG, KILL
 from runner.config.settings import Service
 from runner.config.value import format_duration
 from runner.errors import RunnerError
+from runner.faults.identity import Identity
 from runner.invocation import invocation
-from runner.worker.identity import Identity
 
 #: Seconds for a process to be gone; one that writes to a slow disk takes its time.
 END_TIME = 5.0

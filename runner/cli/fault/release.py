@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 
 from runner.errors import RunnerError
-from runner.worker.fault import INTERVAL, FaultFolder
-from runner.worker.identity import Identity
-from runner.worker.injection import Active
+from runner.faults.active import INTERVAL, ActiveFault, FaultFolder
+from runner.faults.identity import Identity
 
 #: The first word of the line, before the seconds since the epoch at which it is over, or the reason.
 STOPPED, FAILED = "stopped", "failed"
@@ -44,7 +43,7 @@ def main() -> None:
 def _hang(folder: FaultFolder, slot: str, process: Identity, seconds: float) -> None:
     process.send(0)  # whoever may not let it go on is not to begin
     name, deadline = f"hang.{slot}", time.monotonic() + seconds
-    active = Active("hang", slot, time.time(), seconds, process=process)
+    active = ActiveFault("hang", slot, time.time(), seconds, process=process)
     # Before it is stopped, so that "clear" lets it go on should this process be killed at any time from then on.
     folder.claim(name, active)
     try:

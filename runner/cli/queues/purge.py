@@ -82,7 +82,7 @@ def _purge(site: OpenProject, target: Target, file: NewFile) -> int:
                 f"{counted(one.done, 'message')} purged, all of them in {file.path}" if one.done else "nothing purged"
             )
             warn(f"{done}; no message is lost, run the command again")
-            if isinstance(error, BrokerError) and site.project.config.trace:
+            if isinstance(error, BrokerError) and site.attempts_queue:
                 raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
             raise
         finally:

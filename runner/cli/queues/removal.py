@@ -27,7 +27,7 @@ def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -
 
     Raises Unroutable if the queue of the notes does not exist.
     """
-    trace, places, now = site.project.config.trace, Places.of(site.objects), int(time.time() * 1000)
+    trace, places, now = site.attempts_queue, Places.of(site.objects), int(time.time() * 1000)
     if trace is None or trace == queue:
         return None
     if look([site.url], [trace])[1][trace] is None:

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from runner.config.project import Project, load_project
 from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
 from runner.errors import RunnerError
+from runner.inspection.project import with_recorders
 from runner.invocation import invocation
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
@@ -81,6 +83,11 @@ class OpenProject:
     objects: Objects
     url: str
     management: Management
+
+    @cached_property
+    def attempts_queue(self) -> str | None:
+        """The queue that gets a report of each attempt, also of removed messages. Raises ConfigError."""
+        return with_recorders(self.project).attempts_queue
 
     def find(self, name: str, hint: str) -> Target:
         """Return a queue of topology.yaml, one generated for it, or any other that is on the broker.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from runner.store.schema import attempts, events
+from runner.history.tables import attempts, events
 from tests.accounted import (
     AUDIT,
     PAID,
@@ -90,14 +90,15 @@ def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) 
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--id", orders[1], "--yes")
     assert code == 75
     assert (
-        "trace: not noted, so nothing is discarded (order show may tell of 2 that were: their notes had gone" in errors
+        "attempts: not reported, so nothing is discarded (order show may tell of 2 that were: their notes had gone"
+        in errors
     )
     assert parked() >= {*orders}
 
     shop.vhost.delete_queue(AUDIT)
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
     assert code == 75
-    assert f"trace: not noted, so nothing is discarded, queue '{AUDIT}': it is not there" in errors
+    assert f"attempts: not reported, so nothing is discarded, queue '{AUDIT}': it is not there" in errors
     assert parked() >= {*orders}
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 

@@ -1,4 +1,4 @@
-"""``ledger`` where audit or trace is off: it proves what an outbox and inboxes tell, and says what is not known."""
+"""``ledger`` where audit or attempts are off: it proves what an outbox and inboxes tell, and says what is not known."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
         assert [one["id"] for one in of_queue(found, PAID)["lost"]] == ["ghost"]
 
 
-def test_with_audit_but_no_trace_it_says_what_is_not_known(shop: Shop) -> None:
+def test_with_audit_but_no_attempts_it_says_what_is_not_known(shop: Shop) -> None:
     config = shop.project.config()
-    del config["trace"]
+    config["services"]["audit"]["options"] = {"attempts": False}
     shop.project.set_config(config)
     with running_in(shop):
         wait_until(lambda: row(shop.ledger(), AUDIT) == (2, 2, 0, 0, 0, 0, 0), 30)
@@ -92,5 +92,5 @@ def test_with_audit_but_no_trace_it_says_what_is_not_known(shop: Shop) -> None:
         assert [(one["published"], one["handled"], one["waiting"], one["lost"]) for one in one["events"]] == [
             (1, None, None, 0)
         ]
-        known = "what was handled is not known: trace, or inbox: true for payment, makes it known"
+        known = "what was handled is not known: audit of attempts, or inbox: true for payment, makes it known"
         assert one["note"].startswith(known)

@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make all tables."""
+    """Make all tables but those that belong to plugins since 0003."""
     op.create_table(
         "attempts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -34,28 +34,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("attempts_by_order", "attempts", ["order_id", "began_at"], unique=False)
-    op.create_table(
-        "charges",
-        sa.Column("order_id", sa.Text(), nullable=False),
-        sa.Column("payment_id", sa.Text(), nullable=False),
-        sa.Column("hundredths", sa.BigInteger(), nullable=False),
-        sa.Column("currency", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("message_id", sa.Text(), nullable=False),
-        sa.Column("charged_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("order_id"),
-    )
-    op.create_table(
-        "emails",
-        sa.Column("event_id", sa.Text(), nullable=False),
-        sa.Column("order_id", sa.Text(), nullable=True),
-        sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("recipient", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("sent_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("event_id"),
-    )
-    op.create_index(op.f("ix_emails_order_id"), "emails", ["order_id"], unique=False)
     op.create_table(
         "events",
         sa.Column("id", sa.Text(), nullable=False),
@@ -91,15 +69,6 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("until", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
-    )
-    op.create_table(
-        "orders",
-        sa.Column("order_id", sa.Text(), nullable=False),
-        sa.Column("idempotency_key", sa.Text(), nullable=True),
-        sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("accepted_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("order_id"),
-        sa.UniqueConstraint("idempotency_key"),
     )
     op.create_table(
         "outbox",

@@ -13,7 +13,7 @@ from runner.record import InHand, Record, RecordFile
 from runner.supervisor.accusation import Death, Dock
 from runner.supervisor.state import Slot, State
 from runner.suspects import Suspects
-from runner.worker.crash import Crashed, Hands
+from runner.worker.crash_protection import Crashed, CrashProtection
 from tests.rabbit import wait_until
 
 A, B = Message(b"", "q", id="a"), Message(b"", "q", id="b")
@@ -31,7 +31,9 @@ class Bench:
         self.dock = Dock("jobs", lambda *_: None)
         self.file = RecordFile("test")
         suspects = Suspects(mmap.mmap(self.dock.file.descriptor, 0, prot=mmap.PROT_READ))
-        self.hands = Hands(Record(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3)
+        self.protection = CrashProtection(
+            Record(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3
+        )
         self.is_over = threading.Event()
         self.threads: list[threading.Thread] = []
         self.parked: list[str] = []
@@ -39,7 +41,7 @@ class Bench:
     def handle(self, hand: int, message: Message, until: threading.Event) -> None:
         def run() -> None:
             try:
-                with self.hands.at(hand, message):
+                with self.protection.at(hand, message):
                     until.wait(30)
             except Crashed:
                 self.parked.append(message.id)
@@ -69,7 +71,7 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(ben
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
     bench.dock.judge(DEATH, [in_hand(A)])
     bench.handle(1, A, bench.is_over)
-    wait_until(lambda: bench.hands._turn is not None and bench.hands._turn._wanted == 1, 10)
+    wait_until(lambda: bench.protection._turn is not None and bench.protection._turn._wanted == 1, 10)
     bench.dock.judge(DEATH, [in_hand(A)])
     others_done.set()
     wait_until(lambda: bench.parked == ["a"], 10)
@@ -77,7 +79,7 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(ben
 
 def test_a_message_that_kills_elsewhere_while_it_waits_to_work_beside_others_is_handled_alone(bench: Bench) -> None:
     suspect_done = threading.Event()
-    turn = bench.hands._turn
+    turn = bench.protection._turn
     assert turn is not None
     bench.dock.judge(DEATH, [in_hand(B)])
     bench.handle(0, B, suspect_done)

@@ -1,13 +1,17 @@
-"""What becomes of a message that could not be handled: the next wait queue, or the dead-letter queue."""
+"""What follows a failed attempt: the next retry queue after a delay, or the dead-letter queue."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from runner.errors import PluginError
+from runner.config.value import format_duration
+from runner.errors import BrokerError, PluginError
 from runner.headers import copy_headers, milliseconds_of
 from runner.logs import traceback_of
 from runner.messages import (
@@ -21,24 +25,74 @@ from runner.messages import (
     Event,
     Message,
     Reject,
+    Retry,
 )
 from runner.topology.model import Ladder
-from runner.worker.crash import Crashed
+from runner.worker.crash_protection import Crashed
 
 #: A dead letter says why in a few lines; the whole traceback is in the log.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The decision about a failed attempt."""
+
+    error: BaseException
+    #: The error in at most 500 characters.
+    text: str
+    ladder: Ladder
+    #: Seconds until the next attempt; None for a message that is dead-lettered.
+    delay: float | None
+
+    def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
+        """Log the failure and what follows it; ``no_copy`` is why the broker has to dead-letter the original."""
+        what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
+        if not isinstance(self.error, Crashed):
+            what += f": attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, {self.text}"
+        else:
+            what += f": {self.text}"
+        if no_copy is not None:
+            end = f"parked in {self.ladder.dead_letter} by the broker, since no copy can be made: {shortened(no_copy)}"
+        elif self.delay is None:
+            end = f"parked in {self.ladder.dead_letter}"
+        else:
+            end = f"again in {format_duration(self.delay)}"
+        is_final = no_copy is not None or self.delay is None
+        is_expected = isinstance(self.error, Retry | Reject | BrokerError | PluginError)
+        log.log(
+            logging.ERROR if is_final else logging.WARNING, "%s: %s", what, end,
+            exc_info=None if is_expected else self.error, extra={"order": message.correlation_id or None},
+        )  # fmt: skip
+
+
+class Retries:
+    """Decides about the failed attempts of a service."""
+
+    def __init__(self, service: str, ladders: Mapping[str, Ladder]) -> None:
+        """``ladders`` has the retry delays and the dead-letter queue of each queue."""
+        self._service, self._ladders = service, ladders
+
+    def decide(self, message: Message, error: BaseException) -> Failure:
+        """Choose between the next retry delay and the dead-letter queue."""
+        ladder = self._ladders[message.queue]
+        return Failure(error, shortened(error), ladder, delay_before(message, ladder, error))
+
+    def copy(self, message: Message, failure: Failure) -> Event:
+        """Return the copy of a message to publish; see ``failed_copy``."""
+        return failed_copy(message, failure.ladder, failure.error, self._service)
+
+
 def delay_before(message: Message, ladder: Ladder, error: BaseException) -> float | None:
-    """Seconds until the next attempt, or None when the message is to be parked."""
+    """Seconds until the next attempt, or None if the message is dead-lettered."""
     # A PluginError, such as an event that `publishes` does not list, would come at each attempt.
     if isinstance(error, Reject | PluginError) or message.attempt > len(ladder.steps):
         return None
     return ladder.steps[message.attempt - 1][0]
 
 
-def recovered(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
+def failed_copy(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
     """Return the copy of ``message`` to publish, with the same id, to its next retry queue or its dead-letter queue.
 
     ``encode_copy`` takes all other properties from the original.

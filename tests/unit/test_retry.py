@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.errors import PluginError
 from runner.messages import BadBody, BadOutcome, Message, Reject, Retry
 from runner.topology.model import Ladder
-from runner.worker.recovery import MAX_ERROR, MAX_TRACEBACK, delay_before, recovered, shortened
+from runner.worker.retry import MAX_ERROR, MAX_TRACEBACK, delay_before, failed_copy, shortened
 
 LADDER = Ladder(((1.0, "q.retry.1s"), (5.0, "q.retry.5s")), "q.dlq")
 NO_RETRY = Ladder((), "q.dlq")
@@ -48,13 +48,13 @@ def test_each_failure_takes_the_next_step_of_the_ladder_and_then_the_message_is_
 )
 def test_what_can_never_work_is_dead_lettered_at_once(error: Exception) -> None:
     assert delay_before(message(), LADDER, error) is None
-    assert recovered(message(), LADDER, error, "payment").routing_key == "q.dlq"
+    assert failed_copy(message(), LADDER, error, "payment").routing_key == "q.dlq"
 
 
 def test_a_copy_says_when_its_event_was_published_and_not_the_copy_before_it() -> None:
-    first = recovered(message(headers={"x-sent-at": 1000}), LADDER, Retry("later"), "payment")
+    first = failed_copy(message(headers={"x-sent-at": 1000}), LADDER, Retry("later"), "payment")
     assert first.headers["x-published-at"] == 1000
-    second = recovered(message(headers={**first.headers, "x-sent-at": 2000}), LADDER, Retry("later"), "payment")
+    second = failed_copy(message(headers={**first.headers, "x-sent-at": 2000}), LADDER, Retry("later"), "payment")
     assert second.headers["x-published-at"] == 1000
 
 
@@ -63,7 +63,7 @@ def test_without_a_ladder_the_first_failure_parks() -> None:
 
 
 def test_a_retry_is_the_same_message_on_its_way_to_the_wait_queue() -> None:
-    event = recovered(message(attempt=2), LADDER, Retry("gateway timed out"), "payment")
+    event = failed_copy(message(attempt=2), LADDER, Retry("gateway timed out"), "payment")
     assert (event.exchange, event.routing_key) == ("", "q.retry.5s")
     assert (event.id, event.type, event.correlation_id, event.timestamp) == ("m1", "order.created", "o1", 5)
     assert (event.encoded(), event.content_type, event.app_id) == (b"\x00raw", "text/x", "order_api")
@@ -79,13 +79,13 @@ def test_a_retry_is_the_same_message_on_its_way_to_the_wait_queue() -> None:
 
 
 def test_the_first_error_stays_beside_the_last() -> None:
-    first = recovered(message(), LADDER, Retry("first"), "payment")
-    second = recovered(message(headers=first.headers, attempt=2), LADDER, Retry("second"), "payment")
+    first = failed_copy(message(), LADDER, Retry("first"), "payment")
+    second = failed_copy(message(headers=first.headers, attempt=2), LADDER, Retry("second"), "payment")
     assert (second.headers["x-first-error"], second.headers["x-last-error"]) == ("first", "second")
 
 
 def test_a_dead_letter_says_why_where_and_when() -> None:
-    event = recovered(message(attempt=3), LADDER, raised(ValueError("no such currency")), "payment")
+    event = failed_copy(message(attempt=3), LADDER, raised(ValueError("no such currency")), "payment")
     headers = event.headers
     assert (event.exchange, event.routing_key, event.id) == ("", "q.dlq", "m1")
     assert headers["x-attempt"] == 3
@@ -99,7 +99,7 @@ def test_a_dead_letter_says_why_where_and_when() -> None:
 
 
 def test_the_end_of_a_long_traceback_is_kept() -> None:
-    event = recovered(message(), NO_RETRY, raised(ValueError("x" * 5000 + "the end")), "payment")
+    event = failed_copy(message(), NO_RETRY, raised(ValueError("x" * 5000 + "the end")), "payment")
     assert len(event.headers["x-traceback"]) == MAX_TRACEBACK
     assert event.headers["x-traceback"].rstrip().endswith("the end")
 
@@ -109,7 +109,7 @@ def test_the_user_s_headers_stay_and_the_broker_s_go() -> None:
         "tenant": "a", "x-mine": 1, "x-death": [{"count": 3}], "x-first-death-queue": "q", "x-last-death-reason": "r",
         "x-delivery-count": 2, "x-acquired-count": 2,
     }  # fmt: skip
-    event = recovered(message(headers=headers), LADDER, Retry("later"), "payment")
+    event = failed_copy(message(headers=headers), LADDER, Retry("later"), "payment")
     assert {name for name in event.headers if name in headers} == {"tenant", "x-mine"}
     assert headers["x-death"] == [{"count": 3}]
 

@@ -1,15 +1,17 @@
-"""Messages that kill: those in whose hands a worker died are handled alone, and parked after too many deaths."""
+"""Protection from crashing messages: they are handled alone, and dead-lettered after too many crashes."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from runner.messages import Message, Reject
 from runner.record import InHand, Record
 from runner.suspects import Suspect, Suspects
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
 
 #: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
 SETTLE = 0.2
@@ -18,46 +20,61 @@ MOST_REPLAYS = 2**32 - 1
 
 
 class Crashed(Reject):
-    """A message has killed as many workers as it may."""
+    """A message has crashed as many workers as it may."""
 
     def __init__(self, suspect: Suspect) -> None:
         super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
         self.suspect = suspect
 
 
-class Hands:
-    """What each handler thread is at, for the supervisor to find after a death."""
+class CrashProtection:
+    """Notes in shared memory which message each handler thread works on, for the supervisor to find after a crash."""
 
-    def __init__(self, record: Record, suspects: Suspects, max_crashes: int, concurrency: int) -> None:
-        self._record, self._suspects, self._max_crashes = record, suspects, max_crashes
-        self._turn = Turn() if concurrency > 1 else None
+    def __init__(
+        self,
+        record: Record,
+        suspects: Suspects,
+        max_crashes: int,
+        concurrency: int,
+        condition: Callable[[], threading.Condition] = threading.Condition,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        """``sleep`` waits for so many seconds."""
+        self._record, self._suspects, self._max_crashes, self._sleep = record, suspects, max_crashes, sleep
+        self._turn = Turn(condition()) if concurrency > 1 else None
 
-    def at(self, hand: int, message: Message) -> AbstractContextManager[None]:
-        """While a handler thread, numbered from 0, is at a message. Raises Crashed for one that is to be parked."""
+    def around(self, handler: Handler) -> Handler:
+        """Note a message while ``handler`` works on it. A message that has crashed too many workers raises Crashed."""
+
+        def protected(one: Lifecycle) -> DeliveryEvent:
+            with self.at(one.thread, one.message):
+                return handler(one)
+
+        return protected
+
+    def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
+        """Note a message while a handler thread, numbered from 0, works on it. Raises Crashed."""
         one = InHand(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._suspects.get(one) is None:
-            return _Held(self._record, hand, one)
-        return self._at_last(hand, one)
+            return _Noted(self._record, thread, one)
+        return self._in_turn(thread, one)
 
     @contextmanager
-    def _at_last(self, hand: int, one: InHand) -> Iterator[None]:
-        """Once those beside it, and what is held against it, allow for it."""
+    def _in_turn(self, thread: int, one: InHand) -> Iterator[None]:
+        """Wait until the messages of the other threads, and the crashes of this one, allow for it."""
         is_suspect = self._is_suspect(one)
         while True:
             with self._beside_others(is_suspect=is_suspect):
                 if is_suspect:
-                    # The broker may have been faster to give it to us than the supervisor to see its last worker's end.
-                    time.sleep(SETTLE)
+                    # The broker may deliver the message before the supervisor has noticed the end of its last worker.
+                    self._sleep(SETTLE)
                 # Only now: while it waited for its turn, a second delivery of it may have killed another worker.
                 suspect = self._suspects.get(one)
                 if suspect is not None and suspect.deaths >= self._max_crashes:
                     raise Crashed(suspect)
                 if is_suspect or suspect is None or not suspect.is_suspect:
-                    self._record.take(hand, one)
-                    try:
+                    with _Noted(self._record, thread, one):
                         yield
-                    finally:
-                        self._record.release(hand)
                     return
             is_suspect = True
 
@@ -71,26 +88,26 @@ class Hands:
         return self._turn.alone() if is_suspect else self._turn.together()
 
 
-class _Held:
-    """A message in a hand, with nothing to wait for: nearly all of them."""
+class _Noted:
+    """Notes a message in shared memory; without a wait, as for nearly all messages."""
 
-    __slots__ = ("_hand", "_message", "_record")
+    __slots__ = ("_message", "_record", "_thread")
 
-    def __init__(self, record: Record, hand: int, message: InHand) -> None:
-        self._record, self._hand, self._message = record, hand, message
+    def __init__(self, record: Record, thread: int, message: InHand) -> None:
+        self._record, self._thread, self._message = record, thread, message
 
     def __enter__(self) -> None:
-        self._record.take(self._hand, self._message)
+        self._record.take(self._thread, self._message)
 
     def __exit__(self, *_: object) -> None:
-        self._record.release(self._hand)
+        self._record.release(self._thread)
 
 
 class Turn:
-    """Lets handlers work side by side, but for one that is to be alone, so that a death names the right message."""
+    """Lets handlers work side by side, except one that must be alone, so that a crash names the right message."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
+    def __init__(self, condition: threading.Condition | None = None) -> None:
+        self._changed = threading.Condition() if condition is None else condition
         self._working = 0
         self._wanted = 0
         self._is_alone = False

@@ -1,4 +1,4 @@
-"""The worker's sign of life: given by its I/O loop, and only while every part of it gets on with its work."""
+"""The worker's watchdog pings: sent by its I/O loop, and only while every part of the worker makes progress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 from runner.lifeline import Lifeline
 
-#: Seconds between two looks at the parts, at most and at least.
-SLOWEST, FASTEST = 10.0, 0.1
+#: Seconds between two checks, at most and at least.
+LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1
 
-#: Given the time of the monotonic clock: why a part does not get on, or None.
+#: Gets the time of the monotonic clock. Returns why a part makes no progress, or None.
 Check = Callable[[float], str | None]
 
 
-class Pulse:
-    """Looks at the parts and says ``WATCHDOG=1``, or ``WATCHDOG=trigger`` with the reason where one is stuck."""
+class WatchdogPings:
+    """Checks the parts and sends ``WATCHDOG=1``, or ``WATCHDOG=trigger`` with the reason if one is stuck."""
 
     def __init__(
         self,
@@ -29,22 +29,22 @@ class Pulse:
         """``shortest`` is the shortest time, in seconds, after which a check may find something; 0 for never."""
         self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
         times = [one for one in (lifeline.watchdog, shortest) if one]
-        # Three looks in each time, so that one that comes late costs nobody his life.
-        self._interval = max(FASTEST, min(SLOWEST, min(times) / 3)) if times else 0.0
+        # Three checks in each time, so that one late ping does not kill a healthy worker.
+        self._interval = max(SHORTEST_INTERVAL, min(LONGEST_INTERVAL, min(times) / 3)) if times else 0.0
 
     def start(self) -> None:
-        """Begin."""
+        """Start the pings."""
         if self._interval:
-            self._call_later(0.0, self._beat)
+            self._call_later(0.0, self._ping)
 
-    def _beat(self) -> None:
+    def _ping(self) -> None:
         now = time.monotonic()
         problem = next((found for check in self._checks if (found := check(now)) is not None), None)
         if problem is None:
             self._lifeline.send("WATCHDOG=1")
         else:
             self.fail(problem)
-        self._call_later(self._interval, self._beat)
+        self._call_later(self._interval, self._ping)
 
     def fail(self, problem: str) -> None:
         """Make the supervisor kill this process at once, and count a crash for the messages of its handlers."""

@@ -1,7 +1,7 @@
-"""Faults that somebody injects on purpose: the files that say which last for now, and what a worker does of them.
+"""Injected faults that last for a while: each is a file in ``var/faults``.
 
-Each is a file of its own in ``var/faults``, replaced as a whole, with when it began by the machine's clock and for how
-long: so it ends by itself, whoever is killed meanwhile, and holds for a worker that starts while it lasts.
+A file is replaced as a whole. It says when the fault began, by the machine's clock, and how long it lasts. So a fault
+ends by itself, whichever process is killed meanwhile, and holds for a worker that starts while it lasts.
 """
 
 from __future__ import annotations
@@ -13,30 +13,65 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
+from runner.faults.identity import Identity
 from runner.invocation import invocation
-from runner.messages import Message
-from runner.worker.identity import Identity
-from runner.worker.injection import Active
 
 #: Bytes of a note of a fault.
 MAX_NOTE = 64 * 1024
 
-if TYPE_CHECKING:
-    from runner.amqp.io_thread import IoThread
-
-#: The header of a message that is to end its worker, and what it says.
-HEADER, KILL = "x-fault", "kill"
-#: Seconds between two looks of a worker.
+#: Seconds between two reads of a fault's file.
 INTERVAL = 0.1
 #: Names the runner that was started with ``faults: true``.
 _RUNNER = "runner"
+
+
+@dataclass(frozen=True)
+class ActiveFault:
+    """One fault that lasts."""
+
+    #: ``slow``, ``cut``, ``hang`` or ``duplicate``.
+    fault: str
+    #: A service, a slot or a queue; empty for all services.
+    target: str
+    #: When it began, in seconds since the epoch, and how many seconds it lasts.
+    began: float
+    seconds: float
+    #: Of ``slow``, how many seconds longer each handler takes.
+    delay: float = 0.0
+    #: The process without which it is over: of ``hang`` the one that is stopped, of ``duplicate`` the command.
+    process: Identity | None = None
+
+    @property
+    def until(self) -> float:
+        """When it is over, in seconds since the epoch."""
+        return self.began + self.seconds
+
+    @property
+    def clock(self) -> str:
+        """The same as the time of day in the machine's own zone."""
+        return time.strftime("%H:%M:%S", time.localtime(self.until))
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is not over."""
+        # Before its beginning it is over too: a clock that is set back would prolong it by as much.
+        is_time = self.began <= time.time() < self.until
+        return is_time and (self.process is None or self.process.state != "")
+
+    def let_go(self) -> bool:
+        """Let the process that a ``hang`` has stopped go on; whether it was stopped. Raises PermissionError."""
+        if self.fault != "hang" or self.process is None:
+            return False
+        state = self.process.state
+        if state:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send(signal.SIGCONT)
+        return state == "T"
 
 
 class FaultFolder:
@@ -68,12 +103,12 @@ class FaultFolder:
         """The file of the fault that is called ``name`` here, such as ``slow.payment``."""
         return self.path / f"{name}.json"
 
-    def write(self, name: str, active: Active) -> None:
+    def write(self, name: str, active: ActiveFault) -> None:
         """Let a fault begin; it takes the place of one of the same name. Raises RunnerError."""
         with self._lock():
             self._put(name, active)
 
-    def claim(self, name: str, active: Active) -> None:
+    def claim(self, name: str, active: ActiveFault) -> None:
         """Let a fault begin that cannot take another one's place. Raises RunnerError while one of its name lasts."""
         with self._lock():
             lasting = self.read(name)
@@ -82,29 +117,29 @@ class FaultFolder:
                 raise RunnerError(f"{lasting.target}: {what}; wait, or end it: {invocation('fault', 'clear')}")
             self._put(name, active)
 
-    def noted(self, name: str) -> Active | None:
+    def noted(self, name: str) -> ActiveFault | None:
         """A fault by its name, also one that is over; None where there is none."""
         try:
             found = json.loads(read_bounded(self.file(name), MAX_NOTE, 0.0))
             process = found["process"]
-            return Active(
+            return ActiveFault(
                 str(found["fault"]), str(found["target"]), float(found["began"]), float(found["seconds"]),
                 float(found["delay"]), process and Identity(int(process["pid"]), int(process["start"])),
             )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None  # also what a person has written there by hand
 
-    def read(self, name: str) -> Active | None:
+    def read(self, name: str) -> ActiveFault | None:
         """A fault by its name; None where there is none or it is over."""
         found = self.noted(name)
         return found if found is not None and found.lasts else None
 
-    def active(self) -> list[Active]:
+    def active(self) -> list[ActiveFault]:
         """All that last now."""
         found = (self.read(file.stem) for file in sorted(self.path.glob("*.json")))
         return [one for one in found if one is not None]
 
-    def clear(self) -> list[Active]:
+    def clear(self) -> list[ActiveFault]:
         """End all that last, and let go on what is still stopped; returns what they were. Raises RunnerError."""
         if not self.path.exists():
             return []
@@ -118,13 +153,13 @@ class FaultFolder:
                     ended.append(found)
         return ended
 
-    def end(self, name: str, active: Active) -> None:
+    def end(self, name: str, active: ActiveFault) -> None:
         """End a fault, unless another one has taken its place. Raises RunnerError."""
         with self._lock():
             if self.noted(name) in (active, None):
                 self._take_away(name, active)
 
-    def _put(self, name: str, active: Active) -> None:
+    def _put(self, name: str, active: ActiveFault) -> None:
         for file in self.path.glob("*.json"):
             found = self.noted(file.stem)
             if found is not None and not found.lasts:
@@ -132,7 +167,7 @@ class FaultFolder:
                     self._take_away(file.stem, found)
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
-    def _take_away(self, name: str, active: Active | None) -> bool:
+    def _take_away(self, name: str, active: ActiveFault | None) -> bool:
         """Whether a process goes on by it: what was to let it go on may have been killed."""
         try:
             was_stopped = active is not None and active.let_go()
@@ -172,39 +207,3 @@ class FaultFolder:
 def _note(runner: int) -> str:
     found = Identity.of(runner)
     return f"{runner} {found.start if found is not None else 0}"
-
-
-class Faults:
-    """What a worker of a service looks for, where ``faults`` is true."""
-
-    def __init__(self, var: Path, service: str) -> None:
-        self._folder, self._service = FaultFolder(var), service
-
-    def before(self, message: Message) -> None:
-        """What a handler meets where it would begin with a message. From a handler thread."""
-        if message.headers.get(HEADER) == KILL:
-            # On this thread, so that the handler does not go on for even a moment.
-            signal.raise_signal(signal.SIGSEGV)
-        deadline: float | None = None
-        while (slow := self._folder.read(f"slow.{self._service}")) is not None:
-            now = time.monotonic()
-            deadline = now + slow.delay if deadline is None else deadline
-            if now >= deadline:
-                break
-            time.sleep(min(INTERVAL, deadline - now))
-
-    def cut(self) -> str | None:
-        """Why there is to be no connection to the broker now, or None."""
-        found = [self._folder.read(name) for name in ("cut", f"cut.{self._service}")]
-        last = max((one for one in found if one is not None), key=lambda one: one.until, default=None)
-        return f"cut off on purpose until {last.clock}" if last is not None else None
-
-    def watch(self, io: IoThread) -> None:
-        """Look for a cut from now on, first of all that the thread does."""
-        io.call(partial(self._look, io))
-
-    def _look(self, io: IoThread) -> None:
-        reason = self.cut()
-        if (reason is None) != (io.cut is None):
-            io.cut_off(reason)
-        io.loop.call_later(INTERVAL, partial(self._look, io))

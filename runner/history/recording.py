@@ -1,0 +1,127 @@
+"""What the event history stores of a message: an event, or the report of an attempt."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from runner.headers import milliseconds_of
+from runner.messages import ATTEMPT_TYPE, PUBLISHED_AT, SENT_AT, Message, Reject
+from runner.store.text import MOST_INDEXED, storable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from runner.hooks import MessageStore
+
+Text = Annotated[str, AfterValidator(storable)]
+#: Cut rather than refused: a note must not fail because of an optional property.
+OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
+#: Milliseconds, as a column of 64 bits holds them.
+Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class AttemptReport(BaseModel):
+    """A worker's report of one attempt, or the report of a message that a person discarded."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    order_id: OrderId | None
+    message_id: Text
+    message_type: Text
+    queue: Text
+    service: Text
+    instance: Text
+    attempt: Count
+    replays: Count
+    outcome: Literal["handled", "duplicate", "retried", "parked", "discarded"]
+    error: Text | None
+    delay: Milliseconds | None
+    sent_at: Milliseconds | None
+    began_at: Milliseconds
+    ended_at: Milliseconds
+    redelivered: bool
+    replayed_at: Milliseconds | None
+
+
+def record_message(message: Message, store: MessageStore) -> None:
+    """Store an event, or the report of an attempt, in the message's transaction; once, however often it is delivered.
+
+    Raises Reject for a malformed report.
+    """
+    # Imported here because the options are also checked by programs that never open a database.
+    from runner.history.tables import attempts, events
+    from runner.store.insert import insert_new
+
+    is_report = message.type == ATTEMPT_TYPE
+    table, row = (attempts, attempt_row(message)) if is_report else (events, event_row(message))
+    store.transact(lambda connection: insert_new(connection, table, row))
+
+
+def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
+    """Replace the statuses of orders, by the type of the event that leads to each."""
+    from runner.history.tables import order_statuses
+    from runner.store.insert import insert_new
+
+    connection.execute(order_statuses.delete())
+    for event, status in statuses.items():
+        # Another instance may do the same at the same time.
+        insert_new(connection, order_statuses, {"event_type": event, "status": status})
+
+
+def event_row(message: Message) -> dict[str, Any]:
+    """Return the row of an event."""
+    return {
+        "id": storable(message.id),
+        "type": storable(message.type),
+        "order_id": storable(message.correlation_id, MOST_INDEXED) or None,
+        "published_at": published_at(message),
+        "exchange": storable(message.exchange),
+        "routing_key": storable(message.routing_key),
+        "app_id": storable(message.app_id) or None,
+        "causation_id": storable(message.causation_id) or None,
+        "content_type": storable(message.content_type) or None,
+        "headers": {storable(str(name)): plain(value) for name, value in message.headers.items()},
+        "body": storable(message.body.decode("utf-8", "backslashreplace")),
+    }
+
+
+def attempt_row(message: Message) -> dict[str, Any]:
+    """Return the row of an attempt. Raises Reject for a body that is no report of an attempt."""
+    try:
+        report = AttemptReport.model_validate(message.json())
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
+        raise Reject(f"message {message.id}: not a note of a try, {faults}") from None
+    return {"id": storable(message.id), **report.model_dump()}
+
+
+def published_at(message: Message) -> int:
+    """Return the time of the first publish in milliseconds since the epoch; now if the message has none."""
+    for name in (PUBLISHED_AT, SENT_AT):
+        value = milliseconds_of(message.headers.get(name))
+        if value is not None:
+            return value
+    return int(time.time() * 1000) if message.timestamp is None else message.timestamp * 1000
+
+
+def plain(value: object) -> Any:
+    """Return a header's value as JSON has it; values without a type in JSON become text."""
+    if isinstance(value, Mapping):
+        return {storable(str(name)): plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, bytes | bytearray):
+        return storable(value.decode("utf-8", "backslashreplace"))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float) else storable(str(value))

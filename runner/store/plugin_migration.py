@@ -1,0 +1,104 @@
+"""Brings the tables of a plugin up to date, and records in the table ``plugin_tables`` which of its steps are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+
+from runner.errors import PluginError, StoreError
+from runner.store.database import explained, is_passing, migrating, reading, reason_of
+from runner.store.plugin_tables import OwnedTables
+from runner.store.schema import RESERVED_TABLES, plugin_tables
+
+
+class _Recorded(NamedTuple):
+    """A row of ``plugin_tables``."""
+
+    steps: int
+    columns: Mapping[str, Sequence[str]]
+
+
+def migrate(engine: Engine, owned: OwnedTables) -> None:
+    """Create and change the tables of a plugin, unless the database records that this is done.
+
+    Raises StoreError if the database cannot be used, is of a newer version of the plugin, or has another owner's table
+    of that name; StoreAway if it is unreachable; PluginError if a step fails or does not lead to the declared tables.
+    """
+    with explained(engine.url):
+        with reading(engine).connect() as connection:
+            if _is_up_to_date(owned, connection):
+                return
+        with migrating(engine) as connection:
+            if not _is_up_to_date(owned, connection):  # another process may have been faster
+                _upgrade(owned, connection)
+
+
+def _is_up_to_date(owned: OwnedTables, connection: Connection) -> bool:
+    declared = _Recorded(len(owned.tables.steps), owned.tables.columns)
+    return _recorded(connection).get(owned.plugin) == declared
+
+
+def _upgrade(owned: OwnedTables, connection: Connection) -> None:
+    plugin, tables = owned
+    recorded = _recorded(connection)
+    _check_owners(owned, recorded)
+    existing = set(inspect(connection).get_table_names())
+    steps = len(tables.steps)
+    # Tables that are there and not recorded were made before plugins had steps.
+    is_new = plugin not in recorded and existing.isdisjoint(tables.columns)
+    done = recorded[plugin].steps if plugin in recorded else steps if is_new else 0
+    if done > steps:
+        raise StoreError(
+            f"plugin {plugin!r}: its tables are at step {done}, of a newer version of the plugin than this one, which"
+            f" has {steps} steps; run the newer version, or use another database"
+        )
+    _run_steps(owned, done, connection)
+    tables.metadata.create_all(connection)
+    _check_columns(owned, connection)
+    row = {"plugin": plugin, "steps": steps, "columns": tables.columns}
+    change = update(plugin_tables).where(plugin_tables.c.plugin == plugin)
+    connection.execute(change if plugin in recorded else insert(plugin_tables), row)
+
+
+def _recorded(connection: Connection) -> dict[str, _Recorded]:
+    return {plugin: _Recorded(steps, columns) for plugin, steps, columns in connection.execute(select(plugin_tables))}
+
+
+def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None:
+    owners = {name: "FastCommerce" for name in RESERVED_TABLES}
+    owners |= {name: f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
+    for name in owned.tables.columns:
+        if owners.get(name, other := f"plugin {owned.plugin!r}") != other:
+            text = f"a table of {owners[name]}, {name!r}; allowed: another name, such as {owned.plugin}_{name}"
+            raise StoreError(f"plugin {owned.plugin!r}: tables: {text}")
+
+
+def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
+    if done == len(owned.tables.steps):
+        return
+    # Imported only now, because nearly every start finds the tables as they should be.
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    operations = Operations(MigrationContext.configure(connection))
+    for number, step in enumerate(owned.tables.steps[done:], done + 1):
+        try:
+            step(operations)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            said = f"{type(error).__name__}: {reason_of(error)}"
+            text = f"step {number} failed and is undone, {said}; fix the step"
+            raise PluginError(f"plugin {owned.plugin!r}: tables: {text}") from error
+
+
+def _check_columns(owned: OwnedTables, connection: Connection) -> None:
+    found = inspect(connection)
+    for name, table in owned.tables.metadata.tables.items():
+        there = {one["name"] for one in found.get_columns(table.name, table.schema)}
+        missing = sorted(set(table.columns.keys()) - there)
+        if missing:
+            text = f"table {name!r} has no column {missing[0]!r} in the database; add a step that adds it"
+            raise PluginError(f"plugin {owned.plugin!r}: tables: {text}, such as op.add_column({name!r}, Column(…))")

@@ -1,0 +1,162 @@
+"""Each message once: its inbox row, its handler's writes and its events are committed together, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING
+
+from runner.amqp.properties import encode
+from runner.messages import Event, Message
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
+from runner.worker.routing import Router
+from runner.worker.storage import MessageStore, Storage
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+#: Seconds between two times that old rows are forgotten.
+PRUNE_INTERVAL = 30.0
+
+#: A message in a queue.
+_Key = tuple[str, str]
+
+
+class Deduplication:
+    """Looks a message up before it is handled, and commits what its handler did."""
+
+    def __init__(
+        self,
+        service: str,
+        storage: Storage,
+        keep: float | None,
+        router: Router,
+        formerly: Mapping[str, str] | None = None,
+    ) -> None:
+        """``keep`` is how many seconds a message is remembered; None for a service without an inbox.
+
+        ``formerly`` are the former names of renamed queues, under which messages may be remembered.
+        """
+        self._service, self._storage, self._keep, self._router = service, storage, keep, router
+        self._formerly = formerly or {}
+        self._lock = threading.Lock()
+        #: Messages that are being handled in this process, and the second deliveries of each that wait for that.
+        self._handling: dict[_Key, list[Callable[[], None]]] = {}
+
+    def around(self, handler: Handler) -> Handler:
+        """Handle only new messages, and commit their writes."""
+
+        def handle_once(one: Lifecycle) -> DeliveryEvent:
+            if self._knows(one.message) and (known := self._begin(one)) is not None:
+                return known
+            one.store = MessageStore(self._storage, inbox=self._keep is not None)
+            try:
+                event = handler(one)
+                commit = self._commit(one)
+            except BaseException:
+                self._end(one.message)
+                raise
+            if commit is None:
+                self._end(one.message)
+                return event
+            one.until = commit.add_done_callback
+            one.committed = partial(self._committed, one, commit)
+            return DeliveryEvent.WRITTEN
+
+        return handle_once
+
+    def _begin(self, one: Lifecycle) -> DeliveryEvent | None:
+        """Return None for a new message, which needs an ``_end``. Raises StoreAway."""
+        message = one.message
+        key = (message.queue, message.id)
+        with self._lock:
+            if key in self._handling:
+                one.until = partial(self._after, key)
+                return DeliveryEvent.BUSY
+            self._handling[key] = []
+        try:
+            from runner.store.inbox import outcome
+
+            found = outcome(self._storage.get(), self._service, message, self._formerly.get(message.queue))
+        except BaseException:
+            self._end(message)
+            raise
+        if found is None:
+            return None
+        self._end(message)
+        return self._repeat(one, found)
+
+    def _after(self, key: _Key, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the message is no longer handled, maybe at once."""
+        with self._lock:
+            if key in self._handling:
+                self._handling[key].append(callback)
+                return
+        callback()
+
+    def _end(self, message: Message) -> None:
+        """The message is no longer handled here: its outcome is committed, or it failed."""
+        if not self._knows(message):
+            return
+        with self._lock:
+            waiting = self._handling.pop((message.queue, message.id), [])
+        for callback in waiting:
+            callback()
+
+    def _repeat(self, one: Lifecycle, events: Sequence[Event]) -> DeliveryEvent:
+        """Publish the events of an earlier delivery. Raises PluginError for an exchange that is no longer allowed."""
+        one.is_duplicate = True
+        one.outgoing = [encode(self._router.routed(event)) for event in events]
+        return DeliveryEvent.DUPLICATE
+
+    def _commit(self, one: Lifecycle) -> Future[Sequence[Event] | None] | None:
+        """Commit what the handler did; return None if there is nothing to commit.
+
+        The commit comes to None, or to the events of an earlier delivery that another process has handled meanwhile.
+        It fails with what the database said of the handler's own writes.
+        """
+        message, store = one.message, one.store
+        is_known = self._knows(message)
+        if not is_known and not store.work:
+            return None
+        decides = store.deciding is not None
+        lock = self._storage.plugin or self._service if decides else None
+
+        def work(connection: Connection) -> Sequence[Event] | None:
+            store.run(connection)
+            if is_known and decides and one.outgoing:
+                inbox.set_events(connection, self._service, message, [encoded.event for encoded in one.outgoing])
+            return None
+
+        if not is_known:
+            return self._storage.get().commit(work, lock=lock)
+        from runner.store import inbox
+        from runner.store.job import Insertion
+
+        def otherwise(connection: Connection) -> Sequence[Event] | None:
+            return inbox.earlier(connection, self._service, message)
+
+        row = inbox.row(self._service, message, [encoded.event for encoded in one.outgoing])
+        new = Insertion(inbox.INSERT, row, otherwise)
+        return self._storage.get().commit(work, new=new, lock=lock)
+
+    def _committed(self, one: Lifecycle, commit: Future[Sequence[Event] | None]) -> DeliveryEvent:
+        self._end(one.message)
+        earlier = commit.result()
+        return DeliveryEvent.COMMITTED if earlier is None else self._repeat(one, earlier)
+
+    def _knows(self, message: Message) -> bool:
+        # Two messages without an id that hold the same may be two all the same.
+        return self._keep is not None and message.has_own_id
+
+    def forget(self) -> bool:
+        """Forget a part of what is older than it is kept; True where there may be more."""
+        if self._keep is None:
+            return False
+        from runner.store.inbox import PRUNED, prune
+
+        keep, service = self._keep, self._service
+        return self._storage.get().commit(lambda connection: prune(connection, service, keep)).result() == PRUNED

@@ -1,0 +1,254 @@
+"""The lifecycle of a delivery: its states, the events of each state, and the actions that follow.
+
+This module does no input or output, waits for nothing and reads no clock. ``runner.worker.pipeline`` performs the
+actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from runner.errors import BrokerError, EventTooLarge, PublishRefused, Unroutable
+
+if TYPE_CHECKING:
+    from runner.amqp.consumer import Delivery
+    from runner.amqp.properties import Encoded
+    from runner.messages import Message
+    from runner.worker.retry import Failure
+    from runner.worker.storage import MessageStore
+
+
+class DeliveryState(StrEnum):
+    """A state of a delivery."""
+
+    #: It waits for a handler thread.
+    RECEIVED = "received"
+    #: A handler thread works on it.
+    HANDLING = "handling"
+    #: It waits for the database, or for another delivery of the same message in this process.
+    POSTPONED = "postponed"
+    #: Its handler has returned, and its transaction is not committed yet.
+    COMMITTING = "committing"
+    #: The broker has not confirmed all of its events yet.
+    PUBLISHING = "publishing"
+    #: The attempt has failed, and a handler thread decides what follows.
+    FAILED = "failed"
+    #: The broker has not confirmed the copy for the retry queue yet.
+    RETRYING = "retrying"
+    #: The broker has not confirmed the copy for the dead-letter queue yet.
+    DEAD_LETTERING = "dead-lettering"
+    #: The broker has not confirmed the report of the attempt yet.
+    RECORDING = "recording"
+    #: An end: the worker has acknowledged it.
+    ACKED = "acked"
+    #: An end: no copy could be made, and the broker dead-letters the message itself.
+    REJECTED = "rejected"
+    #: An end: the worker has not answered it, and the broker delivers the message again.
+    REQUEUED = "requeued"
+
+
+class DeliveryEvent(StrEnum):
+    """Something that happens to a delivery."""
+
+    #: A handler thread takes it from the queue.
+    TAKEN = "taken"
+    #: Its channel is closed, or the worker stops before the handler has begun.
+    LOST = "lost"
+    #: The handler has returned and has written nothing to the database.
+    HANDLED = "handled"
+    #: The handler has returned, and its transaction waits for the commit.
+    WRITTEN = "written"
+    #: The transaction is committed.
+    COMMITTED = "committed"
+    #: The message was handled before. The events of that time are published again.
+    DUPLICATE = "duplicate"
+    #: Another handler thread works on the same message.
+    BUSY = "busy"
+    #: The database is unreachable.
+    UNREACHABLE = "unreachable"
+    #: The handler has raised an exception, or the database has refused its writes.
+    FAILED = "failed"
+    #: The message has attempts left.
+    RETRY = "retry"
+    #: The message has no attempts left.
+    DEAD_LETTER = "dead-letter"
+    #: No copy of the message can be made.
+    UNFIT = "unfit"
+    #: The broker has confirmed all that was published.
+    CONFIRMED = "confirmed"
+    #: The broker is unreachable, takes no messages, or has not confirmed in time.
+    UNCONFIRMED = "unconfirmed"
+    #: The broker has refused a message, as a full queue does.
+    REFUSED = "refused"
+    #: The broker has no queue for a message.
+    UNROUTABLE = "unroutable"
+    #: A message is larger than the broker allows.
+    TOO_LARGE = "too large"
+    #: Attempts are not recorded, or this one cannot be.
+    UNRECORDED = "unrecorded"
+
+
+class DeliveryAction(StrEnum):
+    """What the pipeline does after an event."""
+
+    HANDLE = "handle"
+    #: Go on when the transaction is committed.
+    AWAIT_COMMIT = "await the commit"
+    #: Handle it when the other delivery of the same message has been handled.
+    AWAIT_OTHER = "await the other delivery"
+    HANDLE_LATER = "handle later"
+    #: Give it to a handler thread. A decision may wait, and this thread must not.
+    QUEUE = "queue"
+    #: Choose between retry and dead-letter queue.
+    DECIDE = "decide"
+    #: Publish, after waiting for room in the window.
+    PUBLISH = "publish"
+    #: Publish beyond the window, since this thread must not wait.
+    PUBLISH_AT_ONCE = "publish at once"
+    PUBLISH_LATER = "publish later"
+    #: Publish a report of the attempt.
+    RECORD = "record the attempt"
+    #: Count the report as lost, then acknowledge.
+    ACK_UNRECORDED = "ack without the record"
+    ACK = "ack"
+    REJECT = "reject"
+    #: Leave it to the broker.
+    RELEASE = "release"
+    #: Leave it to the broker, and have the topology declared again.
+    REPORT_MISSING = "report the missing queue"
+
+
+S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
+#: States and events to the next state and the action. An event that is missing from a state is illegal in it.
+TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], tuple[DeliveryState, DeliveryAction]] = {
+    (S.RECEIVED, E.TAKEN): (S.HANDLING, A.HANDLE),
+    (S.RECEIVED, E.LOST): (S.REQUEUED, A.RELEASE),
+    (S.HANDLING, E.HANDLED): (S.PUBLISHING, A.PUBLISH),
+    (S.HANDLING, E.DUPLICATE): (S.PUBLISHING, A.PUBLISH),
+    (S.HANDLING, E.WRITTEN): (S.COMMITTING, A.AWAIT_COMMIT),
+    (S.HANDLING, E.BUSY): (S.POSTPONED, A.AWAIT_OTHER),
+    (S.HANDLING, E.UNREACHABLE): (S.POSTPONED, A.HANDLE_LATER),
+    (S.HANDLING, E.FAILED): (S.FAILED, A.DECIDE),
+    (S.POSTPONED, E.TAKEN): (S.HANDLING, A.HANDLE),
+    (S.POSTPONED, E.LOST): (S.REQUEUED, A.RELEASE),
+    (S.COMMITTING, E.COMMITTED): (S.PUBLISHING, A.PUBLISH_AT_ONCE),
+    (S.COMMITTING, E.DUPLICATE): (S.PUBLISHING, A.PUBLISH_AT_ONCE),
+    (S.COMMITTING, E.UNREACHABLE): (S.POSTPONED, A.HANDLE_LATER),
+    (S.COMMITTING, E.FAILED): (S.FAILED, A.QUEUE),
+    (S.PUBLISHING, E.CONFIRMED): (S.RECORDING, A.RECORD),
+    (S.PUBLISHING, E.UNCONFIRMED): (S.PUBLISHING, A.PUBLISH_LATER),
+    (S.PUBLISHING, E.REFUSED): (S.PUBLISHING, A.PUBLISH_LATER),
+    (S.PUBLISHING, E.UNROUTABLE): (S.FAILED, A.QUEUE),
+    (S.PUBLISHING, E.TOO_LARGE): (S.FAILED, A.QUEUE),
+    (S.PUBLISHING, E.TAKEN): (S.PUBLISHING, A.PUBLISH),
+    (S.PUBLISHING, E.LOST): (S.REQUEUED, A.RELEASE),
+    (S.FAILED, E.TAKEN): (S.FAILED, A.DECIDE),
+    (S.FAILED, E.RETRY): (S.RETRYING, A.PUBLISH),
+    (S.FAILED, E.DEAD_LETTER): (S.DEAD_LETTERING, A.PUBLISH),
+    (S.FAILED, E.UNFIT): (S.REJECTED, A.REJECT),
+    (S.FAILED, E.LOST): (S.REQUEUED, A.RELEASE),
+    **{
+        (state, event): transition
+        for state in (S.RETRYING, S.DEAD_LETTERING)
+        for event, transition in {
+            E.CONFIRMED: (S.RECORDING, A.RECORD),
+            E.UNCONFIRMED: (state, A.PUBLISH_LATER),
+            E.REFUSED: (state, A.PUBLISH_LATER),
+            E.UNROUTABLE: (S.REQUEUED, A.REPORT_MISSING),
+            E.TOO_LARGE: (S.REJECTED, A.REJECT),
+            E.TAKEN: (state, A.PUBLISH),
+            E.LOST: (S.REQUEUED, A.RELEASE),
+        }.items()
+    },
+    (S.RECORDING, E.CONFIRMED): (S.ACKED, A.ACK),
+    (S.RECORDING, E.UNRECORDED): (S.ACKED, A.ACK),
+    (S.RECORDING, E.UNCONFIRMED): (S.RECORDING, A.PUBLISH_LATER),
+    (S.RECORDING, E.REFUSED): (S.ACKED, A.ACK_UNRECORDED),
+    (S.RECORDING, E.UNROUTABLE): (S.ACKED, A.ACK_UNRECORDED),
+    (S.RECORDING, E.TOO_LARGE): (S.ACKED, A.ACK_UNRECORDED),
+    (S.RECORDING, E.TAKEN): (S.RECORDING, A.PUBLISH),
+    (S.RECORDING, E.LOST): (S.REQUEUED, A.RELEASE),
+}
+#: States that no event leads out of.
+ENDS = (S.ACKED, S.REJECTED, S.REQUEUED)
+
+
+class IllegalEvent(Exception):
+    """An event that cannot happen in the state of a delivery."""
+
+
+class Lifecycle:
+    """One delivery: its state, and all that is known of it so far.
+
+    One thread at a time calls ``step``, and so does the thread that hears the last confirm.
+    """
+
+    __slots__ = (
+        "committed", "delivery", "failure", "is_duplicate", "message", "outgoing", "problem", "received_at", "state",
+        "store", "thread", "times", "tries", "unanswered", "unconfirmed", "until",
+    )  # fmt: skip
+
+    def __init__(self, delivery: Delivery, received_at: float) -> None:
+        """``received_at`` is the time of the delivery, in seconds of the monotonic clock."""
+        self.delivery, self.received_at = delivery, received_at
+        self.state = S.RECEIVED
+        self.message: Message
+        #: The number of the handler thread that has taken it, from 0.
+        self.thread = 0
+        self.store: MessageStore
+        #: Calls its argument once: when the transaction is committed, or the other delivery has been handled.
+        self.until: Callable[[Callable[..., None]], None]
+        #: Returns what the commit comes to, or raises its error.
+        self.committed: Callable[[], DeliveryEvent]
+        #: The messages to be confirmed before the next state, those that are not yet, and the failed ones.
+        self.outgoing: Sequence[Encoded] = ()
+        self.unanswered = 0
+        self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
+        #: How often the broker did not confirm all.
+        self.tries = 0
+        #: The error of the latest event that has one, and the decision about a failed attempt.
+        self.problem: BaseException
+        self.failure: Failure | None = None
+        #: When the attempt began and ended, in milliseconds since the epoch; None if no handler had the message.
+        self.times: tuple[int, int] | None = None
+        self.is_duplicate = False
+
+    def step(self, event: DeliveryEvent) -> DeliveryAction:
+        """Take the delivery to its next state, and return the action to perform.
+
+        Raises IllegalEvent, and changes nothing then.
+        """
+        if self.unanswered:
+            raise IllegalEvent(f"{event} in state {self.state}, with {self.unanswered} messages unconfirmed")
+        try:
+            self.state, action = TRANSITIONS[self.state, event]
+        except KeyError:
+            raise IllegalEvent(f"{event} in state {self.state}") from None
+        return action
+
+    def publish(self) -> Sequence[Encoded]:
+        """Return the messages to publish. Each of them needs a call of ``answered``."""
+        self.unconfirmed = []
+        self.unanswered = len(self.outgoing)
+        return self.outgoing
+
+    def answered(self, encoded: Encoded, error: BrokerError | None) -> DeliveryEvent | None:
+        """Note that a message is confirmed, or why it is not. Return the event of all of them after the last answer."""
+        if error is not None:
+            self.unconfirmed.append((encoded, error))
+        self.unanswered -= 1
+        if self.unanswered:
+            return None
+        if not self.unconfirmed:
+            return E.CONFIRMED
+        errors = [error for _, error in self.unconfirmed]
+        # A message that no queue gets would fail each time, whatever becomes of the others.
+        final = [error for error in errors if isinstance(error, Unroutable | EventTooLarge)]
+        self.problem = problem = (final or errors)[0]
+        # The same messages with the same ids are published again.
+        self.outgoing = [encoded for encoded, _ in self.unconfirmed]
+        if final:
+            return E.UNROUTABLE if isinstance(problem, Unroutable) else E.TOO_LARGE
+        return E.REFUSED if isinstance(problem, PublishRefused) else E.UNCONFIRMED

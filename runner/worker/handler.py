@@ -1,0 +1,66 @@
+"""The handler of a service, and the pieces around it: each does one thing before or after a message is handled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from runner.amqp.properties import encode
+from runner.messages import Message, TransactionResult, caused_by, events_of
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.routing import Router
+from runner.worker.storage import MessageStore
+
+#: Handles a delivery on a handler thread, and returns its event. Whatever it raises fails the attempt, except that
+#: StoreAway postpones the message.
+Handler = Callable[[Lifecycle], DeliveryEvent]
+
+
+class Piece(Protocol):
+    """Something that a worker does around a handler."""
+
+    def around(self, handler: Handler) -> Handler:
+        """Return a handler that does it around ``handler``."""
+
+
+def surrounded(
+    handler: Handler,
+    deduplication: Piece,
+    recorder: Piece | None,
+    crash_protection: Piece,
+    times: Piece | None = None,
+    faults: Piece | None = None,
+) -> Handler:
+    """Return ``handler`` with the pieces around it. None stands for a piece that is off."""
+    # From the inside to the outside. A slow or deadly fault counts for the handler's time and for its message, and an
+    # attempt includes the wait of a suspect message, but not the look-up of one that was handled before.
+    for piece in (faults, times, crash_protection, recorder, deduplication):
+        if piece is not None:
+            handler = piece.around(handler)
+    return handler
+
+
+class PluginHandler:
+    """The innermost handler: calls the plugin, and makes its events ready to publish."""
+
+    def __init__(self, service: str, router: Router, call: Callable[[Message, MessageStore], object]) -> None:
+        self._service, self._router, self._call = service, router, call
+
+    def __call__(self, one: Lifecycle) -> DeliveryEvent:
+        """Handle a delivery."""
+        outcome = self._call(one.message, one.store)
+        if isinstance(outcome, TransactionResult):
+            one.outgoing = []  # those of an attempt that the database did not commit do not count
+            one.store.decide(outcome, partial(self._make_events, one))
+        else:
+            self._make_events(one, outcome)
+        return DeliveryEvent.HANDLED
+
+    def _make_events(self, one: Lifecycle, outcome: object) -> None:
+        message, service, routed = one.message, self._service, self._router.routed
+        # All are encoded before any is sent, so that no half of a handler's events goes out.
+        one.outgoing = [
+            encode(routed(caused_by(message, event, index, service)))
+            for index, event in enumerate(events_of(outcome))  # type: ignore[arg-type]
+        ]

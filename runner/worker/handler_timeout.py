@@ -1,0 +1,65 @@
+"""Handlers that take too long: for the service's ``handler_timeout``, or for the broker's ``consumer_timeout``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runner.messages import Message
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
+
+#: Seconds below which a ``consumer_timeout`` is not assumed to be the reason of a cancelled consumer; RabbitMQ advises
+#: against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+SHORTEST_TIMEOUT = 1.0
+#: The part of a ``consumer_timeout`` that a delivery may spend on its way to the worker. The broker counts it too.
+TIMEOUT_TOLERANCE = 0.1
+
+
+class HandlerTimes:
+    """Knows which messages handlers work on, and since when."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        #: The message of each handler thread, when it was delivered, and when its handler began.
+        self._running: dict[int, tuple[Message, float, float]] = {}
+
+    def around(self, handler: Handler) -> Handler:
+        """Note a message while ``handler`` works on it."""
+
+        def timed(one: Lifecycle) -> DeliveryEvent:
+            self._running[one.thread] = (one.message, one.received_at, self._monotonic())
+            try:
+                return handler(one)
+            finally:
+                del self._running[one.thread]
+
+        return timed
+
+    def overdue(self, now: float, timeout: float) -> str | None:
+        """Describe a message whose handler has run for longer than ``timeout`` s; return None if there is none."""
+        for message, _, since in list(self._running.values()):
+            if now - since > timeout:
+                return f"{_described(message, now - since)}, over its handler_timeout"
+        return None
+
+    def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
+        """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
+
+        ``queue`` is its queue, or "" for any, and ``timeout`` that time in seconds. If it is unknown, the message that
+        was delivered first is meant. A message that waited here for longer than its handler has run may be handled in
+        time at its next delivery.
+        """
+        running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
+        oldest = max((now - delivered for _, delivered, _ in running), default=0.0)
+        least = (oldest if timeout is None else timeout) * (1 - TIMEOUT_TOLERANCE)
+        late = [
+            (now - since, message)
+            for message, delivered, since in running
+            if now - delivered >= least and now - since >= max(SHORTEST_TIMEOUT, (now - delivered) / 2)
+        ]
+        longest, message = max(late, key=lambda one: one[0], default=(0.0, None))
+        return None if message is None else f"{_described(message, longest)}, over the broker's consumer_timeout"
+
+
+def _described(message: Message, seconds: float) -> str:
+    return f"a handler has been at message {message.id or 'without id'} of {message.queue} for {seconds:.1f} s"

@@ -1,0 +1,102 @@
+"""A report of each attempt: who had the message, how long it waited and took, and what became of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from runner.amqp.properties import Encoded, encode
+from runner.headers import milliseconds_of
+from runner.logs import Repeated
+from runner.messages import ATTEMPT_TYPE, REPLAYED_AT, SENT_AT, Event, name_based_id
+from runner.worker.crash_protection import Crashed
+from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.handler import Handler
+
+
+class AttemptRecorder:
+    """Notes when an attempt begins and ends, and makes the report of it."""
+
+    def __init__(
+        self,
+        service: str,
+        instance: str,
+        queue: str,
+        log: logging.Logger,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``queue`` is where the reports go, by the default exchange. ``clock`` is in seconds since the epoch."""
+        self._service, self._instance, self._queue, self._clock = service, instance, queue, clock
+        self._dropped, self._warning = 0, Repeated(log, monotonic)
+
+    def around(self, handler: Handler) -> Handler:
+        """Note how long ``handler`` takes."""
+
+        def timed(one: Lifecycle) -> DeliveryEvent:
+            began_at = self._milliseconds()
+            try:
+                return handler(one)
+            finally:
+                one.times = began_at, self._milliseconds()
+
+        return timed
+
+    def report(self, one: Lifecycle) -> Encoded | None:
+        """Return the report of an attempt, with an id of this attempt alone; None if no message can contain it."""
+        message, failure = one.message, one.failure
+        outcome, delay = "duplicate" if one.is_duplicate else "handled", None
+        if failure is not None:
+            is_final = failure.delay is None
+            outcome, delay = ("parked", None) if is_final else ("retried", round((failure.delay or 0.0) * 1000))
+        times = one.times
+        if times is None or (failure is not None and isinstance(failure.error, Crashed)):
+            now = self._milliseconds()
+            times = now, now  # no handler had it this time
+        order_id = message.correlation_id or None
+        body = {
+            "order_id": order_id,
+            "message_id": message.id,
+            "message_type": message.type,
+            "queue": message.queue,
+            "service": self._service,
+            "instance": self._instance,
+            "attempt": message.attempt,
+            "replays": message.replays,
+            "outcome": outcome,
+            "error": None if failure is None else failure.text,
+            "delay": delay,
+            "sent_at": milliseconds_of(message.headers.get(SENT_AT)),
+            "began_at": times[0],
+            "ended_at": times[1],
+            "redelivered": message.redelivered,
+            "replayed_at": milliseconds_of(message.headers.get(REPLAYED_AT)),
+        }
+        # Each time that a handler had the message is one of its own, also of the same delivery.
+        which = f"{message.queue}/{message.id}/{self._instance}/{times[0]}"
+        try:
+            return encode(
+                Event(
+                    ATTEMPT_TYPE,
+                    body,
+                    exchange="",
+                    routing_key=self._queue,
+                    id=name_based_id(which),
+                    correlation_id=order_id,
+                    causation_id=message.id,
+                    app_id=self._service,
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a sender wrote that no report can contain
+            self.drop(f"it cannot be written, {error}")
+            return None
+
+    def drop(self, why: str) -> None:
+        """Count a report that is lost: a report must not keep its message from being acknowledged."""
+        self._dropped += 1
+        count = "1 note" if self._dropped == 1 else f"{self._dropped} notes"
+        self._warning.warn(f"trace: {count} dropped by now, the last: {why}")
+
+    def _milliseconds(self) -> int:
+        return int(self._clock() * 1000)

@@ -1,0 +1,47 @@
+"""Threads and time as the message pipeline uses them. The simulation has its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+
+class Runtime:
+    """The threads and the clocks of this process."""
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], None],
+        on_crash: Callable[[], None],
+        log: logging.Logger,
+    ) -> None:
+        """``call_later`` calls its second argument in so many seconds. ``on_crash`` is called if a thread fails."""
+        self.call_later, self._on_crash, self._log = call_later, on_crash, log
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that never goes back."""
+        return time.monotonic()
+
+    def condition(self) -> threading.Condition:
+        """Return a condition to wait for."""
+        return threading.Condition()
+
+    def queue(self) -> SimpleQueue[Any]:
+        """Return a queue between threads."""
+        return SimpleQueue()
+
+    def start(self, name: str, target: Callable[[], None]) -> None:
+        """Start a thread."""
+        threading.Thread(target=self._run, args=(target,), name=name, daemon=True).start()
+
+    def _run(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except BaseException:  # noqa: BLE001 - logged, and the worker ends
+            # A worker without its handler threads would look well and do nothing.
+            self._log.exception("a handler thread ended by an error of its own")
+            self._on_crash()
