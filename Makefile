@@ -70,11 +70,12 @@ lock: ## renew the locked packages from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra test --extra bench --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links -c requirements-test.txt --upgrade -o bench/requirements.txt
 
-schema: ## write the JSON Schemas that editors use, docs/configuration.md, and the picture of the topology
+schema: ## write the JSON Schemas that editors use, docs/configuration.md, and the pictures of the topology and of a delivery
 	@.venv/bin/python -m runner schema config > docs/schema/config.json
 	@.venv/bin/python -m runner schema topology > docs/schema/topology.json
 	@.venv/bin/python -m runner schema config --format markdown > docs/configuration.md
 	@.venv/bin/python -m runner graph --format svg > docs/topology.svg
+	@.venv/bin/python -m tests.diagram
 
 reset: ## forget what ran: remove var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi

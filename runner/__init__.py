@@ -28,20 +28,17 @@ if TYPE_CHECKING:
     from runner.headers import seconds_of
     from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
-    from runner.mailbox import ENCODED_WORD, MAX_ADDRESS, MAX_LOCAL_PART, EmailAddress, plain_domain, validate_mailbox
+    from runner.mailbox import ENCODED_WORD, EmailAddress, plain_domain, validate_mailbox
     from runner.messages import Event, Message, Reject, Retry, TransactionResult
     from runner.store.insert import insert_new
     from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared, prepared
     from runner.store.text import MOST_INDEXED, storable
-    from runner.strict_json import decode_json, encode_json
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ENCODED_WORD",
-    "MAX_ADDRESS",
-    "MAX_LOCAL_PART",
     "MOST_INDEXED",
     "BrokerAway",
     "BrokerBlocked",
@@ -66,8 +63,6 @@ __all__ = [
     "Tables",
     "TransactionResult",
     "Unroutable",
-    "decode_json",
-    "encode_json",
     "hookimpl",
     "insert_new",
     "one_line",
@@ -89,20 +84,12 @@ _MODULES = {
     "runner.headers": ("seconds_of",),
     "runner.history.recording": ("record_message",),
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
-    "runner.mailbox": (
-        "ENCODED_WORD",
-        "MAX_ADDRESS",
-        "MAX_LOCAL_PART",
-        "EmailAddress",
-        "plain_domain",
-        "validate_mailbox",
-    ),
+    "runner.mailbox": ("ENCODED_WORD", "EmailAddress", "plain_domain", "validate_mailbox"),
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.insert": ("insert_new",),
     "runner.store.plugin_tables": ("Tables",),
     "runner.store.prepared": ("Prepared", "prepared"),
     "runner.store.text": ("MOST_INDEXED", "storable"),
-    "runner.strict_json": ("decode_json", "encode_json"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -49,20 +49,18 @@ class Failure:
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
         """Log the failure and what follows it; ``no_copy`` is why the broker has to dead-letter the original."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
-        if not isinstance(self.error, Crashed):
-            what += f": attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, {self.text}"
-        else:
-            what += f": {self.text}"
+        attempt = f"attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, "
+        if isinstance(self.error, Crashed):
+            attempt = ""  # no handler had it this time
+        end = f"parked in {self.ladder.dead_letter}"
         if no_copy is not None:
-            end = f"parked in {self.ladder.dead_letter} by the broker, since no copy can be made: {shortened(no_copy)}"
-        elif self.delay is None:
-            end = f"parked in {self.ladder.dead_letter}"
-        else:
+            end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
+        elif self.delay is not None:
             end = f"again in {format_duration(self.delay)}"
         is_final = no_copy is not None or self.delay is None
         is_expected = isinstance(self.error, Retry | Reject | BrokerError | PluginError)
         log.log(
-            logging.ERROR if is_final else logging.WARNING, "%s: %s", what, end,
+            logging.ERROR if is_final else logging.WARNING, "%s: %s%s: %s", what, attempt, self.text, end,
             exc_info=None if is_expected else self.error, extra={"order": message.correlation_id or None},
         )  # fmt: skip
 

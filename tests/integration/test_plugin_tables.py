@@ -15,8 +15,10 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, create_en
 
 from runner.errors import PluginError, StoreError
 from runner.store.database import location, open_database
+from runner.store.journey import journey
 from runner.store.plugin_migration import migrate
 from runner.store.plugin_tables import OwnedTables, Tables
+from runner.store.reading import reading
 from runner.store.store import Store
 from tests.keeping import make_tables
 
@@ -60,6 +62,11 @@ def test_a_database_of_an_earlier_version_opens_with_every_row(version: str, dat
         rows[:] = sorted((dict(sorted(row.items())) for row in rows), key=repr)
     assert after == before
     assert inspect(engine).get_indexes("emails")[0]["name"] == "ix_emails_order_id"
+    with reading(database, tmp_path) as read:
+        assert read is not None
+        found = {row["order_id"]: journey(read, row["order_id"]) for row in after["orders"]}
+    decided = {one.order_id: one.status for one in found.values() if one is not None and one.decided_by is not None}
+    assert decided == {row["order_id"]: "declined" if row["reason"] else "paid" for row in after["charges"]}
     store.close(5)
     engine.dispose()
 

@@ -25,6 +25,7 @@ from runner.worker.delivery import (
 )
 from runner.worker.pipeline import Pipeline
 from runner.worker.runtime import Runtime
+from tests.diagram import PAGE, diagram, drawn
 
 S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
 ERRORS = [BrokerAway, ConfirmTimeout, PublishRefused, EventTooLarge, Unroutable]
@@ -70,6 +71,10 @@ def test_nothing_but_an_acknowledgement_follows_the_confirms_and_nothing_else_is
         assert (after is S.RECORDING and before is not S.RECORDING) == (
             event is E.CONFIRMED and before in (S.PUBLISHING, S.RETRYING, S.DEAD_LETTERING)
         )
+
+
+def test_the_page_about_deliveries_shows_every_state_and_transition() -> None:
+    assert drawn(PAGE.read_text("utf-8")) == diagram(), "write it again: make schema"
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ import runner
 ROOT = Path(__file__).parents[2]
 #: The modules of ``runner`` that plugins may import names from, besides ``runner`` itself.
 MODULES = {"runner.http", "runner.testing"}
-#: Plugins that do not keep to it yet.
-EXCEPTED = {"order_api"}
 
 
 def private_imports(source: str) -> Iterator[str]:
@@ -30,8 +28,7 @@ def private_imports(source: str) -> Iterator[str]:
 
 
 def plugin_files() -> list[Path]:
-    files = (path for path in (ROOT / "plugins").rglob("*.py"))
-    return sorted(path for path in files if path.relative_to(ROOT / "plugins").parts[0] not in EXCEPTED)
+    return sorted((ROOT / "plugins").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", plugin_files(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -171,7 +171,7 @@ def steps_of_confirm(publisher: Any, frame: Any) -> set[str]:
 
 
 #: What a job of the store's thread is for, by the function that made it.
-JOBS = {"Outbox.take": "commit", "Deduplication._commit": "commit", "Relay._relay": "mark"}
+JOBS = {"EventOutbox.transact": "commit", "Deduplication._commit": "commit", "Relay._relay": "mark"}
 
 
 def fail_at_commits(points: Failpoints) -> None:
