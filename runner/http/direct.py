@@ -21,7 +21,7 @@ from runner.strict_json import decode_json
 
 if TYPE_CHECKING:
     from runner import Context, Event
-    from runner.http.hosts import Hosts
+    from runner.http.reception import Hosts
     from runner.http.waitress_adapter import StrictChannel
 
 #: Longer bodies are for the threads, as the others wait while the loop reads one.

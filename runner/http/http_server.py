@@ -11,9 +11,8 @@ from runner.http import MAX_THREADS
 from runner.http.descriptors import Shortage, most_connections
 from runner.http.direct import DirectRoute, DirectRoutes
 from runner.http.endpoint import bind
-from runner.http.hosts import LOCAL, Hosts
 from runner.http.poller import Poller
-from runner.http.reception import Reception
+from runner.http.reception import LOCAL, Hosts, Reception
 from runner.http.streams import MAX_STREAMS, Feed, Streams
 from runner.http.waitress_adapter import Acceptor, StrictChannel, adjustments
 from runner.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
