@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from plugins.notification.notifier import emails
-from plugins.order_api.outbox import orders
+from plugins.order_api.order_outbox import orders
 from plugins.payment import charges
 from runner.store.plugin_migration import migrate
 from runner.store.plugin_tables import OwnedTables, Tables

@@ -18,7 +18,7 @@ class WebContext:
     """A worker's context whose broker confirms at once."""
 
     service, slot, stop_timeout = "web", "web.1", 6.0
-    plugins: frozenset[str] = frozenset()
+    has_history = False
 
     def __init__(self) -> None:
         self.log = logging.getLogger("test.web")
@@ -42,6 +42,13 @@ class WebContext:
     @property
     def store(self) -> Any:
         raise AssertionError("nothing is kept here")
+
+    @property
+    def outbox(self) -> Any:
+        raise AssertionError("nothing is kept here")
+
+    def order_history(self, order_id: str) -> Any:
+        raise AssertionError("nothing is recorded here")
 
     def routed(self, event: Any) -> Any:
         return event

@@ -3,9 +3,9 @@
 ``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
 order and event are committed, so an accepted order is never lost.
 
-- ``order.py`` is the model of an order, and ``event.py`` that of its event.
+- ``order.py`` is the model of an order, with its ids and its event.
 - ``api.py`` answers each URL. ``openapi.json`` describes that for programs, ``problems.py`` has the refusals.
-- ``outbox.py`` commits orders with their events, and ``history.py`` finds what became of an order.
+- ``order_outbox.py`` commits orders with their events, and ``order_lookup.py`` finds what became of an order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from runner import Context, Contract, Tables, hookimpl
 from runner.http import MAX_THREADS
-
-from .event import OrderCreated
 
 
 class Options(BaseModel):
@@ -31,10 +29,7 @@ class Options(BaseModel):
         False,
         description="Accept orders while the broker is unreachable: answer 202 after a commit and send events later.",
     )
-    direct: bool = Field(
-        True,
-        description="Accept plain orders without a thread, which is much faster; has no effect with `outbox`.",
-    )
+    direct: bool = Field(True, description="Accept plain orders without a thread; has no effect with `outbox`.")
     threads: int = Field(
         16,
         ge=1,
@@ -45,6 +40,18 @@ class Options(BaseModel):
         ["localhost", "127.0.0.1", "[::1]"],
         description="The values that a request's Host header may have, besides `host`; '*': any value.",
     )
+
+
+class OrderCreated(BaseModel):
+    """The body of the event order.created: an order was accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    order_id: str = Field(description="The order's id, a UUID.")
+    customer_email: str = Field(description="The customer's address, in its normal form.")
+    amount: str = Field(description="The amount as decimal text, such as 149.99: JSON numbers lose digits.")
+    currency: str = Field(description="An ISO 4217 code, in capitals.")
+    region: str | None = Field(description="The region that the customer named, or null.")
 
 
 @hookimpl
@@ -60,9 +67,11 @@ def contract(options: Options) -> Contract:
 @hookimpl
 def tables(options: Options) -> Tables | None:
     """Declare the table of accepted orders, which only an API with an outbox has."""
-    from .outbox import orders
+    if not options.outbox:
+        return None
+    from .order_outbox import orders
 
-    return Tables(orders().metadata) if options.outbox else None
+    return Tables(orders().metadata)
 
 
 @hookimpl
@@ -72,10 +81,9 @@ def run(options: Options, context: Context) -> None:
     from runner.http import serve
 
     from .api import create_app, place_directly
-    from .outbox import Outbox
+    from .order_outbox import OrderOutbox
 
-    outbox = Outbox(context) if options.outbox else None
-    direct = {("POST", "/orders"): place_directly} if options.direct and not outbox else {}
+    outbox = OrderOutbox(context) if options.outbox else None
     serve(
         create_app(options, context, outbox),
         context,
@@ -83,6 +91,6 @@ def run(options: Options, context: Context) -> None:
         port=options.port,
         allowed_hosts=options.allowed_hosts,
         threads=options.threads,
-        direct=direct,
+        direct={("POST", "/orders"): place_directly} if options.direct and outbox is None else None,
         needs_broker=outbox is None,
     )

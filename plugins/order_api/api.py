@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import time
 from functools import cache
@@ -15,13 +14,13 @@ from flask import Flask, Response, request
 from runner import BrokerError, Context
 from runner.http import DirectReply, DirectRequest, Problem, publish, read_body
 
-from .history import Histories
 from .order import Order, created_event, order_id_for
+from .order_lookup import OrderLookup
 from .problems import INVALID_ORDER, unavailable
 
 if TYPE_CHECKING:
     from . import Options
-    from .outbox import Outbox
+    from .order_outbox import OrderOutbox
 
 JSON = "application/json"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -32,17 +31,17 @@ SLOW_ADDRESS = re.compile(rb"[^\x00-\x7f]|\\u|xn--", re.IGNORECASE)
 @cache
 def describe() -> dict[str, Any]:
     """Return the API's description for programs (OpenAPI 3.1), with the schema of an order."""
-    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text())
+    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
     document["components"]["schemas"]["Order"] |= Order.model_json_schema()
     return document
 
 
-def create_app(options: Options, context: Context, outbox: Outbox | None = None) -> Flask:
+def create_app(options: Options, context: Context, outbox: OrderOutbox | None = None) -> Flask:
     """Make the application; with an outbox, orders are accepted without the broker too."""
     app = Flask("order_api", static_folder=None)
     # An unknown URL is a 404, not a redirect to one that looks like it.
     app.url_map.merge_slashes = False
-    histories = Histories(context, options.threads)
+    lookup = OrderLookup(context, options.threads)
 
     @app.post("/orders")
     def place_order() -> Response:
@@ -52,19 +51,18 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
         order = read_body(Order, "order", INVALID_ORDER)
         reply, began = accepted(order, key), time.time()
         if outbox is not None:
-            outbox.take(order, reply.event.body["order_id"], key, reply.event)
+            outbox.accept(order, key, reply.event)
         else:
             try:
                 publish(context, reply.event)
             except BrokerError as error:
                 raise unavailable(str(error)) from None
-        if context.log.isEnabledFor(logging.INFO):
-            context.log.handle(reply.record(context.log, began))
+        reply.write_line(context.log, began)
         return Response(reply.body, reply.status, reply.headers, content_type=reply.content_type)
 
     @app.get("/orders/<order_id>")
     def show_order(order_id: str) -> Response:
-        return answer(histories.show(order_id), {"Cache-Control": "no-store"})
+        return answer(lookup.show(order_id), {"Cache-Control": "no-store"})
 
     @app.get("/healthz")
     def is_alive() -> Response:
@@ -72,11 +70,10 @@ def create_app(options: Options, context: Context, outbox: Outbox | None = None)
 
     @app.get("/readyz")
     def is_ready() -> Response:
-        if outbox is not None:
-            return answer({"status": "ready", "waiting": outbox.waiting()}, {"Cache-Control": "no-store"})
-        if reason := context.broker_problem():
+        if outbox is None and (reason := context.broker_problem()):
             raise unavailable(reason, advice="")
-        return answer({"status": "ready"}, {"Cache-Control": "no-store"})
+        waiting = {} if outbox is None else {"waiting": outbox.waiting()}
+        return answer({"status": "ready"} | waiting, {"Cache-Control": "no-store"})
 
     @app.get("/openapi.json")
     def show_openapi() -> Response:
@@ -100,8 +97,7 @@ def accepted(order: Order, key: str | None) -> DirectReply:
     order_id = order_id_for(key, order)
     event = created_event(order, order_id)
     body = f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event.id}"}}\n'.encode()
-    given = (order_id, order.amount, order.currency, order.customer_email)
-    line = ("order %s accepted: %s %s for %s", given, order_id)
+    line = ("order %s accepted: %s %s for %s", (order_id, order.amount, order.currency, order.customer_email), order_id)
     return DirectReply(event, "202 ACCEPTED", JSON, body, {"Location": f"/orders/{order_id}"}, line)
 
 

@@ -11,10 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.http.confirmed_publish import publish
     from runner.http.direct import DirectReply, DirectRequest
+    from runner.http.flask_views import publish, read_body
     from runner.http.http_server import serve
-    from runner.http.json_body import read_body
     from runner.http.problem import Problem
     from runner.http.streams import Feed, stream
 
@@ -26,8 +25,8 @@ _HOMES = {
     "DirectRequest": "direct",
     "Feed": "streams",
     "Problem": "problem",
-    "publish": "confirmed_publish",
-    "read_body": "json_body",
+    "publish": "flask_views",
+    "read_body": "flask_views",
     "serve": "http_server",
     "stream": "streams",
 }

@@ -1,4 +1,4 @@
-"""How many connections there can be: each takes a descriptor, of which a process has a number (getrlimit(2))."""
+"""The number of connections that there can be: each needs one of the process's descriptors (getrlimit(2))."""
 
 from __future__ import annotations
 

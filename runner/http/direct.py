@@ -21,13 +21,13 @@ from runner.strict_json import decode_json
 
 if TYPE_CHECKING:
     from runner import Context, Event
-    from runner.http.hosts import Hosts
+    from runner.http.reception import Hosts
     from runner.http.waitress_adapter import StrictChannel
 
 #: Longer bodies are for the threads, as the others wait while the loop reads one.
 MAX_BYTES = 256
 #: So many that no publish waits for room in the publisher's window, in which each thread may have an event too.
-MAX_IN_HAND = 512
+MAX_UNANSWERED = 512
 #: A little over the 5 s after which ``publish`` gives up by itself: no request ever hangs.
 CONFIRM_SECONDS = 6.0
 #: In a request's environment: why its direct route could not publish its event, or None.
@@ -74,12 +74,17 @@ class DirectReply(NamedTuple):
         record.created = began
         return record
 
+    def write_line(self, log: logging.Logger, began: float) -> None:
+        """Log the line, in a view that has published the event itself."""
+        if log.isEnabledFor(logging.INFO):
+            log.handle(self.record(log, began))
+
 
 #: Answers a request on the loop's thread, so it must not wait. None leaves the request to the application.
 DirectRoute = Callable[[DirectRequest], DirectReply | None]
 
 
-class _InHand(NamedTuple):
+class _Unanswered(NamedTuple):
     channel: StrictChannel
     reply: DirectReply
     deadline: float
@@ -97,7 +102,7 @@ class DirectRoutes:
     ) -> None:
         """``routes`` are by method and path; ``wake`` wakes the loop, from any thread."""
         self._routes, self._context, self._hosts, self._wake = routes, context, hosts, wake
-        self._in_hand: dict[int, _InHand] = {}
+        self._unanswered: dict[int, _Unanswered] = {}
         self._count = 0
         #: What was read and is not published yet: together, as the thread that sends is woken once for all of them.
         self._read_now: list[int] = []
@@ -128,8 +133,8 @@ class DirectRoutes:
         route = None if request is None else self._routes.get(request[:2])
         if request is None or route is None or len(request.body) > MAX_BYTES:
             return False
-        # The threads may wait until there is somebody who reads the log.
-        if len(self._in_hand) >= MAX_IN_HAND or self._log.is_full():
+        # The threads may wait until the log is read again.
+        if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
             return False
         if not self._hosts.is_own(request.headers.get("HOST", "")) or self._context.broker_problem():
             return False
@@ -137,13 +142,13 @@ class DirectRoutes:
         if reply is None:
             return False
         self._count = number = self._count + 1
-        self._in_hand[number] = _InHand(channel, reply, time.monotonic() + CONFIRM_SECONDS)
+        self._unanswered[number] = _Unanswered(channel, reply, time.monotonic() + CONFIRM_SECONDS)
         self._read_now.append(number)
         return True
 
-    def in_hand(self) -> int:
+    def unanswered(self) -> int:
         """How many requests wait for their confirms or answers."""
-        return len(self._in_hand)
+        return len(self._unanswered)
 
     def work(self) -> None:
         """Publish what was read, and send the answers that are known, until there is neither."""
@@ -154,11 +159,11 @@ class DirectRoutes:
 
     def _publish(self) -> None:
         for number in self._read_now:
-            one = self._in_hand[number]
+            one = self._unanswered[number]
             try:
                 future = self._context.publish(one.reply.event)
             except Exception as error:  # noqa: BLE001 - whatever it is, the application reports it
-                self._in_hand.pop(number).channel.fail(error)
+                self._unanswered.pop(number).channel.fail(error)
             else:
                 future.add_done_callback(partial(self._confirmed, number))
         self._read_now.clear()
@@ -171,7 +176,7 @@ class DirectRoutes:
     def _answer(self) -> None:
         while self._done:
             number, future = self._done.popleft()
-            one = self._in_hand.pop(number, None)
+            one = self._unanswered.pop(number, None)
             if one is None:
                 continue
             error = CancelledError() if future.cancelled() else future.exception()
@@ -188,15 +193,15 @@ class DirectRoutes:
         """Leave those to the application whose confirm has not come in time, so that no request hangs."""
         now = time.monotonic()
         # The oldest comes first.
-        for number in [number for number, one in self._in_hand.items() if one.deadline <= now]:
-            self._in_hand.pop(number).channel.fail(TimeoutError())
+        for number in [number for number, one in self._unanswered.items() if one.deadline <= now]:
+            self._unanswered.pop(number).channel.fail(TimeoutError())
 
     def give_up_all(self) -> None:
         """Leave all to the application, as there is no more time to wait for confirms."""
-        for number in tuple(self._in_hand):
-            self._in_hand.pop(number).channel.fail(CancelledError())
+        for number in tuple(self._unanswered):
+            self._unanswered.pop(number).channel.fail(CancelledError())
 
-    def _accept(self, one: _InHand) -> None:
+    def _accept(self, one: _Unanswered) -> None:
         reply, log = one.reply, self._context.log
         if log.isEnabledFor(logging.INFO):
             age = time.monotonic() - (one.deadline - CONFIRM_SECONDS)

@@ -11,9 +11,8 @@ from runner.http import MAX_THREADS
 from runner.http.descriptors import Shortage, most_connections
 from runner.http.direct import DirectRoute, DirectRoutes
 from runner.http.endpoint import bind
-from runner.http.hosts import LOCAL, Hosts
 from runner.http.poller import Poller
-from runner.http.reception import Reception
+from runner.http.reception import LOCAL, Hosts, Reception
 from runner.http.streams import MAX_STREAMS, Feed, Streams
 from runner.http.waitress_adapter import Acceptor, StrictChannel, adjustments
 from runner.ipc.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
@@ -30,7 +29,7 @@ MAX_CONNECTIONS = 512
 REQUEST_SECONDS = 20
 #: Between two signs of life of a stream.
 HEARTBEAT_SECONDS = 10
-#: This much of the time to stop is kept from the requests in hand.
+#: This much of the time to stop is kept from the unanswered requests.
 STOP_RESERVE = 2.0
 #: When the address is given up, clients that are connecting to it may take this long.
 HANDSHAKE_SECONDS = 0.5
@@ -38,9 +37,9 @@ HANDSHAKE_SECONDS = 0.5
 REFUSE_SECONDS = 0.5
 #: And their log lines may take this long to be written.
 LOG_SECONDS = 0.5
-#: Connections accepted in a turn: one, so that all processes that share the address get some; more while requests in
-#: hand make turns long, one for so many of them.
-MAX_ACCEPTS, IN_HAND_PER_ACCEPT = 16, 4
+#: Connections accepted in a turn: one, so that all processes that share the address get some; more while
+#: unanswered requests make turns long, one for this many of them.
+MAX_ACCEPTS, UNANSWERED_PER_ACCEPT = 16, 4
 #: How often it is checked, while stopping, whether all is done.
 DRAIN_POLL_SECONDS = 0.05
 #: Seconds to wait when there is no descriptor for a new connection, and none of the others can go.
@@ -76,7 +75,7 @@ class HttpServer:
         self._direct = DirectRoutes(direct, context, hosts, self._poller.wake)
         self._streams = Streams(self._poller.wake, min(MAX_STREAMS, max(1, self._most // 2)))
         self._heartbeat = 0.0
-        #: From then on clients are told that their connections end.
+        #: From then on clients learn that their connections end.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
         self._acceptor = Acceptor(Reception(app, hosts, context.log), sock, limits, self._poller, self)
@@ -96,7 +95,7 @@ class HttpServer:
         self._direct.stop(LOG_SECONDS)
 
     def serve(self, wait_stop: Callable[[float], bool]) -> None:
-        """Serve until ``wait_stop`` says so, then finish the requests in hand."""
+        """Serve until ``wait_stop`` says so, then answer the requests that have come."""
         while not wait_stop(0):
             until = time.monotonic() + POLL_SECONDS
             while (left := until - time.monotonic()) > 0:
@@ -145,7 +144,7 @@ class HttpServer:
 
     def accept(self) -> None:
         """Accept some of the connections that wait; for each over the most close the longest silent one."""
-        for _ in range(min(MAX_ACCEPTS, 1 + self._direct.in_hand() // IN_HAND_PER_ACCEPT)):
+        for _ in range(min(MAX_ACCEPTS, 1 + self._direct.unanswered() // UNANSWERED_PER_ACCEPT)):
             if not self._acceptor.accept_one():
                 break
             if len(self._acceptor.channels) > self._most:

@@ -1,6 +1,6 @@
 """Log records written by a thread of their own.
 
-Whoever writes to standard error waits while nobody reads it, as when the supervisor is stopped for a while (SIGSTOP).
+A thread that writes to standard error waits while nothing reads it, as when the supervisor is stopped (SIGSTOP).
 The loop must not: all connections wait for it, and the probes with them.
 """
 
@@ -12,12 +12,12 @@ from queue import SimpleQueue
 
 _own_log = logging.getLogger(__name__)
 
-#: So many records may wait; more come from those orders alone that are in hand by then.
+#: This many records may wait; more come only from requests that are unanswered by then.
 MAX_WAITING = 1000
 
 
 class LogWriter:
-    """Hands records to ``log`` in their order. A line may come a little after the answer that it tells of."""
+    """Hands records to ``log`` in their order. A line may come a little after the answer that it is about."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -25,7 +25,7 @@ class LogWriter:
         self._batches: SimpleQueue[list[logging.LogRecord] | None] = SimpleQueue()
         # Each is counted by one thread alone.
         self._given = self._written = 0
-        self._thread = threading.Thread(target=self._write, name="order log", daemon=True)
+        self._thread = threading.Thread(target=self._write, name="http log", daemon=True)
 
     def start(self) -> None:
         """Begin to write."""
@@ -43,7 +43,7 @@ class LogWriter:
             self._new = []
 
     def is_full(self) -> bool:
-        """Whether no more should be added for now."""
+        """Return True if no more should be added for now."""
         return self._given - self._written >= MAX_WAITING
 
     def stop(self, timeout: float) -> None:

@@ -14,7 +14,7 @@ import select
 import threading
 from typing import Protocol
 
-#: Not EPOLLPRI: an urgent byte (RFC 6093), which nobody here reads, would be reported again and again.
+#: Not EPOLLPRI: an urgent byte (RFC 6093), which is not read here, would be reported again and again.
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
@@ -45,7 +45,7 @@ class Poller:
         self._epoll.register(self._alarm, READ)
         self._waking = threading.Lock()
         self._is_asleep = self._is_closed = False
-        #: What the kernel was told to wait for.
+        #: What the kernel waits for.
         self._asked: dict[int, int] = {}
         #: Those that may wait for something else by now.
         self._watched: set[Pollable] = set()
@@ -103,7 +103,7 @@ class Poller:
     def close(self) -> None:
         """Give the descriptors back."""
         with self._waking:
-            # They may be somebody else's when a late confirm comes.
+            # They may belong to something else when a late confirm comes.
             self._is_closed = True
             os.close(self._alarm)
         self._epoll.close()
@@ -115,7 +115,7 @@ class Poller:
         if one.wanted() & READ:
             one.act(flags)
             return
-        # It has a request in hand, and sends more or is gone: handled when that one is answered.
+        # It has an unanswered request, and sends more or is gone: that is handled after the answer.
         self._ask(one)
         if self._asked.get(descriptor):
             one.act(flags & ~READ)

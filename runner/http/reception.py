@@ -8,17 +8,31 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from runner.http.hosts import Hosts
 from runner.http.problem import Problem
 from runner.http.streams import SUBSCRIBE, StreamBody
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from flask import Flask, Response
-
+#: This machine, as its own clients name it.
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 #: The beginning of every path that an application gets.
 _PATH = re.compile(r"/(?!/)")
+
+
+class Hosts:
+    """The names for which a service answers: a web page may point its own name at this address (DNS rebinding)."""
+
+    def __init__(self, allowed: Iterable[str], host: str) -> None:
+        """``host`` is the address to listen on; ``*`` among the ``allowed`` allows any name."""
+        own_name = f"[{host}]" if ":" in host else host
+        self._allowed = {name.lower() for name in (*allowed, own_name)}
+
+    def is_own(self, header: str) -> bool:
+        """Return True if the service answers for this value of the header."""
+        match = _HOST.fullmatch(header)
+        return match is not None and ("*" in self._allowed or match[1].lower() in self._allowed)
 
 
 class Reception:
@@ -30,6 +44,8 @@ class Reception:
         # Flask answers errors by itself, so none would get here.
         flask = sys.modules.get("flask")
         if flask is not None and isinstance(app, flask.Flask):
+            from runner.http.flask_views import answer_problems
+
             answer_problems(app, log)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -67,34 +83,3 @@ class Reception:
         headers = problem.all_headers() | {"Content-Length": str(len(body))}
         start_response(f"{problem.status.value} {problem.status.phrase.upper()}", list(headers.items()), error)
         return [] if method == "HEAD" else [body]
-
-
-def answer_problems(app: Flask, log: logging.Logger) -> None:
-    """Have a Flask application answer errors with problem details, except those for which it has a handler."""
-    from flask import Response, request
-    from werkzeug.exceptions import HTTPException
-
-    def respond(problem: Problem) -> Response:
-        return Response(problem.body(), problem.status.value, problem.all_headers())
-
-    def answer_problem(problem: Problem) -> Response:
-        problem.report(log, request.method, request.path)
-        return respond(problem)
-
-    def answer_http_error(error: HTTPException) -> Response:
-        allow = {name: value for name, value in error.get_headers() if name == "Allow"}
-        return answer_problem(Problem(error.code or 500, error.description or "", headers=allow))
-
-    def answer_bug(error: Exception) -> Response:
-        log.error("%s %r failed", request.method, request.path, exc_info=error)
-        return respond(Problem(500, "something went wrong here; the service's log says what"))
-
-    handlers: dict[type[Exception], Any] = {
-        Problem: answer_problem,
-        HTTPException: answer_http_error,
-        Exception: answer_bug,
-    }
-    own = app.error_handler_spec[None][None]
-    for error, handler in handlers.items():
-        if error not in own:
-            app.register_error_handler(error, handler)

@@ -38,7 +38,7 @@ def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
 
 
 def has_transfer_encoding(head: bytes) -> bool:
-    """Whether the body's end is stated by Transfer-Encoding. Raises ValueError if it is stated more than once."""
+    """Return True if Transfer-Encoding states the body's end. Raises ValueError if it is stated more than once."""
     lines = head.split(b"\r\n")[1:]
     if any(line.startswith((b" ", b"\t")) for line in lines):
         raise ValueError("a header is folded over several lines")

@@ -55,7 +55,7 @@ class Feed:
         self._lock = threading.Lock()
         self._frames: deque[bytes] = deque()
         self._dropped = 0
-        #: Wakes the loop; None while nobody is subscribed.
+        #: Wakes the loop; None while there is no subscriber.
         self._wake: Callable[[Feed], None] | None = None
 
     def send(self, data: object, event: str = "message", id: str | None = None) -> None:
@@ -75,7 +75,7 @@ class Feed:
         wake(self)
 
     def has_subscribers(self) -> bool:
-        """Whether anybody gets what is sent now."""
+        """Return True if there is a client that gets what is sent now."""
         return self._wake is not None
 
     def connect(self, wake: Callable[[Feed], None] | None) -> None:

@@ -117,8 +117,6 @@ class StrictTask(WSGITask):  # type: ignore[misc]
     def service(self) -> None:
         """Write the answer."""
         if self.request.answer is None:
-            if self.channel.server.service.is_stopping:
-                self.set_close_on_finish()
             super().service()
         else:
             self.close_on_finish = self.request.connection_close
@@ -127,11 +125,17 @@ class StrictTask(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         """Return what the application gets to know of the request."""
         environ: dict[str, Any] = super().get_environment()
-        # waitress takes slashes away, so that "//orders" would be "/orders".
+        # waitress removes slashes, so that "//orders" would be "/orders".
         environ["PATH_INFO"] = self.request.path
         environ[FAILURE] = self.request.failure
         environ[SUBSCRIBE] = self._subscribe
         return environ
+
+    def build_response_header(self) -> bytes:
+        """Return the answer's head, by which a client learns of a stop."""
+        if self.channel.server.service.is_stopping:
+            self.set_close_on_finish()
+        return super().build_response_header()  # type: ignore[no-any-return]
 
     def _subscribe(self, feed: Feed) -> None:
         self.channel.server.service.reserve_stream(self.channel)
@@ -205,15 +209,15 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return self.last_activity
 
     def is_idle(self) -> bool:
-        """Return True if it has no whole request in hand and no answer on its way, and neither streams nor ends."""
+        """Return True if it has no unanswered request and no unread answer, and neither streams nor ends."""
         return not (self.requests or self.total_outbufs_len or self.is_streaming or self.will_close)
 
     def is_stuck(self, since: float) -> bool:
-        """Whether its client has read nothing of an answer since ``since``, a time of ``time.time()``."""
+        """Return True if its client has read nothing of an answer since then, as ``time.time()``."""
         return self.total_outbufs_len > 0 and self.last_activity < since
 
     def is_done(self, stopping_for: float) -> bool:
-        """Whether it can be closed, as the service stops since so many seconds: a new one still gets its answer."""
+        """Return True if it can be closed at a stop that began this many seconds ago; a new one gets its answer."""
         has_time = self.has_asked or stopping_for > FIRST_REQUEST_SECONDS
         return self.is_streaming or (self.is_idle() and has_time)
 
@@ -246,7 +250,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         self.server.give(self)
 
     def close_behind_answer(self) -> bool:
-        """Whether the first request says that its answer is the last one."""
+        """Return True if the first request asks for its answer to be the last one."""
         return self.requests[0].connection_close  # type: ignore[no-any-return]
 
     def reply(self, answer: bytes, *, is_last: bool) -> None:
@@ -311,7 +315,7 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.poller, self.service = poller, service
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(1)
-        # It warns whenever requests wait for a thread, which they do as long as a broker takes.
+        # It warns whenever requests wait for a thread, which they do as long as the broker needs.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         family = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(app, {}, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)

@@ -21,7 +21,7 @@ import pytest
 from sqlalchemy import func, select
 
 from plugins.order_api.order import Order, created_event
-from plugins.order_api.outbox import Outbox
+from plugins.order_api.order_outbox import OrderOutbox
 from runner import Context, Event
 from runner.http import Problem
 from runner.store.event_outbox import EventOutbox
@@ -257,15 +257,15 @@ def test_an_order_of_the_outbox_takes_the_way_that_its_fields_say(taking: Taking
 
 def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp_path: Path) -> None:
     context = Api(f"sqlite:///{tmp_path}/shop.db", tmp_path)
-    api = Outbox(cast("Context", context))
+    api = OrderOutbox(cast("Context", context))
     order = Order.model_validate({"customer_email": "a@example.com", "amount": "1.00", "currency": "EUR"})
     other = Order.model_validate({"customer_email": "b@example.com", "amount": "2.00", "currency": "EUR"})
-    api.take(other, "other", None, created_event(other, "other"))
+    api.accept(other, None, created_event(other, "other"))
     for _ in range(2):
         # The second time as the store's thread does where the connection was lost after the commit.
-        api.take(order, "mine", None, created_event(order, "mine"))
+        api.accept(order, None, created_event(order, "mine"))
     with pytest.raises(Problem) as refused:
-        api.take(other, "mine", None, created_event(other, "mine"))
+        api.accept(other, None, created_event(other, "mine"))
     assert refused.value.status == 422
     assert api.waiting() == 2
     context.outbox.stop(5)
@@ -273,15 +273,12 @@ def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp
 
 
 class Api:
-    """As much of a worker's context as an outbox needs."""
-
-    service = "order_api"
-    log = logging.getLogger("test")
+    """As much of a worker's context as an outbox needs; the broker is unreachable."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.store = make_tables(Store(url, folder))
         self.outbox = EventOutbox(
-            self.store, self.service, self.service, self.routed, self.publish, self.broker_problem, self.log
+            self.store, "order_api", "order_api", self.routed, self.publish, lambda: "unreachable", logging.getLogger()
         )
 
     def publish(self, event: Event) -> Future[None]:
@@ -289,9 +286,6 @@ class Api:
 
     def routed(self, event: Event) -> Event:
         return event
-
-    def broker_problem(self) -> str | None:
-        return "unreachable"
 
 
 @shared

@@ -140,9 +140,9 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the commit",
-        "plugins/order_api/outbox.py",
-        "            self._outbox.transact(work, COMMIT_SECONDS).result(WAIT_SECONDS)",
-        "            self._outbox.transact(work, COMMIT_SECONDS)",
+        "plugins/order_api/order_outbox.py",
+        "            self._outbox.transact(work).result(WAIT_SECONDS)",
+        "            self._outbox.transact(work)",
         Point("order_api", "before", "commit"),
         is_simulated=False,
     ),

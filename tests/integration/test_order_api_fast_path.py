@@ -20,7 +20,7 @@ from waitress.adjustments import Adjustments
 from runner import BrokerBlocked, Unroutable
 from runner.amqp.publisher import WINDOW
 from runner.http import MAX_THREADS, DirectRequest, direct, http_server, log_writer
-from runner.http.direct import MAX_BYTES, MAX_IN_HAND, DirectRoutes
+from runner.http.direct import MAX_BYTES, MAX_UNANSWERED, DirectRoutes
 from runner.http.waitress_adapter import Acceptor
 from tests.integration.test_order_api_http import BODY, SECOND, Service, post, read_all
 from tests.machine import in_time
@@ -233,8 +233,8 @@ def test_an_error_that_publish_raises_is_the_answer(service, monkeypatch, error,
 
 
 def test_more_orders_than_may_be_in_hand_wait_for_a_thread(monkeypatch):
-    monkeypatch.setattr(direct, "MAX_IN_HAND", 3)
-    assert MAX_IN_HAND + MAX_THREADS < WINDOW, "no publish waits for room"
+    monkeypatch.setattr(direct, "MAX_UNANSWERED", 3)
+    assert MAX_UNANSWERED + MAX_THREADS < WINDOW, "no publish waits for room"
     with Service(threads=2) as service, contextlib.ExitStack() as stack:
         service.context.hold = True
         connections = [stack.enter_context(service.connect()) for _ in range(8)]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from typing import Any
+from urllib.request import urlopen
 
 import pika
 import yaml
@@ -24,7 +25,38 @@ from runner.store.event_outbox import EventOutbox
 from tests.amqp import channel_to, drained, publish_all
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project
+from tests.unit.test_plugin_imports import private_imports
 
+#: What a page with a stream adds to the plugin with a table.
+WEB_PAGE = """
+from flask import Flask
+
+from runner import Context
+from runner.http import Feed, serve, stream
+
+feed, hooks = Feed(), [handle]
+
+
+@hookimpl
+def handle(message: Message, options: Options, store: MessageStore) -> TransactionResult:
+    feed.send({{"order": message.json()["order_id"]}})
+    return hooks[0](message, options, store)
+
+
+@hookimpl
+def run(context: Context) -> None:
+    app = Flask(__name__)
+
+    @app.get("/")
+    def page() -> str:
+        return f"{{context.store.read(select(func.count()).select_from(vouchers))[0][0]}} vouchers"
+
+    @app.get("/stream")
+    def follow():
+        return stream(feed)
+
+    serve(app, context, host="127.0.0.1", port={port})
+"""
 PAGE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
 
 
@@ -86,7 +118,7 @@ def test_the_plugin_is_checked_and_both_its_tests_pass_as_printed(project: Proje
     assert "5 passed" in done.stdout
 
 
-def test_the_plugin_with_a_table_gives_as_many_vouchers_as_it_may_and_its_step_keeps_them(
+def test_the_plugin_with_a_table_a_step_an_inbox_and_a_page_with_a_stream_imports_only_the_public_api(
     project: Project, vhost: Vhost
 ) -> None:
     plugin, step = re.findall(r"```python\n(.*?)```", chapter("Tables"), re.DOTALL)
@@ -107,13 +139,20 @@ def test_the_plugin_with_a_table_gives_as_many_vouchers_as_it_may_and_its_step_k
     with channel_to(vhost.url) as channel:
         given = {(properties.message_id, body) for _, properties, body in drained(channel, "given")}
     assert sorted(json.loads(body)["voucher"] for _, body in given) == [1, 2, 3]
-    file.write_text(f"{plugin}\n\n{step}")
+    file.write_text(f"{plugin}\n\n{step}\n\n{WEB_PAGE.format(port=project.port)}")
+    assert set(private_imports(file.read_text())) == set()
     runner = project.run("run", "vouchers", url=vhost.url)
     runner.pid_of("vouchers.1")
+    with urlopen(f"http://127.0.0.1:{project.port}/stream", timeout=20) as stream:
+        publish_all(vhost.url, [order(12)])
+        assert next(line for line in stream if line.startswith(b"data:")) == b'data: {"order":"o12"}\n'
+    with urlopen(f"http://127.0.0.1:{project.port}/", timeout=20) as page:
+        assert page.read() == b"3 vouchers"
+    wait_until(lambda: vhost.queues()["vouchers.orders"].get("messages") == 0, 30, "it is handled")
     assert runner.stop() == 0
     with contextlib.closing(sqlite3.connect(project.folder / "var" / "vouchers.db")) as database:
         assert [used for _, used in database.execute("SELECT order_id, is_used FROM vouchers")] == [0, 0, 0]
-        assert database.execute("SELECT count(*) FROM inbox").fetchone() == (12,)
+        assert database.execute("SELECT count(*) FROM inbox").fetchone() == (13,)
         assert database.execute("SELECT plugin, steps FROM plugin_tables").fetchall() == [("vouchers", 1)]
     assert not (project.folder / "var" / "fastcommerce.db").exists()
 

@@ -19,8 +19,7 @@ from werkzeug.test import Client
 from plugins.order_api import Options
 from plugins.order_api.api import create_app, describe
 from runner import BrokerAway, BrokerBlocked, ConfirmTimeout, PublishRefused, Unroutable
-from runner.http.hosts import Hosts
-from runner.http.reception import Reception
+from runner.http.reception import Hosts, Reception
 from runner.strict_json import decode_json
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
@@ -276,7 +275,7 @@ def test_a_confirm_given_up_at_the_stop_is_a_503(client, context):
 
 
 def test_a_confirm_that_never_comes_is_a_503_after_a_bounded_wait(client, context, monkeypatch):
-    monkeypatch.setattr("runner.http.confirmed_publish.CONFIRM_SECONDS", 0.01)
+    monkeypatch.setattr("runner.http.flask_views.CONFIRM_SECONDS", 0.01)
     context.outcome = "never"
     assert "did not confirm within" in refusal(post(client), 503)["detail"]
 

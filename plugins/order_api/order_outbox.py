@@ -1,4 +1,4 @@
-"""Take orders while the broker is away: each is committed with its event, which is published afterwards."""
+"""Accept orders while the broker is unreachable: each is committed with its event, which is published afterwards."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .problems import INVALID_ORDER, STORE_UNAVAILABLE, unavailable
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-#: Seconds that a commit may take, and that a request waits for it, a little longer.
-COMMIT_SECONDS, WAIT_SECONDS = 5.0, 6.0
+#: A little over the 5 s after which the outbox gives a commit up.
+WAIT_SECONDS = 6.0
 
 
 @cache
@@ -38,54 +38,43 @@ def orders() -> Table:
     )
 
 
-class KeyReused(Exception):
-    """The same Idempotency-Key came with another order."""
-
-
-class Outbox:
-    """The order API's table of orders, and the events that wait."""
+class OrderOutbox:
+    """The table of orders, and the events that wait."""
 
     def __init__(self, context: Context) -> None:
-        """Raises StoreAway and StoreError."""
+        """Start to publish what waits. Raises StoreAway and StoreError."""
         self._outbox = context.outbox
 
     def waiting(self) -> int:
-        """How many events wait. Raises a 503 problem."""
+        """Return how many events wait. Raises Problem, a 503."""
         try:
             return self._outbox.waiting()
         except StoreAway as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
 
-    def take(self, order: Order, order_id: str, key: str | None, event: Event) -> None:
-        """Commit an order, unless it was taken before. Raises a 422 problem for a key of another order, or a 503."""
-        fingerprint = hashlib.sha256(identity(order).encode()).hexdigest()
+    def accept(self, order: Order, key: str | None, event: Event) -> None:
+        """Commit an order, unless it was accepted before. Raises Problem: 422 for a key of another order, or 503."""
+        order_id, fingerprint = event.body["order_id"], hashlib.sha256(identity(order).encode()).hexdigest()
+        row = {"order_id": order_id, "idempotency_key": key, "fingerprint": fingerprint}
 
         def work(connection: Connection) -> Event | None:
             from sqlalchemy import or_, select
 
             from runner import insert_new
 
-            row = {
-                "order_id": order_id,
-                "idempotency_key": key,
-                "fingerprint": fingerprint,
-                "accepted_at": int(time.time() * 1000),
-            }
-            if insert_new(connection, orders(), row):
+            if insert_new(connection, orders(), row | {"accepted_at": int(time.time() * 1000)}):
                 return event
             # The same order, maybe by this transaction itself after a commit whose answer was lost; or another's key.
             of = orders().c
             is_same = of.order_id == order_id
             found = select(of.fingerprint).where(is_same if key is None else or_(is_same, of.idempotency_key == key))
             if set(connection.scalars(found)) != {fingerprint}:
-                raise KeyReused
+                text = "Idempotency-Key: was used for another order; send a new key with a new order"
+                raise Problem(422, text, type=INVALID_ORDER)
             return None
 
         try:
-            self._outbox.transact(work, COMMIT_SECONDS).result(WAIT_SECONDS)
-        except KeyReused:
-            text = "Idempotency-Key: was used for another order; send a new key with a new order"
-            raise Problem(422, text, type=INVALID_ORDER) from None
+            self._outbox.transact(work).result(WAIT_SECONDS)
         except StoreAway as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
         except TimeoutError:

@@ -1,0 +1,96 @@
+"""What a Flask application uses: the body of a request, an event that it publishes, and the answers to its errors."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flask import Flask, Response, has_request_context, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from runner.errors import BrokerAway, ConfirmTimeout
+from runner.http.direct import CONFIRM_SECONDS, FAILURE
+from runner.http.problem import Problem, invalid
+from runner.strict_json import decode_json
+
+if TYPE_CHECKING:
+    from runner import Context, Event
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model:
+    """Read the request's body, such as an "order", as strict JSON and check it.
+
+    Raises Problem: 415 or 411 for what is not plain JSON of a stated length, 400 for what is no JSON object, and 422,
+    which names each wrong field and has this ``type``.
+    """
+    if request.mimetype != "application/json":
+        given = request.headers.get("Content-Type", "none")
+        raise Problem(415, f"Content-Type: {given!r} is not supported; send application/json")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(415, "Content-Encoding: not supported; send the JSON as it is")
+    if request.content_length is None:
+        raise Problem(411, f"Content-Length: missing; say how long the {noun} is")
+    try:
+        value = decode_json(request.get_data(cache=False))
+    except ValueError as error:
+        raise Problem(400, f"the body is not usable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Problem(400, "the body is not a JSON object")
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error, noun, model.model_fields, type) from None
+
+
+def publish(context: Context, event: Event) -> None:
+    """Publish an event in a Flask view, and wait until the broker has confirmed and routed it.
+
+    An event that the request's direct route could not publish is not published again.
+
+    Raises BrokerError with the reason in every case in which the broker may not have the event.
+    """
+    failure = request.environ.get(FAILURE) if has_request_context() else None
+    try:
+        if failure is not None:
+            raise failure
+        # Known at once while the broker is unreachable, so that waiting threads do not pile up.
+        if reason := context.broker_problem():
+            raise BrokerAway(reason)
+        context.publish(event).result(timeout=CONFIRM_SECONDS)
+    except CancelledError:
+        raise BrokerAway("the service is stopping") from None
+    except TimeoutError:
+        raise ConfirmTimeout(f"the broker did not confirm within {CONFIRM_SECONDS:g} s") from None
+
+
+def answer_problems(app: Flask, log: logging.Logger) -> None:
+    """Have a Flask application answer errors with problem details, except those for which it has a handler."""
+
+    def respond(problem: Problem) -> Response:
+        return Response(problem.body(), problem.status.value, problem.all_headers())
+
+    def answer_problem(problem: Problem) -> Response:
+        problem.report(log, request.method, request.path)
+        return respond(problem)
+
+    def answer_http_error(error: HTTPException) -> Response:
+        allow = {name: value for name, value in error.get_headers() if name == "Allow"}
+        return answer_problem(Problem(error.code or 500, error.description or "", headers=allow))
+
+    def answer_bug(error: Exception) -> Response:
+        log.error("%s %r failed", request.method, request.path, exc_info=error)
+        return respond(Problem(500, "something went wrong here; the service's log says what"))
+
+    handlers: dict[type[Exception], Any] = {
+        Problem: answer_problem,
+        HTTPException: answer_http_error,
+        Exception: answer_bug,
+    }
+    own = app.error_handler_spec[None][None]
+    for error, handler in handlers.items():
+        if error not in own:
+            app.register_error_handler(error, handler)
