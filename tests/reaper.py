@@ -22,6 +22,8 @@ from runner.supervisor.processes import guardian
 MARK = "FASTCOMMERCE_TEST_MARK"
 #: Seconds until processes end that a test has stopped: a supervisor's guardian needs a moment.
 PATIENCE = 10.0
+#: Seconds for killed processes to be gone, on a busy machine too.
+END_TIME = 10.0
 #: What starts a process (Python: "Audit events table").
 _STARTS = frozenset(
     ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
@@ -104,7 +106,7 @@ def marked(mark: str) -> set[int]:
 
 def end(mark: str) -> None:
     """Kill all processes with a mark that begins with ``mark``. Raises AssertionError if some outlive it."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + END_TIME
     while left := marked(mark):
         assert time.monotonic() < deadline, f"processes {left} do not end"
         for pid in left:
