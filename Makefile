@@ -42,12 +42,13 @@ chaos-full: ## every proof in full, then chaos on SQLite, PostgreSQL and a clust
 	@.venv/bin/python -m tests.chaos --store postgresql
 	@.venv/bin/python -m tests.chaos --cluster
 
-check: ## formatting, lint, types and the direction of imports
+check: ## formatting, lint, types, the direction of imports, and names that stand for one thing
 	@deploy/setup.sh tools
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/python -m pytest -q tests/unit/test_names.py
 
 format: ## format the code
 	@deploy/setup.sh tools

@@ -10,20 +10,20 @@ from plugins.payment import charges
 from runner.store.plugin_migration import migrate
 from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
-from runner.worker.storage import MessageStore, Storage
+from runner.worker.storage import DeliveryStore, Storage
 
 #: Tables of the shipped plugins.
 CHARGES, EMAILS = charges(), emails()
 
 #: What the handler of a service without an inbox gets.
-NOTHING = MessageStore(Storage("sqlite:///nowhere/never-opened.db", Path(), lambda _: None), inbox=False)
+NOTHING = DeliveryStore(Storage("sqlite:///nowhere/never-opened.db", Path(), lambda _: None), inbox=False)
 
 
-def kept(folder: Path) -> tuple[Storage, MessageStore]:
+def kept(folder: Path) -> tuple[Storage, DeliveryStore]:
     """What the handler of a service with an inbox gets, on a SQLite file in ``folder``."""
     storage = Storage("sqlite:///kept.db", folder, lambda _: None)
     make_tables(storage.get())
-    return storage, MessageStore(storage, inbox=True)
+    return storage, DeliveryStore(storage, inbox=True)
 
 
 def make_tables(store: Store) -> Store:

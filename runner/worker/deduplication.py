@@ -13,7 +13,7 @@ from runner.messages import Event, Message
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import Handler
 from runner.worker.routing import EventRouter
-from runner.worker.storage import MessageStore, Storage
+from runner.worker.storage import DeliveryStore, Storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -52,7 +52,7 @@ class Deduplication:
         def handle_once(one: Lifecycle) -> DeliveryEvent:
             if self._knows(one.message) and (known := self._begin(one)) is not None:
                 return known
-            one.store = MessageStore(self._storage, inbox=self._keep is not None)
+            one.store = DeliveryStore(self._storage, inbox=self._keep is not None)
             try:
                 event = handler(one)
                 commit = self._commit(one)

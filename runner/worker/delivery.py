@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runner.amqp.properties import Encoded
     from runner.messages import Message
     from runner.worker.retry import Failure
-    from runner.worker.storage import MessageStore
+    from runner.worker.storage import DeliveryStore
 
 
 class DeliveryState(StrEnum):
@@ -198,7 +198,7 @@ class Lifecycle:
         self.message: Message
         #: The number of the handler thread that has taken it, from 0.
         self.thread = 0
-        self.store: MessageStore
+        self.store: DeliveryStore
         #: Calls its argument once: with the commit when it is done, or when the other delivery has been handled.
         self.until: Callable[[Callable[..., None]], None]
         #: Returns the event of a commit that is done, or raises its error.

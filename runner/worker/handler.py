@@ -11,7 +11,7 @@ from runner.amqp.properties import encode
 from runner.messages import Message, TransactionResult, caused_by, events_of
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.routing import EventRouter
-from runner.worker.storage import MessageStore
+from runner.worker.storage import DeliveryStore
 
 #: Handles a delivery on a handler thread, and returns its event. Whatever it raises fails the attempt, except that
 #: StoreAway postpones the message.
@@ -75,7 +75,7 @@ class DeliveryLog:
 class PluginHandler:
     """The innermost handler: calls the plugin, and makes its events ready to publish."""
 
-    def __init__(self, service: str, router: EventRouter, call: Callable[[Message, MessageStore], object]) -> None:
+    def __init__(self, service: str, router: EventRouter, call: Callable[[Message, DeliveryStore], object]) -> None:
         self._service, self._router, self._call = service, router, call
 
     def __call__(self, one: Lifecycle) -> DeliveryEvent:

@@ -31,7 +31,7 @@ from runner.worker.retry import Retries
 from runner.worker.routing import EventRouter
 from runner.worker.runtime import Runtime
 from runner.worker.spec import WorkerSpec
-from runner.worker.storage import MessageStore, Storage
+from runner.worker.storage import DeliveryStore, Storage
 from runner.worker.watchdog import Check, WatchdogPings
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Worker:
             except Exception:  # noqa: BLE001 - told of; the next time may be better
                 self._log.exception("the inbox could not forget what is old")
 
-    def _handle(self, message: Message, store: MessageStore) -> Any:
+    def _handle(self, message: Message, store: DeliveryStore) -> Any:
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
     def _run_ready(self, status: str, needs_broker: bool) -> None:

@@ -62,7 +62,7 @@ class Storage:
                 self._store.close(timeout)
 
 
-class MessageStore:
+class DeliveryStore:
     """What a handler gets as ``store``; see ``runner.hooks.MessageStore``."""
 
     def __init__(self, storage: Storage, *, inbox: bool) -> None:

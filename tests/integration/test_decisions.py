@@ -21,7 +21,7 @@ from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, Lifecycle
 from runner.worker.handler import PluginHandler
 from runner.worker.routing import EventRouter
-from runner.worker.storage import MessageStore, Storage
+from runner.worker.storage import DeliveryStore, Storage
 from tests.rabbit import wait_until
 
 METADATA = MetaData()
@@ -29,7 +29,7 @@ STOCK = Table("stock", METADATA, Column("item", Text, primary_key=True), Column(
 LOG = Table("stock_log", METADATA, Column("message", Text, nullable=False))
 OWNED = OwnedTables("stock", Tables(METADATA))
 ROUTER = EventRouter("stock", {"reserved": ("e", "reserved")})
-Call = Callable[[Message, MessageStore], object]
+Call = Callable[[Message, DeliveryStore], object]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def pieces(storage: Storage) -> int:
     return int(storage.get().read(select(STOCK.c.pieces))[0][0])
 
 
-def reserve(message: Message, store: MessageStore) -> TransactionResult:
+def reserve(message: Message, store: DeliveryStore) -> TransactionResult:
     """Take three pieces if there are so many, as a student writes it."""
 
     def take(connection: Connection) -> Event:
@@ -66,10 +66,9 @@ def outcome_of(service: Deduplication, call: Call, name: str) -> tuple[DeliveryE
     try:
         event = service.around(PluginHandler("stock", ROUTER, call))(one)
         if event is DeliveryEvent.WRITTEN:
-            done = threading.Event()
-            one.until(lambda *_: done.set())
-            assert done.wait(30)
-            event = one.committed()
+            done: Future[Any] = Future()
+            one.until(done.set_result)
+            event = one.committed(done.result(30))
     except (PluginError, Reject, Retry, ValueError) as error:
         return f"{type(error).__name__}: {error}", []
     return event, [encoded.event.encoded() for encoded in one.outgoing]
@@ -99,7 +98,7 @@ def test_of_twelve_orders_of_three_from_ten_pieces_three_are_reserved(
 
 
 def raising(error: Exception) -> Call:
-    def handle(message: Message, store: MessageStore) -> TransactionResult:
+    def handle(message: Message, store: DeliveryStore) -> TransactionResult:
         store.execute(insert(LOG), {"message": message.id})
 
         def decide(connection: Connection) -> Event:
@@ -112,7 +111,7 @@ def raising(error: Exception) -> Call:
 
 
 def returning(outcome: Any) -> Call:
-    def handle(message: Message, store: MessageStore) -> TransactionResult:
+    def handle(message: Message, store: DeliveryStore) -> TransactionResult:
         def decide(connection: Connection) -> Any:
             connection.execute(update(STOCK).values(pieces=0))
             return outcome
@@ -122,7 +121,7 @@ def returning(outcome: Any) -> Call:
     return handle
 
 
-OTHER = MessageStore(Storage("sqlite:///none.db", Path(), lambda _: None), inbox=False)
+OTHER = DeliveryStore(Storage("sqlite:///none.db", Path(), lambda _: None), inbox=False)
 
 
 @pytest.mark.parametrize("inbox", [None, 60.0], ids=["without inbox", "with inbox"])
@@ -164,7 +163,7 @@ def test_what_a_decision_raises_undoes_its_message_s_writes_alone(
 def test_a_handler_that_ignores_the_result_of_its_transaction_publishes_what_it_returns(
     storages: list[Storage],
 ) -> None:
-    def handle(message: Message, store: MessageStore) -> Event:
+    def handle(message: Message, store: DeliveryStore) -> Event:
         reserve(message, store)
         return Event("reserved", "mine")
 

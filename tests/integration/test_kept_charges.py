@@ -17,7 +17,7 @@ from plugins.notification.mail import Email
 from plugins.notification.notifier import Notifier
 from plugins.notification.template import load_templates
 from runner import Event, Message, Reject
-from runner.worker.storage import MessageStore, Storage
+from runner.worker.storage import DeliveryStore, Storage
 from tests.keeping import CHARGES, EMAILS, kept
 
 ORDER = {"order_id": "o-1", "customer_email": "a@example.com", "amount": "10.00", "currency": "USD"}
@@ -28,13 +28,13 @@ def order(message_id: str, **changes: Any) -> Message:
     return Message(body, "q", "order.created", message_id, timestamp=1_700_000_000)
 
 
-def commit(storage: Storage, store: MessageStore) -> None:
+def commit(storage: Storage, store: DeliveryStore) -> None:
     for work in store.work:
         storage.get().commit(work).result(10)
 
 
 def charge(storage: Storage, message: Message) -> Event:
-    store = MessageStore(storage, inbox=True)
+    store = DeliveryStore(storage, inbox=True)
     gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))
     event = payment.handle(message, gateway, store)
     commit(storage, store)
@@ -80,7 +80,7 @@ def test_an_order_that_was_charged_another_amount_is_rejected(tmp_path: Path, ch
 def test_of_two_deliveries_at_once_over_two_amounts_the_second_is_rejected(tmp_path: Path) -> None:
     storage, _ = kept(tmp_path)
     gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))
-    first, second = MessageStore(storage, inbox=True), MessageStore(storage, inbox=True)
+    first, second = DeliveryStore(storage, inbox=True), DeliveryStore(storage, inbox=True)
     payment.handle(order("m-1"), gateway, first)
     payment.handle(order("m-2", amount="99.00"), gateway, second)
     commit(storage, first)
@@ -105,7 +105,7 @@ def test_an_e_mail_is_sent_once_whatever_the_order_is_called(tmp_path: Path, nam
     post = Post()
     notifier = Notifier(load_templates(None), "Shop <shop@example.com>", post)
     for _ in range(2):
-        store = MessageStore(storage, inbox=True)
+        store = DeliveryStore(storage, inbox=True)
         notifier.notify(order("event-1", order_id=name), store)
         commit(storage, store)
     assert len(post.sent) == 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from runner.messages import Event, Message, Reject, Retry, TransactionResult
-from runner.worker.storage import MessageStore
+from runner.worker.storage import DeliveryStore
 from tests.simulation.database import effects
 from tests.simulation.scenario import Plan
 from tests.simulation.supervisor import ENDS
@@ -26,7 +26,7 @@ class Plugin:
         self._runs: Counter[str] = Counter()
         self._kills: Counter[str] = Counter()
 
-    def handle(self, process: Process, message: Message, store: MessageStore) -> list[Event] | TransactionResult:
+    def handle(self, process: Process, message: Message, store: DeliveryStore) -> list[Event] | TransactionResult:
         """As ``runner.hooks.handle``."""
         ledger = self._simulation.ledger
         plan = ledger.plans[message.json()["m"]]
@@ -36,7 +36,7 @@ class Plugin:
             ledger.ended(process, plan)
 
     def _handle(
-        self, process: Process, plan: Plan, message: Message, store: MessageStore
+        self, process: Process, plan: Plan, message: Message, store: DeliveryStore
     ) -> list[Event] | TransactionResult:
         ledger, turns = self._simulation.ledger, self._simulation.turns
         self._runs[plan.name] += 1

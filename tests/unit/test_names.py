@@ -1,0 +1,42 @@
+"""Names: each module and each class of the product stands for one thing."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+
+#: Names that belong to a convention, and so may stand in several places: Python's, the command modules of rooms, and
+#: the plugin API's model of options.
+SHARED_MODULES = {"__init__", "__main__", "cli"}
+SHARED_CLASSES = {"Options"}
+FILES = sorted(path for room in ("runner", "plugins") for path in (ROOT / room).rglob("*.py"))
+
+
+def names_of(path: Path) -> list[str]:
+    """Return the name of a module, and of its package if it is the package's own file."""
+    return [path.parent.name if path.stem == "__init__" else path.stem]
+
+
+def classes_of(path: Path) -> list[str]:
+    """Return the classes that a module defines at its top level."""
+    return [node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize(("kind", "shared"), [(names_of, SHARED_MODULES), (classes_of, SHARED_CLASSES)])
+def test_no_two_modules_and_no_two_classes_share_a_name(kind, shared) -> None:
+    places = defaultdict(list)
+    for path in FILES:
+        for name in kind(path):
+            places[name].append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in shared} == {}
+
+
+def test_all_files_of_the_product_are_counted() -> None:
+    assert len(FILES) > 200
+    assert "runner" in {name for path in FILES for name in names_of(path)}
+    assert "Supervisor" in {name for path in FILES for name in classes_of(path)}
