@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Table, inspect
 
 from runner.cli.main import main
 from runner.ledger.observation import Observation
@@ -113,6 +114,15 @@ class Shop:
         with engine.begin() as connection:
             for one in statements:
                 connection.execute(one)
+        engine.dispose()
+
+    def empty(self, *tables: Table) -> None:
+        """Remove all rows of those tables that there are."""
+        engine = open_database(str(self.project.config()["store"]["url"]), self.project.folder)
+        with engine.begin() as connection:
+            for one in tables:
+                if inspect(connection).has_table(one.name):
+                    connection.execute(one.delete())
         engine.dispose()
 
     def rows(self, question: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from runner.messages import Message
 
 if TYPE_CHECKING:
     from runner.amqp.io_thread import IoThread
-    from runner.worker.delivery import DeliveryEvent, Lifecycle
+    from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
     from runner.worker.handler import Handler
 
 #: The value of the header ``FAULT`` in a message that ends its worker.
@@ -30,7 +30,7 @@ class InjectedFaults:
     def around(self, handler: Handler) -> Handler:
         """Inject the faults before each message."""
 
-        def faulty(one: Lifecycle) -> DeliveryEvent:
+        def faulty(one: DeliveryLifecycle) -> DeliveryEvent:
             self.before(one.message)
             return handler(one)
 

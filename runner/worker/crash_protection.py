@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from runner.ipc.crashing_messages import CrashingMessage, CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage, SharedMemory
 from runner.messages import Message, Reject
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
 #: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
@@ -46,7 +46,7 @@ class CrashProtection:
     def around(self, handler: Handler) -> Handler:
         """Note a message while ``handler`` works on it. A message that has crashed too many workers raises Crashed."""
 
-        def protected(one: Lifecycle) -> DeliveryEvent:
+        def protected(one: DeliveryLifecycle) -> DeliveryEvent:
             with self.at(one.thread, one.message):
                 return handler(one)
 

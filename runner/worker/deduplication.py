@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runner.amqp.properties import encode
 from runner.messages import Event, Message
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 from runner.worker.routing import EventRouter
 from runner.worker.storage import DeliveryStore, Storage
@@ -49,7 +49,7 @@ class Deduplication:
     def around(self, handler: Handler) -> Handler:
         """Handle only new messages, and commit their writes."""
 
-        def handle_once(one: Lifecycle) -> DeliveryEvent:
+        def handle_once(one: DeliveryLifecycle) -> DeliveryEvent:
             if self._knows(one.message) and (known := self._begin(one)) is not None:
                 return known
             one.store = DeliveryStore(self._storage, inbox=self._keep is not None)
@@ -68,7 +68,7 @@ class Deduplication:
 
         return handle_once
 
-    def _begin(self, one: Lifecycle) -> DeliveryEvent | None:
+    def _begin(self, one: DeliveryLifecycle) -> DeliveryEvent | None:
         """Return None for a new message, which needs an ``_end``. Raises StoreAway."""
         message = one.message
         key = (message.queue, message.id)
@@ -106,13 +106,13 @@ class Deduplication:
         for callback in waiting:
             callback()
 
-    def _repeat(self, one: Lifecycle, events: Sequence[Event]) -> DeliveryEvent:
+    def _repeat(self, one: DeliveryLifecycle, events: Sequence[Event]) -> DeliveryEvent:
         """Publish the events of an earlier delivery. Raises PluginError for an exchange that is no longer allowed."""
         one.is_duplicate = True
         one.outgoing = [encode(self._router.routed(event)) for event in events]
         return DeliveryEvent.DUPLICATE
 
-    def _commit(self, one: Lifecycle) -> Future[Sequence[Event] | None] | None:
+    def _commit(self, one: DeliveryLifecycle) -> Future[Sequence[Event] | None] | None:
         """Commit what the handler did; return None if there is nothing to commit.
 
         The commit comes to None, or to the events of an earlier delivery that another process has handled meanwhile.
@@ -143,7 +143,7 @@ class Deduplication:
         new = Insertion(inbox.INSERT, row, otherwise)
         return self._storage.get().commit(work, new=new, lock=lock)
 
-    def _committed(self, one: Lifecycle, commit: Future[Sequence[Event] | None]) -> DeliveryEvent:
+    def _committed(self, one: DeliveryLifecycle, commit: Future[Sequence[Event] | None]) -> DeliveryEvent:
         self._end(one.message)
         earlier = commit.result()
         return DeliveryEvent.COMMITTED if earlier is None else self._repeat(one, earlier)

@@ -180,7 +180,7 @@ class IllegalEvent(Exception):
     """An event that cannot happen in the state of a delivery."""
 
 
-class Lifecycle:
+class DeliveryLifecycle:
     """One delivery: its state, and all that is known of it so far.
 
     One thread at a time calls ``step``, and so does the thread that hears the last confirm.

@@ -9,13 +9,13 @@ from typing import Protocol
 
 from runner.amqp.properties import encode
 from runner.messages import Message, TransactionResult, caused_by, events_of
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
 #: Handles a delivery on a handler thread, and returns its event. Whatever it raises fails the attempt, except that
 #: StoreAway postpones the message.
-Handler = Callable[[Lifecycle], DeliveryEvent]
+Handler = Callable[[DeliveryLifecycle], DeliveryEvent]
 
 
 class Piece(Protocol):
@@ -53,7 +53,7 @@ class DeliveryLog:
     def around(self, handler: Handler) -> Handler:
         """Log a message before ``handler`` handles it."""
 
-        def logged(one: Lifecycle) -> DeliveryEvent:
+        def logged(one: DeliveryLifecycle) -> DeliveryEvent:
             level = logging.DEBUG if one.message.queue == self._quiet_queue else logging.INFO
             if self._log.isEnabledFor(level):
                 self._write(level, one.message)
@@ -78,7 +78,7 @@ class PluginHandler:
     def __init__(self, service: str, router: EventRouter, call: Callable[[Message, DeliveryStore], object]) -> None:
         self._service, self._router, self._call = service, router, call
 
-    def __call__(self, one: Lifecycle) -> DeliveryEvent:
+    def __call__(self, one: DeliveryLifecycle) -> DeliveryEvent:
         """Handle a delivery."""
         outcome = self._call(one.message, one.store)
         if isinstance(outcome, TransactionResult):
@@ -88,7 +88,7 @@ class PluginHandler:
             self._make_events(one, outcome)
         return DeliveryEvent.HANDLED
 
-    def _make_events(self, one: Lifecycle, outcome: object) -> None:
+    def _make_events(self, one: DeliveryLifecycle, outcome: object) -> None:
         message, service, routed = one.message, self._service, self._router.routed
         # All are encoded before any is sent, so that no half of a handler's events goes out.
         one.outgoing = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runner.messages import Message
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
 #: Seconds below which a ``consumer_timeout`` is not assumed to be the reason of a cancelled consumer; RabbitMQ advises
@@ -26,7 +26,7 @@ class HandlerTimes:
     def around(self, handler: Handler) -> Handler:
         """Note a message while ``handler`` works on it."""
 
-        def timed(one: Lifecycle) -> DeliveryEvent:
+        def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             self._running[one.thread] = (one.message, one.received_at, self._monotonic())
             try:
                 return handler(one)

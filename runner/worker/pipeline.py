@@ -15,7 +15,7 @@ from runner.errors import BrokerError, StoreAway
 from runner.ipc.shared_memory import SharedMemory
 from runner.logs import Repeated
 from runner.messages import Reject
-from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryState, Lifecycle
+from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryLifecycle, DeliveryState
 from runner.worker.handler import Handler
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
@@ -57,13 +57,13 @@ class Pipeline:
         self._handler, self._send, self._retries, self._recorder = handler, send, retries, recorder
         self._record, self._runtime, self._on_missing = record, runtime, on_missing
         self._unpublished, self._paused = (Repeated(log, runtime.monotonic) for _ in range(2))
-        self._queue: SimpleQueue[Lifecycle | None] = runtime.queue()
+        self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
         #: Guards the counters, and the answers to what one message publishes.
         self._lock = runtime.condition()
         self._log = log
-        self._perform: dict[DeliveryAction, Callable[[Lifecycle], None]] = {
+        self._perform: dict[DeliveryAction, Callable[[DeliveryLifecycle], None]] = {
             DeliveryAction.HANDLE: self._handle,
             DeliveryAction.AWAIT_COMMIT: self._await_commit,
             DeliveryAction.AWAIT_OTHER: lambda one: one.until(lambda *_: self._queue.put(one)),
@@ -92,7 +92,7 @@ class Pipeline:
         with self._lock:
             self._open += 1
             self._record.in_hand(self._open)
-        self._queue.put(Lifecycle(delivery, self._runtime.monotonic()))
+        self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
         """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
@@ -112,10 +112,10 @@ class Pipeline:
             is_lost = not one.delivery.is_alive or (self._stopping and one.state in _NOT_BEGUN)
             self._feed(one, DeliveryEvent.LOST if is_lost else DeliveryEvent.TAKEN)
 
-    def _feed(self, one: Lifecycle, event: DeliveryEvent) -> None:
+    def _feed(self, one: DeliveryLifecycle, event: DeliveryEvent) -> None:
         self._perform[one.step(event)](one)
 
-    def _handle(self, one: Lifecycle) -> None:
+    def _handle(self, one: DeliveryLifecycle) -> None:
         one.message = one.delivery.message()
         if (problem := one.delivery.problem) is not None:
             one.problem = Reject(problem)
@@ -123,7 +123,7 @@ class Pipeline:
             return
         self._settle(one, partial(self._handler, one))
 
-    def _settle(self, one: Lifecycle, outcome: Callable[[], DeliveryEvent]) -> None:
+    def _settle(self, one: DeliveryLifecycle, outcome: Callable[[], DeliveryEvent]) -> None:
         """Go on with the event that ``outcome`` returns, or with what it raises."""
         try:
             event = outcome()
@@ -133,21 +133,21 @@ class Pipeline:
             one.problem, event = error, DeliveryEvent.FAILED
         self._feed(one, event)
 
-    def _await_commit(self, one: Lifecycle) -> None:
+    def _await_commit(self, one: DeliveryLifecycle) -> None:
         until, committed = one.until, one.committed
         # The commit refers to the delivery: with a reference back, only a garbage collection would free them.
         del one.until, one.committed
         # On the store's thread, so that a slow handler does not delay the events of other messages.
         until(lambda commit: self._settle(one, partial(committed, commit)))
 
-    def _handle_later(self, one: Lifecycle) -> None:
+    def _handle_later(self, one: DeliveryLifecycle) -> None:
         if self._stopping:
             self._feed(one, DeliveryEvent.LOST)
             return
         self._paused.warn(f"nothing can be handled for now, {one.problem}: tried again until it can")
         self._runtime.call_later(TRY_AGAIN, partial(self._queue.put, one))
 
-    def _decide(self, one: Lifecycle) -> None:
+    def _decide(self, one: DeliveryLifecycle) -> None:
         if not one.delivery.is_alive:
             self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, and a copy would make two of it
             return
@@ -160,7 +160,7 @@ class Pipeline:
             return
         self._feed(one, DeliveryEvent.DEAD_LETTER if failure.delay is None else DeliveryEvent.RETRY)
 
-    def _publish(self, one: Lifecycle, *, may_wait: bool) -> None:
+    def _publish(self, one: DeliveryLifecycle, *, may_wait: bool) -> None:
         outgoing = one.publish()
         if not outgoing:
             self._feed(one, DeliveryEvent.CONFIRMED)
@@ -168,19 +168,19 @@ class Pipeline:
         for encoded in outgoing:
             self._send(encoded, answered, may_wait=may_wait)
 
-    def _answered(self, one: Lifecycle, encoded: Encoded, error: BrokerError | None) -> None:
+    def _answered(self, one: DeliveryLifecycle, encoded: Encoded, error: BrokerError | None) -> None:
         with self._lock:
             event = one.answered(encoded, error)
         if event is not None:
             self._feed(one, event)
 
-    def _publish_later(self, one: Lifecycle) -> None:
+    def _publish_later(self, one: DeliveryLifecycle) -> None:
         self._unpublished.warn(f"not published, {one.problem}: tried again until it is")
         delay = min(TRY_AGAIN * 2.0 ** min(one.tries, 10), LONGEST_DELAY)
         one.tries += 1
         self._runtime.call_later(delay, partial(self._queue.put, one))
 
-    def _record_attempt(self, one: Lifecycle) -> None:
+    def _record_attempt(self, one: DeliveryLifecycle) -> None:
         report = self._recorder.report(one) if self._recorder is not None else None
         if report is None:
             self._feed(one, DeliveryEvent.UNRECORDED)
@@ -189,30 +189,30 @@ class Pipeline:
         # Maybe on the I/O thread, which alone can make room in the window.
         self._publish(one, may_wait=False)
 
-    def _ack_unrecorded(self, one: Lifecycle) -> None:
+    def _ack_unrecorded(self, one: DeliveryLifecycle) -> None:
         if self._recorder is not None:
             self._recorder.drop(str(one.problem))
         self._ack(one)
 
-    def _ack(self, one: Lifecycle) -> None:
+    def _ack(self, one: DeliveryLifecycle) -> None:
         if one.failure is not None:
             one.failure.report(self._log, one.message)
         one.delivery.ack()
         self._close(one, is_handled=True)
 
-    def _reject(self, one: Lifecycle) -> None:
+    def _reject(self, one: DeliveryLifecycle) -> None:
         # The broker dead-letters the original, as it is, without our reason among its headers.
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()
         self._close(one, is_handled=True)
 
-    def _report_missing(self, one: Lifecycle) -> None:
+    def _report_missing(self, one: DeliveryLifecycle) -> None:
         # A retry queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
         self._close(one)
         self._on_missing(str(one.problem))
 
-    def _close(self, _: Lifecycle, *, is_handled: bool = False) -> None:
+    def _close(self, _: DeliveryLifecycle, *, is_handled: bool = False) -> None:
         with self._lock:
             self._open -= 1
             self._record.in_hand(self._open)

@@ -11,7 +11,7 @@ from runner.headers import REPLAYED_AT, SENT_AT, milliseconds_of
 from runner.logs import Repeated
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.worker.crash_protection import Crashed
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
 
@@ -34,7 +34,7 @@ class AttemptRecorder:
     def around(self, handler: Handler) -> Handler:
         """Note how long ``handler`` takes."""
 
-        def timed(one: Lifecycle) -> DeliveryEvent:
+        def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             began_at = self._milliseconds()
             try:
                 return handler(one)
@@ -43,7 +43,7 @@ class AttemptRecorder:
 
         return timed
 
-    def report(self, one: Lifecycle) -> Encoded | None:
+    def report(self, one: DeliveryLifecycle) -> Encoded | None:
         """Return the report of an attempt, with an id of this attempt alone; None if no message can contain it."""
         message, failure = one.message, one.failure
         outcome, delay = "duplicate" if one.is_duplicate else "handled", None

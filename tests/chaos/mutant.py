@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "the ack goes first",
         PIPELINE,
-        "        self._queue.put(Lifecycle(delivery, self._runtime.monotonic()))",
-        "        delivery.ack()\n        self._queue.put(Lifecycle(delivery, self._runtime.monotonic()))",
+        "        self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))",
+        "        delivery.ack()\n        self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))",
         Point("payment", "before", "commit"),
         more=(("        one.delivery.ack()\n", ""),),
     ),

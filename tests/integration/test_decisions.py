@@ -18,7 +18,7 @@ from runner.store.event_outbox import EventOutbox
 from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from runner.worker.deduplication import Deduplication
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import PluginHandler
 from runner.worker.routing import EventRouter
 from runner.worker.storage import DeliveryStore, Storage
@@ -61,7 +61,7 @@ def reserve(message: Message, store: DeliveryStore) -> TransactionResult:
 
 def outcome_of(service: Deduplication, call: Call, name: str) -> tuple[DeliveryEvent | str, list[bytes]]:
     """Handle a message as a worker does; return the last event of its delivery, and the bodies of its events."""
-    one = Lifecycle(cast(Any, None), 0.0)
+    one = DeliveryLifecycle(cast(Any, None), 0.0)
     one.message = Message(b"{}", "orders", id=name)
     try:
         event = service.around(PluginHandler("stock", ROUTER, call))(one)

@@ -28,7 +28,7 @@ from runner.store.job import Insertion
 from runner.store.process_store import Store
 from runner.store.relay import Relay
 from runner.worker.deduplication import Deduplication
-from runner.worker.delivery import DeliveryEvent, Lifecycle
+from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
@@ -254,8 +254,8 @@ def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
 EVENT = Event("x", b"", "e", "k", id="1")
 
 
-def delivery(name: str) -> Lifecycle:
-    one = Lifecycle(cast(Any, None), 0.0)
+def delivery(name: str) -> DeliveryLifecycle:
+    one = DeliveryLifecycle(cast(Any, None), 0.0)
     one.message = message(name)
     return one
 
@@ -263,7 +263,7 @@ def delivery(name: str) -> Lifecycle:
 def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Handler:
     """Return a handler that charges an order, and publishes an event."""
 
-    def handle(one: Lifecycle) -> DeliveryEvent:
+    def handle(one: DeliveryLifecycle) -> DeliveryEvent:
         meanwhile()
         one.store.transact(lambda connection: insert_new(connection, CHARGES, charge(order)))
         one.outgoing = [encode(EVENT)]
@@ -272,7 +272,7 @@ def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Hand
     return handle
 
 
-def committed(one: Lifecycle) -> DeliveryEvent:
+def committed(one: DeliveryLifecycle) -> DeliveryEvent:
     done: SimpleQueue[Future[Any]] = SimpleQueue()
     one.until(done.put)
     return one.committed(done.get(timeout=10))

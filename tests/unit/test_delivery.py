@@ -19,9 +19,9 @@ from runner.worker.delivery import (
     TRANSITIONS,
     DeliveryAction,
     DeliveryEvent,
+    DeliveryLifecycle,
     DeliveryState,
     IllegalEvent,
-    Lifecycle,
 )
 from runner.worker.pipeline import Pipeline
 from runner.worker.runtime import Runtime
@@ -33,8 +33,8 @@ ERRORS = [BrokerAway, ConfirmTimeout, PublishRefused, EventTooLarge, Unroutable]
 MESSAGES = [encode(Event("done", {"n": number}, exchange="e", id=str(number))) for number in range(4)]
 
 
-def at(state: DeliveryState) -> Lifecycle:
-    one = Lifecycle(cast(Any, None), 0.0)
+def at(state: DeliveryState) -> DeliveryLifecycle:
+    one = DeliveryLifecycle(cast(Any, None), 0.0)
     one.state = state
     return one
 
@@ -134,7 +134,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @initialize()
     def receive(self) -> None:
-        self.one = Lifecycle(cast(Any, None), 0.0)
+        self.one = DeliveryLifecycle(cast(Any, None), 0.0)
         #: What is to be done now; None while the delivery waits in the queue of the handler threads.
         self.action: DeliveryAction | None = None
         #: What must be confirmed before the delivery is acknowledged.

@@ -31,7 +31,7 @@ from runner.headers import copy_headers, from_sender, milliseconds_of, seconds_o
 from runner.history.recording import attempt_row, event_row
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
-from runner.worker.delivery import Lifecycle
+from runner.worker.delivery import DeliveryLifecycle
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import delay_before, failed_copy
 from tests import hostile
@@ -68,7 +68,7 @@ def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message
 
 def noted(one: Message) -> dict[str, Any]:
     """Return audit's row for the note of an attempt."""
-    attempt = Lifecycle(cast(Any, None), 0.0)
+    attempt = DeliveryLifecycle(cast(Any, None), 0.0)
     attempt.message, attempt.times = one, (NOW, NOW)
     note = AttemptRecorder("payment", "payment.1", "audit.events", logging.getLogger()).report(attempt)
     assert note is not None

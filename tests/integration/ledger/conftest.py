@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete
 
 from runner.history.tables import attempts, events
 from runner.store.schema import inbox, outbox
@@ -57,7 +56,7 @@ class Lasting:
             # The wait queues of delays that the shop has no more are among them.
             shop.vhost.delete_queue(queue)
         self._empty()
-        shop.execute(*map(delete, (events, attempts, inbox, outbox, CHARGES, EMAILS)))
+        shop.empty(events, attempts, inbox, outbox, CHARGES, EMAILS)
         shop.project.first_order()
 
     def _empty(self) -> None:
