@@ -34,8 +34,7 @@ STALLED = 60.0
 class Emptier:
     """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
 
-    Messages are taken in order, and each is acknowledged only when ``_take`` has made it safe, such as by a confirmed
-    copy.
+    Messages are taken in order. Each is acknowledged only when it is safe, such as by a confirmed copy.
 
     At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
     messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
