@@ -190,14 +190,12 @@ def charges() -> Table:
         MetaData(),
         Column("order_id", Text, primary_key=True),
         Column("payment_id", Text, nullable=False),
-        #: In ten-thousandths of the currency's unit: no currency has more than four decimal places (ISO 4217).
+        #: The amount, with as many decimal places as any currency has at most (ISO 4217).
         Column("ten_thousandths", BigInteger, nullable=False),
         Column("currency", Text, nullable=False),
-        #: Why it was declined; nothing if it was charged.
-        Column("reason", Text),
+        Column("reason", Text),  # why it was declined
         Column("message_id", Text, nullable=False),
-        #: Milliseconds since the epoch.
-        Column("charged_at", BigInteger, nullable=False),
+        Column("charged_at", BigInteger, nullable=False),  # milliseconds since the epoch
     )
 
 

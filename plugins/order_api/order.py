@@ -106,10 +106,11 @@ class Order(BaseModel):
         WithJsonSchema({"type": ["string", "null"], "pattern": f"^{REGION.pattern}$"}),
     ] = None
 
-    def fields(self, amount: str) -> dict[str, str | None]:
-        """Return the order as JSON has it, with the amount in these digits."""
-        email, currency = self.customer_email, self.currency
-        return {"customer_email": email, "amount": amount, "currency": currency, "region": self.region}
+
+def fields_of(order: Order, amount: str) -> dict[str, str | None]:
+    """Return the order as JSON has it, with the amount in these digits."""
+    email, currency = order.customer_email, order.currency
+    return {"customer_email": email, "amount": amount, "currency": currency, "region": order.region}
 
 
 def identity(order: Order) -> str:
@@ -118,8 +119,8 @@ def identity(order: Order) -> str:
     It is part of ids and is stored, so an update must not change it: names in this order, at least two decimal places.
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
-    fields = order.fields(str(order.amount) if has_more else f"{order.amount:.2f}")
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    amount = str(order.amount) if has_more else f"{order.amount:.2f}"
+    return json.dumps(fields_of(order, amount), ensure_ascii=False, separators=(",", ":"))
 
 
 def order_id_for(idempotency_key: str | None, order: Order) -> str:
@@ -136,7 +137,7 @@ def created_event(order: Order, order_id: str) -> Event:
     """Return the event ``order.created``; its id follows from the order's."""
     return Event(
         type="order.created",
-        body={"order_id": order_id, **order.fields(str(order.amount))},
+        body={"order_id": order_id, **fields_of(order, str(order.amount))},
         id=str(uuid.uuid5(EVENT_NAMESPACE, order_id)),
         correlation_id=order_id,
         timestamp=int(time.time()),

@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from runner.http.problem import Problem
@@ -28,8 +29,10 @@ class Hosts:
         """``host`` is the address to listen on; ``*`` among the ``allowed`` allows any name."""
         own_name = f"[{host}]" if ":" in host else host
         self._allowed = {name.lower() for name in (*allowed, own_name)}
+        #: Of the few values that most requests have, the answer is known.
+        self.is_own = lru_cache(maxsize=64)(self._is_own)
 
-    def is_own(self, header: str) -> bool:
+    def _is_own(self, header: str) -> bool:
         """Return True if the service answers for this value of the header."""
         match = _HOST.fullmatch(header)
         return match is not None and ("*" in self._allowed or match[1].lower() in self._allowed)
