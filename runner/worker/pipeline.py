@@ -15,7 +15,7 @@ from runner.errors import BrokerError, StoreAway
 from runner.ipc.shared_memory import SharedMemory
 from runner.logs import Repeated
 from runner.messages import Reject
-from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryLifecycle, DeliveryState
+from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryLifecycle, DeliveryState, IllegalEvent
 from runner.worker.handler import Handler
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
@@ -113,7 +113,13 @@ class Pipeline:
             self._feed(one, DeliveryEvent.LOST if is_lost else DeliveryEvent.TAKEN)
 
     def _feed(self, one: DeliveryLifecycle, event: DeliveryEvent) -> None:
-        self._perform[one.step(event)](one)
+        try:
+            action = one.step(event)
+        except IllegalEvent:
+            # Maybe on the I/O thread or the store's, which only log exceptions: the message would stay unacked.
+            self._runtime.crash()
+            return
+        self._perform[action](one)
 
     def _handle(self, one: DeliveryLifecycle) -> None:
         one.message = one.delivery.message()

@@ -42,6 +42,12 @@ class Runtime:
         try:
             target()
         except BaseException:  # noqa: BLE001 - logged, and the worker ends
-            # A worker without its handler threads would look well and do nothing.
-            self._log.exception("a handler thread ended by an error of its own")
-            self._on_crash()
+            self.crash()
+
+    def crash(self) -> None:
+        """Log the exception that is being handled, and end the worker.
+
+        A worker that has lost a handler thread or a delivery would look healthy and do nothing for it.
+        """
+        self._log.exception("a handler thread ended by an error of its own")
+        self._on_crash()

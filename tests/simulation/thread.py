@@ -6,6 +6,7 @@ happened in between.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -179,6 +180,12 @@ class VirtualRuntime(Runtime):
     def queue(self) -> Any:
         """A queue that lets others have their turn."""
         return SimpleQueue(self._turns, self._slowness)
+
+    def crash(self) -> None:
+        """Let the run fail."""
+        error = sys.exception()
+        assert error is not None
+        raise error
 
     def start(self, name: str, target: Callable[[], None]) -> None:
         """Start a virtual thread."""
