@@ -132,3 +132,12 @@ class Config(Part):
 def is_service_name(name: str) -> bool:
     """Whether a name can stand in a log's prefix and on a command line: ``payment``, ``order_api``."""
     return _SERVICE_NAME.fullmatch(name) is not None
+
+
+def is_misplaced_key(name: str, value: object) -> bool:
+    """Return True if a key under ``services`` is a key of a service, such as ``inbox``, and its value is no service.
+
+    A service named like a key, such as ``store``, has a plugin, consumes or publishes.
+    """
+    is_service = isinstance(value, dict) and not {"plugin", "consumes", "publishes"}.isdisjoint(value)
+    return name in ServiceSettings.model_fields and not is_service

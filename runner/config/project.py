@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.bounded_file import FileTooLarge, read_bounded
-from runner.config.config_file import Config, ServiceSettings, event_type, is_service_name
+from runner.config.config_file import Config, event_type, is_misplaced_key, is_service_name
 from runner.config.document import MAX_BYTES, Document
 from runner.config.error_detail import ErrorDetail, one_of, unknown
 from runner.config.error_detail import Path as KeyPath
@@ -135,7 +135,7 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
 
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
     for name in document.keys_of("services"):
-        if name in ServiceSettings.model_fields:
+        if is_misplaced_key(name, document.at(("services", name))):
             # Its values are no service's, so whatever is wrong with them follows from the one mistake.
             document.forget_faults(("services", name))
             document.fault(("services", name), f"{name!r} belongs under a service; indent it below the service's name")

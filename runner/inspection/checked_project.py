@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.config.config_file import ServiceSettings, event_type, is_service_name
+from runner.config.config_file import ServiceSettings, event_type, is_misplaced_key, is_service_name
 from runner.config.document import Document
 from runner.config.error_detail import Path as KeyPath
 from runner.config.error_detail import unknown
@@ -81,7 +81,7 @@ def check_plugins(
     for service, settings in (project.config.services if services is None else services).items():
         plugin = settings.plugin or service
         place: KeyPath = ("services", service)
-        if not is_service_name(service) or service in ServiceSettings.model_fields:
+        if not is_service_name(service) or is_misplaced_key(service, document.at(place)):
             continue
         if plugin in names:
             request[service] = {
