@@ -111,6 +111,9 @@ def _try(address: Address, family: socket.AddressFamily, target: Any, timeout: f
             return ProbeResult(Kind.NOTHING, "connection refused")
         except TimeoutError:
             return ProbeResult(Kind.UNREACHABLE, f"no connection within {limit:g} s")
+        except (ConnectionResetError, ConnectionAbortedError):
+            # The listener closes at this moment: connect(2) of Linux reports that as a reset.
+            return _judge(b"")
         except OSError as error:
             return ProbeResult(Kind.UNREACHABLE, (error.strerror or str(error)).lower())
         limit = timeout or ANSWER_TIMEOUT

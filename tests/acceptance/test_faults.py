@@ -141,7 +141,7 @@ def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None
 
 
 def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Shop) -> None:
-    told = shop.fault("hang", "payment.1", "1500ms")
+    told = shop.fault("hang", "payment.1", "4s")
     assert state_of(told["pid"]) == "T"
     assert any("the same pid goes on" in one for one in told["expect"])
     (active,) = shop.fault("list")["active"]

@@ -6,12 +6,14 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from runner.address import Address
+from runner.broker import PrivateNode, find_broker
 from runner.broker import probe as probe_module
 from runner.broker.engine import find_engine
 from runner.broker.port import is_free
@@ -230,3 +232,19 @@ def test_engine_that_does_not_answer_is_no_engine(tmp_path):
     assert find_engine(str(tmp_path)) == str(tmp_path / "podman")
     (tmp_path / "podman").unlink()
     assert find_engine(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionAbortedError])
+def test_a_listener_that_closes_during_the_connect_is_asked_again(
+    error: type[OSError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A broker that is just ending does that; afterwards nothing listens there, and a private one can be started.
+    outcomes = [error(), ConnectionRefusedError()]
+
+    def connect(*_: object) -> None:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    found = find_broker([f"amqp://guest:guest@127.0.0.1:{free_port()}/"], "auto", tmp_path / "broker")
+    assert isinstance(found, PrivateNode)
+    assert outcomes == []
