@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from runner.bounded_file import FileTooLarge, read_bounded
     from runner.config.value import Duration
     from runner.contract import Contract
+    from runner.email_address import ENCODED_WORD, EmailAddress, plain_domain, validate_mailbox
     from runner.errors import (
         BrokerAway,
         BrokerBlocked,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from runner.headers import seconds_of
     from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
-    from runner.mailbox import ENCODED_WORD, EmailAddress, plain_domain, validate_mailbox
     from runner.messages import Event, Message, Reject, Retry, TransactionResult
     from runner.store.insert import insert_new
     from runner.store.plugin_tables import Tables
@@ -84,7 +84,7 @@ _MODULES = {
     "runner.headers": ("seconds_of",),
     "runner.history.recording": ("record_message",),
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
-    "runner.mailbox": ("ENCODED_WORD", "EmailAddress", "plain_domain", "validate_mailbox"),
+    "runner.email_address": ("ENCODED_WORD", "EmailAddress", "plain_domain", "validate_mailbox"),
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.insert": ("insert_new",),
     "runner.store.plugin_tables": ("Tables",),

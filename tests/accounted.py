@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from sqlalchemy import Table, inspect
 
 from runner.cli.main import main
-from runner.ledger.observation import Observation
+from runner.ledger.loss_detection import LossDetection
 from runner.store.database import open_database
 from tests.audited import turn_on
 from tests.rabbit import Vhost, wait_until
@@ -35,7 +35,7 @@ class Shop:
 
     def __init__(self, project: Project, vhost: Vhost, patch: pytest.MonkeyPatch) -> None:
         self.project, self.vhost = project, vhost
-        patch.setattr(Observation, "still", STILL)
+        patch.setattr(LossDetection, "still", STILL)
 
     def command(self, *command: str) -> tuple[int, str, str]:
         """A command's exit code, and what it printed."""

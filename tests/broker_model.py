@@ -12,8 +12,8 @@ from runner.admin.administrator import Administrator
 from runner.admin.queue_counts import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
 from runner.topology.live import BindingKey, Live, LiveBinding, LiveQueue, Owned
-from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.offline_routing import OfflineRouter
 from runner.topology.rename import Rename
 
 
@@ -59,7 +59,7 @@ class BrokerModel(Administrator):
             tuple(self.policies.values()),
         )
 
-    def router(self, *, with_alternates: bool) -> Router:
+    def router(self, *, with_alternates: bool) -> OfflineRouter:
         """Return a router with the present bindings."""
         return router_of(self.objects(), with_alternates=with_alternates)
 
@@ -187,9 +187,9 @@ class BrokerModel(Administrator):
         return moved
 
 
-def router_of(objects: Objects, *, with_alternates: bool) -> Router:
+def router_of(objects: Objects, *, with_alternates: bool) -> OfflineRouter:
     """Return a router for some objects, with or without their alternate exchanges."""
-    return Router(objects if with_alternates else replace(objects, policies=(), exchanges=_bare(objects)))
+    return OfflineRouter(objects if with_alternates else replace(objects, policies=(), exchanges=_bare(objects)))
 
 
 def _bare(objects: Objects) -> tuple[Exchange, ...]:

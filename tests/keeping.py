@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plugins.notification.notifier import emails
+from plugins.notification.sent_emails import emails
 from plugins.order_api.order_outbox import orders
 from plugins.payment import charges
 from runner.store.plugin_migration import migrate

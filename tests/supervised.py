@@ -17,7 +17,7 @@ HOST = """
 import json, sys
 from pathlib import Path
 from runner.backoff import Backoff
-from runner.supervisor import keeper, state
+from runner.supervisor import slot_keeper, slot_lifecycle
 from runner.supervisor.control import upkeep
 from runner.supervisor.control.commands import Commands
 from runner.supervisor.output.console import Console
@@ -26,7 +26,7 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Limits, Program
-from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.control.usage import Sampler
 
 PRELUDE = '''
@@ -50,8 +50,8 @@ def program(number, source, command=(), limits=(), depends_on=(), **more):
         limits=Limits(**dict(limits)), depends_on=tuple(depends_on), **more,
     )
 programs = [program(number, **one) for number, one in enumerate(spec["programs"], 1)]
-state.LONGEST_OUTSIDE = 0.01
-keeper.HOLD = 1.5
+slot_lifecycle.LONGEST_OUTSIDE = 0.01
+slot_keeper.HOLD = 1.5
 upkeep.LOOK, upkeep.PAUSE = 0.1, 0.0
 journal = Journal(Console())
 supervisor = Supervisor(programs, lambda: None, journal, exits_on_fatal=spec["exits"])

@@ -83,7 +83,7 @@ def contract(options: Options) -> Contract:
 @hookimpl
 def tables(inbox: bool) -> Tables | None:
     """Declare the table of sent e-mails, which only a service with an inbox has."""
-    from .notifier import emails
+    from .sent_emails import emails
 
     return Tables(emails().metadata) if inbox else None
 

@@ -14,7 +14,7 @@ from jinja2.loaders import split_template_path
 from runner import ENCODED_WORD, FileTooLarge, PluginError, read_bounded
 
 from . import SHIPPED
-from .sandbox import Sandbox, begin
+from .template_sandbox import Sandbox, begin
 
 #: Without these an event of this system would find no words.
 NEEDED = ("order.created", "payment.success", "payment.failed")

@@ -14,11 +14,11 @@ from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, Runner
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name
 from runner.topology.decision import Decision, Left
-from runner.topology.effect import applies
+from runner.topology.effective_settings import applies
 from runner.topology.family import owner_of_policy
+from runner.topology.held_routes import upstream_ranks
 from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.passage import upstream_ranks
 from runner.topology.retire import delete
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirms_and_returns import ConfirmWindow
 from runner.amqp.properties import Encoded
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session

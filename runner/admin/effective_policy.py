@@ -9,7 +9,7 @@ from typing import Any
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, QUORUM, parsed
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Queue
 
 _LIMIT = "delivery-limit"

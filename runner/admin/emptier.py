@@ -9,8 +9,8 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.acks import AckLedger
-from runner.amqp.confirm_window import ConfirmWindow, Place
+from runner.amqp.ack_batching import AckBatch
+from runner.amqp.confirms_and_returns import ConfirmWindow, ReturnKey
 from runner.amqp.properties import encode
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
@@ -58,7 +58,7 @@ class Emptier:
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._where = f"queue {queue!r}"
         self._session = Session(url, name, self._opened)
-        self._acks = AckLedger()
+        self._acks = AckBatch()
         #: The publishes that make deliveries safe, by the tag of the delivery.
         self._unconfirmed: ConfirmWindow[int] = ConfirmWindow(self._on_outcome, self._go_on)
         #: The number of deliveries, of deliveries given to ``_take``, and of acknowledged deliveries.
@@ -94,7 +94,7 @@ class Emptier:
         one = encode(event)
         self._publish(tag, one.key, one.body, one.properties)
 
-    def _publish(self, tag: int, place: Place, body: bytes, properties: Properties) -> None:
+    def _publish(self, tag: int, place: ReturnKey, body: bytes, properties: Properties) -> None:
         """Publish a message that makes a delivery safe, one at a time for each delivery."""
         if not self._unconfirmed:
             self._heard = time.monotonic()

@@ -26,14 +26,14 @@ from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, cons
 from runner.topology.consent import Consent, decide
 from runner.topology.decision import Decision, Left
 from runner.topology.default_limit import at_default_limit
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.place import path_of
 from runner.topology.planner import make_plan
 from runner.topology.queue_length import uncounted
 from runner.topology.retire import missing
 from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
+from runner.topology.yaml_path import path_of
 
 
 @dataclass(frozen=True)

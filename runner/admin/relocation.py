@@ -13,13 +13,13 @@ from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import counts_of
 from runner.admin.renaming import bindings_of
 from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
-from runner.config.pattern import only
+from runner.config.policy_pattern import only
 from runner.config.version import QUORUM, STREAM
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.invocation import invocation
 from runner.topology.change import counted
 from runner.topology.compile import policy_name
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
 from runner.topology.queue_length import lacks_room

@@ -11,13 +11,13 @@ from runner.admin.drain import move_messages
 from runner.admin.management import Management
 from runner.admin.queue_counts import counts_of
 from runner.config.argument import QUEUE_TYPE
-from runner.config.pattern import only
-from runner.config.reference import GENERATED
+from runner.config.cross_checks import GENERATED
+from runner.config.policy_pattern import only
 from runner.config.version import CLASSIC, QUORUM, STREAM
 from runner.errors import RunnerError
 from runner.topology.change import counted
 from runner.topology.difference import queue_differences
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
 from runner.topology.queue_length import lacks_room

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.topology.compile import policy_name
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, BindingKey, Live, is_entrance
 from runner.topology.model import Binding, Exchange, Objects
 

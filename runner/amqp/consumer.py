@@ -9,7 +9,7 @@ from typing import Any
 
 from pika.channel import Channel
 
-from runner.amqp.acks import AckLedger
+from runner.amqp.ack_batching import AckBatch
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
 from runner.amqp.properties import message_of
@@ -97,7 +97,7 @@ class Consumer:
         self._on_refused, self._on_timeout = on_refused or on_missing, on_timeout
         self._waiting: deque[tuple[Channel, int, bool]] = deque()
         self._scheduled = False
-        self._acks = AckLedger()
+        self._acks = AckBatch()
         self._subscribed = 0
         #: Whether all queues were ever subscribed.
         self._was_subscribed = False
@@ -171,7 +171,7 @@ class Consumer:
                 current.basic_ack(tag, multiple=multiple)
 
     def _opened(self, channel: Channel) -> None:
-        self._acks = AckLedger()
+        self._acks = AckBatch()
         self._subscribed = 0
         self._tags = set()
         self._queue_of.clear()

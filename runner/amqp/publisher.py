@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow, WindowPlaces
+from runner.amqp.confirms_and_returns import ConfirmWindow, WindowPlaces
 from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link

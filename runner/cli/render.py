@@ -13,9 +13,9 @@ import click
 
 from runner.address import Address
 from runner.bounded_file import FileTooLarge, read_bounded
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
 from runner.config.project import TOPOLOGY_FILE, load_project, read_project
-from runner.config.reference import check_references
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError

@@ -15,9 +15,9 @@ from runner.config.project import Project, load_project
 from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.config.value import MAX_NAME_BYTES, format_duration
 from runner.topology.compile import compile_topology
-from runner.topology.effect import Policies
-from runner.topology.match import Hop, Route, Router
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Objects
+from runner.topology.offline_routing import Hop, OfflineRouter, Route
 
 
 @click.command(short_help="Show where a message would go.")
@@ -41,7 +41,7 @@ def route(folder: Path, exchange: str, key: str, headers: tuple[str, ...], as_js
         raise click.BadParameter(f"unknown exchange {exchange!r}; {one_of(exchange, known)}", param_hint="EXCHANGE")
     given = dict(_header(one) for one in headers)
     refusal = _refusal(exchange, key, project)
-    found = Router(objects).route(exchange, key, given) if refusal is None else Route((), ())
+    found = OfflineRouter(objects).route(exchange, key, given) if refusal is None else Route((), ())
     if as_json:
         content = {"refused": refusal, **_as_json(found, project, objects)}
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))

@@ -24,7 +24,7 @@ from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.output.logfile import LogFiles
-from runner.supervisor.transition import Listener, history
+from runner.supervisor.transition_report import Listener, history
 
 
 def supervise(folder: Path, preparation: Preparation, *, watch: bool, log_format: str, log_level: str) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.config_file import Config, event_type, is_misplaced_key, is_service_name
+from runner.config.cross_checks import check_references, exchange_names
 from runner.config.document import MAX_BYTES, Document
 from runner.config.error_detail import ErrorDetail, one_of, unknown
 from runner.config.error_detail import Path as KeyPath
 from runner.config.loopback import check_faults
-from runner.config.reference import check_references, exchange_names
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.value import MAX_NAME_BYTES

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from runner.config.argument import QUEUE_ARGUMENTS
-from runner.config.pattern import matches
+from runner.config.policy_pattern import matches
 from runner.config.topology_file import Topology
 from runner.config.version import QUORUM, Version, excludes
 

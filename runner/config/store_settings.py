@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictStr, WithJsonSchema
 
-from runner.config.keeping import DEFAULT_URL
+from runner.config.database_address import DEFAULT_URL
 from runner.config.supervision import AtLeastASecond
 from runner.config.topology_file import Part
 from runner.config.value import Unshown

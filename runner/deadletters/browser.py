@@ -14,7 +14,7 @@ import pika
 from pika.channel import Channel
 
 from runner.admin.emptier import EMPTY_ANSWERS
-from runner.amqp.acks import AckLedger
+from runner.amqp.ack_batching import AckBatch
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session
 from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
@@ -215,7 +215,7 @@ class Taker(Reader):
         super().__init__(url, queue)
         self._known, self._on_taken = known.copy(), on_taken
         self._wanted = known.total()
-        self._acks = AckLedger()
+        self._acks = AckBatch()
 
     @property
     def _held(self) -> int:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pika.channel import Channel
 
-from runner.amqp.acks import AckLedger
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.ack_batching import AckBatch
+from runner.amqp.confirms_and_returns import ConfirmWindow
 from runner.amqp.properties import copied_properties
 from runner.deadletters.browser import Reader
 from runner.deadletters.dead_letter import DeadLetter
@@ -82,7 +82,7 @@ class _Replay(Reader):
         super().__init__(url, queue, credit=min(WINDOW, pace.within(60.0)), limit=limit)
         self._judge, self._pace, self._tally, self._body = judge, pace, tally, body
         self._on_progress, self._is_stopped = on_progress, is_stopped
-        self._acks = AckLedger()
+        self._acks = AckBatch()
         self._pending: deque[_Copy] = deque()
         self._unconfirmed: ConfirmWindow[_Copy] = ConfirmWindow(self._on_outcome, self._on_round)
         self._is_timed = False

@@ -9,7 +9,7 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirms_and_returns import ConfirmWindow
 from runner.amqp.properties import PROPERTIES, copied_properties
 from runner.amqp.reply_code import close_of
 from runner.amqp.session import Session

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.config.keeping import read_quickly
+from runner.config.database_address import read_quickly
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.history.reader import reading

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.http.direct import DirectReply, DirectRequest
+    from runner.http.direct_routes import DirectReply, DirectRequest
     from runner.http.flask_views import publish, read_body
     from runner.http.http_server import serve
     from runner.http.problem import Problem
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 
 _HOMES = {
-    "DirectReply": "direct",
-    "DirectRequest": "direct",
+    "DirectReply": "direct_routes",
+    "DirectRequest": "direct_routes",
     "Feed": "streams",
     "Problem": "problem",
     "publish": "flask_views",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from runner.errors import BrokerAway, ConfirmTimeout
-from runner.http.direct import CONFIRM_SECONDS, FAILURE
+from runner.http.direct_routes import CONFIRM_SECONDS, FAILURE
 from runner.http.problem import Problem, invalid
 from runner.strict_json import decode_json
 

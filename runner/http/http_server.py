@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from runner.http import MAX_THREADS
 from runner.http.descriptors import Shortage, most_connections
-from runner.http.direct import DirectRoute, DirectRoutes
+from runner.http.direct_routes import DirectRoute, DirectRoutes
 from runner.http.endpoint import bind
 from runner.http.poller import Poller
-from runner.http.reception import LOCAL, Hosts, Reception
+from runner.http.request_checks import LOCAL, AllowedHosts, RequestChecks
 from runner.http.streams import MAX_STREAMS, Feed, Streams
 from runner.http.waitress_adapter import Acceptor, StrictChannel, adjustments
 from runner.ipc.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
@@ -67,7 +67,7 @@ class HttpServer:
         direct: Mapping[tuple[str, str], DirectRoute],
     ) -> None:
         """Listen. Raises PluginError and RunnerError with the remedy."""
-        hosts = Hosts(allowed_hosts, host)
+        hosts = AllowedHosts(allowed_hosts, host)
         self._socket = sock = bind(host, port, context)
         self._loop_thread = threading.get_ident()
         self._most, self._shortage = most_connections(MAX_CONNECTIONS, context.log), Shortage(context.log)
@@ -78,7 +78,7 @@ class HttpServer:
         #: From then on clients learn that their connections end.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
-        self._acceptor = Acceptor(Reception(app, hosts, context.log), sock, limits, self._poller, self)
+        self._acceptor = Acceptor(RequestChecks(app, hosts, context.log), sock, limits, self._poller, self)
         # What is left of the time to stop is for closing down.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]

@@ -23,7 +23,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
 from waitress.utilities import Error
 
-from runner.http.direct import FAILURE, DirectRequest
+from runner.http.direct_routes import FAILURE, DirectRequest
 from runner.http.poller import READ, WRITE, Poller
 from runner.http.problem import CONTENT_TYPE, Problem
 from runner.http.request_head import has_transfer_encoding, read_plain

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from runner.ledger.fates import Published
+from runner.ledger.recorded_fates import Published
 
 
 @dataclass(frozen=True)
-class Place:
+class AccountedQueue:
     """One queue that a service reads, and how it is known what was handled there."""
 
     queue: str
@@ -43,7 +43,7 @@ class Row:
 class Account:
     """The account of one queue. What is missing is waiting as far as something waits, and lost beyond that."""
 
-    place: Place
+    place: AccountedQueue
     #: What was published to it, by id.
     entries: dict[str, Published]
     #: Those that a service may not have sent yet, as the message that they are made of is not done.

@@ -18,10 +18,13 @@ from runner.escape import json_text
 from runner.history.access import OFF, opened_stores
 from runner.history.events_command import time_ago
 from runner.history.records import Read
-from runner.ledger.account import Account, Place
-from runner.ledger.balance import Known, accounts
+from runner.ledger.account import Account, AccountedQueue
+from runner.ledger.account_building import Known, accounts
 from runner.ledger.expected_queues import ExpectedQueues
-from runner.ledger.fates import (
+from runner.ledger.live_topology import standing, unapplied
+from runner.ledger.loss_detection import LossDetection
+from runner.ledger.message_places import MessagePlaces, live_of, owned_by
+from runner.ledger.recorded_fates import (
     Names,
     Published,
     audited_events,
@@ -32,13 +35,10 @@ from runner.ledger.fates import (
     outbox_events,
     unsent,
 )
-from runner.ledger.live_topology import standing, unapplied
-from runner.ledger.message_places import MessagePlaces, live_of, owned_by
-from runner.ledger.observation import Observation
 from runner.ledger.statement import as_json_object, statement, unread_queues
 from runner.messages import EVENTS
 from runner.topology.compile import compile_topology
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects
 
@@ -72,7 +72,7 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
         found = accounts(places, known, _arrivals(objects, live), since)
         if not recorded.has_events and not any(one.is_known for one in found):
             raise RunnerError(EMPTY if any(one.inboxes for one in places) else OFF)
-        observation = Observation(MessagePlaces.of(desk, objects, live, project.attempts_queue), read, known, found)
+        observation = LossDetection(MessagePlaces.of(desk, objects, live, project.attempts_queue), read, known, found)
         unsettled = observation.settle(_say_missing)
         is_settled = _note(observation, unsettled, project)
     unread, differing = unread_queues(project, objects), [*unapplied(objects, live)]
@@ -112,7 +112,7 @@ def _arrivals(objects: Objects, live: Live) -> ExpectedQueues:
     return ExpectedQueues(standing(objects, live), times, begun)
 
 
-def _places(project: Project, objects: Objects, read: Read, known: Known) -> list[Place]:
+def _places(project: Project, objects: Objects, read: Read, known: Known) -> list[AccountedQueue]:
     begun = {} if project.attempts_queue is None else first_notes(read)
     names = dict.fromkeys(queue for one in project.config.services.values() for queue in one.consumes)
     settings = Policies(objects.policies)
@@ -135,7 +135,7 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
         ladder = objects.ladders.get(queue)
         inboxed = tuple(name for name, one in readers.items() if one.inbox is not None)
         result.append(
-            Place(
+            AccountedQueue(
                 queue,
                 tuple(readers),
                 None if ladder is None else ladder.dead_letter,
@@ -154,7 +154,7 @@ def _say_missing(count: int) -> None:
         click.secho(f"\r{what}, looking again …\x1b[K", err=True, nl=False, dim=True)
 
 
-def _note(observation: Observation, unsettled: Sequence[Account], project: Project) -> bool:
+def _note(observation: LossDetection, unsettled: Sequence[Account], project: Project) -> bool:
     """Say of each account what its figures do not; returns whether all is sure."""
     is_settled = not unsettled
     if sys.stderr.isatty():

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from runner.config.topology_file import PREDEFINED_EXCHANGES
 from runner.topology.live import BindingKey
-from runner.topology.match import Router
 from runner.topology.model import Objects
+from runner.topology.offline_routing import OfflineRouter
 
 #: The types of exchanges whose choice an exchange's name and a routing key tell.
 _TOLD = ("direct", "fanout", "topic")
@@ -48,7 +48,7 @@ class ExpectedQueues:
 
         ``begun`` is when it began to remember, where that is known: its data may have been made anew then.
         """
-        self._router, self._since, self.begun = Router(objects), since, begun
+        self._router, self._since, self.begun = OfflineRouter(objects), since, begun
         self._known: dict[tuple[str, str], Mapping[str, OpenRoute]] = {}
         types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
         told, chosen = set[str](), set[str]()

@@ -11,7 +11,7 @@ from runner.topology.model import Objects
 from runner.topology.rename import RETRY
 
 #: By the name of a dead-letter queue, the queues that park there.
-Origins = Mapping[str, tuple[str, ...]]
+OriginQueues = Mapping[str, tuple[str, ...]]
 
 
 def standing(objects: Objects, live: Live) -> Objects:
@@ -66,7 +66,7 @@ def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
     return tuple(part for name in (*before, queue, *waiting, *left) for part in _with_aside(name, live))
 
 
-def dead_letter_queues(objects: Objects, origins: Origins, live: Live) -> Origins:
+def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> OriginQueues:
     """``origins``, by the dead-letter queue in which each queue parks, and what may hold parked messages beside those.
 
     Those are what is ours and no longer in ``topology.yaml`` while nothing is bound to it, as after another

@@ -19,7 +19,7 @@ from runner.preparation.supervisor_side import PreparationRequest
 from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
-from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
 

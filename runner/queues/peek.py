@@ -7,7 +7,7 @@ from typing import Any
 import pika
 from pika.channel import Channel
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirms_and_returns import ConfirmWindow
 from runner.amqp.properties import moved_properties
 from runner.config.version import NACK_IS_NO_FAILURE, QUORUM, parsed
 from runner.deadletters.browser import Reader

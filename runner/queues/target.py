@@ -28,7 +28,7 @@ from runner.inspection.checked_project import with_recorders
 from runner.invocation import invocation
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects, Queue
 
 _LIMIT = "delivery-limit"

@@ -9,19 +9,19 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
-from runner.supervisor.gate import Gate
-from runner.supervisor.keeper import Keeper, Means
+from runner.supervisor.after_update import Sequel
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.listener import Listeners
 from runner.supervisor.processes.orphan import Orphans
 from runner.supervisor.program import Program, differences
-from runner.supervisor.sequel import Sequel
 from runner.supervisor.service import Service
 from runner.supervisor.signals import Signals
+from runner.supervisor.slot_keeper import Keeper, Means
+from runner.supervisor.slot_lifecycle import SlotState
+from runner.supervisor.start_gate import Gate
 from runner.supervisor.start_order import may_stop, verdict, waits_for
-from runner.supervisor.state import State
-from runner.supervisor.transition import Listener, Transition, words
+from runner.supervisor.transition_report import Listener, Transition, words
 
 
 class Supervisor:
@@ -143,7 +143,7 @@ class Supervisor:
     def _advance_start(self) -> None:
         for service in list(self.services.values()):
             is_free = not service.program.after_prepare or self._gate.is_open
-            waiting = [keeper for keeper in service.everyone() if keeper.slot.state is State.WAITING]
+            waiting = [keeper for keeper in service.everyone() if keeper.slot.state is SlotState.WAITING]
             if waiting and is_free and not waits_for(service, self.services):
                 for keeper in waiting:
                     keeper.go()
@@ -214,7 +214,9 @@ class Supervisor:
     def stop_as_asked(self, why: str) -> None:
         """Stop everything because a person said so."""
         slots = [keeper.slot for keeper in self.keepers()]
-        has_failed = any(one.state is State.FATAL or (one.state is State.EXITED and one.last_exit) for one in slots)
+        has_failed = any(
+            one.state is SlotState.FATAL or (one.state is SlotState.EXITED and one.last_exit) for one in slots
+        )
         self.stop(why, EXIT_FAILURE if has_failed else EXIT_OK)
 
     # What happens.
@@ -248,7 +250,7 @@ class Supervisor:
 
     def _on_gate(self) -> None:
         if not self.is_stopping and not self._gate.is_open:
-            waiting = [keeper.name for keeper in self.keepers() if keeper.slot.state is State.WAITING]
+            waiting = [keeper.name for keeper in self.keepers() if keeper.slot.state is SlotState.WAITING]
             if waiting and self._said_waiting != self._gate.reason:
                 self.journal.say(f"{', '.join(waiting)} WAITING for the broker: {self._gate.reason}", "warning")
                 self._said_waiting = self._gate.reason
@@ -267,4 +269,4 @@ class Supervisor:
 
 
 def _is_at_work(keeper: Keeper) -> bool:
-    return keeper.slot.state is State.EXITED or (keeper.slot.state is State.RUNNING and keeper.is_announced)
+    return keeper.slot.state is SlotState.EXITED or (keeper.slot.state is SlotState.RUNNING and keeper.is_announced)

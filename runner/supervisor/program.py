@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.restart_policy import RestartPolicy
+from runner.supervisor.restart_settings import RestartPolicy
 
 #: In a command, stands for the slot that it is to fill.
 SLOT = "{slot}"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from runner.supervisor.state import State
+from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Move(StrEnum):
@@ -35,7 +35,7 @@ class Seat:
     """One slot of a service, as far as this is about it."""
 
     number: int
-    state: State
+    state: SlotState
     #: Whether it runs, or would run, what is wanted.
     is_right: bool
     wanted: bool = True
@@ -74,7 +74,7 @@ def next_step(
     for seat in sorted(seats, key=lambda one: one.number):
         if seat.is_right or (incoming is not None and incoming.number == seat.number):
             continue
-        if seat.state is not State.RUNNING or not beside:
+        if seat.state is not SlotState.RUNNING or not beside:
             return Step(Move.RESTART, seat.number)
         if incoming is None and not leaving:
             return Step(Move.BRING, seat.number)
@@ -83,7 +83,7 @@ def next_step(
 
 def _of_incoming(incoming: Seat, by_number: dict[int, Seat]) -> Step | None:
     seat = by_number.get(incoming.number)
-    has_failed = incoming.state in (State.BACKOFF, State.FATAL, State.EXITED, State.STOPPED)
+    has_failed = incoming.state in (SlotState.BACKOFF, SlotState.FATAL, SlotState.EXITED, SlotState.STOPPED)
     if seat is None or not seat.wanted or not incoming.is_right or has_failed:
         return Step(Move.ABANDON, incoming.number)
-    return Step(Move.PROMOTE, incoming.number) if incoming.state is State.RUNNING else None
+    return Step(Move.PROMOTE, incoming.number) if incoming.state is SlotState.RUNNING else None

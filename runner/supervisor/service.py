@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from runner.errors import EXIT_BROKER
 from runner.invocation import invocation
-from runner.supervisor.accusation import Accusations
-from runner.supervisor.keeper import Keeper, Means
+from runner.supervisor.crash_blame import Accusations
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
-from runner.supervisor.state import State
-from runner.supervisor.transition import Role
+from runner.supervisor.slot_keeper import Keeper, Means
+from runner.supervisor.slot_lifecycle import SlotState
+from runner.supervisor.transition_report import Role
 
 
 class Service:
@@ -57,18 +57,20 @@ class Service:
         if self.instances == 0 and self.is_wanted:
             return True
         slots = [keeper.slot for keeper in self.keepers.values()]
-        return any(one.state is State.RUNNING or (one.state is State.EXITED and one.last_exit == 0) for one in slots)
+        return any(
+            one.state is SlotState.RUNNING or (one.state is SlotState.EXITED and one.last_exit == 0) for one in slots
+        )
 
     @property
     def is_failing(self) -> bool:
         """Whether any of its slots does not get to its work."""
-        return any(keeper.slot.state in (State.BACKOFF, State.FATAL) for keeper in self.keepers.values())
+        return any(keeper.slot.state in (SlotState.BACKOFF, SlotState.FATAL) for keeper in self.keepers.values())
 
     @property
     def is_given_up(self) -> bool:
         """Whether any of its slots was given up, and nothing is about to take its place."""
         coming = self._incoming.number if self._incoming is not None else None
-        return any(one.slot.state is State.FATAL for number, one in self.keepers.items() if number != coming)
+        return any(one.slot.state is SlotState.FATAL for number, one in self.keepers.items() if number != coming)
 
     @property
     def is_idle(self) -> bool:
@@ -78,7 +80,7 @@ class Service:
     @property
     def is_waiting(self) -> bool:
         """Whether a fresh process waits for something before it can begin."""
-        return self._incoming is not None and self._incoming.slot.state is State.WAITING
+        return self._incoming is not None and self._incoming.slot.state is SlotState.WAITING
 
     @property
     def is_settled(self) -> bool:
@@ -101,7 +103,7 @@ class Service:
         for keeper in self.keepers.values():
             if self.is_current(keeper):
                 keeper.run(program)
-            if keeper.slot.state is State.FATAL:
+            if keeper.slot.state is SlotState.FATAL:
                 keeper.start()  # what it needed may be there now
 
     def start(self, keepers: Sequence[Keeper] | None = None) -> None:
@@ -206,16 +208,16 @@ class Service:
         self._leave(incoming)
 
 
-def _state_of(incoming: Keeper) -> State:
+def _state_of(incoming: Keeper) -> SlotState:
     """A fresh process that only found the broker away, or was killed by somebody now and then, is still on its way."""
     slot = incoming.slot
     is_excused = slot.last_exit == EXIT_BROKER or slot.restarts < slot.policy.restart_limit.count
-    return State.STARTING if slot.state is State.BACKOFF and not slot.failures and is_excused else slot.state
+    return SlotState.STARTING if slot.state is SlotState.BACKOFF and not slot.failures and is_excused else slot.state
 
 
 def _is_healthy(old: Keeper) -> bool:
     """Whether it works, or is about to."""
     slot = old.slot
-    return slot.state in (State.RUNNING, State.STARTING, State.WAITING) or (
-        slot.state is State.BACKOFF and not slot.failures
+    return slot.state in (SlotState.RUNNING, SlotState.STARTING, SlotState.WAITING) or (
+        slot.state is SlotState.BACKOFF and not slot.failures
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner.supervisor.service import Service
-from runner.supervisor.state import State
+from runner.supervisor.slot_lifecycle import SlotState
 
 
 def waits_for(service: Service, services: Mapping[str, Service]) -> str:
@@ -26,14 +26,14 @@ def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, boo
     ``is_open`` tells that a slot that waits only waits for another service.
     """
     slots = [keeper.slot for service in services.values() for keeper in service.everyone()]
-    ended = [one for one in slots if one.state in (State.EXITED, State.FATAL)]
+    ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
     rest = [one for one in slots if one not in ended]
     # One that follows its queues may have no instances for now.
     may_come = any(not service.instances and service.program.autoscale for service in services.values())
-    if may_come or not ended or not all(one.state is State.WAITING and is_open for one in rest):
+    if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
         return None
-    if any(one.state is State.FATAL for one in ended):
-        every = all(one.state is State.FATAL for one in ended) and not rest
+    if any(one.state is SlotState.FATAL for one in ended):
+        every = all(one.state is SlotState.FATAL for one in ended) and not rest
         return ("every service was given up" if every else "nothing is left that runs"), True
     return "every service has ended", bool(rest) or any(one.last_exit != 0 for one in ended)
 

@@ -22,7 +22,7 @@ from runner.topology.change import Change, Mark, binding_name
 from runner.topology.compile import policy_name
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
-from runner.topology.place import path_of
+from runner.topology.yaml_path import path_of
 
 _TYPES = {applies_to: kind for kind, applies_to in BY_TYPE.items()}
 

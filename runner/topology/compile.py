@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
-from runner.config.pattern import only
+from runner.config.cross_checks import GENERATED
+from runner.config.policy_pattern import only
 from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
-from runner.config.reference import GENERATED
 from runner.config.topology_file import Topology
 from runner.config.value import wait_queue_name
 from runner.config.version import CLASSIC, QUORUM, Version
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Policy, Queue
 
 T = TypeVar("T", Exchange, Queue)

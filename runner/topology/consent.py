@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from runner.invocation import invocation
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
 from runner.topology.decision import Decision, Left
-from runner.topology.effect import Policies, applies
+from runner.topology.effective_settings import Policies, applies
 from runner.topology.family import Families, Node, owner_of_policy
+from runner.topology.held_routes import Passages
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
-from runner.topology.passage import Passages
 from runner.topology.rename import former_bindings, leads_to, renames
 from runner.topology.retire import DEAD_LETTERS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, dotted
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.family import owner_of_policy
 from runner.topology.live import Live
 from runner.topology.model import Objects, Queue

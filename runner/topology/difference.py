@@ -8,7 +8,7 @@ from runner.config.argument import QUEUE_ARGUMENTS, QUEUE_TYPE
 from runner.config.exchange_type import arguments_of
 from runner.config.setting import Setting
 from runner.config.version import NEWEST, Version
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Queue
 

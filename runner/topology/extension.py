@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS
+from runner.config.cross_checks import UNKNOWN_ARGUMENT
 from runner.config.error_detail import Path
 from runner.config.exchange_type import EXCHANGE_TYPES, arguments_of
-from runner.config.reference import UNKNOWN_ARGUMENT
 from runner.config.topology_file import Topology
 
 UNKNOWN_TYPE = "unknown-exchange-type"

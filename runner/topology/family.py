@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
-from runner.config.reference import GENERATED
+from runner.config.cross_checks import GENERATED
 from runner.topology.change import Change, Mark
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
 

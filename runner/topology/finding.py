@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runner.config.cross_checks import UNKNOWN_ARGUMENT
 from runner.config.error_detail import Path
-from runner.config.reference import UNKNOWN_ARGUMENT
 from runner.topology.extension import UNKNOWN_TYPE
 
 _DOCS = "https://www.rabbitmq.com/docs/"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runner.config.config_file import ServiceSettings, template_words
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.likeness import may_match
-from runner.topology.match import alternates_of, routing_types
 from runner.topology.model import Binding, Objects
+from runner.topology.offline_routing import alternates_of, routing_types
 
 #: The words of a routing key; None is any one word.
 Words = tuple[str | None, ...]

@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from runner.config.config_file import ServiceSettings
 from runner.config.value import format_duration
-from runner.topology.effect import Policies
-from runner.topology.match import alternates_of
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Objects
+from runner.topology.offline_routing import alternates_of
 
 
 class Shape(StrEnum):

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from runner.topology.match import matches_topic, words_of
+from runner.topology.offline_routing import matches_topic, words_of
 
 #: The number of words up to which all orders of the words of a key are compared.
 MOST_WORDS = 6

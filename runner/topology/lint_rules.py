@@ -12,17 +12,17 @@ from runner.config.version import CLASSIC, NEWEST, STREAM, TRANSIENT_QUEUES, dot
 from runner.contract import Terms
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import compile_topology
-from runner.topology.effect import Policies, applies
+from runner.topology.effective_settings import Policies, applies
 from runner.topology.extension import extensions
 from runner.topology.finding import RULES, Finding
 from runner.topology.flow import ANY, Flow
 from runner.topology.likeness import meant_pattern
 from runner.topology.live import Live
-from runner.topology.match import alternates_of, routing_types, words_of
 from runner.topology.model import Binding, Queue
-from runner.topology.place import path_of
+from runner.topology.offline_routing import alternates_of, routing_types, words_of
 from runner.topology.timeouts import misfits
 from runner.topology.wiring import Wiring
+from runner.topology.yaml_path import path_of
 
 
 def lint(

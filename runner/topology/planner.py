@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.config.pattern import matches, pattern_problem
-from runner.config.reference import GENERATED
+from runner.config.cross_checks import GENERATED
+from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.topology_file import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking, policy_name
 from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.queue_length import lowered_limits

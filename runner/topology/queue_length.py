@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.config.version import CLASSIC
 from runner.topology.change import Mark, Plan, counted
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live, LiveQueue
 from runner.topology.model import Objects, Queue
 from runner.topology.rename import renames

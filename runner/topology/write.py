@@ -15,15 +15,15 @@ from runner.config.argument import (
     QUEUE_POLICY_KEYS,
     QUEUE_TYPE,
 )
+from runner.config.cross_checks import GENERATED, UNKNOWN_ARGUMENT
 from runner.config.error_detail import misspelt
 from runner.config.exchange_type import arguments_of
 from runner.config.queue_policy import limits_of_unread
-from runner.config.reference import GENERATED, UNKNOWN_ARGUMENT
 from runner.config.value import MAX_NAME_BYTES, format_duration, wait_queue_name
 from runner.config.version import QUORUM
 from runner.escape import escaped_yaml
 from runner.topology.compile import parking, policy_name, wait_queue
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*|[1-9][0-9]*(ms|s|m|h|d)")

@@ -15,7 +15,7 @@ from runner.amqp.publisher import Publisher
 from runner.ipc.lifeline import Lifeline
 from runner.ipc.shared_memory import SharedMemory
 from runner.messages import Event, random_id
-from runner.worker.routing import EventRouter
+from runner.worker.event_routing import EventRouter
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:

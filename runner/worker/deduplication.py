@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from runner.amqp.properties import encode
 from runner.messages import Event, Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
+from runner.worker.event_routing import EventRouter
 from runner.worker.handler import Handler
-from runner.worker.routing import EventRouter
 from runner.worker.storage import DeliveryStore, Storage
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Deduplication:
                 return DeliveryEvent.BUSY
             self._handling[key] = []
         try:
-            from runner.store.inbox import outcome
+            from runner.store.inbox_rows import outcome
 
             found = outcome(self._storage.get(), self._service, message, self._formerly.get(message.queue))
         except BaseException:
@@ -133,7 +133,7 @@ class Deduplication:
 
         if not is_known:
             return self._storage.get().commit(work, lock=lock)
-        from runner.store import inbox
+        from runner.store import inbox_rows as inbox
         from runner.store.job import Insertion
 
         def otherwise(connection: Connection) -> Sequence[Event] | None:
@@ -156,7 +156,7 @@ class Deduplication:
         """Forget a part of what is older than it is kept; True where there may be more."""
         if self._keep is None:
             return False
-        from runner.store.inbox import PRUNED, prune
+        from runner.store.inbox_rows import PRUNED, prune
 
         keep, service = self._keep, self._service
         return self._storage.get().commit(lambda connection: prune(connection, service, keep)).result() == PRUNED

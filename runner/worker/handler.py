@@ -10,7 +10,7 @@ from typing import Protocol
 from runner.amqp.properties import encode
 from runner.messages import Message, TransactionResult, caused_by, events_of
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
-from runner.worker.routing import EventRouter
+from runner.worker.event_routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
 #: Handles a delivery on a handler thread, and returns its event. Whatever it raises fails the attempt, except that

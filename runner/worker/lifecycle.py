@@ -23,12 +23,12 @@ from runner.plugins import Plugin, owned_tables
 from runner.worker.context import WorkerContext
 from runner.worker.crash_protection import CrashProtection
 from runner.worker.deduplication import PRUNE_INTERVAL, Deduplication
+from runner.worker.event_routing import EventRouter
 from runner.worker.handler import DeliveryLog, Piece, PluginHandler, surrounded
 from runner.worker.handler_timeout import HandlerTimes
 from runner.worker.pipeline import Pipeline
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
-from runner.worker.routing import EventRouter
 from runner.worker.runtime import Runtime
 from runner.worker.spec import WorkerSpec
 from runner.worker.storage import DeliveryStore, Storage

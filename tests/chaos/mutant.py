@@ -15,7 +15,7 @@ TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
 DEDUPLICATION = "runner/worker/deduplication.py"
 PUBLISHER, CONSUMER, RELAY = "runner/amqp/publisher.py", "runner/amqp/consumer.py", "runner/store/relay.py"
-WINDOW = "runner/amqp/confirm_window.py"
+WINDOW = "runner/amqp/confirms_and_returns.py"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ MUTANTS = [
     ),
     Mutant(
         "202 does not wait for the confirm",
-        "runner/http/direct.py",
+        "runner/http/direct_routes.py",
         "                future.add_done_callback(partial(self._confirmed, number))",
         "                done: Future[None] = Future()\n                done.set_result(None)\n"
         "                self._confirmed(number, done)",
@@ -184,7 +184,7 @@ MUTANTS = [
     ),
     Mutant(
         "acks reach beyond what is done",
-        "runner/amqp/acks.py",
+        "runner/amqp/ack_batching.py",
         "        if self._done:\n            acks.extend((tag, False) for tag in sorted(self._done))\n",
         "        if self._done:\n            acks.append((max(self._done), True))\n",
     ),
@@ -226,7 +226,7 @@ MUTANTS = [
     ),
     Mutant(
         "whatever was in hand is to blame",
-        "runner/supervisor/accusation.py",
+        "runner/supervisor/crash_blame.py",
         "(0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)",
         "(1, 0, 0)",
     ),

@@ -19,8 +19,8 @@ from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
+from runner.worker.event_routing import EventRouter
 from runner.worker.handler import PluginHandler
-from runner.worker.routing import EventRouter
 from runner.worker.storage import DeliveryStore, Storage
 from tests.rabbit import wait_until
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from runner.errors import BrokerAway
-from runner.supervisor.gate import Gate
+from runner.supervisor.start_gate import Gate
 
 
 async def until(condition: Callable[[], bool]) -> None:

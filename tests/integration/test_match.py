@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pika.adapters.blocking_connection import BlockingChannel
 
 from runner.config.version import MOST_HASHES
-from runner.topology.match import Router
 from runner.topology.model import Binding, Exchange, Objects, Queue
+from runner.topology.offline_routing import OfflineRouter
 from tests.amqp import Message, channel_to, publish_all
 from tests.proof import times
 from tests.rabbit import Vhost
@@ -100,7 +100,7 @@ def test_topic_direct_fanout_and_headers_exchanges_route_as_the_broker_does(
     def compare(objects: Objects, data: st.DataObject) -> None:
         prefix = f"{next(run_numbers)}."
         declare(channel, objects, prefix)
-        router = Router(objects)
+        router = OfflineRouter(objects)
         expected: dict[str, set[str]] = {queue.name: set() for queue in objects.queues}
         sent: dict[str, Any] = {}
         messages: list[Message] = []

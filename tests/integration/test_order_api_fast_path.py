@@ -19,8 +19,9 @@ from waitress.adjustments import Adjustments
 
 from runner import BrokerBlocked, Unroutable
 from runner.amqp.publisher import WINDOW
-from runner.http import MAX_THREADS, DirectRequest, direct, http_server, log_writer
-from runner.http.direct import MAX_BYTES, MAX_UNANSWERED, DirectRoutes
+from runner.http import MAX_THREADS, DirectRequest, http_server, log_writer
+from runner.http import direct_routes as direct
+from runner.http.direct_routes import MAX_BYTES, MAX_UNANSWERED, DirectRoutes
 from runner.http.waitress_adapter import Acceptor
 from tests.integration.test_order_api_http import BODY, SECOND, Service, post, read_all
 from tests.machine import in_time

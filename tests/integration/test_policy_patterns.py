@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from runner.config.pattern import matches, only
+from runner.config.policy_pattern import matches, only
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runner.admin.declaration import declare
-from runner.amqp.confirm_window import WindowPlaces
+from runner.amqp.confirms_and_returns import WindowPlaces
 from runner.amqp.io_thread import IoThread
 from runner.amqp.properties import Encoded, encode
 from runner.amqp.publisher import Publisher

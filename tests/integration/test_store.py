@@ -21,7 +21,8 @@ from runner.amqp.properties import encode
 from runner.errors import PublishRefused, StoreAway, StoreError
 from runner.messages import Event, Message, Retry
 from runner.store import group_commit as writer_module
-from runner.store import inbox, outbox
+from runner.store import inbox_rows as inbox
+from runner.store import outbox
 from runner.store import schema as tables
 from runner.store.insert import insert_new
 from runner.store.job import Insertion
@@ -29,8 +30,8 @@ from runner.store.process_store import Store
 from runner.store.relay import Relay
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
+from runner.worker.event_routing import EventRouter
 from runner.worker.handler import Handler
-from runner.worker.routing import EventRouter
 from runner.worker.storage import Storage
 from tests.keeping import CHARGES, make_tables
 from tests.machine import in_time

@@ -19,8 +19,8 @@ from runner.config.argument import (
     argument_problem,
     version_problems,
 )
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
-from runner.config.reference import check_references
 from runner.config.setting import Setting
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document

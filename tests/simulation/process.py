@@ -16,11 +16,11 @@ from runner.ipc.crashing_messages import CrashingMessages
 from runner.ipc.shared_memory import SharedMemory, SharedMemoryFile
 from runner.worker.crash_protection import CrashProtection
 from runner.worker.deduplication import Deduplication
+from runner.worker.event_routing import EventRouter
 from runner.worker.handler import PluginHandler, surrounded
 from runner.worker.pipeline import Pipeline
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
-from runner.worker.routing import EventRouter
 from tests.simulation.broker import EVENTS
 from tests.simulation.clock import EPOCH
 from tests.simulation.connection import Connection

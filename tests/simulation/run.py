@@ -10,7 +10,7 @@ from random import Random
 
 from runner.amqp.wire.property_codec import Properties
 from runner.messages import Event
-from runner.supervisor.accusation import Accusations
+from runner.supervisor.crash_blame import Accusations
 from runner.topology.model import Ladder
 from tests.simulation import scenario as scenarios
 from tests.simulation.broker import Broker, Queue, Stored

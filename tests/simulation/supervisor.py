@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runner.supervisor.accusation import Death
-from runner.supervisor.state import Slot, State
+from runner.supervisor.crash_blame import Death
+from runner.supervisor.slot_lifecycle import Slot, SlotState
 from runner.worker.crash_protection import SETTLE
 from tests.simulation.process import Process
 
@@ -74,7 +74,7 @@ class Supervisor:
         messages, is_leaving = process.file.messages(), process.file.is_leaving
         simulation.history.say(process.name, f"ends, {code} {end.why}, in hand: {[one.id for one in messages]}")
         is_asked = (process.is_stopping and code == 0) or end.is_condemned
-        slot = Slot(process.slot, state=State.STOPPING if is_asked else State.RUNNING, why=end.why)
+        slot = Slot(process.slot, state=SlotState.STOPPING if is_asked else SlotState.RUNNING, why=end.why)
         death = Death(slot, code, end.is_condemned, end.is_oom, is_leaving)
         process.end()
         random = simulation.random

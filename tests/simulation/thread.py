@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from greenlet import GreenletExit, getcurrent, greenlet  # type: ignore[import-untyped]
 
-from runner.amqp.confirm_window import WindowPlaces
+from runner.amqp.confirms_and_returns import WindowPlaces
 from runner.worker.runtime import Runtime
 from tests.simulation.clock import Clock
 from tests.simulation.history import History

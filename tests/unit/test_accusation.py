@@ -19,15 +19,15 @@ from runner.ipc import crashing_messages as suspects_module
 from runner.ipc.crashing_messages import MOST, CrashingMessages
 from runner.ipc.shared_memory import HANDS, VARIABLE, CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.supervisor.accusation import Accusation, Accusations, Death
-from runner.supervisor.state import Slot, State
+from runner.supervisor.crash_blame import Accusation, Accusations, Death
+from runner.supervisor.slot_lifecycle import Slot, SlotState
 from runner.worker.crash_protection import Crashed, CrashProtection, Turn
 
 A, B = CurrentMessage("q", "a"), CurrentMessage("q", "b")
 
 
 def death(code: int, why: str = "", **about: Any) -> Death:
-    slot = Slot("jobs.1", state=about.get("state", State.RUNNING), why=why)
+    slot = Slot("jobs.1", state=about.get("state", SlotState.RUNNING), why=why)
     return Death(slot, code, about.get("condemned", False), about.get("oom", False), about.get("leaving", False))
 
 
@@ -73,9 +73,9 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         (death(-signal.SIGTERM), 0, 1),
         (death(-signal.SIGKILL, "gave no sign of life for 30 s"), 1, 0),
         (death(-signal.SIGKILL, oom=True), 1, 0),
-        (death(-signal.SIGKILL, "took 300 MiB", condemned=True, state=State.STOPPING), 1, 0),
-        (death(-signal.SIGKILL, "did not stop within 6 s", state=State.STOPPING), 0, 0),
-        (death(0, state=State.STOPPING), 0, 0),
+        (death(-signal.SIGKILL, "took 300 MiB", condemned=True, state=SlotState.STOPPING), 1, 0),
+        (death(-signal.SIGKILL, "did not stop within 6 s", state=SlotState.STOPPING), 0, 0),
+        (death(0, state=SlotState.STOPPING), 0, 0),
         (death(75), 1, 0),
         (death(75, leaving=True), 0, 0),
         (death(1, leaving=True), 0, 0),

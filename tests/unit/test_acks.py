@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runner.amqp.acks import AckLedger
+from runner.amqp.ack_batching import AckBatch
 
 
 class Broker:
@@ -29,7 +29,7 @@ class AckMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.broker = Broker()
-        self.ledger = AckLedger()
+        self.ledger = AckBatch()
         self.delivered = 0
         self.unfinished: set[int] = set()
         self.done: set[int] = set()
@@ -68,7 +68,7 @@ TestAckLedger.settings = settings(deadline=None)
 
 
 def test_contiguous_deliveries_are_one_ack() -> None:
-    ledger = AckLedger()
+    ledger = AckBatch()
     for tag in (3, 1, 2):
         ledger.done(tag)
     assert ledger.take() == [(3, True)]
@@ -76,7 +76,7 @@ def test_contiguous_deliveries_are_one_ack() -> None:
 
 
 def test_a_delivery_behind_an_open_one_is_acknowledged_alone() -> None:
-    ledger = AckLedger()
+    ledger = AckBatch()
     ledger.done(2)
     assert ledger.take() == [(2, False)]
     ledger.done(1)
@@ -88,7 +88,7 @@ def test_a_delivery_behind_an_open_one_is_acknowledged_alone() -> None:
 @settings(deadline=None)
 @given(st.permutations(range(1, 60)))
 def test_a_settled_channel_remembers_nothing(order: list[int]) -> None:
-    ledger = AckLedger()
+    ledger = AckBatch()
     for tag in order:
         ledger.done(tag)
         ledger.take()

@@ -10,7 +10,7 @@ import pytest
 from runner.errors import StoreError
 from runner.history.order_history import journey
 from runner.history.records import attempts_of, events_of, find_events
-from runner.ledger.fates import audited_events, fates, inbox_events, outbox_events
+from runner.ledger.recorded_fates import audited_events, fates, inbox_events, outbox_events
 
 EVENT = {
     "id": "e", "type": "order.created", "order_id": "o", "published_at": 1, "exchange": "x", "routing_key": "k",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.config.config_file import event_type, is_service_name
-from runner.config.keeping import read_quickly
+from runner.config.database_address import read_quickly
 from runner.config.project import Project, choose_services, load_project
 from runner.config.store_settings import StoreSettings
 from runner.config.validation import validate

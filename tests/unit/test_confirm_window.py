@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.amqp.confirm_window import ConfirmWindow
+from runner.amqp.confirms_and_returns import ConfirmWindow
 from runner.errors import BrokerError, PublishRefused, Unroutable
 
 

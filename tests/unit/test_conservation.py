@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.ledger.account import Account, Place
-from runner.ledger.balance import Known, KnownDeadLetter, accounts, refresh
+from runner.ledger.account import Account, AccountedQueue
+from runner.ledger.account_building import Known, KnownDeadLetter, accounts, refresh
 from runner.ledger.expected_queues import ExpectedQueues
-from runner.ledger.fates import Fate, InboxRows, Published
+from runner.ledger.recorded_fates import Fate, InboxRows, Published
 from runner.topology.live import Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
@@ -27,7 +27,7 @@ OBJECTS = Objects(
     policies=(Policy("rest", "^orders$", "exchanges", {"alternate-exchange": "rest"}),),
 )
 SINCE = {one.key: 1000 for one in OBJECTS.bindings}
-PAY = Place("pay", ("payment",), "pay.dlq", known_from=0)
+PAY = AccountedQueue("pay", ("payment",), "pay.dlq", known_from=0)
 
 
 def event(id: str, at: int = 2000, key: str = "created", exchange: str = "orders", **more: Any) -> Published:
@@ -45,7 +45,7 @@ def known(*events: Published, **more: Any) -> Known:
 
 
 def told(
-    what: Known, place: Place = PAY, since: Mapping[Any, int] = SINCE, begun: int | None = None, **more: Any
+    what: Known, place: AccountedQueue = PAY, since: Mapping[Any, int] = SINCE, begun: int | None = None, **more: Any
 ) -> Account:
     (account,) = accounts([place], what, ExpectedQueues(OBJECTS, since, begun), **more)
     return account
@@ -137,13 +137,15 @@ def test_where_that_is_not_remembered_it_counts_from_the_first_of_its_type_that_
 def test_what_headers_choose_is_said_not_to_be_known() -> None:
     assert ExpectedQueues(OBJECTS, SINCE).of("chosen", "x") == {}
     seen = {"vip": {"tried": handled(9)}}
-    account = told(known(event("untold", exchange="chosen"), fates=seen), Place("vip", ("vips",), known_from=0))
+    account = told(
+        known(event("untold", exchange="chosen"), fates=seen), AccountedQueue("vip", ("vips",), known_from=0)
+    )
     assert [*account.entries] == ["tried"]
     assert account.notes == ["headers choose what comes here: only what was tried or parked is counted as published"]
 
 
 def test_what_was_published_before_tries_were_written_down_does_not_count() -> None:
-    place = Place("pay", ("payment",), known_from=2500)
+    place = AccountedQueue("pay", ("payment",), known_from=2500)
     account = told(known(event("early", 2000), event("late", 3000), event("seen", 2000), fates={
         "pay": {"seen": handled(2600)}
     }), place)  # fmt: skip
@@ -152,7 +154,7 @@ def test_what_was_published_before_tries_were_written_down_does_not_count() -> N
 
 
 def test_where_nothing_tells_what_is_handled_nothing_is_called_lost() -> None:
-    account = told(known(event("a")), Place("pay", ("payment",)))
+    account = told(known(event("a")), AccountedQueue("pay", ("payment",)))
     account.lose(0)
     assert figures(account) == {"order.created": (1, None, 0, 0, None, 0, 0)}
 
@@ -167,7 +169,7 @@ def test_an_inbox_tells_what_is_handled_and_what_it_made_counts_once_that_is_sen
 
 
 def test_for_audit_itself_what_is_written_down_is_handled() -> None:
-    place = Place("pay", ("audit",), is_audit=True, known_from=0)
+    place = AccountedQueue("pay", ("audit",), is_audit=True, known_from=0)
     account = told(known(event("a", 5), event("b"), audited=frozenset({"a"})), place, since={})
     assert figures(account) == {"order.created": (2, 1, 0, 0, 1, 0, 0)}
 
@@ -188,7 +190,7 @@ def test_what_a_service_takes_from_the_dead_letter_queue_has_left_the_queue() ->
     ],
 )
 def test_twice_is_wrong_only_where_an_inbox_knew_of_the_first_time(fate: Fate, twice: int, wrong: int) -> None:
-    place = Place("pay", ("payment",), known_from=0, inboxes=("payment",))
+    place = AccountedQueue("pay", ("payment",), known_from=0, inboxes=("payment",))
     inboxes = {("payment", "pay"): InboxRows(10, {"a": 20})}
     account = told(known(event("a"), fates={"pay": {"a": fate}}, inboxes=inboxes), place)
     assert (len(account.twice), len(account.wrong)) == (twice, wrong)
@@ -200,7 +202,7 @@ def test_a_replay_is_not_the_second_time() -> None:
 
 
 def test_two_services_that_read_one_queue_each_answer_for_their_own_inbox() -> None:
-    place = Place("pay", ("payment", "other"), known_from=0, inboxes=("payment", "other"))
+    place = AccountedQueue("pay", ("payment", "other"), known_from=0, inboxes=("payment", "other"))
     inboxes = {(name, "pay"): InboxRows(1, {"a": 6}) for name in place.services}
     fate = handled(5)
     fate.handled += ((0, 9, "other"),)

@@ -11,13 +11,13 @@ import pytest
 from runner.ipc.crashing_messages import CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.supervisor.accusation import Accusations, Death
-from runner.supervisor.state import Slot, State
+from runner.supervisor.crash_blame import Accusations, Death
+from runner.supervisor.slot_lifecycle import Slot, SlotState
 from runner.worker.crash_protection import Crashed, CrashProtection
 from tests.rabbit import wait_until
 
 A, B = Message(b"", "q", id="a"), Message(b"", "q", id="b")
-DEATH = Death(Slot("jobs.1", state=State.RUNNING), -signal.SIGSEGV, False, False)
+DEATH = Death(Slot("jobs.1", state=SlotState.RUNNING), -signal.SIGSEGV, False, False)
 
 
 def in_hand(message: Message) -> CurrentMessage:

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from runner.cli.main import main
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
-from runner.config.reference import check_references
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError

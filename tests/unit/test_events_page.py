@@ -15,7 +15,7 @@ from plugins import order_api, payment
 from plugins.order_api.order import Order, created_event, order_id_for
 from runner.amqp.properties import PROPERTIES, encode
 from runner.messages import Event, Message, caused_by
-from runner.worker.routing import EventRouter
+from runner.worker.event_routing import EventRouter
 from tests.keeping import NOTHING
 from tests.running import ROOT
 

@@ -19,7 +19,7 @@ from werkzeug.test import Client
 from plugins.order_api import Options
 from plugins.order_api.api import create_app, describe
 from runner import BrokerAway, BrokerBlocked, ConfirmTimeout, PublishRefused, Unroutable
-from runner.http.reception import Hosts, Reception
+from runner.http.request_checks import AllowedHosts, RequestChecks
 from runner.strict_json import decode_json
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
@@ -85,8 +85,8 @@ def context():
 def client_of(context, **options) -> Client:
     """The application as the server has it, asked without a network."""
     chosen = Options(**options)
-    hosts = Hosts(chosen.allowed_hosts, chosen.host)
-    return Client(Reception(create_app(chosen, context), hosts, context.log))
+    hosts = AllowedHosts(chosen.allowed_hosts, chosen.host)
+    return Client(RequestChecks(create_app(chosen, context), hosts, context.log))
 
 
 @pytest.fixture

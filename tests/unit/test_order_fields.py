@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from plugins.order_api.order import MINOR_UNITS, Order, created_event, order_id_for
-from runner.mailbox import check_address, has_encoded_word
+from runner.email_address import check_address, has_encoded_word
 
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
 

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
-from runner.config.pattern import MAX_PATTERN_BYTES, matches, only, only_names, pattern_problem
-from runner.config.reference import check_references
+from runner.config.policy_pattern import MAX_PATTERN_BYTES, matches, only, only_names, pattern_problem
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.topology.change import Mark

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.supervisor.rollout import Move, Seat, Step, next_step
-from runner.supervisor.state import State
+from runner.supervisor.slot_lifecycle import SlotState
 
 RIGHT, WRONG = True, False
 
 
 def running(number: int, *, is_right: bool = True) -> Seat:
-    return Seat(number, State.RUNNING, is_right)
+    return Seat(number, SlotState.RUNNING, is_right)
 
 
 def test_missing_slots_are_added_and_surplus_ones_removed_from_the_end() -> None:
@@ -32,12 +32,12 @@ def test_a_slot_is_not_filled_again_before_its_old_process_is_gone() -> None:
 def test_a_process_that_works_is_replaced_by_one_beside_it_and_only_then_drains() -> None:
     old = running(1, is_right=WRONG)
     assert next_step(1, [old]) == Step(Move.BRING, 1)
-    assert next_step(1, [old], Seat(1, State.STARTING, RIGHT)) is None
-    assert next_step(1, [old], Seat(1, State.RUNNING, RIGHT)) == Step(Move.PROMOTE, 1)
+    assert next_step(1, [old], Seat(1, SlotState.STARTING, RIGHT)) is None
+    assert next_step(1, [old], Seat(1, SlotState.RUNNING, RIGHT)) == Step(Move.PROMOTE, 1)
 
 
-@pytest.mark.parametrize("state", [State.BACKOFF, State.FATAL, State.EXITED, State.STOPPED])
-def test_a_fresh_one_that_does_not_get_ready_is_abandoned(state: State) -> None:
+@pytest.mark.parametrize("state", [SlotState.BACKOFF, SlotState.FATAL, SlotState.EXITED, SlotState.STOPPED])
+def test_a_fresh_one_that_does_not_get_ready_is_abandoned(state: SlotState) -> None:
     assert next_step(1, [running(1, is_right=WRONG)], Seat(1, state, RIGHT)) == Step(Move.ABANDON, 1)
 
 
@@ -48,7 +48,7 @@ def test_the_next_one_is_replaced_only_when_the_old_one_is_gone() -> None:
 
 
 def test_what_does_no_work_is_restarted_in_its_place() -> None:
-    for state in (State.BACKOFF, State.FATAL, State.STARTING, State.WAITING, State.EXITED):
+    for state in (SlotState.BACKOFF, SlotState.FATAL, SlotState.STARTING, SlotState.WAITING, SlotState.EXITED):
         assert next_step(1, [Seat(1, state, WRONG)]) == Step(Move.RESTART, 1)
 
 
@@ -57,9 +57,9 @@ def test_what_cannot_run_twice_is_restarted_in_its_place() -> None:
 
 
 def test_a_fresh_one_whose_slot_is_wanted_no_more_is_abandoned() -> None:
-    incoming = Seat(2, State.STARTING, RIGHT)
+    incoming = Seat(2, SlotState.STARTING, RIGHT)
     assert next_step(1, [running(1)], incoming) == Step(Move.ABANDON, 2)
-    stopped = Seat(2, State.STOPPING, WRONG, wanted=False)
+    stopped = Seat(2, SlotState.STOPPING, WRONG, wanted=False)
     assert next_step(2, [running(1), stopped], incoming) == Step(Move.ABANDON, 2)
 
 
@@ -70,8 +70,8 @@ class Rollout(RuleBasedStateMachine):
     def begin(self, instances: int) -> None:
         self.instances, self.version, self.serial = instances, 1, 0
         #: Number: state and version.
-        self.seats: dict[int, tuple[State, int]] = {}
-        self.incoming: tuple[int, State, int] | None = None
+        self.seats: dict[int, tuple[SlotState, int]] = {}
+        self.incoming: tuple[int, SlotState, int] | None = None
         self.leaving: list[int] = []
         self.converge()
 
@@ -93,18 +93,18 @@ class Rollout(RuleBasedStateMachine):
             case Move.ADD:
                 assert number not in self.seats
                 assert number not in self.leaving
-                self.seats[number] = (State.STARTING, self.version)
+                self.seats[number] = (SlotState.STARTING, self.version)
             case Move.REMOVE:
                 del self.seats[number]
                 self.leaving.append(number)
             case Move.BRING:
                 assert self.incoming is None
                 assert not self.leaving
-                self.incoming = (number, State.STARTING, self.version)
+                self.incoming = (number, SlotState.STARTING, self.version)
             case Move.PROMOTE:
                 assert self.incoming is not None
-                assert self.incoming[1] is State.RUNNING
-                self.seats[number] = (State.RUNNING, self.incoming[2])
+                assert self.incoming[1] is SlotState.RUNNING
+                self.seats[number] = (SlotState.RUNNING, self.incoming[2])
                 self.leaving.append(number)
                 self.incoming = None
             case Move.ABANDON:
@@ -114,8 +114,8 @@ class Rollout(RuleBasedStateMachine):
                 if number in self.seats:
                     self.version = self.seats[number][1]
             case Move.RESTART:
-                assert self.seats[number][0] is not State.RUNNING
-                self.seats[number] = (State.STARTING, self.version)
+                assert self.seats[number][0] is not SlotState.RUNNING
+                self.seats[number] = (SlotState.STARTING, self.version)
 
     @rule(instances=st.integers(0, 4))
     def scale(self, instances: int) -> None:
@@ -129,20 +129,20 @@ class Rollout(RuleBasedStateMachine):
         self.converge()
 
     @precondition(lambda self: self.seats)
-    @rule(data=st.data(), state=st.sampled_from([State.RUNNING, State.BACKOFF, State.FATAL]))
-    def become(self, data: st.DataObject, state: State) -> None:
+    @rule(data=st.data(), state=st.sampled_from([SlotState.RUNNING, SlotState.BACKOFF, SlotState.FATAL]))
+    def become(self, data: st.DataObject, state: SlotState) -> None:
         number = data.draw(st.sampled_from(sorted(self.seats)))
         self.seats[number] = (state, self.seats[number][1])
         self.converge()
 
     @precondition(lambda self: self.incoming)
-    @rule(state=st.sampled_from([State.RUNNING, State.RUNNING, State.BACKOFF]))
-    def arrive(self, state: State) -> None:
+    @rule(state=st.sampled_from([SlotState.RUNNING, SlotState.RUNNING, SlotState.BACKOFF]))
+    def arrive(self, state: SlotState) -> None:
         assert self.incoming is not None
-        before = sum(one is State.RUNNING for one, _ in self.seats.values())
+        before = sum(one is SlotState.RUNNING for one, _ in self.seats.values())
         self.incoming = (self.incoming[0], state, self.incoming[2])
         self.converge()
-        assert sum(one is State.RUNNING for one, _ in self.seats.values()) >= before
+        assert sum(one is SlotState.RUNNING for one, _ in self.seats.values()) >= before
 
     @precondition(lambda self: self.leaving)
     @rule()
@@ -157,9 +157,9 @@ class Rollout(RuleBasedStateMachine):
     def teardown(self) -> None:
         for _ in range(100):
             self.leaving.clear()
-            self.seats = {number: (State.RUNNING, version) for number, (_, version) in self.seats.items()}
+            self.seats = {number: (SlotState.RUNNING, version) for number, (_, version) in self.seats.items()}
             if self.incoming is not None:
-                self.incoming = (self.incoming[0], State.RUNNING, self.incoming[2])
+                self.incoming = (self.incoming[0], SlotState.RUNNING, self.incoming[2])
             self.converge()
         assert sorted(self.seats) == list(range(1, self.instances + 1))
         assert self.incoming is None

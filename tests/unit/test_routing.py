@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runner.errors import PluginError
 from runner.messages import Event
-from runner.worker.routing import EventRouter, routing_key
+from runner.worker.event_routing import EventRouter, routing_key
 
 ROUTER = EventRouter(
     "payment",

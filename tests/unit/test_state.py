@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.backoff import Backoff
-from runner.supervisor.restart_policy import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.slot_event import (
     Beat,
     Condemned,
@@ -26,10 +26,10 @@ from runner.supervisor.slot_event import (
     Stop,
     Tick,
 )
-from runner.supervisor.state import (
-    Action,
+from runner.supervisor.slot_lifecycle import (
     Slot,
-    State,
+    SlotAction,
+    SlotState,
     describe_exit,
     step,
 )
@@ -45,7 +45,7 @@ class Life:
     def __init__(self, policy: RestartPolicy | None = None) -> None:
         self.slot = Slot("payment.1", policy or RestartPolicy())
         self.now = 1000.0
-        self.actions: list[Action] = []
+        self.actions: list[SlotAction] = []
 
     def feed(self, *events: Event, after: float = 0.0) -> Life:
         self.now += after
@@ -71,18 +71,18 @@ class Life:
 def test_a_slot_waits_for_what_it_needs_then_starts_then_runs() -> None:
     life = Life()
     states = [life.feed(event).slot.state for event in (Start(), Go(), Spawned(7), Ready())]
-    assert states == [State.WAITING, State.STARTING, State.STARTING, State.RUNNING]
-    assert life.actions == [Action.SPAWN]
+    assert states == [SlotState.WAITING, SlotState.STARTING, SlotState.STARTING, SlotState.RUNNING]
+    assert life.actions == [SlotAction.SPAWN]
     assert life.slot.pid == 7
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, SEGFAULT])
 def test_a_crashed_worker_that_had_been_ready_restarts_at_once(code: int) -> None:
     life = Life().running().feed(Exited(code, DRAW), after=1)
-    assert life.slot.state is State.BACKOFF
+    assert life.slot.state is SlotState.BACKOFF
     assert life.delay == 0
     assert len(life.slot.failures) == 1
-    assert life.again().slot.state is State.RUNNING
+    assert life.again().slot.state is SlotState.RUNNING
     assert life.slot.restarts == 1
 
 
@@ -102,7 +102,7 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
     for _ in range(4):
         life.feed(Exited(1, 0.0)).again()
     life.feed(Exited(SEGFAULT, 0.0))
-    assert life.slot.state is State.FATAL
+    assert life.slot.state is SlotState.FATAL
     assert life.slot.why == "5 failures within 60 s, the last: killed by SIGSEGV"
     assert (life.slot.deadline, life.slot.pid) == (None, None)
 
@@ -123,10 +123,10 @@ def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_f
     if is_stopping:
         life.feed(Stop(), Start())
     life.feed(Condemned("took 300 MiB"))
-    assert life.actions[-1] is Action.KILL
+    assert life.actions[-1] is SlotAction.KILL
     life.feed(Exited(KILLED, DRAW))
     assert life.slot.last_reason == "killed by SIGKILL, took 300 MiB"
-    assert life.slot.state is (State.WAITING if is_stopping else State.BACKOFF)
+    assert life.slot.state is (SlotState.WAITING if is_stopping else SlotState.BACKOFF)
     assert len(life.slot.failures) == (0 if is_stopping else 1)
 
 
@@ -134,7 +134,7 @@ def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
     life = Life(RestartPolicy(reset_after=1e9)).running()
     for _ in range(50):
         life.feed(Exited(1, 0.0), after=15).again()
-    assert life.slot.state is State.RUNNING
+    assert life.slot.state is SlotState.RUNNING
 
 
 def test_a_minute_of_work_makes_earlier_failures_forgotten() -> None:
@@ -142,13 +142,13 @@ def test_a_minute_of_work_makes_earlier_failures_forgotten() -> None:
     for _ in range(4):
         life.feed(Exited(1, 0.0)).again()
     life.feed(Exited(1, DRAW), after=60)
-    assert life.slot.state is State.BACKOFF
+    assert life.slot.state is SlotState.BACKOFF
     assert (life.delay, len(life.slot.failures)) == (0, 1)
 
 
 def test_a_wrong_configuration_is_fatal_at_once() -> None:
     life = Life().feed(Start(), Go(), Spawned(7), Exited(78, DRAW))
-    assert life.slot.state is State.FATAL
+    assert life.slot.state is SlotState.FATAL
     assert life.slot.why == "exit 78, wrong configuration"
 
 
@@ -158,7 +158,7 @@ def test_an_end_that_comes_from_outside_is_never_counted(code: int, is_ready: bo
     life = Life().feed(Start())
     for _ in range(30):
         life.feed(Go(), Spawned(7), *([Ready()] if is_ready else []), Exited(code, 0.0), Tick())
-        assert life.slot.state in (State.BACKOFF, State.WAITING)
+        assert life.slot.state in (SlotState.BACKOFF, SlotState.WAITING)
         life.feed(Tick(), after=30)
     assert life.slot.failures == ()
     assert life.slot.restarts == 30
@@ -179,11 +179,11 @@ def test_a_worker_killed_from_outside_restarts_at_once() -> None:
 
 def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
     life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=29.9)
-    assert life.actions == [Action.SPAWN]
+    assert life.actions == [SlotAction.SPAWN]
     life.feed(Tick(), after=0.1)
-    assert life.actions == [Action.SPAWN, Action.ABORT]
+    assert life.actions == [SlotAction.SPAWN, SlotAction.ABORT]
     life.feed(Tick(), after=2)
-    assert life.actions == [Action.SPAWN, Action.ABORT, Action.KILL]
+    assert life.actions == [SlotAction.SPAWN, SlotAction.ABORT, SlotAction.KILL]
     life.feed(Exited(KILLED, DRAW))
     assert life.slot.why == "killed by SIGKILL, not ready within 30 s"
     assert len(life.slot.failures) == 1
@@ -191,32 +191,37 @@ def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
 
 def test_a_worker_that_says_ready_after_it_was_killed_for_not_being_ready_does_not_run() -> None:
     life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=30).feed(Ready())
-    assert life.slot.state is State.STARTING
+    assert life.slot.state is SlotState.STARTING
     life.feed(Exited(KILLED, DRAW))
     assert len(life.slot.failures) == 1
 
 
 def test_a_process_that_cannot_be_made_is_a_failure_with_its_reason() -> None:
     life = Life().feed(Start(), Go(), SpawnFailed("python: No such file or directory", DRAW))
-    assert life.slot.state is State.BACKOFF
+    assert life.slot.state is SlotState.BACKOFF
     assert life.slot.why == "python: No such file or directory"
     assert len(life.slot.failures) == 1
 
 
 def test_a_stop_terminates_and_then_kills_until_the_end_is_seen() -> None:
     life = Life().running().feed(Stop())
-    assert life.actions == [Action.SPAWN, Action.TERMINATE]
-    assert life.slot.state is State.STOPPING
+    assert life.actions == [SlotAction.SPAWN, SlotAction.TERMINATE]
+    assert life.slot.state is SlotState.STOPPING
     life.feed(Tick(), after=6).feed(Tick(), after=6)
-    assert life.actions[2:] == [Action.KILL, Action.KILL]
+    assert life.actions[2:] == [SlotAction.KILL, SlotAction.KILL]
     assert life.slot.why == "did not stop within 6 s"
     life.feed(Exited(KILLED, DRAW))
-    assert (life.slot.state, life.slot.pid, life.slot.deadline, life.slot.failures) == (State.STOPPED, None, None, ())
+    assert (life.slot.state, life.slot.pid, life.slot.deadline, life.slot.failures) == (
+        SlotState.STOPPED,
+        None,
+        None,
+        (),
+    )
 
 
 @pytest.mark.parametrize("code", [0, 1, 75, 78, KILLED])
 def test_whatever_a_process_ends_with_after_a_stop_is_no_failure(code: int) -> None:
-    assert Life().running().feed(Stop(), Exited(code, DRAW)).slot.state is State.STOPPED
+    assert Life().running().feed(Stop(), Exited(code, DRAW)).slot.state is SlotState.STOPPED
 
 
 def test_a_stop_ends_waiting_backoff_and_fatal_without_any_process() -> None:
@@ -228,17 +233,17 @@ def test_a_stop_ends_waiting_backoff_and_fatal_without_any_process() -> None:
     ):
         before = list(life.actions)
         life.feed(Stop())
-        assert life.slot.state is State.STOPPED
+        assert life.slot.state is SlotState.STOPPED
         life.feed(Go(), Tick(), Ready(), after=100)
         assert life.actions == before
-        assert life.slot.state is State.STOPPED
+        assert life.slot.state is SlotState.STOPPED
 
 
 def test_a_start_during_a_stop_starts_again_after_the_old_process_has_ended() -> None:
     life = Life().running().feed(Stop(), Start())
     states = [life.feed(event).slot.state for event in (Go(), Exited(0, DRAW))]
-    assert states == [State.STOPPING, State.WAITING]
-    assert life.feed(Go()).actions == [Action.SPAWN, Action.TERMINATE, Action.SPAWN]
+    assert states == [SlotState.STOPPING, SlotState.WAITING]
+    assert life.feed(Go()).actions == [SlotAction.SPAWN, SlotAction.TERMINATE, SlotAction.SPAWN]
 
 
 def test_a_start_of_what_was_given_up_begins_anew() -> None:
@@ -246,29 +251,29 @@ def test_a_start_of_what_was_given_up_begins_anew() -> None:
     for _ in range(4):
         life.feed(Exited(1, 0.0)).again()
     life.feed(Exited(1, 0.0), Start())
-    assert (life.slot.state, life.slot.failures, life.slot.attempt, life.slot.why) == (State.WAITING, (), 0, "")
+    assert (life.slot.state, life.slot.failures, life.slot.attempt, life.slot.why) == (SlotState.WAITING, (), 0, "")
 
 
 def test_a_stop_before_the_process_exists_still_ends_it() -> None:
     life = Life().feed(Start(), Go(), Stop(), Spawned(7))
-    assert (life.slot.state, life.slot.pid) == (State.STOPPING, 7)
-    assert life.feed(Tick(), after=6).actions[-1] is Action.KILL
+    assert (life.slot.state, life.slot.pid) == (SlotState.STOPPING, 7)
+    assert life.feed(Tick(), after=6).actions[-1] is SlotAction.KILL
 
 
-@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("state", list(SlotState))
 @pytest.mark.parametrize(
     "event",
     [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), Beat(), Hung("x"), Exited(1, 0.5), Tick()],
 )
-def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: State, event: Event) -> None:
+def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: SlotState, event: Event) -> None:
     meant = {
-        Go: {State.WAITING},
-        Spawned: {State.STARTING, State.STOPPING},
-        SpawnFailed: {State.STARTING, State.STOPPING},
-        Ready: {State.STARTING},
-        Beat: {State.RUNNING},
-        Hung: {State.RUNNING},
-        Exited: {State.STARTING, State.RUNNING, State.STOPPING},
+        Go: {SlotState.WAITING},
+        Spawned: {SlotState.STARTING, SlotState.STOPPING},
+        SpawnFailed: {SlotState.STARTING, SlotState.STOPPING},
+        Ready: {SlotState.STARTING},
+        Beat: {SlotState.RUNNING},
+        Hung: {SlotState.RUNNING},
+        Exited: {SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING},
         Tick: set(),
     }
     slot = replace(Slot("payment.1"), state=state)
@@ -311,14 +316,14 @@ def watched(watchdog: float = 30) -> Life:
 
 def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_and_that_counts() -> None:
     life = watched().feed(Tick(), after=29.9)
-    assert life.actions == [Action.SPAWN]
+    assert life.actions == [SlotAction.SPAWN]
     life.feed(Tick(), after=0.1)
-    assert life.actions == [Action.SPAWN, Action.ABORT]
-    assert (life.slot.state, life.slot.why, life.delay) == (State.RUNNING, "gave no sign of life for 30 s", 2)
+    assert life.actions == [SlotAction.SPAWN, SlotAction.ABORT]
+    assert (life.slot.state, life.slot.why, life.delay) == (SlotState.RUNNING, "gave no sign of life for 30 s", 2)
     life.feed(Beat(), Ready(), Hung("more"), after=1)
     assert (life.slot.why, life.delay) == ("gave no sign of life for 30 s", 1), "it was condemned"
     life.feed(Tick(), after=1).feed(Tick(), after=6)
-    assert life.actions[2:] == [Action.KILL, Action.KILL]
+    assert life.actions[2:] == [SlotAction.KILL, SlotAction.KILL]
     life.feed(Exited(KILLED, DRAW))
     assert life.slot.why == "killed by SIGKILL, gave no sign of life for 30 s"
     assert len(life.slot.failures) == 1
@@ -328,17 +333,17 @@ def test_signs_of_life_keep_it_alive() -> None:
     life = watched()
     for _ in range(100):
         life.feed(Tick(), Beat(), after=29)
-    assert (life.slot.state, life.actions) == (State.RUNNING, [Action.SPAWN])
+    assert (life.slot.state, life.actions) == (SlotState.RUNNING, [SlotAction.SPAWN])
 
 
 def test_without_a_watchdog_nobody_expects_any() -> None:
     life = watched(0).feed(Tick(), after=1e6)
-    assert (life.slot.state, life.slot.deadline, life.actions) == (State.RUNNING, None, [Action.SPAWN])
+    assert (life.slot.state, life.slot.deadline, life.actions) == (SlotState.RUNNING, None, [SlotAction.SPAWN])
 
 
 def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> None:
     life = watched(0).feed(Hung("lost its consumer"))
-    assert life.actions[-1] is Action.ABORT
+    assert life.actions[-1] is SlotAction.ABORT
     life.feed(Exited(-signal.SIGABRT, DRAW), after=0.1)
     assert life.slot.why == "killed by SIGABRT, lost its consumer"
     assert life.delay == 0, "it had been ready"
@@ -346,35 +351,35 @@ def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> Non
 
 def test_a_stop_of_a_hung_process_is_a_stop() -> None:
     life = watched().feed(Hung("x"), Stop(), Exited(KILLED, DRAW))
-    assert life.slot.state is State.STOPPED
+    assert life.slot.state is SlotState.STOPPED
 
 
 @pytest.mark.parametrize(
     ("restart", "code", "state"),
     [
-        (Restart.ALWAYS, 0, State.BACKOFF),
-        (Restart.ON_FAILURE, 0, State.EXITED),
-        (Restart.ON_FAILURE, 1, State.BACKOFF),
-        (Restart.ON_FAILURE, KILLED, State.BACKOFF),
-        (Restart.ON_FAILURE, 75, State.BACKOFF),
-        (Restart.NEVER, 0, State.EXITED),
-        (Restart.NEVER, 1, State.EXITED),
-        (Restart.NEVER, KILLED, State.EXITED),
-        (Restart.NEVER, 78, State.FATAL),
+        (Restart.ALWAYS, 0, SlotState.BACKOFF),
+        (Restart.ON_FAILURE, 0, SlotState.EXITED),
+        (Restart.ON_FAILURE, 1, SlotState.BACKOFF),
+        (Restart.ON_FAILURE, KILLED, SlotState.BACKOFF),
+        (Restart.ON_FAILURE, 75, SlotState.BACKOFF),
+        (Restart.NEVER, 0, SlotState.EXITED),
+        (Restart.NEVER, 1, SlotState.EXITED),
+        (Restart.NEVER, KILLED, SlotState.EXITED),
+        (Restart.NEVER, 78, SlotState.FATAL),
     ],
 )
-def test_the_policy_says_which_ends_are_followed_by_a_restart(restart: Restart, code: int, state: State) -> None:
+def test_the_policy_says_which_ends_are_followed_by_a_restart(restart: Restart, code: int, state: SlotState) -> None:
     life = Life(RestartPolicy(restart=restart)).running().feed(Exited(code, DRAW))
     assert life.slot.state is state
     assert (life.slot.last_exit, life.slot.last_exit_at) == (code, life.now)
-    assert life.feed(Start()).slot.state is (State.BACKOFF if state is State.BACKOFF else State.WAITING)
+    assert life.feed(Start()).slot.state is (SlotState.BACKOFF if state is SlotState.BACKOFF else SlotState.WAITING)
 
 
 def test_starts_that_never_get_ready_are_given_up_after_as_many_however_long_they_take() -> None:
     life = Life().feed(Start())
     for _ in range(5):
         life.feed(Tick(), after=100).feed(Go(), Spawned(7)).feed(Tick(), after=30).feed(Exited(KILLED, DRAW))
-    assert life.slot.state is State.FATAL
+    assert life.slot.state is SlotState.FATAL
     assert life.slot.why == "5 starts in a row failed, the last: killed by SIGKILL, not ready within 30 s"
 
 
@@ -383,7 +388,7 @@ def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
     for _ in range(20):
         life.feed(Tick(), after=100).feed(Go(), Spawned(7), Exited(1, DRAW))
         life.feed(Tick(), after=100).feed(Go(), Spawned(7), Ready()).feed(Exited(1, DRAW), after=1)
-    assert life.slot.state is State.BACKOFF
+    assert life.slot.state is SlotState.BACKOFF
 
 
 @pytest.mark.parametrize("end", [Exited(-11, DRAW, is_known=True), Exited(KILLED, DRAW), Exited(TERMINATED, DRAW)])
@@ -392,7 +397,7 @@ def test_a_start_that_got_ready_ends_a_row_of_failed_starts_however_its_process_
     life.feed(Go(), SpawnFailed("no more processes", DRAW)).feed(Tick(), after=100)
     life.feed(Go(), Spawned(7), Ready(), end).feed(Tick(), after=100)
     life.feed(Go(), SpawnFailed("no more processes", DRAW))
-    assert life.slot.state is State.BACKOFF
+    assert life.slot.state is SlotState.BACKOFF
 
 
 class SlotMachine(RuleBasedStateMachine):
@@ -421,21 +426,21 @@ class SlotMachine(RuleBasedStateMachine):
         self.spawned: set[int] = set()
         self.reaped: set[int] = set()
 
-    def feed(self, event: Event) -> tuple[Action, ...]:
+    def feed(self, event: Event) -> tuple[SlotAction, ...]:
         self.slot, actions = step(self.slot, event, self.now)
         for action in actions:
-            if action is Action.SPAWN:
+            if action is SlotAction.SPAWN:
                 assert self.live is None, "two processes in one slot"
                 assert self.is_wanted, "started after a stop"
             else:
                 assert self.live is not None
-            if action in (Action.KILL, Action.ABORT):
+            if action in (SlotAction.KILL, SlotAction.ABORT):
                 self.killed_at = self.now
         return actions
 
     @rule()
     def start(self) -> None:
-        if self.slot.state in (State.STOPPED, State.FATAL, State.EXITED):
+        if self.slot.state in (SlotState.STOPPED, SlotState.FATAL, SlotState.EXITED):
             self.counted.clear()
             self.unready = 0
         self.is_wanted = True
@@ -445,11 +450,13 @@ class SlotMachine(RuleBasedStateMachine):
     def stop(self) -> None:
         self.is_wanted = False
         self.feed(Stop())
-        assert self.slot.state in ((State.STOPPED, State.EXITED) if self.live is None else (State.STOPPING,))
+        assert self.slot.state in (
+            (SlotState.STOPPED, SlotState.EXITED) if self.live is None else (SlotState.STOPPING,)
+        )
 
     @rule(is_made=st.sampled_from([True, True, True, False]), draw=st.floats(0, 1))
     def go(self, is_made: bool, draw: float) -> None:
-        if Action.SPAWN not in self.feed(Go()):
+        if SlotAction.SPAWN not in self.feed(Go()):
             return
         self.ready_at = self.killed_at = None
         if is_made:
@@ -457,7 +464,7 @@ class SlotMachine(RuleBasedStateMachine):
             self.live = self.pids
             self.spawned.add(self.live)
             assert self.feed(Spawned(self.live)) == ()
-            assert self.slot.state is State.STARTING
+            assert self.slot.state is SlotState.STARTING
         else:
             assert self.feed(SpawnFailed("no more processes", draw)) == ()
             self.account(is_counted=True)
@@ -465,7 +472,7 @@ class SlotMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.live is not None)
     @rule()
     def get_ready(self) -> None:
-        if self.slot.state is State.STARTING and self.killed_at is None:
+        if self.slot.state is SlotState.STARTING and self.killed_at is None:
             self.ready_at = self.now
             self.unready = 0
         self.feed(Ready())
@@ -473,14 +480,14 @@ class SlotMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.live is not None)
     @rule(is_well=st.booleans())
     def give_a_sign(self, is_well: bool) -> None:
-        was_well = self.slot.state is State.RUNNING and self.killed_at is None
+        was_well = self.slot.state is SlotState.RUNNING and self.killed_at is None
         actions = self.feed(Beat() if is_well else Hung("its work does not go on"))
-        assert actions == ((Action.ABORT,) if was_well and not is_well else ())
+        assert actions == ((SlotAction.ABORT,) if was_well and not is_well else ())
 
     @precondition(lambda self: self.live is not None)
     @rule()
     def condemn(self) -> None:
-        assert self.feed(Condemned("took too much memory")) == (Action.KILL,)
+        assert self.feed(Condemned("took too much memory")) == (SlotAction.KILL,)
         self.killed_at = self.now
 
     @precondition(lambda self: self.live is not None)
@@ -490,18 +497,18 @@ class SlotMachine(RuleBasedStateMachine):
         is_known=st.booleans(),
     )
     def exit(self, code: int, draw: float, *, is_known: bool) -> None:
-        was_stopping = self.slot.state is State.STOPPING
+        was_stopping = self.slot.state is SlotState.STOPPING
         assert self.live is not None
         assert self.live not in self.reaped
         self.reaped.add(self.live)
         self.live = None
         assert self.feed(Exited(code, draw, is_known)) == ()
         if was_stopping:
-            assert self.slot.state is (State.WAITING if self.is_wanted else State.STOPPED)
+            assert self.slot.state is (SlotState.WAITING if self.is_wanted else SlotState.STOPPED)
         elif code == 78:
-            assert self.slot.state is State.FATAL
+            assert self.slot.state is SlotState.FATAL
         elif self.policy.restart is Restart.NEVER or (self.policy.restart is Restart.ON_FAILURE and code == 0):
-            assert self.slot.state is State.EXITED
+            assert self.slot.state is SlotState.EXITED
             assert self.slot.deadline is None
         else:
             is_ours = code in (KILLED, TERMINATED) and self.killed_at is not None
@@ -517,7 +524,7 @@ class SlotMachine(RuleBasedStateMachine):
         if is_counted:
             assert len(self.slot.failures) == len(recent)
         is_fatal = is_counted and (len(recent) >= limit.count or self.unready >= limit.count)
-        assert self.slot.state is (State.FATAL if is_fatal else State.BACKOFF)
+        assert self.slot.state is (SlotState.FATAL if is_fatal else SlotState.BACKOFF)
         if not is_fatal:
             assert self.slot.deadline is not None
             assert 0 <= self.slot.deadline - self.now <= self.policy.backoff.max
@@ -537,17 +544,17 @@ class SlotMachine(RuleBasedStateMachine):
         self.now = max(self.now, self.slot.deadline)
         before = self.slot.state
         actions = self.feed(Tick())
-        if before is State.BACKOFF:
-            assert (self.slot.state, actions) == (State.WAITING, ())
+        if before is SlotState.BACKOFF:
+            assert (self.slot.state, actions) == (SlotState.WAITING, ())
         else:
-            assert actions in ((Action.KILL,), (Action.ABORT,))
-            assert actions == (Action.KILL,) or before is not State.STOPPING
+            assert actions in ((SlotAction.KILL,), (SlotAction.ABORT,))
+            assert actions == (SlotAction.KILL,) or before is not SlotState.STOPPING
             assert self.slot.deadline is not None
             assert self.slot.deadline > self.now
 
     @invariant()
     def a_process_is_there_in_its_states_and_only_there(self) -> None:
-        has_process = self.slot.state in (State.STARTING, State.RUNNING, State.STOPPING)
+        has_process = self.slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING)
         assert has_process == (self.live is not None)
         assert self.slot.pid == self.live
         assert self.slot.wanted == self.is_wanted
@@ -555,27 +562,27 @@ class SlotMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_state_that_must_end_has_a_deadline(self) -> None:
-        must_end = self.slot.state in (State.STARTING, State.STOPPING, State.BACKOFF)
-        is_watched = self.slot.state is State.RUNNING and (self.policy.watchdog > 0 or self.killed_at is not None)
+        must_end = self.slot.state in (SlotState.STARTING, SlotState.STOPPING, SlotState.BACKOFF)
+        is_watched = self.slot.state is SlotState.RUNNING and (self.policy.watchdog > 0 or self.killed_at is not None)
         assert (must_end or is_watched) == (self.slot.deadline is not None)
 
     @invariant()
     def nothing_runs_or_waits_that_is_not_wanted(self) -> None:
         if not self.is_wanted:
-            assert self.slot.state in (State.STOPPED, State.STOPPING, State.EXITED)
+            assert self.slot.state in (SlotState.STOPPED, SlotState.STOPPING, SlotState.EXITED)
 
     @invariant()
     def what_went_wrong_has_a_reason(self) -> None:
-        if self.slot.state in (State.BACKOFF, State.FATAL, State.EXITED):
+        if self.slot.state in (SlotState.BACKOFF, SlotState.FATAL, SlotState.EXITED):
             assert self.slot.why
 
     def teardown(self) -> None:
-        ways: dict[State, Event] = {
-            State.WAITING: Go(),
-            State.BACKOFF: Tick(),
-            State.STARTING: Exited(1, 0.5),
-            State.RUNNING: Exited(1, 0.5),
-            State.STOPPING: Exited(1, 0.5),
+        ways: dict[SlotState, Event] = {
+            SlotState.WAITING: Go(),
+            SlotState.BACKOFF: Tick(),
+            SlotState.STARTING: Exited(1, 0.5),
+            SlotState.RUNNING: Exited(1, 0.5),
+            SlotState.STOPPING: Exited(1, 0.5),
         }
         event = ways.get(self.slot.state, Start())
         after, _ = step(self.slot, event, max(self.now, self.slot.deadline or 0.0))
@@ -583,7 +590,7 @@ class SlotMachine(RuleBasedStateMachine):
         self.stop()
         if self.live is not None:
             self.exit(0, 0.5, is_known=False)
-        assert self.slot.state in (State.STOPPED, State.EXITED)
+        assert self.slot.state in (SlotState.STOPPED, SlotState.EXITED)
 
 
 TestSlot = SlotMachine.TestCase

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.topology.match import Router, matches_headers, matches_topic, words_of
 from runner.topology.model import Binding, Exchange, Objects, Queue
+from runner.topology.offline_routing import OfflineRouter, matches_headers, matches_topic, words_of
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_headers_binding_takes_headers(
 
 
 def test_the_default_exchange_takes_the_key_for_a_queue_s_name() -> None:
-    router = Router(Objects(queues=(Queue("work"),)))
+    router = OfflineRouter(Objects(queues=(Queue("work"),)))
     assert router.route("", "work").queues == ("work",)
     assert router.route("", "wrok").queues == ()
 
@@ -68,7 +68,7 @@ def test_an_alternate_exchange_comes_in_only_where_this_exchange_itself_finds_no
         (Queue("q"),),
         (Binding("a", "b", "exchange", "k"), Binding("lost", "q")),
     )
-    router = Router(objects)
+    router = OfflineRouter(objects)
     assert router.route("a", "other").queues == ("q",)
     # It went on to b, which is somewhere; that b then finds nothing is not a's business.
     assert router.route("a", "k").queues == ()

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
-from runner.config.reference import check_references
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError

@@ -12,7 +12,7 @@ from runner.config.topology_file import Topology
 from runner.deadletters.origins import Origins
 from runner.topology.compile import compile_topology
 from runner.topology.default_limit import at_default_limit
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.graph import graph_of
 from runner.topology.lint_rules import lint
 from runner.topology.live import Live, LiveQueue

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from runner.config.argument import QUEUE_POLICY_KEYS, QUEUE_SETTINGS, version_problems
+from runner.config.cross_checks import check_references
 from runner.config.document import Document
-from runner.config.reference import check_references
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.version import EXCLUDING, HAS_DELIVERY_LIMIT, NEWEST, excludes

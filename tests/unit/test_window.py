@@ -3,7 +3,7 @@
 import threading
 import time
 
-from runner.amqp.confirm_window import WindowPlaces
+from runner.amqp.confirms_and_returns import WindowPlaces
 from tests.rabbit import wait_until
 
 

@@ -29,7 +29,7 @@ from runner.escape import one_line
 from runner.inspection.checked_project import with_recorders
 from runner.topology.change import counted
 from runner.topology.compile import compile_topology
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects
 
 #: What the name of a dead-letter queue ends with, where topology.yaml gives it no other.

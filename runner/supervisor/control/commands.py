@@ -13,12 +13,12 @@ from runner.invocation import invocation
 from runner.supervisor.control.follow import Answer, Followed, Send, line_object
 from runner.supervisor.control.status_report import status_of
 from runner.supervisor.control.usage import Sampler
-from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.sequence import HOLD
 from runner.supervisor.service import Service
-from runner.supervisor.state import State
+from runner.supervisor.slot_keeper import Keeper
+from runner.supervisor.slot_lifecycle import SlotState
 
 #: Seconds that a start waits for what a slot itself waits for, before it is said and left to it.
 WAITING_TIME = 5.0
@@ -27,7 +27,7 @@ MOST_INSTANCES = 64
 
 Request = dict[str, Any]
 #: States that lead to another one by themselves.
-_MOVING = (State.STARTING, State.STOPPING)
+_MOVING = (SlotState.STARTING, SlotState.STOPPING)
 
 
 class CommandFailed(RunnerError):
@@ -77,7 +77,7 @@ class Commands:
         service.start(keepers)
         self._supervisor.advance()
         await self._until_running(service, keepers)
-        ended = all(keeper.slot.state is State.EXITED for keeper in keepers)
+        ended = all(keeper.slot.state is SlotState.EXITED for keeper in keepers)
         return {"done": f"{_names(keepers)} {'done' if ended else 'running'}"}
 
     async def _stop(self, request: Request) -> Answer:
@@ -131,7 +131,7 @@ class Commands:
         return {"done": "taken over"}
 
     def _failing(self) -> list[Keeper]:
-        return [one for one in self._supervisor.keepers() if one.slot.state in (State.BACKOFF, State.FATAL)]
+        return [one for one in self._supervisor.keepers() if one.slot.state in (SlotState.BACKOFF, SlotState.FATAL)]
 
     # Waiting.
 
@@ -159,10 +159,12 @@ class Commands:
     async def _until_running(self, service: Service, keepers: Sequence[Keeper]) -> None:
         def check(keeper: Keeper) -> bool:
             slot = keeper.slot
-            if slot.state in (State.BACKOFF, State.FATAL) or (slot.state is State.EXITED and slot.last_exit != 0):
+            if slot.state in (SlotState.BACKOFF, SlotState.FATAL) or (
+                slot.state is SlotState.EXITED and slot.last_exit != 0
+            ):
                 logs = invocation("logs", service.name)
                 raise CommandFailed(f"{keeper.name} {slot.state}: {slot.why}; see: {logs}")
-            return slot.state in (State.RUNNING, State.EXITED, State.STOPPED)
+            return slot.state in (SlotState.RUNNING, SlotState.EXITED, SlotState.STOPPED)
 
         try:
             async with asyncio.timeout(WAITING_TIME):

@@ -8,11 +8,11 @@ from typing import Any
 
 from runner.invocation import invocation
 from runner.supervisor.control.usage import Sampler
-from runner.supervisor.keeper import Keeper
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.service import Service
-from runner.supervisor.state import State
-from runner.supervisor.transition import Role
+from runner.supervisor.slot_keeper import Keeper
+from runner.supervisor.slot_lifecycle import SlotState
+from runner.supervisor.transition_report import Role
 
 #: Lines of a slot that failed.
 LAST_LINES = 5
@@ -43,7 +43,7 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
     usage = None if child is None else sampler.usage(child.pid, child.counts(), started_at, now)
     has_counts = usage is not None and keeper.program.after_prepare
     last = slot.last_exit
-    has_failed = slot.state in (State.BACKOFF, State.FATAL) or (slot.state is State.EXITED and last != 0)
+    has_failed = slot.state in (SlotState.BACKOFF, SlotState.FATAL) or (slot.state is SlotState.EXITED and last != 0)
     return {
         "slot": keeper.name,
         "service": service.name,
@@ -72,21 +72,21 @@ def _slot(supervisor: Supervisor, service: Service, keeper: Keeper, sampler: Sam
 def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -> str:  # noqa: PLR0911 - one a state
     slot = keeper.slot
     match slot.state:
-        case State.RUNNING if keeper.problem and not slot.why:
+        case SlotState.RUNNING if keeper.problem and not slot.why:
             return f"cannot work for now, tries again: {keeper.problem}"
-        case State.RUNNING:
+        case SlotState.RUNNING:
             older = "; an older version, since the new one did not get ready" if service.problem else ""
             return slot.why or f"{keeper.status}{older}"
-        case State.STOPPED if keeper.role is Role.HOLDER:
+        case SlotState.STOPPED if keeper.role is Role.HOLDER:
             return f"start it with: {invocation('start', keeper.name)}"
-        case State.STARTING:
+        case SlotState.STARTING:
             return slot.why or f"not ready yet, after {slot.policy.start_timeout:g} s it counts as failed"
-        case State.WAITING:
+        case SlotState.WAITING:
             return f"waits for {supervisor.waiting_for(service) or 'its turn'}"
-        case State.BACKOFF if slot.deadline is not None:
+        case SlotState.BACKOFF if slot.deadline is not None:
             limit = f", {len(slot.failures)} of {slot.policy.restart_limit.count} failures" if slot.failures else ""
             return f"{slot.why}; again in {max(0.0, slot.deadline - now):.1f} s{limit}"
-        case State.STOPPING:
+        case SlotState.STOPPING:
             return slot.why or f"finishing, killed after {slot.policy.stop_timeout:g} s"
     return slot.why
 

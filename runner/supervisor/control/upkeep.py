@@ -12,7 +12,7 @@ from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.processes.memory import resident
 from runner.supervisor.service import Service
-from runner.supervisor.state import State
+from runner.supervisor.slot_lifecycle import SlotState
 
 #: Seconds between two looks at the processes, and at the queues where a service follows them.
 LOOK, POLL = 5.0, 1.0
@@ -72,7 +72,7 @@ class Upkeep:
         for keeper in list(service.keepers.values()):
             now = time.monotonic()
             is_due = now - self._replaced.get(keeper.name, -PAUSE) >= PAUSE
-            is_ready = keeper.slot.state is State.RUNNING and service.is_settled
+            is_ready = keeper.slot.state is SlotState.RUNNING and service.is_settled
             if is_due and is_ready and (taken := resident(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now
                 text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"

@@ -145,7 +145,7 @@ def fail_in_pika(points: Failpoints) -> None:
 
 def fail_at_confirms(points: Failpoints, steps_of: Callable[[Any, Any], set[str]]) -> None:
     """The moment when the broker's confirm is heard of; ``steps_of`` gets the window and the frame."""
-    from runner.amqp.confirm_window import ConfirmWindow
+    from runner.amqp.confirms_and_returns import ConfirmWindow
 
     confirm = ConfirmWindow.on_confirm
 

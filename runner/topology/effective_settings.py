@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runner.config.argument import EXCHANGE_ARGUMENTS, QUEUE_ARGUMENTS
-from runner.config.pattern import matches, only_names
+from runner.config.policy_pattern import matches, only_names
 from runner.config.queue_policy import applies_to_queue
 from runner.config.version import Version
 from runner.topology.model import Exchange, Policy, Queue

@@ -1,4 +1,4 @@
-"""What the database knows of messages on their way: which were published, and what became of each in each queue."""
+"""The rows of the database about messages: their publishes, and the outcome of each in each queue."""
 
 from __future__ import annotations
 

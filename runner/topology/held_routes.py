@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.family import Node
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Queue

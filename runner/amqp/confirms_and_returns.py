@@ -1,4 +1,4 @@
-"""Publishes on one channel whose confirms have not come yet."""
+"""Publishes on one channel, and matches the broker's confirms and returns to the messages that have none yet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.headers import name_of
 
 T = TypeVar("T")
 #: Message id, exchange and routing key: what a return says. The default exchange needs no id.
-Place = tuple[str, str, str]
+ReturnKey = tuple[str, str, str]
 
 
 def _nothing(*_: object) -> None:
@@ -46,8 +46,8 @@ class ConfirmWindow(Generic[T]):
         """``on_late`` gets the outcomes of messages that were given up."""
         self._on_outcome, self._on_round, self._on_late = on_outcome, on_round, on_late
         self._number = 0
-        self._unconfirmed: dict[int, tuple[Place, T]] = {}
-        self._late: dict[int, tuple[Place, T]] = {}
+        self._unconfirmed: dict[int, tuple[ReturnKey, T]] = {}
+        self._late: dict[int, tuple[ReturnKey, T]] = {}
 
     def open(self, channel: Channel, on_open: Callable[[], object]) -> None:
         """Use a new channel; ``on_open`` is called when messages can be published on it."""
@@ -65,7 +65,7 @@ class ConfirmWindow(Generic[T]):
         """Return the number of unconfirmed messages, without those that were given up."""
         return len(self._unconfirmed)
 
-    def publish(self, note: T, place: Place, body: bytes, properties: Properties) -> None:
+    def publish(self, note: T, place: ReturnKey, body: bytes, properties: Properties) -> None:
         """Publish a message; ``note`` is what the publisher gets with its outcome."""
         self._number += 1
         self._unconfirmed[self._number] = (place, note)
@@ -167,11 +167,11 @@ class WindowPlaces:
                 self._given.notify_all()
 
 
-def _is_at(one: Place, returned: Place) -> bool:
+def _is_at(one: ReturnKey, returned: ReturnKey) -> bool:
     return one == returned or (not returned[1] and one[1:] == returned[1:])
 
 
-def _refusal(place: Place) -> PublishRefused:
+def _refusal(place: ReturnKey) -> PublishRefused:
     _, exchange, routing_key = place
     if exchange:
         where = f"exchange {exchange!r}, routing key {routing_key!r}"

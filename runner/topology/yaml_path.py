@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from runner.config.cross_checks import GENERATED
 from runner.config.error_detail import Path
-from runner.config.reference import GENERATED
 from runner.config.topology_file import Topology
 from runner.topology.model import Binding, Exchange, Policy, Queue
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessagesFile
 from runner.ipc.shared_memory import CurrentMessage
-from runner.supervisor.state import OUTSIDE, Slot, State, describe_exit
+from runner.supervisor.slot_lifecycle import OUTSIDE, Slot, SlotState, describe_exit
 
 #: A reason may hold the words of a process, and is kept short.
 LONGEST_REASON = 300
@@ -68,8 +68,8 @@ class Death:
     @property
     def is_asked(self) -> bool:
         """Whether it was told to end, or decided so itself, and nothing in hand has to do with it."""
-        is_hung = bool(self.slot.why) and self.slot.state is not State.STOPPING
-        is_stopping = self.slot.state is State.STOPPING or (self.is_leaving and not is_hung)
+        is_hung = bool(self.slot.why) and self.slot.state is not SlotState.STOPPING
+        is_stopping = self.slot.state is SlotState.STOPPING or (self.is_leaving and not is_hung)
         return is_stopping and not self.is_condemned
 
     @property

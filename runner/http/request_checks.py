@@ -1,4 +1,4 @@
-"""What stands between the server and an application: the checks, refusals and streams that all services share."""
+"""The checks of a request before the application gets it: its Host header, target and body; and the refusals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | r
 _PATH = re.compile(r"/(?!/)")
 
 
-class Hosts:
+class AllowedHosts:
     """The names for which a service answers: a web page may point its own name at this address (DNS rebinding)."""
 
     def __init__(self, allowed: Iterable[str], host: str) -> None:
@@ -38,10 +38,10 @@ class Hosts:
         return match is not None and ("*" in self._allowed or match[1].lower() in self._allowed)
 
 
-class Reception:
+class RequestChecks:
     """The WSGI application that the server asks; it asks the service's own one."""
 
-    def __init__(self, app: WSGIApplication, hosts: Hosts, log: logging.Logger) -> None:
+    def __init__(self, app: WSGIApplication, hosts: AllowedHosts, log: logging.Logger) -> None:
         """A Flask application also gets handlers for errors, where it has none."""
         self._app, self._hosts, self._log = app, hosts, log
         # Flask answers errors by itself, so none would get here.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from runner.supervisor.program import Program
 from runner.supervisor.service import Service
-from runner.supervisor.state import State
+from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Sequel:
@@ -59,7 +59,7 @@ class Sequel:
             and service.is_settled
             # One that stops may be the old one yet, although its slot is to run the new program next.
             and all(
-                one.program.is_same_process(program) and one.slot.state is not State.STOPPING
+                one.program.is_same_process(program) and one.slot.state is not SlotState.STOPPING
                 for one in service.everyone()
             )
         )

@@ -1,6 +1,6 @@
-"""Balances each queue: what was published to it is handled, parked, discarded or waiting, or else it is lost.
+"""Builds the account of each queue from rows of the database, dead letters and counts of the broker.
 
-Pure: what is known comes from ``runner.ledger.fates``, from the dead-letter queues and from the broker's counts.
+Pure. ``loss_detection`` decides which missing messages are lost.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from runner.ledger.account import Account, Place
+from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.expected_queues import ExpectedQueues, OpenRoute
-from runner.ledger.fates import Fate, Fates, InboxRows, Names, Published
+from runner.ledger.recorded_fates import Fate, Fates, InboxRows, Names, Published
 
 #: Why events are not counted, after how many they are.
 _UNKNOWN = (
@@ -52,7 +52,7 @@ class Known:
 
 
 def accounts(
-    places: Sequence[Place], known: Known, arrivals: ExpectedQueues, since: int | None = None
+    places: Sequence[AccountedQueue], known: Known, arrivals: ExpectedQueues, since: int | None = None
 ) -> list[Account]:
     """The account of each queue, of what was published at ``since`` (ms since the epoch) or later."""
     coming: dict[str, list[tuple[Published, OpenRoute]]] = defaultdict(list)
@@ -66,7 +66,7 @@ def accounts(
 
 
 def _account(
-    place: Place,
+    place: AccountedQueue,
     known: Known,
     coming: Sequence[tuple[Published, OpenRoute]],
     arrivals: ExpectedQueues,
@@ -100,7 +100,7 @@ def _account(
 
 
 def _left_out(
-    event: Published, way: OpenRoute, place: Place, known: Known, first: int | None, begun: int | None
+    event: Published, way: OpenRoute, place: AccountedQueue, known: Known, first: int | None, begun: int | None
 ) -> str | None:
     """Why an event does not count for a queue; None where it does. ``first`` is when one of its type is known there."""
     begin = way.since
@@ -144,7 +144,7 @@ def _ids_in_inboxes(known: Known, queue: str) -> Iterable[str]:
     return (id for (_, name), inbox in known.inboxes.items() if name == queue for id in inbox.done)
 
 
-def _seen(place: Place, known: Known) -> Iterable[Published]:
+def _seen(place: AccountedQueue, known: Known) -> Iterable[Published]:
     fates: Mapping[str, Fate] = known.fates.get(place.queue, {})
     parked = known.parked.get(place.queue, {})
     ids = {*fates, *parked}

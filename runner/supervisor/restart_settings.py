@@ -1,4 +1,4 @@
-"""When a process is restarted, how long that waits, and when it is given up; all times in seconds."""
+"""The settings of restarts, in seconds. ``slot_lifecycle`` decides about a restart, its delay, and giving up."""
 
 from __future__ import annotations
 

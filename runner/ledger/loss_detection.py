@@ -1,4 +1,4 @@
-"""Looks at a database and a broker at work until it is sure what is lost: ``ledger``.
+"""Finds the messages that are lost, in a database and on a broker at work: ``ledger``.
 
 Why a message that is on its way is never called lost. What was published is read first, and stays as it was read; then
 the queues are counted in the order in which a message goes through them (its queue, the wait queues, the dead-letter
@@ -22,9 +22,9 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.headers import PUBLISHED_AT, milliseconds_of, seconds_of
 from runner.history.records import Read
 from runner.ledger.account import Account
-from runner.ledger.balance import Known, KnownDeadLetter, refresh
-from runner.ledger.fates import events_among, fates, inboxes
+from runner.ledger.account_building import Known, KnownDeadLetter, refresh
 from runner.ledger.message_places import MessagePlaces
+from runner.ledger.recorded_fates import events_among, fates, inboxes
 from runner.messages import ATTEMPT_TYPE
 
 #: Seconds for which nothing may move before what is missing is lost. A queue tells its statistics every 5 s, and the
@@ -64,7 +64,7 @@ class _Letters:
 
 
 @dataclass
-class Observation:
+class LossDetection:
     """Looks until each account is settled."""
 
     site: MessagePlaces

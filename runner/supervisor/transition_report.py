@@ -1,4 +1,4 @@
-"""A slot's change of state, as it is told to whoever listens; the supervisor knows none of them."""
+"""The report of a slot's change of state, and its words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 from runner.invocation import invocation
 from runner.supervisor.output.line import Line
 from runner.supervisor.output.line_writer import LineWriter
-from runner.supervisor.state import Slot, State
+from runner.supervisor.slot_lifecycle import Slot, SlotState
 
 
 class Role(Enum):
@@ -42,19 +42,19 @@ def words(transition: Transition) -> tuple[str, str] | None:
     before, slot = transition.before, transition.after
     if transition.role is Role.FRESH:
         # What becomes of it is told by who waits for it, but for what it goes on after.
-        is_excused = slot.state is State.BACKOFF and not slot.failures
+        is_excused = slot.state is SlotState.BACKOFF and not slot.failures
         return (f"{slot.name}, the new one, {slot.why}: tried again", "warning") if is_excused else None
-    if slot.state is State.BACKOFF and slot.deadline is not None:
+    if slot.state is SlotState.BACKOFF and slot.deadline is not None:
         delay = max(0.0, slot.deadline - transition.now)
         when = f"in {delay:.1f} s" if delay >= 0.05 else "now"
         counted = f" ({len(slot.failures)}/{slot.policy.restart_limit.count})" if slot.failures else ""
         return f"{slot.name} {slot.why}: restarting {when}{counted}", "warning"
-    if slot.state is State.FATAL:
+    if slot.state is SlotState.FATAL:
         again = f"mend it, then: {invocation('start', slot.name)}"
         return f"{slot.name} FATAL, {slot.why}: given up; {again}", "error"
-    if slot.state is State.EXITED:
+    if slot.state is SlotState.EXITED:
         return f"{slot.name} EXITED, {slot.why}", "info" if slot.last_exit == 0 else "warning"
-    if slot.state is State.STOPPED and before.state is State.STOPPING:
+    if slot.state is SlotState.STOPPED and before.state is SlotState.STOPPING:
         return f"{slot.name} stopped{', the old one' if transition.role is Role.OLD else ''}", "info"
     return None
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runner.supervisor.accusation import Accusations, Death
+from runner.supervisor.crash_blame import Accusations, Death
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.child import Child
 from runner.supervisor.processes.guard import Guard
@@ -33,8 +33,8 @@ from runner.supervisor.slot_event import (
     Stop,
     Tick,
 )
-from runner.supervisor.state import ENDED, Action, Slot, State, step
-from runner.supervisor.transition import Listener, Role, Transition
+from runner.supervisor.slot_lifecycle import ENDED, Slot, SlotAction, SlotState, step
+from runner.supervisor.transition_report import Listener, Role, Transition
 
 #: Seconds that a listening socket is held while no process accepts: those who wait longer have given up.
 HOLD = 10.0
@@ -158,16 +158,16 @@ class Keeper:
         for action in actions:
             self._perform(action)
 
-    def _perform(self, action: Action) -> None:
-        if action is Action.SPAWN:
+    def _perform(self, action: SlotAction) -> None:
+        if action is SlotAction.SPAWN:
             self._spawn()
-        elif self.child is not None and action is Action.TERMINATE:
+        elif self.child is not None and action is SlotAction.TERMINATE:
             self.child.terminate()
-        elif self.child is not None and action is Action.ABORT:
+        elif self.child is not None and action is SlotAction.ABORT:
             self._means.journal.say(f"{self.name} {self.slot.why}: killed, its stacks follow", "warning")
             self.child.abort()
         elif self.child is not None:
-            if self.slot.state is State.STOPPING and not self.is_condemned:
+            if self.slot.state is SlotState.STOPPING and not self.is_condemned:
                 self._means.journal.say(f"{self.name} {self.slot.why}: killed", "warning")
             self.child.kill()
 
@@ -239,7 +239,7 @@ class Keeper:
             self._means.on_change()
         elif key == "STATUS":
             self.status = value
-            if self.slot.state is State.RUNNING and not self.is_announced:
+            if self.slot.state is SlotState.RUNNING and not self.is_announced:
                 self.is_announced = True
                 self._means.journal.say(f"{self.name} RUNNING, pid {self.slot.pid}: {value}")
                 self._means.on_change()

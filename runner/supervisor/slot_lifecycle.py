@@ -1,4 +1,4 @@
-"""The life of a slot as a pure function: ``step(slot, event, now) -> (slot, actions)``.
+"""The states of a slot, with restarts and giving up, as a pure function: ``step(slot, event, now) -> (slot, actions)``.
 
 A slot is a place for one process, such as ``payment.2``; the processes that fill it one after the other are its
 instances. Times are seconds of a monotonic clock.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE, EXIT_TERMINATED
-from runner.supervisor.restart_policy import Restart, RestartPolicy
+from runner.supervisor.restart_settings import Restart, RestartPolicy
 from runner.supervisor.slot_event import (
     Beat,
     Condemned,
@@ -35,7 +35,7 @@ LONGEST_OUTSIDE = 1.0
 LONGEST_AWAY = 5.0
 
 
-class State(StrEnum):
+class SlotState(StrEnum):
     """The words of supervisord, and WAITING for what a slot needs before it may start."""
 
     STOPPED = "STOPPED"
@@ -54,7 +54,7 @@ class Slot:
 
     name: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
-    state: State = State.STOPPED
+    state: SlotState = SlotState.STOPPED
     #: Whether a process is to run here; a stop clears it.
     wanted: bool = False
     pid: int | None = None
@@ -75,7 +75,7 @@ class Slot:
     last_reason: str = ""
 
 
-class Action(StrEnum):
+class SlotAction(StrEnum):
     """What the loop is to do."""
 
     SPAWN = "spawn"
@@ -88,9 +88,9 @@ class Action(StrEnum):
 #: Ends that come from outside: a person, or the kernel short of memory. They are no reason to give up.
 OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
 #: States without a process that no time leads out of.
-ENDED = (State.STOPPED, State.EXITED, State.FATAL)
+ENDED = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
 
-Outcome = tuple[Slot, tuple[Action, ...]]
+Outcome = tuple[Slot, tuple[SlotAction, ...]]
 
 
 def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - one per event
@@ -100,23 +100,25 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
             return _start(slot)
         case Stop():
             return _stop(slot, now)
-        case Go() if slot.state is State.WAITING:
+        case Go() if slot.state is SlotState.WAITING:
             deadline = now + slot.policy.start_timeout
-            return replace(slot, state=State.STARTING, deadline=deadline, ready_at=None, why=""), (Action.SPAWN,)
-        case Spawned(pid) if slot.state in (State.STARTING, State.STOPPING):
+            return replace(slot, state=SlotState.STARTING, deadline=deadline, ready_at=None, why=""), (
+                SlotAction.SPAWN,
+            )
+        case Spawned(pid) if slot.state in (SlotState.STARTING, SlotState.STOPPING):
             return replace(slot, pid=pid), ()
-        case SpawnFailed(reason, draw) if slot.state in (State.STARTING, State.STOPPING):
+        case SpawnFailed(reason, draw) if slot.state in (SlotState.STARTING, SlotState.STOPPING):
             return _failed(slot, reason, draw, now, is_counted=True), ()
-        case Ready() if slot.state is State.STARTING and not slot.why:
-            return _alive(replace(slot, state=State.RUNNING, ready_at=now, unready=0), now), ()
-        case Beat() if slot.state is State.RUNNING and not slot.why:
+        case Ready() if slot.state is SlotState.STARTING and not slot.why:
+            return _alive(replace(slot, state=SlotState.RUNNING, ready_at=now, unready=0), now), ()
+        case Beat() if slot.state is SlotState.RUNNING and not slot.why:
             return _alive(slot, now), ()
-        case Hung(reason) if slot.state is State.RUNNING and not slot.why:
+        case Hung(reason) if slot.state is SlotState.RUNNING and not slot.why:
             return _abort(slot, reason, now)
-        case Condemned(reason) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
-            return replace(slot, deadline=now + DUMP_TIME, why=reason), (Action.KILL,)
-        case Exited(code, draw, is_known) if slot.state in (State.STARTING, State.RUNNING, State.STOPPING):
-            is_asked = slot.state is State.STOPPING or slot.policy.restart is not Restart.ALWAYS
+        case Condemned(reason) if slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING):
+            return replace(slot, deadline=now + DUMP_TIME, why=reason), (SlotAction.KILL,)
+        case Exited(code, draw, is_known) if slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING):
+            is_asked = slot.state is SlotState.STOPPING or slot.policy.restart is not Restart.ALWAYS
             reason = describe_exit(code, is_asked=is_asked) + (f", {slot.why}" if slot.why else "")
             slot = replace(slot, pid=None, last_exit=code, last_exit_at=now, last_reason=reason)
             return _exited(slot, code, reason, draw, now, is_known=is_known), ()
@@ -127,19 +129,19 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
 
 def _start(slot: Slot) -> Outcome:
     if slot.state in ENDED:
-        return replace(slot, state=State.WAITING, wanted=True, attempt=0, failures=(), unready=0, why=""), ()
+        return replace(slot, state=SlotState.WAITING, wanted=True, attempt=0, failures=(), unready=0, why=""), ()
     return replace(slot, wanted=True), ()
 
 
 def _stop(slot: Slot, now: float) -> Outcome:
-    if slot.state in (State.STARTING, State.RUNNING):
+    if slot.state in (SlotState.STARTING, SlotState.RUNNING):
         deadline = now + slot.policy.stop_timeout
-        return replace(slot, state=State.STOPPING, wanted=False, deadline=deadline, why=""), (Action.TERMINATE,)
-    if slot.state is State.STOPPING:
+        return replace(slot, state=SlotState.STOPPING, wanted=False, deadline=deadline, why=""), (SlotAction.TERMINATE,)
+    if slot.state is SlotState.STOPPING:
         return replace(slot, wanted=False), ()
-    if slot.state is State.EXITED:
+    if slot.state is SlotState.EXITED:
         return replace(slot, wanted=False), ()  # that it did what it was to do is not forgotten
-    return replace(slot, state=State.STOPPED, wanted=False, deadline=None, why=""), ()
+    return replace(slot, state=SlotState.STOPPED, wanted=False, deadline=None, why=""), ()
 
 
 def _alive(slot: Slot, now: float) -> Slot:
@@ -148,29 +150,29 @@ def _alive(slot: Slot, now: float) -> Slot:
 
 
 def _abort(slot: Slot, reason: str, now: float) -> Outcome:
-    return replace(slot, deadline=now + DUMP_TIME, why=reason), (Action.ABORT,)
+    return replace(slot, deadline=now + DUMP_TIME, why=reason), (SlotAction.ABORT,)
 
 
 def _expired(slot: Slot, now: float) -> Outcome:
-    if slot.state is State.BACKOFF:
-        return replace(slot, state=State.WAITING, deadline=None), ()
-    if slot.state is State.RUNNING and not slot.why:
+    if slot.state is SlotState.BACKOFF:
+        return replace(slot, state=SlotState.WAITING, deadline=None), ()
+    if slot.state is SlotState.RUNNING and not slot.why:
         return _abort(slot, f"gave no sign of life for {slot.policy.watchdog:g} s", now)
-    if slot.state is State.STARTING and not slot.why:
+    if slot.state is SlotState.STARTING and not slot.why:
         return _abort(slot, f"not ready within {slot.policy.start_timeout:g} s", now)
     # A killed process may take its time to go; the kill is repeated until its end is seen.
     why = slot.why or f"did not stop within {slot.policy.stop_timeout:g} s"
-    return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (Action.KILL,)
+    return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (SlotAction.KILL,)
 
 
 def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_known: bool) -> Slot:
-    if slot.state is State.STOPPING:
+    if slot.state is SlotState.STOPPING:
         return _stopped(slot)
     if code == EXIT_CONFIG:
-        return _ended(slot, State.FATAL, reason)
+        return _ended(slot, SlotState.FATAL, reason)
     is_done = slot.policy.restart is Restart.ON_FAILURE and code == EXIT_OK
     if is_done or slot.policy.restart is Restart.NEVER:
-        return _ended(slot, State.EXITED, "done" if code == EXIT_OK else reason)
+        return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
         slot = replace(slot, attempt=0)  # the window alone says which failures count
     if is_known:
@@ -184,7 +186,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
 
 
 def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: bool) -> Slot:
-    if slot.state is State.STOPPING:
+    if slot.state is SlotState.STOPPING:
         return _stopped(slot)
     limit = slot.policy.restart_limit
     failures = tuple(one for one in slot.failures if now - one < limit.window)
@@ -194,9 +196,9 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
         unready += slot.ready_at is None
     slot = replace(slot, failures=failures, unready=unready)
     if is_counted and len(failures) >= limit.count:
-        return _ended(slot, State.FATAL, f"{len(failures)} failures within {limit.window:g} s, the last: {reason}")
+        return _ended(slot, SlotState.FATAL, f"{len(failures)} failures within {limit.window:g} s, the last: {reason}")
     if is_counted and unready >= limit.count:
-        return _ended(slot, State.FATAL, f"{unready} starts in a row failed, the last: {reason}")
+        return _ended(slot, SlotState.FATAL, f"{unready} starts in a row failed, the last: {reason}")
     return _again(slot, reason, draw, now)
 
 
@@ -206,16 +208,16 @@ def _again(slot: Slot, reason: str, draw: float, now: float, longest: float = fl
     is_first = slot.ready_at is not None and attempt == 1
     delay = 0.0 if is_first else min(slot.policy.backoff.delay(attempt, draw), longest)
     restarts = slot.restarts + 1
-    slot = replace(slot, state=State.BACKOFF, deadline=now + delay, ready_at=None, why=reason)
+    slot = replace(slot, state=SlotState.BACKOFF, deadline=now + delay, ready_at=None, why=reason)
     return replace(slot, attempt=attempt, restarts=restarts)
 
 
 def _stopped(slot: Slot) -> Slot:
-    state = State.WAITING if slot.wanted else State.STOPPED
+    state = SlotState.WAITING if slot.wanted else SlotState.STOPPED
     return replace(slot, state=state, deadline=None, ready_at=None, why="")
 
 
-def _ended(slot: Slot, state: State, why: str) -> Slot:
+def _ended(slot: Slot, state: SlotState, why: str) -> Slot:
     return replace(slot, state=state, deadline=None, ready_at=None, why=why)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pika.channel import Channel
 
 
-class AckLedger:
+class AckBatch:
     """Knows the delivery tags of one channel, which the broker counts from 1 (AMQP 0-9-1).
 
     An ack with ``multiple`` settles every tag up to its own, so it may only go as far as all are done. And it

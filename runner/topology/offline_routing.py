@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.config.exchange_type import routing_type
 from runner.config.topology_file import PREDEFINED_EXCHANGES
-from runner.topology.effect import Policies
+from runner.topology.effective_settings import Policies
 from runner.topology.model import Binding, Objects
 
 
@@ -97,7 +97,7 @@ def matches(binding: Binding, exchange_type: str, key: str, headers: Mapping[str
             return True
 
 
-class Router:
+class OfflineRouter:
     """Routes messages through the exchanges and bindings of a topology."""
 
     def __init__(self, objects: Objects) -> None:

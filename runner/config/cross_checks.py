@@ -14,11 +14,11 @@ from runner.config.argument import (
     argument_problem,
 )
 from runner.config.binding import check_bindings
-from runner.config.departure import check_departures
 from runner.config.document import Document
 from runner.config.error_detail import Path, unknown
 from runner.config.exchange_type import arguments_of, problem_together
-from runner.config.pattern import matches, pattern_problem
+from runner.config.leaving_names import check_departures
+from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.queue_policy import has_dead_letter_queue
 from runner.config.setting import Setting
 from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, QueueSettings, Topology

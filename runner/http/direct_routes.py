@@ -21,7 +21,7 @@ from runner.strict_json import decode_json
 
 if TYPE_CHECKING:
     from runner import Context, Event
-    from runner.http.reception import Hosts
+    from runner.http.request_checks import AllowedHosts
     from runner.http.waitress_adapter import StrictChannel
 
 #: Longer bodies are for the threads, as the others wait while the loop reads one.
@@ -97,7 +97,7 @@ class DirectRoutes:
         self,
         routes: Mapping[tuple[str, str], DirectRoute],
         context: Context,
-        hosts: Hosts,
+        hosts: AllowedHosts,
         wake: Callable[[], None],
     ) -> None:
         """``routes`` are by method and path; ``wake`` wakes the loop, from any thread."""
