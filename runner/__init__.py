@@ -1,6 +1,6 @@
-"""FastCommerce: RabbitMQ services, wired by YAML and kept running.
+"""FastCommerce runs RabbitMQ services that two YAML files connect.
 
-All that a plugin imports from FastCommerce is here. docs/plugins.md describes each name.
+Plugins import all names from here, except those of ``runner.http``. docs/plugins.md describes each name.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ __all__ = [
     "validate_mailbox",
 ]
 
-#: Where each name is defined, apart from the errors.
+#: The names of each module. All other names are in ``runner.errors``.
 _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
@@ -95,7 +95,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a name at its first use. Processes that run no plugin start faster without."""
+    """Import the module of a name at its first use, so that processes without a plugin start faster."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_MODULE_OF.get(name, "runner.errors")), name)

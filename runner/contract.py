@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from runner.errors import PluginError
 from runner.messages import ATTEMPTS, EVENTS, FAILED
 
-#: Event types, each with a model of the body, or None if the plugin says nothing about the body.
+#: Event types, each with a model of the body, or None if the plugin does not declare the body.
 Bodies = Mapping[str, type[BaseModel] | None]
 
 
@@ -23,17 +23,17 @@ class Contract:
     A model of a body names its fields. A handler's model may name only the fields that the handler reads.
     """
 
-    #: The events that ``handle`` accepts; None for all, as for a service that only records events.
+    #: The events that ``handle`` accepts; None for all events, for example in a service that only records events.
     handles: Bodies | None = None
     #: The events that the service publishes. Each needs an entry under ``publishes`` in config.yaml.
     publishes: Bodies = field(default_factory=dict)
     #: The addresses on which the service listens, as (host, port).
     listens: Sequence[tuple[str, int]] = ()
-    #: What ``handle`` records in the event history: ``events``, and ``attempts``, whose reports then come to the first
-    #: queue that the service consumes.
+    #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. For ``attempts``, the
+    #: workers send their reports to the first queue that the service consumes.
     records: Collection[str] = ()
-    #: The status of an order after an event that the service publishes: ``accepted`` for the event that begins the
-    #: order, and any other word for an event that decides it. The latest decision counts.
+    #: The status of an order after each event that the service publishes: ``accepted`` for the event that creates the
+    #: order, and any other word for an event that decides the order. The latest decision counts.
     statuses: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -42,17 +42,17 @@ class Fields:
     """The fields of an event's body."""
 
     names: frozenset[str]
-    #: The fields without which a handler refuses the body.
+    #: The fields that a handler requires.
     required: frozenset[str]
-    #: Whether the body may have other fields.
+    #: True if the body may have other fields.
     is_open: bool
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Self:
         """Return the fields of a model, by the names that they have in JSON.
 
-        A field that is read by one of several names is not required by any of them. A RootModel has no fields: its body
-        may have any.
+        If a field has several names, none of these names is required. A RootModel has no fields, and its body may have
+        any field.
         """
         if issubclass(model, RootModel):
             return cls(frozenset(), frozenset(), True)
@@ -68,7 +68,7 @@ class Fields:
 
 
 def _read_names(field: FieldInfo) -> set[str]:
-    """Return the names by which a field is read; none for its own."""
+    """Return the aliases of a field; an empty set if only its own name is used."""
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
     firsts = (one.path[0] if isinstance(one, AliasPath) else one for one in choices)
@@ -77,7 +77,7 @@ def _read_names(field: FieldInfo) -> set[str]:
 
 @dataclass(frozen=True)
 class Terms:
-    """A contract without the plugin's own classes, for the process that has not imported the plugin."""
+    """A contract without the plugin's own classes, for a process that has not imported the plugin."""
 
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]
@@ -87,7 +87,7 @@ class Terms:
 
     @classmethod
     def of(cls, contract: object, plugin: str) -> Self:
-        """Return the terms of what the hook returned. Raises PluginError if that is no contract."""
+        """Return the terms of the hook's result. Raises PluginError if the result is not a contract."""
         if not isinstance(contract, Contract):
             raise PluginError(f"plugin {plugin!r}: contract: returned {contract!r}; allowed: a Contract")
         handles = None if contract.handles is None else _fields(contract.handles, "handles", plugin)
@@ -112,7 +112,7 @@ class Terms:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the terms that ``as_json`` wrote."""
+        """Return the terms from the JSON values of ``as_json``."""
         handles = data["handles"]
         return cls(
             None if handles is None else _from_json(handles),

@@ -1,7 +1,7 @@
-"""What a plugin may implement: pluggy's hook specifications, and the context that hooks are given.
+"""The hooks that a plugin can implement, as pluggy's hook specifications, and the context that hooks get.
 
-An implementation names only the arguments it wants. ``options`` is an instance of the plugin's own
-``Options`` model (any pydantic model of that name in the plugin), checked against config.yaml.
+An implementation names only the arguments that it uses. ``options`` is an instance of the plugin's pydantic model
+``Options``, with the values from config.yaml.
 """
 
 from __future__ import annotations
@@ -31,102 +31,102 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class Context(Protocol):
-    """What the worker offers the hooks ``start`` and ``run``."""
+    """The interface of the worker for the hooks ``start`` and ``run``."""
 
-    #: The service's name in config.yaml, and the slot it runs in, such as ``payment.2``.
+    #: The name of the service in config.yaml, and the slot of this process, such as ``payment.2``.
     service: str
     slot: str
-    #: Seconds from the order to stop until what is not done is killed.
+    #: Seconds between the request to stop and the kill.
     stop_timeout: float
-    #: Logs with the slot; pass ``extra={"order": id}`` to name the order a line is about.
+    #: A logger that adds the slot. ``extra={"order": id}`` adds the id of an order to a line.
     log: logging.Logger
 
     def publish(self, event: Event) -> Future[None]:
-        """Publish from any thread; done once the broker has routed and confirmed the event.
+        """Publish an event from any thread. The future is done when the broker has routed and confirmed the event.
 
         Raises ValueError or TypeError for an event that is not JSON or does not fit AMQP. The future fails with a
-        BrokerError: BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. It never stays
-        open longer than the confirm timeout (5 s).
+        BrokerError: BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. It is done within the
+        confirm timeout (5 s).
         """
 
-    #: Whether a service in config.yaml records events, so that ``order_history`` can answer; only for a service that
-    #: consumes no queue.
+    #: True if a service in config.yaml records events, which ``order_history`` needs. Only for a service that consumes
+    #: no queue.
     has_history: bool
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
-        """Return what ``order show --json`` prints of an order; None if the event history has none of its events.
+        """Return the output of ``order show --json`` for an order; None if the event history has no event of it.
 
         Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
         """
 
     @property
     def store(self) -> Store:
-        """The database of config.yaml's ``store``, opened at the first use.
+        """The database of ``store`` in config.yaml, opened at its first use.
 
-        Raises StoreAway where it does not answer for now, and StoreError where it cannot be used.
+        Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
         """
 
     @property
     def outbox(self) -> EventOutbox:
         """The outbox of the service: ``context.outbox.transact(work)`` commits rows and events together.
 
-        It is opened at the first use, and from then on publishes what waits, also what an earlier process has left:
-        a plugin uses it in ``start`` or at the beginning of ``run``. Raises as ``store``.
+        From its first use on, it publishes waiting events, including the events of an earlier process. So a plugin uses
+        it in ``start`` or at the beginning of ``run``. Raises the errors of ``store``.
         """
 
     def routed(self, event: Event) -> Event:
-        """``event`` as ``publish`` would send it: with its exchange, routing key and id. Raises PluginError."""
+        """Return ``event`` with its exchange, routing key and id, as ``publish`` would send it. Raises PluginError."""
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
-        """Tell the supervisor that this service now does its work, with a few words for people.
+        """Report to the supervisor that this service is ready; ``status`` is a short text for people.
 
-        One that does it without the broker too is not called unwell while that is away.
+        With ``needs_broker=False``, the service counts as healthy even while the broker is unreachable.
         """
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """A socket that listens there, for a server to accept on; it does not block.
+        """Return a non-blocking socket that listens on the address.
 
-        The supervisor holds it for all instances of the service and beyond the end of each, so that a restart refuses
-        no connection. Close it to accept no more, and accept what waits before that: where the address has changed,
-        nobody else will. Raises OSError where the address cannot be had.
+        The supervisor keeps the socket open for all instances of the service, even after their end. So a restart
+        refuses no connection. Close the socket to stop accepting. Before that, accept all waiting connections, because
+        no other process accepts them if the address has changed. Raises OSError if the address cannot be used.
         """
 
     def broker_problem(self) -> str | None:
-        """Why nothing can be published now, or None when the broker takes messages."""
+        """Return the reason why no event can be published now, or None if the broker accepts messages."""
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait until the service is to stop, at most ``timeout`` seconds; True when it is.
+        """Wait at most ``timeout`` seconds until the service has to stop; return True if it has to stop.
 
-        A ``run`` that has called it with a timeout must go on doing so: one that does not within the service's
-        ``watchdog`` counts as hung.
+        After the first call with a timeout, ``run`` must repeat the call. If it does not call within the service's
+        ``watchdog``, the service counts as hung.
         """
 
 
 class MessageStore(Protocol):
-    """What a handler may do in the database while it has one message in hand.
+    """The interface of the database for the handler of one message.
 
-    What it writes is committed, before its events are published and the message is acknowledged: all of it or nothing,
-    in a transaction that other messages may share. A write that the database refuses fails the message alone.
+    All writes of the handler are committed together, before its events are published and the message is acknowledged.
+    Other messages may share the transaction. If the database refuses a write, only this message fails.
     """
 
-    #: Whether the service has ``inbox``: the same message is then never handled twice.
+    #: True if the service has ``inbox``, so that the same message is never handled twice.
     inbox: bool
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """All rows of a SELECT, as last committed; one of ``runner.store.prepared`` costs least."""
+        """Return all committed rows of a SELECT. A statement of ``prepared`` costs least."""
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
-        """Have a statement executed in the message's transaction, once the handler has returned."""
+        """Execute a statement in the transaction of the message, after the handler has returned."""
 
     def transact(self, work: Callable[[Connection], object]) -> TransactionResult:
-        """Have ``work`` called in the message's transaction, once the handler has returned.
+        """Call ``work`` in the transaction of the message, after the handler has returned.
 
-        It may be called more than once, of which only the last counts, and should do nothing but use its connection.
-        What it raises, such as Reject or Retry, undoes the writes of this message alone, and fails the attempt.
+        ``work`` may be called more than once, and only the last call counts. It should only use its connection. If it
+        raises an exception, such as Reject or Retry, the attempt fails. Only the writes of this message are undone.
 
-        If the handler returns the result of this method, the message's events are those that ``work`` returns, and
-        ``work`` runs while no other such work of the plugin runs, in this process or in another: what it reads there
-        stays as it is until its writes are committed.
+        If the handler returns the result of this method, the events that ``work`` returns are published. The plugin
+        then runs only one such function at a time, in all its processes. So the rows that ``work`` has read do not
+        change before its writes are committed.
         """
 
 
@@ -135,30 +135,30 @@ class Hooks:
 
     @hookspec(firstresult=True)
     def contract(self, options: Any) -> Contract | None:
-        """Say which events the service handles and publishes with these options, and on which addresses it listens.
+        """Declare the events that the service handles and publishes with these options, and its addresses.
 
-        Called by ``check`` and before each start, in a process of its own that handles no message. It makes wrong
-        wiring visible before the first message: a missing or misspelt event under ``publishes`` is an error, and a
-        queue that brings events which the service does not handle is a finding. It must return at once and have no
-        effect. A plugin without it is not compared with anything.
+        Called by ``check`` and before each start, in a separate process that handles no message. It reveals wrong
+        wiring before the first message. A missing or misspelt event under ``publishes`` is an error. A queue that
+        delivers events which the service does not handle is a finding. The hook must return at once and have no effect.
+        A plugin without this hook is not compared with anything.
         """
 
     @hookspec(firstresult=True)
     def tables(self, options: Any, inbox: bool) -> Tables | None:
-        """Declare the tables of the plugin's own, and the steps that changed them since the first version.
+        """Declare the plugin's own tables, and all steps since their first version.
 
-        Called once, before ``start``; ``inbox`` is True if the service has an inbox. The worker creates and changes
-        the tables in the service's store before the first message. A plugin that returns None has no tables, and its
-        store is opened at the first use.
+        Called once, before ``start``. ``inbox`` is True if the service has an inbox. Before the first message, the
+        worker creates and changes the tables in the store of the service. A plugin without tables returns None. Its
+        store is then opened at its first use.
         """
 
     @hookspec(firstresult=True)
     def start(self, options: Any, context: Context) -> Any:
-        """Make what the service needs while it runs, such as a client or compiled templates.
+        """Create the resources of the service, such as a client or compiled templates.
 
-        Called once, on the main thread, before the first message. What it returns is given to the
-        other hooks as ``resources``. An exception ends the worker, which is then restarted;
-        a ``PluginError`` ends it for good.
+        Called once, on the main thread, before the first message. The other hooks get the result as ``resources``.
+        After an exception the worker exits, and the supervisor restarts it. After a ``PluginError`` the service is
+        FATAL.
         """
 
     @hookspec(firstresult=True)
@@ -167,22 +167,24 @@ class Hooks:
     ) -> Event | list[Event] | TransactionResult | None:
         """Handle one message.
 
-        Called on a handler thread; with ``concurrency`` over 1, on several at once. Returns the events to publish;
-        the message is acknowledged once the broker has confirmed them all. ``Retry`` and any other exception
-        lead to the next delay of the queue's ``retry``; after the last one, or without any, to its
-        dead-letter queue, where ``Reject`` leads at once. The same message may come again, so the outcome
-        should not depend on chance. What is to be kept goes through ``store``; with ``inbox`` a message that was
-        handled before does not get here.
+        Called on a handler thread. With ``concurrency`` over 1, several threads call it at the same time. It returns
+        the events to publish. The message is acknowledged when the broker has confirmed all of them.
+
+        After ``Retry`` or any other exception, the message waits for the next delay under the queue's ``retry``. After
+        the last delay it is dead-lettered. After ``Reject`` it is dead-lettered at once.
+
+        The same message may be delivered again, so the outcome should not depend on chance. Write data through
+        ``store``. With ``inbox``, the hook does not get a message that was handled before.
         """
 
     @hookspec(firstresult=True)
     def run(self, options: Any, resources: Any, context: Context) -> None:
-        """Run the service's own loop, such as an HTTP server, until ``context.wait_stop()`` says so.
+        """Run the service's own loop, such as an HTTP server, until ``context.wait_stop()`` returns True.
 
-        Called on the main thread, after ``start``. The loop calls ``context.ready()`` when it serves. A ``run`` that
-        returns has done its work: the process ends with 0, and ``restart`` says what follows.
+        Called on the main thread, after ``start``. The loop calls ``context.ready()`` when the service is ready. When
+        ``run`` returns, the process exits with 0, and ``restart`` in config.yaml decides about a restart.
         """
 
     @hookspec(firstresult=True)
     def stop(self, options: Any, resources: Any) -> None:
-        """Release what ``start`` made. Called once, on the main thread, after the last message."""
+        """Release the resources of ``start``. Called once, on the main thread, after the last message."""

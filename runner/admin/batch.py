@@ -1,4 +1,4 @@
-"""Publish a number of events, and wait until the broker has routed and confirmed every one of them."""
+"""Publish several events, and wait until the broker has routed and confirmed each event."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
 #: The number of events that may be unconfirmed at once.
 WINDOW = 500
-#: Seconds without any confirm after which the batch is given up.
+#: Seconds without a confirm after which the batch is given up.
 STALLED = 30.0
-#: Seconds between two checks for this.
+#: Seconds between two checks for progress.
 BEAT = 0.5
 
 
@@ -26,9 +26,9 @@ def publish_all(
 ) -> None:
     """Publish events in their order, over a connection called ``name``.
 
-    ``on_sent`` gets each time the number of events that the broker may have so far. Raises Unroutable if no queue gets
-    an event, PublishRefused if the broker refuses one, BrokerBlocked, BrokerAway, BrokerRefused, and the errors of
-    ``events``. Some events may be published then.
+    Before each publish, ``on_sent`` gets the number of events that the broker may have so far. Raises Unroutable if no
+    queue gets an event, PublishRefused if the broker refuses an event, BrokerBlocked, BrokerAway, BrokerRefused, and
+    the errors of ``events``. After an error, some events may be published.
     """
     _Batch(url, name, events, on_sent).run()
 
@@ -66,7 +66,7 @@ class _Batch:
                 self._is_all = True
                 break
             self._sent += 1
-            # Before it goes, so that an interrupted caller knows of each that may have gone.
+            # Called before the publish, so that an interrupted caller knows all events that may be published.
             self._on_sent(self._sent)
             self._unconfirmed.publish(None, one.key, one.body, one.properties)
         if self._is_all and not self._unconfirmed:
@@ -78,7 +78,7 @@ class _Batch:
 
     def _on_outcome(self, _: None, error: BrokerError | None) -> None:
         if error is not None:
-            # One of several queues may have taken an event that another queue refused.
+            # If an event goes to several queues, one queue may have accepted it while another queue refused it.
             self._returned += isinstance(error, Unroutable)
             self._problem = error
 

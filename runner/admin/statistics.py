@@ -1,4 +1,4 @@
-"""The statistics that RabbitMQ's HTTP API keeps of queues: counts, rates, and their history of the last minutes."""
+"""The statistics of queues in RabbitMQ's HTTP API: counts, rates, and their history of the last minutes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from runner.admin.queue_counts import look
 from runner.errors import RunnerError
 from runner.topology.live import Live
 
-#: Seconds between two samples, and of all samples, as RabbitMQ keeps them by default (RabbitMQ: "Management Plugin").
+#: RabbitMQ's defaults for the interval and the total time of its samples, in seconds (RabbitMQ: "Management Plugin").
 STEP, HISTORY = 5, 600
-#: Seconds after its start in which a node has no statistics of a queue yet.
+#: Seconds after the start of a node until it has statistics of a queue.
 SILENCE = 15.0
 #: Counters of deliveries that remove a message from its queue.
 _REMOVALS = ("ack", "deliver_no_ack", "get_no_ack")
@@ -27,14 +27,15 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of one queue from the HTTP API, some seconds late; None for a value that is not reported."""
+    """The statistics of one queue from the HTTP API, some seconds late. A value that is not reported is None."""
 
     messages: int | None = None
     unacked: int | None = None
-    #: Messages a second that are published to the queue, and that leave it.
+    #: Messages per second that are published to the queue, and that are removed from it.
     published: float | None = None
     removed: float | None = None
-    #: Time in seconds since the epoch, ready messages, and deliveries so far, redeliveries excluded; oldest first.
+    #: Tuples, oldest first: the time in seconds since the epoch, the ready messages, and the number of deliveries so
+    #: far without redeliveries.
     history: tuple[tuple[float, int, int], ...] = ()
 
 
@@ -45,11 +46,11 @@ class StatisticsReader:
         self._management = management
         #: True if this broker computes rates; None before the first answer.
         self._has_rates: bool | None = None
-        #: The time from which the history is complete. A broker reports zeros for times before its start.
+        #: The time since which the history is complete. A broker reports zeros for times before its start.
         self._started: float | None = None
 
     def read(self, now: float) -> dict[str, Statistics]:
-        """Return the statistics of each queue, by its name; ``now`` is in seconds since the epoch.
+        """Return the statistics of all queues by name. ``now`` is in seconds since the epoch.
 
         Raises ManagementError, also for an answer that is not RabbitMQ's.
         """
@@ -71,7 +72,7 @@ class StatisticsReader:
         return {str(one["name"]): self._of(one, now) for one in found}
 
     def _start(self, now: float) -> float | None:
-        """Return the time from which the history can be trusted; None if it is not known yet."""
+        """Return the time since which the history is complete; None if it is not known yet."""
         try:
             nodes = self._management.request("GET", "nodes", query="?columns=uptime")
         except ManagementError as error:
@@ -93,7 +94,7 @@ class StatisticsReader:
         rates = {name: float((stats.get(f"{name}_details") or {}).get("rate", 0.0)) for name in ("publish", *_REMOVALS)}
         lengths = _samples(one.get("messages_ready_details"))
         deliveries, again = (_samples(stats.get(f"{name}_details")) for name in ("deliver_get", "redeliver"))
-        # A sample of the present step is not complete.
+        # The sample of the current interval is not complete.
         started = float("inf") if self._started is None else self._started
         times = [time for time in sorted(lengths) if started <= time <= now]
         if deliveries:
@@ -118,14 +119,14 @@ def _samples(details: Any) -> dict[float, int]:
 class MessageCounts:
     """The messages of one queue."""
 
-    #: By the queue itself, at this moment.
+    #: The current count from the queue itself.
     ready: int = 0
-    #: By the statistics, some seconds ago; None if it is not known.
+    #: The count from the statistics, some seconds old; None if it is not known.
     unacked: int | None = 0
 
 
 def message_counts(url: str, management: Management, queues: Sequence[str]) -> dict[str, MessageCounts]:
-    """Return the counts of some queues, asked in their order; a queue that does not exist has no messages.
+    """Return the counts of some queues, which are asked in this order. A queue that does not exist has no messages.
 
     Raises BrokerAway, and RunnerError if this user may not see a queue.
     """
@@ -146,9 +147,9 @@ def message_counts(url: str, management: Management, queues: Sequence[str]) -> d
 
 
 def counted_by_queues(live: Live, urls: Sequence[str], names: Sequence[str]) -> Live:
-    """Ask some queues themselves for the counts that the HTTP API does not report; some may stay unknown.
+    """Ask some queues for the counts that the HTTP API does not report, and return all counts.
 
-    A queue reports its ready messages only. It has no unacked messages if it has no consumer.
+    A queue reports only its ready messages. Without a consumer it has no unacked messages. Other counts stay unknown.
     """
     try:
         _, found = look(urls, names, {})

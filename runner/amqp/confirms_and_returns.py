@@ -16,7 +16,7 @@ from runner.errors import BrokerError, PublishRefused, Unroutable
 from runner.headers import name_of
 
 T = TypeVar("T")
-#: Message id, exchange and routing key: what a return says. The default exchange needs no id.
+#: The message id, exchange and routing key of a return. The default exchange needs no id.
 ReturnKey = tuple[str, str, str]
 
 
@@ -25,16 +25,17 @@ def _nothing(*_: object) -> None:
 
 
 class ConfirmWindow(Generic[T]):
-    """Publishes mandatory messages on one channel, and reports the outcome of each by a note of the publisher.
+    """A publisher of mandatory messages on one channel, which reports the outcome of each message.
 
-    ``on_outcome`` gets the note, and None for a confirm, PublishRefused for a negative one, and Unroutable for a
-    return. ``on_round`` is called after all outcomes of one frame. A closed channel brings no outcome: see ``clear``.
+    ``on_outcome`` gets the note of the message and its outcome. The outcome is None for a confirm, PublishRefused for a
+    nack, and Unroutable for a return. ``on_round`` is called after all outcomes of one frame. Messages of a closed
+    channel get no outcome: see ``clear``.
 
     The broker counts publishes from 1 on each channel. It returns an unroutable message before it confirms that message
-    (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"), and the return does not name the number. So all
-    unconfirmed messages with the same id, exchange and routing key count as returned. A return by the default exchange
-    means that the queue no longer exists, and RabbitMQ confirms the messages of a deleted queue. So all unconfirmed
-    messages to this queue count as returned.
+    (RabbitMQ: "Consumer Acknowledgements and Publisher Confirms"), and the return does not contain the number. So all
+    unconfirmed messages with the same id, exchange and routing key count as returned. A return through the default
+    exchange means that the queue no longer exists, and RabbitMQ confirms the messages of a deleted queue. So all
+    unconfirmed messages to this queue count as returned.
     """
 
     def __init__(
@@ -50,32 +51,32 @@ class ConfirmWindow(Generic[T]):
         self._late: dict[int, tuple[ReturnKey, T]] = {}
 
     def open(self, channel: Channel, on_open: Callable[[], object]) -> None:
-        """Use a new channel; ``on_open`` is called when messages can be published on it."""
+        """Use a new channel. ``on_open`` is called when the channel is ready for publishes."""
         self.use(channel)
         channel.add_on_return_callback(self.on_return)
         channel.confirm_delivery(self.on_confirm, callback=lambda _: on_open())
 
     def use(self, channel: Channel) -> None:
-        """Publish on a channel that has these callbacks."""
+        """Use a channel that already has the callbacks ``on_return`` and ``on_confirm``."""
         self._channel = channel
         self._number = 0
         self.clear()
 
     def __len__(self) -> int:
-        """Return the number of unconfirmed messages, without those that were given up."""
+        """Return the number of unconfirmed messages, except the messages that were given up."""
         return len(self._unconfirmed)
 
     def publish(self, note: T, place: ReturnKey, body: bytes, properties: Properties) -> None:
-        """Publish a message; ``note`` is what the publisher gets with its outcome."""
+        """Publish a message. ``on_outcome`` gets ``note`` with the outcome of the message."""
         self._number += 1
         self._unconfirmed[self._number] = (place, note)
         _, exchange, routing_key = place
         self._channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
 
     def give_up(self, is_meant: Callable[[T], bool]) -> list[T]:
-        """Return the notes of messages whose outcome counts no longer.
+        """Give up all messages for whose notes ``is_meant`` returns True, and return their notes.
 
-        Their confirms and returns may still come, and are not taken for those of the same message published again.
+        Their confirms and returns may still arrive. They do not count for another publish of the same message.
         """
         numbers = [number for number, (_, note) in self._unconfirmed.items() if is_meant(note)]
         for number in numbers:
@@ -83,14 +84,14 @@ class ConfirmWindow(Generic[T]):
         return [self._late[number][1] for number in numbers]
 
     def clear(self) -> list[T]:
-        """Return the notes of all unconfirmed messages, because their channel is closed and no outcome will come."""
+        """Remove all unconfirmed messages of a closed channel, which get no outcome, and return their notes."""
         notes = [note for _, note in self._unconfirmed.values()]
         self._unconfirmed.clear()
         self._late.clear()
         return notes
 
     def on_return(self, _: Channel, method: Any, properties: pika.BasicProperties, __: bytes) -> None:
-        """The broker has returned a message."""
+        """Handle the return of a message."""
         identity, exchange, routing_key = name_of(properties.message_id), method.exchange, method.routing_key
         error = Unroutable(
             f"exchange {exchange!r}, routing key {routing_key!r}: no queue is bound for it; add a binding, or an"
@@ -112,11 +113,11 @@ class ConfirmWindow(Generic[T]):
         self._on_round()
 
     def on_confirm(self, frame: Any) -> None:
-        """The broker has confirmed or refused one message, or all up to a number."""
+        """Handle a confirm or a nack of one message, or of all messages up to a number."""
         method = frame.method
         last = method.delivery_tag
         is_refused = isinstance(method, pika.spec.Basic.Nack)
-        # The numbers are in order, and most of them may be beyond the last one.
+        # The numbers are sorted, and most of them may be larger than the confirmed number.
         for number in list(takewhile(last.__ge__, self._unconfirmed)) if method.multiple else (last,):
             if (found := self._unconfirmed.pop(number, None)) is not None:
                 self._on_outcome(found[1], _refusal(found[0]) if is_refused else None)
@@ -128,23 +129,23 @@ class ConfirmWindow(Generic[T]):
 
 
 class WindowPlaces:
-    """Places that threads take, and one gives back: as ``threading.Semaphore``, but cheap while there are free ones."""
+    """A semaphore that costs little while places are free. Threads acquire places, and one thread releases them."""
 
     def __init__(self, places: int, given: threading.Condition | None = None) -> None:
         self.places = places
-        # An append or a pop is atomic, so that nobody needs a lock unless somebody waits.
+        # An append or a pop is atomic, so no lock is needed unless a thread waits.
         self._free = deque([None] * places)
         self._given = threading.Condition() if given is None else given
         self._waiting = 0
 
     def acquire(self, timeout: float) -> bool:
-        """Take a place, waiting at most ``timeout`` seconds for one; False where none became free."""
+        """Acquire a place, waiting at most ``timeout`` seconds; return False if no place became free."""
         if self._take():
             return True
         with self._given:
             self._waiting += 1
             try:
-                # Looks once more before it waits: ``wake`` looks whether somebody waits after a place was given back.
+                # ``wait_for`` first tries again, because ``wake`` may have checked before this thread was counted.
                 return self._given.wait_for(self._take, timeout)
             finally:
                 self._waiting -= 1
@@ -157,11 +158,11 @@ class WindowPlaces:
         return True
 
     def release(self) -> None:
-        """Give a place back; nobody who waits is told before ``wake``."""
+        """Release a place. Waiting threads are woken only by ``wake``."""
         self._free.append(None)
 
     def wake(self) -> None:
-        """Let those go on who wait, once for many places: woken for each of them, a thread would send one by one."""
+        """Wake all waiting threads, once for many places. If woken for each place, a thread would send one by one."""
         if self._waiting and self._free:
             with self._given:
                 self._given.notify_all()

@@ -1,10 +1,11 @@
-"""The only module that knows the private names of pika: what our connections do otherwise than pika's.
+"""A faster connection on top of pika. This is the only module that uses private names of pika.
 
-pika makes an object of each frame, sends each with a call, and ends the connection if it cannot decode a property. So
-messages, acks and confirms are read and written by ``runner.amqp.wire``, and all else is pika's. With
-``FASTCOMMERCE_PIKA=plain`` in the environment all frames are pika's own too; only properties and the values of tables
-are not, because pika cannot read or write all that a sender may have written. Every guarantee holds both ways, and
-tests run both.
+pika creates an object for each frame, sends each frame with a call, and closes the connection if it cannot decode a
+property. So ``runner.amqp.wire`` reads and writes messages, acks and confirms. pika does everything else.
+
+With ``FASTCOMMERCE_PIKA=plain`` in the environment, pika reads and writes all frames. ``runner.amqp.wire`` then only
+decodes and encodes properties and the values of tables, because pika cannot handle all values that senders write. Every
+guarantee holds in both modes, and the tests run both.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from runner.amqp.wire.frame_codec import BasicDeliver, FrameReader, write_ack, w
 from runner.amqp.wire.property_codec import Properties, read_properties
 from runner.errors import ConfigError
 
-#: The environment variable that says which connection to use: ``plain`` for pika's own.
+#: The environment variable that selects the connection. ``plain`` selects pika's own.
 VARIABLE = "FASTCOMMERCE_PIKA"
-#: The version of pika whose private names these are; pyproject.toml allows no other.
+#: The version of pika that has these private names. pyproject.toml allows no other version.
 KNOWN_VERSION = "1.4"
-#: Bytes that are read at once; pika reads 4096, and gives the lock of Python's threads away for each of them.
+#: The maximum number of bytes in one read. pika reads 4096 bytes and releases Python's global lock for each read.
 READ_SIZE = 65536
-#: Bytes that are sent at once; after each send of a part pika copies what is left of them.
+#: The maximum number of bytes in one send. After a partial send, pika copies the remaining bytes.
 SEND_SIZE = 65536
 
 
 class _ReceivedProperties(pika.BasicProperties):  # type: ignore[misc]
-    """Properties in a frame that pika reads; they have all attributes of ``Properties``."""
+    """The properties in a frame that pika reads, with all attributes of ``Properties``."""
 
     def decode(self, encoded: bytes, offset: int = 0) -> _ReceivedProperties:
         self.__dict__.update(read_properties(encoded[offset:]))
@@ -48,18 +49,18 @@ def _encode_value(pieces: list[bytes], value: Any) -> int:
     return len(pieces[-1])
 
 
-# By public names of pika, which reads a double as a whole number and writes none, recurses as deep as a sender nests,
-# and ends the connection if it cannot decode a value.
+# These names of pika are public. pika's own functions decode a double as an integer and encode no double. They recurse
+# to any depth, and pika closes the connection if it cannot decode a value.
 pika.spec.props[_ReceivedProperties.INDEX] = _ReceivedProperties
 data.encode_value = _encode_value
-# What pika would log is said by the link or the session that it happened to, once and in our words.
+# The link or the session reports each problem once, so pika does not need to log it.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def chosen_connection() -> type[Any]:
-    """Return the class of connections: ``FastConnection``, or pika's own if the environment says so.
+    """Return the class of connections: ``FastConnection``, or pika's own if the environment selects it.
 
-    Raises ConfigError for another value of the variable, and if the version of pika is not known.
+    Raises ConfigError for any other value of the variable, and for an unknown version of pika.
     """
     choice = os.environ.get(VARIABLE, "")
     if choice == "plain":
@@ -73,25 +74,25 @@ def chosen_connection() -> type[Any]:
 
 
 def terminate(connection: Any, reason: str) -> None:
-    """Lose a connection as by a broken network: its socket is closed, and the broker is told nothing.
+    """Close the socket of a connection without ``connection.close``, as after a network failure.
 
-    So does pika if heartbeats are missed; nothing public closes a connection without AMQP's goodbye. And pika 1.4.4
-    ends its loop with an AssertionError if a connection is closed in order during the handshake.
+    pika does the same after missed heartbeats, but has no public function for it. An orderly close during the
+    handshake would end the loop of pika 1.4.4 with an AssertionError.
     """
     connection._terminate_stream(exceptions.StreamLostError(reason))
 
 
 class PikaLoop(IOLoop):  # type: ignore[misc]
-    """pika's loop, which sends what was written in a round with one call, and then calls ``on_round``."""
+    """pika's loop. At the end of a round it sends all written frames with one call, then calls ``on_round``."""
 
     def __init__(self, on_round: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._on_round = on_round
-        #: The connections with something to send at the end of the round.
+        #: The connections that have frames to send at the end of the round.
         self.written: list[FastConnection] = []
 
     def process_timeouts(self) -> None:
-        """What the poller calls once it has called all for whom something came."""
+        """Finish a round; the poller calls this after it has called all ready handlers."""
         super().process_timeouts()
         written, self.written = self.written, []
         for connection in written:
@@ -100,15 +101,15 @@ class PikaLoop(IOLoop):  # type: ignore[misc]
 
 
 class FastChannel(Channel):  # type: ignore[misc]
-    """A channel whose publishes, acks, deliveries and confirms are read and written by ``runner.amqp.wire``."""
+    """A channel that reads and writes publishes, acks, deliveries and confirms with ``runner.amqp.wire``."""
 
-    #: Gets each confirm, as ``confirm_delivery`` was told.
+    #: The callback of ``confirm_delivery``, which gets each confirm.
     on_confirm: Callable[[Any], object] | None = None
 
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: Any = None, mandatory: bool = False
     ) -> None:
-        """As pika's; what is written in one round of the I/O loop is sent together."""
+        """Publish as pika's method does. All frames of one round of the I/O loop are sent together."""
         if isinstance(properties, Properties) and len(body) <= self.connection._body_max_length:
             self._raise_if_not_open()
             encoded = properties.encoded
@@ -119,22 +120,22 @@ class FastChannel(Channel):  # type: ignore[misc]
             super().basic_publish(exchange, routing_key, body, properties, mandatory)
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:
-        """As pika's."""
+        """Acknowledge as pika's method does."""
         self._raise_if_not_open()
         self.connection.write(write_ack(self.channel_number, delivery_tag, multiple=multiple))
 
     def confirm_delivery(
         self, ack_nack_callback: Callable[[Any], object], callback: Callable[[Any], object] | None = None
     ) -> None:
-        """As pika's."""
+        """Turn confirms on as pika's method does."""
         super().confirm_delivery(ack_nack_callback, callback)
         self.on_confirm = ack_nack_callback
 
     def deliver(self, event: BasicDeliver) -> None:
-        """Give a delivery to its consumer."""
+        """Pass a delivery to its consumer."""
         receive = self._consumers.get(event.consumer_tag)
         if receive is None or event.consumer_tag in self._cancelled:
-            # pika rejects what comes for a consumer that was cancelled.
+            # pika rejects deliveries for a cancelled consumer.
             header = frame.Header(event.channel, len(event.body), event.properties)
             self._on_deliver(frame.Method(event.channel, event), header, event.body)
         else:
@@ -142,7 +143,7 @@ class FastChannel(Channel):  # type: ignore[misc]
 
 
 class FastConnection(pika.SelectConnection):  # type: ignore[misc]
-    """A connection that reads and writes many messages at once; its loop is a ``PikaLoop``."""
+    """A connection that reads and writes many messages at once. It needs a ``PikaLoop``."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._outgoing: list[bytes] = []
@@ -150,13 +151,13 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def write(self, encoded: bytes) -> None:
-        """Have frames sent in their turn, at the latest at the end of the loop's round."""
+        """Queue frames, which are sent in order, at the latest at the end of the loop's round."""
         if not self._outgoing:
             self.ioloop.written.append(self)
         self._outgoing.append(encoded)
 
     def flush(self) -> None:
-        """Send what was written, with as few calls as can be."""
+        """Send all queued frames with as few calls as possible."""
         outgoing, self._outgoing = b"".join(self._outgoing), []
         for begin in range(0, len(outgoing), SEND_SIZE):
             self._send(outgoing[begin : begin + SEND_SIZE])
@@ -164,20 +165,20 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
     def _send(self, encoded: bytes) -> None:
         transport = self._transport
         if transport is None:
-            return  # it is lost, and whoever wrote that is told so
+            return  # the connection is lost, and the writers get an error
         self.bytes_sent += len(encoded)
         sent = 0
         is_direct = self.params.ssl_options is None and transport._state == transport._STATE_ACTIVE
         if is_direct and not transport.get_write_buffer_size():
-            # At once, rather than after a round of asking whether it may be written. Where that fails, pika's own
-            # attempt meets with the same, and knows what to do.
+            # Send at once instead of waiting a round for a writable socket. If this fails, pika's own attempt fails in
+            # the same way and handles the error.
             with contextlib.suppress(OSError):
                 sent = transport._sock.send(encoded)
         if sent < len(encoded):
             self._adapter_emit_data(encoded[sent:])
 
     def _output_marshaled_frames(self, marshaled_frames: list[bytes]) -> None:
-        self.flush()  # what was written before goes first
+        self.flush()  # frames that were written before are sent first
         super()._output_marshaled_frames(marshaled_frames)
 
     def _create_channel(self, channel_number: int, on_open_callback: Callable[[Any], object] | None) -> FastChannel:
@@ -188,12 +189,12 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
-        self.bytes_received += len(data_in)  # the broker's sign of life
+        self.bytes_received += len(data_in)  # pika's heartbeat check reads this
         for event in self._reader.receive(data_in):
             if isinstance(event, bytes):
                 self._process_frame(frame.decode_frame(event)[1])
             elif (channel := self._channels.get(event.channel)) is None:
-                continue  # closed meanwhile; pika ignores its frames too
+                continue  # the channel was closed meanwhile, and pika ignores its frames too
             elif isinstance(event, BasicDeliver):
                 channel.deliver(event)
             else:

@@ -1,4 +1,4 @@
-"""What the event history stores of a message: an event, or the report of an attempt."""
+"""The rows that the event history stores: an event, or the report of an attempt."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from runner.hooks import MessageStore
 
 Text = Annotated[str, AfterValidator(storable)]
-#: Cut rather than refused: a note must not fail because of an optional property.
+#: The id is cut and not refused, because a report must not fail because of an optional property.
 OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED))]
-#: Milliseconds, as a column of 64 bits holds them.
+#: Milliseconds that fit into a column of 64 bits.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class AttemptReport(BaseModel):
-    """A worker's report of one attempt, or the report of a message that a person discarded."""
+    """A worker's report of one attempt, or the report of a discarded message."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -52,11 +52,11 @@ class AttemptReport(BaseModel):
 
 
 def record_message(message: Message, store: MessageStore) -> None:
-    """Store an event, or the report of an attempt, in the message's transaction; once, however often it is delivered.
+    """Store an event, or the report of an attempt, in the transaction of the message.
 
-    Raises Reject for a malformed report.
+    A message that is delivered more than once is stored once. Raises Reject for a malformed report.
     """
-    # Imported here because the options are also checked by programs that never open a database.
+    # Imported here because programs that never open a database also import this module.
     from runner.history.tables import attempts, events
     from runner.store.insert import insert_new
 
@@ -66,13 +66,13 @@ def record_message(message: Message, store: MessageStore) -> None:
 
 
 def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
-    """Replace the statuses of orders, by the type of the event that leads to each."""
+    """Replace the stored statuses. ``statuses`` has the status of an order by the type of the event."""
     from runner.history.tables import order_statuses
     from runner.store.insert import insert_new
 
     connection.execute(order_statuses.delete())
     for event, status in statuses.items():
-        # Another instance may do the same at the same time.
+        # Another instance may insert the same rows at the same time.
         insert_new(connection, order_statuses, {"event_type": event, "status": status})
 
 
@@ -94,7 +94,7 @@ def event_row(message: Message) -> dict[str, Any]:
 
 
 def attempt_row(message: Message) -> dict[str, Any]:
-    """Return the row of an attempt. Raises Reject for a body that is no report of an attempt."""
+    """Return the row of an attempt. Raises Reject if the body is not a report of an attempt."""
     try:
         report = AttemptReport.model_validate(message.json())
     except ValidationError as error:
@@ -104,7 +104,7 @@ def attempt_row(message: Message) -> dict[str, Any]:
 
 
 def published_at(message: Message) -> int:
-    """Return the time of the first publish in milliseconds since the epoch; now if the message has none."""
+    """Return the time of the first publish in milliseconds since the epoch, or the current time if it is unknown."""
     for name in (PUBLISHED_AT, SENT_AT):
         value = milliseconds_of(message.headers.get(name))
         if value is not None:
@@ -113,7 +113,7 @@ def published_at(message: Message) -> int:
 
 
 def plain(value: object) -> Any:
-    """Return a header's value as JSON has it; values without a type in JSON become text."""
+    """Return the value of a header as a JSON value. Values without a JSON type become text."""
     if isinstance(value, Mapping):
         return {storable(str(name)): plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

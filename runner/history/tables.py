@@ -6,11 +6,11 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, Table,
 
 from runner.store.schema import metadata
 
-#: Every event that a recording service gets.
+#: One row for each event that a recording service gets.
 events = Table(
     "events",
     metadata,
-    # The primary key is what makes a second delivery of the same event harmless.
+    # With this primary key, a second delivery of the same event adds no row.
     Column("id", Text, primary_key=True),
     Column("type", Text, nullable=False),
     Column("order_id", Text),
@@ -27,7 +27,7 @@ events = Table(
     Index("events_by_time", "published_at"),
 )
 
-#: The status of an order after an event of a type, as the plugins' contracts say.
+#: The status of an order after each type of event, from the contracts of the plugins.
 order_statuses = Table(
     "order_statuses",
     metadata,
@@ -35,7 +35,7 @@ order_statuses = Table(
     Column("status", Text, nullable=False),
 )
 
-#: The outcome of each attempt of each message, as the workers reported it.
+#: One row for each attempt of each message, from the reports of the workers.
 attempts = Table(
     "attempts",
     metadata,
@@ -46,20 +46,20 @@ attempts = Table(
     Column("queue", Text, nullable=False),
     Column("service", Text, nullable=False),
     Column("instance", Text, nullable=False),
-    #: 1 for the first attempt; and how often the message had been replayed from its dead-letter queue.
+    #: The number of the attempt, from 1, and the number of earlier replays from the dead-letter queue.
     Column("attempt", Integer, nullable=False),
     Column("replays", Integer, nullable=False),
-    #: ``handled``, ``duplicate``, ``retried`` or ``parked``; ``discarded`` by a person, from the queue in ``instance``.
+    #: ``handled``, ``duplicate``, ``retried``, ``parked``, or ``discarded`` from the dead-letter queue in ``instance``.
     Column("outcome", Text, nullable=False),
     Column("error", Text),
-    #: Milliseconds until the next attempt; none for the last one.
+    #: Milliseconds until the next attempt; NULL if there is none.
     Column("delay", BigInteger),
-    #: When it was sent to the queue, and when the handler began and ended.
+    #: The times at which the message was sent to the queue, and at which the handler started and ended.
     Column("sent_at", BigInteger),
     Column("began_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
     Column("redelivered", Boolean, nullable=False),
-    #: When it was replayed for the last time.
+    #: The time of the latest replay.
     Column("replayed_at", BigInteger),
     Index("attempts_by_order", "order_id", "began_at"),
 )

@@ -1,4 +1,4 @@
-"""The event history as a worker uses it."""
+"""The part of the event history that workers use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class WorkerHistory:
-    """Looks orders up for a service, and stores the statuses of orders for a service that records events.
+    """The lookup of orders, and the statuses of orders for a service that records events.
 
-    Each method imports what it needs, because most services call one of them or none.
+    Each method contains its own imports, because most services call one method or none.
     """
 
     def __init__(self, statuses: Mapping[str, str] | None) -> None:
-        """``statuses`` has the status of an order after an event, by the type of the event."""
+        """``statuses`` has the status of an order by the type of the event."""
         self._statuses = statuses or {}
 
     def order(self, store: Store, order_id: str) -> dict[str, Any] | None:
-        """Return what ``order show --json`` prints of an order; None if it has none of its events.
+        """Return the output of ``order show --json`` for an order; None if the event history has no event of it.
 
         Raises StoreAway, and StoreError.
         """
@@ -33,7 +33,7 @@ class WorkerHistory:
         return None if found is None else as_json(found)
 
     def store_statuses(self, connection: Connection) -> None:
-        """Replace the stored statuses by those of this service's configuration."""
+        """Replace the stored statuses with the statuses of this service's configuration."""
         from runner.history.recording import set_statuses
 
         set_statuses(connection, self._statuses)

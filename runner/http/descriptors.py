@@ -1,4 +1,4 @@
-"""The number of connections that there can be: each needs one of the process's descriptors (getrlimit(2))."""
+"""The number of possible connections. Each needs a file descriptor of the process (getrlimit(2))."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import os
 import resource
 import time
 
-#: Descriptors that are not for connections, as far as there are enough: for broker, database and log.
+#: Descriptors that are reserved for broker, database and log. If there are few descriptors, at most half are reserved.
 RESERVED = 32
-#: Seconds between two warnings that there are no descriptors left.
+#: The minimum number of seconds between two warnings.
 WARNING_PAUSE = 10.0
 
 
 def most_connections(wanted: int, log: logging.Logger) -> int:
-    """Return how many connections this process has descriptors for, ``wanted`` at most; warn if they are fewer."""
+    """Return the number of connections for which this process has descriptors, at most ``wanted``.
+
+    Log a warning if the number is lower than ``wanted``.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted
@@ -34,13 +37,13 @@ def most_connections(wanted: int, log: logging.Logger) -> int:
 
 
 class Shortage:
-    """Reports that there are no descriptors left, now and then."""
+    """A warning about missing descriptors, logged at most once in ``WARNING_PAUSE``."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log, self._next = log, 0.0
 
     def report(self, error: OSError) -> None:
-        """Report it, unless that was done lately."""
+        """Log the error, unless a warning was logged within ``WARNING_PAUSE``."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + WARNING_PAUSE

@@ -1,8 +1,9 @@
-"""Requests of a hot path, answered without a thread that waits for the broker.
+"""Direct routes: the loop answers frequent requests without a thread.
 
-A thread for each request costs more than all the rest: with 16 of them, a request meant 57 switches between threads.
-So the loop itself asks the direct routes for all requests that have come, publishes their events together, and answers
-each when its confirm has come. The application answers all others, and those whose event could not be published.
+A thread for each request is the largest cost. With 16 threads, a request caused 57 switches between threads. So the
+loop calls the direct routes for all requests that have arrived, and publishes their events together. It answers each
+request when its event is confirmed. The application answers all other requests, and each request whose event could not
+be published.
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ if TYPE_CHECKING:
     from runner.http.request_checks import AllowedHosts
     from runner.http.waitress_adapter import StrictChannel
 
-#: Longer bodies are for the threads, as the others wait while the loop reads one.
+#: The longest body in bytes. Threads handle longer bodies, because all connections wait while the loop reads a body.
 MAX_BYTES = 256
-#: So many that no publish waits for room in the publisher's window, in which each thread may have an event too.
+#: The maximum number of unanswered requests. The publisher's window then has room for them and for one event of each
+#: thread, so no publish waits.
 MAX_UNANSWERED = 512
-#: A little over the 5 s after which ``publish`` gives up by itself: no request ever hangs.
+#: Seconds to wait for a confirm, a little over the 5 s after which ``publish`` fails. So no request hangs.
 CONFIRM_SECONDS = 6.0
-#: In a request's environment: why its direct route could not publish its event, or None.
+#: The key in a request's environment for the error of its direct route's publish; None if there is no error.
 FAILURE = "runner.http.failure"
 CONTENT_TYPES = frozenset({"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"})
 
 
 class DirectRequest(NamedTuple):
-    """A request as a direct route gets it; names of headers are in upper case, with ``_`` for ``-``."""
+    """A request for a direct route. The names of headers are in upper case, with ``_`` for ``-``."""
 
     method: str
     path: str
@@ -45,29 +47,32 @@ class DirectRequest(NamedTuple):
     body: bytes
 
     def json(self) -> Any:
-        """The body as strict JSON. Raises ValueError if it is none, or is not said to be JSON, as it is."""
+        """Return the body as strict JSON.
+
+        Raises ValueError if the body is not JSON, or if the headers do not declare it as JSON without an encoding.
+        """
         if self.headers.get("CONTENT_TYPE") not in CONTENT_TYPES or "CONTENT_ENCODING" in self.headers:
             raise ValueError("the body is not plain JSON")
         return decode_json(self.body)
 
 
 class DirectReply(NamedTuple):
-    """What a direct route answers once the broker has confirmed and routed ``event``."""
+    """An event, and the answer that the client gets when the broker has routed and confirmed the event."""
 
     event: Event
-    #: Such as ``202 ACCEPTED``.
+    #: The status code with its reason, such as ``202 ACCEPTED``.
     status: str
     content_type: str
     body: bytes
     headers: Mapping[str, str]
-    #: What is logged then: a text with its arguments, and the order that it is about.
+    #: The line that is logged with the answer: a format, its arguments, and the id of the order.
     line: tuple[str, tuple[object, ...], str]
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record of the line.
 
-        ``began`` is when the event was published, in seconds since the epoch. With that time the line stands before the
-        lines of services that handle the event, which they may get before the broker's confirm is here.
+        ``began`` is the time of the publish, in seconds since the epoch. With this time, the line is sorted before the
+        lines of the services that handle the event. They may get the event before its confirm arrives here.
         """
         text, arguments, order = self.line
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, arguments, None, extra={"order": order})
@@ -75,12 +80,13 @@ class DirectReply(NamedTuple):
         return record
 
     def write_line(self, log: logging.Logger, began: float) -> None:
-        """Log the line, in a view that has published the event itself."""
+        """Log the line in a view that has published the event itself."""
         if log.isEnabledFor(logging.INFO):
             log.handle(self.record(log, began))
 
 
-#: Answers a request on the loop's thread, so it must not wait. None leaves the request to the application.
+#: A function that answers a request on the loop's thread, so it must not wait. If it returns None, the application
+#: answers the request.
 DirectRoute = Callable[[DirectRequest], DirectReply | None]
 
 
@@ -91,7 +97,7 @@ class _Unanswered(NamedTuple):
 
 
 class DirectRoutes:
-    """The routes that the loop's thread asks; it calls all of this."""
+    """The direct routes of a server. Only the loop's thread calls the methods."""
 
     def __init__(
         self,
@@ -100,28 +106,29 @@ class DirectRoutes:
         hosts: AllowedHosts,
         wake: Callable[[], None],
     ) -> None:
-        """``routes`` are by method and path; ``wake`` wakes the loop, from any thread."""
+        """``routes`` has a function for each method and path. ``wake`` wakes the loop from any thread."""
         self._routes, self._context, self._hosts, self._wake = routes, context, hosts, wake
         self._unanswered: dict[int, _Unanswered] = {}
         self._count = 0
-        #: What was read and is not published yet: together, as the thread that sends is woken once for all of them.
+        #: The numbers of the requests that are read and not published. They are published together, so that the thread
+        #: that sends is woken once.
         self._read_now: list[int] = []
         self._done: deque[tuple[int, Future[None]]] = deque()
         self._date = (0, "")
         self._log = LogWriter(context.log)
-        #: From then on a connection is closed behind its answer.
+        #: True if each answer closes its connection.
         self.is_stopping = False
 
     def start(self) -> None:
-        """Begin to write what is logged."""
+        """Start the thread that writes log lines."""
         self._log.start()
 
     def stop(self, timeout: float) -> None:
-        """Write what is to be logged, for at most so many seconds."""
+        """Write the waiting log lines, for at most ``timeout`` seconds."""
         self._log.stop(timeout)
 
     def take(self, channel: StrictChannel) -> bool:
-        """Ask the route of a connection's first request; False if the request is for the application."""
+        """Call the direct route of a connection's first request; return False if the application has to answer it."""
         try:
             return self._take(channel)
         except Exception:
@@ -133,7 +140,7 @@ class DirectRoutes:
         route = None if request is None else self._routes.get(request[:2])
         if request is None or route is None or len(request.body) > MAX_BYTES:
             return False
-        # The threads may wait until the log is read again.
+        # If the log is full, the threads answer, because they may wait until the log is read again.
         if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
             return False
         if not self._hosts.is_own(request.headers.get("HOST", "")) or self._context.broker_problem():
@@ -147,11 +154,11 @@ class DirectRoutes:
         return True
 
     def unanswered(self) -> int:
-        """How many requests wait for their confirms or answers."""
+        """Return the number of requests that wait for their confirms or answers."""
         return len(self._unanswered)
 
     def work(self) -> None:
-        """Publish what was read, and send the answers that are known, until there is neither."""
+        """Publish the events of all read requests and send all known answers, until none is left."""
         while self._read_now or self._done:
             self._publish()
             self._answer()
@@ -162,14 +169,14 @@ class DirectRoutes:
             one = self._unanswered[number]
             try:
                 future = self._context.publish(one.reply.event)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the application reports it
+            except Exception as error:  # noqa: BLE001 - the application reports any error
                 self._unanswered.pop(number).channel.fail(error)
             else:
                 future.add_done_callback(partial(self._confirmed, number))
         self._read_now.clear()
 
     def _confirmed(self, number: int, future: Future[None]) -> None:
-        # On the thread that speaks with the broker, which has no time for more.
+        # Called on the I/O thread, which must not be delayed.
         self._done.append((number, future))
         self._wake()
 
@@ -190,14 +197,14 @@ class DirectRoutes:
                 one.channel.end()
 
     def give_up_late(self) -> None:
-        """Leave those to the application whose confirm has not come in time, so that no request hangs."""
+        """Pass the requests without a confirm in time to the application, so that no request hangs."""
         now = time.monotonic()
-        # The oldest comes first.
+
         for number in [number for number, one in self._unanswered.items() if one.deadline <= now]:
             self._unanswered.pop(number).channel.fail(TimeoutError())
 
     def give_up_all(self) -> None:
-        """Leave all to the application, as there is no more time to wait for confirms."""
+        """Pass all requests to the application, because no time is left to wait for confirms."""
         for number in tuple(self._unanswered):
             self._unanswered.pop(number).channel.fail(CancelledError())
 
@@ -209,7 +216,7 @@ class DirectRoutes:
         is_last = self.is_stopping or one.channel.close_behind_answer()
         connection = "Connection: close\r\n" if is_last else ""
         more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()])
-        # As waitress sends the answers of the application.
+        # The same form as the answers of the application, which waitress sends.
         head = (
             f"HTTP/1.1 {reply.status}\r\n{connection}Content-Length: {len(reply.body)}\r\n"
             f"Content-Type: {reply.content_type}\r\nDate: {self._now()}\r\n{more}\r\n"

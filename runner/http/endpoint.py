@@ -1,4 +1,4 @@
-"""The address that a service listens on."""
+"""The address on which a service listens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def bind(host: str, port: int, context: Context) -> socket.socket:
-    """Listen there. Raises PluginError or RunnerError with the remedy, which names ``host`` and ``port`` as options."""
+    """Return a socket that listens on the address.
+
+    Raises PluginError or RunnerError. Their text contains the fix and names the options ``host`` and ``port``.
+    """
     where = f"services.{context.service}.options"
     try:
         found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

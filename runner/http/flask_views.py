@@ -1,4 +1,4 @@
-"""What a Flask application uses: the body of a request, an event that it publishes, and the answers to its errors."""
+"""Functions for Flask applications: read a body, publish an event, and answer errors with problem details."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model:
-    """Read the request's body, such as an "order", as strict JSON and check it.
+    """Read the body of the request, such as an "order", as strict JSON, and check it.
 
-    Raises Problem: 415 or 411 for what is not plain JSON of a stated length, 400 for what is no JSON object, and 422,
-    which names each wrong field and has this ``type``.
+    ``noun`` names the value in errors. Raises Problem:
+
+    - 415 if the headers do not declare plain JSON
+    - 411 if the headers state no length
+    - 400 if the body is not a JSON object
+    - 422 with this ``type`` if a field is wrong; it names each wrong field
     """
     if request.mimetype != "application/json":
         given = request.headers.get("Content-Type", "none")
@@ -47,17 +51,17 @@ def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model
 
 
 def publish(context: Context, event: Event) -> None:
-    """Publish an event in a Flask view, and wait until the broker has confirmed and routed it.
+    """Publish an event in a Flask view, and wait until the broker has routed and confirmed it.
 
-    An event that the request's direct route could not publish is not published again.
+    If the request's direct route could not publish the event, this function does not publish it again.
 
-    Raises BrokerError with the reason in every case in which the broker may not have the event.
+    Raises BrokerError with the reason if the broker may not have the event.
     """
     failure = request.environ.get(FAILURE) if has_request_context() else None
     try:
         if failure is not None:
             raise failure
-        # Known at once while the broker is unreachable, so that waiting threads do not pile up.
+        # Fails at once while the broker is unreachable, so that waiting threads do not accumulate.
         if reason := context.broker_problem():
             raise BrokerAway(reason)
         context.publish(event).result(timeout=CONFIRM_SECONDS)
@@ -68,7 +72,7 @@ def publish(context: Context, event: Event) -> None:
 
 
 def answer_problems(app: Flask, log: logging.Logger) -> None:
-    """Have a Flask application answer errors with problem details, except those for which it has a handler."""
+    """Make a Flask application answer errors with problem details, except errors that have a handler."""
 
     def respond(problem: Problem) -> Response:
         return Response(problem.body(), problem.status.value, problem.all_headers())

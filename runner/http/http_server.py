@@ -1,4 +1,4 @@
-"""The server of a service: its limits, its turns, and its stop in good order."""
+"""The server of a service: its limits, the turns of its loop, and its stop."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ if TYPE_CHECKING:
     from runner import Context
 
 MAX_BODY_BYTES = 64 * 1024
-#: Over this many connections the one that has been silent longest makes room for the newest.
+#: The maximum number of connections. One more closes the connection that has been idle longest.
 MAX_CONNECTIONS = 512
-#: A connection may be silent, and one request may take to arrive, this long.
+#: The maximum time that a connection may be idle, and that a request may take to arrive.
 REQUEST_SECONDS = 20
-#: Between two signs of life of a stream.
+#: Seconds between two comments that keep an idle stream open.
 HEARTBEAT_SECONDS = 10
-#: This much of the time to stop is kept from the unanswered requests.
+#: Seconds of ``stop_timeout`` that remain for the rest of the stop after the wait for unanswered requests.
 STOP_RESERVE = 2.0
-#: When the address is given up, clients that are connecting to it may take this long.
+#: Seconds that connecting clients have when the service stops listening on its address.
 HANDSHAKE_SECONDS = 0.5
-#: At the stop, requests on a direct route whose confirm has not come are refused so long before the end.
+#: Seconds before the end of a stop at which unconfirmed requests on direct routes are refused.
 REFUSE_SECONDS = 0.5
-#: And their log lines may take this long to be written.
+#: Seconds to write the remaining log lines at a stop.
 LOG_SECONDS = 0.5
-#: Connections accepted in a turn: one, so that all processes that share the address get some; more while
-#: unanswered requests make turns long, one for this many of them.
+#: Connections that are accepted in a turn. It is one, so that all processes on the address get connections. Unanswered
+#: requests make turns longer, so each ``UNANSWERED_PER_ACCEPT`` of them add one, up to ``MAX_ACCEPTS``.
 MAX_ACCEPTS, UNANSWERED_PER_ACCEPT = 16, 4
-#: How often it is checked, while stopping, whether all is done.
+#: Seconds between two checks, during a stop, for the end of all requests.
 DRAIN_POLL_SECONDS = 0.05
-#: Seconds to wait when there is no descriptor for a new connection, and none of the others can go.
+#: Seconds to wait if no descriptor is free for a new connection and no connection is idle.
 SHORTAGE_PAUSE = 0.01
-#: How soon a stop is noticed.
+#: Seconds between two checks for a stop.
 POLL_SECONDS = 0.2
 
 
 class HttpServer:
-    """Accepts connections; slow clients keep out no others, nor do requests that wait for the broker keep out probes.
+    """A server in which slow clients do not block other clients, and requests that wait do not block probes.
 
-    They still wait for the loop itself, which reads and answers direct routes: 10 ms or more a turn under load.
+    All of them still wait for the loop, which also answers direct routes. A turn of the loop takes 10 ms or more under
+    load.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class HttpServer:
         max_body_bytes: int,
         direct: Mapping[tuple[str, str], DirectRoute],
     ) -> None:
-        """Listen. Raises PluginError and RunnerError with the remedy."""
+        """Listen on the address. Raises PluginError and RunnerError with the fix."""
         hosts = AllowedHosts(allowed_hosts, host)
         self._socket = sock = bind(host, port, context)
         self._loop_thread = threading.get_ident()
@@ -75,11 +76,11 @@ class HttpServer:
         self._direct = DirectRoutes(direct, context, hosts, self._poller.wake)
         self._streams = Streams(self._poller.wake, min(MAX_STREAMS, max(1, self._most // 2)))
         self._heartbeat = 0.0
-        #: From then on clients learn that their connections end.
+        #: True if answers tell clients that their connections will close.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
         self._acceptor = Acceptor(RequestChecks(app, hosts, context.log), sock, limits, self._poller, self)
-        # What is left of the time to stop is for closing down.
+        # The rest of ``stop_timeout`` is for closing connections and threads.
         self._drain_seconds = max(0.5, context.stop_timeout - STOP_RESERVE)
         host, port = sock.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -89,13 +90,13 @@ class HttpServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close every connection and end the threads."""
+        """Close every connection and stop the threads."""
         self._acceptor.end()
         self._poller.close()
         self._direct.stop(LOG_SECONDS)
 
     def serve(self, wait_stop: Callable[[float], bool]) -> None:
-        """Serve until ``wait_stop`` says so, then answer the requests that have come."""
+        """Serve until ``wait_stop`` returns True, then answer the requests that have arrived."""
         while not wait_stop(0):
             until = time.monotonic() + POLL_SECONDS
             while (left := until - time.monotonic()) > 0:
@@ -115,35 +116,35 @@ class HttpServer:
             self.turn(DRAIN_POLL_SECONDS)
 
     def turn(self, seconds: float) -> None:
-        """Do what is known by now, then wait for at most so many seconds for what comes next, and read it."""
-        # What changes from here on wakes the poller.
+        """Publish, answer and write streams, then wait at most ``seconds`` for sockets and handle them."""
+        # From here on, every change wakes the poller.
         self._poller.fall_asleep()
         self._direct.work()
         self._streams.work()
         self._poller.wait(seconds)
 
     def _stop_accepting(self) -> None:
-        """Close the listening socket; no client that waits there is reset if this process is the last to have it."""
+        """Close the listening socket without resetting waiting clients, even if no other process has this socket."""
         if is_given_up(self._socket):
             turn_away(self._socket)
             until = time.monotonic() + HANDSHAKE_SECONDS
             while has_handshakes(self._socket) and time.monotonic() < until:
                 self.turn(0.01)
-        for _ in range(BACKLOG):  # more than that are new ones, for the others that share it
+        for _ in range(BACKLOG):  # any more are new, and other processes on the socket accept them
             if not has_waiting(self._socket):
                 break
             self.accept()
         self._acceptor.stop_accepting()
 
-    # What the acceptor and its connections ask.
+    # The acceptor and its connections call these methods.
 
     def begin(self, channel: StrictChannel) -> None:
-        """Begin a request: on its direct route, or on a thread."""
+        """Start a request on its direct route, or on a thread."""
         if threading.get_ident() != self._loop_thread or not self._direct.take(channel):
             self._acceptor.give(channel)
 
     def accept(self) -> None:
-        """Accept some of the connections that wait; for each over the most close the longest silent one."""
+        """Accept some waiting connections; for each above the maximum, close the longest idle connection."""
         for _ in range(min(MAX_ACCEPTS, 1 + self._direct.unanswered() // UNANSWERED_PER_ACCEPT)):
             if not self._acceptor.accept_one():
                 break
@@ -151,24 +152,24 @@ class HttpServer:
                 self._make_room()
 
     def lack_descriptor(self, error: OSError) -> None:
-        """Make room for a connection for which there is no descriptor; it waits in the kernel until then."""
+        """Close an idle connection, because no descriptor is free for a new connection, which waits in the kernel."""
         self._shortage.report(error)
         if not self._make_room():
-            time.sleep(SHORTAGE_PAUSE)  # otherwise the loop would ask again and again
+            time.sleep(SHORTAGE_PAUSE)  # without a pause, the loop would retry at once
 
     def _make_room(self) -> bool:
-        """Close the connection that has been silent longest; returns False if none is silent."""
+        """Close the connection that has been idle longest; return False if no connection is idle."""
         idle = [one for one in self._acceptor.channels if one.is_idle()]
         if idle:
             min(idle, key=lambda channel: channel.silent_since).end()
         return bool(idle)
 
     def maintain(self, now: float) -> None:
-        """Close connections whose request trickles in, and those whose client does not read."""
+        """Close connections whose request arrives too slowly, and connections whose client does not read."""
         oldest = time.monotonic() - REQUEST_SECONDS
         for channel in tuple(self._acceptor.channels):
             if channel.is_stuck(now - 2 * REQUEST_SECONDS):
-                # It can never be written to, which is when waitress closes one.
+                # waitress closes a connection when it can write to it, and that never happens here.
                 channel.disconnect()
             elif (started := channel.request_started) is not None and started < oldest:
                 channel.end()
@@ -179,11 +180,11 @@ class HttpServer:
             self._streams.keep_alive()
 
     def reserve_stream(self, channel: StrictChannel) -> None:
-        """Keep a place for a stream. Raises Problem, a 503, if there is none."""
+        """Reserve a place for a stream. Raises Problem, a 503, if no place is free."""
         self._streams.reserve(channel)
 
     def begin_stream(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Have the loop write to a connection, which is a stream from now on."""
+        """Make a connection a stream, to which the loop writes."""
         self._streams.begin(channel, head, feed)
 
     def forget(self, channel: StrictChannel) -> None:
@@ -203,16 +204,17 @@ def serve(
     direct: Mapping[tuple[str, str], DirectRoute] | None = None,
     needs_broker: bool = True,
 ) -> None:
-    """Serve a WSGI application, such as a Flask one, until the service is to stop; for the hook ``run``.
+    """Serve a WSGI application, such as a Flask application, until the service has to stop. Use it in the hook ``run``.
 
-    - ``port`` 0 is any free port. The service's log and ``status`` name it.
-    - ``allowed_hosts`` are the values of the Host header besides ``host`` that get an answer; ``*`` allows any.
-    - ``direct`` are routes by method and path, such as ``("POST", "/orders")``, that the loop asks before the
-      application. Each gets a DirectRequest and must not wait. The application answers those for which it returns None.
-    - ``needs_broker`` is False for a service that does its work without the broker.
+    - ``port`` 0 selects any free port. The log of the service and ``status`` show it.
+    - ``allowed_hosts`` are the allowed values of the Host header, besides ``host``. ``*`` allows any value.
+    - ``direct`` has a function for each method and path, such as ``("POST", "/orders")``. The loop calls this function
+      before the application. The function gets a DirectRequest and must not wait. If it returns None, the application
+      answers the request.
+    - ``needs_broker`` is False for a service that works without the broker.
 
-    The server refuses with problem details whatever is over its limits or is not clear. A ``Problem`` that the
-    application raises is such an answer too.
+    The server refuses requests that exceed its limits or are ambiguous. It answers them with problem details. If the
+    application raises ``Problem``, the client gets such an answer too.
 
     Raises PluginError or RunnerError if it cannot listen, and ValueError for a wrong number of threads.
     """

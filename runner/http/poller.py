@@ -1,8 +1,8 @@
-"""The loop's wait for sockets: epoll, which costs next to nothing for those that are silent.
+"""The loop's wait for sockets with epoll, in which idle sockets cost almost nothing.
 
-A connection is asked what it waits for when that may have changed, and not before each wait. Only the listening socket
-is waited for with poll: epoll wakes the processes that share one in the same order for ever, so that the first of them
-would get nearly all connections.
+The poller asks a connection for its events only after a possible change, not before each wait. It waits for the
+listening socket with poll instead. epoll always wakes the processes that share a socket in the same order, so the first
+process would get nearly all connections.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ import select
 import threading
 from typing import Protocol
 
-#: Not EPOLLPRI: an urgent byte (RFC 6093), which is not read here, would be reported again and again.
+#: Without EPOLLPRI, because urgent bytes (RFC 6093) are never read here and would be reported again and again.
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
 class Pollable(Protocol):
-    """A socket that the loop waits for."""
+    """A socket for which the loop waits."""
 
     is_listening: bool
 
     @property
     def descriptor(self) -> int:
-        """Its descriptor while it is open."""
+        """The descriptor of the open socket."""
 
     def wanted(self) -> int:
-        """What it waits for: READ, WRITE, both or 0."""
+        """Return the events that the socket waits for: READ, WRITE, both or 0."""
 
     def act(self, flags: int) -> None:
-        """Do what these flags of poll(2) allow."""
+        """Read or write, as these flags of poll(2) allow."""
 
 
 class Poller:
-    """Waits for sockets, on one thread; ``wake`` ends a wait from any thread."""
+    """A wait for sockets on one thread, which ``wake`` ends from any thread."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, Pollable] = {}
@@ -45,28 +45,28 @@ class Poller:
         self._epoll.register(self._alarm, READ)
         self._waking = threading.Lock()
         self._is_asleep = self._is_closed = False
-        #: What the kernel waits for.
+        #: The events that the kernel waits for, by descriptor.
         self._asked: dict[int, int] = {}
-        #: Those that may wait for something else by now.
+        #: The sockets whose events may have changed.
         self._watched: set[Pollable] = set()
 
     def add(self, one: Pollable) -> None:
-        """Wait for a new socket."""
+        """Add a socket to wait for."""
         self._sockets[one.descriptor] = one
         self._watched.add(one)
 
     def watch(self, one: Pollable) -> None:
-        """Ask ``one`` before each wait what it waits for, until that is a next request and nothing else."""
+        """Ask ``one`` for its events before each wait, until it waits only for its next request."""
         self._watched.add(one)
 
     def watch_all(self) -> None:
-        """Ask each of them, as after any of them may have changed."""
+        """Ask each socket for its events before the next wait."""
         self._watched.update(self._sockets.values())
 
     def forget(self, descriptor: int) -> None:
-        """Wait for a socket no more; called before it is closed."""
+        """Remove a socket; call this before the socket is closed."""
         self._sockets.pop(descriptor, None)
-        # Closing is not enough: the supervisor has the same listening socket, so the kernel would go on to report it.
+        # Closing is not enough. The supervisor has the same listening socket, so the kernel would still report it.
         if self._asked.pop(descriptor, 0):
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
@@ -74,11 +74,11 @@ class Poller:
                 self._poll.unregister(descriptor)
 
     def fall_asleep(self) -> None:
-        """From here on ``wake`` ends the next wait; called before the last look at what there is to do."""
+        """Make ``wake`` end the next wait; call this before the last check for work."""
         self._is_asleep = True
 
     def wait(self, seconds: float) -> None:
-        """Wait for at most so many seconds, and let each socket do what it can."""
+        """Wait at most ``seconds`` for sockets, and let each ready socket read or write."""
         for one in tuple(self._watched):
             self._ask(one)
         for descriptor, flags in self._poll.poll(math.ceil(seconds * 1000)):
@@ -93,7 +93,7 @@ class Poller:
         self._is_asleep = False
 
     def wake(self) -> None:
-        """End the wait, unless there is none; from any thread, also after the end."""
+        """End the wait, if there is one. Any thread may call this, even after ``close``."""
         if self._is_asleep:
             with self._waking:
                 if self._is_asleep and not self._is_closed:
@@ -101,9 +101,9 @@ class Poller:
                     os.eventfd_write(self._alarm, 1)
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         with self._waking:
-            # They may belong to something else when a late confirm comes.
+            # A late confirm may call ``wake`` when the number already belongs to another file.
             self._is_closed = True
             os.close(self._alarm)
         self._epoll.close()
@@ -115,7 +115,7 @@ class Poller:
         if one.wanted() & READ:
             one.act(flags)
             return
-        # It has an unanswered request, and sends more or is gone: that is handled after the answer.
+        # The client of an unanswered request has sent more or has closed. That is handled after the answer.
         self._ask(one)
         if self._asked.get(descriptor):
             one.act(flags & ~READ)
@@ -134,7 +134,7 @@ class Poller:
             elif wanted:
                 poll.modify(descriptor, wanted)
             else:
-                # Without it the end of a connection would be reported again and again.
+                # Otherwise the kernel would report the end of a connection again and again.
                 poll.unregister(descriptor)
             self._asked[descriptor] = wanted
         if wanted == READ and not one.is_listening:

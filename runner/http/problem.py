@@ -1,4 +1,4 @@
-"""How a service refuses a request: problem details (RFC 9457)."""
+"""Refusals with problem details (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 CONTENT_TYPE = "application/problem+json"
-#: A body can have thousands of wrong fields. The answer names this many.
+#: The maximum number of wrong fields in an answer. A body can have thousands.
 MAX_WRONG_FIELDS = 50
-#: Longer values are not repeated to the client.
+#: The maximum number of characters of a value that is repeated to the client.
 MAX_ECHO = 200
 
 
 class Problem(Exception):
-    """A request that is not done, and the answer that says why."""
+    """A refused request, with an answer that contains the reason."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class Problem(Exception):
         headers: Mapping[str, str] | None = None,
         errors: list[dict[str, Any]] | None = None,
     ) -> None:
-        """``type`` is the URI of a description, ``errors`` a list of what is wrong, for programs."""
+        """``type`` is the URI of a description. ``errors`` is a list of the errors, for programs."""
         super().__init__(detail)
         self.status, self.detail, self.type = HTTPStatus(status), detail, type
         self.headers = dict(headers or {})
         self.errors = errors or []
 
     def body(self) -> bytes:
-        """The problem as JSON. It is ASCII, since a client's lone surrogates have no UTF-8."""
+        """Return the problem as JSON. It is ASCII, because a client's lone surrogates cannot be encoded as UTF-8."""
         members: dict[str, Any] = {
             "type": self.type,
             "title": self.status.phrase,
@@ -50,17 +50,17 @@ class Problem(Exception):
         return json.dumps(members).encode()
 
     def all_headers(self) -> dict[str, str]:
-        """Its headers with those that every refusal has."""
+        """Return the headers of the answer, including the headers of every refusal."""
         return {"Cache-Control": "no-store", **self.headers, "Content-Type": CONTENT_TYPE}
 
     def report(self, log: logging.Logger, method: str, path: str) -> None:
-        """Log the refusal: as a warning if it is the service's own fault."""
+        """Log the refusal; an error of the service itself is a warning."""
         level = logging.INFO if self.status.value < 500 else logging.WARNING
         log.log(level, "%s %r refused with %s: %s", method, path, self.status.value, self.detail)
 
 
 def invalid(error: ValidationError, noun: str, allowed: Iterable[str], type: str = "about:blank") -> Problem:
-    """Return a 422 that names each wrong field of a ``noun``, such as "order", and what it may be.
+    """Return a 422 that names each wrong field of a ``noun``, such as "order", and the allowed values.
 
     ``allowed`` are the names of the fields.
     """

@@ -1,4 +1,4 @@
-"""The checks of a request before the application gets it: its Host header, target and body; and the refusals."""
+"""The layer between the server and an application: checks, refusals and streams of all services."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from runner.http.streams import SUBSCRIBE, StreamBody
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: This machine, as its own clients name it.
+#: The names of this machine that local clients use.
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-#: The beginning of every path that an application gets.
+#: The start of every path that an application gets.
 _PATH = re.compile(r"/(?!/)")
 
 
 class AllowedHosts:
-    """The names for which a service answers: a web page may point its own name at this address (DNS rebinding)."""
+    """The names for which a service answers.
+
+    Without this check, a web page could resolve its own name to this address (DNS rebinding).
+    """
 
     def __init__(self, allowed: Iterable[str], host: str) -> None:
-        """``host`` is the address to listen on; ``*`` among the ``allowed`` allows any name."""
+        """``host`` is the address of the service. ``*`` in ``allowed`` allows any name."""
         own_name = f"[{host}]" if ":" in host else host
         self._allowed = {name.lower() for name in (*allowed, own_name)}
-        #: Of the few values that most requests have, the answer is known.
+        #: A cache of ``_is_own``, because most requests have one of a few values.
         self.is_own = lru_cache(maxsize=64)(self._is_own)
 
     def _is_own(self, header: str) -> bool:
@@ -39,12 +42,12 @@ class AllowedHosts:
 
 
 class RequestChecks:
-    """The WSGI application that the server asks; it asks the service's own one."""
+    """The WSGI application that the server calls. It calls the application of the service."""
 
     def __init__(self, app: WSGIApplication, hosts: AllowedHosts, log: logging.Logger) -> None:
-        """A Flask application also gets handlers for errors, where it has none."""
+        """A Flask application gets error handlers for errors without one."""
         self._app, self._hosts, self._log = app, hosts, log
-        # Flask answers errors by itself, so none would get here.
+        # Flask answers errors itself, so they would not reach this class.
         flask = sys.modules.get("flask")
         if flask is not None and isinstance(app, flask.Flask):
             from runner.http.flask_views import answer_problems
@@ -61,18 +64,18 @@ class RequestChecks:
                 environ[SUBSCRIBE](body.feed)
             return body
         except Problem as raised:
-            # With the error, as the application may have begun an answer.
+            # The error is passed on, because the application may have started an answer.
             return self._refuse(raised, environ, start_response, sys.exc_info())
 
     def _why_not(self, environ: WSGIEnvironment) -> Problem | None:
-        """Return why the application does not get a request."""
+        """Return the reason to refuse a request, or None."""
         name = environ.get("HTTP_HOST", "")
         if not self._hosts.is_own(name):
             return Problem(400, f"this service does not answer for the host {name!r}; see allowed_hosts")
-        # RFC 9112, section 3.2: a target has no fragment; waitress cuts it off.
+        # A target has no fragment (RFC 9112, section 3.2), and waitress would remove it.
         if "#" in environ.get("REQUEST_URI", ""):
             return Problem(400, "the request's target holds a '#'; allowed: a path and a query")
-        # Werkzeug looks for a path without the slashes that it begins with, and adds one that is not there.
+        # Werkzeug removes additional slashes at the start of a path, and adds a missing slash.
         if not _PATH.match(environ["PATH_INFO"]):
             return Problem(404, "no such URL; see / for those that there are")
         return None

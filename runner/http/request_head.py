@@ -1,7 +1,7 @@
-"""The head of a request: read in one go if it is plain, refused if the end of its body is not stated in one way alone.
+"""The head of a request. Plain heads are read quickly, and heads with several statements of the length are refused.
 
-Two programs that disagree about the end of a request disagree about the beginning of the next one, which is how
-requests are smuggled past a proxy (RFC 9112, section 11.2).
+Two programs that disagree about the end of a request also disagree about the start of the next request. Attackers use
+this to smuggle requests past a proxy (RFC 9112, section 11.2).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ _PLAIN = re.compile(
     rb"([A-Z]+) (/[A-Za-z0-9/._~-]*) HTTP/1\.1\r\n((?:[A-Za-z0-9-]+:[ \t]*[!-~][ -~\t]*\r\n)*)\r\n", re.ASCII
 )
 _FIELD = re.compile(r"([^:]+):[ \t]*([^\r]+)\r\n")
-#: Headers that ask for more than that.
+#: Headers that a plain head does not have.
 _UNUSUAL = frozenset({"EXPECT", "TRANSFER_ENCODING"})
-#: Digits of a plain Content-Length.
+#: The maximum number of digits in a plain Content-Length.
 _LENGTH_DIGITS = 8
 
 
 def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
-    """Return method, path, headers and body's length of a head that is plain in every way; None for any other.
+    """Return method, path, headers and body length of a plain head; None for any other head.
 
-    The result is waitress's. Names of headers are in upper case, with ``_`` for ``-``.
+    The result is the same as in waitress. The names of headers are in upper case, with ``_`` for ``-``.
     """
     plain = _PLAIN.fullmatch(head)
     if plain is None:
@@ -38,7 +38,7 @@ def read_plain(head: bytes) -> tuple[str, str, dict[str, str], int] | None:
 
 
 def has_transfer_encoding(head: bytes) -> bool:
-    """Return True if Transfer-Encoding states the body's end. Raises ValueError if it is stated more than once."""
+    """Return True if Transfer-Encoding states the end of the body. Raises ValueError if several headers state it."""
     lines = head.split(b"\r\n")[1:]
     if any(line.startswith((b" ", b"\t")) for line in lines):
         raise ValueError("a header is folded over several lines")

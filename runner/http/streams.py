@@ -1,7 +1,7 @@
-"""Server-sent events (HTML Living Standard, section 9.2): the loop writes them, and no stream needs a thread.
+"""Server-sent events (HTML Living Standard, section 9.2). The loop writes them, so a stream needs no thread.
 
-A client that reads too slowly loses frames, never the others' time. It then gets the event ``lost`` with the number of
-frames that it missed, so that a page knows when to load its data again.
+A slow client loses frames and does not delay other clients. It then gets the event ``lost`` with the number of lost
+frames, so that a page can reload its data.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ if TYPE_CHECKING:
 
     from runner.http.waitress_adapter import StrictChannel
 
-#: Streams at once in a process; a client over that gets a 503.
+#: The maximum number of streams in a process. More clients get a 503.
 MAX_STREAMS = 64
-#: Bytes that wait for one client; a frame over that is lost to it, unless it is the only one.
+#: The maximum number of bytes that wait for a client. The client loses frames above it, but never the only frame.
 MAX_BACKLOG = 64 * 1024
-#: Frames of a feed that wait for the loop.
+#: The maximum number of frames of a feed that wait for the loop.
 MAX_WAITING = 256
-#: Milliseconds after which a browser connects again, as after a restart.
+#: Milliseconds after which a browser reconnects, for example after a restart.
 RECONNECT_MS = 2000
 RETRY_AFTER_SECONDS = 10
-#: A comment, by which a client that has left is noticed, and proxies see that the connection is used.
+#: A comment. It detects a closed client, and shows proxies that the connection is in use.
 HEARTBEAT = b":\n\n"
-#: In a request's environment: makes the client a subscriber of a feed. Raises Problem if there are too many streams.
+#: The key in a request's environment for a function that subscribes the client to a feed. The function raises Problem
+#: if there are too many streams.
 SUBSCRIBE = "runner.http.subscribe"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def frame(data: object, event: str = "message", id: str | None = None) -> bytes:
-    """Return an event as it is sent. Data that is no text is written as JSON. Raises ValueError and TypeError."""
+    """Return the bytes of an event. Data other than a string becomes JSON. Raises ValueError and TypeError."""
     for name, value in (("event", event), ("id", id)):
         if value is not None and (_LINE_END.search(value) or "\0" in value):
             raise ValueError(f"{name}: holds a line end or NUL, {value!r}; allowed: one line")
@@ -49,19 +50,20 @@ def frame(data: object, event: str = "message", id: str | None = None) -> bytes:
 
 
 class Feed:
-    """Events for all clients that are subscribed at the time; ``send`` may be called from any thread."""
+    """A source of events for all subscribed clients. Any thread may call ``send``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._frames: deque[bytes] = deque()
         self._dropped = 0
-        #: Wakes the loop; None while there is no subscriber.
+        #: A function that wakes the loop; None while there is no subscriber.
         self._wake: Callable[[Feed], None] | None = None
 
     def send(self, data: object, event: str = "message", id: str | None = None) -> None:
-        """Send an event to each subscriber: a text, or anything else as JSON.
+        """Send an event to each subscriber, and return at once.
 
-        It returns at once. Raises ValueError or TypeError for what is neither, and for a name or id of several lines.
+        ``data`` is a string, or any other value, which is sent as JSON. Raises ValueError or TypeError if ``data``
+        cannot be written as JSON, or if ``event`` or ``id`` has several lines.
         """
         wake = self._wake
         if wake is None:
@@ -75,18 +77,18 @@ class Feed:
         wake(self)
 
     def has_subscribers(self) -> bool:
-        """Return True if there is a client that gets what is sent now."""
+        """Return True if at least one client is subscribed."""
         return self._wake is not None
 
     def connect(self, wake: Callable[[Feed], None] | None) -> None:
-        """Have ``wake`` called for each event; None as the last subscriber leaves."""
+        """Call ``wake`` for each event from now on; None if there is no subscriber any more."""
         with self._lock:
             self._wake = wake
             if wake is None:
                 self._frames.clear()
 
     def taken(self) -> tuple[int, list[bytes]]:
-        """Take the frames that wait, and the number of those that were dropped before them."""
+        """Remove and return the waiting frames, with the number of frames that were dropped."""
         with self._lock:
             dropped, frames = self._dropped, list(self._frames)
             self._dropped = 0
@@ -101,7 +103,7 @@ class _Subscriber:
         self.channel, self.feed, self.lost = channel, feed, 0
 
     def push(self, frames: list[bytes]) -> None:
-        """Send the frames for which it has room."""
+        """Send the frames that fit into ``MAX_BACKLOG``, and count the others as lost."""
         for one in frames:
             backlog = self.channel.backlog
             if backlog and backlog + len(one) > MAX_BACKLOG:
@@ -114,20 +116,20 @@ class _Subscriber:
 
 
 class Streams:
-    """The streams of a server. The loop's thread calls all of this, except ``reserve`` and ``begin``."""
+    """The streams of a server. Only the loop's thread calls the methods, except ``reserve`` and ``begin``."""
 
     def __init__(self, wake: Callable[[], None], most: int) -> None:
-        """``wake`` wakes the loop; ``most`` is how many streams there may be."""
+        """``wake`` wakes the loop. ``most`` is the maximum number of streams."""
         self._wake, self._most = wake, most
         self._lock = threading.Lock()
-        #: All connections that are streams, or are about to be.
+        #: All connections that are streams or have a reserved place.
         self._places: set[StrictChannel] = set()
         self._begun: deque[tuple[StrictChannel, bytes, Feed]] = deque()
         self._changed: deque[Feed] = deque()
         self._subscribers: dict[StrictChannel, _Subscriber] = {}
 
     def reserve(self, channel: StrictChannel) -> None:
-        """Keep a place for a connection until it is closed. Raises Problem, a 503, if there is none."""
+        """Reserve a place for a connection until it is closed. Raises Problem, a 503, if no place is free."""
         with self._lock:
             if len(self._places) >= self._most:
                 text = f"{self._most} streams are open, which is the most; close one, or try again"
@@ -135,12 +137,12 @@ class Streams:
             self._places.add(channel)
 
     def begin(self, channel: StrictChannel, head: bytes, feed: Feed) -> None:
-        """Have the loop send an answer's head, and what the feed sends after that."""
+        """Make the loop send the head of an answer, and then the events of the feed."""
         self._begun.append((channel, head + b"retry: %d\n\n" % RECONNECT_MS, feed))
         self._wake()
 
     def forget(self, channel: StrictChannel) -> None:
-        """Give the place of a closed connection to another one."""
+        """Free the place of a closed connection."""
         with self._lock:
             self._places.discard(channel)
         subscriber = self._subscribers.pop(channel, None)
@@ -148,10 +150,10 @@ class Streams:
             subscriber.feed.connect(None)
 
     def work(self) -> None:
-        """Send what there is to send."""
+        """Send the heads of new streams, and all waiting events."""
         while self._begun:
             channel, head, feed = self._begun.popleft()
-            if channel in self._places:  # it may be closed by now
+            if channel in self._places:  # the connection may be closed already
                 self._subscribers[channel] = _Subscriber(channel, feed)
                 feed.connect(self._has_changed)
                 channel.push(head)
@@ -165,7 +167,7 @@ class Streams:
                 one.push(frames)
 
     def keep_alive(self) -> None:
-        """Send something to all whose clients have read everything."""
+        """Send a comment to each client that has read everything."""
         for channel in tuple(self._subscribers):
             if not channel.backlog:
                 channel.push(HEARTBEAT)
@@ -179,7 +181,7 @@ class Streams:
 
 
 class StreamBody:
-    """The body of an answer that is a stream. The server subscribes its client; elsewhere it is empty."""
+    """The body of a stream. This server subscribes the client; in any other server the body is empty."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -191,10 +193,10 @@ class StreamBody:
 def stream(feed: Feed) -> Response:
     """Return the answer of a Flask view that subscribes its client to a feed.
 
-    The client gets what is sent from now on, until it leaves or the service stops. At most 64 clients are subscribed
-    at once in a process; others get a 503.
+    The client gets all events from now on, until it closes the connection or the service stops. One process serves at
+    most 64 streams. More clients get a 503.
     """
-    # Imported here because an application may have another framework.
+    # Imported here because an application may use another framework.
     from flask import Response
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

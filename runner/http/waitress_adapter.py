@@ -1,7 +1,7 @@
-"""The only importer of waitress: what it calls, and what we call and replace in it.
+"""The only importer of waitress, with all parts of waitress that FastCommerce calls or replaces.
 
-waitress promises only ``serve`` and its options. All other names here are its private ones, so pyproject.toml bounds
-its version, and ``tests/unit/test_request_head.py`` compares both parsers.
+The public interface of waitress is only ``serve`` and its options. All other names here are private names of waitress.
+So pyproject.toml limits its version, and ``tests/unit/test_request_head.py`` compares both parsers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Acceptor", "StrictChannel", "StrictParser", "adjustments"]
 
 MAX_HEADER_BYTES = 16 * 1024
-#: A connection that was just opened may take this long to send its first request although the service stops.
+#: Seconds that a new connection has to send its first request while the service stops.
 FIRST_REQUEST_SECONDS = 0.5
 #: The paths of probes.
 PROBES = frozenset({"/healthz", "/readyz"})
@@ -43,24 +43,24 @@ CONNECTION_OPTIONS = frozenset({"keep-alive", "close"})
 
 
 class LengthRequired(Error):  # type: ignore[misc]
-    """Refuses a body without a stated length; waitress knows no such error."""
+    """A refusal of a body without a stated length, for which waitress has no error."""
 
     code = 411
 
 
 class StrictParser(HTTPRequestParser):  # type: ignore[misc]
-    """A request. Refuses one whose end is not stated in one way alone, as smuggled requests are."""
+    """The parser of a request. It refuses a request that does not state its end in exactly one way (smuggling)."""
 
     def __init__(self, adj: Adjustments) -> None:
         super().__init__(adj)
         self.started = time.monotonic()
-        #: The whole answer, if it is known already.
+        #: The complete answer, if it is known already.
         self.answer: bytes | None = None
-        #: Why its direct route could not publish its event, if that was tried.
+        #: The error with which the request's direct route failed to publish its event.
         self.failure: BaseException | None = None
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read a plain head; of any other check the framing headers, then parse as waitress does."""
+        """Read a plain head. For any other head, check the framing headers, then parse it with waitress."""
         plain = read_plain(header_plus)
         if plain is not None:
             self.command, self.path, self.headers, self.content_length = plain
@@ -82,7 +82,7 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(header_plus)
 
     def received(self, data: bytes) -> int:
-        """Take what has come in; a refused request is not asked to continue."""
+        """Parse received bytes; a refused request gets no 100 (Continue)."""
         consumed: int = super().received(data)
         if self.error:
             self.expect_continue = False
@@ -90,10 +90,10 @@ class StrictParser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class ProblemTask(ErrorTask):  # type: ignore[misc]
-    """Answers a request that never reaches the application, with problem details."""
+    """An answer with problem details to a request that does not reach the application."""
 
     def execute(self) -> None:
-        """Write the answer; the connection is closed after it."""
+        """Write the answer, after which the connection is closed."""
         error, limits = self.request.error, self.request.adj
         details = {
             413: f"the body is longer than {limits.max_request_body_size - 1} bytes",
@@ -109,9 +109,9 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]
 
 
 class StrictTask(WSGITask):  # type: ignore[misc]
-    """Answers a request, by asking the application only if the answer is not known."""
+    """An answer to a request. The application is called only if the answer is not known yet."""
 
-    #: What the client is subscribed to, if the answer is a stream.
+    #: The feed to which the client is subscribed, if the answer is a stream.
     feed: Feed | None = None
 
     def service(self) -> None:
@@ -123,16 +123,16 @@ class StrictTask(WSGITask):  # type: ignore[misc]
             self.channel.write_soon(self.request.answer)
 
     def get_environment(self) -> dict[str, Any]:
-        """Return what the application gets to know of the request."""
+        """Return the WSGI environment of the request."""
         environ: dict[str, Any] = super().get_environment()
-        # waitress removes slashes, so that "//orders" would be "/orders".
+        # waitress removes slashes, so "//orders" would become "/orders".
         environ["PATH_INFO"] = self.request.path
         environ[FAILURE] = self.request.failure
         environ[SUBSCRIBE] = self._subscribe
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return the answer's head, by which a client learns of a stop."""
+        """Return the head of the answer, which tells the client to close the connection during a stop."""
         if self.channel.server.service.is_stopping:
             self.set_close_on_finish()
         return super().build_response_header()  # type: ignore[no-any-return]
@@ -142,7 +142,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         self.feed = feed
 
     def finish(self) -> None:
-        """End the answer, or leave the connection to the loop for a stream, whose end is the connection's."""
+        """Finish the answer, or pass the connection to the loop if it is a stream."""
         if self.feed is None:
             super().finish()
             return
@@ -152,32 +152,32 @@ class StrictTask(WSGITask):  # type: ignore[misc]
 
 
 class _Polled:
-    """What the poller asks of a socket of waitress; it stands before waitress's class."""
+    """The interface of the poller for a socket of waitress. A base class that precedes waitress's class."""
 
     _fileno: int
 
     @property
     def descriptor(self) -> int:
-        """Its descriptor while it is open."""
+        """The descriptor of the open socket."""
         return self._fileno
 
     def act(self, flags: int) -> None:
-        """Do what these flags of poll(2) allow."""
+        """Read or write, as these flags of poll(2) allow."""
         wasyncore.readwrite(self, flags)
 
     def add_channel(self, map: dict[int, Any] | None = None) -> None:
-        """Begin to wait for it."""
+        """Add the socket to the poller."""
         super().add_channel(map)  # type: ignore[misc]
         self.poller.add(self)  # type: ignore[attr-defined]
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
-        """Wait for it no more."""
+        """Remove the socket from the poller."""
         self.poller.forget(self._fileno)  # type: ignore[attr-defined]
         super().del_channel(map)  # type: ignore[misc]
 
 
 class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
-    """One connection. Its methods here are for the loop's thread, except ``begin_stream``."""
+    """One connection. Only the loop's thread calls the methods defined here, except ``begin_stream``."""
 
     parser_class = StrictParser
     task_class = StrictTask
@@ -188,36 +188,39 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     @property
     def request_started(self) -> float | None:
-        """When the first byte of an unfinished request came, as ``time.monotonic()``; None if there is none."""
+        """The time of the first byte of an unfinished request, as ``time.monotonic()``; None if there is none."""
         return None if self.request is None else self.request.started
 
     @property
     def backlog(self) -> int:
-        """Bytes that wait until the client reads."""
+        """The number of bytes that the client has not read yet."""
         return self.total_outbufs_len  # type: ignore[no-any-return]
 
     def wanted(self) -> int:
-        """Return what the loop is to wait for."""
-        # What waitress's readable() and writable() say, in one call, as it is asked so often.
+        """Return the events that the loop has to wait for."""
+        # Combines waitress's readable() and writable() in one call, because the loop calls it so often.
         if self.total_outbufs_len or self.will_close or self.close_when_flushed:
             return WRITE if not self.is_streaming or self.will_close else READ | WRITE
         return 0 if self.requests else READ
 
     @property
     def silent_since(self) -> float:
-        """When its client last sent or read something, as ``time.time()``."""
+        """The time at which the client last sent or read anything, as ``time.time()``."""
         return self.last_activity
 
     def is_idle(self) -> bool:
-        """Return True if it has no unanswered request and no unread answer, and neither streams nor ends."""
+        """Return True if the connection has no open request or answer, is no stream and is not closing."""
         return not (self.requests or self.total_outbufs_len or self.is_streaming or self.will_close)
 
     def is_stuck(self, since: float) -> bool:
-        """Return True if its client has read nothing of an answer since then, as ``time.time()``."""
+        """Return True if the client has read nothing of an answer since this ``time.time()``."""
         return self.total_outbufs_len > 0 and self.last_activity < since
 
     def is_done(self, stopping_for: float) -> bool:
-        """Return True if it can be closed at a stop that began this many seconds ago; a new one gets its answer."""
+        """Return True if a stop that began ``stopping_for`` seconds ago can close the connection.
+
+        A new connection has ``FIRST_REQUEST_SECONDS`` for its first request.
+        """
         has_time = self.has_asked or stopping_for > FIRST_REQUEST_SECONDS
         return self.is_streaming or (self.is_idle() and has_time)
 
@@ -227,12 +230,12 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return self.server.poller  # type: ignore[no-any-return]
 
     def del_channel(self, map: dict[int, Any] | None = None) -> None:
-        """Wait for it no more."""
+        """Remove the connection from the server and the poller."""
         self.server.service.forget(self)
         super().del_channel(map)
 
     def asked(self) -> DirectRequest | None:
-        """The first request, for a direct route; None if anything about it is unusual."""
+        """Return the first request for a direct route; None if the request is unusual."""
         one = self.requests[0]
         if (
             one.error is not None
@@ -245,16 +248,16 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         return DirectRequest(one.command, one.path, one.query, one.headers, body)
 
     def fail(self, error: BaseException) -> None:
-        """Have the application answer the first request, whose direct route could not publish its event."""
+        """Pass the first request to the application, because its direct route could not publish its event."""
         self.requests[0].failure = error
         self.server.give(self)
 
     def close_behind_answer(self) -> bool:
-        """Return True if the first request asks for its answer to be the last one."""
+        """Return True if the first request asks to close the connection after its answer."""
         return self.requests[0].connection_close  # type: ignore[no-any-return]
 
     def reply(self, answer: bytes, *, is_last: bool) -> None:
-        """Send the whole answer to the first request, and close the connection behind the last answer."""
+        """Send the complete answer to the first request, and close the connection after the last answer."""
         (request,) = self.requests[:1]
         request.connection_close = is_last
         if self.connected and not (self.requests[1:] or self.request or self.total_outbufs_len):
@@ -277,16 +280,16 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
             self.write_soon(answer[sent:])
 
     def begin_stream(self, head: bytes, feed: Feed) -> None:
-        """Leave the connection to the loop; on the thread that answers its request."""
+        """Pass the connection to the loop; called on the thread that answers its request."""
         with self.requests_lock:
             self.request, self.is_streaming = None, True
             del self.requests[1:]
-            # The client has nothing more to say. (A method that asks each time would cost all other requests.)
+            # Ignore further bytes of the client. A check in a method would cost time for all other requests.
             self.received = lambda _: False
         self.server.service.begin_stream(self, head, feed)
 
     def push(self, data: bytes) -> None:
-        """Send a part of a stream; what the client does not read at once waits."""
+        """Send a part of a stream. Bytes that the client does not read at once wait."""
         try:
             self.write_soon(data)
         except ClientDisconnected:
@@ -294,17 +297,17 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         self.poller.watch(self)
 
     def disconnect(self) -> None:
-        """Close it now, whatever its client has not read."""
+        """Close the connection now, even if the client has not read everything."""
         self.handle_close()
 
     def end(self) -> None:
-        """Close it as soon as the loop comes round."""
+        """Close the connection in the next turn of the loop."""
         self.will_close = True
         self.poller.watch(self)
 
 
 class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
-    """The listening socket and the threads. ``service`` decides what waitress leaves open."""
+    """The listening socket and the threads. ``service`` is the HttpServer, which makes the decisions."""
 
     channel_class = StrictChannel
     is_listening = True
@@ -315,11 +318,11 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.poller, self.service = poller, service
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(1)
-        # It warns whenever requests wait for a thread, which they do as long as the broker needs.
+        # Otherwise it logs a warning for each request that waits for a thread, as requests do while the broker is slow.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         family = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(app, {}, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)
-        self.trigger.close()  # the poller has one that costs less
+        self.trigger.close()  # the poller has a cheaper one
 
     @property
     def channels(self) -> Collection[StrictChannel]:
@@ -327,32 +330,32 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         return self.active_channels.values()  # type: ignore[no-any-return]
 
     def wanted(self) -> int:
-        """Return what the loop is to wait for."""
+        """Return the events that the loop has to wait for."""
         return READ if self.readable() else 0
 
     def add_task(self, channel: StrictChannel) -> None:
-        """Begin a request."""
+        """Start a request."""
         channel.has_asked = True
         self.service.begin(channel)
 
     def give(self, channel: StrictChannel) -> None:
-        """Queue a request for a thread; probes have one of their own, since others wait for broker or database."""
+        """Queue a request for a thread. Probes have their own thread, because others wait for broker or database."""
         self.poller.watch(channel)
         is_probe = getattr(channel.requests[0], "path", "") in PROBES
         (self._probes if is_probe else self.task_dispatcher).add_task(channel)
 
     def handle_accept(self) -> None:
-        """Accept some of the connections that wait."""
+        """Accept some waiting connections."""
         self.service.accept()
 
     def accept_one(self) -> bool:
-        """Accept a connection; returns False if there is none."""
+        """Accept a connection; return False if none waits."""
         before = len(self.active_channels)
         super().handle_accept()
         return len(self.active_channels) > before
 
     def accept(self) -> Any:
-        """Accept a connection; None if there is none, or no descriptor for it."""
+        """Accept a connection; return None if none waits, or if no descriptor is free."""
         try:
             return super().accept()
         except OSError as error:
@@ -362,41 +365,44 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
             return None
 
     def maintenance(self, now: float) -> None:
-        """Close silent connections, and do what else is due once a second."""
+        """Close idle connections, and do the other work that is due once a second."""
         super().maintenance(now)
         self.service.maintain(now)
 
     def maintain_when_due(self) -> None:
-        """Do the maintenance, once a second, also when no connection is accepted any more."""
-        # waitress does it whenever it asks this of the listening socket.
+        """Do the maintenance once a second, even if the server no longer accepts connections."""
+        # waitress does the maintenance in this method of the listening socket.
         self.readable()
 
     def pull_trigger(self) -> None:
-        """Wake the loop; from any thread."""
+        """Wake the loop. Any thread may call this."""
         self.poller.wake()
 
     def stop_accepting(self) -> None:
-        """Close the listening socket, and nothing else."""
+        """Close only the listening socket."""
         wasyncore.dispatcher.close(self)
 
     def end(self) -> None:
-        """End the threads, and close every connection."""
+        """Stop the threads, and close every connection."""
         for threads in (self.task_dispatcher, self._probes):
             threads.shutdown(timeout=0.5)
         wasyncore.close_all(self._map)
 
 
 def adjustments(sock: socket.socket, threads: int, body: int, connections: int, silence: int) -> Adjustments:
-    """Return waitress's settings: bytes of a body, seconds of silence, and numbers of threads and connections."""
+    """Return waitress's settings.
+
+    ``body`` is the maximum number of bytes of a body. ``silence`` is the maximum number of seconds without traffic.
+    """
     return Adjustments(
         sockets=[sock],
         threads=threads,
         ident=None,
-        # waitress refuses a body that is as long as its limit.
+        # waitress also refuses a body whose length equals the limit.
         max_request_body_size=body + 1,
         max_request_header_size=MAX_HEADER_BYTES,
         inbuf_overflow=body * 2,
-        # Of all descriptors of the loop, the listening one included.
+        # Counts all descriptors of the loop, including the listening socket.
         connection_limit=connections * 2 + 16,
         channel_timeout=silence,
         cleanup_interval=1,

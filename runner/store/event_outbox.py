@@ -1,4 +1,4 @@
-"""The outbox as a service's own loop uses it: rows and events in one transaction, published afterwards."""
+"""The outbox for services with their own loop: it commits rows with events, then publishes the events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.store.outbox import count_waiting, put
 from runner.store.process_store import Store
 from runner.store.relay import Relay
 
-#: Seconds that a commit may take.
+#: The default timeout of a commit in seconds.
 COMMIT_TIMEOUT = 5.0
 
 
@@ -30,7 +30,7 @@ class EventOutbox:
         broker_problem: Callable[[], str | None],
         log: logging.Logger,
     ) -> None:
-        """Start to publish what an earlier process has left; ``lock`` as for ``Store.commit``."""
+        """Start to publish the events that an earlier process has left. ``Store.commit`` describes ``lock``."""
         self._store, self._service, self._lock, self._routed = store, service, lock, routed
         self._relay = Relay(store, service, publish, broker_problem, log)
         self._relay.start()
@@ -38,13 +38,16 @@ class EventOutbox:
     def transact(
         self, work: Callable[[Connection], Event | list[Event] | None], timeout: float = COMMIT_TIMEOUT
     ) -> Future[list[Event]]:
-        """Commit what ``work`` writes together with the events that it returns, which are published afterwards.
+        """Commit the writes of ``work`` together with the events that it returns, then publish the events.
 
-        The future is done with the events once they are committed. Each is published at least once, also after this
-        process has died. ``work`` runs as one of ``MessageStore.transact`` that is returned: while no other of the
-        plugin runs, and maybe more than once. The future fails with what ``work`` raises, with PluginError for an event
-        that the service may not publish, and with StoreAway if the database is unreachable for ``timeout`` seconds; in
-        each case nothing is written.
+        The result of the future is the committed events. Each event is published at least once, even if this process
+        dies. ``work`` may be called more than once, and the plugin runs only one such function at a time.
+
+        The future fails with one of these errors, and then nothing is written:
+
+        - the exception of ``work``
+        - PluginError for an event that the service may not publish
+        - StoreAway if the database is unreachable for ``timeout`` seconds
         """
 
         def run(connection: Connection) -> list[Event]:
@@ -62,5 +65,5 @@ class EventOutbox:
         return count_waiting(self._store, self._service)
 
     def stop(self, timeout: float) -> None:
-        """Publish what is on its way; another instance or the next process publishes the rest."""
+        """Wait at most ``timeout`` seconds for started publishes; another instance or a later process does the rest."""
         self._relay.stop(timeout)

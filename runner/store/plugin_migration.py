@@ -1,4 +1,4 @@
-"""Brings the tables of a plugin up to date, and records in the table ``plugin_tables`` which of its steps are done."""
+"""The migration of a plugin's tables. The table ``plugin_tables`` records the number of completed steps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ class _Recorded(NamedTuple):
 
 
 def migrate(engine: Engine, owned: OwnedTables) -> None:
-    """Create and change the tables of a plugin, unless the database records that this is done.
+    """Create and change the tables of a plugin, unless the database records them as up to date.
 
-    Raises StoreError if the database cannot be used, is of a newer version of the plugin, or has another owner's table
-    of that name; StoreAway if it is unreachable; PluginError if a step fails or does not lead to the declared tables.
+    Raises StoreError if the database cannot be used, belongs to a newer version of the plugin, or has a table of this
+    name with another owner. Raises StoreAway if the database is unreachable. Raises PluginError if a step fails, or if
+    the steps do not lead to the declared tables.
     """
     with explained(engine.url):
         with reading(engine).connect() as connection:
             if _is_up_to_date(owned, connection):
                 return
         with migrating(engine) as connection:
-            if not _is_up_to_date(owned, connection):  # another process may have been faster
+            if not _is_up_to_date(owned, connection):  # another process may have upgraded them
                 _upgrade(owned, connection)
 
 
@@ -46,7 +47,7 @@ def _upgrade(owned: OwnedTables, connection: Connection) -> None:
     _check_owners(owned, recorded)
     existing = set(inspect(connection).get_table_names())
     steps = len(tables.steps)
-    # Tables that are there and not recorded were made before plugins had steps.
+    # Tables that exist but are not recorded were created before plugins had steps.
     is_new = plugin not in recorded and existing.isdisjoint(tables.columns)
     done = recorded[plugin].steps if plugin in recorded else steps if is_new else 0
     if done > steps:
@@ -78,7 +79,7 @@ def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None
 def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
     if done == len(owned.tables.steps):
         return
-    # Imported only now, because nearly every start finds the tables as they should be.
+    # Imported here because at nearly every start the tables are up to date.
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 

@@ -1,4 +1,4 @@
-"""The tables that a plugin brings. This module imports no SQLAlchemy, because most services need none."""
+"""The declaration of a plugin's tables. This module imports no SQLAlchemy, because most services need none."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tables:
-    """The result of the hook ``tables``: the tables as they are now, and the steps that lead there from the first ones.
+    """The result of the hook ``tables``: the current tables, and all steps since their first version.
 
-    A new database gets the tables as declared. In a database of an earlier version of the plugin those steps run, once
-    each, that are not recorded there; then missing tables are created. Steps are only ever added at the end.
+    In a new database, the tables are created as declared. In a database of an earlier version of the plugin, each step
+    that is not recorded runs once. Then missing tables are created. New steps must be added at the end.
     """
 
-    #: With the tables of this plugin alone.
+    #: The metadata with the tables of this plugin only.
     metadata: MetaData
-    #: Each gets Alembic's operations (Alembic: "Operation Reference"), on SQLite and on PostgreSQL.
+    #: Functions that get Alembic's operations (Alembic: "Operation Reference"), for SQLite and PostgreSQL.
     steps: Sequence[Callable[[Operations], object]] = ()
 
     @property
@@ -31,7 +31,7 @@ class Tables:
 
 
 class OwnedTables(NamedTuple):
-    """The tables of a plugin, with its name."""
+    """The tables of a plugin, with the name of the plugin."""
 
     plugin: str
     tables: Tables

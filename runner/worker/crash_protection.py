@@ -1,4 +1,4 @@
-"""Protection from crashing messages: they are handled alone, and dead-lettered after too many crashes."""
+"""Protection from crashing messages: they are handled alone, and dead-lettered after ``max_crashes`` crashes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runner.messages import Message, Reject
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds in which the supervisor notices a death for certain; only messages that are suspect wait for it.
+#: Seconds within which the supervisor always notices a death. Only suspect messages wait that long.
 SETTLE = 0.2
-#: What the shared memory has room for.
+#: The largest number of replays that fits into the shared memory.
 MOST_REPLAYS = 2**32 - 1
 
 
 class Crashed(Reject):
-    """A message has crashed as many workers as it may."""
+    """The error of a message that has crashed ``max_crashes`` workers."""
 
     def __init__(self, suspect: CrashingMessage) -> None:
         super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
@@ -28,7 +28,7 @@ class Crashed(Reject):
 
 
 class CrashProtection:
-    """Notes in shared memory which message each handler thread works on, for the supervisor to find after a crash."""
+    """A wrapper that writes the message of each handler thread to shared memory, for the supervisor after a crash."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class CrashProtection:
         condition: Callable[[], threading.Condition] = threading.Condition,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """``sleep`` waits for so many seconds."""
+        """``sleep`` waits for a number of seconds."""
         self._record, self._suspects, self._max_crashes, self._sleep = record, suspects, max_crashes, sleep
         self._turn = Turn(condition()) if concurrency > 1 else None
 
     def around(self, handler: Handler) -> Handler:
-        """Note a message while ``handler`` works on it. A message that has crashed too many workers raises Crashed."""
+        """Return a handler that records its message. It raises Crashed after ``max_crashes`` crashes of a message."""
 
         def protected(one: DeliveryLifecycle) -> DeliveryEvent:
             with self.at(one.thread, one.message):
@@ -53,7 +53,7 @@ class CrashProtection:
         return protected
 
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
-        """Note a message while a handler thread, numbered from 0, works on it. Raises Crashed."""
+        """Return a context that records the message of a handler thread, numbered from 0. Its entry raises Crashed."""
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
         if self._turn is None and self._suspects.get(one) is None:
             return _Noted(self._record, thread, one)
@@ -61,14 +61,14 @@ class CrashProtection:
 
     @contextmanager
     def _in_turn(self, thread: int, one: CurrentMessage) -> Iterator[None]:
-        """Wait until the messages of the other threads, and the crashes of this one, allow for it."""
+        """Wait until the message may be handled beside the messages of the other threads, then record it."""
         is_suspect = self._is_suspect(one)
         while True:
             with self._beside_others(is_suspect=is_suspect):
                 if is_suspect:
                     # The broker may deliver the message before the supervisor has noticed the end of its last worker.
                     self._sleep(SETTLE)
-                # Only now: while it waited for its turn, a second delivery of it may have killed another worker.
+                # Read after the wait, because another delivery of the message may have killed a worker meanwhile.
                 suspect = self._suspects.get(one)
                 if suspect is not None and suspect.deaths >= self._max_crashes:
                     raise Crashed(suspect)
@@ -89,7 +89,7 @@ class CrashProtection:
 
 
 class _Noted:
-    """Notes a message in shared memory; without a wait, as for nearly all messages."""
+    """A context that records a message in shared memory without waiting, for nearly all messages."""
 
     __slots__ = ("_message", "_record", "_thread")
 
@@ -104,7 +104,10 @@ class _Noted:
 
 
 class Turn:
-    """Lets handlers work side by side, except one that must be alone, so that a crash names the right message."""
+    """A lock under which handlers run at the same time, or one handler runs alone.
+
+    If the handler of a suspect message runs alone, a crash is attributed to the right message.
+    """
 
     def __init__(self, condition: threading.Condition | None = None) -> None:
         self._changed = threading.Condition() if condition is None else condition
@@ -114,7 +117,7 @@ class Turn:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Beside others, once nobody wants to be alone."""
+        """Run beside other handlers, when no handler waits to run alone."""
         with self._changed:
             self._changed.wait_for(lambda: not self._wanted)
             self._working += 1
@@ -127,7 +130,7 @@ class Turn:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """With nobody beside."""
+        """Run while no other handler runs."""
         with self._changed:
             self._wanted += 1
             self._changed.wait_for(lambda: not self._working and not self._is_alone)

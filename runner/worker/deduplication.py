@@ -1,4 +1,4 @@
-"""Each message once: its inbox row, its handler's writes and its events are committed together, or not at all."""
+"""Deduplication: the inbox row of a message, its handler's writes and its events are in one transaction."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from runner.worker.storage import DeliveryStore, Storage
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-#: Seconds between two times that old rows are forgotten.
+#: Seconds between two deletions of old rows.
 PRUNE_INTERVAL = 30.0
 
-#: A message in a queue.
+#: The queue and the id of a message.
 _Key = tuple[str, str]
 
 
 class Deduplication:
-    """Looks a message up before it is handled, and commits what its handler did."""
+    """A wrapper that skips messages that were handled before, and commits the writes of the handler."""
 
     def __init__(
         self,
@@ -36,18 +36,18 @@ class Deduplication:
         router: EventRouter,
         formerly: Mapping[str, str] | None = None,
     ) -> None:
-        """``keep`` is how many seconds a message is remembered; None for a service without an inbox.
+        """``keep`` is the number of seconds for which the inbox keeps a message; None for a service without an inbox.
 
-        ``formerly`` are the former names of renamed queues, under which messages may be remembered.
+        ``formerly`` has the former names of renamed queues. The inbox may contain messages under these names.
         """
         self._service, self._storage, self._keep, self._router = service, storage, keep, router
         self._formerly = formerly or {}
         self._lock = threading.Lock()
-        #: Messages that are being handled in this process, and the second deliveries of each that wait for that.
+        #: The messages that are being handled in this process, with callbacks for further deliveries that wait.
         self._handling: dict[_Key, list[Callable[[], None]]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Handle only new messages, and commit their writes."""
+        """Return a handler that handles only new messages and commits their writes."""
 
         def handle_once(one: DeliveryLifecycle) -> DeliveryEvent:
             if self._knows(one.message) and (known := self._begin(one)) is not None:
@@ -69,7 +69,7 @@ class Deduplication:
         return handle_once
 
     def _begin(self, one: DeliveryLifecycle) -> DeliveryEvent | None:
-        """Return None for a new message, which needs an ``_end``. Raises StoreAway."""
+        """Return None for a new message, which then needs a call of ``_end``. Raises StoreAway."""
         message = one.message
         key = (message.queue, message.id)
         with self._lock:
@@ -90,7 +90,7 @@ class Deduplication:
         return self._repeat(one, found)
 
     def _after(self, key: _Key, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once the message is no longer handled, maybe at once."""
+        """Call ``callback`` when the message is no longer being handled, or at once."""
         with self._lock:
             if key in self._handling:
                 self._handling[key].append(callback)
@@ -98,7 +98,7 @@ class Deduplication:
         callback()
 
     def _end(self, message: Message) -> None:
-        """The message is no longer handled here: its outcome is committed, or it failed."""
+        """Mark a message as no longer being handled, because its outcome is committed or its attempt has failed."""
         if not self._knows(message):
             return
         with self._lock:
@@ -113,10 +113,10 @@ class Deduplication:
         return DeliveryEvent.DUPLICATE
 
     def _commit(self, one: DeliveryLifecycle) -> Future[Sequence[Event] | None] | None:
-        """Commit what the handler did; return None if there is nothing to commit.
+        """Commit the handler's writes; return None if there is nothing to commit.
 
-        The commit comes to None, or to the events of an earlier delivery that another process has handled meanwhile.
-        It fails with what the database said of the handler's own writes.
+        The result of the commit is None. If another process has handled an earlier delivery in the meantime, the
+        result is the events of that delivery. The commit fails with the database's error about the handler's writes.
         """
         message, store = one.message, one.store
         is_known = self._knows(message)
@@ -149,11 +149,11 @@ class Deduplication:
         return DeliveryEvent.COMMITTED if earlier is None else self._repeat(one, earlier)
 
     def _knows(self, message: Message) -> bool:
-        # Two messages without an id that hold the same may be two all the same.
+        # Two messages without an id may be different messages, even with the same content.
         return self._keep is not None and message.has_own_id
 
     def forget(self) -> bool:
-        """Forget a part of what is older than it is kept; True where there may be more."""
+        """Delete some rows older than ``keep``; return True if there may be more."""
         if self._keep is None:
             return False
         from runner.store.inbox_rows import PRUNED, prune

@@ -1,7 +1,6 @@
 """The lifecycle of a delivery: its states, the events of each state, and the actions that follow.
 
-This module does no input or output, waits for nothing and reads no clock. ``runner.worker.pipeline`` performs the
-actions.
+This module does no input or output, never waits and reads no clock. ``runner.worker.pipeline`` performs the actions.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 class DeliveryState(StrEnum):
     """A state of a delivery."""
 
-    #: It waits for a handler thread.
+    #: The delivery waits for a handler thread.
     RECEIVED = "received"
-    #: A handler thread works on it.
+    #: A handler thread works on the delivery.
     HANDLING = "handling"
-    #: It waits for the database, or for another delivery of the same message in this process.
+    #: The delivery waits for the database, or for another delivery of the same message in this process.
     POSTPONED = "postponed"
-    #: Its handler has returned, and its transaction is not committed yet.
+    #: The handler has returned, and the transaction is not committed yet.
     COMMITTING = "committing"
-    #: The broker has not confirmed all of its events yet.
+    #: The broker has not confirmed all events of the handler yet.
     PUBLISHING = "publishing"
     #: The attempt has failed, and a handler thread decides what follows.
     FAILED = "failed"
@@ -42,28 +41,28 @@ class DeliveryState(StrEnum):
     DEAD_LETTERING = "dead-lettering"
     #: The broker has not confirmed the report of the attempt yet.
     RECORDING = "recording"
-    #: An end: the worker has acknowledged it.
+    #: A final state: the worker has acknowledged the delivery.
     ACKED = "acked"
-    #: An end: no copy could be made, and the broker dead-letters the message itself.
+    #: A final state: no copy could be made, and the broker dead-letters the message itself.
     REJECTED = "rejected"
-    #: An end: the worker has not answered it, and the broker delivers the message again.
+    #: A final state: the worker has not answered the delivery, and the broker delivers the message again.
     REQUEUED = "requeued"
 
 
 class DeliveryEvent(StrEnum):
     """Something that happens to a delivery."""
 
-    #: A handler thread takes it from the queue.
+    #: A handler thread takes the delivery from the queue.
     TAKEN = "taken"
-    #: Its channel is closed, or the worker stops before the handler has begun.
+    #: The channel is closed, or the worker stops before the handler has started.
     LOST = "lost"
-    #: The handler has returned and has written nothing to the database.
+    #: The handler has returned, and there is nothing to commit.
     HANDLED = "handled"
     #: The handler has returned, and its transaction waits for the commit.
     WRITTEN = "written"
     #: The transaction is committed.
     COMMITTED = "committed"
-    #: The message was handled before. The events of that time are published again.
+    #: The message was handled before. The events of the earlier delivery are published again.
     DUPLICATE = "duplicate"
     #: Another handler thread works on the same message.
     BUSY = "busy"
@@ -77,36 +76,36 @@ class DeliveryEvent(StrEnum):
     DEAD_LETTER = "dead-letter"
     #: No copy of the message can be made.
     UNFIT = "unfit"
-    #: The broker has confirmed all that was published.
+    #: The broker has confirmed all published messages.
     CONFIRMED = "confirmed"
-    #: The broker is unreachable, takes no messages, or has not confirmed in time.
+    #: The broker is unreachable, accepts no messages, or has not confirmed in time.
     UNCONFIRMED = "unconfirmed"
-    #: The broker has refused a message, as a full queue does.
+    #: The broker has refused a message, for example because a queue is full.
     REFUSED = "refused"
-    #: The broker has no queue for a message.
+    #: No queue is bound for a message.
     UNROUTABLE = "unroutable"
     #: A message is larger than the broker allows.
     TOO_LARGE = "too large"
-    #: Attempts are not recorded, or this one cannot be.
+    #: Attempts are not recorded, or no report of this attempt can be made.
     UNRECORDED = "unrecorded"
 
 
 class DeliveryAction(StrEnum):
-    """What the pipeline does after an event."""
+    """An action of the pipeline after an event."""
 
     HANDLE = "handle"
-    #: Go on when the transaction is committed.
+    #: Continue when the transaction is committed.
     AWAIT_COMMIT = "await the commit"
-    #: Handle it when the other delivery of the same message has been handled.
+    #: Handle the delivery when the other delivery of the same message has been handled.
     AWAIT_OTHER = "await the other delivery"
     HANDLE_LATER = "handle later"
-    #: Give it to a handler thread. A decision may wait, and this thread must not.
+    #: Pass the delivery to a handler thread, because a decision may wait and this thread must not.
     QUEUE = "queue"
-    #: Choose between retry and dead-letter queue.
+    #: Choose between the retry queue and the dead-letter queue.
     DECIDE = "decide"
     #: Publish, after waiting for room in the window.
     PUBLISH = "publish"
-    #: Publish beyond the window, since this thread must not wait.
+    #: Publish even if the window has no room, because this thread must not wait.
     PUBLISH_AT_ONCE = "publish at once"
     PUBLISH_LATER = "publish later"
     #: Publish a report of the attempt.
@@ -115,14 +114,14 @@ class DeliveryAction(StrEnum):
     ACK_UNRECORDED = "ack without the record"
     ACK = "ack"
     REJECT = "reject"
-    #: Leave it to the broker.
+    #: Leave the delivery to the broker.
     RELEASE = "release"
-    #: Leave it to the broker, and have the topology declared again.
+    #: Leave the delivery to the broker, and exit so that the next start declares the topology again.
     REPORT_MISSING = "report the missing queue"
 
 
 S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
-#: States and events to the next state and the action. An event that is missing from a state is illegal in it.
+#: The next state and the action for each state and event. A missing event is illegal in this state.
 TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], tuple[DeliveryState, DeliveryAction]] = {
     (S.RECEIVED, E.TAKEN): (S.HANDLING, A.HANDLE),
     (S.RECEIVED, E.LOST): (S.REQUEUED, A.RELEASE),
@@ -172,18 +171,18 @@ TRANSITIONS: Mapping[tuple[DeliveryState, DeliveryEvent], tuple[DeliveryState, D
     (S.RECORDING, E.TAKEN): (S.RECORDING, A.PUBLISH),
     (S.RECORDING, E.LOST): (S.REQUEUED, A.RELEASE),
 }
-#: States that no event leads out of.
+#: The final states.
 ENDS = (S.ACKED, S.REJECTED, S.REQUEUED)
 
 
 class IllegalEvent(Exception):
-    """An event that cannot happen in the state of a delivery."""
+    """An event that is illegal in the current state of a delivery."""
 
 
 class DeliveryLifecycle:
-    """One delivery: its state, and all that is known of it so far.
+    """The state and the data of one delivery.
 
-    One thread at a time calls ``step``, and so does the thread that hears the last confirm.
+    Only one thread at a time calls ``step``. After a publish, this is the thread that receives the last confirm.
     """
 
     __slots__ = (
@@ -196,30 +195,30 @@ class DeliveryLifecycle:
         self.delivery, self.received_at = delivery, received_at
         self.state = S.RECEIVED
         self.message: Message
-        #: The number of the handler thread that has taken it, from 0.
+        #: The number of the handler thread that has taken the delivery, from 0.
         self.thread = 0
         self.store: DeliveryStore
-        #: Calls its argument once: with the commit when it is done, or when the other delivery has been handled.
+        #: A function that calls its argument once: with the finished commit, or after the end of the other delivery.
         self.until: Callable[[Callable[..., None]], None]
-        #: Returns the event of a commit that is done, or raises its error.
+        #: A function that returns the event of a finished commit, or raises the error of the commit.
         self.committed: Callable[[Future[Any]], DeliveryEvent]
-        #: The messages to be confirmed before the next state, those that are not yet, and the failed ones.
+        #: The messages to confirm before the next state, the number without an answer, and the failed messages.
         self.outgoing: Sequence[Encoded] = ()
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
-        #: How often the broker did not confirm all.
+        #: The number of publishes after which the broker did not confirm all messages.
         self.tries = 0
         #: The error of the latest event that has one, and the decision about a failed attempt.
         self.problem: BaseException
         self.failure: Failure | None = None
-        #: When the attempt began and ended, in milliseconds since the epoch; None if no handler had the message.
+        #: The start and end of the attempt, in milliseconds since the epoch; None if no handler had the message.
         self.times: tuple[int, int] | None = None
         self.is_duplicate = False
 
     def step(self, event: DeliveryEvent) -> DeliveryAction:
-        """Take the delivery to its next state, and return the action to perform.
+        """Change to the next state, and return the action to perform.
 
-        Raises IllegalEvent, and changes nothing then.
+        Raises IllegalEvent. The state then stays the same.
         """
         if self.unanswered:
             raise IllegalEvent(f"{event} in state {self.state}, with {self.unanswered} messages unconfirmed")
@@ -230,13 +229,13 @@ class DeliveryLifecycle:
         return action
 
     def publish(self) -> Sequence[Encoded]:
-        """Return the messages to publish. Each of them needs a call of ``answered``."""
+        """Return the messages to publish. Each message needs a call of ``answered``."""
         self.unconfirmed = []
         self.unanswered = len(self.outgoing)
         return self.outgoing
 
     def answered(self, encoded: Encoded, error: BrokerError | None) -> DeliveryEvent | None:
-        """Note that a message is confirmed, or why it is not. Return the event of all of them after the last answer."""
+        """Record a confirm, or the error of a message. After the last answer, return the event of all messages."""
         if error is not None:
             self.unconfirmed.append((encoded, error))
         self.unanswered -= 1
@@ -245,7 +244,7 @@ class DeliveryLifecycle:
         if not self.unconfirmed:
             return E.CONFIRMED
         errors = [error for _, error in self.unconfirmed]
-        # A message that no queue gets would fail each time, whatever becomes of the others.
+        # A message that no queue gets would fail each time, so its error decides for all messages.
         final = [error for error in errors if isinstance(error, Unroutable | EventTooLarge)]
         self.problem = problem = (final or errors)[0]
         # The same messages with the same ids are published again.

@@ -1,4 +1,4 @@
-"""The handler of a service, and the pieces around it: each does one thing before or after a message is handled."""
+"""The handler of a service, and the wrappers around it. Each wrapper does one thing before or after the handler."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.event_routing import EventRouter
 from runner.worker.storage import DeliveryStore
 
-#: Handles a delivery on a handler thread, and returns its event. Whatever it raises fails the attempt, except that
-#: StoreAway postpones the message.
+#: A function that handles a delivery on a handler thread, and returns its event. StoreAway postpones the message. Any
+#: other exception fails the attempt.
 Handler = Callable[[DeliveryLifecycle], DeliveryEvent]
 
 
 class Piece(Protocol):
-    """Something that a worker does around a handler."""
+    """A feature that wraps a handler."""
 
     def around(self, handler: Handler) -> Handler:
-        """Return a handler that does it around ``handler``."""
+        """Return a handler that wraps ``handler``."""
 
 
 def surrounded(
@@ -34,9 +34,9 @@ def surrounded(
     log: Piece | None = None,
     faults: Piece | None = None,
 ) -> Handler:
-    """Return ``handler`` with the pieces around it. None stands for a piece that is off."""
-    # From the inside to the outside. A slow or deadly fault counts for the handler's time and for its message, and an
-    # attempt includes the wait of a suspect message, but not the look-up of one that was handled before.
+    """Return ``handler`` with the wrappers around it. None means that a wrapper is off."""
+    # The order is from the inside to the outside. So an injected delay counts as time of the handler, and an injected
+    # crash counts for its message. An attempt includes the wait of a suspect message, but not the lookup in the inbox.
     for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
             handler = piece.around(handler)
@@ -44,10 +44,10 @@ def surrounded(
 
 
 class DeliveryLog:
-    """Logs each message that a handler gets."""
+    """A wrapper that logs each message before it is handled."""
 
     def __init__(self, log: logging.Logger, quiet_queue: str) -> None:
-        """Messages of ``quiet_queue`` are logged at debug level only."""
+        """Messages of ``quiet_queue`` are logged only at debug level."""
         self._log, self._quiet_queue = log, quiet_queue
 
     def around(self, handler: Handler) -> Handler:
@@ -73,7 +73,7 @@ class DeliveryLog:
 
 
 class PluginHandler:
-    """The innermost handler: calls the plugin, and makes its events ready to publish."""
+    """The innermost handler, which calls the plugin and encodes its events."""
 
     def __init__(self, service: str, router: EventRouter, call: Callable[[Message, DeliveryStore], object]) -> None:
         self._service, self._router, self._call = service, router, call
@@ -82,7 +82,7 @@ class PluginHandler:
         """Handle a delivery."""
         outcome = self._call(one.message, one.store)
         if isinstance(outcome, TransactionResult):
-            one.outgoing = []  # those of an attempt that the database did not commit do not count
+            one.outgoing = []  # discard the events of an attempt that was not committed
             one.store.decide(outcome, partial(self._make_events, one))
         else:
             self._make_events(one, outcome)
@@ -90,7 +90,7 @@ class PluginHandler:
 
     def _make_events(self, one: DeliveryLifecycle, outcome: object) -> None:
         message, service, routed = one.message, self._service, self._router.routed
-        # All are encoded before any is sent, so that no half of a handler's events goes out.
+        # All events are encoded before any is sent, so that an error cannot publish only some of them.
         one.outgoing = [
             encode(routed(caused_by(message, event, index, service)))
             for index, event in enumerate(events_of(outcome))  # type: ignore[arg-type]

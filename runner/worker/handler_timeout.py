@@ -1,4 +1,4 @@
-"""Handlers that take too long: for the service's ``handler_timeout``, or for the broker's ``consumer_timeout``."""
+"""Detection of handlers that exceed the service's ``handler_timeout`` or the broker's ``consumer_timeout``."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from runner.messages import Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds below which a ``consumer_timeout`` is not assumed to be the reason of a cancelled consumer; RabbitMQ advises
-#: against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+#: The shortest ``consumer_timeout``, in seconds, that is assumed as the reason of a cancelled consumer. RabbitMQ
+#: advises against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
-#: The part of a ``consumer_timeout`` that a delivery may spend on its way to the worker. The broker counts it too.
+#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The broker counts it too.
 TIMEOUT_TOLERANCE = 0.1
 
 
 class HandlerTimes:
-    """Knows which messages handlers work on, and since when."""
+    """The messages that handlers work on, with their start times."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        #: The message of each handler thread, when it was delivered, and when its handler began.
+        #: The message of each handler thread, the time of its delivery, and the start of its handler.
         self._running: dict[int, tuple[Message, float, float]] = {}
 
     def around(self, handler: Handler) -> Handler:
-        """Note a message while ``handler`` works on it."""
+        """Return a handler that records its message while it runs."""
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             self._running[one.thread] = (one.message, one.received_at, self._monotonic())
@@ -36,7 +36,7 @@ class HandlerTimes:
         return timed
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """Describe a message whose handler has run for longer than ``timeout`` s; return None if there is none."""
+        """Describe a message whose handler has run for more than ``timeout`` seconds; return None if there is none."""
         for message, _, since in list(self._running.values()):
             if now - since > timeout:
                 return f"{_described(message, now - since)}, over its handler_timeout"
@@ -45,9 +45,9 @@ class HandlerTimes:
     def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
         """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
 
-        ``queue`` is its queue, or "" for any, and ``timeout`` that time in seconds. If it is unknown, the message that
-        was delivered first is meant. A message that waited here for longer than its handler has run may be handled in
-        time at its next delivery.
+        ``queue`` is the queue of the message, or "" for any. ``timeout`` is the ``consumer_timeout`` in seconds. If it
+        is None, the message that was delivered first is described. A message that waited longer than its handler has
+        run is not described, because it may be handled in time at its next delivery.
         """
         running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
         oldest = max((now - delivered for _, delivered, _ in running), default=0.0)

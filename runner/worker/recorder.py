@@ -1,4 +1,4 @@
-"""A report of each attempt: who had the message, how long it waited and took, and what became of it."""
+"""Reports of attempts: the instance, the times and the outcome of each attempt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.worker.handler import Handler
 
 
 class AttemptRecorder:
-    """Notes when an attempt begins and ends, and makes the report of it."""
+    """A wrapper that measures each attempt and makes its report."""
 
     def __init__(
         self,
@@ -27,12 +27,12 @@ class AttemptRecorder:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``queue`` is where the reports go, by the default exchange. ``clock`` is in seconds since the epoch."""
+        """``queue`` gets the reports through the default exchange. ``clock`` returns seconds since the epoch."""
         self._service, self._instance, self._queue, self._clock = service, instance, queue, clock
         self._dropped, self._warning = 0, Repeated(log, monotonic)
 
     def around(self, handler: Handler) -> Handler:
-        """Note how long ``handler`` takes."""
+        """Return a handler that records the start and end of ``handler``."""
 
         def timed(one: DeliveryLifecycle) -> DeliveryEvent:
             began_at = self._milliseconds()
@@ -44,7 +44,7 @@ class AttemptRecorder:
         return timed
 
     def report(self, one: DeliveryLifecycle) -> Encoded | None:
-        """Return the report of an attempt, with an id of this attempt alone; None if no message can contain it."""
+        """Return the report of an attempt, with an id for this attempt; None if the report cannot be encoded."""
         message, failure = one.message, one.failure
         outcome, delay = "duplicate" if one.is_duplicate else "handled", None
         if failure is not None:
@@ -53,7 +53,7 @@ class AttemptRecorder:
         times = one.times
         if times is None or (failure is not None and isinstance(failure.error, Crashed)):
             now = self._milliseconds()
-            times = now, now  # no handler had it this time
+            times = now, now  # no handler had the message at this attempt
         order_id = message.correlation_id or None
         body = {
             "order_id": order_id,
@@ -73,7 +73,7 @@ class AttemptRecorder:
             "redelivered": message.redelivered,
             "replayed_at": milliseconds_of(message.headers.get(REPLAYED_AT)),
         }
-        # Each time that a handler had the message is one of its own, also of the same delivery.
+        # Each run of the handler is a separate attempt, even for the same delivery.
         which = f"{message.queue}/{message.id}/{self._instance}/{times[0]}"
         try:
             return encode(
@@ -88,12 +88,12 @@ class AttemptRecorder:
                     app_id=self._service,
                 )
             )
-        except Exception as error:  # noqa: BLE001 - whatever a sender wrote that no report can contain
+        except Exception as error:  # noqa: BLE001 - a sender can write values that no report can contain
             self.drop(f"it cannot be written, {error}")
             return None
 
     def drop(self, why: str) -> None:
-        """Count a report that is lost: a report must not keep its message from being acknowledged."""
+        """Count a lost report, because a report must not prevent the acknowledgement of its message."""
         self._dropped += 1
         count = "1 note" if self._dropped == 1 else f"{self._dropped} notes"
         self._warning.warn(f"trace: {count} dropped by now, the last: {why}")

@@ -1,4 +1,4 @@
-"""What follows a failed attempt: the next retry queue after a delay, or the dead-letter queue."""
+"""The decision after a failed attempt: the next retry queue, or the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from runner.messages import Event, Message, Reject, Retry
 from runner.topology.model import Ladder
 from runner.worker.crash_protection import Crashed
 
-#: A dead letter says why in a few lines; the whole traceback is in the log.
+#: The maximum numbers of characters in the headers of a dead letter. The complete traceback is in the log.
 MAX_ERROR = 500
 MAX_TRACEBACK = 2000
 
@@ -49,18 +49,18 @@ class Failure:
     """The decision about a failed attempt."""
 
     error: BaseException
-    #: The error in at most 500 characters.
+    #: The error, in at most 500 characters.
     text: str
     ladder: Ladder
-    #: Seconds until the next attempt; None for a message that is dead-lettered.
+    #: Seconds until the next attempt; None if the message is dead-lettered.
     delay: float | None
 
     def report(self, log: logging.Logger, message: Message, no_copy: BaseException | None = None) -> None:
-        """Log the failure and what follows it; ``no_copy`` is why the broker has to dead-letter the original."""
+        """Log the failure and the decision. ``no_copy`` is the reason if the broker has to dead-letter the original."""
         what = f"order {message.correlation_id}" if message.correlation_id else f"message {message.id}"
         attempt = f"attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, "
         if isinstance(self.error, Crashed):
-            attempt = ""  # no handler had it this time
+            attempt = ""  # no handler had the message at this attempt
         end = f"parked in {self.ladder.dead_letter}"
         if no_copy is not None:
             end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
@@ -75,7 +75,7 @@ class Failure:
 
 
 class Retries:
-    """Decides about the failed attempts of a service."""
+    """The decisions about the failed attempts of a service."""
 
     def __init__(self, service: str, ladders: Mapping[str, Ladder]) -> None:
         """``ladders`` has the retry delays and the dead-letter queue of each queue."""
@@ -92,15 +92,15 @@ class Retries:
 
 
 def delay_before(message: Message, ladder: Ladder, error: BaseException) -> float | None:
-    """Seconds until the next attempt, or None if the message is dead-lettered."""
-    # A PluginError, such as an event that `publishes` does not list, would come at each attempt.
+    """Return the seconds until the next attempt, or None if the message is dead-lettered."""
+    # A PluginError, such as an event that `publishes` does not list, would occur at each attempt.
     if isinstance(error, Reject | PluginError) or message.attempt > len(ladder.steps):
         return None
     return ladder.steps[message.attempt - 1][0]
 
 
 def failed_copy(message: Message, ladder: Ladder, error: BaseException, service: str) -> Event:
-    """Return the copy of ``message`` to publish, with the same id, to its next retry queue or its dead-letter queue.
+    """Return the copy of ``message``, with the same id, for its next retry queue or its dead-letter queue.
 
     ``encode_copy`` takes all other properties from the original.
     """
@@ -110,7 +110,7 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
     if not message.has_own_id:
         headers[MADE_ID] = True
     if (sent_at := milliseconds_of(message.headers.get(SENT_AT))) is not None:
-        # The copy is sent at another time, while the event stays as old as it is.
+        # The copy is sent at another time, but the time of the event must stay the same.
         headers.setdefault(PUBLISHED_AT, sent_at)
     headers |= {
         LAST_ERROR: text,
@@ -130,7 +130,7 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
             PID: os.getpid(),
             FAILED_AT: int(time.time()),
         }
-        if not isinstance(error, Crashed):  # whose traceback would be our own
+        if not isinstance(error, Crashed):  # its traceback would be the worker's own
             headers[TRACEBACK] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
         else:
             headers |= {CRASHES: error.suspect.total, SIGNAL: error.suspect.signal}
@@ -152,15 +152,15 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
 
 
 def _utf8(text: str) -> str:
-    # What a sender wrote may hold lone surrogates, which no AMQP header can.
+    # A sender's text may contain lone surrogates, which an AMQP header cannot contain.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shortened(error: BaseException) -> str:
-    """``ValueError: no such currency`` in at most 500 characters; of Retry and Reject only the words."""
+    """Return an error as ``ValueError: no such currency``, or only the text for Retry and Reject, in 500 characters."""
     try:
         words = _utf8(str(error)) or type(error).__name__
-    except Exception:  # noqa: BLE001 - an exception of a plugin may fail even at this
+    except Exception:  # noqa: BLE001 - `str` of a plugin's exception may fail too
         words = "without words"
     text = words if type(error).__module__ == "runner.messages" else f"{type(error).__name__}: {words}"
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."

@@ -1,4 +1,4 @@
-"""Threads and time as the message pipeline uses them. The simulation has its own."""
+"""The threads and the clock of the message pipeline. The simulation replaces them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Runtime:
-    """The threads and the clocks of this process."""
+    """The threads and the clock of this process."""
 
     def __init__(
         self,
@@ -19,7 +19,7 @@ class Runtime:
         on_crash: Callable[[], None],
         log: logging.Logger,
     ) -> None:
-        """``call_later`` calls its second argument in so many seconds. ``on_crash`` is called if a thread fails."""
+        """``call_later`` calls a function after a number of seconds. ``on_crash`` is called if a thread fails."""
         self.call_later, self._on_crash, self._log = call_later, on_crash, log
 
     def monotonic(self) -> float:
@@ -27,7 +27,7 @@ class Runtime:
         return time.monotonic()
 
     def condition(self) -> threading.Condition:
-        """Return a condition to wait for."""
+        """Return a condition variable."""
         return threading.Condition()
 
     def queue(self) -> SimpleQueue[Any]:
@@ -41,13 +41,13 @@ class Runtime:
     def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
-        except BaseException:  # noqa: BLE001 - logged, and the worker ends
+        except BaseException:  # noqa: BLE001 - the error is logged, and the worker stops
             self.crash()
 
     def crash(self) -> None:
-        """Log the exception that is being handled, and end the worker.
+        """Log the exception that is being handled, and stop the worker.
 
-        A worker that has lost a handler thread or a delivery would look healthy and do nothing for it.
+        Otherwise a worker without a handler thread, or with a lost delivery, would look healthy.
         """
         self._log.exception("a handler thread ended by an error of its own")
         self._on_crash()

@@ -1,4 +1,4 @@
-"""The worker's watchdog pings: sent by its I/O loop, and only while every part of the worker makes progress."""
+"""The worker's watchdog pings. The I/O loop sends them while every part of the worker makes progress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 from runner.ipc.lifeline import Lifeline
 
-#: Seconds between two checks, at most and at least.
+#: The longest and the shortest time between two checks, in seconds.
 LONGEST_INTERVAL, SHORTEST_INTERVAL = 10.0, 0.1
 
-#: Gets the time of the monotonic clock. Returns why a part makes no progress, or None.
+#: A function that gets the monotonic time, and returns the reason if a part makes no progress, or None.
 Check = Callable[[float], str | None]
 
 
 class WatchdogPings:
-    """Checks the parts and sends ``WATCHDOG=1``, or ``WATCHDOG=trigger`` with the reason if one is stuck."""
+    """A timer that checks all parts, and sends ``WATCHDOG=1`` or, if a part is stuck, ``WATCHDOG=trigger``."""
 
     def __init__(
         self,
@@ -26,10 +26,10 @@ class WatchdogPings:
         shortest: float,
         log: logging.Logger,
     ) -> None:
-        """``shortest`` is the shortest time, in seconds, after which a check may find something; 0 for never."""
+        """``shortest`` is the shortest time in seconds after which a check may find a problem; 0 means never."""
         self._lifeline, self._call_later, self._checks, self._log = lifeline, call_later, checks, log
         times = [one for one in (lifeline.watchdog, shortest) if one]
-        # Three checks in each time, so that one late ping does not kill a healthy worker.
+        # Three checks in each timeout, so that one late ping does not kill a healthy worker.
         self._interval = max(SHORTEST_INTERVAL, min(LONGEST_INTERVAL, min(times) / 3)) if times else 0.0
 
     def start(self) -> None:

@@ -1,1 +1,1 @@
-"""AMQP 0-9-1 as a codec: bytes to values and back, without input or output, and without a client library."""
+"""A codec for AMQP 0-9-1. It converts bytes to values and back, without input, output or a client library."""

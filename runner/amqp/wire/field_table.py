@@ -1,7 +1,7 @@
-"""Field tables and their values, read in bounded time and depth, and written (AMQP 0-9-1, 4.2.5, RabbitMQ's errata).
+"""A codec for field tables and their values (AMQP 0-9-1, 4.2.5, and RabbitMQ's errata).
 
-A value keeps its type from one reading to the next writing, because a message that is retried, dead-lettered or moved
-keeps its headers.
+Time and depth of the decoder are limited. A decoded value is encoded with the same type again, because a message that
+is retried, dead-lettered or moved keeps its headers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 from runner.headers import Timestamp, Undecoded
 
-#: Levels of tables and lists inside each other; RabbitMQ accepts as many as fit into a frame, 26,000.
+#: The maximum number of nested tables and lists. RabbitMQ accepts as many as fit into a frame, 26,000.
 MAX_DEPTH = 64
-#: Bytes of the longest short string, without its length byte.
+#: The maximum length of a short string in bytes, without its length byte.
 MAX_SHORT = 255
 _QUAD, _LONG = struct.Struct(">Q"), struct.Struct(">I")
 _SIGNED_QUAD, _SIGNED_LONG, _DECIMAL = struct.Struct(">q"), struct.Struct(">i"), struct.Struct(">Bi")
@@ -27,22 +27,22 @@ _SIZED = frozenset((_TEXT, _BYTES, _LIST, _TABLE))
 
 
 class Undecodable(ValueError):
-    """Bytes that are not a value of AMQP, or a value that is nested too deep."""
+    """An error for bytes that are not an AMQP value, or for a value that is nested too deep."""
 
 
 class TooDeep(Undecodable):
-    """A value with more levels than ``MAX_DEPTH``."""
+    """An error for a value with more than ``MAX_DEPTH`` levels."""
 
 
 class Unencodable(ValueError):
-    """A value that AMQP has no form for, or that is too large for its form."""
+    """An error for a value that has no AMQP type, or that is too large for its type."""
 
 
 class LongInt(int):
-    """A whole number that has 64 bits on the wire, also if it fits into 32."""
+    """An integer that is encoded with 64 bits, even if it fits into 32 bits."""
 
 
-#: Values of one size: their form and their type in Python.
+#: Types with a fixed size: their format and their type in Python.
 _FIXED: dict[int, tuple[struct.Struct, Callable[[Any], Any]]] = {
     ord(kind): (struct.Struct(form), make)
     for kind, form, make in (
@@ -62,20 +62,20 @@ def text(value: bytes) -> str | bytes:
 
 
 def read_short(raw: bytes, at: int) -> tuple[str | bytes, int]:
-    """Return the short string at ``at``, and the place of the next value."""
+    """Return the short string at ``at``, and the position of the next value."""
     end = at + 1 + raw[at]
     return text(raw[at + 1 : end]), end
 
 
 def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, Any], int]:
-    """Return the table at ``at``, and the place of the next value. Raises as ``read_value``."""
+    """Return the table at ``at``, and the position of the next value. Raises the errors of ``read_value``."""
     table: dict[str | bytes, Any] = {}
     end = at + 4 + _LONG.unpack_from(raw, at)[0]
     at += 4
     while at < end:
         name, stop = read_short(raw, at)
         kind = raw[stop]
-        # The types of nearly all headers, without a call.
+        # Nearly all headers have these types, so they are decoded here without a call.
         if kind == _TEXT:
             at = stop + 5 + _LONG.unpack_from(raw, stop + 1)[0]
             table[name] = text(raw[stop + 5 : at])
@@ -93,10 +93,10 @@ def read_table(raw: bytes, at: int, depth: int = 0) -> tuple[dict[str | bytes, A
 
 
 def read_value(raw: bytes, at: int, depth: int = 0) -> tuple[Any, int]:
-    """Read the value at ``at`` and return it with the place of the next one.
+    """Return the value at ``at``, and the position of the next value.
 
-    The caller compares that place with the end of what it reads. Raises Undecodable, and IndexError or struct.error
-    if ``raw`` ends too soon.
+    The caller compares this position with the end of its data. Raises Undecodable, and IndexError or struct.error if
+    ``raw`` is too short.
     """
     kind, at = raw[at], at + 1
     fixed = _FIXED.get(kind)
@@ -145,7 +145,7 @@ def _list(raw: bytes, at: int, end: int, depth: int) -> tuple[list[Any], int]:
 
 
 def extent(raw: bytes, at: int, end: int) -> int | None:
-    """Return the place after the value at ``at`` by its own length, or None if no length ends by ``end``."""
+    """Return the end of the value at ``at`` from its length; None if it has no length or ends after ``end``."""
     if end - at < 5 or raw[at] not in _SIZED:
         return None
     after: int = at + 5 + _LONG.unpack_from(raw, at + 1)[0]
@@ -153,7 +153,7 @@ def extent(raw: bytes, at: int, end: int) -> int | None:
 
 
 def write_short(value: Any) -> bytes:
-    """Return a short string with its length; bytes are one that is not UTF-8. Raises Unencodable."""
+    """Return a short string with its length. ``value`` is bytes if it is not UTF-8. Raises Unencodable."""
     if isinstance(value, str):
         encoded = value.encode()
     elif isinstance(value, bytes):
@@ -167,7 +167,7 @@ def write_short(value: Any) -> bytes:
 
 @lru_cache(maxsize=512)
 def write_frequent(value: Any) -> bytes:
-    """Return a short string that many messages of a process have, as ``write_short`` does."""
+    """Return a short string that many messages contain, from a cache of ``write_short``."""
     return write_short(value)
 
 
@@ -178,7 +178,7 @@ def write_table(table: Any) -> bytes:
     pieces: list[bytes] = []
     for name, value in table.items():
         pieces.append(write_frequent(name))
-        if type(value) is str:  # as most are
+        if type(value) is str:  # as most values
             encoded = value.encode()
             pieces.append(b"S" + _LONG.pack(len(encoded)))
             pieces.append(encoded)
@@ -205,7 +205,7 @@ def _sized(kind: bytes, inner: bytes) -> bytes:
 
 
 def write_number(kind: bytes, form: struct.Struct, value: Any) -> bytes:
-    """Return a number after its type. Raises Unencodable for one that does not fit the form."""
+    """Return a number with its type. Raises Unencodable if the number does not fit ``form``."""
     try:
         return kind + form.pack(value)
     except struct.error:
@@ -219,7 +219,7 @@ def _integer(value: int) -> bytes:
 
 
 def _decimal(value: Decimal) -> bytes:
-    # With the scale that it has, if that fits.
+    # The value keeps its scale if the digits fit.
     for form in (value, value.normalize()):
         sign, digits, exponent = form.as_tuple()
         if not isinstance(exponent, int) or exponent < -MAX_SHORT or exponent > 9:

@@ -1,7 +1,8 @@
-"""The frames that messages travel in, written and read in one go (AMQP 0-9-1, 2.3.5 and 4.2).
+"""A codec for the frames of publishes, deliveries, acks and confirms (AMQP 0-9-1, 2.3.5 and 4.2).
 
-A client makes an object of each frame and a call of each field, which was the larger part of what a worker did. All
-frames but those of a delivery and of a confirm are left to it as they are.
+It reads and writes all frames of a message in one step. A client library creates an object for each frame and makes a
+call for each field, and this was most of a worker's CPU time. The client library still reads all frames except
+deliveries and confirms.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from runner.amqp.wire.field_table import read_short, write_short
 from runner.amqp.wire.property_codec import Properties
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
-#: Class and method of the methods that come or go with each message.
+#: The class and method ids of the methods that each message needs.
 _PUBLISH, _DELIVER, _ACK = 0x3C0028, 0x3C003C, 0x3C0050
-#: What a server sends that speaks another version of AMQP; all else is a frame.
+#: The start of a protocol header, which a server with another AMQP version sends. All other data is frames.
 _PROTOCOL = b"AMQP"
-#: Kind, channel and size of a frame, and the bytes around its payload: those and the end.
+#: The type, channel and size at the start of a frame; and the number of bytes around the payload, with the frame end.
 _HEAD, _OVERHEAD = struct.Struct(">BHI"), 8
 
 _ACK_FRAME = struct.Struct(">BHIIQBB")
 _CONTENT = struct.Struct(">BHIHHQ")
 _DELIVERY = struct.Struct(">QB")
 _QUAD, _LONG = struct.Struct(">Q"), struct.Struct(">I")
-#: Bytes of a content header's frame beside its properties.
+#: The number of bytes in the frame of a content header besides the properties.
 HEADER_OVERHEAD = _CONTENT.size + 1
-#: See ``_extent``.
+#: Results of ``_extent``.
 _PARTIAL, _RARE = -1, -2
 _END_BYTE = bytes([_END])
 
 
 @dataclass(slots=True)
 class BasicDeliver:
-    """One ``basic.deliver`` with the message that belongs to it."""
+    """One ``basic.deliver`` with its message."""
 
     channel: int
     consumer_tag: str | bytes
@@ -49,7 +50,7 @@ class BasicDeliver:
 
 @dataclass(slots=True)
 class BasicAck:
-    """One ``basic.ack``, which confirms a publish, or all up to it."""
+    """One ``basic.ack``. It confirms one publish, or all publishes up to this number."""
 
     channel: int
     delivery_tag: int
@@ -58,7 +59,7 @@ class BasicAck:
 
 @lru_cache(maxsize=1024)
 def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """The method frame of a publish, the same for each event of a type."""
+    """Return the method frame of a publish, from a cache, because all events of a type have the same frame."""
     payload = b"".join(
         (_LONG.pack(_PUBLISH), b"\0\0", write_short(exchange), write_short(routing_key), b"\1" if mandatory else b"\0")
     )
@@ -68,7 +69,7 @@ def _publish(channel: int, exchange: str, routing_key: str, mandatory: bool) -> 
 def write_publish(
     channel: int, exchange: str, routing_key: str, properties: bytes, body: bytes, *, mandatory: bool
 ) -> bytes:
-    """Return all frames of one ``basic.publish`` with a body that fits into one frame."""
+    """Return all frames of one ``basic.publish``, whose body must fit into one frame."""
     head = _publish(channel, exchange, routing_key, mandatory)
     header = _CONTENT.pack(_HEADER, channel, 12 + len(properties), 60, 0, len(body))
     content = (_HEAD.pack(_BODY, channel, len(body)), body, _END_BYTE) if body else ()
@@ -81,16 +82,17 @@ def write_ack(channel: int, tag: int, *, multiple: bool) -> bytes:
 
 
 class FrameReader:
-    """Cuts what a connection receives into deliveries, confirms and other frames."""
+    """A reader that splits received bytes into deliveries, confirms and other frames."""
 
     def __init__(self) -> None:
-        #: The beginning of what has not come completely.
+        #: The start of a frame or delivery that is not complete yet.
         self._rest = b""
 
     def receive(self, data: bytes) -> Iterator[BasicDeliver | BasicAck | bytes]:
-        """Yield everything that is complete with these bytes; any other frame as its bytes, also if it is broken.
+        """Yield all deliveries, confirms and other frames that these bytes complete.
 
-        Raises IndexError and struct.error for a delivery whose arguments are longer than all that has come.
+        Any other frame is yielded as bytes, even if it is malformed. Raises IndexError and struct.error if the
+        arguments of a delivery are longer than the received data.
         """
         raw = self._rest + data if self._rest else data
         at, end = 0, len(raw)
@@ -133,10 +135,11 @@ def _deliver(raw: bytes, at: int, channel: int, header: int, body: int, after: i
 
 
 def _extent(raw: bytes, number: int, header: int, end: int) -> tuple[int, int]:
-    """Where the body's frame of a message begins, and where the next frame does; ``header`` is where its header should.
+    """Return the position of a message's body frame, and the position of the next frame.
 
-    Instead of the latter _PARTIAL where not all is here yet, up to ``end``, and _RARE for a body of several frames,
-    or a message that is not well formed. An empty body has no frame.
+    ``header`` is the expected position of the content header, and ``end`` the end of the received data. The second
+    value is _PARTIAL if the message is not complete yet. It is _RARE if the body has several frames, or if the message
+    is malformed. An empty body has no frame.
     """
     if end - header < _OVERHEAD:
         return end, _PARTIAL

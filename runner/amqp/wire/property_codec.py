@@ -1,6 +1,6 @@
-"""A message's properties, decoded whatever the sender wrote, and encoded (AMQP 0-9-1, 4.2.6).
+"""A codec for the properties of messages (AMQP 0-9-1, 4.2.6).
 
-A value that cannot be decoded stays bytes, and all other values are read.
+It decodes the properties of any sender. A value that cannot be decoded stays bytes, and all other values are decoded.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _NAMES = (
 FLAGS = {name: 1 << (15 - place) for place, name in enumerate(_NAMES)}
 _CONTINUED = 1
 _OCTET, _QUAD = struct.Struct(">B"), struct.Struct(">Q")
-#: A property that was not sent, and what ``Properties`` knows beside them.
+#: The values of properties that were not sent, and of the other attributes of ``Properties``.
 _NOTHING: dict[str, Any] = {**dict.fromkeys(FLAGS), "problem": "", "remainder": b""}
 
 
 class Properties:
-    """A message's properties as bytes; they are decoded when one of them is first read.
+    """The properties of a message as bytes, which are decoded when an attribute is first read.
 
-    Each name in ``FLAGS`` is an attribute, None if it was not sent. ``problem`` is the reason, for people, if the bytes
-    cannot be decoded completely; it is empty if only ``x-original`` is nested too deep. ``remainder`` holds the bytes
-    that belong to no property and no header; a message with such bytes cannot be copied.
+    Each name in ``FLAGS`` is an attribute. It is None if the property was not sent. ``problem`` is the reason if the
+    bytes cannot be decoded completely. It is empty if only ``x-original`` is nested too deep. ``remainder`` contains
+    the bytes that belong to no property and no header. A message with such bytes cannot be copied.
     """
 
-    #: The class ``basic``, whose methods carry messages. pika asks a message's properties for it, and for ``encode``.
+    #: The id of the class ``basic``. pika reads this attribute and calls ``encode``.
     INDEX = 60
 
     def __init__(self, encoded: bytes = b"\0\0") -> None:
-        #: From the flags on, as they are in a content header.
+        #: The bytes of a content header from the flags on.
         self.encoded = encoded
 
     @classmethod
@@ -49,7 +49,7 @@ class Properties:
         return cls(write_properties(fields))
 
     def __getattr__(self, name: str) -> Any:
-        # Only called for a name that is not set yet.
+        # Python calls this only for a name that is not set yet.
         if name not in _NOTHING:
             raise AttributeError(name)
         known = read_properties(self.encoded)
@@ -58,24 +58,24 @@ class Properties:
         return known[name]
 
     def encode(self) -> list[bytes]:
-        """Return the bytes, in one piece."""
+        """Return the bytes as a list with one item."""
         return [self.encoded]
 
 
 def read_properties(raw: bytes) -> dict[str, Any]:
-    """Return all attributes that ``Properties`` has, from bytes that begin with the flags."""
+    """Return all attributes of ``Properties`` from bytes that start with the flags."""
     fields = _NOTHING.copy()
     try:
         if _read_fields(raw, fields) == len(raw):
             return fields
     except (Undecodable, IndexError, struct.error):
         pass
-    # Read again: keep the readable values, and never read beyond the end.
+    # Decode again, slowly: keep the readable values, and never read beyond the end.
     return _salvaged(raw)
 
 
 def _read_fields(raw: bytes, fields: dict[str, Any]) -> int:
-    """Read all properties and return their end, which is beyond the end of ``raw`` if one of them is too long."""
+    """Decode all properties and return their end, which is beyond the end of ``raw`` if a property is too long."""
     (flags,) = _SHORT.unpack_from(raw, 0)
     if flags & _CONTINUED:
         raise Undecodable("more flags than AMQP has properties")
@@ -119,7 +119,7 @@ def _salvage_field(found: dict[str, Any], raw: bytes, at: int, name: str) -> int
     if name == "headers":
         return _salvage_table(found, raw, at)
     fields: dict[str, Any] = {}
-    # One property, with its flag before it.
+    # The bytes of this property alone, after its flag.
     after = at - 2 + _read_fields(_SHORT.pack(FLAGS[name]) + raw[at : at + 1 + field_table.MAX_SHORT], fields)
     if after > len(raw):
         raise Undecodable(f"{name} is longer than the message's header")
@@ -146,7 +146,7 @@ def _salvage_table(found: dict[str, Any], raw: bytes, at: int) -> int:
         except (Undecodable, IndexError, struct.error) as error:
             table.pop(name, None)
             shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-            # A copy of a message that could be decoded has one level more there, and no handler needs it.
+            # Copying a message adds one level to this header, and no handler needs the header.
             if name != ORIGINAL or not isinstance(error, field_table.TooDeep):
                 found["problem"] = found["problem"] or f"header {shown!r}: cannot be decoded, {_words(error)}"
             after = field_table.extent(raw, stop, end)
@@ -162,7 +162,7 @@ def _words(error: Exception) -> str:
 
 
 def write_properties(fields: Mapping[str, Any]) -> bytes:
-    """Return properties with their flags; None is none. Raises Unencodable for a value that does not fit."""
+    """Return the bytes of properties, starting with the flags. None is not encoded. Raises Unencodable."""
     flags, pieces = 0, [b""]
     for name, flag, write in _WRITERS:
         value = fields.get(name)
@@ -188,7 +188,7 @@ _TEXT, _FREQUENT = (
     (field_table.read_short, field_table.write_short),
     (field_table.read_short, field_table.write_frequent),
 )
-#: How to read and write each property; the frequent texts are the same for most messages of a process.
+#: The decoder and the encoder of each property. Frequent texts are the same in most messages of a process.
 _CODECS: dict[str, _Codec] = dict.fromkeys(FLAGS, _TEXT) | {
     "content_type": _FREQUENT,
     "type": _FREQUENT,
