@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pika.channel import Channel
 
-from runner.amqp.confirms_and_returns import ConfirmWindow, WindowPlaces
+from runner.amqp.confirms_and_returns import ConfirmWindow, ReturnKey, WindowPlaces
 from runner.amqp.dead_leader import DeadLeaderRefusals
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
@@ -228,11 +228,11 @@ class Publisher:
         self._on_state(None)
 
     def _finish_watched(self, refusals: DeadLeaderRefusals, outgoing: _Outgoing, error: BrokerError | None) -> None:
-        self._watch(refusals, outgoing, error)
+        self._watch(refusals, outgoing.encoded.key, error)
         self._finish(outgoing, error)
 
-    def _watch(self, refusals: DeadLeaderRefusals, outgoing: _Outgoing, error: BrokerError | None) -> None:
-        route = outgoing.encoded.key[1:]
+    def _watch(self, refusals: DeadLeaderRefusals, place: ReturnKey, error: BrokerError | None) -> None:
+        route = place[1:]
         if isinstance(error, PublishRefused):
             self._is_stale |= refusals.refused(route, self._io.clock())
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +21,12 @@ class Published:
 
     def __init__(self, *places: tuple[str, str, str]) -> None:
         self.outcomes: list[tuple[int, type[BrokerError] | None]] = []
-        self.late: list[tuple[int, type[BrokerError] | None]] = []
+        self.late: list[tuple[tuple[str, str, str], type[BrokerError] | None]] = []
         self.rounds = 0
         self.window: ConfirmWindow[int] = ConfirmWindow(
             lambda note, error: self.outcomes.append((note, None if error is None else type(error))),
             self._count,
-            lambda note, error: self.late.append((note, None if error is None else type(error))),
+            lambda place, error: self.late.append((place, None if error is None else type(error))),
         )
         channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
         self.window.use(channel)
@@ -93,15 +95,92 @@ def test_no_unconfirmed_message_to_a_queue_that_is_gone_counts_as_confirmed(iden
     assert one.outcomes == [(1, None), (2, Unroutable), (4, Unroutable), (3, None)]
 
 
-@pytest.mark.parametrize("exchange", ["shop", ""])
-def test_the_return_of_a_message_that_was_given_up_is_not_that_of_the_next_publish(exchange: str) -> None:
-    place = ("a", exchange, "x")
+def published_again(place: tuple[str, str, str]) -> Published:
+    """A message that was given up as number 1 and is published again as number 2."""
     one = Published(place)
     assert one.window.give_up(lambda number: number == 1) == [1]
     one.window.publish(2, place, b"", pika.BasicProperties())
-    one.give_back(*place)
+    return one
+
+
+def test_the_return_of_a_message_that_was_given_up_is_not_that_of_the_next_publish() -> None:
+    one = published_again(A)
+    one.give_back(*A)
     one.confirm(2, multiple=True)
-    assert (one.late, one.outcomes) == ([(1, Unroutable)], [(2, None)])
+    assert (one.late, one.outcomes) == ([(A, Unroutable)], [(2, None)])
+
+
+@pytest.mark.parametrize(
+    ("frames", "late", "outcome"),
+    [
+        # The first publish waits for its queue, and the second one is returned.
+        ([("return",), (2, False, False)], [], Unroutable),
+        ([("return",), (2, False, False), (1, False, False)], [(A, None)], Unroutable),
+        ([("return",), (2, False, False), (1, False, True)], [(A, PublishRefused)], Unroutable),
+        ([("return",), (1, False, True), (2, False, False)], [(A, PublishRefused)], Unroutable),
+        ([(1, False, False), ("return",), (2, False, False)], [(A, None)], Unroutable),
+        ([(1, False, True), ("return",), (2, False, False)], [(A, PublishRefused)], Unroutable),
+        # The first one is returned.
+        ([("return",), (1, False, False), (2, False, False)], [(A, Unroutable)], None),
+        ([("return",), (1, False, False), (2, False, True)], [(A, Unroutable)], PublishRefused),
+        # Both are.
+        ([("return",), ("return",), (2, True, False)], [(A, Unroutable)], Unroutable),
+        ([("return",), (1, False, False), ("return",), (2, False, False)], [(A, Unroutable)], Unroutable),
+    ],
+)
+def test_a_returned_message_never_counts_as_confirmed_because_the_same_message_was_given_up(
+    frames: list[tuple[Any, ...]], late: list[Any], outcome: type[BrokerError] | None
+) -> None:
+    one = published_again(A)
+    for frame in frames:
+        if frame == ("return",):
+            one.give_back(*A)
+        else:
+            number, multiple, is_refused = frame
+            one.confirm(number, multiple=multiple, is_refused=is_refused)
+    assert (one.late, one.outcomes) == (late, [(2, outcome)])
+
+
+@pytest.mark.parametrize("given_up", [("a", "", "gone"), ("b", "", "gone"), ("", "", "gone")])
+def test_a_return_from_a_queue_that_is_gone_counts_beside_messages_that_were_given_up(
+    given_up: tuple[str, str, str],
+) -> None:
+    one = Published(given_up, ("a", "", "gone"), ("c", "", "gone"), ("d", "", "there"))
+    one.window.give_up(lambda number: number == 1)
+    one.give_back("a", "", "gone")
+    one.confirm(4, multiple=True)
+    assert one.late == [(given_up, Unroutable)]
+    assert one.outcomes == [(2, Unroutable), (3, Unroutable), (4, None)]
+
+
+def test_a_confirm_costs_no_look_at_the_messages_that_were_given_up() -> None:
+    many, some = 30_000, 3_000
+    one = Published(*[(str(number), "shop", "stuck") for number in range(many)])
+    one.window.give_up(lambda _: True)
+    for number in range(many + 1, many + some + 1):
+        one.window.publish(number, A, b"", pika.BasicProperties())
+    began = time.process_time()
+    for number in range(many + 1, many + some + 1):
+        one.confirm(number)
+    assert time.process_time() - began < 1
+    assert (len(one.outcomes), one.late) == (some, [])
+
+
+def test_a_window_keeps_no_body_of_a_message_that_was_given_up() -> None:
+    class Note:
+        pass
+
+    window: ConfirmWindow[Note] = ConfirmWindow(lambda *_: None)
+    channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
+    window.use(channel)
+    notes = [Note() for _ in range(3)]
+    for note in notes:
+        window.publish(note, A, b"", pika.BasicProperties())
+    window.give_up(lambda _: True)
+    kept = [weakref.ref(note) for note in notes]
+    del note
+    notes.clear()
+    assert [one() for one in kept] == [None, None, None]
 
 
 def test_messages_that_were_given_up_in_any_order_get_their_late_confirms() -> None:
@@ -109,7 +188,7 @@ def test_messages_that_were_given_up_in_any_order_get_their_late_confirms() -> N
     for number in (3, 1):
         one.window.give_up(lambda note, number=number: note == number)  # type: ignore[misc]
     one.confirm(3, multiple=True)
-    assert (sorted(one.late), one.outcomes) == ([(1, None), (3, None)], [(2, None)])
+    assert (sorted(one.late), one.outcomes) == ([(A, None), (C, None)], [(2, None)])
 
 
 def test_a_closed_channel_leaves_no_outcome_and_numbers_begin_again_on_the_next() -> None:
