@@ -1,4 +1,4 @@
-"""The pipeline performs the actions of deliveries on handler threads, on the store's thread and on the I/O thread."""
+"""Performs the actions of deliveries: on handler threads, on the store's thread and on the I/O thread."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from runner.errors import BrokerError, StoreAway
 from runner.ipc.shared_memory import SharedMemory
 from runner.logs import Repeated
 from runner.messages import Reject
-from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryLifecycle, DeliveryState, IllegalEvent
+from runner.worker.delivery import DeliveryAction, DeliveryEvent, DeliveryLifecycle, DeliveryState
 from runner.worker.handler import Handler
 from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 
-#: Seconds until the next attempt if the broker or the database is unreachable. For the broker, the delay doubles each
-#: time, up to ``LONGEST_DELAY``.
+#: Seconds until a message is tried again because the broker or the database is unreachable; for the broker they are
+#: doubled each time up to the second number.
 TRY_AGAIN, LONGEST_DELAY = 0.5, 10.0
 #: States of messages that a stopping worker leaves to the broker.
 _NOT_BEGUN = (DeliveryState.RECEIVED, DeliveryState.POSTPONED)
 
 
 class Send(Protocol):
-    """A function that publishes a message and reports its confirm or its error; see ``Publisher.send``."""
+    """Publishes a message, and reports its confirm, or why there is none; see ``Publisher.send``."""
 
     def __call__(self, encoded: Encoded, done: Done, *, may_wait: bool) -> None:
-        """Publish a message; if ``may_wait``, this thread may wait for room in the window."""
+        """Publish a message; ``may_wait`` is whether this thread may wait for room in the window."""
 
 
 class Pipeline:
-    """A pipeline that handles deliveries on ``concurrency`` threads.
+    """Handles deliveries on ``concurrency`` threads.
 
-    A handler thread does not wait for commits or confirms. It handles the next message in the meantime. A message is
-    acknowledged on the thread that receives its last confirm.
+    A handler thread does not wait for commits or confirms: the last confirm of a message acknowledges it, and the next
+    message is handled meanwhile.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Pipeline:
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: Protects the counters, and the answers to the messages that one delivery publishes.
+        #: Guards the counters, and the answers to what one message publishes.
         self._lock = runtime.condition()
         self._log = log
         self._perform: dict[DeliveryAction, Callable[[DeliveryLifecycle], None]] = {
@@ -88,16 +88,16 @@ class Pipeline:
             self._runtime.start(f"handler-{number + 1}", partial(self._run, number))
 
     def submit(self, delivery: Delivery) -> None:
-        """Accept a delivery without blocking."""
+        """Accept a delivery; never blocks."""
         with self._lock:
             self._open += 1
             self._record.in_hand(self._open)
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that a handler has started; return True if all are answered within ``timeout`` seconds.
+        """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
 
-        The broker takes the other messages back when the channel closes.
+        Those that no handler has begun go back to the broker when the channel closes.
         """
         self._stopping = True
         with self._lock:
@@ -114,12 +114,10 @@ class Pipeline:
 
     def _feed(self, one: DeliveryLifecycle, event: DeliveryEvent) -> None:
         try:
-            action = one.step(event)
-        except IllegalEvent:
-            # The I/O thread and the store's thread only log exceptions, so the message would stay unacked.
+            self._perform[one.step(event)](one)
+        except Exception:  # noqa: BLE001 - logged, and the worker ends
+            # Maybe on the I/O thread or the store's, which only log exceptions: the message would stay unacked.
             self._runtime.crash()
-            return
-        self._perform[action](one)
 
     def _handle(self, one: DeliveryLifecycle) -> None:
         one.message = one.delivery.message()
@@ -130,20 +128,20 @@ class Pipeline:
         self._settle(one, partial(self._handler, one))
 
     def _settle(self, one: DeliveryLifecycle, outcome: Callable[[], DeliveryEvent]) -> None:
-        """Process the event that ``outcome`` returns, or the error that it raises."""
+        """Go on with the event that ``outcome`` returns, or with what it raises."""
         try:
             event = outcome()
         except StoreAway as error:
             one.problem, event = error, DeliveryEvent.UNREACHABLE
-        except BaseException as error:  # noqa: BLE001 - any error of a plugin or of the database fails the attempt
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin or the database raises fails the attempt
             one.problem, event = error, DeliveryEvent.FAILED
         self._feed(one, event)
 
     def _await_commit(self, one: DeliveryLifecycle) -> None:
         until, committed = one.until, one.committed
-        # The commit refers to the delivery. With a reference back, only the garbage collector would free both.
+        # The commit refers to the delivery: with a reference back, only a garbage collection would free them.
         del one.until, one.committed
-        # Runs on the store's thread, so that a slow handler does not delay the events of other messages.
+        # On the store's thread, so that a slow handler does not delay the events of other messages.
         until(lambda commit: self._settle(one, partial(committed, commit)))
 
     def _handle_later(self, one: DeliveryLifecycle) -> None:
@@ -155,12 +153,12 @@ class Pipeline:
 
     def _decide(self, one: DeliveryLifecycle) -> None:
         if not one.delivery.is_alive:
-            self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, so a copy would be a duplicate
+            self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, and a copy would make two of it
             return
         one.failure = failure = self._retries.decide(one.message, one.problem)
         try:
             one.outgoing = [encode_copy(self._retries.copy(one.message, failure), one.delivery.properties)]
-        except Exception as error:  # noqa: BLE001 - a sender can write values that no client can write again
+        except Exception as error:  # noqa: BLE001 - whatever a sender wrote that no client can write again
             one.problem = error
             self._feed(one, DeliveryEvent.UNFIT)
             return
@@ -192,7 +190,7 @@ class Pipeline:
             self._feed(one, DeliveryEvent.UNRECORDED)
             return
         one.outgoing = [report]
-        # This may be the I/O thread, and only that thread can make room in the window.
+        # Maybe on the I/O thread, which alone can make room in the window.
         self._publish(one, may_wait=False)
 
     def _ack_unrecorded(self, one: DeliveryLifecycle) -> None:
@@ -207,14 +205,14 @@ class Pipeline:
         self._close(one, is_handled=True)
 
     def _reject(self, one: DeliveryLifecycle) -> None:
-        # The broker dead-letters the original message, without the reason in its headers.
+        # The broker dead-letters the original, as it is, without our reason among its headers.
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()
         self._close(one, is_handled=True)
 
     def _report_missing(self, one: DeliveryLifecycle) -> None:
-        # A retry queue or the dead-letter queue was deleted. The broker keeps the message.
+        # A retry queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
         self._close(one)
         self._on_missing(str(one.problem))
 
