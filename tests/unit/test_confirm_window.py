@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.amqp.confirms_and_returns import ConfirmWindow
@@ -199,3 +199,77 @@ def test_a_closed_channel_leaves_no_outcome_and_numbers_begin_again_on_the_next(
     one.window.publish(7, C, b"", pika.BasicProperties())
     one.confirm(1)
     assert one.outcomes == [(7, None)]
+
+
+class Broker:
+    """Routes as RabbitMQ does: it returns an unroutable message, and confirms it before any that waits for a queue."""
+
+    def __init__(self) -> None:
+        self.one = Published()
+        self.is_bound = True
+        #: The places of the messages that wait for their queue, by their numbers, and of those that are in it for sure.
+        self.waiting: dict[int, tuple[str, str, str]] = {}
+        self.safe: set[tuple[str, str, str]] = set()
+        self.places: dict[int, tuple[str, str, str]] = {}
+        self.due: list[int] = []
+
+    def publish(self, place: tuple[str, str, str]) -> None:
+        number = len(self.places) + 1
+        self.places[number] = place
+        self.one.window.publish(number, place, b"", pika.BasicProperties())
+        if self.is_bound:
+            self.waiting[number] = place
+        else:
+            self.one.give_back(*place)
+            self.due.append(number)
+
+    def write(self, number: int) -> None:
+        """A queue has written a message, or all before it too, if there is nothing else to confirm before them."""
+        self.confirm_returned()
+        self.safe.add(self.waiting.pop(number))
+        self.check(number, multiple=not any(one < number for one in self.waiting))
+
+    def refuse(self, number: int) -> None:
+        self.confirm_returned()
+        del self.waiting[number]
+        self.check(number, is_refused=True)
+
+    def confirm_returned(self) -> None:
+        due, self.due = self.due, []
+        for number in due:
+            self.check(number, multiple=not any(one < number for one in self.waiting))
+
+    def check(self, number: int, **how: bool) -> None:
+        self.one.confirm(number, **how)
+        confirmed = {self.places[note] for note, error in self.one.outcomes if error is None}
+        assert confirmed <= self.safe, "an event counts as confirmed, and no queue has it"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["publish", "publish", "give up", "bind", "write", "refuse", "confirm"]), st.integers(0, 20)
+        ),
+        min_size=5,
+        max_size=12,
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_an_event_never_counts_as_confirmed_before_a_queue_has_it(steps: list[tuple[str, int]]) -> None:
+    broker = Broker()
+    for step, number in steps:
+        if step == "publish":
+            broker.publish((A, C)[number % 2])
+        elif step == "give up":
+            broker.one.window.give_up(lambda note, number=number: note > number % 4)  # type: ignore[misc]
+        elif step == "bind":
+            broker.is_bound = not broker.is_bound
+        elif step == "confirm":
+            broker.confirm_returned()
+        elif broker.waiting:
+            waiting = sorted(broker.waiting)
+            (broker.write if step == "write" else broker.refuse)(waiting[number % len(waiting)])
+    broker.confirm_returned()
+    for left in sorted(broker.waiting):
+        broker.write(left)
+    assert len(broker.one.window) == 0, "each has its outcome"
