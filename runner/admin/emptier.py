@@ -18,8 +18,8 @@ from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, BrokerError
 from runner.messages import Event
 
-#: The number of consecutive answers that prove that a queue is empty. An answer overtakes earlier deliveries of the
-#: queue. So the queue is empty if no delivery arrives between two answers.
+#: The number of answers in a row by which a queue is empty. An answer overtakes deliveries that the queue has sent
+#: before, so the queue is empty if no delivery comes between two answers.
 EMPTY_ANSWERS = 2
 #: The number of safe messages that are acknowledged at once.
 ACK_BATCH = 100
@@ -34,14 +34,10 @@ STALLED = 60.0
 class Emptier:
     """A consumer that removes messages until the queue is empty, ``limit`` messages are received, or it is stopped.
 
-    It receives messages in order. It acknowledges a message only when the message is safe, such as by a confirmed copy.
-
-    At the end, it acknowledges no message until the queue has delivered the maximum number of unacked messages. It
-    handles these messages too, and only then cancels its consumer. Otherwise a quorum queue could move a message that
-    is delivered during the cancellation to its end. So no message is returned, which a quorum queue would count as a
-    failed delivery. The exceptions are a killed process and a message that cannot be saved.
-
-    Subclasses implement ``_take``.
+    At the end it acknowledges no message until the queue has delivered as many as may be unacked. It handles these
+    messages too, and only then cancels its consumer, because a quorum queue may move a message that is delivered during
+    the cancellation to its end. So no message is returned, which a quorum queue would count as a failed delivery. The
+    exceptions are a killed process and a message that cannot be saved. Subclasses implement ``_take``.
     """
 
     #: The number of messages that may be unacked at once.
@@ -56,7 +52,7 @@ class Emptier:
         on_progress: Callable[[int], None] = lambda _: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``name`` is the name of the connection. ``on_progress`` gets the number of finished messages."""
+        """``name`` is the name of the connection; ``on_progress`` gets the number of messages that are done."""
         self._queue, self._limit, self._on_progress, self._is_stopped = queue, limit, on_progress, is_stopped
         self._where = f"queue {queue!r}"
         self._session = Session(url, name, self._opened)
@@ -69,14 +65,13 @@ class Emptier:
         self._consumer_tag: str | None = None
         self._is_leaving = self._is_cancelled = False
         self._problem: Exception | None = None
-        self._asked = False
-        self._zeros = 0
+        self._asked, self._zeros = False, 0
         self._heard = time.monotonic()
         #: The number of messages that are done.
         self.done = 0
 
     def run(self) -> int:
-        """Remove the messages and return their number. After an error, ``done`` is this number.
+        """Remove the messages, and return their number. If this raises, ``done`` is the number.
 
         Raises BrokerAway, BrokerBlocked if the broker does not confirm, PublishRefused or Unroutable if it refuses a
         publish, and the errors of ``_take``. Then the messages that are not done stay in the queue.
@@ -89,7 +84,7 @@ class Emptier:
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """Save the messages that ``_take`` has kept, because the queue has no more messages at the moment."""
+        """Save the messages that ``_take`` has kept, because the queue has no more messages for now."""
 
     def _publish_event(self, tag: int, event: Event) -> None:
         """Publish an event that makes a delivery safe."""
@@ -97,17 +92,20 @@ class Emptier:
         self._publish(tag, one.key, one.body, one.properties)
 
     def _publish(self, tag: int, place: ReturnKey, body: bytes, properties: Properties) -> None:
-        """Publish a message that makes a delivery safe. Each delivery has at most one publish at a time."""
+        """Publish a message that makes a delivery safe, one at a time for each delivery."""
         if not self._unconfirmed:
             self._heard = time.monotonic()
         self._unconfirmed.publish(tag, place, body, properties)
 
     def _is_safe(self, tag: int) -> bool:
-        """Return True if the confirmed publish makes a delivery safe; otherwise publish the missing messages."""
+        """Return True if the confirmed publish makes a delivery safe; else publish what is missing."""
         return True
 
     def _lose(self, tag: int) -> None:
-        """Handle a refused or returned publish of a delivery."""
+        """Handle that the broker refused or returned the publish of a delivery."""
+
+    def _give_up(self) -> None:
+        """Settle what is safe without its last confirm, because it must not come back: it would be there twice."""
 
     def _settle(self, tags: list[int]) -> None:
         """Acknowledge deliveries whose messages are safe."""
@@ -144,7 +142,7 @@ class Emptier:
         if self._is_stopped():
             self._leave()
         if time.monotonic() - self._heard > STALLED:
-            # Acknowledge safe messages, because a returned message would exist twice.
+            self._give_up()
             self._acknowledge()
             why = "the broker is blocked" if self._unconfirmed else "another consumer has the queue for itself"
             self._session.fail(BrokerBlocked(f"{self._where}: no progress within {STALLED:g} s; {why}"))
@@ -200,13 +198,13 @@ class Emptier:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Finish if everything is done; otherwise ask the queue for its number of messages."""
+        """End if everything is done, or ask whether the queue has more."""
         if self._session.is_finished:
             return
         if self._is_cancelled:
             self._save_rest()
         if self._unconfirmed:
-            return  # their confirms continue the work
+            return  # their confirms continue
         if not self._is_cancelled:
             self._ask()
         else:
@@ -217,7 +215,7 @@ class Emptier:
                 self._on_end()
 
     def _on_end(self) -> None:
-        """Finish, because all received messages are acknowledged."""
+        """Finish, because all messages that were taken are acknowledged."""
         self._session.finish()
 
     def _save_rest(self) -> None:
@@ -242,7 +240,7 @@ class Emptier:
         if self._unconfirmed or self._is_cancelled:
             self._go_on()
         elif self._consumer_tag is None:
-            return  # the answer to the cancellation continues the work
+            return  # the answer to its cancellation continues
         elif self._zeros:
             self._ask()
         else:

@@ -87,11 +87,11 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
         except (PublishRefused, Unroutable) as error:
             left = max(0, total - one.done)
             warn(f"not moved to {one_line(second.name)}: {error}")
-            if one.unnoted:
-                warn(f"{counted(one.unnoted, 'message')} moved without a note in the order history")
+            _warn_of_unnoted(one)
             click.echo(f"{counted(one.done, 'message')} moved, {left} left in {one_line(first.name)}")
             return EXIT_FAILURE
         except RunnerError as error:
+            _warn_of_unnoted(one)
             words = f"{counted(one.done, 'message')} moved before that; no message is lost, run the command again"
             raise type(error)(f"{error}\n{words}") from None
         code = stop.exit_code
@@ -104,3 +104,8 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
     if one.done < total:
         warn(f"other consumers received {counted(total - one.done, 'message')} of {one_line(first.name)} meanwhile")
     return code
+
+
+def _warn_of_unnoted(one: Transfer) -> None:
+    if one.unnoted:
+        warn(f"{counted(one.unnoted, 'message')} moved without a note in the order history")

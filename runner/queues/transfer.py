@@ -16,7 +16,8 @@ class Transfer(Drain):
     """A drain of the first messages of a queue.
 
     A message is noted only when its copy is confirmed, because a target that is full refuses messages, which stay. If
-    the queue of the notes takes none, the message is acknowledged all the same, so that it is not in both queues.
+    the queue of the notes takes or confirms none, the message is acknowledged all the same, so that it is not in both
+    queues.
     """
 
     def __init__(
@@ -62,3 +63,7 @@ class Transfer(Drain):
             self._noting.remove(tag)
             self.unnoted += 1
             self._settle([tag])
+
+    def _give_up(self) -> None:
+        for tag in sorted(self._noting):
+            self._lose(tag)

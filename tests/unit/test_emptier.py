@@ -12,6 +12,7 @@ import pytest
 from runner.admin import emptier
 from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked
+from runner.messages import Event
 from runner.queues.transfer import Transfer
 
 
@@ -73,3 +74,34 @@ def test_a_stall_leaves_no_message_that_is_safe_in_its_queue(
     assert transfer._channel.acks == acks
     assert isinstance(transfer._session._error, BrokerBlocked)
     assert transfer.done == len(confirmed)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "done", "unnoted", "acks"),
+    [
+        # Messages 1 to 3 are published as 1 to 3, and their notes from 4 on.
+        ([], 0, 0, []),
+        ([1], 1, 1, [(1, True)]),
+        ([1, 2, 3], 3, 3, [(3, True)]),
+        ([1, 2, 3, 4], 3, 2, [(3, True)]),
+        ([1, 2, 4, 5], 2, 0, [(2, True)]),
+        ([3, 1, 4], 2, 1, [(1, True), (3, False)]),
+    ],
+)
+def test_a_stall_of_the_queue_of_notes_leaves_no_message_in_both_queues(
+    transfer: Transfer,
+    monkeypatch: pytest.MonkeyPatch,
+    confirmed: list[int],
+    done: int,
+    unnoted: int,
+    acks: list[tuple[int, bool]],
+) -> None:
+    monkeypatch.setattr(transfer, "_note", lambda _, number: Event("n", {}, exchange="", routing_key="notes", id="n"))
+    deliver(transfer, 3)
+    for number in confirmed:
+        confirm(transfer, number)
+    monkeypatch.setattr(emptier, "STALLED", -1.0)
+    transfer._beat()
+    assert transfer._channel.acks == acks
+    assert (transfer.done, transfer.unnoted) == (done, unnoted)
+    assert isinstance(transfer._session._error, BrokerBlocked)
