@@ -185,5 +185,7 @@ class _Replay(Reader):
             self._pending.clear()
             self._settle()
         if self._unconfirmed and now - self._confirmed > STALLED:
+            # A confirmed copy is in its queue, so the message must not come back.
+            self._acks.send(self._channel)
             self._session.fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {STALLED:g} s"))
         self._session.loop.call_later(BEAT, self._beat)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.amqp.wire.property_codec import Properties
+from runner.deadletters import replay as replay_module
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import fingerprint
 from runner.deadletters.origins import Origins
 from runner.deadletters.replay_rules import MANY, Pace, ReplayRules, Tally, replayed_headers
 from runner.deadletters.selection import Selection
+from runner.errors import BrokerBlocked
 from runner.messages import Message, Retry
 from runner.topology.model import Ladder
 from runner.worker.retry import failed_copy
@@ -161,3 +166,62 @@ def test_without_a_rate_nothing_waits() -> None:
     assert Pace(0.5).within(60) == 30
     assert Pace(0.001).within(60) == 1
     assert Pace(1e308).within(60) == MANY
+
+
+class Channel:
+    """Records what is sent on a channel."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.acks: list[tuple[int, bool]] = []
+
+    def basic_publish(self, *_: Any, **__: Any) -> None:
+        self.published += 1
+
+    def basic_ack(self, tag: int, *, multiple: bool) -> None:
+        self.acks.append((tag, multiple))
+
+    def basic_qos(self, **_: Any) -> None:
+        pass
+
+    def basic_consume(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "acks"),
+    [
+        ([], []),
+        ([1], [(1, True)]),
+        ([1, 2], [(2, True)]),
+        ([2], [(2, False)]),
+        ([1, 3], [(1, True), (3, False)]),
+        ([2, 3], [(2, False), (3, False)]),
+    ],
+)
+def test_a_stall_leaves_no_replayed_message_in_its_dead_letter_queue(
+    monkeypatch: pytest.MonkeyPatch, confirmed: list[int], acks: list[tuple[int, bool]]
+) -> None:
+    rules: Any = SimpleNamespace(judge=lambda _: ("orders", None))
+    tally = Tally()
+    one = replay_module._Replay(
+        "amqp://127.0.0.1:1/", "orders.dlq", 9, rules, Pace(None), tally, None, lambda _: None, lambda: False
+    )
+    channel: Any = Channel()
+    one._channel, one._expected = channel, 9
+    one._unconfirmed.use(channel)
+    monkeypatch.setattr(one._session, "_connection", SimpleNamespace(is_open=False))
+    for tag in range(1, 5):
+        method = pika.spec.Basic.Deliver("ct", tag, False, "", "orders.dlq")
+        one._on_delivery(channel, method, Properties.of(message_id=str(tag)), b"")
+    assert channel.published == 4
+    for number in confirmed:
+        one._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number, False)))
+    assert channel.acks == []
+    monkeypatch.setattr(replay_module, "STALLED", -1.0)
+    one._beat()
+    one._session.loop.close()
+    assert (channel.acks, tally.replayed) == (acks, len(confirmed))
+    assert isinstance(one._session._error, BrokerBlocked)
