@@ -16,6 +16,9 @@ from runner.errors import BrokerAway, RunnerError
 #: Seconds to open a connection, for which RabbitMQ waits too (RabbitMQ: "Configuration", handshake_timeout).
 #: A link connects again, but a session makes one attempt, and RabbitMQ may spend 5 s on resolving a host name.
 HANDSHAKE_TIMEOUT = 10
+#: Seconds for the broker to close the connection of a failed job. While RabbitMQ is out of memory or disk space, it
+#: reads nothing from a connection that publishes (RabbitMQ: "Memory and Disk Alarms").
+CLOSE_TIMEOUT = 5.0
 #: Seconds for pika to close a socket.
 ABORT_TIMEOUT = 1.0
 
@@ -77,6 +80,12 @@ class Session:
         if not self._is_finished:
             self._error = error
             self.finish()
+            self.loop.call_later(CLOSE_TIMEOUT, self._abandon)
+
+    def _abandon(self) -> None:
+        """Close the socket. What was written, such as acknowledgements, is read once the broker reads again."""
+        if not self._connection.is_closed:
+            terminate(self._connection, f"no answer to its close within {CLOSE_TIMEOUT:g} s")
 
     def _closed(self, _: Any, error: Exception) -> None:
         self._end(None if self._is_finished else self._failure(error))

@@ -1,17 +1,23 @@
-"""A link that is closed while its connection is still being opened."""
+"""A link that is closed while its connection is still being opened, and a session whose broker answers nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from runner.address import Address
+from runner.amqp import session
 from runner.amqp.io_thread import IoThread
 from runner.amqp.link import Link
+from runner.amqp.session import Session
+from runner.amqp.wire.property_codec import Properties
+from runner.errors import BrokerBlocked, PublishRefused, RunnerError
 from tests.rabbit import Rabbit, wait_until
 
 #: A port, and a function that returns the number of frames that the client has sent there.
@@ -136,3 +142,33 @@ def test_a_connection_that_is_cut_and_closed_at_once_ends_once(stalling: Proxy, 
 
     io.call(both)
     assert closed.wait(10)
+
+
+# The broker opens a channel, and then answers nothing, as one without memory does.
+@pytest.mark.parametrize("frames", [4])
+@pytest.mark.parametrize(
+    ("error", "size"),
+    [
+        (BrokerBlocked("no progress"), None),
+        (BrokerBlocked("no progress"), 0),
+        (BrokerBlocked("no progress"), 300_000),
+        (PublishRefused("full"), 10),
+        (RunnerError("another one"), 10),
+    ],
+)
+def test_a_failed_job_does_not_wait_for_a_broker_that_answers_nothing(
+    stalling: Proxy, monkeypatch: pytest.MonkeyPatch, error: RunnerError, size: int | None
+) -> None:
+    port, _ = stalling
+    monkeypatch.setattr(session, "CLOSE_TIMEOUT", 0.1)
+
+    def fail(channel: Any) -> None:
+        if size is not None:
+            channel.basic_publish("", "nowhere", bytes(size), Properties.of(message_id="1"))
+        one.fail(error)
+
+    one = Session(f"amqp://127.0.0.1:{port}/", "test", fail)
+    began = time.monotonic()
+    with pytest.raises(type(error), match=f"^{error}$"):
+        one.run()
+    assert time.monotonic() - began < 5, "sooner than by the heartbeat"
