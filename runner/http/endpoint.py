@@ -18,6 +18,8 @@ def bind(host: str, port: int, context: Context) -> socket.socket:
     Raises PluginError or RunnerError. Their text contains the fix and names the options ``host`` and ``port``.
     """
     where = f"services.{context.service}.options"
+    if not 0 <= port <= 65535:
+        raise PluginError(f"{where}.port: out of range, {port}; allowed: 0 to 65535")
     try:
         found: list[Any] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         *_, address = found[0]

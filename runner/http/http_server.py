@@ -110,8 +110,10 @@ class HttpServer:
             self._acceptor.maintain_when_due()
             if now >= last_call:
                 self._direct.give_up_all()
-            for channel in self._acceptor.channels:
-                if channel.is_done(now - started):
+            for channel in tuple(self._acceptor.channels):
+                if channel.is_streaming and channel.backlog:
+                    channel.disconnect()  # its client reads too slowly, or nothing
+                elif channel.is_done(now - started):
                     channel.end()
             self.turn(DRAIN_POLL_SECONDS)
 
@@ -216,10 +218,15 @@ def serve(
     The server refuses requests that exceed its limits or are ambiguous. It answers them with problem details. If the
     application raises ``Problem``, the client gets such an answer too.
 
-    Raises PluginError or RunnerError if it cannot listen, and ValueError for a wrong number of threads.
+    Raises PluginError or RunnerError if it cannot listen, and ValueError for another argument that is wrong.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise ValueError(f"threads: {threads} is out of range; allowed: 1 to {MAX_THREADS}")
+    if max_body_bytes < 0:
+        raise ValueError(f"max_body_bytes: {max_body_bytes} is out of range; allowed: 0 or more")
+    if isinstance(allowed_hosts, str):
+        # Each of its letters would be a host.
+        raise ValueError(f"allowed_hosts: a text, {allowed_hosts!r}; allowed: a list of names")
     with HttpServer(
         app, context, host=host, port=port, allowed_hosts=allowed_hosts, threads=threads,
         max_body_bytes=max_body_bytes, direct=direct or {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class RequestChecks:
             body = self._app(environ, start_response)
             if isinstance(body, StreamBody) and SUBSCRIBE in environ:
                 environ[SUBSCRIBE](body.feed)
-            return body
+            return _begun(body) if isinstance(body, Generator) else body
         except Problem as raised:
             # The error is passed on, because the application may have started an answer.
             return self._refuse(raised, environ, start_response, sys.exc_info())
@@ -89,3 +89,14 @@ class RequestChecks:
         headers = problem.all_headers() | {"Content-Length": str(len(body))}
         start_response(f"{problem.status.value} {problem.status.phrase.upper()}", list(headers.items()), error)
         return [] if method == "HEAD" else [body]
+
+
+def _begun(parts: Generator[bytes]) -> Iterator[bytes]:
+    """Return the body of an application that is a generator, which does nothing before its first part is asked for."""
+    first = next(parts, b"")
+
+    def all_parts() -> Iterator[bytes]:
+        yield first
+        yield from parts
+
+    return all_parts()

@@ -65,11 +65,13 @@ class Feed:
         ``data`` is a string, or any other value, which is sent as JSON. Raises ValueError or TypeError if ``data``
         cannot be written as JSON, or if ``event`` or ``id`` has several lines.
         """
-        wake = self._wake
-        if wake is None:
+        if self._wake is None:
             return
         one = frame(data, event, id)
         with self._lock:
+            wake = self._wake
+            if wake is None:
+                return
             if len(self._frames) >= MAX_WAITING:
                 self._dropped += 1
                 return
@@ -86,6 +88,7 @@ class Feed:
             self._wake = wake
             if wake is None:
                 self._frames.clear()
+                self._dropped = 0
 
     def taken(self) -> tuple[int, list[bytes]]:
         """Remove and return the waiting frames, with the number of frames that were dropped."""
@@ -131,6 +134,8 @@ class Streams:
     def reserve(self, channel: StrictChannel) -> None:
         """Reserve a place for a connection until it is closed. Raises Problem, a 503, if no place is free."""
         with self._lock:
+            if not channel.connected:
+                return  # ``forget`` was called already, so nothing would free the place
             if len(self._places) >= self._most:
                 text = f"{self._most} streams are open, which is the most; close one, or try again"
                 raise Problem(503, text, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

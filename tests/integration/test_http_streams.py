@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, request
 from waitress.adjustments import Adjustments
 
+from runner.errors import PluginError
 from runner.http import Feed, Problem, http_server, stream, streams
 from runner.http.streams import MAX_STREAMS, MAX_WAITING, frame
 from tests.machine import in_time
@@ -34,6 +35,15 @@ def make(feed: Feed) -> Flask:
     @app.get("/")
     def page() -> str:
         return "<p>a page</p>"
+
+    @app.get("/large")
+    def large() -> bytes:
+        return b"x" * 3_000_000
+
+    @app.get("/late")
+    def late() -> Any:
+        wait_until(request.environ["waitress.client_disconnected"])
+        return stream(feed)
 
     @app.get("/bad")
     def bad() -> str:
@@ -217,6 +227,20 @@ def test_a_client_that_leaves_gives_its_place_back_at_once(web: Web, feed: Feed,
         assert data_of(another.until(b"data: somebody")) == [b"somebody"], "of what was sent before it gets nothing"
 
 
+def test_a_client_that_has_left_before_its_stream_begins_gets_no_place(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "MAX_STREAMS", 1)
+    with Web(make(feed), threads=1) as web:
+        for _ in range(3):
+            with Client(web, 4096, ASK.replace(b"events", b"large") + ASK.replace(b"events", b"late")) as client:
+                client.until(b"200 OK")
+                client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            with Client(web) as another:
+                another.opened()
+            wait_until(lambda: not feed.has_subscribers())
+
+
 def test_what_a_client_sends_into_its_stream_is_not_read_as_a_request(web: Web, feed: Feed) -> None:
     with Client(web, ask=ASK * 3) as client:
         client.opened()
@@ -260,6 +284,28 @@ def test_streams_do_not_delay_the_stop(feed: Feed) -> None:
         web.thread.join(10)
         assert time.monotonic() - began < in_time(2)
         assert not feed.has_subscribers()
+
+
+def test_a_client_that_reads_nothing_does_not_delay_the_stop(feed: Feed) -> None:
+    web = Web(make(feed))
+    web.context.stop_timeout = 60.0
+    with web, Client(web, 4096) as client:
+        client.opened()
+        feed.send("x" * 20_000_000)
+        web.context.stopping.set()
+        web.thread.join(10)
+        assert not web.thread.is_alive()
+
+
+def test_events_that_were_lost_to_an_earlier_client_are_not_told_to_the_next_one(feed: Feed) -> None:
+    feed.connect(lambda _: None)
+    for number in range(MAX_WAITING + 30):
+        feed.send(number)
+    feed.connect(None)
+    feed.send("nobody")
+    feed.connect(lambda _: None)
+    feed.send("first")
+    assert feed.taken() == (0, [frame("first")])
 
 
 def test_a_stream_is_no_silent_connection_that_makes_room(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +393,39 @@ def test_data_that_is_no_json_is_refused_where_it_is_sent(web: Web, feed: Feed) 
         client.until(b"data: fine\n\n")
 
 
-def test_a_wrong_number_of_threads_is_refused() -> None:
+def test_a_generator_may_raise_a_problem_and_have_a_body_in_parts() -> None:
+    ended: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        if environ["PATH_INFO"] == "/tea":
+            raise Problem(418, "no coffee")
+        start_response("200 OK", [])
+        try:
+            yield from (b"a", b"", b"b")
+        finally:
+            ended.append(environ["PATH_INFO"])
+
+    with Web(app) as web:
+        status, headers, body = web.ask("GET", "/tea")
+        assert (status, headers["Content-Type"]) == (418, "application/problem+json")
+        assert json.loads(body)["detail"] == "no coffee"
+        assert web.ask("GET", "/")[2] == b"ab"
+        assert web.ask("HEAD", "/head")[0] == 200
+    assert ended == ["/", "/head"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"threads": 0}, "threads: 0 is out of range; allowed: 1 to 256"),
+        ({"threads": 257}, "threads: 257 is out of range; allowed: 1 to 256"),
+        ({"max_body_bytes": -1}, "max_body_bytes: -1 is out of range; allowed: 0 or more"),
+        ({"allowed_hosts": "shop.example"}, "allowed_hosts: a text, 'shop.example'; allowed: a list of names"),
+        ({"port": 65536}, "services.web.options.port: out of range, 65536; allowed: 0 to 65535"),
+        ({"port": -1}, "services.web.options.port: out of range, -1; allowed: 0 to 65535"),
+    ],
+)
+def test_a_wrong_setting_is_refused(given: dict[str, Any], words: str) -> None:
     web = Web(make(Feed()))
-    with pytest.raises(ValueError, match="threads: 0 is out of range; allowed: 1 to 256"):
-        http_server.serve(make(Feed()), web.context, host="127.0.0.1", port=0, threads=0)
+    with pytest.raises((ValueError, PluginError), match=words):
+        http_server.serve(make(Feed()), web.context, **{"host": "127.0.0.1", "port": 0, **given})
