@@ -9,6 +9,7 @@ be published.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -34,6 +35,8 @@ MAX_UNANSWERED = 512
 CONFIRM_SECONDS = 6.0
 #: The key in a request's environment for the error of its direct route's publish; None if there is no error.
 FAILURE = "runner.http.failure"
+#: What may stand in a line of an answer's head (RFC 9110, section 5.5).
+_FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 CONTENT_TYPES = frozenset({"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"})
 
 
@@ -67,6 +70,12 @@ class DirectReply(NamedTuple):
     headers: Mapping[str, str]
     #: The line that is logged with the answer: a format, its arguments, and the id of the order.
     line: tuple[str, tuple[object, ...], str]
+
+    def check(self) -> None:
+        """Raise ValueError if it has no head of plain lines, before the event is published."""
+        for one in (self.status, self.content_type, *self.headers, *self.headers.values()):
+            if not _FIELD_TEXT.fullmatch(one):
+                raise ValueError(f"direct route: not a line of an answer's head, {one!r}; allowed: Latin-1, one line")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record of the line.
@@ -136,9 +145,9 @@ class DirectRoutes:
             return False
 
     def _take(self, channel: StrictChannel) -> bool:
-        request = channel.asked()
+        request = channel.asked(MAX_BYTES)
         route = None if request is None else self._routes.get(request[:2])
-        if request is None or route is None or len(request.body) > MAX_BYTES:
+        if request is None or route is None:
             return False
         # If the log is full, the threads answer, because they may wait until the log is read again.
         if len(self._unanswered) >= MAX_UNANSWERED or self._log.is_full():
@@ -148,6 +157,7 @@ class DirectRoutes:
         reply = route(request)
         if reply is None:
             return False
+        reply.check()
         self._count = number = self._count + 1
         self._unanswered[number] = _Unanswered(channel, reply, time.monotonic() + CONFIRM_SECONDS)
         self._read_now.append(number)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Acceptor", "StrictChannel", "StrictParser", "adjustments"]
 
 MAX_HEADER_BYTES = 16 * 1024
+#: Bytes of a body in memory. The rest of a longer body is in a temporary file.
+MAX_BODY_IN_MEMORY = 512 * 1024
 #: Seconds that a new connection has to send its first request while the service stops.
 FIRST_REQUEST_SECONDS = 0.5
 #: The paths of probes.
@@ -121,6 +123,13 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         else:
             self.close_on_finish = self.request.connection_close
             self.channel.write_soon(self.request.answer)
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the body; the answer to HEAD has none (RFC 9110, section 9.3.2), whatever the app returns."""
+        is_head = self.request.command == "HEAD"
+        super().write(b"" if is_head else data)
+        if is_head:
+            self.chunked_response = False
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment of the request."""
@@ -234,12 +243,14 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         self.server.service.forget(self)
         super().del_channel(map)
 
-    def asked(self) -> DirectRequest | None:
-        """Return the first request for a direct route; None if the request is unusual."""
+    def asked(self, most: int) -> DirectRequest | None:
+        """Return the first request for a direct route; None if it is unusual or its body has over ``most`` bytes."""
         one = self.requests[0]
         if (
             one.error is not None
+            or one.content_length > most
             or one.version != "1.1"
+            or one.command == "HEAD"
             or "#" in one.request_uri
             or one.headers.get("CONNECTION", "keep-alive").lower() not in CONNECTION_OPTIONS
         ):
@@ -401,7 +412,7 @@ def adjustments(sock: socket.socket, threads: int, body: int, connections: int, 
         # waitress also refuses a body whose length equals the limit.
         max_request_body_size=body + 1,
         max_request_header_size=MAX_HEADER_BYTES,
-        inbuf_overflow=body * 2,
+        inbuf_overflow=min(body * 2, MAX_BODY_IN_MEMORY),
         # Counts all descriptors of the loop, including the listening socket.
         connection_limit=connections * 2 + 16,
         channel_timeout=silence,
