@@ -35,5 +35,8 @@ def upgrade() -> None:
         op.bulk_insert(statuses, [{"event_type": event, "status": status} for event, status in STATUSES])
     existing = sa.inspect(connection).get_table_names()
     for name in ("charges", "emails", "orders"):
+        if name in existing and connection.dialect.name == "postgresql":
+            # A process of an earlier version may be about to commit the first row.
+            op.execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
         if name in existing and not connection.scalar(sa.select(sa.exists().select_from(sa.table(name)))):
             op.drop_table(name)
