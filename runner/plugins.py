@@ -107,6 +107,15 @@ def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | 
         return None
     if not isinstance(tables, Tables):
         raise PluginError(f"plugin {plugin.name!r}: tables: returned {tables!r}; allowed: Tables(metadata), or None")
+    from sqlalchemy import MetaData  # here, as most plugins have no tables
+
+    if not isinstance(tables.metadata, MetaData):
+        text = f"metadata is {tables.metadata!r}; allowed: a MetaData with the plugin's tables"
+        raise PluginError(f"plugin {plugin.name!r}: tables: {text}")
+    steps: object = tables.steps
+    if not isinstance(steps, list | tuple) or not all(callable(step) for step in steps):
+        text = f"steps is {steps!r}; allowed: a list of functions, each with the operations as its argument"
+        raise PluginError(f"plugin {plugin.name!r}: tables: {text}")
     return OwnedTables(plugin.name, tables)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from runner.store.database import is_passing
+from runner.store.database import is_passing, is_timeout
 from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
         _insert([job for job in batch if job.lock is None], connection)
     for job in batch:
         if is_careful or job.lock is not None:
-            _run_apart(job, connection)
+            _run_apart(job, connection, is_careful=is_careful)
             continue
         job.error = None
         try:
@@ -102,15 +102,15 @@ def _insert(batch: list[Job], connection: Connection) -> None:
             raise Faulty
 
 
-def _run_apart(job: Job, connection: Connection) -> None:
-    """Run a job so that its failure is its own. Raises what passes."""
+def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
+    """Run a job so that its failure is its own. Raises what passes; without care also a timeout, which may pass."""
     job.error = None
     savepoint = connection.begin_nested()
     try:
         job.result = job.run(connection)
         savepoint.commit()
     except BaseException as error:
-        if is_passing(error):
+        if is_passing(error) or (is_timeout(error) and not is_careful):
             raise
         savepoint.rollback()
         job.error = error

@@ -68,11 +68,12 @@ def _recorded(connection: Connection) -> dict[str, _Recorded]:
 
 
 def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None:
-    owners = {name: "FastCommerce" for name in RESERVED_TABLES}
-    owners |= {name: f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
+    # SQLite does not tell upper and lower case apart in a table's name.
+    owners = {name.lower(): "FastCommerce" for name in RESERVED_TABLES}
+    owners |= {name.lower(): f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
     for name in owned.tables.columns:
-        if owners.get(name, other := f"plugin {owned.plugin!r}") != other:
-            text = f"a table of {owners[name]}, {name!r}; allowed: another name, such as {owned.plugin}_{name}"
+        if owners.get(name.lower(), other := f"plugin {owned.plugin!r}") != other:
+            text = f"a table of {owners[name.lower()]}, {name!r}; allowed: another name, such as {owned.plugin}_{name}"
             raise StoreError(f"plugin {owned.plugin!r}: tables: {text}")
 
 
@@ -99,7 +100,7 @@ def _check_columns(owned: OwnedTables, connection: Connection) -> None:
     found = inspect(connection)
     for name, table in owned.tables.metadata.tables.items():
         there = {one["name"] for one in found.get_columns(table.name, table.schema)}
-        missing = sorted(set(table.columns.keys()) - there)
+        missing = sorted({column.name for column in table.columns} - there)
         if missing:
             text = f"table {name!r} has no column {missing[0]!r} in the database; add a step that adds it"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}, such as op.add_column({name!r}, Column(…))")

@@ -27,7 +27,9 @@ class Tables:
     @property
     def columns(self) -> dict[str, list[str]]:
         """The names of the columns of each table, sorted."""
-        return {name: sorted(table.columns.keys()) for name, table in sorted(self.metadata.tables.items())}
+        tables = sorted(self.metadata.tables.items())
+        # By their names in the database; a Column may have another key for Python.
+        return {name: sorted(column.name for column in table.columns) for name, table in tables}
 
 
 class OwnedTables(NamedTuple):

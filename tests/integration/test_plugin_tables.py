@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from runner.store.plugin_migration import migrate
 from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from tests.keeping import make_tables
+from tests.postgres import Postgres
+from tests.rabbit import wait_until
 
 DUMPS = Path(__file__).parents[1] / "databases"
 #: The rows of each table in each dump, which a running system wrote.
@@ -68,6 +71,31 @@ def test_a_database_of_an_earlier_version_opens_with_every_row(version: str, dat
     decided = {one.order_id: one.status for one in found.values() if one is not None and one.decided_by is not None}
     assert decided == {row["order_id"]: "declined" if row["reason"] else "paid" for row in after["charges"]}
     store.close(5)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("table", ["charges", "emails", "orders"])
+def test_a_first_row_that_an_earlier_version_commits_meanwhile_is_kept(
+    table: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    address = postgres.make_database(f"late_{table}")
+    load("de8e628", address, tmp_path)
+    engine = create_engine(location(address, tmp_path))
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE saved AS SELECT * FROM {table} LIMIT 1"))
+        connection.execute(text("DELETE FROM charges"))
+        connection.execute(text("DELETE FROM emails"))
+        connection.execute(text("DELETE FROM orders"))
+    with engine.connect() as earlier, ThreadPoolExecutor(1) as thread:
+        earlier.execute(text(f"INSERT INTO {table} SELECT * FROM saved"))
+        opening = thread.submit(open_database, address, tmp_path)
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'")
+        with engine.connect() as observer:
+            wait_until(lambda: opening.done() or observer.scalar(waiting))
+        earlier.commit()
+        opening.result(20).dispose()
+    with engine.connect() as connection:
+        assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 1
     engine.dispose()
 
 
@@ -126,6 +154,18 @@ def test_a_table_that_is_not_recorded_yet_gets_every_step(engine: Engine) -> Non
     insert(engine)
     migrate(engine, stock("reserved", steps=(add_reserved, double)))
     assert rows(engine) == [("cup", 20, 0)]
+
+
+def test_a_column_may_have_another_name_in_python(engine: Engine) -> None:
+    metadata = MetaData()
+    Table("stock", metadata, Column("item", Text, primary_key=True), Column("on shelf", Integer, key="pieces"))
+    owned = OwnedTables("warehouse", Tables(metadata))
+    assert owned.tables.columns == {"stock": ["item", "on shelf"]}
+    migrate(engine, owned)
+    migrate(engine, owned)
+    metadata.tables["stock"].append_column(Column("is_used", Integer, key="used"))
+    with pytest.raises(PluginError, match="table 'stock' has no column 'is_used' in the database"):
+        migrate(engine, owned)
 
 
 def test_a_further_table_needs_no_step(engine: Engine) -> None:
@@ -197,7 +237,8 @@ def test_a_step_that_fails_or_lacks_is_told_of_and_nothing_changes(
 @pytest.mark.parametrize(
     ("name", "owner"),
     [("inbox", "FastCommerce"), ("events", "FastCommerce"), ("plugin_tables", "FastCommerce"),
-     ("alembic_version", "FastCommerce"), ("charges", "plugin 'payment'")],
+     ("alembic_version", "FastCommerce"), ("charges", "plugin 'payment'"), ("Inbox", "FastCommerce"),
+     ("EVENTS", "FastCommerce"), ("Charges", "plugin 'payment'")],
 )  # fmt: skip
 def test_a_table_of_another_owner_is_refused(name: str, owner: str, tmp_path: Path) -> None:
     store = make_tables(Store("sqlite:///a.db", tmp_path))

@@ -436,11 +436,12 @@ def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Pat
     store.close(5)
 
 
+@pytest.mark.parametrize("lock", [None, "shop"])
 def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_server_that_only_reads_is_not(
-    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lock: str | None, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "TIMEOUTS", 0.5)
-    store = make_tables(Store(postgres.make_database("slow"), tmp_path))
+    store = make_tables(Store(postgres.make_database(f"slow_{lock}".lower()), tmp_path))
 
     def slow(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 50"))
@@ -451,7 +452,7 @@ def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_serve
         insert("a", connection)
 
     with pytest.raises(DBAPIError, match="statement timeout"):
-        store.commit(slow).result(20)
+        store.commit(slow, lock=lock).result(20)
     tries = 0
 
     def slow_at_first(connection: Connection) -> None:
@@ -459,10 +460,10 @@ def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_serve
         tries += 1
         slow(connection) if tries < 3 else insert("patient", connection)
 
-    store.commit(slow_at_first).result(20)
+    store.commit(slow_at_first, lock=lock).result(20)
     assert (tries, charged(store)) == (3, {"patient"})
     with pytest.raises(StoreAway, match="read-only"):
-        store.commit(only_reads, timeout=0.1).result(20)
+        store.commit(only_reads, timeout=0.1, lock=lock).result(20)
     store.close(5)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from runner.errors import PluginError
 from runner.messages import Event, Message
-from runner.plugins import NoOptions, load_plugin, plugin_names
+from runner.plugins import NoOptions, load_plugin, owned_tables, plugin_names
 
 Write = Callable[..., Path]
 HANDLE = "from runner import Event, hookimpl\n\n@hookimpl\ndef handle(message):\n    return Event('done', message.id)\n"
@@ -218,3 +218,30 @@ def test_an_installed_plugin_that_is_no_module_or_cannot_be_imported_is_refused(
 def test_a_hook_that_can_never_work_is_refused_before_the_start(write: Write, source: str, words: str) -> None:
     other = "" if "def handle" in source else "@hookimpl\ndef handle(message):\n    pass\n\n"
     assert words in refusal(write(f"from runner import Event, hookimpl\n\n{other}@hookimpl\n{source}"))
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (
+            "[Table('a', MetaData())]",
+            "tables: returned [Table('a', MetaData(), schema=None)]; allowed: Tables",
+        ),
+        (
+            "Tables(Table('a', MetaData()))",
+            "tables: metadata is Table('a', MetaData(), schema=None); allowed: a MetaData",
+        ),
+        ("Tables(MetaData)", "tables: metadata is <class 'sqlalchemy.sql.schema.MetaData'>; allowed: a MetaData with"),
+        ("Tables(MetaData(), print)", "tables: steps is <built-in function print>; allowed: a list of functions"),
+        ("Tables(MetaData(), ['x'])", "tables: steps is ['x']; allowed: a list of functions"),
+        ("Tables(MetaData(), None)", "tables: steps is None; allowed: a list of functions"),
+        ("Tables(MetaData(), {print})", "tables: steps is {<built-in function print>}; allowed: a list of functions"),
+    ],
+)
+def test_tables_that_are_none_are_refused_with_what_was_returned(write: Write, returned: str, words: str) -> None:
+    imports = "from sqlalchemy import MetaData, Table\nfrom runner import Tables\n"
+    hook = f"\n\n@hookimpl\ndef tables():\n    return {returned}\n"
+    plugin = load_plugin("stock", write(imports + HANDLE + hook))
+    with pytest.raises(PluginError) as caught:
+        owned_tables(plugin, None, inbox=False)
+    assert str(caught.value).startswith(f"plugin 'stock': {words}")
