@@ -84,7 +84,7 @@ def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
     from alembic.migration import MigrationContext
     from alembic.operations import Operations
 
-    operations = Operations(MigrationContext.configure(connection))
+    operations, transaction = Operations(MigrationContext.configure(connection)), connection.get_transaction()
     for number, step in enumerate(owned.tables.steps[done:], done + 1):
         try:
             step(operations)
@@ -94,6 +94,10 @@ def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
             said = f"{type(error).__name__}: {reason_of(error)}"
             text = f"step {number} failed and is undone, {said}; fix the step"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}") from error
+        if transaction is None or not transaction.is_active:
+            # What it has committed stays, and is not recorded.
+            text = f"step {number} ended the transaction; allowed: a step that neither commits nor rolls back"
+            raise PluginError(f"plugin {owned.plugin!r}: tables: {text}")
 
 
 def _check_columns(owned: OwnedTables, connection: Connection) -> None:

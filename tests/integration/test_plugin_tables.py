@@ -234,6 +234,17 @@ def test_a_step_that_fails_or_lacks_is_told_of_and_nothing_changes(
     migrate(engine, stock())
 
 
+@pytest.mark.parametrize("ending", ["commit", "rollback", "close"])
+def test_a_step_that_ends_the_transaction_is_told_of(ending: str, engine: Engine) -> None:
+    migrate(engine, stock())
+
+    def end(op: Operations) -> None:
+        getattr(op.get_bind(), ending)()
+
+    with pytest.raises(PluginError, match="step 2 ended the transaction; allowed: a step that neither commits nor"):
+        migrate(engine, stock(steps=(double, end)))
+
+
 @pytest.mark.parametrize(
     ("name", "owner"),
     [("inbox", "FastCommerce"), ("events", "FastCommerce"), ("plugin_tables", "FastCommerce"),
