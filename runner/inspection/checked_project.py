@@ -109,6 +109,7 @@ def check_plugins(
             terms[service] = Terms.from_json(found["terms"])
             _check_published(service, project, terms[service], document)
     _check_recorders(replace(project, terms=terms), document)
+    _check_statuses(terms, document)
     return terms
 
 
@@ -127,6 +128,17 @@ def _check_recorders(project: Project, document: Document) -> None:
         first = recorders[ATTEMPTS][0]
         text = f"records attempts, as {first!r} does; allowed: one such service, by the options of their plugins"
         document.fault(("services", other), text)
+
+
+def _check_statuses(terms: Mapping[str, Terms], document: Document) -> None:
+    """Refuse plugins that do not agree on the status of an order after an event."""
+    first: dict[str, tuple[str, str]] = {}
+    for service, one in terms.items():
+        for event, status in one.statuses.items():
+            other, its_status = first.setdefault(event, (service, status))
+            if status != its_status:
+                text = f"the status of an order after {event!r} is {status!r}, and {its_status!r} by {other!r}"
+                document.fault(("services", service), f"{text}; allowed: one status for an event")
 
 
 def _check_misplaced_options(service: str, options: Collection[str], document: Document) -> None:
