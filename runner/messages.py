@@ -174,15 +174,15 @@ class Message:
         return name_based_id(f"{self.id}/{service}/{index}")
 
 
-def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None) -> Iterator[Event]:
-    """Yield what a handler returned, as events. Raises BadOutcome for anything that is not an event."""
+def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None, where: str = "handle") -> Iterator[Event]:
+    """Yield what a handler, or ``where``, returned, as events. Raises BadOutcome for anything that is not an event."""
     if outcome is None:
         return
     for event in outcome if isinstance(outcome, list | tuple) else (outcome,):
         if not isinstance(event, Event):
             if isinstance(event, Coroutine):
                 event.close()  # otherwise Python warns that it was never awaited
-            raise BadOutcome(f"handle: returned {reprlib.repr(event)}; allowed: an Event, a list of them, or None")
+            raise BadOutcome(f"{where}: returned {reprlib.repr(event)}; allowed: an Event, a list of them, or None")
         yield event
 
 

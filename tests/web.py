@@ -95,10 +95,13 @@ class Web:
     def send(self, *pieces: bytes) -> bytes:
         """Send bytes as they are; return all that comes back before the server closes."""
         received = b""
-        with self.connect() as connection, contextlib.suppress(ConnectionError):
-            for piece in pieces:
-                connection.sendall(piece)
-            connection.shutdown(socket.SHUT_WR)
-            while chunk := connection.recv(65536):
-                received += chunk
+        with self.connect() as connection:
+            # The server may close before all is sent, and what it has answered can be read all the same.
+            with contextlib.suppress(OSError):
+                for piece in pieces:
+                    connection.sendall(piece)
+                connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                while chunk := connection.recv(65536):
+                    received += chunk
         return received

@@ -51,7 +51,7 @@ class EventOutbox:
         """
 
         def run(connection: Connection) -> list[Event]:
-            events = [self._routed(event) for event in events_of(work(connection))]
+            events = [self._routed(event) for event in events_of(work(connection), "outbox.transact")]
             for event in events:
                 put(connection, self._service, event)
             return events

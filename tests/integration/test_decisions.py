@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -193,6 +194,10 @@ def outbox_of(store: Store, broker: Broker) -> EventOutbox:
     )
 
 
+def returning_it(outcome: Any, _: Connection) -> Any:
+    return outcome
+
+
 def test_rows_and_events_of_a_loop_are_committed_together_and_published_by_the_next_process_too(
     storages: list[Storage],
 ) -> None:
@@ -213,8 +218,10 @@ def test_rows_and_events_of_a_loop_are_committed_together_and_published_by_the_n
     for work, error in ((take("b", -1), Reject), (take("c", 0), PluginError)):
         with pytest.raises(error):
             outbox.transact(work).result(10)
-    with pytest.raises(BadOutcome):
-        outbox.transact(lambda _: cast(Any, "done")).result(10)
+    wrong: list[Any] = ["done", 5, ["done"], [None], iter([])]
+    for one in wrong:
+        with pytest.raises(BadOutcome, match=r"outbox\.transact: returned .*; allowed: an Event, a list of them, or"):
+            outbox.transact(partial(returning_it, one)).result(10)
     assert outbox.transact(lambda _: None).result(10) == []
     assert outbox.waiting() == 1
     assert pieces(storages[0]) == 5
