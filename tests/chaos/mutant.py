@@ -197,7 +197,7 @@ MUTANTS = [
     Mutant(
         "what has no queue counts as confirmed",
         WINDOW,
-        "        place = (identity, exchange, routing_key)\n",
+        "        place = (name_of(properties.message_id), method.exchange, method.routing_key)\n",
         "        return\n",
     ),
     Mutant(
