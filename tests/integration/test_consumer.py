@@ -135,9 +135,11 @@ def test_whatever_a_sender_wrote_comes_in_order_with_what_can_be_read_of_it(
     wait_until(lambda: len(one.deliveries) == len(messages), 10, "all are delivered")
     for message, delivery in zip(messages, one.deliveries, strict=True):
         sent = Properties(message.properties)
-        assert {name: repr(getattr(delivery.properties, name)) for name in FLAGS} == {
-            name: repr(getattr(sent, name)) for name in FLAGS
-        }
+        came, wrote = ({name: getattr(one, name) for name in FLAGS} for one in (delivery.properties, sent))
+        if vhost.rabbit.version >= (4,):
+            # RabbitMQ 4 sorts headers, and keeps another one of those that share a name.
+            came["headers"], wrote["headers"] = (sorted(map(repr, one["headers"] or {})) for one in (came, wrote))
+        assert repr(came) == repr(wrote)
         assert delivery.problem == (sent.problem or None)
         assert delivery.message().body == message.body
     settle(one.deliveries)
