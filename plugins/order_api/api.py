@@ -1,4 +1,4 @@
-"""What each URL answers: a Flask application, and the direct route of plain orders."""
+"""The answers of each URL: a Flask application, and the direct route of plain orders."""
 
 from __future__ import annotations
 

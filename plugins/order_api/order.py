@@ -1,4 +1,4 @@
-"""What an order is: its fields, as the API checks and describes them, its ids, and the event about it."""
+"""The model of an order: its fields, as the API checks and describes them, its ids, and its event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of an order, as the event history has it."""
+"""The history of an order, from the event history."""
 
 from __future__ import annotations
 

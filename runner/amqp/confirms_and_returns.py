@@ -144,7 +144,7 @@ class WindowPlaces:
 
     def __init__(self, places: int, given: threading.Condition | None = None) -> None:
         self.places = places
-        # An append or a pop is atomic, so that nobody needs a lock unless somebody waits.
+        # An append or a pop is atomic, so no thread needs a lock unless a thread waits.
         self._free = deque([None] * places)
         self._given = threading.Condition() if given is None else given
         self._waiting = 0
@@ -156,7 +156,7 @@ class WindowPlaces:
         with self._given:
             self._waiting += 1
             try:
-                # Looks once more before it waits: ``wake`` looks whether somebody waits after a place was given back.
+                # Checks again before the wait: ``wake`` checks for waiting threads after a place is released.
                 return self._given.wait_for(self._take, timeout)
             finally:
                 self._waiting -= 1
@@ -169,7 +169,7 @@ class WindowPlaces:
         return True
 
     def release(self) -> None:
-        """Give a place back; nobody who waits is told before ``wake``."""
+        """Give a place back. Waiting threads hear of it in ``wake``."""
         self._free.append(None)
 
     def wake(self) -> None:
