@@ -19,8 +19,13 @@ _UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
 _DESCRIPTORS = 4096
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Personal settings in the environment, by name or by the prefix of the name.
-_PERSONAL = ("RABBITMQ_URL", "MAKELEVEL", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES", "MAKEFLAGS", "MFLAGS")
-_PERSONAL_PREFIXES = ("PG", "LC_")
+_PERSONAL = (
+    *("MAKELEVEL", "MAKEFLAGS", "MFLAGS"),
+    # What programs print: pytest cuts no line of its summary if CI or BUILD_NUMBER is set.
+    *("CI", "BUILD_NUMBER", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"),
+    *("TZ", "PYTHONWARNINGS", "PYTHONDEVMODE"),
+)
+_PERSONAL_PREFIXES = ("PG", "LC_", "RABBITMQ_", "ERL_")
 _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}
 
 

@@ -60,6 +60,8 @@ SURROUNDINGS = {
     "few descriptors": 'ulimit -S -n 64; "$0" "$@"',
     "another encoding": 'LC_ALL=POSIX LANG=xx_XX "$0" "$@"',
     "a person's settings": 'RABBITMQ_URL=amqp://x/ PGHOST=nowhere http_proxy=http://127.0.0.1:1 NO_COLOR=1 "$0" "$@"',
+    "settings of a server that builds": 'CI=true BUILD_NUMBER=7 FORCE_COLOR=1 COLUMNS=300 TZ=Asia/Kolkata "$0" "$@"',
+    "settings of a broker": 'RABBITMQ_NODENAME=other RABBITMQ_CONFIG_FILE=/none ERL_FLAGS=-v "$0" "$@"',
     "makes own words": 'MAKELEVEL=1 MAKEFLAGS=-j4 "$0" "$@"',
 }
 
@@ -78,7 +80,16 @@ def test_programs_of_tests_get_the_same_attributes(how: str, tmp_path: Path) -> 
     assert found.pop("files") >= 1024
     assert found == {"ignored": PYTHONS, "blocked": 0, "umask": 0o022, "core": 0, "encoding": "utf-8"}
     assert {"PATH", "HOME", "LANG"} <= environment.keys()
-    forbidden = {"RABBITMQ_URL", "PGHOST", "http_proxy", "NO_COLOR", "MAKELEVEL", "MAKEFLAGS", "LC_ALL"}
+    forbidden = {"RABBITMQ_URL", "PGHOST", "http_proxy", "NO_COLOR", "MAKELEVEL", "MAKEFLAGS", "LC_ALL", "TZ"}
+    forbidden |= {
+        "CI",
+        "BUILD_NUMBER",
+        "FORCE_COLOR",
+        "COLUMNS",
+        "RABBITMQ_NODENAME",
+        "RABBITMQ_CONFIG_FILE",
+        "ERL_FLAGS",
+    }
     assert not forbidden & environment.keys()
 
 
