@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from urllib.parse import quote
 from runner.address import Address
 from runner.broker import PrivateNode, find_broker
 from runner.broker.probe import Kind, probe
+from runner.proc import read_stat
 from tests.amqp import channel_to
 from tests.ports import free_port
 from tests.reaper import MARK
@@ -72,6 +74,16 @@ def ask(management: str, method: str, path: str, body: Any = None, timeout: floa
     return json.loads(raw) if raw else None
 
 
+def _alive_in(group: int) -> list[int]:
+    """Return the processes of a process group that have not ended."""
+    found = []
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(pid) == group and (stat := read_stat(pid)) is not None and not stat.has_ended:
+                found.append(pid)
+    return found
+
+
 class Rabbit:
     """A private node, run by the product's own code; ``advanced`` is the text of its advanced.config."""
 
@@ -93,8 +105,8 @@ class Rabbit:
         if not isinstance(found, PrivateNode):
             raise AssertionError(f"the tests need rabbitmq-server; found {found}")
         self.management = found.management_url
-        log = (self.folder.parent / f"{self.folder.name}.log").open("ab")
-        with log:
+        self._log = self.folder.parent / f"{self.folder.name}.log"
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 found.command,
                 stdout=log,
@@ -112,7 +124,8 @@ class Rabbit:
     def answers(self) -> bool:
         """Whether its management API and AMQP both answer."""
         assert self._process is not None
-        assert self._process.poll() is None, "RabbitMQ ended while starting"
+        if self._process.poll() is not None:
+            raise AssertionError(f"RabbitMQ ended while starting:\n{self._log.read_text(errors='replace')[-5000:]}")
         try:
             self.api("GET", "/overview")
         except OSError:
@@ -128,8 +141,10 @@ class Rabbit:
     def kill(self) -> None:
         """End the node as a power cut would."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        os.killpg(group := self._process.pid, signal.SIGKILL)
         self._process.wait(20)
+        # A busy machine ends a large process late, and the next node could meet its ports, its name and its files.
+        wait_until(lambda: not _alive_in(group), 20, "all processes of the node have ended")
 
     def rabbitmqctl(self, *arguments: str) -> str:
         """Administer the node with the command in its log, and return the output."""
