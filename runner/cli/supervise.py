@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from runner.cli.reload import Reload, ReloadOutcome
+from runner.cli.reload import Reload, ReloadOutcome, Watch
 from runner.cli.terminal import has_colour, unguarded
-from runner.cli.watch import Watch
 from runner.faults.active import FaultFolder
 from runner.preparation.supervisor_side import Begun, Preparation, PreparedSystem
 from runner.supervisor.control.commands import Commands

@@ -12,7 +12,7 @@ import click
 
 from runner.admin.management import Management
 from runner.config.project import Project
-from runner.deadletters.cli.open_queues import opened as opened_desk
+from runner.deadletters.open_queues import opened as opened_desk
 from runner.errors import EXIT_FAILURE, RunnerError
 from runner.escape import json_text
 from runner.history.access import OFF, opened_stores

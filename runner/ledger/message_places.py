@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
-from runner.deadletters.cli.open_queues import OpenQueues
+from runner.deadletters.open_queues import OpenQueues
 from runner.deadletters.origins import Origins
 from runner.ledger.live_topology import dead_letter_queues, own_queues
 from runner.topology.live import Live, Owned

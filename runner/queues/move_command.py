@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from runner.cli.progress import progress, stoppable, warn
+from runner.cli.terminal import progress, stoppable, warn
 from runner.config.version import STREAM
-from runner.deadletters.cli.message_text import one_line
+from runner.deadletters.message_text import one_line
 from runner.deadletters.origins import Origins
 from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
-from runner.queues.removal_note import noting
+from runner.queues.removal import Transfer, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
-from runner.queues.transfer import Transfer
 from runner.topology.change import counted
 from runner.topology.queue_length import DROPS
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from runner.cli.progress import warn
+from runner.cli.terminal import warn
 from runner.config.version import STREAM
-from runner.deadletters.cli.message_text import described, moment, one_line, rare_properties
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import content_of
+from runner.deadletters.message_text import described, moment, one_line, rare_properties
 from runner.errors import RunnerError
 from runner.escape import json_text
 from runner.headers import ATTEMPT, CAUSATION, DELIVERY_COUNT, LAST_ERROR, seconds_of

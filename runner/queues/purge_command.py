@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
-from runner.cli.progress import progress, stoppable, warn
+from runner.cli.terminal import progress, stoppable, warn
 from runner.config.version import STREAM
-from runner.deadletters.cli.message_text import one_line
 from runner.deadletters.json_record import content_of
+from runner.deadletters.message_text import one_line
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerError
 from runner.escape import json_text
-from runner.queues.purge import Purge
-from runner.queues.removal_note import noting
+from runner.queues.removal import Purge, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
 from runner.topology.change import counted
 

@@ -16,13 +16,13 @@ from runner.admin.effective_policy import definition_of
 from runner.admin.management import Management, reported_count
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, version_at
-from runner.cli.progress import warn
 from runner.cli.temporary_broker import broker_for
+from runner.cli.terminal import warn
 from runner.config.error_detail import one_of
 from runner.config.project import Project, load_project
 from runner.config.value import MAX_NAME_BYTES
 from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, NACK_IS_NO_FAILURE, QUORUM
-from runner.deadletters.cli.message_text import one_line
+from runner.deadletters.message_text import one_line
 from runner.errors import RunnerError
 from runner.inspection.checked_project import with_recorders
 from runner.invocation import invocation

@@ -17,7 +17,7 @@ import pytest
 
 from runner.admin.management import Management
 from runner.admin.statistics import StatisticsReader
-from runner.cli.ready_messages import ready_messages
+from runner.cli.status_command import ready_messages
 from tests.amqp import channel_to
 from tests.parked import TOPOLOGY, many, publish
 from tests.rabbit import Vhost, wait_until

@@ -21,8 +21,7 @@ from runner.errors import PublishRefused, RunnerError, Unroutable
 from runner.messages import Event
 from runner.queues import move_command as move_module
 from runner.queues import purge_command as purge_module
-from runner.queues.purge import Purge
-from runner.queues.transfer import Transfer
+from runner.queues.removal import Purge, Transfer
 from tests import amqp
 from tests.amqp import channel_to
 from tests.parked import held, many, publish, take, take_all

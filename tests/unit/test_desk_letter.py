@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.deadletters.cli.message_text import table, whole
 from runner.deadletters.dead_letter import NO_REASON, DeadLetter
 from runner.deadletters.grouping import GroupedDeadLetters
 from runner.deadletters.json_record import fingerprint, plain, record_of
+from runner.deadletters.message_text import table, whole
 from runner.deadletters.origins import Origins
 from runner.deadletters.selection import NotDeadLettered, Selection, resolve
 from runner.errors import RunnerError
@@ -208,7 +208,7 @@ def test_a_terminal_gets_the_columns_that_it_has_room_for_and_one_line_for_each_
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr("runner.deadletters.cli.message_text.sys", SimpleNamespace(stdout=terminal))
+    monkeypatch.setattr("runner.deadletters.message_text.sys", SimpleNamespace(stdout=terminal))
     desk = GroupedDeadLetters()
     desk.add(letter({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
     lines = table(desk.groups(), ["m1"])

@@ -13,7 +13,7 @@ from runner.admin import emptier
 from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked
 from runner.messages import Event
-from runner.queues.transfer import Transfer
+from runner.queues.removal import Transfer
 
 
 class Channel:

@@ -11,8 +11,8 @@ from runner.admin.management_api import ManagementError
 from runner.admin.statistics import Statistics, StatisticsReader
 from runner.invocation import invocation
 from runner.queues.backlog import Age, Sample, arrivals, is_growing, oldest_age
-from runner.queues.listing import as_object, table
 from runner.queues.overview import Backlog, Others
+from runner.queues.queues_command import as_object, table
 
 
 def samples(ready: Sequence[int], delivered: Sequence[int | None] | None = None, step: float = 5.0) -> list[Sample]:
@@ -132,7 +132,7 @@ def test_a_line_shows_each_number_and_a_question_mark_for_an_unknown_one(values:
 def test_a_narrow_terminal_lacks_columns_and_never_the_notes(
     monkeypatch: pytest.MonkeyPatch, width: int | None, left_out: str
 ) -> None:
-    monkeypatch.setattr("runner.queues.listing.terminal_width", lambda: width)
+    monkeypatch.setattr("runner.queues.queues_command.terminal_width", lambda: width)
     name = "notification.order.events"
     head, line, *others = table([entry(name=name, ready=20, consumers=0, notes=("no consumer",))], None, None)
     assert line.startswith(f"{name}     20")
@@ -148,7 +148,7 @@ def test_a_narrow_terminal_lacks_columns_and_never_the_notes(
 def test_a_line_that_needs_attention_stands_out_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, notes: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("runner.queues.listing.has_colour", lambda: True)
+    monkeypatch.setattr("runner.queues.queues_command.has_colour", lambda: True)
     head, quiet, loud = table([entry(), entry(ready=1, notes=notes)], None, None)
     assert head.startswith("\x1b[1m")
     assert "\x1b" not in quiet

@@ -20,6 +20,8 @@ INTERVAL = 1.0
 READY_INTERVAL = 5.0
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
+#: Seconds for the broker to count the ready messages.
+READY_TIMEOUT = 1.0
 _HEAD = ("SLOT", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEMORY", "MSG/S", "READY", "IN HAND", "WHY")
 _RIGHT = range(2, 10)
 _COLOURS = {"RUNNING": "green", "FATAL": "red", "BACKOFF": "yellow", "STARTING": "cyan", "WAITING": "cyan"}
@@ -48,7 +50,7 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
             found = {"error": str(error)}
         if "error" not in found:
             if time.monotonic() >= due:
-                ready, due = _ready(folder), time.monotonic() + READY_INTERVAL
+                ready, due = ready_messages(folder), time.monotonic() + READY_INTERVAL
             found["ready"] = dict(ready)
             if service is not None:
                 _choose(found, service)
@@ -66,12 +68,34 @@ def status(folder: Path, service: str | None, as_json: bool, watch: bool) -> Non
         time.sleep(INTERVAL)
 
 
-def _ready(folder: Path) -> dict[str, int | None]:
-    """Return the ready messages of each service that consumes queues."""
-    # Here, because AMQP and the models of the files take longer to import than all the rest of this command.
-    from runner.cli.ready_messages import ready_messages
+def ready_messages(folder: Path) -> dict[str, int | None]:
+    """Return the ready messages of each service that consumes queues; None for a service whose queues do not answer.
 
-    return ready_messages(folder)
+    An unusable configuration gives an empty result: the services run by an earlier one.
+    """
+    # Imported here, because AMQP and the models of the files take longer to import than the rest of this command.
+    from runner.admin.queue_counts import look
+    from runner.config.project import load_project
+
+    try:
+        project = load_project(folder)
+    except RunnerError:
+        return {}
+    services = {name: one.consumes for name, one in project.config.services.items() if one.consumes}
+    names = list(dict.fromkeys(queue for consumes in services.values() for queue in consumes))
+    deadline, unknown = time.monotonic() + READY_TIMEOUT, dict[str, str]()
+    counts = {}
+    for url in project.config.broker.url if names else ():
+        try:
+            counts = look([url], names, unknown, max(0.05, deadline - time.monotonic()))[1]
+            break
+        except RunnerError:
+            continue
+    held = {name: found.messages for name, found in counts.items() if found is not None}
+    return {
+        service: sum(held[queue] for queue in consumes) if held.keys() >= set(consumes) else None
+        for service, consumes in services.items()
+    }
 
 
 def _choose(found: dict[str, Any], service: str) -> None:

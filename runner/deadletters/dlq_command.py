@@ -8,11 +8,14 @@ from pathlib import Path
 import click
 
 from runner.cli.export_file import ExportFile, in_a_folder
-from runner.deadletters.cli.discard_command import discard
-from runner.deadletters.cli.message_text import table, whole
-from runner.deadletters.cli.open_queues import opened
-from runner.deadletters.cli.replay_command import replay
-from runner.deadletters.cli.selection_options import (
+from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.discard_command import discard
+from runner.deadletters.grouping import GroupedDeadLetters
+from runner.deadletters.json_record import iso, record_of
+from runner.deadletters.message_text import table, whole
+from runner.deadletters.open_queues import opened
+from runner.deadletters.replay_command import replay
+from runner.deadletters.selection_options import (
     QUEUE,
     begins,
     empty,
@@ -22,9 +25,6 @@ from runner.deadletters.cli.selection_options import (
     unseen,
     whole_ids,
 )
-from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.grouping import GroupedDeadLetters
-from runner.deadletters.json_record import iso, record_of
 from runner.errors import EXIT_FAILURE
 from runner.escape import json_text
 from runner.topology.change import counted

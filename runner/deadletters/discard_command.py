@@ -16,13 +16,13 @@ import click
 from runner.admin.batch import publish_all
 from runner.amqp.properties import encode
 from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
-from runner.cli.progress import progress, warn
+from runner.cli.terminal import progress, warn
 from runner.deadletters.browser import Taker
-from runner.deadletters.cli.open_queues import OpenQueues, opened
-from runner.deadletters.cli.selection_options import check_selection, nothing, selecting, selection_of
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.discard_note import discard_note
 from runner.deadletters.json_record import fingerprint, record_of
+from runner.deadletters.open_queues import OpenQueues, opened
+from runner.deadletters.selection_options import check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, BrokerRefused
 from runner.escape import json_text
 from runner.topology.change import counted

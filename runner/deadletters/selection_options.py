@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from runner.deadletters.cli.open_queues import OpenQueues
 from runner.deadletters.dead_letter import DeadLetter
+from runner.deadletters.open_queues import OpenQueues
 from runner.deadletters.selection import MOST_CANDIDATES, NotDeadLettered, Selection, resolve
 from runner.errors import RunnerError
 

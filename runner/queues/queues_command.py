@@ -1,20 +1,32 @@
-"""The entries of ``queues`` as a table for people, and as JSON."""
+"""``queues``: the messages, consumers and rates of each queue, as a table for people and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from runner.cli.status import duration
-from runner.cli.terminal import has_colour, terminal_width
-from runner.escape import escaped
+from runner.admin.management import Management
+from runner.admin.queue_counts import QueueCounts, look, watch
+from runner.cli.status_command import duration
+from runner.cli.temporary_broker import broker_for
+from runner.cli.terminal import has_colour, redrawn, terminal_width
+from runner.config.error_detail import one_of
+from runner.config.project import Project, load_project
+from runner.errors import BrokerError
+from runner.escape import escaped, json_text
 from runner.invocation import invocation
 from runner.queues.backlog import RESOLUTION, Age
-from runner.queues.overview import GROWING, NO_CONSUMER, Backlog, Others
+from runner.queues.overview import GROWING, NO_CONSUMER, Backlog, Others, Overview, names_of
 from runner.topology.change import counted
 
+#: Seconds between two samples with --watch.
+INTERVAL = 1.0
 UNKNOWN, NOTHING = "?", "-"
 #: What is between two columns.
 _GAP = "  "
@@ -24,6 +36,67 @@ _HEAD = (
 _RIGHT = range(1, 9)
 #: The columns that a narrow terminal lacks, first those that tell least about a queue in trouble.
 _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
+
+
+@click.command(short_help="Show the messages, consumers and rates of every queue.")
+@click.argument("names", metavar="[QUEUE]...", nargs=-1)
+@click.option("--watch", "is_watching", is_flag=True, help="Refresh the table each second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_obj
+def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
+    """Show the queues of topology.yaml, or the named queues, one a line. Nothing is consumed.
+
+    RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is how
+    long the oldest ready message has waited. NOTE marks a queue that grows, and a queue with messages and no consumer.
+
+    READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics of RabbitMQ's HTTP API, some seconds
+    old. "?" is an unknown number. With --watch, --json prints one object a line.
+    """
+    project = load_project(folder)
+    unknown = [one for one in names if one not in names_of(project)]
+    if unknown:
+        text = f"unknown queue {unknown[0]!r}; {one_of(unknown[0], names_of(project))}"
+        raise click.BadParameter(text, param_hint="QUEUE")
+    with broker_for(project) as management_url:
+        if not is_watching:
+            reasons: dict[str, str] = {}
+            url, overview = _overview(project, names, management_url)
+            counts = look([url], overview.queues, reasons)[1] if overview.queues else {}
+            _show(overview, counts, reasons, as_json=as_json)
+            return
+        while True:
+            try:
+                url, overview = _overview(project, names, management_url)
+                watch(url, overview.queues, INTERVAL, partial(_show, overview, as_json=as_json, is_watching=True))
+            except BrokerError as error:
+                click.echo(json_text({"error": str(error)}) if as_json else redrawn(str(error)))
+            sys.stdout.flush()
+            time.sleep(INTERVAL)
+
+
+def _overview(project: Project, names: tuple[str, ...], management_url: str | None) -> tuple[str, Overview]:
+    """Return the address of the broker that answers, and the queues to show. Raises BrokerAway, and BrokerRefused."""
+    url = look(project.config.broker.url, [])[0]
+    management = Management(url, project.config.broker.management or management_url)
+    return url, Overview(project, management, names)
+
+
+def _show(
+    overview: Overview,
+    counts: Mapping[str, QueueCounts | None],
+    unknown: Mapping[str, str],
+    *,
+    as_json: bool,
+    is_watching: bool = False,
+) -> None:
+    entries = overview.update(counts, unknown)
+    if as_json:
+        found = as_object(entries, overview.others, overview.problem)
+        click.echo(json_text(found, indent=None if is_watching else 2))
+    else:
+        text = "\n".join(table(entries, overview.others, overview.problem))
+        click.echo(redrawn(text) if is_watching else text)
+    sys.stdout.flush()
 
 
 def table(entries: Sequence[Backlog], others: Others | None, problem: str | None) -> list[str]:

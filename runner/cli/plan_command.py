@@ -11,7 +11,7 @@ import click
 
 from runner.admin.reconciliation import Comparison, bring, examine
 from runner.admin.replacement import QueueConsumed
-from runner.cli.services import have_taken_over
+from runner.cli.service_commands import have_taken_over
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError

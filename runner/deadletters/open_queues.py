@@ -16,8 +16,8 @@ from runner.admin.effective_policy import delivery_limit_of
 from runner.admin.management import Management, reported_count
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, sure_counts
-from runner.cli.progress import progress, warn
 from runner.cli.temporary_broker import broker_for
+from runner.cli.terminal import progress, warn
 from runner.config.error_detail import one_of
 from runner.config.project import Project, load_project
 from runner.config.version import QUORUM

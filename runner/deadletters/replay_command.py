@@ -1,4 +1,4 @@
-"""``dlq replay``: parked messages go back to the queue that they failed in."""
+"""``dlq replay``: parked messages go back to the queue that they failed in, ``--edit``: with another body."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import math
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from runner.admin.queue_counts import look
-from runner.cli.progress import progress, stoppable, warn
-from runner.deadletters.cli.body_edit import BodyEdit
-from runner.deadletters.cli.message_text import brief, one_line
-from runner.deadletters.cli.open_queues import OpenQueues, opened
-from runner.deadletters.cli.selection_options import check_selection, nothing, selecting, selection_of
-from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.json_record import fingerprint
+from runner.amqp.properties import MAX_BODY
+from runner.bounded_file import FileTooLarge, read_bounded
+from runner.cli.export_file import ExportFile, named_by_time
+from runner.cli.terminal import progress, stoppable, warn
+from runner.deadletters.dead_letter import DeadLetter, text_of
+from runner.deadletters.json_record import fingerprint, record_of
+from runner.deadletters.message_text import brief, one_line
+from runner.deadletters.open_queues import OpenQueues, opened
 from runner.deadletters.replay import replay as replay_queue
 from runner.deadletters.replay_rules import Pace, ReplayRules, Tally
+from runner.deadletters.selection_options import check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, BrokerError, BrokerRefused
+from runner.escape import json_text
+from runner.strict_json import decode_json
 from runner.topology.change import counted
 
 #: How many messages a dry run names for each queue.
 MOST_NAMED = 20
+_JSON = "application/json"
 
 
 def _rate(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
@@ -152,3 +158,58 @@ def _foretell(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
     _say_stays(tally, "would stay")
     click.echo("nothing was changed" if counts else nothing(there, "would be replayed", judge.selection, tally.stayed))
     return EXIT_FAILURE if there.hidden and not counts and not tally.stayed else 0
+
+
+@dataclass(frozen=True)
+class BodyEdit:
+    """What stands in a file, to be one message's body."""
+
+    path: Path
+    body: bytes
+
+    @classmethod
+    def of(cls, path: Path, ids: Sequence[str]) -> BodyEdit:
+        """Read the file for the message of the only ``--id``. Raises click.UsageError."""
+        if len(ids) != 1:
+            raise click.UsageError("--edit: which message is meant is not clear; allowed: exactly one --id")
+        try:
+            body = read_bounded(path, MAX_BODY)
+        except FileTooLarge as error:
+            raise click.BadParameter(f"{path}: too large; allowed: {error.limit} bytes", param_hint="--edit") from None
+        except OSError as error:
+            raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--edit") from None
+        return cls(path, body)
+
+    def check(self, letter: DeadLetter) -> None:
+        """Refuse what the message's handlers could not even read. Raises click.BadParameter."""
+        why = _why_json(letter)
+        if why is None:
+            return
+        try:
+            decode_json(self.body)
+        except ValueError as error:
+            text = f"{self.path}: is not JSON, {error}; allowed: JSON, because the message's {why}"
+            raise click.BadParameter(text, param_hint="--edit") from None
+
+    def keep(self, letter: DeadLetter, origin: str | None, var: Path) -> Path:
+        """Write the message as it was to a new file; returns its path once it is on the disk. Raises RunnerError."""
+        file = ExportFile(named_by_time(var, "replaced"))
+        file.write(json_text(record_of(letter, origin)))
+        file.sync()
+        return file.path
+
+    def foretold(self, letter: DeadLetter) -> str:
+        """What would be replaced, in words."""
+        return f"its body of {counted(len(letter.body), 'byte')} would be replaced by {len(self.body)} of {self.path}"
+
+
+def _why_json(letter: DeadLetter) -> str | None:
+    """What says that the body must be JSON, None where nothing does."""
+    kind = text_of(letter.properties.get("content_type"))
+    if kind.partition(";")[0].strip().lower() == _JSON:
+        return f"content type is {_JSON}"
+    try:
+        # A number or a word may well be meant as text.
+        return "body is JSON now" if isinstance(decode_json(letter.body), dict | list) else None
+    except ValueError:
+        return None

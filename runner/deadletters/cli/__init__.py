@@ -1,1 +1,0 @@
-"""``dlq``: the commands on dead letters."""

@@ -1,0 +1,157 @@
+"""Remove the messages of a queue: to a file, or to another queue. Each leaves a note in the order history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pika
+
+from runner.admin.drain import Drain
+from runner.admin.emptier import Emptier
+from runner.admin.queue_counts import look
+from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
+from runner.deadletters.discard_note import discard_note
+from runner.deadletters.json_record import content_of
+from runner.deadletters.origins import Origins
+from runner.errors import Unroutable
+from runner.invocation import invocation
+from runner.messages import Event
+from runner.queues.target import OpenProject
+
+#: Makes the note of a message, from the message and its number; None for a message that needs none.
+Noting = Callable[[DeadLetter, int], Event | None]
+
+
+class Purge(Emptier):
+    """A consumer that writes messages to a file and removes them from their queue, many at once."""
+
+    window = 2000
+    #: The number of messages that are written before they are removed.
+    batch = 1000
+
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        limit: int,
+        write: Callable[[DeadLetter], None],
+        save: Callable[[], None],
+        note: Noting | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``write`` writes one message, and ``save`` returns when all written messages are on the disk.
+
+        ``note`` makes the event that records the removal of a message, from the message and its number, or None for a
+        message without one. The broker confirms the event before the message is removed.
+        """
+        super().__init__(url, "runner purge", queue, limit, on_progress, is_stopped)
+        self._write, self._save, self._note = write, save, note
+        self._kept: list[tuple[int, Event | None]] = []
+        self._written = 0
+
+    def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        letter = dead_letter_of(self._queue, method, properties, body)
+        self._write(letter)
+        note = None if self._note is None else self._note(letter, self._written)
+        self._written += 1
+        self._kept.append((method.delivery_tag, note))
+        if len(self._kept) >= self.batch:
+            self._flush()
+
+    def _flush(self) -> None:
+        kept, self._kept = self._kept, []
+        if not kept:
+            return
+        self._save()
+        self._settle([tag for tag, note in kept if note is None])
+        for tag, note in kept:
+            if note is not None:
+                self._publish_event(tag, note)
+
+
+class Transfer(Drain):
+    """A drain of the first messages of a queue.
+
+    A message is noted only when its copy is confirmed, because a target that is full refuses messages, which stay. If
+    the queue of the notes takes or confirms none, the message is acknowledged all the same, so that it is not in both
+    queues.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        target: str,
+        limit: int,
+        note: Noting | None = None,
+        on_progress: Callable[[int], None] = lambda _: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``note`` makes the event that records the removal of a message, as for a purge."""
+        super().__init__(url, queue, target, on_progress, limit=limit, is_stopped=is_stopped)
+        self._where = f"queue {queue!r}"
+        self._note = note
+        #: Notes of the messages whose copies are not confirmed yet, by delivery tag.
+        self._notes: dict[int, Event] = {}
+        #: Delivery tags of messages whose notes are not confirmed yet.
+        self._noting: set[int] = set()
+        #: How many messages are moved without their note.
+        self.unnoted = 0
+
+    def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        if self._note is not None:
+            note = self._note(dead_letter_of(self._queue, method, properties, body), self._taken)
+            if note is not None:
+                self._notes[method.delivery_tag] = note
+        super()._take(method, properties, body)
+
+    def _is_safe(self, tag: int) -> bool:
+        self._noting.discard(tag)
+        note = self._notes.pop(tag, None)
+        if note is None:
+            return True
+        self._noting.add(tag)
+        self._publish_event(tag, note)
+        return False
+
+    def _lose(self, tag: int) -> None:
+        self._notes.pop(tag, None)
+        if tag in self._noting:
+            self._noting.remove(tag)
+            self.unnoted += 1
+            self._settle([tag])
+
+    def _give_up(self) -> None:
+        for tag in sorted(self._noting):
+            self._lose(tag)
+
+
+def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -> Noting | None:
+    """Return the function that makes a note of each discarded message of ``queue``; None if no attempts are traced.
+
+    ``why`` is the reason in the note. If a message moves to a ``target``, it gets no note if it still counts for the
+    queue for which it was published. Then the target is that queue, one of its retry queues or its dead-letter queue.
+
+    Raises Unroutable if the queue of the notes does not exist.
+    """
+    trace, places, now = site.attempts_queue, Origins.of(site.objects), int(time.time() * 1000)
+    if trace is None or trace == queue:
+        return None
+    if look([site.url], [trace])[1][trace] is None:
+        text = "does not exist; without a note in the order history nothing is removed"
+        raise Unroutable(f"queue {trace!r} {text}; make it: {invocation('apply')}")
+
+    def note(letter: DeadLetter, number: int) -> Event | None:
+        origin = places.origin_of(letter) if queue in places.origins else places.waiting.get(queue, queue)
+        if target is not None and origin is not None:
+            ladder = site.objects.ladders.get(origin)
+            own = [] if ladder is None else [ladder.dead_letter, *(wait for _, wait in ladder.steps)]
+            if target in (origin, *own):
+                return None
+        past = {"origin": origin, "error": why, "replays": letter.replays}
+        return discard_note({**content_of(letter), **past}, number, trace, now)
+
+    return note
