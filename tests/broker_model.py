@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from runner.admin import relocation, replacement
+from runner.admin import queue_replacement, relocation
 from runner.admin.administrator import Administrator
 from runner.admin.queue_counts import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
@@ -153,10 +153,10 @@ class BrokerModel(Administrator):
         """Replace a queue with the code that replaces it on RabbitMQ."""
         management: Any = self
         with (
-            mock.patch.object(replacement, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
-            mock.patch.object(replacement, "move_messages", self._move_messages),
+            mock.patch.object(queue_replacement, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
+            mock.patch.object(queue_replacement, "move_messages", self._move_messages),
         ):
-            replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
+            queue_replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
 
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
         """Rename a queue with the code that renames it on RabbitMQ."""

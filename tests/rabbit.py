@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from runner.address import Address
-from runner.broker import PrivateNode, find_broker
+from runner.broker.find import PrivateNode, find_broker
 from runner.broker.probe import Kind, probe
 from runner.proc import read_stat
 from tests.amqp import channel_to

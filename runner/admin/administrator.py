@@ -8,8 +8,8 @@ from runner.admin.declaration import declare
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, sure_counts
+from runner.admin.queue_replacement import Replacement
 from runner.admin.relocation import Relocation
-from runner.admin.replacement import Replacement
 from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.invocation import invocation

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runner.admin.exchange_replacement import ExchangeReplacement
 from runner.admin.renaming import Renaming
-from runner.admin.stand_in import ExchangeReplacement
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
 from runner.topology.change import Change, Mark
 from runner.topology.compile import policy_name

@@ -1,12 +1,15 @@
-"""RabbitMQ's HTTP API, for what AMQP cannot tell or do: arguments, bindings, policies, and what is ours."""
+"""The objects of a vhost in RabbitMQ's HTTP API: arguments, bindings, policies, limits, and what is ours."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from runner.admin.management_api import ManagementApi, ManagementError
-from runner.config.version import parsed
+from runner.config.version import DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, QUORUM, parsed
 from runner.topology.definitions import UNDEFINED
+from runner.topology.effective_settings import Policies
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
 
@@ -122,6 +125,45 @@ class Management(ManagementApi):
         """Return the object of a queue, as the HTTP API has it. Raises ManagementError."""
         found: dict[str, Any] = self.request("GET", "queues", self.vhost, name)
         return found
+
+    def policy_definition_of(
+        self, queue: Mapping[str, Any], assumed: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
+        """Return the definition of the policy that applies to a queue, by the HTTP API's object of the queue.
+
+        The object has it from statistics, which lack it for some seconds after the start of a queue or of its node: by
+        default 5 s (RabbitMQ: "Configuration", collect_statistics_interval). Then it is computed from the policies, or
+        is ``assumed`` if this user may not read them. Raises ManagementError.
+        """
+        found = queue.get("effective_policy_definition")
+        if found and isinstance(found, dict):
+            return found
+        try:
+            policies = Policies(self.policies())
+        except ManagementError as error:
+            if not error.is_denied:
+                raise
+            return dict(assumed)
+        # A classic queue need not have its type among its arguments.
+        arguments = {**(queue.get("arguments") or {}), "x-queue-type": queue.get("type", "classic")}
+        applying = policies.applying(Queue(str(queue["name"]), bool(queue.get("durable")), arguments))
+        return dict(applying.definition) if applying is not None else {}
+
+    def delivery_limit_of(self, name: str) -> int | None:
+        """Return how often a queue may deliver one message in vain before it dead-letters or drops it.
+
+        None means no limit. Raises ManagementError.
+        """
+        found = self.queue(name)
+        if found.get("type") != QUORUM:
+            return None
+        arguments, policy = found.get("arguments") or {}, self.policy_definition_of(found)
+        said = (arguments.get("x-delivery-limit"), policy.get("delivery-limit"))
+        limits = [int(one) for one in said if isinstance(one, int)]
+        if not limits:
+            version = str(self.request("GET", "overview", query="?columns=rabbitmq_version")["rabbitmq_version"])
+            return DEFAULT_DELIVERY_LIMIT if HAS_DELIVERY_LIMIT.holds(parsed(version)) else None
+        return min(limits) if min(limits) >= 0 else None
 
     def delete_queue(self, queue: Queue) -> None:
         """Delete a queue; a classic one only if it is empty and unused, which RabbitMQ does not know of others.

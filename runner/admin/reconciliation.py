@@ -16,7 +16,7 @@ from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, version_at
 from runner.admin.statistics import counted_by_queues
 from runner.broker.folder import Folder
-from runner.broker.leftover import node_pid
+from runner.broker.node_process import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused

@@ -11,8 +11,8 @@ from runner.admin.drain import MessagesDeleted, move_messages
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import counts_of
+from runner.admin.queue_replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
 from runner.admin.renaming import bindings_of
-from runner.admin.replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
 from runner.config.policy_pattern import only
 from runner.config.version import QUORUM, STREAM
 from runner.errors import BrokerAway, PublishRefused, RunnerError

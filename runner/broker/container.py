@@ -1,4 +1,4 @@
-"""Run RabbitMQ in a container, in the foreground: ``python -m runner.broker.container``."""
+"""RabbitMQ in a container of Docker or Podman; ``python -m runner.broker.container`` runs it in the foreground."""
 
 from __future__ import annotations
 
@@ -6,22 +6,77 @@ import argparse
 import contextlib
 import logging
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 
-from runner.address import Address
-from runner.broker.engine import IMAGE, Box
+from runner.address import PASSWORD_VARIABLE, USER_VARIABLE, VHOST_VARIABLE, Address
 from runner.broker.probe import Kind, probe
 from runner.errors import EXIT_FAILURE, EXIT_OK
 from runner.ipc.lifeline import Lifeline
 
 log = logging.getLogger("broker")
 
+IMAGE = "rabbitmq:4.3-management"
+# Seconds for the engine to answer.
+_ANSWER_SECONDS = 5.0
 # A container's start takes tens of seconds; more looks would only cost.
 _PROBE_SECONDS = 0.25
 _GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Box:
+    """A container of RabbitMQ: its name, and the loopback address and ports it is published on."""
+
+    name: str
+    host: str
+    port: int
+    management_port: int
+    image: str = IMAGE
+
+    def run_command(self, engine: str) -> list[str]:
+        """Return the command that runs it in the foreground; its login comes from the environment."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        # Without a value the engine takes the variable from its own environment: everybody can read an argv.
+        login = [word for name in (USER_VARIABLE, PASSWORD_VARIABLE, VHOST_VARIABLE) for word in ("-e", name)]
+        return [
+            *(engine, "run", "--rm", "--name", self.name),
+            # RabbitMQ names its data after the host, so a name per run would lose them.
+            *("--hostname", "fastcommerce"),
+            *("-v", f"{self.name}:/var/lib/rabbitmq"),
+            *("-p", f"{host}:{self.port}:5672"),
+            *("-p", f"{host}:{self.management_port}:15672"),
+            *login,
+            self.image,
+        ]
+
+
+def find_engine(path: str | None = None) -> str | None:
+    """Return the program of an engine that answers; a client without its engine is of no use."""
+    for name in ("docker", "podman"):
+        program = shutil.which(name, path=path)
+        if program is not None and _answers(program):
+            return program
+    return None
+
+
+def _answers(program: str) -> bool:
+    try:
+        done = subprocess.run(
+            [program, "info"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def run(engine: str, box: Box, lifeline: Lifeline, events: queue.SimpleQueue[str], stop_seconds: float) -> int:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.address import Address, authority
-from runner.broker.engine import IMAGE, Box, find_engine
+from runner.broker.container import IMAGE, Box, find_engine
 from runner.broker.folder import Folder
 from runner.broker.installation import installed_server
-from runner.broker.leftover import find_leftover
+from runner.broker.node_process import find_leftover
 from runner.broker.port import Ports, ports_of
 from runner.broker.probe import Kind, ProbeResult, probe
 from runner.errors import BrokerAway, BrokerError, BrokerMissing

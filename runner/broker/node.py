@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import IO
 
 from runner.address import Address, Login, authority
-from runner.broker.epmd import start_epmd, stop_epmd
-from runner.broker.erlang import start_node, stop_node
 from runner.broker.folder import Folder
 from runner.broker.installation import Installation, installed_server, link_needed
-from runner.broker.leftover import end_leftover
+from runner.broker.node_process import end_leftover, start_epmd, start_node, stop_epmd, stop_node
 from runner.broker.port import Ports, available, free_port, is_free
 from runner.broker.probe import Kind, probe
 from runner.broker.reason import explain, is_configuration_fault, last_line, node_log_size

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from runner.admin.queue_replacement import QueueConsumed
 from runner.admin.reconciliation import Comparison, bring, examine
-from runner.admin.replacement import QueueConsumed
 from runner.cli.service_commands import have_taken_over
 from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from runner.errors import BrokerError, RunnerError
 from runner.invocation import invocation
-from runner.preparation.supervisor_side import Preparation, Taken
+from runner.preparation.preparation_client import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from runner.cli.terminal import take_foreground
-from runner.preparation.supervisor_side import Preparation, PreparationRequest
+from runner.preparation.preparation_client import Preparation, PreparationRequest
 from runner.supervisor.output.line import LEVELS
 
 

@@ -11,7 +11,7 @@ from typing import IO
 from runner.cli.reload import Reload, ReloadOutcome, Watch
 from runner.cli.terminal import has_colour, unguarded
 from runner.faults.active import FaultFolder
-from runner.preparation.supervisor_side import Begun, Preparation, PreparedSystem
+from runner.preparation.preparation_client import Begun, Preparation, PreparedSystem
 from runner.supervisor.control.commands import Commands
 from runner.supervisor.control.presence import Presence
 from runner.supervisor.control.socket_server import Control

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import click
 
-from runner.admin.effective_policy import delivery_limit_of
 from runner.admin.management import Management, reported_count
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, sure_counts
@@ -190,7 +189,7 @@ def _sure(name: str, url: str, management: Management) -> QueueCounts:
 
 def _limit(name: str, objects: Objects, management: Management) -> int | None:
     try:
-        return delivery_limit_of(management, name)
+        return management.delivery_limit_of(name)
     except ManagementError:
         pass  # what topology.yaml says is the best that is known then
     for queue in objects.queues:

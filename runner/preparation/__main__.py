@@ -1,4 +1,4 @@
-"""``python -m runner.preparation``: does what ``remote.Preparation`` asks for over its standard input and output."""
+"""``python -m runner.preparation``: run the tasks of ``preparation_client.Preparation``, received on standard input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> None:
     # The first one reads the files first of all. What looks at the plugins imports as long as this process does.
     inspector = Inspector() if memory is None else None
     try:
-        from runner.preparation.task import Preparer
+        from runner.preparation.preparer import Preparer
     except ImportError as error:
         pickle.dump(("return", _expected(error), memory), stream)
         stream.flush()

@@ -1,4 +1,4 @@
-"""The services of a project as programs for the supervisor."""
+"""The services of a project as programs for the supervisor, each with the spec for its workers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import pwd
 import resource
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from runner.address import Address
 from runner.broker.find import Container, PrivateNode
-from runner.config.config_file import ServiceSettings
+from runner.config.config_file import ServiceSettings, event_type
 from runner.config.project import CONFIG_FILE, Project, choose_services
 from runner.errors import ConfigError
+from runner.messages import ATTEMPTS, EVENTS
 from runner.plugins import revision_of
-from runner.preparation.service_spec import spec_of
-from runner.preparation.supervisor_side import PreparationRequest
+from runner.preparation.preparation_client import PreparationRequest
 from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
 from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
 from runner.topology.decision import Decision
 from runner.topology.model import Objects
+from runner.topology.timeouts import shortest_timeouts
+from runner.worker.spec import WorkerSpec
 
 #: The broker may take its time to start; it stops after the services.
 BROKER_POLICY = RestartPolicy(start_timeout=90.0, stop_timeout=3.5)
@@ -132,3 +135,51 @@ def _rights_faults(project: Project, name: str, service: ServiceSettings) -> lis
         text = f"more than this user may have, {service.open_files}; allowed: up to {hard} (ulimit -Hn)"
         faults.append(fault("open_files", text))
     return faults
+
+
+def spec_of(project: Project, objects: Objects, service: str, log_format: str, log_level: str) -> WorkerSpec:
+    """The spec of one service of a project."""
+    settings = project.config.services[service]
+    return WorkerSpec(
+        service=service,
+        plugin=settings.plugin or service,
+        folder=str(Path(project.folder).resolve()),
+        urls=project.config.broker.url,
+        consumes=tuple(settings.consumes),
+        publishes={
+            event_type(template): (exchange, template)
+            for exchange, templates in settings.publishes.items()
+            for template in templates
+        },
+        ladders={queue: objects.ladders[queue] for queue in settings.consumes if queue in objects.ladders},
+        prefetch=settings.prefetch,
+        concurrency=settings.concurrency,
+        options=settings.options,
+        store=project.store_of(service),
+        inbox=None if settings.inbox is None else settings.inbox.keep,
+        trace=_trace(project, settings),
+        max_crashes=settings.max_crashes,
+        # A service that only consumes does not ask, and is not replaced because another service came or went.
+        history=project.history_store if not settings.consumes and project.recorders(EVENTS) else "",
+        statuses=project.statuses if service in {*project.recorders(EVENTS), *project.recorders(ATTEMPTS)} else None,
+        handler_timeout=settings.handler_timeout,
+        start_timeout=settings.start_timeout,
+        stop_timeout=settings.stop_timeout,
+        faults=project.config.faults,
+        log_format=log_format,
+        log_level=log_level,
+        quiet_queue=project.attempts_queue or "",
+        consumer_timeouts=shortest_timeouts(settings.consumes, objects, project.config.services),
+        # Without an inbox nothing depends on it, so that the service runs on when the line goes.
+        formerly={
+            queue: objects.formerly[queue]
+            for queue in settings.consumes
+            if queue in objects.formerly and settings.inbox is not None
+        },
+    )
+
+
+def _trace(project: Project, settings: ServiceSettings) -> str:
+    # Reports about the service that records the reports would never end.
+    queue = project.attempts_queue
+    return queue if queue is not None and settings.consumes and queue not in settings.consumes else ""

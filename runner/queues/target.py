@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from runner.admin.effective_policy import definition_of
 from runner.admin.management import Management, reported_count
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import QueueCounts, look, version_at
@@ -106,7 +105,7 @@ class OpenProject:
             if not isinstance(found, dict):
                 raise ManagementError("no object")  # another program answers at this address
             written = Policies(self.objects.policies).settings_of(known[name]) if name in known else {}
-            settings = definition_of(self.management, found, written)
+            settings = self.management.policy_definition_of(found, written)
         except ManagementError:
             unacked = unacked_of(None, counts.consumers)
             return self._of_file(known[name], counts, unacked) if name in known else _unknown(name, counts, unacked)

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 from runner.address import Address
 from runner.admin.management_api import PORT_DISTANCE
-from runner.broker.epmd import start_epmd, stop_epmd
 from runner.broker.folder import Folder
 from runner.broker.installation import installed_server
+from runner.broker.node_process import start_epmd, stop_epmd
 from runner.broker.port import Ports, is_free
 from runner.broker.probe import Kind, probe
 from tests.chaos.member import HOST

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from runner.address import Login
-from runner.broker.erlang import start_node, stop_node
 from runner.broker.folder import Folder
 from runner.broker.installation import installed_server, link_needed
-from runner.broker.leftover import end_leftover
+from runner.broker.node_process import end_leftover, start_node, stop_node
 from runner.broker.port import Ports
 
 HOST = "127.0.0.1"

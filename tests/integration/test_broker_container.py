@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runner.broker import Container, find, find_broker
+from runner.broker import find
+from runner.broker.find import Container, find_broker
 from tests.ports import free_port
 from tests.rabbit import wait_until
 

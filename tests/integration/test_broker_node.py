@@ -25,7 +25,7 @@ import pika
 import pika.exceptions
 import pytest
 
-from runner.broker import Answering, PrivateNode, find_broker
+from runner.broker.find import Answering, PrivateNode, find_broker
 from runner.broker.port import is_free
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE
 from runner.ipc.lifeline import VARIABLE

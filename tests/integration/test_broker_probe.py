@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from runner.address import Address
-from runner.broker import PrivateNode, find_broker
 from runner.broker import probe as probe_module
-from runner.broker.engine import find_engine
+from runner.broker.container import find_engine
+from runner.broker.find import PrivateNode, find_broker
 from runner.broker.port import is_free
 from runner.broker.probe import Kind, ProbeResult, probe
 from tests.ports import free_port

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import BrokerError, ConfigError
-from runner.preparation.supervisor_side import Preparation, PreparationRequest
+from runner.preparation.preparation_client import Preparation, PreparationRequest
 from tests.machine import in_time
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project, plain
@@ -207,7 +207,7 @@ def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project
     config["services"]["slow"] = {"consumes": ["unrouted.all"]}
     project.set_config(config)
     source = (
-        "import sys; from runner.preparation.supervisor_side import *; "
+        "import sys; from runner.preparation.preparation_client import *; "
         "Preparation(PreparationRequest(sys.argv[1], (), 'text', 'info')).begin()"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", source, str(project.folder)])

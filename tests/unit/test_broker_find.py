@@ -9,7 +9,7 @@ import pytest
 
 from runner.address import Address
 from runner.broker import find, port
-from runner.broker.engine import IMAGE, Box
+from runner.broker.container import IMAGE, Box
 from runner.broker.find import Answering, Container, PrivateNode, find_broker
 from runner.broker.installation import Installation
 from runner.broker.port import Ports, available, ports_of

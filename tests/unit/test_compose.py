@@ -15,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from deploy.passwords import LOGINS
-from runner.broker.engine import IMAGE
+from runner.broker.container import IMAGE
 from runner.config.project import load_project
 from runner.config.value import parse_duration
 from tests.compose.file import OURS, compose, environment_of, instructions, profile

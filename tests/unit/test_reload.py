@@ -10,7 +10,7 @@ import pytest
 
 from runner.cli.reload import Reload, ReloadOutcome
 from runner.errors import BrokerAway
-from runner.preparation.supervisor_side import Preparation, Taken
+from runner.preparation.preparation_client import Preparation, Taken
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.program import Program
 from tests.rabbit import wait_until

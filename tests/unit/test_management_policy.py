@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from runner.admin.effective_policy import definition_of, delivery_limit_of
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 
@@ -49,26 +48,26 @@ def queue(name: str = "pay", **values: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("late", LATE)
 def test_a_policy_that_the_statistics_lack_is_computed_from_the_policies(late: dict[str, Any]) -> None:
-    assert definition_of(Broker(queue(**late)), queue(**late)) == {"delivery-limit": 3}
-    assert delivery_limit_of(Broker(queue(**late)), "pay") == 3
-    assert definition_of(Broker(queue("payments", **late)), queue("payments", **late)) == {"max-length": 1}
-    assert definition_of(Broker(queue("orders", **late)), queue("orders", **late)) == {}
-    assert delivery_limit_of(Broker(queue("orders", **late)), "orders") is None
+    assert Broker(queue(**late)).policy_definition_of(queue(**late)) == {"delivery-limit": 3}
+    assert Broker(queue(**late)).delivery_limit_of("pay") == 3
+    assert Broker(queue("payments", **late)).policy_definition_of(queue("payments", **late)) == {"max-length": 1}
+    assert Broker(queue("orders", **late)).policy_definition_of(queue("orders", **late)) == {}
+    assert Broker(queue("orders", **late)).delivery_limit_of("orders") is None
 
 
 def test_a_policy_that_the_statistics_have_is_taken_from_them() -> None:
     # An operator's policy is part of it, and not of the policies.
     found = queue(effective_policy_definition={"delivery-limit": 2, "max-length": 9})
-    assert definition_of(Broker(found), found) == {"delivery-limit": 2, "max-length": 9}
-    assert delivery_limit_of(Broker(found), "pay") == 2
+    assert Broker(found).policy_definition_of(found) == {"delivery-limit": 2, "max-length": 9}
+    assert Broker(found).delivery_limit_of("pay") == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_where_policies_may_not_be_read_the_file_is_the_best_that_is_known(status: int) -> None:
-    assert definition_of(Broker(queue(), status), queue(), {"max-length": 7}) == {"max-length": 7}
+    assert Broker(queue(), status).policy_definition_of(queue(), {"max-length": 7}) == {"max-length": 7}
 
 
 @pytest.mark.parametrize("status", [0, 404, 500])
 def test_a_failure_is_not_taken_for_a_missing_policy(status: int) -> None:
     with pytest.raises(ManagementError):
-        definition_of(Broker(queue(), status), queue())
+        Broker(queue(), status).policy_definition_of(queue())

@@ -16,8 +16,8 @@ from runner.inspection.checked_project import checked_project
 from runner.inspection.findings import finding_lines, findings_of
 from runner.inspection.inspector import Inspector
 from runner.invocation import invocation
+from runner.preparation.preparation_client import Begun, PreparationRequest, PreparedSystem, Taken
 from runner.preparation.programs import as_before, broker_program, held_back, programs_of
-from runner.preparation.supervisor_side import Begun, PreparationRequest, PreparedSystem, Taken
 from runner.preparation.topology_sync import FoundBroker, Held, TopologySync, import_reconcile
 from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
