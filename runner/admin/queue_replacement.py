@@ -20,7 +20,7 @@ from runner.topology.difference import queue_differences
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
-from runner.topology.queue_length import lacks_room
+from runner.topology.queue_limits import lacks_room
 
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator

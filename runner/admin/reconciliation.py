@@ -22,18 +22,16 @@ from runner.config.version import Version
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
-from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout, path_of
 from runner.topology.consent import Consent, decide
 from runner.topology.decision import Decision, Left
-from runner.topology.default_limit import at_default_limit
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 from runner.topology.planner import make_plan
-from runner.topology.queue_length import uncounted
+from runner.topology.queue_limits import at_default_limit, uncounted
 from runner.topology.retire import missing
 from runner.topology.timeouts import acknowledgement_times, short_consumer_timeout, with_longer_timeouts
-from runner.topology.yaml_path import path_of
 
 
 @dataclass(frozen=True)

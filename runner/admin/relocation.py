@@ -22,7 +22,7 @@ from runner.topology.compile import policy_name
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
-from runner.topology.queue_length import lacks_room
+from runner.topology.queue_limits import lacks_room
 from runner.topology.rename import Rename
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from runner.config.manual import page
 from runner.config.project import Project
 from runner.errors import ConfigError
 from runner.inspection.checked_project import checked_project, project_with_plugins
-from runner.inspection.findings import finding_line, finding_lines, findings_of
-from runner.topology.finding import Finding
+from runner.topology.finding import Finding, finding_lines
+from runner.topology.lint_rules import findings_of
 
 
 @click.command()
@@ -45,7 +45,7 @@ def check(folder: Path, as_json: bool) -> None:
             "queues": [queue.name for queue in objects.queues],
             "bindings": len(objects.bindings),
             "policies": [policy.name for policy in objects.policies],
-            "findings": [finding_line(one, project) for one in findings],
+            "findings": [one.line(project) for one in findings],
         }
         click.echo(json.dumps(summary, indent=2))
         return
@@ -105,22 +105,18 @@ def lint(folder: Path, as_json: bool) -> None:
     else:
         for one in findings:
             code = click.style(one.code, fg="yellow") if sys.stdout.isatty() else one.code
-            click.echo(f"{_place(one, project)}: {code}: {one.reason}; {one.remedy}")
+            click.echo(f"{project.place(one.file, one.path)}: {code}: {one.reason}; {one.remedy}")
             if one.rule.link:
                 click.secho(f"    {one.rule.link}", dim=sys.stdout.isatty() or None)
         click.echo(f"{len(findings)} finding{'' if len(findings) == 1 else 's'}" if findings else "no findings")
     sys.exit(1 if findings else 0)
 
 
-def _place(finding: Finding, project: Project) -> str:
-    return project.place(finding.file, finding.path)
-
-
 def _as_json(finding: Finding, project: Project) -> dict[str, str]:
     return {
         "code": finding.code,
         "name": finding.name,
-        "where": _place(finding, project),
+        "where": project.place(finding.file, finding.path),
         "reason": finding.reason,
         "remedy": finding.remedy,
         "link": finding.rule.link,

@@ -20,12 +20,11 @@ from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.errors import RunnerError
 from runner.strict_json import decode_json
+from runner.topology.compatibility import extensions
 from runner.topology.compile import compile_topology
-from runner.topology.definitions import from_definitions, to_definitions
-from runner.topology.extension import extensions
+from runner.topology.definitions import from_definitions, permissions_of, to_definitions
 from runner.topology.graph import dot, graph_of, mermaid
 from runner.topology.model import Objects
-from runner.topology.permission import permissions_of
 from runner.topology.picture import svg
 from runner.topology.write import write_flow, write_topology
 

@@ -117,6 +117,13 @@ EXCHANGE_POLICY_KEYS = {one.key: one for one in EXCHANGE_SETTINGS if one.is_poli
 QUEUE_TYPE = "x-queue-type"
 
 
+def name_problem(name: str) -> str | None:
+    """Return what is wrong with the name of an argument, or None."""
+    if (size := len(name.encode())) <= MAX_NAME_BYTES:
+        return None
+    return f"a name that is too long, {size} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+
+
 def argument_problem(
     key: str,
     value: object,
@@ -134,8 +141,8 @@ def argument_problem(
     """
     setting = known.get(key)
     if setting is None:
-        if len(key.encode()) > MAX_NAME_BYTES:
-            return f"a name that is too long, {len(key.encode())} bytes; allowed: {MAX_NAME_BYTES} (AMQP 0-9-1)"
+        if (problem := name_problem(key)) is not None:
+            return problem
         if key in accepted or (not is_policy and misspelt(key, known) is None):
             return None
         words = "argument" if key.startswith("x-") else "key"

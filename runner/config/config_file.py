@@ -1,19 +1,25 @@
-"""config.yaml: the broker and the services, as a person writes them."""
+"""config.yaml: the broker, the database and the services, as a person writes them."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, StrictStr, WithJsonSchema
 
-from runner.config.store_settings import InboxSwitch, StoreMapping, StoreSettings
-from runner.config.supervision import Runner, Supervision
+from runner.address import Address, authority
+from runner.config.database_address import DEFAULT_URL
+from runner.config.supervision import AtLeastASecond, Runner, Supervision
 from runner.config.topology_file import Part, Short
 from runner.config.value import BrokerUrls, Unshown
 
 _SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
+_STORE_URLS = "sqlite:/// and a file's path, or postgresql://user:password@host:port/database, an @ in them as %40"
+#: What a server's address may have as a query: nothing of it is a secret.
+_SHOWN = frozenset({"application_name", "connect_timeout", "host", "sslcert", "sslkey", "sslmode", "sslrootcert"})
 
 
 def _check_template(template: str) -> str:
@@ -41,6 +47,16 @@ def _check_http(url: str) -> str:
     return url
 
 
+def _mapping_of(model: type[Part], allowed: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if not isinstance(value, dict | model):
+            # Most likely the address itself, with its password.
+            raise Unshown(f"not a mapping; allowed: {allowed}")
+        return value
+
+    return BeforeValidator(check)
+
+
 RoutingKey = Annotated[Short, AfterValidator(_check_template)]
 
 
@@ -65,11 +81,86 @@ class BrokerSettings(Part):
     )
 
 
-def _check_mapping(value: Any) -> Any:
-    if not isinstance(value, dict | BrokerSettings):
-        # Most likely the address itself, with its password.
-        raise Unshown("not a mapping; allowed: {url: ..., start: ...}")
+def _check_store_url(url: str) -> str:
+    # Never shown, because it may hold a password.
+    if re.fullmatch(r"sqlite:///[^?#]+", url) and not url.endswith(":memory:"):
+        return url
+    try:
+        parts = urlsplit(url)
+        is_server = parts.scheme in ("postgresql", "postgres") and bool(parts.path.strip("/")) and parts.port != 0
+    except ValueError:
+        is_server = False
+    # What stands elsewhere than before the one @ would be shown where the rest of the address is.
+    is_server = is_server and url.count("@") <= 1 and not re.search(r"[#,\s]", url)
+    is_server = is_server and all(name in _SHOWN for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    if not is_server:
+        raise Unshown(f"not a database's address; allowed: {_STORE_URLS}")
+    return url.replace("postgres://", "postgresql://", 1)
+
+
+class StoreSettings(Part):
+    """The database of services that store data; its file is created when it is first used."""
+
+    url: Annotated[StrictStr, AfterValidator(_check_store_url)] = Field(
+        DEFAULT_URL,
+        description="sqlite:///PATH, or postgresql://user:password@host:port/database.",
+        examples=["sqlite:///var/shop.db"],
+    )
+
+    @property
+    def remote_hosts(self) -> list[str]:
+        """The hosts of the server that are not this machine (PostgreSQL: "Connection Strings")."""
+        if not self.url.startswith("postgresql"):
+            return []
+        parts = urlsplit(self.url)
+        named = parse_qs(parts.query).get("host", []) or [unquote(parts.hostname or "")]
+        # What no address names libpq takes from its own variables, and PGHOSTADDR even where one does.
+        said = [*(host or os.environ.get("PGHOST", "") for host in named), os.environ.get("PGHOSTADDR", "")]
+        hosts = (host for one in said for host in one.split(","))
+        # An empty host, a path or an abstract name is a socket of this machine.
+        servers = (host for host in hosts if host and not host.startswith(("/", "@")))
+        return [host for host in servers if Address.of(f"amqp://{authority(host, 1)}").loopback is None]
+
+
+StoreMapping = Annotated[StoreSettings, _mapping_of(StoreSettings, "{url: ...}")]
+
+
+class InboxSettings(Part):
+    """Deduplication: the ids of handled messages are stored, so that a second delivery changes nothing."""
+
+    keep: AtLeastASecond = Field(
+        "7d",
+        validate_default=True,
+        description="How long the id of a handled message is stored; 1s or more.",
+        examples=["30d"],
+    )
+
+
+def _switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    if not isinstance(value, dict | InboxSettings):
+        raise ValueError("not true or false; allowed: true, false, or {keep: 7d}")
     return value
+
+
+#: ``true``, ``false``, or its settings.
+InboxSwitch = Annotated[
+    InboxSettings | None,
+    BeforeValidator(_switch),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "boolean"},
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"keep": {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}},
+                },
+            ]
+        }
+    ),
+]
 
 
 class ServiceSettings(Supervision):
@@ -114,7 +205,7 @@ class ServiceSettings(Supervision):
 class Config(Part):
     """Which broker and database the project uses, and which services run."""
 
-    broker: Annotated[BrokerSettings, BeforeValidator(_check_mapping)] = Field(
+    broker: Annotated[BrokerSettings, _mapping_of(BrokerSettings, "{url: ..., start: ...}")] = Field(
         BrokerSettings(), description="Which broker to use."
     )
     runner: Runner = Field(Runner(), description="The supervisor itself.")

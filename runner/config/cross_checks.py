@@ -12,14 +12,22 @@ from runner.config.argument import (
     QUEUE_POLICY_KEYS,
     QUEUE_TYPE,
     argument_problem,
+    name_problem,
 )
-from runner.config.binding import check_bindings
 from runner.config.document import Document
 from runner.config.error_detail import Path, unknown
-from runner.config.exchange_type import arguments_of, problem_together
+from runner.config.exchange_type import (
+    MATCH,
+    arguments_of,
+    destination_problem,
+    key_problem,
+    match_problem,
+    problem_together,
+    routing_type,
+)
 from runner.config.leaving_names import check_departures
 from runner.config.policy_pattern import matches, pattern_problem
-from runner.config.queue_policy import has_dead_letter_queue
+from runner.config.queue_policy import TYPE_OF, has_dead_letter_queue
 from runner.config.setting import Setting
 from runner.config.topology_file import PREDEFINED_EXCHANGES, PolicySettings, QueueSettings, Topology
 from runner.config.value import MAX_NAME_BYTES, check_name, wait_queue_name
@@ -69,11 +77,35 @@ def check_references(topology: Topology, document: Document) -> None:
         if binding.destination not in allowed:
             place = ("bindings", index, "destination")
             document.fault(place, unknown(kind, binding.destination, allowed, document.shown(place)))
-    check_bindings(topology, document)
+    _check_bindings(topology, document)
     for name, policy in topology.policies.items():
         _check_policy(name, policy, topology, document)
         _check_pattern(name, policy, topology, document)
     check_departures(topology, document)
+
+
+def _check_bindings(topology: Topology, document: Document) -> None:
+    """Refuse bindings that RabbitMQ refuses because of the type of their exchange."""
+    own = {name: routing_type(one.type, one.arguments) for name, one in topology.exchanges.items()}
+    types = PREDEFINED_EXCHANGES | own
+    found: list[tuple[Path, str | None]] = []
+    for name, queue in topology.queues.items():
+        for source, keys in queue.bind.items():
+            kind, path = types.get(source, ""), ("queues", name, "bind", source)
+            found += [((*path, at), key_problem(kind, key)) for at, key in enumerate(keys)]
+            found += [(path, destination_problem(kind, name, topology.type_of(name)))] if keys else []
+    for index, one in enumerate(topology.bindings):
+        kind, is_to_queue, place = types.get(one.source, ""), one.destination_type == "queue", ("bindings", index)
+        match = (*place, "arguments", MATCH)
+        found.append((match, match_problem(kind, one.arguments, document.shown(match))))
+        found += [((*place, "arguments", name), name_problem(name)) for name in one.arguments]
+        found.append(((*place, "routing_key"), key_problem(kind, one.routing_key)))
+        if not is_to_queue or one.destination in topology.queues:
+            queue_type = topology.type_of(one.destination) if is_to_queue else None
+            found.append((place, destination_problem(kind, one.destination, queue_type)))
+    for where, problem in found:
+        if problem is not None:
+            document.fault(where, problem)
 
 
 def _check_declared_name(name: str, path: tuple[str, str], document: Document) -> None:
@@ -173,9 +205,8 @@ def _check_generated(name: str, queue: QueueSettings, topology: Topology, docume
     for index, delay in enumerate(queue.retry):
         waiting = wait_queue_name(name, delay)
         if waiting in document.keys_of("queues"):
-            document.fault(
-                ("queues", waiting), f"the name of a wait queue of {name!r}, {waiting!r}; allowed: another name"
-            )
+            text = f"the name of a wait queue of {name!r}, {waiting!r}; allowed: another name"
+            document.fault(("queues", waiting), text)
         elif len(waiting.encode()) > MAX_NAME_BYTES:
             text = f"its wait queue's name is too long, {waiting!r}; allowed: {MAX_NAME_BYTES} bytes (AMQP 0-9-1)"
             document.fault(("queues", name, "retry", index), text)
@@ -189,9 +220,8 @@ def _check_generated(name: str, queue: QueueSettings, topology: Topology, docume
 def _check_policy(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
     path: Path = ("policies", name)
     if name.startswith(GENERATED):
-        document.fault(
-            path, f"reserved for generated policies, {name!r}; allowed: names without {GENERATED!r} in front"
-        )
+        text = f"reserved for generated policies, {name!r}; allowed: names without {GENERATED!r} in front"
+        document.fault(path, text)
     if not policy.definition:
         document.fault((*path, "definition"), "an empty definition; allowed: policy keys, such as max-length: 1000")
     known: dict[str, Setting] = {}
@@ -199,9 +229,8 @@ def _check_policy(name: str, policy: PolicySettings, topology: Topology, documen
         known |= EXCHANGE_POLICY_KEYS
     if policy.apply_to != "exchanges":
         known |= QUEUE_POLICY_KEYS
-    kinds = {"classic_queues": "classic", "quorum_queues": "quorum", "streams": "stream"}
     _check_together(policy.definition, "", (*path, "definition"), document)
-    _check_settings(policy.definition, (*path, "definition"), known, kinds.get(policy.apply_to), topology, document)
+    _check_settings(policy.definition, (*path, "definition"), known, TYPE_OF.get(policy.apply_to), topology, document)
 
 
 def _check_pattern(name: str, policy: PolicySettings, topology: Topology, document: Document) -> None:
@@ -214,9 +243,7 @@ def _check_pattern(name: str, policy: PolicySettings, topology: Topology, docume
     parked = (topology.dead_letter_of(one) for one in topology.queues)
     for thing in dict.fromkeys((*topology.exchanges, *topology.queues, *waiting, *parked)):
         if matches(policy.pattern, thing) is None:
-            document.fault(
-                place,
-                f"cannot be evaluated for the name {thing!r}, {document.shown(place)}; allowed: patterns that"
-                " need few steps, and no classes for names outside of ASCII",
-            )
+            allowed = "patterns that need few steps, and no classes for names outside of ASCII"
+            text = f"cannot be evaluated for the name {thing!r}, {document.shown(place)}; allowed: {allowed}"
+            document.fault(place, text)
             return

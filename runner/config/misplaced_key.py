@@ -36,7 +36,6 @@ def _places() -> dict[str, tuple[str, ...]]:
 def _keys() -> Iterator[tuple[str, str]]:
     # Imported here because only a file with an error needs them.
     from runner.config import config_file as settings
-    from runner.config import store_settings as storage
     from runner.config import supervision
     from runner.config import topology_file as topology
     from runner.config.argument import QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS
@@ -50,7 +49,7 @@ def _keys() -> Iterator[tuple[str, str]]:
         (settings.Config, "to the top level of config.yaml"),
         (settings.BrokerSettings, "under broker in config.yaml"),
         (supervision.Runner, "under runner in config.yaml"),
-        (storage.InboxSettings, "under inbox of a service in config.yaml"),
+        (settings.InboxSettings, "under inbox of a service in config.yaml"),
         (settings.ServiceSettings, "to a service in config.yaml"),
     ):
         yield from ((name, place) for name in model.model_fields)

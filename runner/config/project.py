@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runner.address import Address
 from runner.bounded_file import FileTooLarge, read_bounded
 from runner.config.config_file import Config, event_type, is_misplaced_key, is_service_name
 from runner.config.cross_checks import check_references, exchange_names
 from runner.config.document import MAX_BYTES, Document
 from runner.config.error_detail import ErrorDetail, one_of, unknown
 from runner.config.error_detail import Path as KeyPath
-from runner.config.loopback import check_faults
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.value import MAX_NAME_BYTES
@@ -108,7 +108,7 @@ def read_project(folder: Path, environment: Mapping[str, str] | None = None) -> 
     config = validate_document(Config, config_document)
     check_references(topology, topology_document)
     _check_services(config, topology, topology_document, config_document)
-    check_faults(config, config_document)
+    _check_fault_injection(config, config_document)
     return Project(folder, topology, config, topology_document, config_document)
 
 
@@ -131,6 +131,18 @@ def _read(folder: Path, name: str, environment: Mapping[str, str] | None) -> Doc
     document = Document(name, "", environment)
     document.faults.append(ErrorDetail(name, line, "", problem))
     return document
+
+
+def _check_fault_injection(config: Config, document: Document) -> None:
+    """Refuse ``faults: true`` with a broker or a database on another machine."""
+    if not config.faults:
+        return
+    there = [f"broker on another machine, {one}" for one in map(Address.of, config.broker.url) if one.loopback is None]
+    stores = [config.store, *(one.store for one in config.services.values() if one.store is not None)]
+    hosts = dict.fromkeys(host for store in stores for host in store.remote_hosts)
+    for problem in (*there, *(f"database on another machine, {host!r}" for host in hosts)):
+        text = f"not with a {problem}; allowed: a broker and a database on 127.0.0.1, ::1 or localhost"
+        document.fault(("faults",), text)
 
 
 def _check_services(config: Config, topology: Topology, declared: Document, document: Document) -> None:
@@ -227,12 +239,9 @@ def _check_published(
             types.add(event_type(template))
 
 
-def choose_services(config: Config, names: tuple[str, ...]) -> dict[str, int]:
-    """The services to run and how many of each; all of them where no names are given.
-
-    Raises ConfigError for a name that is not in config.yaml.
-    """
+def choose_services(config: Config, names: tuple[str, ...]) -> list[str]:
+    """Return the services with some names, or all services. Raises ConfigError for a name that no service has."""
     for name in names:
         if name not in config.services:
             raise ConfigError([f"run: unknown service {name!r}; {one_of(name, config.services)}"])
-    return {name: service.instances for name, service in config.services.items() if not names or name in names}
+    return [name for name in config.services if not names or name in names]

@@ -12,6 +12,8 @@ from runner.config.version import QUORUM, Version, excludes
 
 #: What stands for a queue type in a policy's ``apply_to``.
 BY_TYPE = {"classic": "classic_queues", "quorum": "quorum_queues", "stream": "streams"}
+#: The queue type that such a word stands for.
+TYPE_OF = {word: kind for kind, word in BY_TYPE.items()}
 #: Deliveries of one message after which a quorum queue dead-letters it without a handler's decision. It counts all
 #: deliveries without an answer, also of prefetched messages whose worker died. A supervisor finds the crashing message
 #: sooner; this limit is for workers without a supervisor. RabbitMQ 4's default is 20, and it then drops the message.

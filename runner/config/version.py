@@ -82,7 +82,7 @@ LIMITS_HASHES = Behaviour("a topic exchange limits the words # of a binding key"
 CONSUMER_TIMEOUT = 1800.0
 
 #: The exchange types that not every supported version has.
-EXCHANGE_TYPES: Mapping[str, Span] = {"x-local-random": Span((4,))}
+EXCHANGE_TYPE_VERSIONS: Mapping[str, Span] = {"x-local-random": Span((4,))}
 
 
 @dataclass(frozen=True)

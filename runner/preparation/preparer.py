@@ -13,7 +13,6 @@ from runner.config.project import CONFIG_FILE, Project
 from runner.errors import BrokerAway, RunnerError
 from runner.faults.active import FaultFolder
 from runner.inspection.checked_project import checked_project
-from runner.inspection.findings import finding_lines, findings_of
 from runner.inspection.inspector import Inspector
 from runner.invocation import invocation
 from runner.preparation.preparation_client import Begun, PreparationRequest, PreparedSystem, Taken
@@ -23,6 +22,8 @@ from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.decision import Decision
+from runner.topology.finding import finding_lines
+from runner.topology.lint_rules import findings_of
 from runner.topology.model import Objects
 
 

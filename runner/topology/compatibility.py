@@ -1,17 +1,18 @@
-"""Conflicts: objects in topology.yaml that a broker refuses because of its version or its plugins."""
+"""Objects of topology.yaml that a broker refuses because of its version or plugins; names that only plugins know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.config.argument import version_problems
+from runner.config.argument import EXCHANGE_POLICY_KEYS, QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS, version_problems
+from runner.config.cross_checks import UNKNOWN_ARGUMENT
 from runner.config.error_detail import Path
-from runner.config.exchange_type import DELAYED_TYPE, routing_type
-from runner.config.queue_policy import BY_TYPE
+from runner.config.exchange_type import DELAYED_TYPE, EXCHANGE_TYPES, arguments_of, routing_type
+from runner.config.queue_policy import TYPE_OF
 from runner.config.topology_file import Topology
 from runner.config.version import (
-    EXCHANGE_TYPES,
+    EXCHANGE_TYPE_VERSIONS,
     HAS_POLICIES_BY_TYPE,
     LIMITS_HASHES,
     MOST_HASHES,
@@ -19,12 +20,12 @@ from runner.config.version import (
     dotted,
 )
 from runner.topology.change import Change, Mark, binding_name
-from runner.topology.compile import policy_name
+from runner.topology.compile import path_of, policy_name
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
-from runner.topology.yaml_path import path_of
 
-_TYPES = {applies_to: kind for kind, applies_to in BY_TYPE.items()}
+#: The finding about exchange types that are not RabbitMQ's own.
+UNKNOWN_TYPE = "unknown-exchange-type"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Conflict:
 def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
     """Yield the objects and settings that the broker refuses, with their places in topology.yaml."""
     for exchange in objects.exchanges:
-        span = EXCHANGE_TYPES.get(exchange.type)
+        span = EXCHANGE_TYPE_VERSIONS.get(exchange.type)
         if span is not None and (problem := span.problem(live.version)) is not None:
             yield from _conflict(exchange, "type", exchange.type, problem, topology)
         elif live.exchange_types and (missing := _missing_type(exchange, live)) is not None:
@@ -112,8 +113,8 @@ def _arguments(thing: Exchange | Queue, kind: str | None, live: Live, topology: 
 
 def _policy(policy: Policy, objects: Objects, live: Live, topology: Topology) -> Iterator[Conflict]:
     types = {policy_name("queue", one.name): (one.name, one.type) for one in objects.queues}
-    name, kind = types.get(policy.name, (None, _TYPES.get(policy.apply_to)))
-    if policy.apply_to in _TYPES:
+    name, kind = types.get(policy.name, (None, TYPE_OF.get(policy.apply_to)))
+    if policy.apply_to in TYPE_OF:
         problem = HAS_POLICIES_BY_TYPE.span.problem(live.version)
         yield from _conflict(policy, "apply_to", f"apply_to: {policy.apply_to}", problem, topology)
     found = version_problems(policy.definition, live.version, is_policy=True, queue_type=kind, denied=live.denied)
@@ -139,3 +140,38 @@ def _conflict(
     else:
         path = (*path, *((key,) if key == "type" else ("arguments", key)))
     yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", (changed,))
+
+
+@dataclass(frozen=True)
+class Extension:
+    """One use of an extension: the code of its finding, the name of the extension, and its place."""
+
+    code: str
+    name: str
+    path: Path
+    reason: str
+
+
+def extensions(topology: Topology) -> Iterator[Extension]:
+    """Yield each use of an extension. RabbitMQ ignores an argument that neither it nor a plugin knows."""
+    for name, exchange in topology.exchanges.items():
+        path: Path = ("exchanges", name)
+        if exchange.type not in EXCHANGE_TYPES:
+            reason = f"{exchange.type!r} of {name!r} is not a type of RabbitMQ, so its bindings are not checked"
+            yield Extension(UNKNOWN_TYPE, exchange.type, (*path, "type"), reason)
+        known = arguments_of(exchange.type)
+        if exchange.type in EXCHANGE_TYPES:
+            yield from _unknown(name, exchange.arguments, known, (*path, "arguments"))
+    policy_keys = {**EXCHANGE_POLICY_KEYS, **QUEUE_POLICY_KEYS}
+    for name, queue in topology.queues.items():
+        yield from _unknown(name, queue.arguments, QUEUE_ARGUMENTS, ("queues", name, "arguments"))
+        yield from _unknown(name, queue.policy, policy_keys, ("queues", name, "policy"))
+    for name, policy in topology.policies.items():
+        yield from _unknown(name, policy.definition, policy_keys, ("policies", name, "definition"))
+
+
+def _unknown(name: str, said: Mapping[str, object], known: Mapping[str, object], path: Path) -> Iterator[Extension]:
+    for key in said:
+        if key not in known:
+            reason = f"{key!r} of {name!r} is not one of RabbitMQ's: without a plugin that knows it, it does nothing"
+            yield Extension(UNKNOWN_ARGUMENT, key, (*path, key), reason)

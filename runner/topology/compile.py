@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from runner.config.argument import LONGEST_TIMER, QUEUE_POLICY_KEYS, QUEUE_TYPE, as_arguments
 from runner.config.cross_checks import GENERATED
+from runner.config.error_detail import Path
 from runner.config.policy_pattern import only
 from runner.config.queue_policy import DELIVERY_LIMIT, limits_of_unread
-from runner.config.topology_file import Topology
+from runner.config.topology_file import BindingSettings, Topology
 from runner.config.value import wait_queue_name
 from runner.config.version import CLASSIC, QUORUM, Version
 from runner.topology.effective_settings import Policies
@@ -107,6 +108,14 @@ def policy_name(kind: str, name: str) -> str:
     return f"{GENERATED}{kind}.{name}"
 
 
+def owner_of_policy(name: str) -> tuple[str, str] | None:
+    """Return the kind and name of the object for which a policy is generated; None if a person wrote it."""
+    if not name.startswith(GENERATED):
+        return None
+    kind, _, rest = name.removeprefix(GENERATED).partition(".")
+    return kind, rest
+
+
 def _policy(name: str, topology: Topology) -> Policy:
     one = topology.policies[name]
     return Policy(name, one.pattern, one.apply_to, one.definition, one.priority)
@@ -147,12 +156,12 @@ def _bindings(topology: Topology) -> list[Binding]:
         for source, keys in settings.bind.items()
         for key in keys
     ]
-    explicit = [
-        Binding(one.source, one.destination, one.destination_type, one.routing_key, one.arguments)
-        for one in topology.bindings
-    ]
     # A binding that is written twice is one to the broker.
-    return list({one.key: one for one in (*shorthand, *explicit)}.values())
+    return list({one.key: one for one in (*shorthand, *map(_explicit, topology.bindings))}.values())
+
+
+def _explicit(one: BindingSettings) -> Binding:
+    return Binding(one.source, one.destination, one.destination_type, one.routing_key, one.arguments)
 
 
 def _ladder(name: str, topology: Topology) -> Ladder:
@@ -198,3 +207,42 @@ def wait_queue(origin: Queue, delay: float) -> Queue:
     if kind == QUORUM:
         arguments |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
     return Queue(wait_queue_name(origin.name, delay), origin.durable, arguments)
+
+
+def path_of(thing: Exchange | Queue | Binding | Policy, topology: Topology) -> Path:
+    """The path of what a person wrote; of what was made from the shorthand, that of its queue or exchange."""
+    if isinstance(thing, Binding):
+        return _path_of_binding(thing, topology)
+    if isinstance(thing, Exchange):
+        return ("exchanges", thing.name)
+    if isinstance(thing, Queue):
+        return _path_of_queue(thing.name, topology)
+    kind, name = owner_of_policy(thing.name) or ("", "")
+    return (("exchanges" if kind == "exchange" else "queues"), name) if kind else ("policies", thing.name)
+
+
+def _path_of_queue(name: str, topology: Topology) -> Path:
+    if name in topology.queues:
+        return ("queues", name)
+    if name in topology.renamed:
+        return ("queues", topology.renamed[name], "formerly")
+    for origin, settings in topology.queues.items():
+        if name.startswith(f"{origin}.retry."):
+            return ("queues", origin, "retry")
+        if name == topology.dead_letter_of(origin):
+            return ("queues", origin, "dead_letter") if settings.dead_letter else ("queues", origin)
+    return ("queues",)
+
+
+def _path_of_binding(binding: Binding, topology: Topology) -> Path:
+    if binding.destination in topology.renamed and binding.destination_type == "queue":
+        # As long as the queue is not renamed, it has the bindings of the new one.
+        binding = replace(binding, destination=topology.renamed[binding.destination])
+    queue = topology.queues.get(binding.destination) if binding.destination_type == "queue" else None
+    keys = queue.bind.get(binding.source, []) if queue is not None else []
+    if binding.routing_key in keys and not binding.arguments:
+        return ("queues", binding.destination, "bind", binding.source, keys.index(binding.routing_key))
+    for index, one in enumerate(topology.bindings):
+        if _explicit(one) == binding:
+            return ("bindings", index)
+    return ("bindings",)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from runner.invocation import invocation
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
+from runner.topology.compile import owner_of_policy
 from runner.topology.decision import Decision, Left
 from runner.topology.effective_settings import Policies, applies
-from runner.topology.family import Families, Node, owner_of_policy
+from runner.topology.generated_parts import GeneratedParts, Node
 from runner.topology.held_routes import Passages
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
@@ -49,8 +50,8 @@ class _Division:
 
     def __init__(self, plan: Plan, objects: Objects, live: Live, consent: Consent) -> None:
         self._objects, self._live = objects, live
-        self._families = Families(objects, live)
-        waiting = {step for name in consent.replace for step in self._families.steps(name)}
+        self._parts = GeneratedParts(objects, live)
+        waiting = {step for name in consent.replace for step in self._parts.steps(name)}
         self._consent = replace(consent, replace=consent.replace | waiting)
         self._changes = [one for one in plan.changes if one.mark is not Mark.UNMANAGED]
         #: By their places in the plan, the changes of policies under ``policies``.
@@ -75,7 +76,7 @@ class _Division:
             if change.mark is Mark.REPLACE and not self._is_agreed(change):
                 self.roots[place] = change
                 self._waits[place] = ""
-                self._hold(self._families.node(change), f"{change.kind} {change.name!r}")
+                self._hold(self._parts.node(change), f"{change.kind} {change.name!r}")
             elif change.mark is Mark.RETIRE and not consent.retire:
                 self._waits[place] = ""
 
@@ -83,7 +84,7 @@ class _Division:
         return change.name in self._consent.replace and (self._consent.drain or change.messages == 0)
 
     def _hold(self, node: Node, cause: str) -> None:
-        for one in self._families.members(node):
+        for one in self._parts.members(node):
             self._held.setdefault(one, cause)
 
     def spread(self) -> bool:
@@ -102,7 +103,7 @@ class _Division:
             if cause:
                 self._waits[place] = cause
                 if not isinstance(change.thing, Binding) and not is_written:
-                    self._hold(self._families.node(change), cause)
+                    self._hold(self._parts.node(change), cause)
         return (len(self._waits), len(self._held)) != before
 
     def keep_removals(self) -> None:
@@ -125,17 +126,17 @@ class _Division:
         """Return the name of the object that a change has to wait for, or an empty string."""
         thing, passages = change.thing, self._passages
         if isinstance(thing, Binding):
-            ends = (("exchange", thing.source), self._families.root(thing.destination_type, thing.destination))
+            ends = (("exchange", thing.source), self._parts.root(thing.destination_type, thing.destination))
             cause = next((self._held[end] for end in ends if end in self._held), "")
             is_going = change.is_removal or change.mark is Mark.RETIRE
             return cause or (passages.carries(thing) if is_going else passages.diverts(thing))
-        node = self._families.node(change)
+        node = self._parts.node(change)
         if node in self._held:
             return self._held[node]
         if change.mark in (Mark.RENAME, Mark.RETIRE):
             return self._cause_to_stay(change, node)
-        if self._families.is_own_dead_letter_queue(change):
-            owners = [self._held.get(("queue", one)) for one in self._families.owners(change.name)]
+        if self._parts.is_own_dead_letter_queue(change):
+            owners = [self._held.get(("queue", one)) for one in self._parts.owners(change.name)]
             return owners[0] or "" if all(owners) else ""
         if isinstance(thing, Exchange) and change.mark is Mark.REPLACE and (cause := passages.carries_through(thing)):
             return cause
@@ -155,23 +156,23 @@ class _Division:
         return self._passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
 
     def _wanted_policy(self, node: Node) -> Policy | None:
-        thing = self._families.wanted(node)
-        return None if thing is None else self._families.policies.applying(thing)
+        thing = self._parts.wanted(node)
+        return None if thing is None else self._parts.policies.applying(thing)
 
     def _policy_guard(self, changes: list[Change]) -> Mapping[str, str]:
         """Return the policies that would change a held-back object's settings, each with the name of that object."""
         if not changes:
             return {}
         guarded: list[tuple[Exchange | Queue, str]] = []
-        guarded += [(thing, cause) for node, cause in self._held.items() for thing in self._families.live_things(node)]
+        guarded += [(thing, cause) for node, cause in self._held.items() for thing in self._parts.live_things(node)]
         if self._policies_held:
             wanted: tuple[Exchange | Queue, ...] = (*self._objects.exchanges, *self._objects.queues)
             for one in wanted:
-                policy = self._families.policies.applying(one)
+                policy = self._parts.policies.applying(one)
                 node = ("queue" if isinstance(one, Queue) else "exchange", one.name)
                 if policy is not None and policy.name in self._policies_held:
                     cause = self._policies_held[policy.name]
-                    guarded += [(thing, cause) for thing in self._families.live_things(node)]
+                    guarded += [(thing, cause) for thing in self._parts.live_things(node)]
         result: dict[str, str] = {}
         for thing, cause in guarded:
             above = self._standing.applying(thing)
@@ -193,19 +194,19 @@ class _Division:
         for place in sorted(self._waits.keys() - {place for place in self.roots if self._is_asked(place)}):
             change, cause = changes[place], self._waits[place]
             if cause or place in self.roots:
-                cause = cause or self._held[self._families.node(change)]
-                left.append(Left(change, f"it waits for {cause}", cause, self._families.is_generated(change)))
+                cause = cause or self._held[self._parts.node(change)]
+                left.append(Left(change, f"it waits for {cause}", cause, self._parts.is_generated(change)))
             else:
                 left.append(Left(change, f"to delete it: {invocation('apply')}"))
         done = tuple(one for place, one in enumerate(changes) if place not in self._waits)
-        members = {one for node in self._held for one in self._families.members(node)}
+        members = {one for node in self._held for one in self._parts.members(node)}
         open_routes: frozenset[str] = frozenset(self._passages.sources) if self.roots else frozenset()
         return Decision(done, tuple(left), frozenset(members), open_routes, self._target())
 
     def _is_asked(self, place: int) -> bool:
         """Return True if a person has to agree: a retry queue is replaced together with its queue."""
         change = self.roots[place]
-        root = self._families.node(change)
+        root = self._parts.node(change)
         return change.name == root[1] or not any((one.kind, one.name) == root for one in self.roots.values())
 
     def _needs(self, change: Change) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runner.topology.change import Change, Mark
-from runner.topology.family import Node, owner_of_policy
+from runner.topology.compile import owner_of_policy
+from runner.topology.generated_parts import Node
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects
 

@@ -1,12 +1,15 @@
-"""RabbitMQ's own form of a topology, ``definitions.json``: written for its import, and read from its export."""
+"""RabbitMQ's own forms: ``definitions.json``, written for its import and read from its export; users' permissions."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from runner.config.argument import QUEUE_TYPE
+from runner.config.config_file import ServiceSettings
 from runner.config.version import CLASSIC
 from runner.errors import RunnerError
 from runner.topology.export import ExportEntry, entries
@@ -14,6 +17,8 @@ from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
 
 #: RabbitMQ's word, in its API and its exports, for a header's value of nothing. Its import takes it for text.
 UNDEFINED = "undefined"
+#: What RabbitMQ calls the default exchange when it checks rights (RabbitMQ: "Access Control").
+DEFAULT_EXCHANGE = "amq.default"
 _RESERVED = "amq."
 _SECTIONS = ("exchanges", "queues", "bindings", "policies")
 _OTHERS = ("users", "permissions", "topic_permissions", "parameters", "global_parameters")
@@ -175,3 +180,31 @@ def _binding(one: ExportEntry) -> Binding:
 def _policy(one: ExportEntry) -> Policy:
     words = (one.text("name"), one.text("pattern"), one.text("apply-to", "all"))
     return Policy(*words, one.table("definition"), one.number("priority", 0))
+
+
+@dataclass(frozen=True)
+class Permission:
+    """A user's three regular expressions: what it may declare, publish to, and consume."""
+
+    user: str
+    configure: str
+    write: str
+    read: str
+
+
+def permissions_of(objects: Objects, services: Mapping[str, ServiceSettings]) -> list[Permission]:
+    """One for each service. The runner itself declares: it needs all three for everything, and a tag for policies."""
+    return [_permission(name, service, objects) for name, service in services.items()]
+
+
+def _permission(name: str, service: ServiceSettings, objects: Objects) -> Permission:
+    writes = set(service.publishes)
+    if any(queue in objects.ladders for queue in service.consumes):
+        # Failed messages go straight to a wait queue or a dead-letter queue, through the default exchange.
+        writes.add(DEFAULT_EXCHANGE)
+    return Permission(name, "^$", _exactly(writes), _exactly(service.consumes))
+
+
+def _exactly(names: Iterable[str]) -> str:
+    escaped = "|".join(re.escape(name) for name in sorted(names))
+    return f"^({escaped})$" if escaped else "^$"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.config.cross_checks import UNKNOWN_ARGUMENT
 from runner.config.error_detail import Path
-from runner.topology.extension import UNKNOWN_TYPE
+from runner.config.project import Project
+from runner.invocation import invocation
+from runner.topology.compatibility import UNKNOWN_TYPE
 
+#: The largest number of findings that ``check``, a start and a reload print; ``lint`` prints all.
+MOST_SHOWN = 10
 _DOCS = "https://www.rabbitmq.com/docs/"
 
 
@@ -84,3 +89,15 @@ class Finding:
     def remedy(self) -> str:
         """The fix: the advice if there is one, else the remedy of the rule."""
         return self.advice or self.rule.remedy
+
+    def line(self, project: Project) -> str:
+        """Return ``file:line: code: reason; remedy``."""
+        return f"{project.place(self.file, self.path)}: {self.code}: {self.reason}; {self.remedy}"
+
+
+def finding_lines(findings: Sequence[Finding], project: Project) -> list[str]:
+    """Return the lines to print: one for each finding, at most ten, and the number of the others."""
+    lines = [one.line(project) for one in findings[:MOST_SHOWN]]
+    if more := len(findings) - len(lines):
+        lines.append(f"and {more} more finding{'s' if more > 1 else ''}; to print them all: {invocation('lint')}")
+    return lines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runner.config.config_file import ServiceSettings, template_words
 from runner.topology.effective_settings import Policies
-from runner.topology.likeness import may_match
+from runner.topology.key_suggestion import may_match
 from runner.topology.model import Binding, Objects
 from runner.topology.offline_routing import alternates_of, routing_types
 

@@ -7,22 +7,21 @@ from typing import Any
 
 from runner.config.config_file import ServiceSettings, template_words
 from runner.config.error_detail import Path, one_of
+from runner.config.project import Project
 from runner.config.topology_file import PREDEFINED_EXCHANGES, Topology
 from runner.config.version import CLASSIC, NEWEST, STREAM, TRANSIENT_QUEUES, dotted
 from runner.contract import Terms
-from runner.topology.compatibility import conflicts
-from runner.topology.compile import compile_topology
+from runner.topology.compatibility import conflicts, extensions
+from runner.topology.compile import compile_topology, path_of
 from runner.topology.effective_settings import Policies, applies
-from runner.topology.extension import extensions
 from runner.topology.finding import RULES, Finding
 from runner.topology.flow import ANY, Flow
-from runner.topology.likeness import meant_pattern
+from runner.topology.key_suggestion import meant_pattern
 from runner.topology.live import Live
 from runner.topology.model import Binding, Queue
 from runner.topology.offline_routing import alternates_of, routing_types, words_of
 from runner.topology.timeouts import misfits
 from runner.topology.wiring import Wiring
-from runner.topology.yaml_path import path_of
 
 
 def lint(
@@ -46,6 +45,11 @@ def lint(
         reason = known if code in RULES else f"there is no code {code!r}: {one_of(code, RULES)}"
         kept.append(Finding("unused-ignore", name, "topology.yaml", path, reason))
     return kept
+
+
+def findings_of(project: Project) -> list[Finding]:
+    """Return the findings about a project whose plugins are checked."""
+    return lint(project.topology, project.config.services, project.terms, project.attempts_queue)
 
 
 class _Linter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from runner.config.cross_checks import GENERATED
@@ -10,16 +10,15 @@ from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.topology_file import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
 from runner.topology.change import INTERRUPTED, Change, Mark, Plan
-from runner.topology.compile import CONSUMER_TIMEOUT_KEY, parking, policy_name
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, owner_of_policy, parking, policy_name
 from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
-from runner.topology.model import Exchange, Objects, Policy, Queue
-from runner.topology.queue_length import lowered_limits
-from runner.topology.rename import rename_changes, renames
+from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.queue_limits import lowered_limits
+from runner.topology.rename import Rename, rename_changes, renames
 from runner.topology.retire import retired
-from runner.topology.surplus import Surplus
-from runner.topology.unmanaged import unmanaged
+from runner.topology.surplus import GONE, Surplus
 
 
 def make_plan(objects: Objects, live: Live, retire: Retire, *, prune: bool = False) -> Plan:
@@ -182,3 +181,37 @@ def _doubts(objects: Objects, live: Live, policies: Policies) -> Iterator[str]:
 
 def _settings(definition: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {shown(value)}" for key, value in definition.items())
+
+
+def unmanaged(
+    objects: Objects, live: Live, going: Iterable[Change], moving: Iterable[Rename], surplus: Surplus
+) -> Iterator[Change]:
+    """Yield all objects that no other change of the plan is about, with what ``apply --prune`` does with ours."""
+    going, moving = tuple(going), tuple(moving)
+    renamed = {name for one in moving for name in one.sources}
+    known = {one.key for one in objects.bindings} | {one.thing.key for one in going if isinstance(one.thing, Binding)}
+    exchanges = {one.name for one in objects.exchanges} | {one.name for one in going if one.kind == "exchange"}
+    queues = {one.name for one in objects.queues} | {one.name for one in going if one.kind == "queue"} | renamed
+    policies = {one.name for one in objects.policies} | {one.name for one in going if one.kind == "policy"}
+    policies |= {name for one in moving for name in one.policies}
+    aside = {f"{name}{suffix}" for name in queues for suffix in DRAIN_SUFFIXES}
+    aside |= (stand_ins := {f"{name}{STAND_IN}" for name in exchanges})
+    for name in sorted(live.exchanges.keys() - exchanges - stand_ins):
+        yield Change(Mark.UNMANAGED, live.exchanges[name], surplus.why("exchange", name))
+    for name in sorted(live.queues.keys() - queues - aside):
+        there = live.queues[name]
+        if not there.is_exclusive:
+            why = surplus.why("queue", name)
+            yield Change(Mark.UNMANAGED, there.queue, why, there.messages, there.consumers)
+    for key in sorted(live.bindings.keys() - known):
+        binding, is_owned = live.bindings[key].binding, key in live.owned.bindings
+        is_for_ours = binding.destination in (queues if binding.destination_type == "queue" else exchanges)
+        if (is_owned and is_for_ours) or any(one.brings(key) for one in moving):
+            continue  # a change in place removes it, or a rename moves it
+        if (binding.source in exchanges or is_for_ours) and not {binding.source, binding.destination} & aside:
+            why = f"{GONE}; goes with what it leads to" if is_owned else ""
+            yield Change(Mark.UNMANAGED, binding, why)
+    for name in sorted(live.policies.keys() - policies):
+        kind, rest = owner_of_policy(name) or ("", "")
+        if not kind or rest not in (exchanges if kind == "exchange" else queues):
+            yield Change(Mark.UNMANAGED, live.policies[name], surplus.why("policy", name))

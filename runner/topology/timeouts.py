@@ -13,11 +13,10 @@ from runner.config.error_detail import Path
 from runner.config.topology_file import Topology
 from runner.config.value import format_duration
 from runner.config.version import CONSUMER_TIMEOUT
-from runner.topology.compile import CONSUMER_TIMEOUT_KEY, policy_name
+from runner.topology.compile import CONSUMER_TIMEOUT_KEY, path_of, policy_name
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Ladder, Objects, Policy, Queue
-from runner.topology.yaml_path import path_of
 
 #: Seconds between the end of a handler and the ack: confirms, and a pause of the database.
 _SLACK = 600.0

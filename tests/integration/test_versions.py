@@ -26,7 +26,7 @@ from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
 from runner.config.version import (
     CLASSIC,
-    EXCHANGE_TYPES,
+    EXCHANGE_TYPE_VERSIONS,
     GLOBAL_QOS,
     HAS_POLICIES_BY_TYPE,
     QUORUM,
@@ -154,7 +154,7 @@ def test_each_binding_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> 
     vhost.rabbit.api("PUT", f"/exchanges/{vhost.name}/other", {"type": "fanout", "durable": True})
     wrong = []
     for kind, key, arguments, destination in BINDINGS:
-        if kind in EXCHANGE_TYPES and not EXCHANGE_TYPES[kind].covers(version):
+        if kind in EXCHANGE_TYPE_VERSIONS and not EXCHANGE_TYPE_VERSIONS[kind].covers(version):
             continue
         written = {"source": "e", "destination": destination, "routing_key": key, "arguments": arguments}
         written["destination_type"] = "exchange" if destination == "other" else "queue"
@@ -254,7 +254,7 @@ def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None
 
 def test_exchange_types_and_policies_by_type_are_there_since_the_table_says(vhost: Vhost) -> None:
     version = vhost.rabbit.version
-    for name, span in EXCHANGE_TYPES.items():
+    for name, span in EXCHANGE_TYPE_VERSIONS.items():
         said = refusal(vhost, f"/exchanges/{vhost.name}/probe", {"type": name, "durable": True})
         assert (said is None) == span.covers(version), (name, said)
     body = {"pattern": "^none$", "apply-to": "quorum_queues", "definition": {"max-length": 1}}

@@ -14,7 +14,7 @@ from runner.topology.consent import Consent, decide
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Objects, Queue
 from runner.topology.planner import make_plan
-from runner.topology.queue_length import uncounted
+from runner.topology.queue_limits import uncounted
 from tests.broker_model import BrokerModel
 
 

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.config.config_file import event_type, is_service_name
+from runner.config.config_file import StoreSettings, event_type, is_service_name
 from runner.config.database_address import read_quickly
 from runner.config.project import Project, choose_services, load_project
-from runner.config.store_settings import StoreSettings
 from runner.config.validation import validate
 from runner.contract import Terms
 from runner.errors import ConfigError
@@ -146,9 +145,9 @@ def test_the_same_event_of_two_services_is_fine(tmp_path: Path) -> None:
 
 
 def test_all_services_are_chosen_unless_some_are_named(tmp_path: Path) -> None:
-    config = project(tmp_path, config="services: {payment: {instances: 2}, audit: {}}").config
-    assert choose_services(config, ()) == {"payment": 2, "audit": 1}
-    assert choose_services(config, ("payment",)) == {"payment": 2}
+    config = project(tmp_path, config="services: {payment: {}, audit: {}}").config
+    assert choose_services(config, ()) == ["payment", "audit"]
+    assert choose_services(config, ("payment",)) == ["payment"]
     with pytest.raises(ConfigError, match=r"^run: unknown service 'paymnet'; did you mean 'payment'\?$"):
         choose_services(config, ("paymnet",))
 

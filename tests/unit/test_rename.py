@@ -20,13 +20,12 @@ from runner.headers import renamed_headers
 from runner.ledger.live_topology import own_queues
 from runner.ledger.recorded_fates import fates, inbox_events, inboxes
 from runner.topology.change import Change, Mark, Plan, change_line
-from runner.topology.compile import compile_topology
+from runner.topology.compile import compile_topology, path_of
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
 from runner.topology.decision import Decision
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Policy, Queue
 from runner.topology.planner import make_plan
-from runner.topology.yaml_path import path_of
 from tests.broker_model import BrokerModel
 from tests.running import plain
 

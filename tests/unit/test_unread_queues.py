@@ -11,13 +11,13 @@ from runner.config.queue_policy import DELIVERY_LIMIT
 from runner.config.topology_file import Topology
 from runner.deadletters.origins import Origins
 from runner.topology.compile import compile_topology
-from runner.topology.default_limit import at_default_limit
 from runner.topology.effective_settings import Policies
 from runner.topology.graph import graph_of
 from runner.topology.lint_rules import lint
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Objects, Policy, Queue
 from runner.topology.planner import make_plan
+from runner.topology.queue_limits import at_default_limit
 
 PARKED = {
     "dead-letter-exchange": "",

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
-from runner.config.cross_checks import GENERATED
 from runner.topology.change import Change, Mark
+from runner.topology.compile import owner_of_policy
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
@@ -16,15 +16,7 @@ from runner.topology.model import Exchange, Objects, Policy, Queue
 Node = tuple[str, str]
 
 
-def owner_of_policy(name: str) -> Node | None:
-    """Return the exchange or queue for which a policy is generated; None for a policy that a person wrote."""
-    if not name.startswith(GENERATED):
-        return None
-    kind, _, rest = name.removeprefix(GENERATED).partition(".")
-    return kind, rest
-
-
-class Families:
+class GeneratedParts:
     """Finds the exchange or queue to which each part belongs."""
 
     def __init__(self, objects: Objects, live: Live) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runner.topology import likeness
-from runner.topology.likeness import meant_pattern
+from runner.topology import key_suggestion
+from runner.topology.key_suggestion import meant_pattern
 
 #: Keys as many services would publish them.
 KEYS = [tuple(f"region{number}.shop.order.created.big.v{number}".split(".")) for number in range(50)]
@@ -24,7 +24,7 @@ KEYS = [tuple(f"region{number}.shop.order.created.big.v{number}".split(".")) for
     ],
 )
 def test_the_words_of_a_pattern_may_be_in_another_order(
-    pattern: str, keys: list[likeness.Words], meant: str | None
+    pattern: str, keys: list[key_suggestion.Words], meant: str | None
 ) -> None:
     assert meant_pattern(pattern, keys) == meant
 
@@ -33,13 +33,13 @@ def test_the_words_of_a_pattern_may_be_in_another_order(
 def compared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The patterns that are compared with a key."""
     found: list[str] = []
-    compare = likeness.may_match
+    compare = key_suggestion.may_match
 
-    def counting(pattern: str, key: likeness.Words) -> bool:
+    def counting(pattern: str, key: key_suggestion.Words) -> bool:
         found.append(pattern)
         return compare(pattern, key)
 
-    monkeypatch.setattr(likeness, "may_match", counting)
+    monkeypatch.setattr(key_suggestion, "may_match", counting)
     return found
 
 

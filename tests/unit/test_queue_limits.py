@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.topology.queue_length import lacks_room
+from runner.topology.queue_limits import lacks_room
 
 NEW_BYTES = {"max-length-bytes": 1000}
 
