@@ -13,9 +13,9 @@ from runner.admin.relocation import Relocation
 from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.invocation import invocation
-from runner.topology.change import counted
 from runner.topology.live import Live, LiveBinding, Owned
 from runner.topology.model import Binding, Objects, Policy, Queue
+from runner.topology.plan import counted
 from runner.topology.rename import Rename
 
 #: Seconds to declare thousands of things.

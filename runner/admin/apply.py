@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from runner.admin.exchange_replacement import ExchangeReplacement
 from runner.admin.renaming import Renaming
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
-from runner.topology.change import Change, Mark
 from runner.topology.compile import owner_of_policy, policy_name
-from runner.topology.decision import Decision, Left
 from runner.topology.effective_settings import applies
 from runner.topology.held_routes import upstream_ranks
 from runner.topology.live import BindingKey, Live, Owned
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.plan import Change, Decision, Left, Mark
 from runner.topology.retire import delete
 
 if TYPE_CHECKING:

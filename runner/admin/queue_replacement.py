@@ -15,11 +15,11 @@ from runner.config.cross_checks import GENERATED
 from runner.config.policy_pattern import only
 from runner.config.version import CLASSIC, QUORUM, STREAM
 from runner.errors import RunnerError
-from runner.topology.change import counted
 from runner.topology.difference import queue_differences
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects, Policy, Queue
+from runner.topology.plan import counted
 from runner.topology.queue_limits import lacks_room
 
 if TYPE_CHECKING:

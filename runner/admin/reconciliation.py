@@ -20,14 +20,13 @@ from runner.broker.node_process import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
-from runner.topology.change import Change, Plan
 from runner.topology.compatibility import conflicts
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, compile_topology, consumer_timeout, path_of
 from runner.topology.consent import Consent, decide
-from runner.topology.decision import Decision, Left
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.plan import Change, Decision, Left, Plan
 from runner.topology.planner import make_plan
 from runner.topology.queue_limits import at_default_limit, uncounted
 from runner.topology.retire import missing

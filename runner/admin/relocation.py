@@ -17,11 +17,11 @@ from runner.config.policy_pattern import only
 from runner.config.version import QUORUM, STREAM
 from runner.errors import BrokerAway, PublishRefused, RunnerError
 from runner.invocation import invocation
-from runner.topology.change import counted
 from runner.topology.compile import policy_name
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
+from runner.topology.plan import counted
 from runner.topology.queue_limits import lacks_room
 from runner.topology.rename import Rename
 

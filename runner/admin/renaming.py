@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runner.topology.change import Change, Mark
 from runner.topology.consent import REPLACED_SERVICES
-from runner.topology.decision import Decision, Left
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects
+from runner.topology.plan import Change, Decision, Left, Mark
 from runner.topology.rename import Rename, before_renames, leads_to, renames
 
 if TYPE_CHECKING:

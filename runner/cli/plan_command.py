@@ -16,9 +16,8 @@ from runner.cli.temporary_broker import broker_for
 from runner.config.project import Project, load_project
 from runner.errors import EXIT_OK, RunnerError
 from runner.invocation import invocation
-from runner.topology.change import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Mark, Plan, change_line
 from runner.topology.consent import Consent
-from runner.topology.decision import Left
+from runner.topology.plan import EXIT_REPLACE, EXIT_UNCOMPARED, Change, Left, Mark, Plan, change_line
 
 #: Seconds that a broker may take to listen for HTTP after it answers AMQP.
 PATIENCE = 2.0

@@ -1,16 +1,23 @@
-"""One thing wrong in a YAML file, and the words for it."""
+"""One thing wrong in a YAML file, and the words for it: what is allowed, what was meant, where a key belongs."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 Path = tuple[str | int, ...]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+#: Keys of older versions, and their replacements.
+_RENAMED = {
+    "silence": "it is now lint: {ignore: {CODE: [NAME]}}",
+    "trace": "remove it: the reports of attempts now go to the service whose plugin records them, such as audit",
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -82,3 +89,48 @@ def one_of(name: str, allowed: Iterable[str]) -> str:
 def unknown(kind: str, name: str, allowed: Iterable[str], shown_name: str | None = None) -> str:
     """The text for a reference to something that is not there; ``shown_name`` where it is not to be shown as it is."""
     return f"unknown {kind} {shown_name or repr(name)}; {one_of(name, allowed)}"
+
+
+def belonging(key: str) -> str | None:
+    """Return text that names the right place of ``key``, or None if no other place has this key."""
+    if key in _RENAMED:
+        return _RENAMED[key]
+    places = _places().get(key, ())
+    return f"it belongs {' or '.join(places)}" if places else None
+
+
+@cache
+def _places() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for key, place in _keys():
+        if place not in found.setdefault(key, []):
+            found[key].append(place)
+    # If more places have the key, such as `url`, the right one cannot be guessed.
+    return {key: tuple(places) for key, places in found.items() if len(places) <= 2}
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    # Imported here because only a file with an error needs them.
+    from runner.config import config_file as settings
+    from runner.config import supervision
+    from runner.config import topology_file as topology
+    from runner.config.argument import QUEUE_ARGUMENTS, QUEUE_POLICY_KEYS
+
+    for model, place in (
+        (topology.QueueSettings, "to a queue in topology.yaml"),
+        (topology.ExchangeSettings, "to an exchange in topology.yaml"),
+        (topology.BindingSettings, "to an entry of bindings in topology.yaml"),
+        (topology.PolicySettings, "to a policy in topology.yaml"),
+        (topology.Topology, "to the top level of topology.yaml"),
+        (settings.Config, "to the top level of config.yaml"),
+        (settings.BrokerSettings, "under broker in config.yaml"),
+        (supervision.Runner, "under runner in config.yaml"),
+        (settings.InboxSettings, "under inbox of a service in config.yaml"),
+        (settings.ServiceSettings, "to a service in config.yaml"),
+    ):
+        yield from ((name, place) for name in model.model_fields)
+    for key, setting in QUEUE_ARGUMENTS.items():
+        argument = f"under arguments of a queue in topology.yaml, as {key}"
+        place = argument if setting.key not in QUEUE_POLICY_KEYS else "under policy of a queue in topology.yaml"
+        yield setting.key, place
+        yield key, "under arguments of a queue in topology.yaml"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runner.config.error_detail import Path, one_of, value_at
-from runner.config.misplaced_key import belonging
+from runner.config.error_detail import Path, belonging, one_of, value_at
 from runner.config.value import Unshown
 
 if TYPE_CHECKING:

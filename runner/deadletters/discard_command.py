@@ -1,15 +1,17 @@
-"""``dlq discard``: parked messages go into a file, and off the desk."""
+"""``dlq discard``: parked messages go into a file and off the desk, with a note of each in the order history."""
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,13 +21,17 @@ from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
 from runner.cli.terminal import progress, warn
 from runner.deadletters.browser import Taker
 from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.discard_note import discard_note
 from runner.deadletters.json_record import fingerprint, record_of
 from runner.deadletters.open_queues import OpenQueues, opened
-from runner.deadletters.selection_options import check_selection, nothing, selecting, selection_of
+from runner.deadletters.selection import check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, BrokerRefused
 from runner.escape import json_text
-from runner.topology.change import counted
+from runner.headers import ATTEMPT, count_of, name_of
+from runner.messages import ATTEMPT_TYPE, Event, name_based_id
+from runner.topology.plan import counted
+
+#: What stands for a service in the note: no service had the message.
+DESK = "desk"
 
 
 @click.command(short_help="Write messages to a file and take them off the desk.")
@@ -140,3 +146,49 @@ class _Notes:
 
 def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> None:
     show_done(before + done)
+
+
+def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -> Event:
+    """The note, to be sent to ``queue`` by the default exchange, of a message that ``record_of`` has written down.
+
+    ``number`` tells apart messages that are alike in everything; ``now`` is in milliseconds since the epoch.
+    """
+    properties, headers = record["properties"], record["headers"]
+    order_id = name_of(_raw(properties.get("correlation_id"))) or None
+    origin = record["origin"] or record["queue"]
+    body = {
+        "order_id": order_id,
+        "message_id": record["id"],
+        "message_type": name_of(_raw(properties.get("type"))),
+        "queue": origin,
+        "service": DESK,
+        # In the place of the process that had it: the queue that it was taken from.
+        "instance": record["queue"],
+        # After the try that parked it, also where this machine's clock is behind the worker's.
+        "attempt": (count_of(headers.get(ATTEMPT)) or 1) + 1,
+        "replays": int(record["replays"]),
+        "outcome": "discarded",
+        "error": record["error"],
+        "delay": None,
+        "sent_at": None,
+        "began_at": now,
+        "ended_at": now,
+        "redelivered": False,
+        "replayed_at": None,
+    }
+    which = f"{origin}/{record['id']}/{record['queue']}/{now}/{number}"
+    return Event(
+        ATTEMPT_TYPE,
+        body,
+        exchange="",
+        routing_key=queue,
+        id=name_based_id(which),
+        correlation_id=order_id,
+        causation_id=record["id"],
+        app_id=DESK,
+    )
+
+
+def _raw(value: object) -> object:
+    """Return a record's property as an AMQP value; records contain bytes that are not UTF-8 as base64."""
+    return base64.b64decode(value["$bytes"]) if isinstance(value, Mapping) and "$bytes" in value else value

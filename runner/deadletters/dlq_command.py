@@ -15,7 +15,7 @@ from runner.deadletters.json_record import iso, record_of
 from runner.deadletters.message_text import table, whole
 from runner.deadletters.open_queues import opened
 from runner.deadletters.replay_command import replay
-from runner.deadletters.selection_options import (
+from runner.deadletters.selection import (
     QUEUE,
     begins,
     empty,
@@ -27,7 +27,7 @@ from runner.deadletters.selection_options import (
 )
 from runner.errors import EXIT_FAILURE
 from runner.escape import json_text
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -31,7 +31,7 @@ from runner.headers import (
     TRACEBACK,
     seconds_of,
 )
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 #: How many groups are shown to people.
 MOST_GROUPS = 50

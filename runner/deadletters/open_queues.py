@@ -26,10 +26,10 @@ from runner.deadletters.origins import Origins
 from runner.errors import RunnerError
 from runner.escape import one_line
 from runner.inspection.checked_project import with_recorders
-from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects
+from runner.topology.plan import counted
 
 #: What the name of a dead-letter queue ends with, where topology.yaml gives it no other.
 DEAD = ".dlq"

@@ -23,11 +23,11 @@ from runner.deadletters.message_text import brief, one_line
 from runner.deadletters.open_queues import OpenQueues, opened
 from runner.deadletters.replay import replay as replay_queue
 from runner.deadletters.replay_rules import Pace, ReplayRules, Tally
-from runner.deadletters.selection_options import check_selection, nothing, selecting, selection_of
+from runner.deadletters.selection import check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, BrokerError, BrokerRefused
 from runner.escape import json_text
 from runner.strict_json import decode_json
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 #: How many messages a dry run names for each queue.
 MOST_NAMED = 20

@@ -25,7 +25,7 @@ from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import DEADLY, DUPLICATE, POISON
 from runner.headers import FAULT
 from runner.messages import Event
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 #: The most messages of one command.
 MOST = 1000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from runner.topology.change import Change, Mark
 from runner.topology.live import DRAIN_SUFFIXES, Live
 from runner.topology.model import Objects
+from runner.topology.plan import Change, Mark
 from runner.topology.rename import RETRY
 
 #: By the name of a dead-letter queue, the queues that park there.

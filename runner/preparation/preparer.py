@@ -21,10 +21,10 @@ from runner.preparation.topology_sync import FoundBroker, Held, TopologySync, im
 from runner.supervisor.program import Program
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES
-from runner.topology.decision import Decision
 from runner.topology.finding import finding_lines
 from runner.topology.lint_rules import findings_of
 from runner.topology.model import Objects
+from runner.topology.plan import Decision
 
 
 @dataclass(frozen=True)

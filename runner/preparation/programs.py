@@ -21,8 +21,8 @@ from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
 from runner.supervisor.program import SLOT, Endpoint, Limits, Program
 from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
-from runner.topology.decision import Decision
 from runner.topology.model import Objects
+from runner.topology.plan import Decision
 from runner.topology.timeouts import shortest_timeouts
 from runner.worker.spec import WorkerSpec
 

@@ -15,8 +15,7 @@ from runner.invocation import reset_invocation
 if TYPE_CHECKING:
     from runner.admin.ready_counter import ReadyCounter
     from runner.admin.reconciliation import Comparison
-    from runner.topology.change import Change
-    from runner.topology.decision import Decision, Left
+    from runner.topology.plan import Change, Decision, Left
 
 #: What the services will use: a broker that is there, one that is started, or one that may come.
 FoundBroker = Answering | PrivateNode | Container | BrokerAway
@@ -86,8 +85,8 @@ class TopologySync:
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
         from runner.admin.reconciliation import bring, examine, known_management
-        from runner.topology.change import Mark, change_line
         from runner.topology.consent import Consent
+        from runner.topology.plan import Mark, change_line
 
         say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
@@ -132,8 +131,8 @@ class TopologySync:
                 self._say(line, "warning")
 
     def _tell_left(self, examination: Comparison, left: list[Left], *, is_start: bool) -> None:
-        from runner.topology.change import Mark, change_line
         from runner.topology.consent import REPLACED_SERVICES
+        from runner.topology.plan import Mark, change_line
 
         lines: list[tuple[str, bool, str]] = []
         for one in left:

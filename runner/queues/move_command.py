@@ -14,7 +14,7 @@ from runner.deadletters.origins import Origins
 from runner.errors import EXIT_FAILURE, PublishRefused, RunnerError, Unroutable
 from runner.queues.removal import Transfer, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
-from runner.topology.change import counted
+from runner.topology.plan import counted
 from runner.topology.queue_limits import DROPS
 
 #: Limits that make a queue drop its oldest messages, unless its ``overflow`` says otherwise.

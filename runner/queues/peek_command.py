@@ -18,7 +18,7 @@ from runner.escape import json_text
 from runner.headers import ATTEMPT, CAUSATION, DELIVERY_COUNT, LAST_ERROR, seconds_of
 from runner.queues.peek import Peek
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, readers
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 #: The largest number of messages to show. No consumer can get them while they are shown.
 MOST = 1000

@@ -16,7 +16,7 @@ from runner.errors import EXIT_FAILURE, EXIT_INTERRUPTED, BrokerError, RunnerErr
 from runner.escape import json_text
 from runner.queues.removal import Purge, noting
 from runner.queues.target import OpenProject, Target, check_delivers, open_project, warn_of_readers
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 
 @click.command(short_help="Write the ready messages of a queue to a file and remove them.")

@@ -23,7 +23,7 @@ from runner.escape import escaped, json_text
 from runner.invocation import invocation
 from runner.queues.backlog import RESOLUTION, Age
 from runner.queues.overview import GROWING, NO_CONSUMER, Backlog, Others, Overview, names_of
-from runner.topology.change import counted
+from runner.topology.plan import counted
 
 #: Seconds between two samples with --watch.
 INTERVAL = 1.0

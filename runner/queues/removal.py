@@ -12,7 +12,7 @@ from runner.admin.drain import Drain
 from runner.admin.emptier import Emptier
 from runner.admin.queue_counts import look
 from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
-from runner.deadletters.discard_note import discard_note
+from runner.deadletters.discard_command import discard_note
 from runner.deadletters.json_record import content_of
 from runner.deadletters.origins import Origins
 from runner.errors import Unroutable

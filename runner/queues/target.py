@@ -25,10 +25,10 @@ from runner.deadletters.message_text import one_line
 from runner.errors import RunnerError
 from runner.inspection.checked_project import with_recorders
 from runner.invocation import invocation
-from runner.topology.change import counted
 from runner.topology.compile import compile_topology
 from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects, Queue
+from runner.topology.plan import counted
 
 _LIMIT = "delivery-limit"
 

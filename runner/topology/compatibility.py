@@ -19,10 +19,10 @@ from runner.config.version import (
     TRANSIENT_QUEUES,
     dotted,
 )
-from runner.topology.change import Change, Mark, binding_name
 from runner.topology.compile import path_of, policy_name
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
+from runner.topology.plan import Change, Mark, binding_name
 
 #: The finding about exchange types that are not RabbitMQ's own.
 UNKNOWN_TYPE = "unknown-exchange-type"

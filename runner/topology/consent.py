@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from runner.invocation import invocation
-from runner.topology.change import INTERRUPTED, Change, Mark, Plan, counted
 from runner.topology.compile import owner_of_policy
-from runner.topology.decision import Decision, Left
 from runner.topology.effective_settings import Policies, applies
-from runner.topology.generated_parts import GeneratedParts, Node
+from runner.topology.generated_parts import GeneratedParts
 from runner.topology.held_routes import Passages
 from runner.topology.live import Live
-from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.model import Binding, Exchange, Node, Objects, Policy, Queue
+from runner.topology.plan import INTERRUPTED, Change, Decision, Left, Mark, Plan, counted
 from runner.topology.rename import former_bindings, leads_to, renames
 from runner.topology.retire import DEAD_LETTERS
 

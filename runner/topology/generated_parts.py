@@ -6,14 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
-from runner.topology.change import Change, Mark
 from runner.topology.compile import owner_of_policy
 from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
-from runner.topology.model import Exchange, Objects, Policy, Queue
-
-#: ``queue`` or ``exchange``, and the name.
-Node = tuple[str, str]
+from runner.topology.model import Exchange, Node, Objects, Policy, Queue
+from runner.topology.plan import Change, Mark
 
 
 class GeneratedParts:

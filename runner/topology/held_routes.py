@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from runner.topology.effective_settings import Policies
-from runner.topology.generated_parts import Node
 from runner.topology.live import Live
-from runner.topology.model import Binding, Exchange, Objects, Queue
+from runner.topology.model import Binding, Exchange, Node, Objects, Queue
 
 Edges = Mapping[Node, set[Node]]
 

@@ -9,6 +9,9 @@ from typing import Any
 from runner.config.argument import QUEUE_TYPE
 from runner.config.version import CLASSIC
 
+#: ``queue`` or ``exchange``, and the name.
+Node = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Exchange:

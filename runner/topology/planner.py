@@ -9,12 +9,12 @@ from runner.config.cross_checks import GENERATED
 from runner.config.policy_pattern import matches, pattern_problem
 from runner.config.topology_file import Retire
 from runner.config.version import CLASSIC, CONSUMER_TIMEOUT, QUORUM
-from runner.topology.change import INTERRUPTED, Change, Mark, Plan
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, owner_of_policy, parking, policy_name
 from runner.topology.difference import exchange_differences, queue_differences, shown, uncompared_arguments
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Exchange, Objects, Policy, Queue
+from runner.topology.plan import INTERRUPTED, Change, Mark, Plan
 from runner.topology.queue_limits import lowered_limits
 from runner.topology.rename import Rename, rename_changes, renames
 from runner.topology.retire import retired

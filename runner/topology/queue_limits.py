@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.config.version import CLASSIC, DEFAULT_DELIVERY_LIMIT, HAS_DELIVERY_LIMIT, dotted
-from runner.topology.change import Mark, Plan, counted
 from runner.topology.compile import owner_of_policy
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, Live, LiveQueue
 from runner.topology.model import Objects, Queue
+from runner.topology.plan import Mark, Plan, counted
 from runner.topology.rename import renames
 
 #: How many queues are asked for their counts, one after the other.

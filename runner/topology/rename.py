@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from runner.topology.change import Change, Mark, counted
 from runner.topology.compile import dead_letter_queue, policy_name
 from runner.topology.live import DRAIN_SUFFIXES, BindingKey, Live
 from runner.topology.model import Binding, Objects, Queue
+from runner.topology.plan import Change, Mark, counted
 from runner.topology.retire import DEAD_LETTERS
 
 #: What the names of a queue's retry queues have after the queue's name.

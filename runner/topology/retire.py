@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runner.config.error_detail import Path, misspelt
 from runner.config.topology_file import Retire
-from runner.topology.change import Change, Mark
 from runner.topology.compile import dead_letter_queue, policy_name
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Objects, Queue
+from runner.topology.plan import Change, Mark
 
 #: What the name of a generated dead-letter queue ends with.
 DEAD_LETTERS = ".dlq"

@@ -8,13 +8,12 @@ from functools import cached_property
 
 from runner.config.topology_file import Retire
 from runner.invocation import invocation
-from runner.topology.change import Change, binding_name, counted
 from runner.topology.compile import dead_letter_queue, owner_of_policy
 from runner.topology.effective_settings import Policies, applies
-from runner.topology.generated_parts import Node
 from runner.topology.held_routes import references
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live, LiveBinding
-from runner.topology.model import Exchange, Objects, Queue
+from runner.topology.model import Exchange, Node, Objects, Queue
+from runner.topology.plan import Change, binding_name, counted
 from runner.topology.rename import RETRY
 from runner.topology.retire import DEAD_LETTERS, retired
 

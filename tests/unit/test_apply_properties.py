@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from runner.admin.apply import apply
 from runner.config.topology_file import Topology
 from runner.errors import BrokerAway
-from runner.topology.change import Change, Mark, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
-from runner.topology.decision import Decision
 from runner.topology.effective_settings import Policies
 from runner.topology.live import DRAIN_SUFFIXES, STAND_IN, Live
 from runner.topology.model import Binding, Queue
 from runner.topology.offline_routing import alternates_of
+from runner.topology.plan import Change, Decision, Mark, Plan
 from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel, router_of
 from tests.proof import times

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from runner.config.topology_file import Retire
-from runner.topology.change import Change, Mark, Plan
 from runner.topology.live import Live, LiveQueue
 from runner.topology.model import Exchange, Objects, Policy, Queue
+from runner.topology.plan import Change, Mark, Plan
 from runner.topology.planner import make_plan
 from runner.topology.retire import missing
 

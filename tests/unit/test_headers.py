@@ -21,7 +21,7 @@ from runner import headers as header_names
 from runner.amqp.properties import message_of, moved_properties
 from runner.amqp.wire.property_codec import Properties
 from runner.deadletters.dead_letter import DeadLetter
-from runner.deadletters.discard_note import discard_note
+from runner.deadletters.discard_command import discard_note
 from runner.deadletters.json_record import record_of
 from runner.deadletters.origins import Origins
 from runner.deadletters.replay_rules import ReplayRules, replayed_headers

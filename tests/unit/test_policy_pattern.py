@@ -17,10 +17,10 @@ from runner.config.document import Document
 from runner.config.policy_pattern import MAX_PATTERN_BYTES, matches, only, only_names, pattern_problem
 from runner.config.topology_file import Topology
 from runner.config.validation import validate_document
-from runner.topology.change import Mark
 from runner.topology.compile import compile_topology
 from runner.topology.live import Live
 from runner.topology.model import Policy
+from runner.topology.plan import Mark
 from runner.topology.planner import make_plan
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)

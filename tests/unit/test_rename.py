@@ -19,12 +19,11 @@ from runner.errors import RunnerError
 from runner.headers import renamed_headers
 from runner.ledger.live_topology import own_queues
 from runner.ledger.recorded_fates import fates, inbox_events, inboxes
-from runner.topology.change import Change, Mark, Plan, change_line
 from runner.topology.compile import compile_topology, path_of
 from runner.topology.consent import REPLACED_SERVICES, Consent, decide
-from runner.topology.decision import Decision
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Policy, Queue
+from runner.topology.plan import Change, Decision, Mark, Plan, change_line
 from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel
 from tests.running import plain

@@ -8,9 +8,9 @@ import pytest
 
 from runner.admin.apply import apply
 from runner.config.topology_file import Topology
-from runner.topology.change import Mark
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
+from runner.topology.plan import Mark
 from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel
 

@@ -9,11 +9,11 @@ import pytest
 
 from runner.admin.apply import apply
 from runner.config.topology_file import Topology
-from runner.topology.change import Mark, Plan
 from runner.topology.compile import compile_topology
 from runner.topology.consent import Consent, decide
 from runner.topology.live import Live, Owned
 from runner.topology.model import Binding, Exchange, Policy, Queue
+from runner.topology.plan import Mark, Plan
 from runner.topology.planner import make_plan
 from tests.broker_model import BrokerModel
 from tests.running import plain

@@ -1,13 +1,15 @@
-"""The lines of a plan: what is to be created, changed, replaced or retired, and what is not ours."""
+"""A plan: its changes, which create, change, replace or retire objects, and the decision which of them are done."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runner.errors import EXIT_CONFIG, EXIT_OK
-from runner.topology.model import Binding, Exchange, Policy, Queue
+from runner.topology.compile import owner_of_policy
+from runner.topology.live import Live, Owned
+from runner.topology.model import Binding, Exchange, Node, Objects, Policy, Queue
 
 #: ``plan``: the broker would be changed, something must be replaced, or nothing is known to differ but not all could be
 #: compared. (1 is for failures.)
@@ -117,3 +119,58 @@ def change_line(change: Change) -> str:
     words = "; ".join([*([change.why] if change.why else []), *risk])
     name = f"rename {change.name} -> {change.new_name}" if change.new_name else change.name
     return f"{change.mark.value} {change.kind:<8} {name}{f'  {words}' if words else ''}"
+
+
+@dataclass(frozen=True)
+class Left:
+    """One change that is not done, and its needs."""
+
+    change: Change
+    needs: str
+    #: The object that the change waits for; empty if it waits for a person.
+    waits_for: str = ""
+    #: True if the changed object is generated, so that the line of its owner is enough.
+    is_implied: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A plan, divided into the changes that are done and those that are left."""
+
+    done: tuple[Change, ...] = ()
+    left: tuple[Left, ...] = ()
+    #: The held-back exchanges and queues.
+    held: frozenset[Node] = frozenset()
+    #: The exchanges from which a route of topology.yaml is still missing.
+    open_routes: frozenset[str] = frozenset()
+    #: The objects of topology.yaml that the broker has afterwards.
+    target: Objects = field(default_factory=Objects)
+
+    def of(self, *marks: Mark) -> tuple[Change, ...]:
+        """Return the changes with these marks that are done."""
+        return tuple(one for one in self.done if one.mark in marks)
+
+    def owned(self, live: Live) -> Owned:
+        """Return our objects once the plan is done, before any deletion; held-back objects only if they were ours."""
+        mine = self.target
+        kept = {one.name for one in mine.policies if (node := owner_of_policy(one.name)) and node in self.held}
+        kept |= {one.change.name for one in self.left if one.change.kind == "policy"}
+        made = Owned(
+            frozenset(one.name for one in mine.exchanges if ("exchange", one.name) not in self.held),
+            frozenset(one.name for one in mine.queues if ("queue", one.name) not in self.held),
+            frozenset(one.name for one in mine.policies if one.name not in kept),
+            frozenset(one.key for one in mine.bindings if not self.touches_held(one)),
+        )
+        before = live.owned
+        held = Owned(
+            frozenset(name for name in before.exchanges if ("exchange", name) in self.held),
+            frozenset(name for name in before.queues if ("queue", name) in self.held),
+            frozenset(),
+            frozenset(key for key in before.bindings if {("exchange", key[0]), (key[1], key[2])} & self.held),
+        )
+        return made | before.still_in(live) | held
+
+    def touches_held(self, binding: Binding) -> bool:
+        """Return True if either end of a binding is held back."""
+        ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
+        return bool(ends & self.held)

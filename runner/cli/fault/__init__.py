@@ -1,1 +1,0 @@
-"""The commands that break things on purpose, so that one can see what becomes of it."""
