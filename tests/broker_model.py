@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from runner.admin import queue_replacement, relocation
+from runner.admin import queue_rename, queue_replacement
 from runner.admin.administrator import Administrator
 from runner.admin.queue_counts import QueueCounts
 from runner.errors import BrokerAway, DeclarationRefused
@@ -156,16 +156,16 @@ class BrokerModel(Administrator):
             mock.patch.object(queue_replacement, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
             mock.patch.object(queue_replacement, "move_messages", self._move_messages),
         ):
-            queue_replacement.Replacement("", management, self, queue, policy, objects, say).run(live)
+            queue_replacement.QueueReplacement("", management, self, queue, policy, objects, say).run(live)
 
     def rename(self, rename: Rename, live: Live, objects: Objects, say: Callable[[str], None]) -> str | None:
         """Rename a queue with the code that renames it on RabbitMQ."""
         management: Any = self
         with (
-            mock.patch.object(relocation, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
-            mock.patch.object(relocation, "move_messages", self._move_messages),
+            mock.patch.object(queue_rename, "counts_of", lambda _, name: QueueCounts(len(self.messages[name]), 0)),
+            mock.patch.object(queue_rename, "move_messages", self._move_messages),
         ):
-            return relocation.Relocation("", management, self, rename, objects, say).run(live)
+            return queue_rename.QueueRename("", management, self, rename, objects, say).run(live)
 
     def unacknowledged_of(self, _: str) -> int:
         """Return 0: the model has no consumers."""

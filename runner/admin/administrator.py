@@ -8,8 +8,8 @@ from runner.admin.declaration import declare
 from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, sure_counts
-from runner.admin.queue_replacement import Replacement
-from runner.admin.relocation import Relocation
+from runner.admin.queue_rename import QueueRename
+from runner.admin.queue_replacement import QueueReplacement
 from runner.config.version import QUORUM
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
 from runner.invocation import invocation
@@ -103,7 +103,7 @@ class Administrator:
         Interrupted at any point nothing is lost, and another call goes on where this one stopped.
         """
         url, _ = look(self._urls, [])
-        return Relocation(url, self._management, self, rename, objects, say).run(live)
+        return QueueRename(url, self._management, self, rename, objects, say).run(live)
 
     def move(
         self, queue: Queue, policy: Policy | None, live: Live, objects: Objects, say: Callable[[str], None]
@@ -114,4 +114,4 @@ class Administrator:
         point nothing is lost, and another call goes on where this one stopped.
         """
         url, _ = look(self._urls, [])
-        Replacement(url, self._management, self, queue, policy, objects, say).run(live)
+        QueueReplacement(url, self._management, self, queue, policy, objects, say).run(live)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner.admin.exchange_replacement import ExchangeReplacement
-from runner.admin.renaming import Renaming
+from runner.admin.pending_renames import PendingRenames
 from runner.errors import BrokerError, BrokerRefused, DeclarationRefused, RunnerError
 from runner.topology.compile import owner_of_policy, policy_name
 from runner.topology.effective_settings import applies
@@ -52,8 +52,8 @@ class _Application:
         self._decision, self._live, self._broker, self._say, self._did = decision, live.settled(), broker, say, did
         self._as_found = live
         self._replaced = decision.of(Mark.REPLACE)
-        self._transfers = Renaming(decision, self._live)
-        self._created = (*self._transfers.others(decision.of(Mark.CREATE)), *self._transfers.entrances)
+        self._renames = PendingRenames(decision, self._live)
+        self._created = (*self._renames.others(decision.of(Mark.CREATE)), *self._renames.entrances)
         #: Policies of replaced objects, set with the new objects: they might drop messages of the old objects.
         self._later = {policy_name(one.kind, one.name) for one in self._replaced}
         self._remembered = live.owned
@@ -66,7 +66,7 @@ class _Application:
         self._put_policies(is_first=False)
         self._replace()
         self._declare_last()
-        kept = list(self._transfers.run(self._broker, self._say, self._did))
+        kept = list(self._renames.run(self._broker, self._say, self._did))
         for change in self._removals():
             self._remove(change)
             self._did(change)
@@ -171,8 +171,8 @@ class _Application:
         self._remembered = owned
 
     def _remember_all(self) -> None:
-        live, first = self._live, self._transfers.remembered(self._remembered)
-        gone, standing = self._deleted | self._transfers.gone, self._transfers.standing
+        live, first = self._live, self._renames.remembered(self._remembered)
+        gone, standing = self._deleted | self._renames.gone, self._renames.standing
         owned = self._decision.owned(live)
         removed = self._removed()
         policies = {one.name for one in self._decision.target.policies}
@@ -198,7 +198,7 @@ class _Application:
             if not isinstance(change.thing, Exchange | Queue):
                 raise RunnerError(f"{change.kind} {change.name!r}: cannot be replaced; allowed: exchanges and queues")
         exchanges = [one for one in self._replaced if isinstance(one.thing, Exchange)]
-        target = self._transfers.target
+        target = self._renames.target
         if exchanges:
             for change in exchanges:
                 self._say(f"replacing {change.kind} {change.name}: {change.why}")

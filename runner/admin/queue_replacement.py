@@ -42,7 +42,7 @@ class QueueConsumed(RunnerError):
         self.queue = queue
 
 
-class Replacement:
+class QueueReplacement:
     """One queue's way from what it is to what it shall be."""
 
     def __init__(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from runner.address import Address
 from runner.admin.administrator import Administrator
 from runner.admin.apply import apply
 from runner.admin.declaration import declare
@@ -15,8 +14,6 @@ from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import look, version_at
 from runner.admin.statistics import counted_by_queues
-from runner.broker.folder import Folder
-from runner.broker.node_process import node_pid
 from runner.config.project import Project
 from runner.config.version import Version
 from runner.errors import BrokerAway, BrokerRefused, DeclarationRefused
@@ -53,21 +50,6 @@ class Comparison:
     def place_of(self, thing: Exchange | Queue | Binding | Policy) -> str:
         """``topology.yaml:14`` for what a change is about."""
         return self.project.topology_line(path_of(thing, self.project.topology))
-
-
-def known_management(project: Project) -> str | None:
-    """Return the URL of the HTTP API of the project's private node, if it runs and is the broker, or None.
-
-    Its port is another one than usual if that was taken.
-    """
-    folder = Folder(project.var / "broker")
-    if node_pid(folder) is None:
-        return None  # what its configuration says is of a node that is gone
-    for url in project.config.broker.url:
-        address = Address.of(url)
-        if address.loopback is not None and (found := folder.management_url(address.port)) is not None:
-            return found
-    return None
 
 
 def examine(

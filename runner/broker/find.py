@@ -14,7 +14,7 @@ from runner.address import Address, authority
 from runner.broker.container import IMAGE, Box, find_engine
 from runner.broker.folder import Folder
 from runner.broker.installation import installed_server
-from runner.broker.node_process import find_leftover
+from runner.broker.node_process import find_leftover, node_pid
 from runner.broker.port import Ports, ports_of
 from runner.broker.probe import Kind, ProbeResult, probe
 from runner.errors import BrokerAway, BrokerError, BrokerMissing
@@ -80,6 +80,20 @@ def find_broker(urls: Sequence[str], start: str, folder: Path) -> Answering | Pr
             if address.loopback and not address.is_tls and findings[address].kind is Kind.NOTHING:
                 return _startable(url, address, findings[address], folder)
     raise _nothing_answers(findings, start)
+
+
+def known_management(urls: Sequence[str], folder: Path) -> str | None:
+    """Return the URL of the HTTP API of the private node in ``folder``, if it runs and is the broker, or None.
+
+    Its port is another one than usual if that was taken.
+    """
+    node = Folder(folder)
+    if node_pid(node) is None:
+        return None  # what its configuration says is of a node that is gone
+    for address in map(Address.of, urls):
+        if address.loopback is not None and (found := node.management_url(address.port)) is not None:
+            return found
+    return None
 
 
 def _probe_patiently(address: Address) -> ProbeResult:

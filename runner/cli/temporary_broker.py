@@ -13,8 +13,7 @@ from typing import IO
 import click
 
 from runner.address import Address
-from runner.admin.reconciliation import known_management
-from runner.broker.find import Answering, PrivateNode, Startable, find_broker
+from runner.broker.find import Answering, PrivateNode, Startable, find_broker, known_management
 from runner.broker.folder import Folder
 from runner.config.project import Project
 from runner.errors import AlreadyRunning, BrokerAway, RunnerError
@@ -36,15 +35,16 @@ def broker_for(project: Project) -> Iterator[str | None]:
     Raises BrokerAway where none answers and none can be started.
     """
     settings = project.config.broker
-    found = find_broker(settings.url, settings.start, project.var / "broker")
+    folder = project.var / "broker"
+    found = find_broker(settings.url, settings.start, folder)
     if isinstance(found, Answering):
-        yield known_management(project) or _told_by_runner(project, Address.of(found.url))
+        yield known_management(settings.url, folder) or _told_by_runner(project, Address.of(found.url))
         return
     with _held(project, found):
         address = Address.of(found.url)
         click.echo(f"no broker answers: starting the project's own on {address} for this command", err=True)
         # The node itself warns in its output, which is not shown.
-        change = Folder(project.var / "broker").login_change(address.login)
+        change = Folder(folder).login_change(address.login)
         if change is not None and isinstance(found, PrivateNode):
             click.echo(f"warning: {change}", err=True)
         process = _started(found)

@@ -94,7 +94,6 @@ class Deprecation:
 
     feature: str
     span: Span
-    words: str
 
     def problem(self, version: Version, denied: Iterable[str] | None) -> str | None:
         """Return the reason if a broker refuses the feature, or None; ``denied`` is None if it reports no features."""
@@ -105,10 +104,8 @@ class Deprecation:
         return None
 
 
-TRANSIENT_QUEUES = Deprecation("transient_nonexcl_queues", Span(until=(4, 3)), "a queue that is neither durable")
-MASTER_LOCATOR = Deprecation("queue_master_locator", Span(until=(4, 3)), "queue-master-locator")
-#: Limits of unacked messages for a whole channel; this system never sets them.
-GLOBAL_QOS = Deprecation("global_qos", Span(until=(4, 3)), "basic.qos with global set")
+TRANSIENT_QUEUES = Deprecation("transient_nonexcl_queues", Span(until=(4, 3)))
+MASTER_LOCATOR = Deprecation("queue_master_locator", Span(until=(4, 3)))
 
 _MIRRORING = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure")
 _IN_MEMORY = ("max-in-memory-length", "max-in-memory-bytes")

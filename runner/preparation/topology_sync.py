@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runner.broker.find import Answering, Container, PrivateNode
+from runner.broker.find import Answering, Container, PrivateNode, known_management
 from runner.config.project import Project
 from runner.errors import BrokerAway, DeclarationRefused, RunnerError
 from runner.invocation import reset_invocation
@@ -84,13 +84,14 @@ class TopologySync:
 
     def _reconcile(self, project: Project, *, is_start: bool, removes: bool) -> tuple[Decision, list[str]]:
         # Here and not above: pika takes its time to import, and is not needed before the broker answers.
-        from runner.admin.reconciliation import bring, examine, known_management
+        from runner.admin.reconciliation import bring, examine
         from runner.topology.consent import Consent
         from runner.topology.plan import Mark, change_line
 
         say, is_ours = self._say, isinstance(self._broker, PrivateNode | Container)
         url = self._broker.management_url if isinstance(self._broker, PrivateNode | Container) else None
-        examination = examine(project, url or known_management(project), patience=PATIENCE if is_ours else 0.0)
+        url = url or known_management(project.config.broker.url, project.var / "broker")
+        examination = examine(project, url, patience=PATIENCE if is_ours else 0.0)
         consent = Consent(removals=removes)
         plan, decision = examination.plan, examination.decision(consent)
         # A user who may declare nothing needs nothing of what the missing HTTP API would do.

@@ -27,8 +27,8 @@ from runner.config.validation import validate_document
 from runner.config.version import (
     CLASSIC,
     EXCHANGE_TYPE_VERSIONS,
-    GLOBAL_QOS,
     HAS_POLICIES_BY_TYPE,
+    MASTER_LOCATOR,
     QUORUM,
     STREAM,
     TRANSIENT_QUEUES,
@@ -247,9 +247,8 @@ def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None
         is_refused = True
     assert is_refused == (TRANSIENT_QUEUES.problem(version, denied) is not None)
     if denied is not None:
-        assert {TRANSIENT_QUEUES.feature, GLOBAL_QOS.feature} <= {
-            one["name"] for one in vhost.rabbit.api("GET", "/deprecated-features")
-        }
+        known = {one["name"] for one in vhost.rabbit.api("GET", "/deprecated-features")}
+        assert {TRANSIENT_QUEUES.feature, MASTER_LOCATOR.feature} <= known
 
 
 def test_exchange_types_and_policies_by_type_are_there_since_the_table_says(vhost: Vhost) -> None:

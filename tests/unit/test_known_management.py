@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runner.address import Address, Login
-from runner.admin import reconciliation as reconcile
+from runner.broker import find
 from runner.broker.folder import Folder
 from runner.broker.port import Ports
 from runner.cli import temporary_broker as broker
@@ -33,24 +33,21 @@ def folder(tmp_path: Path) -> Folder:
 @pytest.mark.parametrize(
     ("urls", "found"),
     [
-        ("amqp://guest:guest@127.0.0.1:7000/", MOVED),
-        ("amqp://localhost:7000/shop", MOVED),
-        ("[amqp://broker.example:7000/, amqp://127.0.0.1:7000/]", MOVED),
-        ("amqp://127.0.0.1:7001/", None),
-        ("amqp://127.0.0.1:17000/", None),
-        ("amqp://broker.example:7000/", None),
+        (["amqp://guest:guest@127.0.0.1:7000/"], MOVED),
+        (["amqp://localhost:7000/shop"], MOVED),
+        (["amqp://broker.example:7000/", "amqp://127.0.0.1:7000/"], MOVED),
+        (["amqp://127.0.0.1:7001/"], None),
+        (["amqp://127.0.0.1:17000/"], None),
+        (["amqp://broker.example:7000/"], None),
     ],
 )
 def test_the_api_of_a_running_private_node_is_asked_at_the_port_that_it_has(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch, urls: str, found: str | None
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, urls: list[str], found: str | None
 ) -> None:
-    root = folder.path.parents[1]
-    (root / "config.yaml").write_text(f"broker: {{url: {urls}}}")
-    project = read_project(root)
-    monkeypatch.setattr(reconcile, "node_pid", lambda folder: 4711)
-    assert reconcile.known_management(project) == found
-    monkeypatch.setattr(reconcile, "node_pid", lambda folder: None)
-    assert reconcile.known_management(project) is None
+    monkeypatch.setattr(find, "node_pid", lambda folder: 4711)
+    assert find.known_management(urls, folder.path) == found
+    monkeypatch.setattr(find, "node_pid", lambda folder: None)
+    assert find.known_management(urls, folder.path) is None
 
 
 def slots(*endpoints: dict[str, Any] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.topology.consent import REPLACED_SERVICES
 from runner.topology.live import Live, Owned
-from runner.topology.model import Binding, Objects
+from runner.topology.model import Binding
 from runner.topology.plan import Change, Decision, Left, Mark
 from runner.topology.rename import Rename, before_renames, leads_to, renames
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
 
 
-class Renaming:
+class PendingRenames:
     """The queues of one decision that get another name, now or once services are replaced."""
 
     def __init__(self, decision: Decision, live: Live) -> None:
@@ -85,8 +85,3 @@ class Renaming:
         keys = frozenset(key for key in self._live.owned.bindings | self.standing if one.brings(key))
         self.gone |= Owned(queues=frozenset(one.sources), policies=frozenset(one.policies), bindings=keys)
         self.standing -= keys
-
-
-def bindings_of(objects: Objects, queue: str) -> tuple[Binding, ...]:
-    """Return the bindings of a queue in topology.yaml."""
-    return tuple(one for one in objects.bindings if leads_to(one, queue))

@@ -12,7 +12,6 @@ from runner.admin.management import Management
 from runner.admin.management_api import ManagementError
 from runner.admin.queue_counts import counts_of
 from runner.admin.queue_replacement import DRAIN_PRIORITY, NO_LIMIT, STATISTICS
-from runner.admin.renaming import bindings_of
 from runner.config.policy_pattern import only
 from runner.config.version import QUORUM, STREAM
 from runner.errors import BrokerAway, PublishRefused, RunnerError
@@ -23,7 +22,7 @@ from runner.topology.live import Live
 from runner.topology.model import Objects, Policy
 from runner.topology.plan import counted
 from runner.topology.queue_limits import lacks_room
-from runner.topology.rename import Rename
+from runner.topology.rename import Rename, leads_to
 
 if TYPE_CHECKING:
     from runner.admin.administrator import Administrator
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 CONSUMERS = 3.0
 
 
-class Relocation:
+class QueueRename:
     """One queue's way to its new name. What is done is not done again: it may be interrupted at any point."""
 
     def __init__(
@@ -143,7 +142,7 @@ class Relocation:
     def _rebind(self) -> None:
         """First bind the new queue, then unbind the old one: in that moment a message may come to both."""
         one, live = self._rename, self._management.live()
-        wanted = bindings_of(self._objects, one.new)
+        wanted = tuple(binding for binding in self._objects.bindings if leads_to(binding, one.new))
         self._admin.declare(Objects(bindings=wanted))
         ours = {replace(binding, destination=name).key for binding in wanted for name in one.queues}
         there = [found for key, found in live.bindings.items() if one.brings(key)]
