@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from runner.cli.main import LAZY
 from tests.running import ROOT
 
-#: Names that belong to a convention, and so may stand in several places: Python's, the command modules of rooms, and
-#: the plugin API's model of options.
-SHARED_MODULES = {"__init__", "__main__", "cli"}
+#: Names that belong to a convention, and so may stand in several places: Python's, and the plugin API's model of
+#: options.
+SHARED_MODULES = {"__init__", "__main__"}
 SHARED_CLASSES = {"Options"}
 FILES = sorted(path for room in ("runner", "plugins") for path in (ROOT / room).rglob("*.py"))
 
@@ -34,6 +36,15 @@ def test_no_two_modules_and_no_two_classes_share_a_name(kind, shared) -> None:
         for name in kind(path):
             places[name].append(str(path.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1 and name not in shared} == {}
+
+
+def test_each_command_is_in_a_file_that_its_name_tells() -> None:
+    modules = {place.partition(":")[0] for place in LAZY.values()}
+    assert [name for name in sorted(modules) if not re.fullmatch(r".+_commands?", name)] == []
+    files = {str(path.relative_to(ROOT).with_suffix("")).replace("/", ".") for path in FILES}
+    named = {name for name in files if re.fullmatch(r".+_commands?", name)}
+    # The other commands of the group ``dlq``.
+    assert named - modules == {"runner.deadletters.discard_command", "runner.deadletters.replay_command"}
 
 
 def test_all_files_of_the_product_are_counted() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 from sqlalchemy import insert
 
-from runner.ledger.cli import EMPTY
+from runner.ledger.ledger_command import EMPTY
 from runner.messages import Event
 from runner.store.database import open_database
 from runner.store.event_bytes import to_bytes
