@@ -20,12 +20,10 @@ from runner.config.version import (
     dotted,
 )
 from runner.topology.compile import path_of, policy_name
+from runner.topology.finding import UNKNOWN_TYPE, Finding
 from runner.topology.live import Live
 from runner.topology.model import Exchange, Objects, Policy, Queue
 from runner.topology.plan import Change, Mark, binding_name
-
-#: The finding about exchange types that are not RabbitMQ's own.
-UNKNOWN_TYPE = "unknown-exchange-type"
 
 
 @dataclass(frozen=True)
@@ -142,23 +140,16 @@ def _conflict(
     yield Conflict(path, f"{kind} {name!r}: {words} {problem}; take it out, or use another broker", (changed,))
 
 
-@dataclass(frozen=True)
-class Extension:
-    """One use of an extension: the code of its finding, the name of the extension, and its place."""
+def extensions(topology: Topology) -> Iterator[Finding]:
+    """Yield a finding about each argument, policy key and exchange type that only a plugin of the broker can know.
 
-    code: str
-    name: str
-    path: Path
-    reason: str
-
-
-def extensions(topology: Topology) -> Iterator[Extension]:
-    """Yield each use of an extension. RabbitMQ ignores an argument that neither it nor a plugin knows."""
+    Its name is that of the argument, key or type. RabbitMQ ignores arguments that neither it nor a plugin knows.
+    """
     for name, exchange in topology.exchanges.items():
         path: Path = ("exchanges", name)
         if exchange.type not in EXCHANGE_TYPES:
             reason = f"{exchange.type!r} of {name!r} is not a type of RabbitMQ, so its bindings are not checked"
-            yield Extension(UNKNOWN_TYPE, exchange.type, (*path, "type"), reason)
+            yield Finding(UNKNOWN_TYPE, exchange.type, "topology.yaml", (*path, "type"), reason)
         known = arguments_of(exchange.type)
         if exchange.type in EXCHANGE_TYPES:
             yield from _unknown(name, exchange.arguments, known, (*path, "arguments"))
@@ -170,8 +161,8 @@ def extensions(topology: Topology) -> Iterator[Extension]:
         yield from _unknown(name, policy.definition, policy_keys, ("policies", name, "definition"))
 
 
-def _unknown(name: str, said: Mapping[str, object], known: Mapping[str, object], path: Path) -> Iterator[Extension]:
+def _unknown(name: str, said: Mapping[str, object], known: Mapping[str, object], path: Path) -> Iterator[Finding]:
     for key in said:
         if key not in known:
             reason = f"{key!r} of {name!r} is not one of RabbitMQ's: without a plugin that knows it, it does nothing"
-            yield Extension(UNKNOWN_ARGUMENT, key, (*path, key), reason)
+            yield Finding(UNKNOWN_ARGUMENT, key, "topology.yaml", (*path, key), reason)

@@ -139,7 +139,7 @@ class _Division:
             return owners[0] or "" if all(owners) else ""
         if isinstance(thing, Exchange) and change.mark is Mark.REPLACE and (cause := passages.carries_through(thing)):
             return cause
-        wanted = self._wanted_policy(node)
+        wanted = self._parts.wanted_policy(node)
         return self._policies_held.get(wanted.name if wanted else "", "") or passages.leads_astray(node)
 
     def _cause_to_stay(self, change: Change, node: Node) -> str:
@@ -153,10 +153,6 @@ class _Division:
         # A dead-letter queue stays with its queue.
         owner = ("queue", change.name.removesuffix(DEAD_LETTERS))
         return self._passages.needs(node) or (self._held.get(owner, "") if change.kind == "queue" else "")
-
-    def _wanted_policy(self, node: Node) -> Policy | None:
-        thing = self._parts.wanted(node)
-        return None if thing is None else self._parts.policies.applying(thing)
 
     def _policy_guard(self, changes: list[Change]) -> Mapping[str, str]:
         """Return the policies that would change a held-back object's settings, each with the name of that object."""

@@ -9,10 +9,11 @@ from runner.config.cross_checks import UNKNOWN_ARGUMENT
 from runner.config.error_detail import Path
 from runner.config.project import Project
 from runner.invocation import invocation
-from runner.topology.compatibility import UNKNOWN_TYPE
 
 #: The largest number of findings that ``check``, a start and a reload print; ``lint`` prints all.
 MOST_SHOWN = 10
+#: The finding about exchange types that are not RabbitMQ's own.
+UNKNOWN_TYPE = "unknown-exchange-type"
 _DOCS = "https://www.rabbitmq.com/docs/"
 
 

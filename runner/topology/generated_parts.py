@@ -78,9 +78,10 @@ class GeneratedParts:
             return owner_of_policy(change.name) is not None
         return change.kind == "queue" and (change.name in self._objects.generated or change.name in self._origins)
 
-    def wanted(self, node: Node) -> Exchange | Queue | None:
-        """Return an exchange or queue as topology.yaml wants it."""
-        return self._things.get(node)
+    def wanted_policy(self, node: Node) -> Policy | None:
+        """Return the policy of topology.yaml that applies to an exchange or queue."""
+        thing = self._things.get(node)
+        return None if thing is None else self.policies.applying(thing)
 
     def live_things(self, node: Node) -> Iterator[Exchange | Queue]:
         """Yield an exchange, or a queue and its retry queues, as they are on the broker."""

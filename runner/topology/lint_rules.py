@@ -77,11 +77,9 @@ class _Linter:
         yield from self._cycles()
         yield from self._hidden_policies()
         yield from self._exchanges()
-        for one in misfits(self._topology, self._services, self._objects, self._settings):
-            yield Finding(one.code, one.name, one.file, one.path, one.reason)
+        yield from misfits(self._topology, self._services, self._objects, self._settings)
         yield from self._deprecated()
-        for extension in extensions(self._topology):
-            yield self._found(extension.code, extension.name, extension.path, extension.reason)
+        yield from extensions(self._topology)
 
     def _found(self, code: str, name: str, path: Path, reason: str) -> Finding:
         return Finding(code, name, "topology.yaml", path, reason)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from runner.config.argument import LONGEST_TIMER
 from runner.config.config_file import ServiceSettings
-from runner.config.error_detail import Path
 from runner.config.topology_file import Topology
 from runner.config.value import format_duration
 from runner.config.version import CONSUMER_TIMEOUT
 from runner.topology.compile import CONSUMER_TIMEOUT_KEY, path_of, policy_name
 from runner.topology.effective_settings import Policies
+from runner.topology.finding import Finding
 from runner.topology.live import Live
 from runner.topology.model import Ladder, Objects, Policy, Queue
 
@@ -112,23 +112,12 @@ def with_longer_timeouts(objects: Objects, live: Live, topology: Topology) -> Ob
     return replace(objects, policies=tuple(kept(one) for one in objects.policies))
 
 
-@dataclass(frozen=True)
-class Misfit:
-    """Two times that contradict each other: the code and the name of lint's finding, its place, and both values."""
-
-    code: str
-    name: str
-    file: str
-    path: Path
-    reason: str
-
-
 def misfits(
     topology: Topology,
     services: Mapping[str, ServiceSettings],
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
-) -> Iterator[Misfit]:
+) -> Iterator[Finding]:
     """Yield the times that contradict each other; ``settings`` are those of each queue."""
     for name, service in services.items():
         yield from _of_service(name, service, objects, settings, topology)
@@ -147,7 +136,7 @@ def _of_service(
     objects: Objects,
     settings: Mapping[str, Mapping[str, Any]],
     topology: Topology,
-) -> Iterator[Misfit]:
+) -> Iterator[Finding]:
     restart = service.backoff.max + service.start_timeout
     queues = {one.name: one for one in objects.queues}
     for queue in service.consumes:
@@ -161,7 +150,7 @@ def _of_service(
                     f" {_said(service.handler_timeout)}, prefetch {service.prefetch}), but its consumer-timeout is"
                     f" {_said(timeout)}: the message is delivered again"
                 )
-                yield Misfit("consumer-timeout", queue, "topology.yaml", path, reason)
+                yield Finding("consumer-timeout", queue, "topology.yaml", path, reason)
         for key, fate in (("expires", "is deleted with its messages"), ("message-ttl", "gives up its messages")):
             time = _seconds(said.get(key))
             if time is not None and time < restart:
@@ -169,7 +158,7 @@ def _of_service(
                     f"{queue!r} {fate} after {_said(time)} ({key}), but a restart of {name} may take"
                     f" {_said(restart)} (backoff.max and start_timeout)"
                 )
-                yield Misfit("outlived-by-restart", queue, "topology.yaml", path, reason)
+                yield Finding("outlived-by-restart", queue, "topology.yaml", path, reason)
         yield from _of_inbox(name, service, queue, objects.ladders.get(queue))
     stated = service.model_fields_set
     if {"stop_timeout", "handler_timeout"} <= stated and service.handler_timeout > service.stop_timeout:
@@ -177,10 +166,10 @@ def _of_service(
             f"{name} is killed {_said(service.stop_timeout)} after it was asked to stop (stop_timeout), but one message"
             f" may take {_said(service.handler_timeout)} (handler_timeout): it is delivered again"
         )
-        yield Misfit("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
+        yield Finding("stop-timeout", name, "config.yaml", ("services", name, "stop_timeout"), reason)
 
 
-def _of_inbox(name: str, service: ServiceSettings, queue: str, ladder: Ladder | None) -> Iterator[Misfit]:
+def _of_inbox(name: str, service: ServiceSettings, queue: str, ladder: Ladder | None) -> Iterator[Finding]:
     if service.inbox is None or ladder is None:
         return
     needed = sum(delay for delay, _ in ladder.steps) + service.handler_timeout * (len(ladder.steps) + 1)
@@ -189,24 +178,24 @@ def _of_inbox(name: str, service: ServiceSettings, queue: str, ladder: Ladder | 
             f"{name} remembers a message for {_said(service.inbox.keep)} (inbox.keep), but the attempts of one from"
             f" {queue!r} may take {_said(needed)} (retry and handler_timeout): a duplicate would be handled again"
         )
-        yield Misfit("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
+        yield Finding("inbox-forgets", name, "config.yaml", ("services", name, "inbox"), reason)
 
 
-def _of_wait_queue(queue: Queue, delay: float, said: Mapping[str, Any], topology: Topology) -> Iterator[Misfit]:
+def _of_wait_queue(queue: Queue, delay: float, said: Mapping[str, Any], topology: Topology) -> Iterator[Finding]:
     path = path_of(queue, topology)
     if (expires := _seconds(said.get("expires"))) is not None:
         reason = (
             f"{queue.name!r} is deleted with its messages after {_said(expires)} (expires of a policy), and no consumer"
             f" keeps it: a message waits there for {_said(delay)}"
         )
-        yield Misfit("expiring-wait-queue", queue.name, "topology.yaml", path, reason)
+        yield Finding("expiring-wait-queue", queue.name, "topology.yaml", path, reason)
 
 
-def _of_dead_letters(queue: Queue, said: Mapping[str, Any], topology: Topology) -> Iterator[Misfit]:
+def _of_dead_letters(queue: Queue, said: Mapping[str, Any], topology: Topology) -> Iterator[Finding]:
     for key in ("expires", "message-ttl"):
         if (time := _seconds(said.get(key))) is not None:
             reason = f"dead letters in {queue.name!r} are dropped after {_said(time)} ({key})"
-            yield Misfit("expiring-dead-letters", queue.name, "topology.yaml", path_of(queue, topology), reason)
+            yield Finding("expiring-dead-letters", queue.name, "topology.yaml", path_of(queue, topology), reason)
 
 
 def _seconds(milliseconds: object) -> float | None:
