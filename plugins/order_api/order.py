@@ -25,6 +25,8 @@ REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 #: Decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Gold, test codes and "no currency" have none:
 #: no customer can pay in them.
 MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
+#: Made once, because json.dumps with options makes an encoder for each call.
+_COMPACT_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 #: The unit that amounts are whole numbers of, by decimal places.
 UNITS = {places: Decimal(1).scaleb(-places) for places in sorted(set(MINOR_UNITS.values()))}
 
@@ -120,7 +122,7 @@ def identity(order: Order) -> str:
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
     amount = str(order.amount) if has_more else f"{order.amount:.2f}"
-    return json.dumps(fields_of(order, amount), ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT_JSON.encode(fields_of(order, amount))
 
 
 def order_id_for(idempotency_key: str | None, order: Order) -> str:

@@ -73,9 +73,11 @@ class DirectReply(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError if it has no head of plain lines, before the event is published."""
-        for one in (self.status, self.content_type, *self.headers, *self.headers.values()):
-            if not _FIELD_TEXT.fullmatch(one):
-                raise ValueError(f"direct route: not a line of an answer's head, {one!r}; allowed: Latin-1, one line")
+        texts = (self.status, self.content_type, *self.headers, *self.headers.values())
+        # One match for all texts, because every request on a direct route is checked.
+        if not _FIELD_TEXT.fullmatch("".join(texts)):
+            wrong = next(one for one in texts if not _FIELD_TEXT.fullmatch(one))
+            raise ValueError(f"direct route: not a line of an answer's head, {wrong!r}; allowed: Latin-1, one line")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record of the line.
@@ -225,12 +227,14 @@ class DirectRoutes:
             self._log.add(reply.record(log, time.time() - age))
         is_last = self.is_stopping or one.channel.close_behind_answer()
         connection = "Connection: close\r\n" if is_last else ""
-        more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()])
         # The same form as the answers of the application, which waitress sends.
         head = (
             f"HTTP/1.1 {reply.status}\r\n{connection}Content-Length: {len(reply.body)}\r\n"
-            f"Content-Type: {reply.content_type}\r\nDate: {self._now()}\r\n{more}\r\n"
+            f"Content-Type: {reply.content_type}\r\nDate: {self._now()}\r\n"
         )
+        for name, value in reply.headers.items():
+            head += f"{name}: {value}\r\n"
+        head += "\r\n"
         one.channel.reply(head.encode("latin-1") + reply.body, is_last=is_last)
 
     def _now(self) -> str:
