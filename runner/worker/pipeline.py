@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from runner.amqp.consumer import Delivery
 from runner.amqp.properties import Encoded, encode_copy
@@ -60,8 +61,9 @@ class Pipeline:
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: Guards the counters, and the answers to what one message publishes.
-        self._lock = runtime.condition()
+        #: Guards the counters, and the answers to several events of one message.
+        self._lock = threading.Lock()
+        self._idle = runtime.condition()
         self._log = log
         self._perform: dict[DeliveryAction, Callable[[DeliveryLifecycle], None]] = {
             DeliveryAction.HANDLE: self._handle,
@@ -100,8 +102,8 @@ class Pipeline:
         Those that no handler has begun go back to the broker when the channel closes.
         """
         self._stopping = True
-        with self._lock:
-            is_idle = self._lock.wait_for(lambda: self._open == 0, timeout)
+        with self._idle:
+            is_idle = self._idle.wait_for(lambda: self._open == 0, timeout)
         for _ in range(self._threads):
             self._queue.put(None)
         return is_idle
@@ -125,12 +127,12 @@ class Pipeline:
             one.problem = Reject(problem)
             self._feed(one, DeliveryEvent.FAILED)
             return
-        self._settle(one, partial(self._handler, one))
+        self._settle(one, self._handler, one)
 
-    def _settle(self, one: DeliveryLifecycle, outcome: Callable[[], DeliveryEvent]) -> None:
+    def _settle(self, one: DeliveryLifecycle, outcome: Callable[[Any], DeliveryEvent], argument: Any) -> None:
         """Go on with the event that ``outcome`` returns, or with what it raises."""
         try:
-            event = outcome()
+            event = outcome(argument)
         except StoreAway as error:
             one.problem, event = error, DeliveryEvent.UNREACHABLE
         except BaseException as error:  # noqa: BLE001 - whatever a plugin or the database raises fails the attempt
@@ -142,7 +144,7 @@ class Pipeline:
         # The commit refers to the delivery: with a reference back, only a garbage collection would free them.
         del one.until, one.committed
         # On the store's thread, so that a slow handler does not delay the events of other messages.
-        until(lambda commit: self._settle(one, partial(committed, commit)))
+        until(partial(self._settle, one, committed))
 
     def _handle_later(self, one: DeliveryLifecycle) -> None:
         if self._stopping:
@@ -173,8 +175,11 @@ class Pipeline:
             self._send(encoded, answered, may_wait=may_wait)
 
     def _answered(self, one: DeliveryLifecycle, encoded: Encoded, error: BrokerError | None) -> None:
-        with self._lock:
-            event = one.answered(encoded, error)
+        if one.unanswered == 1:
+            event = one.answered(encoded, error)  # no other answer is due, so no thread can be here at the same time
+        else:
+            with self._lock:
+                event = one.answered(encoded, error)
         if event is not None:
             self._feed(one, event)
 
@@ -223,5 +228,7 @@ class Pipeline:
             if is_handled:
                 self._handled += 1
                 self._record.handled(self._handled)
-            if self._open == 0:
-                self._lock.notify_all()
+        # ``stop`` sets the flag before it first checks the counter, so one of the two threads sees the other's change.
+        if self._stopping and self._open == 0:
+            with self._idle:
+                self._idle.notify_all()
