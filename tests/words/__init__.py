@@ -1,0 +1,1 @@
+"""The check of words: ``python -m tests.words`` reports habits of language that keep readers out."""
