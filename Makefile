@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test test-matrix compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
+.PHONY: help run test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -15,15 +15,21 @@ test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
 	@.venv/bin/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
-test-matrix: ## the suite on RabbitMQ 4.0 and 4.3 and on Python 3.14, and `make run` on fresh systems; as root; ARGS="--help"
+test-matrix: ## the suite on Debian releases with RabbitMQ 3.10, 4.0 and 4.3, and `make run` on fresh ones, as root; ARGS="--help"
 	@deploy/setup.sh matrix
 	@.venv/bin/python -m tests.matrix $(ARGS)
+
+coverage: ## the share of lines and branches that unit and integration tests run, child processes included; ARGS="FILES" of tests
+	@deploy/setup.sh test
+	@rm -rf var/coverage && mkdir -p var/coverage
+	@.venv/bin/python -m coverage run -m pytest -n 2 --dist loadgroup $(or $(ARGS),tests/unit tests/integration); \
+		code=$$?; .venv/bin/python -m coverage combine -q && .venv/bin/python -m coverage report && exit $$code
 
 compose-test: ## build the image and run the containers of compose.yaml in namespaces, without an engine; as root
 	@deploy/setup.sh compose
 	@.venv/bin/python -m tests.compose
 
-chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" tells more
+chaos: ## 10 minutes of orders and faults on a broker of its own, then a report; ARGS="--help" lists options
 	@deploy/setup.sh test
 	@.venv/bin/python -m tests.chaos $(ARGS)
 
@@ -55,7 +61,7 @@ format: ## format the code
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
-bench: ## measure the product beside its peers, on a broker of its own; under 15 minutes; ARGS="--help" tells more
+bench: ## measure the product beside its peers, on a broker of its own, under 15 minutes; ARGS="--help" lists options
 	@deploy/setup.sh bench
 	@.venv/bin/python -m bench $(ARGS)
 
