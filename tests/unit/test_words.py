@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.words.__main__ import check, report
 from tests.words.allowance import Allowance, WrongAllowance, load
+from tests.words.finding import check, report
 from tests.words.habit import RULES, hits
 from tests.words.prose import prose_of
 from tests.words.sentence import Sentence
@@ -21,6 +21,8 @@ CASES = [
     ("opening", "opening", "Where the e-mail goes.", "The address of the e-mail."),
     ("clause", "docs", "What crashes is restarted.", "Crashed workers are restarted."),
     ("clause", "comment", "Whoever waits must know.", "Why does it wait? Because RabbitMQ counts late."),
+    ("pronoun", "comment", "Those that stay are read again.", "The messages that stay are read again."),
+    ("pronoun", "docs", "The API sends another one.", "The API sends another event, or one of the others."),
     ("where", "docstring", "Raises OSError where that fails.", "Raises OSError if that fails."),
     ("where", "docs", "Where no broker answers, one starts.", "A handler sees where the message was published."),
     ("where", "comment", "None where it has no queue.", "Messages return to the place where it was."),

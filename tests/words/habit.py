@@ -148,9 +148,16 @@ _PRIVATE = (
     r"|(?:the|a|each|every|next|last|first|second|another|one|per|of) (?:try|tries)\b(?! to)"
 )
 
+#: A thing that only a later word, or another sentence, names.
+_PRONOUN = (
+    r"(?<!.)(?:one|ones|those|everything|each|others) (?:that|which|who|whose|of which)"
+    r"|(?:another|no other) one(?! of)"
+)
+
 RULES = (
     Rule("opening", frozenset({"opening"}), clause, "an imperative for a function, a noun phrase for the rest"),
     Rule("clause", FULL_SENTENCES - {"opening"}, clause, "a noun as the subject"),
+    Rule("pronoun", PROSE, words(_PRONOUN), "the noun, such as message, queue or process"),
     Rule("where", PROSE, place_for_condition, "if, when"),
     Rule(
         "tell",
