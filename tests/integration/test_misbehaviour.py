@@ -303,11 +303,11 @@ def test_a_child_that_takes_too_much_memory_is_replaced_by_a_fresh_one(supervise
             ready()
             time.sleep(600)
             """,
-            "limits": {"memory_max": 60_000_000},
+            "limits": {"memory_max": 75_500_000},
         }
     )
     first = runner.pid_of("child1.1")
-    runner.wait_for(r"child1.1 takes \d+ MiB, over its memory_max of 57 MiB: a fresh one takes its place")
+    runner.wait_for(r"child1.1 takes \d+ MiB, over its memory_max of 72 MiB: a fresh one takes its place")
     runner.pid_of("child1.1", count=2)
     runner.wait_for("child1.1 stopped")
     assert is_gone(first)
