@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         StoreError,
         Unroutable,
     )
-    from runner.escape import one_line
+    from runner.escape import MOST_INDEXED, one_line, storable
     from runner.headers import seconds_of
     from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from runner.store.insert import insert_new
     from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared, prepared
-    from runner.store.text import MOST_INDEXED, storable
 
 __version__ = "0.1.0"
 
@@ -80,7 +79,7 @@ _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
     "runner.contract": ("Contract",),
-    "runner.escape": ("one_line",),
+    "runner.escape": ("MOST_INDEXED", "one_line", "storable"),
     "runner.headers": ("seconds_of",),
     "runner.history.recording": ("record_message",),
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
@@ -89,7 +88,6 @@ _MODULES = {
     "runner.store.insert": ("insert_new",),
     "runner.store.plugin_tables": ("Tables",),
     "runner.store.prepared": ("Prepared", "prepared"),
-    "runner.store.text": ("MOST_INDEXED", "storable"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

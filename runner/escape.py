@@ -1,4 +1,4 @@
-"""Text that others wrote, made harmless for a terminal, a log and their readers.
+"""Text that others wrote, escaped for a terminal, a log, a database and their readers.
 
 Escaped are control characters, which a terminal obeys, format characters, which reorder or hide what stands beside
 them (UTR #36, section 2.10; Unicode categories Cc, Cf, Zl, Zp), and what no font shows (Cs, Co, Cn). All that prints
@@ -11,6 +11,9 @@ import json
 import unicodedata
 from collections.abc import Callable
 from typing import Any
+
+#: Characters of what stands in an index, of which PostgreSQL takes 2,700 bytes at most.
+MOST_INDEXED = 255
 
 
 def is_harmless(character: str) -> bool:
@@ -42,6 +45,15 @@ def json_text(data: Any, *, indent: int | None = None) -> str:
 def escaped_yaml(text: str) -> str:
     """Escape within a double-quoted text of YAML 1.1, so that it stays the same text."""
     return _replaced(text, "", _as_yaml)
+
+
+def storable(text: str, most: int | None = None) -> str:
+    """``text`` without what no text column takes, cut to ``most`` characters.
+
+    PostgreSQL has no NUL, and UTF-8 no lone surrogates.
+    """
+    found = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    return found if most is None or len(found) <= most else found[: most - 1] + "…"
 
 
 def _replaced(text: str, kept: str, written: Callable[[str], str]) -> str:

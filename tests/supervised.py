@@ -26,7 +26,7 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Limits, Program
-from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.program import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.control.usage import Sampler
 
 PRELUDE = '''

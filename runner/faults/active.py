@@ -18,8 +18,8 @@ from pathlib import Path
 
 from runner.bounded_file import read_bounded
 from runner.errors import RunnerError
-from runner.faults.identity import Identity
 from runner.invocation import invocation
+from runner.proc import Identity
 
 #: Bytes of a note of a fault.
 MAX_NOTE = 64 * 1024

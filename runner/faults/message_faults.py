@@ -18,13 +18,13 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults.active import ActiveFault
 from runner.faults.fault_project import FaultProject
-from runner.faults.identity import Identity
 from runner.faults.message_injection import Duplicate
 from runner.faults.middleware import KILL
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import DEADLY, DUPLICATE, POISON
 from runner.headers import FAULT
 from runner.messages import Event
+from runner.proc import Identity
 from runner.topology.plan import counted
 
 #: The most messages of one command.

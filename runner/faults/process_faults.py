@@ -16,11 +16,10 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults import release
 from runner.faults.fault_project import FaultProject
-from runner.faults.identity import Identity
 from runner.faults.report import PERIOD, as_json, report
 from runner.faults.scenario import HANG, KILL
 from runner.invocation import invocation
-from runner.proc import command_line
+from runner.proc import Identity, command_line
 
 #: Seconds for a process to be gone; one that writes to a slow disk takes its time.
 END_TIME = 5.0

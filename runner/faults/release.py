@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.faults.active import INTERVAL, ActiveFault, FaultFolder
-from runner.faults.identity import Identity
+from runner.proc import Identity
 
 #: The first word of the line, before the seconds since the epoch at which it is over, or the reason.
 STOPPED, FAILED = "stopped", "failed"

@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from runner.history.causal_order import causal_order
-from runner.history.records import AttemptRow, EventRow
-from runner.history.row_check import unreadable
+from runner.history.records import AttemptRow, EventRow, unreadable
 
 _Key = tuple[Any, ...]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from runner.escape import MOST_INDEXED, storable
 from runner.headers import PUBLISHED_AT, SENT_AT, milliseconds_of
 from runner.messages import ATTEMPT_TYPE, Message, Reject
-from runner.store.text import MOST_INDEXED, storable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

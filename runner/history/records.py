@@ -1,4 +1,7 @@
-"""What audit wrote down, as it is read back: events, and tries of messages."""
+"""What audit wrote down, as it is read back: events, and tries of messages.
+
+Each value is checked: SQLite keeps in a column whatever it is given, and a person may have changed a row.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,18 @@ import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import NoneType
 from typing import Any
 
-from runner.history import row_check as row
+from runner.errors import StoreError
+
+#: What a column of each kind may hold. SQLite has no booleans, and each driver has a type of its own for bytes.
+TEXT, NUMBER, FLAG, DATA, OBJECT = (str,), (int,), (bool, int), (bytes, memoryview), (dict,)
+OPTIONAL_TEXT, OPTIONAL_NUMBER = (str, NoneType), (int, NoneType)
+
+#: The names and kinds of some columns.
+Columns = Sequence[tuple[str, tuple[type, ...]]]
+
 
 #: Gives the rows of a SELECT; its parameters stand in it as ``:name``.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
@@ -64,12 +76,12 @@ class AttemptRow:
 
 #: What the columns of the same names hold, by the annotation of a field.
 _KINDS = {
-    "str": row.TEXT,
-    "str | None": row.OPTIONAL_TEXT,
-    "int": row.NUMBER,
-    "int | None": row.OPTIONAL_NUMBER,
-    "bool": row.FLAG,
-    "Mapping[str, Any]": row.OBJECT,
+    "str": TEXT,
+    "str | None": OPTIONAL_TEXT,
+    "int": NUMBER,
+    "int | None": OPTIONAL_NUMBER,
+    "bool": FLAG,
+    "Mapping[str, Any]": OBJECT,
 }
 _EVENT_COLUMNS, _ATTEMPT_COLUMNS = (
     [(one.name, _KINDS[str(one.type)]) for one in fields(kind)] for kind in (EventRow, AttemptRow)
@@ -106,7 +118,7 @@ def attempts_of(read: Read, order: str) -> list[AttemptRow]:
     # SQLite has no booleans.
     found = []
     for one in rows:
-        row.check_row("attempts", _ATTEMPT_COLUMNS, one)
+        check_row("attempts", _ATTEMPT_COLUMNS, one)
         found.append(AttemptRow(*one))
     return [replace(one, redelivered=bool(one.redelivered)) for one in found]
 
@@ -128,11 +140,24 @@ def orders_like(read: Read, prefix: str) -> list[str]:
     return [str(one[0]) for one in rows]
 
 
+def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
+    """Raise StoreError if a value is none that the services write; the error names its column."""
+    for (name, kind), value in zip(columns, row, strict=True):
+        if not isinstance(value, kind):
+            raise unreadable(table, name, value)
+
+
+def unreadable(table: str, column: str, value: object) -> StoreError:
+    """Return the error for a value that the services do not write."""
+    what = f"not what the services write, {value!r:.80}; correct or remove that row"
+    return StoreError(f"store.url: table {table}, column {column}: {what}")
+
+
 def _event(values: Sequence[Any]) -> EventRow:
     *first, headers, body = values
     if isinstance(headers, str):  # PostgreSQL's driver has read it already
         with contextlib.suppress(ValueError, RecursionError):  # then it stays the text that is refused
             headers = json.loads(headers)
     values = [*first, headers, body]
-    row.check_row("events", _EVENT_COLUMNS, values)
+    check_row("events", _EVENT_COLUMNS, values)
     return EventRow(*values)

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from runner.history.records import Read
-from runner.history.row_check import DATA, NUMBER, OPTIONAL_TEXT, TEXT, check_row, unreadable
+from runner.history.records import DATA, NUMBER, OPTIONAL_TEXT, TEXT, Read, check_row, unreadable
 
 #: How many ids one question names at most; for more, all is read.
 MOST_NAMED = 500

@@ -19,8 +19,7 @@ from runner.plugins import revision_of
 from runner.preparation.preparation_client import PreparationRequest
 from runner.preparation.topology_sync import FoundBroker
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.program import SLOT, Endpoint, Limits, Program
-from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.program import SLOT, Endpoint, Limits, Program, Restart, RestartLimit, RestartPolicy
 from runner.topology.model import Objects
 from runner.topology.plan import Decision
 from runner.topology.timeouts import shortest_timeouts

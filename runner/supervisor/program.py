@@ -1,15 +1,50 @@
-"""What to run: one program for each service, in as many slots as it has instances."""
+"""What to run: one program for each service, in as many slots as it has instances, and when to restart it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
+from runner.backoff import Backoff
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.restart_settings import RestartPolicy
+
+#: The delays before a restart, as in the defaults of config.yaml.
+RESTART_DELAYS = Backoff(0.5, max=30.0)
 
 #: In a command, stands for the slot that it is to fill.
 SLOT = "{slot}"
+
+
+class Restart(StrEnum):
+    """What follows an end that nobody asked for; systemd's words."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class RestartLimit:
+    """``count`` failures within ``window`` are FATAL, and so are ``count`` in a row that never got ready."""
+
+    count: int = 5
+    window: float = 60.0
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """How one slot is kept; times in seconds. ``slot_lifecycle`` decides by it about restarts."""
+
+    restart: Restart = Restart.ALWAYS
+    backoff: Backoff = RESTART_DELAYS
+    #: A process that has been ready for this long gets the first delay of the backoff again.
+    reset_after: float = 60.0
+    restart_limit: RestartLimit = RestartLimit()
+    start_timeout: float = 30.0
+    stop_timeout: float = 6.0
+    #: A ready process that gives no sign of life for so long is hung; 0 for never.
+    watchdog: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE, EXIT_TERMINATED
-from runner.supervisor.restart_settings import Restart, RestartPolicy
+from runner.supervisor.program import Restart, RestartPolicy
 from runner.supervisor.slot_event import (
     Beat,
     Condemned,

@@ -13,7 +13,7 @@ import pytest
 
 from runner.faults import release
 from runner.faults.active import ActiveFault, FaultFolder
-from runner.faults.identity import Identity
+from runner.proc import Identity
 from tests.rabbit import wait_until
 
 SLOT, NAME = "payment.1", "hang.payment.1"

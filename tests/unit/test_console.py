@@ -18,8 +18,7 @@ from runner.logs import timed
 from runner.supervisor.output import line_writer as writer
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
-from runner.supervisor.output.line import Line
-from runner.supervisor.output.sequence import InOrder
+from runner.supervisor.output.line import InOrder, Line
 from runner.supervisor.processes import lines
 from runner.supervisor.processes.lines import LineSplitter
 

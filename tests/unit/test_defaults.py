@@ -9,7 +9,7 @@ import pytest
 from runner.config.config_file import ServiceSettings
 from runner.preparation.programs import restart_policy_of
 from runner.supervisor.autoscale import Autoscale
-from runner.supervisor.restart_settings import RestartPolicy
+from runner.supervisor.program import RestartPolicy
 from runner.worker.spec import WorkerSpec
 
 

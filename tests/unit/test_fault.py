@@ -17,9 +17,9 @@ from runner.config.project import load_project
 from runner.errors import ConfigError, RunnerError
 from runner.faults import scenario
 from runner.faults.active import ActiveFault, FaultFolder
-from runner.faults.identity import Identity
 from runner.faults.middleware import InjectedFaults
 from runner.messages import Message
+from runner.proc import Identity
 from tests.running import PRINTED
 
 COMMANDS = (

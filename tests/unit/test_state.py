@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runner.backoff import Backoff
-from runner.supervisor.restart_settings import Restart, RestartLimit, RestartPolicy
+from runner.supervisor.program import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.slot_event import (
     Beat,
     Condemned,

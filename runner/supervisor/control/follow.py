@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from runner.supervisor.output.line import Line
-from runner.supervisor.output.sequence import InOrder
+from runner.supervisor.output.line import InOrder, Line
 
 #: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 5000

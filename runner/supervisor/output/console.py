@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from runner.supervisor.output.line import Line, TextForm, json_form
+from runner.supervisor.output.line import HOLD, Line, TextForm, json_form
 from runner.supervisor.output.line_writer import LineWriter
-from runner.supervisor.output.sequence import HOLD
 
 
 class Console(LineWriter):

@@ -11,8 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
-from runner.supervisor.output.line import Line
-from runner.supervisor.output.sequence import InOrder
+from runner.supervisor.output.line import InOrder, Line
 
 #: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
 MAX_WAITING = 10_000
