@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from plugins.notification.mail import Email
-from plugins.notification.transport import Transport
+from plugins.notification.notifier import Transport
 
 #: In the folder in which the process runs.
 FILE = Path("mails.txt")

@@ -59,7 +59,7 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Program
 from runner.supervisor.control.upkeep import Upkeep
-from runner.supervisor.control.usage import Sampler
+from runner.supervisor.processes.usage import Sampler
 
 command, count = json.loads(sys.argv[1])
 journal, sampler = Journal(Console()), Sampler()

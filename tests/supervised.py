@@ -27,7 +27,7 @@ from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.program import Limits, Program
 from runner.supervisor.program import Restart, RestartLimit, RestartPolicy
-from runner.supervisor.control.usage import Sampler
+from runner.supervisor.processes.usage import Sampler
 
 PRELUDE = '''
 import faulthandler, os, signal, socket, subprocess, sys, time

@@ -23,9 +23,8 @@ from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchang
 from faststream.rabbit.annotations import RabbitMessage
 
 from bench.latency_mail import TimedTransport
-from plugins.notification.notifier import Notifier
+from plugins.notification.notifier import LogTransport, Notifier
 from plugins.notification.template import load_templates
-from plugins.notification.transport import LogTransport
 from plugins.payment import Gateway, Options, outcome_event, read_order
 from runner import Message
 

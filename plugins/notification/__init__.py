@@ -92,9 +92,8 @@ def tables(inbox: bool) -> Tables | None:
 def start(options: Options, context: Context) -> Notifier:
     """Read the templates and make the transport."""
     # Imported here because the options are also checked by programs that never send an e-mail.
-    from .notifier import Notifier
+    from .notifier import LogTransport, Notifier, Transport
     from .template import load_templates
-    from .transport import LogTransport, Transport
 
     transport: Transport
     if options.transport == "log":

@@ -16,13 +16,13 @@ from runner.supervisor.control.commands import Commands
 from runner.supervisor.control.presence import Presence
 from runner.supervisor.control.socket_server import Control
 from runner.supervisor.control.upkeep import Upkeep
-from runner.supervisor.control.usage import Sampler
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line_writer import LineWriter
 from runner.supervisor.output.logfile import LogFiles
+from runner.supervisor.processes.usage import Sampler
 from runner.supervisor.transition_report import Listener, history
 
 

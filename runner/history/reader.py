@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from runner.errors import StoreAway
 from runner.history.records import Read
-from runner.store.revision import REVISION
+from runner.store import REVISION
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from runner.http import MAX_THREADS
-from runner.http.descriptors import Shortage, most_connections
 from runner.http.direct_routes import DirectRoute, DirectRoutes
-from runner.http.endpoint import bind
+from runner.http.endpoint import Shortage, bind, most_connections
 from runner.http.poller import Poller
 from runner.http.request_checks import LOCAL, AllowedHosts, RequestChecks
 from runner.http.streams import MAX_STREAMS, Feed, Streams

@@ -21,9 +21,8 @@ from runner.history.records import Read
 from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.account_building import Known, accounts
 from runner.ledger.expected_queues import ExpectedQueues
-from runner.ledger.live_topology import standing, unapplied
+from runner.ledger.live_topology import MessagePlaces, live_of, owned_by, standing, unapplied
 from runner.ledger.loss_detection import LossDetection
-from runner.ledger.message_places import MessagePlaces, live_of, owned_by
 from runner.ledger.recorded_fates import (
     Names,
     Published,

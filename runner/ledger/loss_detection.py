@@ -23,7 +23,7 @@ from runner.headers import PUBLISHED_AT, milliseconds_of, seconds_of
 from runner.history.records import Read
 from runner.ledger.account import Account
 from runner.ledger.account_building import Known, KnownDeadLetter, refresh
-from runner.ledger.message_places import MessagePlaces
+from runner.ledger.live_topology import MessagePlaces
 from runner.ledger.recorded_fates import events_among, fates, inboxes
 from runner.messages import ATTEMPT_TYPE
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 
 from runner.errors import StoreAway, StoreError
-from runner.store.revision import REVISION
+from runner.store import REVISION
 
 #: Seconds to wait for a lock that somebody else holds, and for a server to answer.
 LOCK_TIMEOUT = 5.0

@@ -1,6 +1,6 @@
 """The tables of deduplication and outbox, and the record of the plugins' tables.
 
-A change needs a migration in ``migrations/versions``, and its name in ``revision.py``.
+A change needs a migration in ``migrations/versions``, and its name in ``runner.store.REVISION``.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ from runner.supervisor.service import Service
 from runner.supervisor.signals import Signals
 from runner.supervisor.slot_keeper import Keeper, Means
 from runner.supervisor.slot_lifecycle import SlotState
-from runner.supervisor.start_gate import Gate
-from runner.supervisor.start_order import may_stop, verdict, waits_for
+from runner.supervisor.start_gate import Gate, may_stop, verdict, waits_for
 from runner.supervisor.transition_report import Listener, Transition, words
 
 

@@ -17,7 +17,7 @@ from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.child import Child
 from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.listener import Listeners
-from runner.supervisor.processes.memory import kills
+from runner.supervisor.processes.usage import kills
 from runner.supervisor.program import Program
 from runner.supervisor.slot_event import (
     Beat,

@@ -1,4 +1,7 @@
-"""What must succeed before services start, such as declaring the topology: tried on a thread until it does."""
+"""What services wait for before they start or stop: the preparation, and the services that they depend on.
+
+Services start after those they depend on are ready, and stop before those do.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,22 @@ import asyncio
 import random
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from runner.backoff import Backoff
 from runner.errors import BrokerError, RunnerError
+from runner.supervisor.service import Service
+from runner.supervisor.slot_lifecycle import SlotState
 
 #: The delays before the next preparation, in seconds.
 RETRY_DELAYS = Backoff(0.2, max=5.0)
 
 
 class Gate:
-    """Open while ``prepare`` has succeeded; ``invalidate`` closes it and tries again."""
+    """Open while ``prepare`` has succeeded, such as declaring the topology. A thread calls it until it does.
+
+    ``invalidate`` closes the gate and tries again.
+    """
 
     def __init__(
         self,
@@ -96,3 +104,38 @@ class Gate:
             self._attempt += 1
             self._timer = self._loop.call_later(RETRY_DELAYS.delay(self._attempt, random.random()), self._try)
         self._on_change()
+
+
+def waits_for(service: Service, services: Mapping[str, Service]) -> str:
+    """What a service still waits for, in words; empty when nothing. What does not run here is not waited for."""
+    missing = [services[name] for name in service.program.depends_on if name in services]
+    return ", ".join(f"{one.name}, which is {_state(one)}" for one in missing if not one.is_ready)
+
+
+def may_stop(service: Service, services: Mapping[str, Service]) -> bool:
+    """Whether nothing that runs depends on it any more."""
+    dependents = [one for one in services.values() if service.name in one.program.depends_on]
+    return not any(one.has_process for one in dependents)
+
+
+def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, bool] | None:
+    """Why nothing will ever run again, and whether that is a failure; None while something may.
+
+    ``is_open`` tells that a slot that waits only waits for another service.
+    """
+    slots = [keeper.slot for service in services.values() for keeper in service.everyone()]
+    ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
+    rest = [one for one in slots if one not in ended]
+    # One that follows its queues may have no instances for now.
+    may_come = any(not service.instances and service.program.autoscale for service in services.values())
+    if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
+        return None
+    if any(one.state is SlotState.FATAL for one in ended):
+        every = all(one.state is SlotState.FATAL for one in ended) and not rest
+        return ("every service was given up" if every else "nothing is left that runs"), True
+    return "every service has ended", bool(rest) or any(one.last_exit != 0 for one in ended)
+
+
+def _state(service: Service) -> str:
+    states = [keeper.slot.state for keeper in service.everyone()]
+    return str(states[0]) if states else "not started"

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.control import socket_path
 from tests.load import Load
 from tests.machine import in_time
 from tests.ports import free_port

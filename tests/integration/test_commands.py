@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.control import socket_path
 from tests.ports import free_port
 from tests.rabbit import wait_until
 from tests.running import plain

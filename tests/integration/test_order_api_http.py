@@ -21,7 +21,7 @@ import pytest
 from plugins.order_api import Options, run
 from runner import ConfirmTimeout, PluginError
 from runner.errors import RunnerError
-from runner.http import descriptors, http_server
+from runner.http import endpoint, http_server
 from runner.ipc.lifeline import Lifeline
 from runner.ipc.listening import give_up
 from tests.machine import in_time
@@ -343,7 +343,7 @@ def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
 
 def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplog):
     used = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr("runner.http.descriptors.resource.getrlimit", lambda _: (used + 64, 10_000))
+    monkeypatch.setattr("runner.http.endpoint.resource.getrlimit", lambda _: (used + 64, 10_000))
     with Service() as service, contextlib.ExitStack() as stack:
         for _ in range(120):
             stack.enter_context(service.connect())
@@ -361,9 +361,9 @@ def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplo
     ("limit", "most"), [(0, 1), (3, 2), (20, 10), (64, 32), (100, 68), (544, 512), (10_000, 512), (-1, 512)]
 )
 def test_some_descriptors_are_kept_for_all_else(monkeypatch, caplog, limit, most):
-    monkeypatch.setattr("runner.http.descriptors.resource.getrlimit", lambda _: (limit, limit))
-    monkeypatch.setattr("runner.http.descriptors.os.listdir", lambda _: [])
-    assert descriptors.most_connections(512, logging.getLogger("test.order_api")) == most
+    monkeypatch.setattr("runner.http.endpoint.resource.getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr("runner.http.endpoint.os.listdir", lambda _: [])
+    assert endpoint.most_connections(512, logging.getLogger("test.order_api")) == most
     assert len(caplog.records) == (most < 512)
 
 

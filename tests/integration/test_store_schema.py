@@ -14,8 +14,8 @@ from sqlalchemy import create_engine, event, text
 from runner.errors import EXIT_CONFIG, EXIT_FAILURE, EXIT_STORE
 from runner.history.reader import reading
 from runner.history.tables import attempts, events
+from runner.store import REVISION
 from runner.store.database import _set_up_sqlite, open_database
-from runner.store.revision import REVISION
 from runner.store.schema import metadata, plugin_tables
 from tests.audited import turn_on
 from tests.postgres import Postgres

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import AlreadyRunning, RunnerError
-from runner.supervisor.control import client
-from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.control import client, socket_path
 from runner.supervisor.lock import holder_of, take_lock
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.notification.transport import LogTransport
+from plugins.notification.notifier import LogTransport
 from runner.cli.main import main
 from runner.cli.terminal import Guarded, guarded
 from runner.escape import escaped, escaped_json, escaped_yaml, json_text, one_line

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from plugins.notification import Options, start
 from plugins.notification import handle as _handle
 from plugins.notification.mail import compose, parse_address, read_recipient
-from plugins.notification.mime import as_message
 from plugins.notification.notifier import Notifier
+from plugins.notification.smtp import as_message
 from plugins.notification.template import load_templates
 from runner import Message, PluginError, Reject
 from tests.keeping import NOTHING

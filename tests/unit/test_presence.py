@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from runner.errors import AlreadyRunning
-from runner.supervisor.control import presence
-from runner.supervisor.control.protocol import socket_path
+from runner.supervisor.control import presence, socket_path
 from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import holder_of, take_lock
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from runner.ipc.shared_memory import WorkerCounters
-from runner.supervisor.control.usage import Sampler
-from runner.supervisor.processes.memory import family, resident
+from runner.supervisor.processes.usage import Sampler, family, resident
 
 MIB = 2**20
 #: A process that starts ``depth`` others, one by the other, the last of which takes 60 MiB; each ends with its input.
@@ -78,5 +77,5 @@ def test_use_of_the_processor_is_never_less_than_nothing() -> None:
 
 
 def test_a_family_without_end_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.supervisor.processes.memory._children", lambda pid: [pid, 3 - pid])
+    monkeypatch.setattr("runner.supervisor.processes.usage._children", lambda pid: [pid, 3 - pid])
     assert sorted(family(1)) == [1, 2]

@@ -14,7 +14,7 @@ from typing import Any
 from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.supervisor import lock
-from runner.supervisor.control.protocol import FILE, VERSION, socket_path
+from runner.supervisor.control import FILE, VERSION, socket_path
 
 #: Seconds to connect, and for a runner that has said its last word to be gone.
 CONNECT_TIME, END_TIME = 5.0, 10.0

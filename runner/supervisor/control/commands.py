@@ -12,9 +12,9 @@ from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.supervisor.control.follow import Answer, Followed, Send, line_object
 from runner.supervisor.control.status_report import status_of
-from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
 from runner.supervisor.output.line import HOLD, Line
+from runner.supervisor.processes.usage import Sampler
 from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState

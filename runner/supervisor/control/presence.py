@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from runner.errors import RunnerError
-from runner.supervisor.control.protocol import FILE
+from runner.supervisor.control import FILE
 from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import FILE as LOCK
 from runner.supervisor.lock import is_in_place, take_lock

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from runner.errors import RunnerError
 from runner.invocation import invocation
+from runner.supervisor.control import FILE, MAX_REQUEST, VERSION, socket_path
 from runner.supervisor.control.commands import CommandFailed, Commands
 from runner.supervisor.control.follow import Answer, Send, reworded
-from runner.supervisor.control.protocol import FILE, MAX_REQUEST, VERSION, socket_path
 from runner.supervisor.output.journal import Journal
 
 #: Seconds for a client to send its request, and to read what is sent to it.

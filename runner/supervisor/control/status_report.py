@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from runner.invocation import invocation
-from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
+from runner.supervisor.processes.usage import Sampler
 from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 from runner.errors import RunnerError
 from runner.supervisor.autoscale import Trend, follow
-from runner.supervisor.control.usage import Sampler
 from runner.supervisor.loop import Supervisor
-from runner.supervisor.processes.memory import resident
+from runner.supervisor.processes.usage import Sampler, resident
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 

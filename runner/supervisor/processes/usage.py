@@ -1,20 +1,56 @@
-"""What processes take and do: CPU time, memory, messages, looked at now and then."""
+"""What processes take and do with all that they started: CPU time, memory, messages, looked at now and then."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runner.ipc.shared_memory import WorkerCounters
 from runner.proc import read_stat
-from runner.supervisor.processes.memory import family
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Seconds that a rate is taken over, at least.
 SHORTEST = 1.0
+
+
+def resident(pid: int) -> int:
+    """Resident bytes of a process and its descendants; 0 if it is gone. Memory that they share counts for each."""
+    return _PAGE * sum(stat.pages for one in family(pid) if (stat := read_stat(one)) is not None)
+
+
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and its descendants: a broker's memory is that of what its start script started."""
+    waiting, seen = [pid], set()
+    while waiting:
+        one = waiting.pop()
+        if one not in seen:
+            seen.add(one)
+            yield one
+            waiting += _children(one)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        # Each thread has the children that it started (proc(5)).
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass  # it has just ended, or the kernel keeps no such lists
+    return found
+
+
+def kills() -> int:
+    """How many processes the kernel has killed, short of memory, since it started (proc(5), vmstat)."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True)
