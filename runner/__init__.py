@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runner.bounded_file import FileTooLarge, read_bounded
     from runner.config.value import Duration
-    from runner.contract import Contract
+    from runner.contract import Contract, Tables
     from runner.email_address import ENCODED_WORD, EmailAddress, plain_domain, validate_mailbox
     from runner.errors import (
         BrokerAway,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from runner.hooks import Context, MessageStore, hookimpl
     from runner.messages import Event, Message, Reject, Retry, TransactionResult
     from runner.store.insert import insert_new
-    from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared, prepared
 
 __version__ = "0.1.0"
@@ -78,7 +77,7 @@ __all__ = [
 _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
-    "runner.contract": ("Contract",),
+    "runner.contract": ("Contract", "Tables"),
     "runner.escape": ("MOST_INDEXED", "one_line", "storable"),
     "runner.headers": ("seconds_of",),
     "runner.history.recording": ("record_message",),
@@ -86,7 +85,6 @@ _MODULES = {
     "runner.email_address": ("ENCODED_WORD", "EmailAddress", "plain_domain", "validate_mailbox"),
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
     "runner.store.insert": ("insert_new",),
-    "runner.store.plugin_tables": ("Tables",),
     "runner.store.prepared": ("Prepared", "prepared"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -1,16 +1,25 @@
-"""The contract of a plugin: the events that it handles and publishes, and the addresses on which it listens."""
+"""The declarations of a plugin: its contract, and its tables.
+
+The contract contains the events that it handles and publishes, and the addresses on which it listens. This module
+imports no SQLAlchemy, because most services have no tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
 from pydantic.fields import FieldInfo
 
 from runner.errors import PluginError
 from runner.messages import ATTEMPTS, EVENTS, FAILED
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+    from sqlalchemy import MetaData
+
 
 #: Event types, each with a model of the body, or None if the plugin does not declare the body.
 Bodies = Mapping[str, type[BaseModel] | None]
@@ -166,3 +175,31 @@ def _from_json(data: Mapping[str, Any]) -> dict[str, Fields | None]:
         event: None if one is None else Fields(frozenset(one[0]), frozenset(one[1]), one[2])
         for event, one in data.items()
     }
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The result of the hook ``tables``: the current tables, and all steps since their first version.
+
+    In a new database, the tables are created as declared. In a database of an earlier version of the plugin, each step
+    that is not recorded runs once. Then missing tables are created. New steps must be added at the end.
+    """
+
+    #: The metadata with the tables of this plugin only.
+    metadata: MetaData
+    #: Functions that get Alembic's operations (Alembic: "Operation Reference"), for SQLite and PostgreSQL.
+    steps: Sequence[Callable[[Operations], object]] = ()
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """The names of the columns of each table, sorted."""
+        tables = sorted(self.metadata.tables.items())
+        # By their names in the database; a Column may have another key for Python.
+        return {name: sorted(column.name for column in table.columns) for name, table in tables}
+
+
+class OwnedTables(NamedTuple):
+    """The tables of a plugin, with the name of the plugin."""
+
+    plugin: str
+    tables: Tables

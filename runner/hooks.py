@@ -19,9 +19,8 @@ from runner.messages import Event, Message, TransactionResult
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
-    from runner.contract import Contract
+    from runner.contract import Contract, Tables
     from runner.store.event_outbox import EventOutbox
-    from runner.store.plugin_tables import Tables
     from runner.store.prepared import Prepared
     from runner.store.process_store import Store
 

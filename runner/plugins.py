@@ -19,9 +19,9 @@ import pluggy
 from pydantic import BaseModel, ConfigDict
 
 from runner.config.error_detail import one_of
+from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError
 from runner.hooks import PROJECT, Hooks
-from runner.store.plugin_tables import OwnedTables, Tables
 
 #: Installed packages offer plugins under this entry point group.
 ENTRY_POINTS = "fastcommerce.plugins"

@@ -7,8 +7,8 @@ from pathlib import Path
 from plugins.notification.sent_emails import emails
 from plugins.order_api.order_outbox import orders
 from plugins.payment import charges
+from runner.contract import OwnedTables, Tables
 from runner.store.plugin_migration import migrate
-from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from runner.worker.storage import DeliveryStore, Storage
 

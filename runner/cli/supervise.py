@@ -13,8 +13,7 @@ from runner.cli.terminal import has_colour, unguarded
 from runner.faults.active import FaultFolder
 from runner.preparation.preparation_client import Begun, Preparation, PreparedSystem
 from runner.supervisor.control.commands import Commands
-from runner.supervisor.control.presence import Presence
-from runner.supervisor.control.socket_server import Control
+from runner.supervisor.control.socket_server import Control, Presence
 from runner.supervisor.control.upkeep import Upkeep
 from runner.supervisor.lock import take_lock
 from runner.supervisor.loop import Supervisor

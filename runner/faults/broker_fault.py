@@ -13,9 +13,8 @@ import click
 from runner.address import Address
 from runner.broker.probe import Kind, probe
 from runner.errors import BrokerAway, RunnerError
-from runner.faults.fault_project import FaultProject
-from runner.faults.report import PERIOD, as_json, report
-from runner.faults.scenario import BROKER_RESTART
+from runner.faults.fault_project import PERIOD, FaultProject, as_json
+from runner.faults.scenario import BROKER_RESTART, report
 from runner.invocation import invocation
 from runner.proc import command_line
 
@@ -44,7 +43,7 @@ def broker_restart(folder: Path, delay: float | None, is_json: bool) -> None:
         raise RunnerError(f"{SLOT}: pid {pid} has just ended; try again") from None
     seconds = round(_until_it_answers(lab, pid) - killed, 1)
     report(
-        lab, BROKER_RESTART, SERVICE, {"pid": pid, "seconds": seconds}, {"pid": pid, "seconds": seconds},
+        BROKER_RESTART, SERVICE, {"pid": pid, "seconds": seconds}, {"pid": pid, "seconds": seconds},
         is_json=is_json,
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""A project in which faults may be injected, and the runner that runs there."""
+"""What all commands ``fault`` need: a project in which faults may be injected, its runner, and their options."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from runner.config.config_file import ServiceSettings
 from runner.config.error_detail import unknown
 from runner.config.project import CONFIG_FILE, Project, load_project
+from runner.config.value import parse_duration
 from runner.errors import ConfigError, RunnerError
 from runner.faults.active import FaultFolder
 from runner.inspection.checked_project import with_recorders
@@ -21,6 +23,8 @@ from runner.supervisor.control.client import ask
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
+#: Seconds; a fault that somebody forgets is over by then.
+LONGEST = 3600.0
 #: Seconds for the runner to answer.
 PATIENCE = 10.0
 #: What a process may be at that is ended or stopped, the likeliest first.
@@ -122,3 +126,30 @@ class FaultProject:
             "keeps": name in recorders,
             "audit": bool(recorders),
         }
+
+
+class Period(click.ParamType):  # type: ignore[type-arg]  # older ones of click take no argument
+    """A duration such as 500ms or 2s, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it, or fail with what is allowed."""
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{str(error).replace(';', f', {value!r};', 1)}", param, ctx)
+        if not 0 < seconds <= LONGEST:
+            self.fail(f"out of range, {value!r}; allowed: more than 0s, up to 1h", param, ctx)
+        return seconds
+
+
+PERIOD = Period()
+as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
+
+
+def is_period(text: str) -> bool:
+    """Whether this is a duration and not a service's name."""
+    return re.match(r"\d", text) is not None

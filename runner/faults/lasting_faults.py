@@ -10,9 +10,8 @@ import click
 from runner.config.value import format_duration
 from runner.escape import json_text
 from runner.faults.active import ActiveFault
-from runner.faults.fault_project import FaultProject
-from runner.faults.report import PERIOD, as_json, is_period, report
-from runner.faults.scenario import CUT, SLOW
+from runner.faults.fault_project import PERIOD, FaultProject, as_json, is_period
+from runner.faults.scenario import CUT, SLOW, report
 from runner.invocation import invocation
 
 
@@ -37,7 +36,7 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
         "overdue": 0 < limit < min(delay, seconds), "brief": 0 < limit < delay and seconds <= limit,
     }  # fmt: skip
     found = {"delay": delay, "seconds": seconds, "until": active.until}
-    report(lab, SLOW, service, found, facts, is_json=is_json)
+    report(SLOW, service, found, facts, is_json=is_json)
 
 
 @click.command(short_help="Take the broker away from all workers, or from a service's.")
@@ -66,7 +65,7 @@ def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -
         "api": any(services[one].publishes and not services[one].consumes for one in named),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
-    report(lab, CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
+    report(CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
 
 
 @click.command("list", short_help="What lasts now, and until when.")

@@ -17,11 +17,10 @@ from runner.amqp.properties import Encoded, encode
 from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults.active import ActiveFault
-from runner.faults.fault_project import FaultProject
+from runner.faults.fault_project import PERIOD, FaultProject, as_json
 from runner.faults.message_injection import Duplicate
 from runner.faults.middleware import KILL
-from runner.faults.report import PERIOD, as_json, report
-from runner.faults.scenario import DEADLY, DUPLICATE, POISON
+from runner.faults.scenario import DEADLY, DUPLICATE, POISON, report
 from runner.headers import FAULT
 from runner.messages import Event
 from runner.proc import Identity
@@ -68,7 +67,7 @@ def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: boo
         with contextlib.suppress(OSError):  # left behind, it counts for nothing once this process has ended
             file.unlink()
     facts = {**lab.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
-    report(lab, DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
+    report(DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 
@@ -93,7 +92,7 @@ def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool)
         "many": count >= service.restart_limit.count,
     }  # fmt: skip
     found = {"ids": ids, "kill": is_deadly, "dead_letter": ladder.dead_letter}
-    report(lab, DEADLY if is_deadly else POISON, queue, found, facts, is_json=is_json)
+    report(DEADLY if is_deadly else POISON, queue, found, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 

@@ -15,9 +15,8 @@ from runner.config.config_file import ServiceSettings
 from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults import release
-from runner.faults.fault_project import FaultProject
-from runner.faults.report import PERIOD, as_json, report
-from runner.faults.scenario import HANG, KILL
+from runner.faults.fault_project import PERIOD, FaultProject, as_json
+from runner.faults.scenario import HANG, KILL, report
 from runner.invocation import invocation
 from runner.proc import Identity, command_line
 
@@ -39,7 +38,7 @@ def kill(folder: Path, target: str, is_json: bool) -> None:
     name, slot, pid = lab.slot(target)
     _kill(slot, _worker(slot, pid))
     facts = {**lab.facts(name, lab.service(name)), "slot": slot, "pid": pid}
-    report(lab, KILL, slot, {"pid": pid}, facts, is_json=is_json)
+    report(KILL, slot, {"pid": pid}, facts, is_json=is_json)
 
 
 @click.command(short_help="Stop one process of a service for a while, as if it hung.")
@@ -58,7 +57,7 @@ def hang(folder: Path, target: str, seconds: float, is_json: bool) -> None:
     service = lab.service(name)
     facts = {**lab.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
     facts["seconds"] = format_duration(seconds)
-    report(lab, HANG, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
+    report(HANG, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
 
 
 def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:

@@ -1,4 +1,7 @@
-"""Each fault in words: what it is, what to expect of it, and what to look at. Each text was tried on the product."""
+"""Each fault in words: what it is, what to expect of it, and what to type next; and how its command prints that.
+
+Each text was tried on the product.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
+from runner.escape import json_text
 from runner.invocation import invocation
 
 
@@ -181,3 +187,24 @@ BROKER_RESTART = Scenario(
     ),
     (ScenarioLine("status"), ScenarioLine("logs runner -n 10"), ScenarioLine("logs -n 20")),
 )
+
+
+def report(
+    scenario: Scenario,
+    target: str,
+    found: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    is_json: bool,
+) -> None:
+    """Tell of a fault that was injected: ``found`` is what programs want to know, such as ``pid`` or ``ids``."""
+    did, expect, look = scenario.told(facts)
+    if is_json:
+        what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}
+        click.echo(json_text(what, indent=2))
+        return
+    click.echo(did)
+    for title, lines in (("expect", expect), ("look", look)):
+        click.echo(f"{title}:")
+        for line in lines:
+            click.echo(f"  {line}")

@@ -18,7 +18,7 @@ from runner.cli.terminal import has_colour
 from runner.errors import RunnerError
 from runner.escape import json_text, one_line
 from runner.history.access import OFF, clock, opened, order_named, width_of
-from runner.history.causal_order import causal_order
+from runner.history.entries import causal_order
 from runner.history.order_history import moment
 from runner.history.records import EventRow, find_events
 

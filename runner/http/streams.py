@@ -78,10 +78,6 @@ class Feed:
             self._frames.append(one)
         wake(self)
 
-    def has_subscribers(self) -> bool:
-        """Return True if at least one client is subscribed."""
-        return self._wake is not None
-
     def connect(self, wake: Callable[[Feed], None] | None) -> None:
         """Call ``wake`` for each event from now on; None if there is no subscriber any more."""
         with self._lock:

@@ -9,9 +9,8 @@ from concurrent.futures import Future
 from sqlalchemy import Connection
 
 from runner.messages import Event, events_of
-from runner.store.outbox import count_waiting, put
+from runner.store.outbox import Relay, count_waiting, put
 from runner.store.process_store import Store
-from runner.store.relay import Relay
 
 #: The default timeout of a commit in seconds.
 COMMIT_TIMEOUT = 5.0

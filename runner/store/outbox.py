@@ -1,18 +1,44 @@
-"""The outbox: events that are committed with what they tell of, and published afterwards."""
+"""The outbox: events that are committed with what they tell of, and the relay that publishes them afterwards.
+
+An event is marked as sent only once the broker has confirmed it.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
-from collections.abc import Collection
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
+from runner.errors import BrokerError, RunnerError
 from runner.messages import Event
 from runner.store.event_bytes import from_bytes, to_bytes
 from runner.store.insert import insert_new
 from runner.store.process_store import Store
 from runner.store.schema import leases, outbox
+
+#: How many events are on their way at once.
+BATCH = 500
+
+#: Seconds between two looks for events that others of the service put in, and after a look that met with trouble.
+POLL, PAUSE = 0.2, 0.5
+
+#: Seconds for which one process relays; should it die, the next one begins after them.
+LEASE, RENEW = 5.0, 1.5
+
+#: Seconds that what was sent is kept, and between two times that older is forgotten.
+KEEP, PRUNE_INTERVAL = 7 * 86400.0, 60.0
+
+#: Seconds for one commit.
+PATIENCE = 5.0
+
+#: Seconds before the same trouble is told of again.
+SAY_AGAIN = 10.0
 
 #: How many old rows one transaction forgets at most.
 PRUNED = 1000
@@ -79,3 +105,102 @@ def release(connection: Connection, name: str, holder: str) -> None:
 
 def _now() -> int:
     return int(time.time() * 1000)
+
+
+class Relay:
+    """A thread that relays the outbox of one service; of several instances one at a time does.
+
+    Each event goes out at least once: killed between the broker's confirm and the mark, it is published again with the
+    same id.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        service: str,
+        publish: Callable[[Event], Future[None]],
+        broker_problem: Callable[[], str | None],
+        log: logging.Logger,
+    ) -> None:
+        self._store, self._service, self._publish = store, service, publish
+        self._broker_problem, self._log = broker_problem, log
+        self._name, self._holder = f"outbox of {service}", uuid.uuid4().hex
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._leased_until = self._prune_at = self._say_again = 0.0
+        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something was put in: look at once."""
+        self._wake.set()
+
+    def stop(self, timeout: float) -> None:
+        """Finish what is on its way, and let another instance go on."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        after = 0
+        while not self._stopping.is_set():
+            pause = POLL
+            try:
+                if self._is_ours() and self._broker_problem() is None:
+                    batch = waiting(self._store, self._service, after, BATCH)
+                    sent = self._relay(batch)
+                    # What failed is passed over until all others had their turn.
+                    after = batch[-1].number if batch else 0
+                    if batch and (sent or len(batch) == BATCH):
+                        continue
+                    pause = PAUSE if batch else POLL
+                    self._prune()
+            except (RunnerError, TimeoutError) as error:
+                self._say(str(error) or "the database does not answer")
+                pause = PAUSE
+            except Exception:  # noqa: BLE001 - told of, and tried again
+                self._log.exception("the outbox could not be relayed; tried again")
+                pause = PAUSE
+            self._wake.wait(pause)
+            self._wake.clear()
+        if self._leased_until:
+            self._store.commit(lambda connection: release(connection, self._name, self._holder), PATIENCE)
+
+    def _is_ours(self) -> bool:
+        now = time.monotonic()
+        if now + LEASE - RENEW > self._leased_until:
+            taken = self._store.commit(lambda one: lease(one, self._name, self._holder, LEASE), PATIENCE)
+            self._leased_until = now + LEASE if taken.result(2 * PATIENCE) else 0.0
+        return self._leased_until > now
+
+    def _relay(self, batch: Sequence[WaitingEvent]) -> int:
+        """Publish these, wait for their confirms, and mark what was confirmed; returns how many were."""
+        futures, sent = [], []
+        for one in batch:
+            try:
+                futures.append((one.number, self._publish(one.event)))
+            except (RunnerError, TypeError, ValueError) as error:
+                self._say(str(error))  # such as an exchange that the service lost; the others go on
+        for number, future in futures:
+            try:
+                future.result()  # ends by itself within the time for a confirm
+                sent.append(number)
+            except BrokerError as error:
+                self._say(str(error))
+        if sent:
+            self._store.commit(lambda connection: mark_sent(connection, sent)).result()
+        return len(sent)
+
+    def _prune(self) -> None:
+        if time.monotonic() >= self._prune_at:
+            pruned = self._store.commit(lambda connection: prune(connection, self._service, KEEP), PATIENCE)
+            is_more = pruned.result(2 * PATIENCE) == PRUNED
+            self._prune_at = time.monotonic() + (0.0 if is_more else PRUNE_INTERVAL)
+
+    def _say(self, reason: str) -> None:
+        now = time.monotonic()
+        if now >= self._say_again:
+            self._say_again = now + SAY_AGAIN
+            self._log.warning("events wait in the outbox, %s: tried again until they are published", reason)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
+from runner.contract import OwnedTables
 from runner.errors import PluginError, StoreError
 from runner.store.database import explained, is_passing, migrating, reading, reason_of
-from runner.store.plugin_tables import OwnedTables
 from runner.store.schema import RESERVED_TABLES, plugin_tables
 
 

@@ -63,7 +63,7 @@ leases = Table(
     Column("until", BigInteger, nullable=False),
 )
 
-#: What ``runner.store.plugin_tables`` has done for each plugin.
+#: What ``runner.store.plugin_migration`` has done for each plugin.
 plugin_tables = Table(
     "plugin_tables",
     metadata,

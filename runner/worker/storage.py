@@ -12,7 +12,7 @@ from runner.messages import BadOutcome, TransactionResult
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
-    from runner.store.plugin_tables import OwnedTables
+    from runner.contract import OwnedTables
     from runner.store.prepared import Prepared
     from runner.store.process_store import Store
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func, insert, select, update
 
+from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError, StoreAway
 from runner.messages import BadOutcome, Event, Message, Reject, Retry, TransactionResult
 from runner.store.event_outbox import EventOutbox
-from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle

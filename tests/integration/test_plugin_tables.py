@@ -14,12 +14,12 @@ import pytest
 from alembic.operations import Operations
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, create_engine, inspect, text
 
+from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError, StoreError
 from runner.history.order_history import journey
 from runner.history.reader import reading
 from runner.store.database import location, open_database
 from runner.store.plugin_migration import migrate
-from runner.store.plugin_tables import OwnedTables, Tables
 from runner.store.process_store import Store
 from tests.keeping import make_tables
 from tests.postgres import Postgres

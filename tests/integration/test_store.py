@@ -26,8 +26,8 @@ from runner.store import outbox
 from runner.store import schema as tables
 from runner.store.insert import insert_new
 from runner.store.job import Insertion
+from runner.store.outbox import Relay
 from runner.store.process_store import Store
-from runner.store.relay import Relay
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.event_routing import EventRouter

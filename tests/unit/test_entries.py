@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.history.causal_order import causal_order
+from runner.history.entries import causal_order
 
 KEYS = st.integers(0, 12)
 TIMES = st.dictionaries(KEYS, st.integers(0, 5), max_size=12)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runner.errors import AlreadyRunning
-from runner.supervisor.control import presence, socket_path
+from runner.supervisor.control import socket_path, socket_server
 from runner.supervisor.control.socket_server import Control
 from runner.supervisor.lock import holder_of, take_lock
 
@@ -46,7 +46,7 @@ def kept(var: Path, damage: Callable[[], object]) -> list[str]:
         control = Control(var, object(), journal)  # type: ignore[arg-type]
         with take_lock(var) as lock:
             end_control = control.begin()
-            end = presence.Presence(var, lock, control, journal).begin()
+            end = socket_server.Presence(var, lock, control, journal).begin()
             assert await answers(var)
             damage()
             async with asyncio.timeout(10):
@@ -68,7 +68,7 @@ def kept(var: Path, damage: Callable[[], object]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "INTERVAL", 0.02)
+    monkeypatch.setattr(socket_server, "INTERVAL", 0.02)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_another_runner_in_the_same_folder_is_reported_once(tmp_path: Path, monk
         attempts.append(var)
         return take_lock(var)
 
-    monkeypatch.setattr(presence, "take_lock", attempt)
+    monkeypatch.setattr(socket_server, "take_lock", attempt)
 
     async def main() -> None:
         control = Control(tmp_path, object(), journal)  # type: ignore[arg-type]
         with take_lock(tmp_path) as lock:
             end_control = control.begin()
-            end = presence.Presence(tmp_path, lock, control, journal).begin()
+            end = socket_server.Presence(tmp_path, lock, control, journal).begin()
             (tmp_path / "runner.lock").unlink()
             with take_lock(tmp_path):
                 async with asyncio.timeout(10):
