@@ -4,8 +4,9 @@
 order and event are committed, so an accepted order is never lost.
 
 - ``order.py`` is the model of an order, with its ids and its event.
-- ``api.py`` answers each URL. ``openapi.json`` describes that for programs, ``problems.py`` has the refusals.
-- ``order_outbox.py`` commits orders with their events, and ``order_lookup.py`` finds what became of an order.
+- ``api.py`` answers each URL, and finds what became of an order. ``openapi.json`` describes that for programs,
+  ``problems.py`` has the refusals.
+- ``order_outbox.py`` commits orders with their events.
 """
 
 from __future__ import annotations

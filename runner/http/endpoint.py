@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 #: Descriptors that are reserved for broker, database and log. If there are few descriptors, at most half are reserved.
 RESERVED = 32
-
 #: The minimum number of seconds between two warnings.
 WARNING_PAUSE = 10.0
 

@@ -24,22 +24,16 @@ from runner.store.schema import leases, outbox
 
 #: How many events are on their way at once.
 BATCH = 500
-
 #: Seconds between two looks for events that others of the service put in, and after a look that met with trouble.
 POLL, PAUSE = 0.2, 0.5
-
 #: Seconds for which one process relays; should it die, the next one begins after them.
 LEASE, RENEW = 5.0, 1.5
-
 #: Seconds that what was sent is kept, and between two times that older is forgotten.
 KEEP, PRUNE_INTERVAL = 7 * 86400.0, 60.0
-
 #: Seconds for one commit.
 PATIENCE = 5.0
-
 #: Seconds before the same trouble is told of again.
 SAY_AGAIN = 10.0
-
 #: How many old rows one transaction forgets at most.
 PRUNED = 1000
 

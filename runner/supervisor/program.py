@@ -11,7 +11,6 @@ from runner.supervisor.autoscale import Autoscale
 
 #: The delays before a restart, as in the defaults of config.yaml.
 RESTART_DELAYS = Backoff(0.5, max=30.0)
-
 #: In a command, stands for the slot that it is to fill.
 SLOT = "{slot}"
 

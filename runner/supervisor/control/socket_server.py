@@ -26,7 +26,6 @@ from runner.supervisor.output.journal import Journal
 
 #: Seconds between two checks.
 INTERVAL = 1.0
-
 #: Seconds for a client to send its request, and to read what is sent to it.
 REQUEST_TIME, READ_TIME = 5.0, 30.0
 

@@ -15,7 +15,6 @@ from runner.logs import json_record
 
 #: Seconds that a line waits for older lines: more than a line needs on a busy machine, and less than a person notices.
 HOLD = 0.1
-
 #: The levels of lines, the lowest first.
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR colour codes (ECMA-48), easy on dark and light
