@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Executable
 
     from runner.contract import Contract, Tables
-    from runner.store.event_outbox import EventOutbox
+    from runner.store.outbox import EventOutbox
     from runner.store.prepared import Prepared
     from runner.store.process_store import Store
 

@@ -27,7 +27,7 @@ class IoThread:
     clock = staticmethod(time.monotonic)
     random = random.Random()
 
-    def __init__(self, on_crash: Callable[[], None], name: str = "amqp-io") -> None:
+    def __init__(self, on_crash: Callable[[], None]) -> None:
         self.loop: Any = PikaLoop(self._end_round)
         self._new_connection = chosen_connection()
         self._on_crash = on_crash
@@ -36,7 +36,7 @@ class IoThread:
         self._round_ends: list[Callable[[], None]] = []
         #: Why no connection may be open for now, or None.
         self.cut: str | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="amqp-io", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

@@ -69,13 +69,11 @@ class Publisher:
         on_state: Callable[[str | None], None],
         on_missing: Callable[[str], None],
         window: WindowPlaces | None = None,
-        confirm_timeout: float = CONFIRM_TIMEOUT,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self._io = io
         self._on_state, self._on_missing = on_state, on_missing
         self._on_refused = on_refused or on_missing
-        self._confirm_timeout = confirm_timeout
         self._room = window or WindowPlaces(WINDOW)
         io.at_round_end(self._room.wake)
         self._waiting: deque[_Outgoing] = deque()
@@ -151,7 +149,7 @@ class Publisher:
         BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. ``done`` is called on the I/O
         thread, or on the caller's before this returns, and does not wait; what it raises is only logged.
         """
-        timeout = self._confirm_timeout if timeout is None else timeout
+        timeout = CONFIRM_TIMEOUT if timeout is None else timeout
         deadline = self._io.clock() + timeout
         problem = self.problem()
         if problem is None and may_wait and not self._room.acquire(timeout=timeout):

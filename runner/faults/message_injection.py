@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pika
@@ -67,16 +68,21 @@ class Duplicate:
     def _bind(self, channel: Channel, frame: Any) -> None:
         name = frame.method.queue
         self._tap = channel, name
+        consume = partial(channel.basic_consume, name, self._on_delivery, auto_ack=True)
+        self._for_bindings(channel.queue_bind, lambda: consume(callback=lambda _: self._go()))
+
+    def _for_bindings(self, change: Callable[..., object], then: Callable[[], object]) -> None:
+        """Bind or unbind the tap by each binding, one after the other, then call ``then``."""
         left = list(self._bindings)
 
-        def following(_: Any) -> None:
+        def following(_: Any = None) -> None:
             if left:
                 one = left.pop()
-                channel.queue_bind(name, one.source, one.routing_key, dict(one.arguments), callback=following)
+                change(self._tap[1], one.source, one.routing_key, dict(one.arguments), callback=following)
             else:
-                channel.basic_consume(name, self._on_delivery, auto_ack=True, callback=lambda _: self._go())
+                then()
 
-        following(None)
+        following()
 
     def _go(self) -> None:
         self._deadline = time.monotonic() + self._seconds
@@ -97,20 +103,12 @@ class Duplicate:
         # A queue that is deleted with messages on their way to it refuses them to their publishers: an order would get
         # 503. So its bindings go first, and its answer to a question shows that it has what came by them.
         channel, name = self._tap
-        left = list(self._bindings)
-
-        def following(_: Any) -> None:
-            if left:
-                one = left.pop()
-                channel.queue_unbind(name, one.source, one.routing_key, dict(one.arguments), callback=following)
-            else:
-                channel.queue_declare(name, passive=True, callback=untapped)
 
         def untapped(_: Any) -> None:
             self._is_untapped = True
             self._settle()
 
-        following(None)
+        self._for_bindings(channel.queue_unbind, lambda: channel.queue_declare(name, passive=True, callback=untapped))
 
     def _on_outcome(self, _: None, error: BrokerError | None) -> None:
         if error is not None:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from runner.errors import BrokerError, RunnerError
-from runner.messages import Event
+from runner.messages import Event, events_of
 from runner.store.event_bytes import from_bytes, to_bytes
 from runner.store.insert import insert_new
 from runner.store.process_store import Store
 from runner.store.schema import leases, outbox
 
+#: Seconds for one commit.
+COMMIT_TIMEOUT = 5.0
 #: How many events are on their way at once.
 BATCH = 500
 #: Seconds between two looks for events that others of the service put in, and after a look that met with trouble.
@@ -30,8 +32,6 @@ POLL, PAUSE = 0.2, 0.5
 LEASE, RENEW = 5.0, 1.5
 #: Seconds that what was sent is kept, and between two times that older is forgotten.
 KEEP, PRUNE_INTERVAL = 7 * 86400.0, 60.0
-#: Seconds for one commit.
-PATIENCE = 5.0
 #: Seconds before the same trouble is told of again.
 SAY_AGAIN = 10.0
 #: How many old rows one transaction forgets at most.
@@ -122,9 +122,6 @@ class Relay:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._leased_until = self._prune_at = self._say_again = 0.0
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -160,13 +157,13 @@ class Relay:
             self._wake.wait(pause)
             self._wake.clear()
         if self._leased_until:
-            self._store.commit(lambda connection: release(connection, self._name, self._holder), PATIENCE)
+            self._store.commit(lambda connection: release(connection, self._name, self._holder), COMMIT_TIMEOUT)
 
     def _is_ours(self) -> bool:
         now = time.monotonic()
         if now + LEASE - RENEW > self._leased_until:
-            taken = self._store.commit(lambda one: lease(one, self._name, self._holder, LEASE), PATIENCE)
-            self._leased_until = now + LEASE if taken.result(2 * PATIENCE) else 0.0
+            taken = self._store.commit(lambda one: lease(one, self._name, self._holder, LEASE), COMMIT_TIMEOUT)
+            self._leased_until = now + LEASE if taken.result(2 * COMMIT_TIMEOUT) else 0.0
         return self._leased_until > now
 
     def _relay(self, batch: Sequence[WaitingEvent]) -> int:
@@ -189,8 +186,8 @@ class Relay:
 
     def _prune(self) -> None:
         if time.monotonic() >= self._prune_at:
-            pruned = self._store.commit(lambda connection: prune(connection, self._service, KEEP), PATIENCE)
-            is_more = pruned.result(2 * PATIENCE) == PRUNED
+            pruned = self._store.commit(lambda connection: prune(connection, self._service, KEEP), COMMIT_TIMEOUT)
+            is_more = pruned.result(2 * COMMIT_TIMEOUT) == PRUNED
             self._prune_at = time.monotonic() + (0.0 if is_more else PRUNE_INTERVAL)
 
     def _say(self, reason: str) -> None:
@@ -198,3 +195,54 @@ class Relay:
         if now >= self._say_again:
             self._say_again = now + SAY_AGAIN
             self._log.warning("events wait in the outbox, %s: tried again until they are published", reason)
+
+
+class EventOutbox:
+    """The outbox of one service; see ``runner.hooks.Context.outbox``."""
+
+    def __init__(
+        self,
+        store: Store,
+        service: str,
+        lock: str,
+        routed: Callable[[Event], Event],
+        publish: Callable[[Event], Future[None]],
+        broker_problem: Callable[[], str | None],
+        log: logging.Logger,
+    ) -> None:
+        """Start to publish the events that an earlier process has left. ``Store.commit`` describes ``lock``."""
+        self._store, self._service, self._lock, self._routed = store, service, lock, routed
+        self._relay = Relay(store, service, publish, broker_problem, log)
+
+    def transact(
+        self, work: Callable[[Connection], Event | list[Event] | None], timeout: float = COMMIT_TIMEOUT
+    ) -> Future[list[Event]]:
+        """Commit the writes of ``work`` together with the events that it returns, then publish the events.
+
+        The result of the future is the committed events. Each event is published at least once, even if this process
+        dies. ``work`` may be called more than once, and the plugin runs only one such function at a time.
+
+        The future fails with one of these errors, and then nothing is written:
+
+        - the exception of ``work``
+        - PluginError for an event that the service may not publish
+        - StoreAway if the database is unreachable for ``timeout`` seconds
+        """
+
+        def run(connection: Connection) -> list[Event]:
+            events = [self._routed(event) for event in events_of(work(connection), "outbox.transact")]
+            for event in events:
+                put(connection, self._service, event)
+            return events
+
+        future = self._store.commit(run, timeout, lock=self._lock)
+        future.add_done_callback(lambda _: self._relay.wake())
+        return future
+
+    def waiting(self) -> int:
+        """Return the number of events that the broker has not confirmed yet. Raises StoreAway."""
+        return count_waiting(self._store, self._service)
+
+    def stop(self, timeout: float) -> None:
+        """Wait at most ``timeout`` seconds for started publishes; another instance or a later process does the rest."""
+        self._relay.stop(timeout)

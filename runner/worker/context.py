@@ -19,7 +19,7 @@ from runner.worker.event_routing import EventRouter
 from runner.worker.storage import Storage
 
 if TYPE_CHECKING:
-    from runner.store.event_outbox import EventOutbox
+    from runner.store.outbox import EventOutbox
     from runner.store.process_store import Store
 
 
@@ -84,7 +84,7 @@ class WorkerContext:
         """The outbox of the service; see ``runner.hooks.Context``."""
         with self._outbox_lock:
             if self._outbox is None:
-                from runner.store.event_outbox import EventOutbox
+                from runner.store.outbox import EventOutbox
 
                 lock = self._storage.plugin or self.service
                 self._outbox = EventOutbox(

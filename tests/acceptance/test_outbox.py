@@ -24,7 +24,7 @@ from plugins.order_api.order import Order, created_event
 from plugins.order_api.order_outbox import OrderOutbox
 from runner import Context, Event
 from runner.http import Problem
-from runner.store.event_outbox import EventOutbox
+from runner.store.outbox import EventOutbox
 from runner.store.process_store import Store
 from runner.store.schema import outbox
 from tests.chaos.proxy import Proxy

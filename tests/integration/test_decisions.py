@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, func,
 from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError, StoreAway
 from runner.messages import BadOutcome, Event, Message, Reject, Retry, TransactionResult
-from runner.store.event_outbox import EventOutbox
+from runner.store.outbox import EventOutbox
 from runner.store.process_store import Store
 from runner.worker.deduplication import Deduplication
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle

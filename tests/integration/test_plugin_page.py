@@ -21,7 +21,7 @@ import runner as public
 from runner.contract import Contract
 from runner.hooks import Context, Hooks
 from runner.messages import Event, Message
-from runner.store.event_outbox import EventOutbox
+from runner.store.outbox import EventOutbox
 from tests.amqp import channel_to, drained, publish_all
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project

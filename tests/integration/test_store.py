@@ -366,7 +366,6 @@ def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(sto
     for number in range(10):
         store.commit(partial(put, Event("x", {"n": number}, id=str(number)))).result(10)
     relay = Relay(store, "api", broker.publish, lambda: broker.problem, log)
-    relay.start()
     wait_until(lambda: len(broker.taken) == 9, 10)
     assert broker.taken == [str(number) for number in range(10) if number != 3]
     wait_until(lambda: outbox.count_waiting(store, "api") == 1, 10, "what was confirmed is marked, and nothing else")
@@ -379,10 +378,8 @@ def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(sto
 def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Store) -> None:
     first, second, log = Broker(), Broker(), logging.getLogger("test")
     one = Relay(store, "api", first.publish, lambda: None, log)
-    other = Relay(store, "api", second.publish, lambda: None, log)
-    one.start()
     wait_until(lambda: store.read(select(func.count()).select_from(tables.leases))[0][0] == 1, 10)
-    other.start()
+    other = Relay(store, "api", second.publish, lambda: None, log)
     for number in range(50):
         store.commit(partial(put, Event("x", b"", id=str(number)))).result(10)
         other.wake()
