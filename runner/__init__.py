@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from runner.history.recording import record_message
     from runner.hooks import Context, MessageStore, hookimpl
     from runner.messages import Event, Message, Reject, Retry, TransactionResult
-    from runner.store.insert import insert_new
-    from runner.store.prepared import Prepared, prepared
+    from runner.store.prepared import Prepared, insert_new, prepared
 
 __version__ = "0.1.0"
 
@@ -84,8 +83,7 @@ _MODULES = {
     "runner.hooks": ("Context", "MessageStore", "hookimpl"),
     "runner.email_address": ("ENCODED_WORD", "EmailAddress", "plain_domain", "validate_mailbox"),
     "runner.messages": ("Event", "Message", "Reject", "Retry", "TransactionResult"),
-    "runner.store.insert": ("insert_new",),
-    "runner.store.prepared": ("Prepared", "prepared"),
+    "runner.store.prepared": ("Prepared", "insert_new", "prepared"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

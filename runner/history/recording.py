@@ -58,7 +58,7 @@ def record_message(message: Message, store: MessageStore) -> None:
     """
     # Imported here because programs that never open a database also import this module.
     from runner.history.tables import attempts, events
-    from runner.store.insert import insert_new
+    from runner.store.prepared import insert_new
 
     is_report = message.type == ATTEMPT_TYPE
     table, row = (attempts, attempt_row(message)) if is_report else (events, event_row(message))
@@ -68,7 +68,7 @@ def record_message(message: Message, store: MessageStore) -> None:
 def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
     """Replace the stored statuses. ``statuses`` has the status of an order by the type of the event."""
     from runner.history.tables import order_statuses
-    from runner.store.insert import insert_new
+    from runner.store.prepared import insert_new
 
     connection.execute(order_statuses.delete())
     for event, status in statuses.items():

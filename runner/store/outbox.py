@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 from runner.errors import BrokerError, RunnerError
 from runner.messages import Event, events_of
 from runner.store.event_bytes import from_bytes, to_bytes
-from runner.store.insert import insert_new
+from runner.store.prepared import insert_new
 from runner.store.process_store import Store
 from runner.store.schema import leases, outbox
 

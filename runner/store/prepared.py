@@ -98,6 +98,11 @@ def insertion(table: Table, columns: tuple[str, ...]) -> Prepared:
     return Prepared(compiled_for)
 
 
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert ``row``; False where its key, or another of its unique values, is there already."""
+    return insertion(table, tuple(row)).execute(connection, row) == 1
+
+
 def _compile(statement: Executable, dialect: Dialect, columns: Sequence[str] | None = None) -> SQLCompiler:
     compiled = statement.compile(dialect=dialect, column_keys=columns)  # type: ignore[attr-defined]
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - for the type checker

@@ -19,8 +19,7 @@ from runner.supervisor.output import line_writer as writer
 from runner.supervisor.output.console import Console
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.output.line import InOrder, Line
-from runner.supervisor.processes import lines
-from runner.supervisor.processes.lines import LineSplitter
+from runner.supervisor.processes.child import LineSplitter
 
 TIMEOUT = 10.0
 CLOCK = r"\d\d:\d\d:\d\d "
@@ -295,7 +294,7 @@ def test_a_line_waits_for_its_end_and_the_last_may_lack_it() -> None:
 def test_a_long_line_comes_in_pieces_however_its_bytes_come(
     size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "MAX_LINE", 10)
+    monkeypatch.setattr("runner.supervisor.processes.child.MAX_LINE", 10)
     splitter = LineSplitter()
     text = bytes(range(65, 65 + 25)) + end
     found = [line for start in range(0, len(text), size) for line in splitter.feed(text[start : start + size])]
