@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.backoff import Backoff
 from runner.errors import StoreAway
+from runner.store.commit_batch import Faulty, Insertion, Job, run
 from runner.store.database import is_passing, is_timeout, reason_of
-from runner.store.job import Faulty, Insertion, Job, run
 
 T = TypeVar("T")
 #: How many jobs are committed at once, at most.

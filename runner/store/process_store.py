@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.contract import OwnedTables
 from runner.errors import StoreAway
+from runner.store.commit_batch import Insertion
 from runner.store.database import is_passing, open_database, reading, reason_of
 from runner.store.group_commit import GroupCommit
-from runner.store.job import Insertion
 from runner.store.plugin_migration import migrate
 from runner.store.prepared import Prepared
 

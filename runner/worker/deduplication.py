@@ -134,7 +134,7 @@ class Deduplication:
         if not is_known:
             return self._storage.get().commit(work, lock=lock)
         from runner.store import inbox_rows as inbox
-        from runner.store.job import Insertion
+        from runner.store.commit_batch import Insertion
 
         def otherwise(connection: Connection) -> Sequence[Event] | None:
             return inbox.earlier(connection, self._service, message)

@@ -118,7 +118,7 @@ MUTANTS = [
     ),
     Mutant(
         "a decision that fails keeps its writes",
-        "runner/store/job.py",
+        "runner/store/commit_batch.py",
         "        savepoint.rollback()\n",
         "        savepoint.commit()\n",
     ),

@@ -24,7 +24,7 @@ from runner.store import group_commit as writer_module
 from runner.store import inbox_rows as inbox
 from runner.store import outbox
 from runner.store import schema as tables
-from runner.store.job import Insertion
+from runner.store.commit_batch import Insertion
 from runner.store.outbox import Relay
 from runner.store.prepared import insert_new
 from runner.store.process_store import Store

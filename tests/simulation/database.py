@@ -26,8 +26,8 @@ from sqlalchemy.pool import StaticPool
 
 from runner.errors import StoreAway
 from runner.store import database, schema
-from runner.store.job import Insertion, Job
-from runner.store.job import run as run_jobs
+from runner.store.commit_batch import Insertion, Job
+from runner.store.commit_batch import run as run_jobs
 from runner.store.prepared import Prepared
 from runner.store.process_store import Store
 from tests.simulation.thread import Condition

@@ -1,4 +1,4 @@
-"""What is committed together: jobs, and how several are run in one transaction."""
+"""The batch of jobs that one commit makes durable: what a job is, and how several run in one transaction."""
 
 from __future__ import annotations
 
