@@ -60,11 +60,13 @@ def main() -> None:
     if not question:
         return  # nobody has one any more
     folder, services = json.loads(question)
+    # Below the folder, a relative name no longer leads there.
+    here = Path(folder).absolute() if Path(folder) != Path() else Path()
     os.chdir(folder)  # as workers do, so that relative paths in options are the same
     found = {}
     for service, about in services.items():
         answer.write(f"{about['plugin']}\n")
-        found[service] = _inspect(about, Path(folder))
+        found[service] = _inspect(about, here)
     answer.write(f"{json.dumps(found)}\n")
 
 

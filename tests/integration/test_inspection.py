@@ -49,6 +49,16 @@ def test_a_project_without_services_needs_no_process(tmp_path: Path, monkeypatch
     check_plugins(load_project(tmp_path, {}))
 
 
+def test_a_project_below_the_current_folder_is_checked(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(HANDLE)
+    monkeypatch.chdir(tmp_path.parent)
+    project = load_project(Path(tmp_path.name), {})
+    check_plugins(project)
+    project.raise_faults()
+
+
 def test_a_plugin_is_not_imported_into_the_process_that_asks(check: Check) -> None:
     check(HANDLE)
     assert "fastcommerce_plugins.stock" not in sys.modules
