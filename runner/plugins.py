@@ -145,7 +145,13 @@ def _import(name: str, folder: Path) -> ModuleType:
     for path in (folder / FOLDER / f"{name}.py", folder / FOLDER / name / "__init__.py"):
         if path.is_file():
             return _import_file(name, path, folder)
-    for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
+    entries = list(metadata.entry_points(group=ENTRY_POINTS, name=name))
+    if len(entries) > 1:
+        packages = ", ".join(sorted(entry.dist.name for entry in entries if entry.dist is not None))
+        raise PluginError(
+            f"plugin {name!r}: several installed packages offer it, {packages}; allowed: one, or a file in {FOLDER}/"
+        )
+    for entry in entries:
         try:
             module = entry.load()
         except (Exception, SystemExit) as error:

@@ -13,7 +13,7 @@ import pytest
 
 from runner.errors import PluginError
 from runner.messages import Event, Message
-from runner.plugins import NoOptions, load_plugin, owned_tables, plugin_names
+from runner.plugins import ENTRY_POINTS, NoOptions, load_plugin, owned_tables, plugin_names
 
 Write = Callable[..., Path]
 HANDLE = "from runner import Event, hookimpl\n\n@hookimpl\ndef handle(message):\n    return Event('done', message.id)\n"
@@ -26,6 +26,17 @@ def _modules() -> Iterator[None]:
     for name in set(sys.modules) - before:
         if name.startswith("fastcommerce_plugins"):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the entry points of this tree, which are there if it is installed."""
+    all_of = metadata.entry_points
+
+    def entry_points(group: str, **names: Any) -> Any:
+        return [] if group == ENTRY_POINTS else all_of(group=group, **names)
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
 
 
 @pytest.fixture
@@ -187,6 +198,22 @@ def test_the_project_s_own_plugin_comes_before_an_installed_one(
     write: Write, install: Callable[[str, Any], None]
 ) -> None:
     install("stock", ModuleType("package.module"))
+    assert load_plugin("stock", write(HANDLE)).implements == {"handle"}
+
+
+def test_a_name_that_two_installed_packages_offer_is_refused_unless_the_project_has_it(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    for package in ("one", "two"):
+        information = tmp_path / package / f"{package}-1.dist-info"
+        information.mkdir(parents=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {package}\nVersion: 1\n")
+        (information / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nstock = {package}.stock\n")
+        monkeypatch.syspath_prepend(information.parent)
+    assert refusal(tmp_path) == (
+        "plugin 'stock': several installed packages offer it, one, two; allowed: one, or a file in plugins/"
+    )
     assert load_plugin("stock", write(HANDLE)).implements == {"handle"}
 
 
