@@ -2,14 +2,15 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
+.PHONY: help run wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 run: ## prepare everything, then run the whole system until Ctrl-C
 	@deploy/setup.sh run
-	@.venv/bin/python -m runner
+	@echo "starting .venv/bin/fastcommerce; the commands for another terminal: .venv/bin/fastcommerce --help"
+	@.venv/bin/fastcommerce
 
 test: ## prepare everything, then run all tests against real RabbitMQ
 	@deploy/setup.sh test
@@ -76,17 +77,25 @@ lock: ## renew the locked packages from pyproject.toml (needs uv)
 		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o requirements-test.txt
 	uv pip compile pyproject.toml --extra test --extra bench --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --no-emit-find-links -c requirements-test.txt --upgrade -o bench/requirements.txt
+	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | uv pip compile - --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -c requirements-test.txt --upgrade \
+		-o requirements-build.txt
+
+wheel: ## build the wheel, dist/fastcommerce-….whl, for pip install
+	@deploy/setup.sh tools
+	@.venv/bin/python -m pip --disable-pip-version-check wheel -q --no-index --no-deps --no-build-isolation -w dist .
+	@ls dist/*.whl
 
 schema: ## write the JSON Schemas that editors use, docs/configuration.md, and the pictures of the topology and of a delivery
-	@.venv/bin/python -m runner schema config > docs/schema/config.json
-	@.venv/bin/python -m runner schema topology > docs/schema/topology.json
-	@.venv/bin/python -m runner schema config --format markdown > docs/configuration.md
-	@.venv/bin/python -m runner graph --format svg > docs/topology.svg
+	@.venv/bin/fastcommerce schema config > docs/schema/config.json
+	@.venv/bin/fastcommerce schema topology > docs/schema/topology.json
+	@.venv/bin/fastcommerce schema config --format markdown > docs/configuration.md
+	@.venv/bin/fastcommerce graph --format svg > docs/topology.svg
 	@.venv/bin/python -m tests.diagram
 
 reset: ## forget what ran: remove var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi
 	rm -rf var
 
-clean: ## remove .venv and caches; var/ with the broker's data stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, dist and caches; var/ with the broker's data stays
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -101,9 +101,29 @@ install_packages() {
         fail "pip could not install the packages of $1" "see its words above; without a network none can be fetched"
     fi
     rm -f "$log"
-    # So that the commands also work from another folder, with --project.
-    pwd >"$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fastcommerce.pth"
     printf '%s' "$want" >"$stamp"
+}
+
+# Adds this folder to .venv: the program .venv/bin/fastcommerce, the package for it, and the entry points of the plugins.
+install_project() {
+    project_stamp=".venv/.installed-project"
+    # The program contains the path of its interpreter, and the metadata the version.
+    installed="$(cat pyproject.toml runner/__init__.py | cksum) $(pwd)"
+    if [ -f "$project_stamp" ] && [ "$(cat "$project_stamp")" = "$installed" ]; then
+        return
+    fi
+    install_packages requirements-build.txt
+    log=$(mktemp)
+    if ! .venv/bin/python -m pip --disable-pip-version-check --no-input install --no-index --no-deps --no-build-isolation \
+        --editable . >"$log" 2>&1; then
+        tail -n 15 "$log" >&2
+        rm -f "$log"
+        fail "pip could not install this folder in .venv" "see its words above"
+    fi
+    rm -f "$log"
+    # An earlier version wrote it by hand.
+    rm -f .venv/lib/python3.*/site-packages/fastcommerce.pth
+    printf '%s' "$installed" >"$project_stamp"
 }
 
 has_postgresql() {
@@ -181,6 +201,7 @@ run) install_packages requirements.txt ;;
 bench) install_packages bench/requirements.txt ;;
 *) install_packages requirements-test.txt ;;
 esac
+install_project
 
 case $purpose in
 run)

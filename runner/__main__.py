@@ -1,7 +1,8 @@
-"""``python -m runner``."""
+"""The entry of the program ``fastcommerce``, and of ``python -m runner``."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from runner import prerequisite
@@ -16,7 +17,10 @@ def _refuse(problem: str) -> None:
     sys.exit(EXIT_CONFIG)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Run the command line of this process, and exit."""
+    # Printed commands must not depend on a later change of the folder.
+    sys.argv[0] = os.path.abspath(sys.argv[0])
     problem = prerequisite.old_python()
     if problem is not None:
         _refuse(problem)
@@ -30,3 +34,7 @@ if __name__ == "__main__":
         if problem is None:
             raise
         _refuse(problem)
+
+
+if __name__ == "__main__":
+    start()

@@ -15,6 +15,10 @@ from pathlib import Path
 
 #: Passes the beginning of all printed commands to child processes.
 VARIABLE = "FASTCOMMERCE_INVOCATION"
+#: The program that an installation offers beside ``python -m runner``.
+PROGRAM = "fastcommerce"
+#: A shell that completes a command line asks the program by this variable; click reads it.
+COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 #: The folder that contains the package ``runner``.
 SOURCE = Path(__file__).resolve().parent.parent
 
@@ -34,7 +38,7 @@ def invoked_for(project: Path) -> Iterator[None]:
 
 
 def invocation(*arguments: str) -> str:
-    """Return a command line for the reader's shell: ``python -m runner`` with these arguments, quoted."""
+    """Return a command line for the reader's shell: the program as it was started, with these arguments, quoted."""
     prefix = os.environ.get(VARIABLE) or _prefix(Path())
     return " ".join([prefix, *(shlex.quote(one) for one in arguments)])
 
@@ -49,12 +53,13 @@ def reset_invocation(project: Path) -> str:
 
 def start_of(executable: str) -> str:
     """Return ``python -m runner`` with this interpreter, for a shell in the current folder."""
-    variable = f"PYTHONPATH={shlex.quote(os.environ['PYTHONPATH'])} " if _needs_path() else ""
-    return f"{variable}{interpreter(executable)} -m runner"
+    # Python finds modules in the current folder, with -m only.
+    is_here = _current() == str(SOURCE) and not getattr(sys.flags, "safe_path", False)  # since 3.11
+    return f"{'' if is_here else _path_variable()}{callable_path(executable)} -m runner"
 
 
-def interpreter(path: str) -> str:
-    """Return how a shell in the current folder calls an interpreter; the name alone if ``PATH`` leads to it."""
+def callable_path(path: str) -> str:
+    """Return how a shell in the current folder calls a program; the name alone if ``PATH`` leads to it."""
     name, folder = os.path.basename(path), os.path.dirname(path)
     # shutil.which would do, but its imports take longer than all the rest here.
     folders = [one or "." for one in os.environ.get("PATH", "").split(os.pathsep)]
@@ -77,14 +82,17 @@ def near(path: str) -> str:
 
 def _prefix(project: Path) -> str:
     option = "" if _is_current(project) else f" --project {shlex.quote(str(project))}"
+    # Its children are started with -m, but inherit the result.
+    if os.path.basename(sys.argv[0]) == PROGRAM:
+        return f"{_path_variable()}{callable_path(sys.argv[0])}{option}"
     return f"{start_of(sys.executable)}{option}"
 
 
-def _needs_path() -> bool:
-    """Return True if another shell finds the package only with this one's PYTHONPATH."""
-    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    is_here = _current() == str(SOURCE) and not getattr(sys.flags, "safe_path", False)  # since 3.11
-    return not is_here and any(one and Path(one).resolve() == SOURCE for one in folders)
+def _path_variable() -> str:
+    """Return the assignment of ``PYTHONPATH``, and a space, if a shell may need it to find the package."""
+    value = os.environ.get("PYTHONPATH", "")
+    leads_here = any(one and Path(one).resolve() == SOURCE for one in value.split(os.pathsep))
+    return f"PYTHONPATH={shlex.quote(value)} " if leads_here else ""
 
 
 def _is_current(project: Path) -> bool:

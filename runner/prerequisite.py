@@ -10,7 +10,7 @@ import shlex
 import sys
 from typing import Optional
 
-from runner.invocation import SOURCE, interpreter, near, start_of
+from runner.invocation import SOURCE, callable_path, near, start_of
 
 #: The oldest version in ``requires-python`` of pyproject.toml.
 OLDEST = (3, 11)
@@ -34,11 +34,13 @@ def missing_package(error: ImportError) -> Optional[str]:  # noqa: UP045 - likew
 
 def _problem(what: str) -> str:
     prepared = os.path.join(str(SOURCE), ".venv", "bin", "python")
+    script = os.path.join(str(SOURCE), "deploy", "setup.sh")
     if os.path.exists(prepared) and os.path.realpath(os.path.dirname(prepared)) != os.path.realpath(
         os.path.dirname(sys.executable)
     ):
         remedy = " ".join(["use", start_of(prepared), *map(shlex.quote, sys.argv[1:])])
-    else:
-        script = os.path.join(str(SOURCE), "deploy", "setup.sh")
+    elif os.path.exists(script):
         remedy = f"install what FastCommerce needs: {shlex.quote(near(script))} run"
-    return f"{interpreter(sys.executable)}: {what}; {remedy}"
+    else:
+        remedy = f"install it; to list all that is missing: {callable_path(sys.executable)} -m pip check"
+    return f"{callable_path(sys.executable)}: {what}; {remedy}"

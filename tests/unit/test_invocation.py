@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from runner import prerequisite
-from runner.invocation import SOURCE, VARIABLE, interpreter, invocation, invoked_for, reset_invocation
+from runner.__main__ import start
+from runner.invocation import SOURCE, VARIABLE, callable_path, invocation, invoked_for, reset_invocation
 
 #: The beginning of a command that a person may copy.
-COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b")
+COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b|\bfastcommerce (?=[a-z]+\b)")
 
 
 @pytest.fixture(autouse=True)
@@ -35,27 +36,54 @@ def test_an_interpreter_is_named_as_a_shell_in_this_folder_finds_it(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = str(here / ".venv" / "bin" / "python")
-    assert interpreter(mine) == ".venv/bin/python"
+    assert callable_path(mine) == ".venv/bin/python"
     monkeypatch.chdir(here / ".venv" / "bin")
-    assert interpreter(mine) == "./python"
+    assert callable_path(mine) == "./python"
     monkeypatch.chdir("/usr")
-    assert interpreter(mine) == mine
+    assert callable_path(mine) == mine
     # As an activated environment has it.
     monkeypatch.setenv("PATH", f"{here}/.venv/bin:/usr/bin")
-    assert interpreter(mine) == "python"
+    assert callable_path(mine) == "python"
     # Another environment links to the same interpreter, and has other packages.
     other = here / "other" / "bin"
     other.mkdir(parents=True)
     (other / "python").symlink_to(sys.executable)
     monkeypatch.setenv("PATH", f"{other}:{here}/.venv/bin")
-    assert interpreter(mine) == mine
-    assert interpreter("/a b/bin/python") == "'/a b/bin/python'"
+    assert callable_path(mine) == mine
+    assert callable_path("/a b/bin/python") == "'/a b/bin/python'"
+
+
+def test_a_program_that_was_started_by_its_own_name_is_printed_by_this_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = here / ".venv" / "bin" / "fastcommerce"
+    program.symlink_to("/bin/true")
+    monkeypatch.setattr(sys, "argv", [str(program), "check"])
+    assert invocation("plan") == ".venv/bin/fastcommerce plan"
+    monkeypatch.setenv("PATH", f"{here}/.venv/bin:/usr/bin")
+    assert invocation("plan") == "fastcommerce plan"
+    with invoked_for(Path("a b")):
+        assert invocation() == "fastcommerce --project 'a b'"
+    # In a checkout that is not installed.
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    monkeypatch.chdir(SOURCE)
+    assert invocation() == f"PYTHONPATH={SOURCE} fastcommerce"
+
+
+def test_a_program_whose_folder_is_relative_is_found_after_a_change_of_the_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/fastcommerce", "--version"])
+    with pytest.raises(SystemExit):
+        start()
+    monkeypatch.chdir("/usr")
+    assert invocation() == f"{here}/.venv/bin/fastcommerce"
 
 
 def test_a_project_elsewhere_is_named_and_the_current_folder_is_not(here: Path) -> None:
     (here / "shop").mkdir()
     (here / "a b").mkdir()
-    start = f"{interpreter(sys.executable)} -m runner"
+    prefix = f"{callable_path(sys.executable)} -m runner"
     for project, option in (
         (".", ""),
         (str(here), ""),
@@ -65,8 +93,8 @@ def test_a_project_elsewhere_is_named_and_the_current_folder_is_not(here: Path) 
         ("a b", " --project 'a b'"),
     ):
         with invoked_for(Path(project)):
-            assert invocation("status") == f"{start}{option} status"
-    assert invocation() == start
+            assert invocation("status") == f"{prefix}{option} status"
+    assert invocation() == prefix
 
 
 def test_each_argument_is_one_word_of_the_shell() -> None:
@@ -88,11 +116,11 @@ def test_a_package_that_only_this_shell_s_variable_finds_is_found_by_the_command
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
-    assert invocation().startswith(interpreter(sys.executable))
+    assert invocation().startswith(callable_path(sys.executable))
     monkeypatch.setenv("PYTHONPATH", f"/somewhere:{SOURCE}")
     assert invocation().startswith(f"PYTHONPATH=/somewhere:{SOURCE} ")
     monkeypatch.chdir(SOURCE)
-    assert invocation().startswith(interpreter(sys.executable))
+    assert invocation().startswith(callable_path(sys.executable))
 
 
 def test_the_command_that_forgets_a_project_is_for_that_project(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +177,11 @@ def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
     assert prerequisite.old_python() == (
         f"/usr/bin/python3: Python 3.9.2 is too old, allowed: 3.11 and later; {prepared}"
     )
+    (here / ".venv" / "bin" / "python").unlink()
+    assert prerequisite.missing_package(missing) == (
+        "/usr/bin/python3: the package 'pika' is not installed;"
+        " install it; to list all that is missing: /usr/bin/python3 -m pip check"
+    )
     monkeypatch.setattr(prerequisite, "SOURCE", SOURCE)
     monkeypatch.setattr(sys, "executable", str(SOURCE / ".venv" / "bin" / "python"))
     assert (prerequisite.missing_package(missing) or "").endswith(f"the package 'pika' is not installed; {setup}")
@@ -173,8 +206,9 @@ def test_the_commands_of_the_pages_run_in_a_fresh_clone() -> None:
         for line in page.read_text("utf-8").splitlines():
             is_code ^= line.startswith("```")
             # In the tree of processes, spaces follow.
-            if is_code and (found := re.match(r"(?:\$ )?(\S*python3?) -m runner(?!  +the )", line)):
+            if is_code and (found := re.match(r"(?:\$ )?(\S*(?:python3? -m runner|fastcommerce))(?!  +the )\b", line)):
                 commands.append((page.name, found[1]))
     assert len(commands) > 10
     # Nothing named python is on the PATH of every system, and python3 lacks the packages.
-    assert {python for _, python in commands} == {".venv/bin/python"}, commands
+    started = {one for _, one in commands}
+    assert started <= {".venv/bin/python -m runner", ".venv/bin/fastcommerce"}, commands
