@@ -1,8 +1,10 @@
-"""``python -m runner``: the commands, and what every one of them shares."""
+"""The command line: the commands, and what every one of them shares."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 from runner import __version__
 from runner.cli.terminal import guarded
 from runner.errors import EXIT_INTERRUPTED, EXIT_OK, RunnerError
-from runner.invocation import invocation, invoked_for
+from runner.invocation import COMPLETION_VARIABLE, invocation, invoked_for
 
 EPILOG = """
 Exit codes: 0 done, or stopped as asked; 1 the command failed, a service was given up, or lint has findings; 2 wrong
@@ -26,12 +28,14 @@ database is unreachable; 75 the broker is unreachable; 78 wrong configuration, p
 LAZY = {
     "apply": "runner.cli.plan_command:apply",
     "check": "runner.cli.check_command:check",
+    "completion": "runner.cli.completion_command:completion",
     "dlq": "runner.deadletters.dlq_command:dlq",
     "down": "runner.cli.service_commands:down",
     "events": "runner.history.events_command:events",
     "fault": "runner.faults.fault_command:fault",
     "graph": "runner.cli.render_command:graph",
     "import": "runner.cli.render_command:import_",
+    "init": "runner.cli.init_command:init",
     "ledger": "runner.ledger.ledger_command:ledger",
     "lint": "runner.cli.check_command:lint",
     "logs": "runner.cli.service_commands:logs",
@@ -63,14 +67,16 @@ class CommandGroup(click.Group):
 
     def main(self, *args: Any, **settings: Any) -> Any:
         """Run the command line, with no way for others' text to command the terminal."""
-        with guarded():
-            return super().main(*args, **settings)
+        # The reader of completions is a shell, and click writes them as bytes.
+        with contextlib.nullcontext() if COMPLETION_VARIABLE in os.environ else guarded():
+            return super().main(*args, **{"complete_var": COMPLETION_VARIABLE, **settings})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put ``run`` where a command is missing."""
         ctx.meta[ARGUMENTS] = list(args)
         rest = super().parse_args(ctx, args)
-        if not ctx._protected_args and not ctx.args:
+        # A shell that completes a line asks for the commands.
+        if not ctx._protected_args and not ctx.args and not ctx.resilient_parsing:
             return super().parse_args(ctx, [*args, "run"])
         return rest
 

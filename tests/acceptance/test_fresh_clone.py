@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,10 @@ def clone(tmp_path: Path) -> Path:
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in files:
-        if (ROOT / name).is_file():
+        # A link to a folder is a link in the clone too.
+        if os.path.lexists(ROOT / name):
             (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, tmp_path / "clone" / name)
+            shutil.copy2(ROOT / name, tmp_path / "clone" / name, follow_symlinks=False)
     return tmp_path / "clone"
 
 
@@ -52,3 +54,9 @@ def test_make_run_prepares_everything_and_takes_an_order_and_the_second_time_ski
     assert "==> making .venv with Python 3." in outputs[0]
     assert "==> installing the packages of requirements.txt" in outputs[0]
     assert "==>" not in outputs[1]
+    for output in outputs:
+        assert "starting .venv/bin/fastcommerce; the commands for another terminal: .venv/bin/fastcommerce -" in output
+    # A project of its own, beside the checkout.
+    command = [str(clone / ".venv" / "bin" / "fastcommerce")]
+    subprocess.run([*command, "init", "shop"], cwd=tmp_path, check=True, env={})
+    subprocess.run([*command, "lint"], cwd=tmp_path / "shop", check=True, env={})

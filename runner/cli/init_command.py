@@ -1,0 +1,95 @@
+"""``init``: write a project for an installation without a checkout: the shipped services, and a first plugin."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from runner.config.json_schema import MODELS, json_schema
+from runner.errors import RunnerError
+from runner.invocation import callable_path, invocation, invoked_for
+
+TEMPLATE = Path(__file__).parent.parent / "project_template"
+#: The service of the first plugin. ``services`` and ``queues`` are the last keys of the two files.
+ADDED_LINES = {
+    "config.yaml": (
+        "  large_orders: # a service of your own: plugins/large_orders.py\n"
+        "    consumes: [large_orders.created]\n"
+        "    options: {limit: 100}\n"
+    ),
+    "topology.yaml": (
+        "  large_orders.created:\n"
+        '    bind: {orders.topic: ["order.created.#"]}\n'
+        "    retry: [1s, 5s]\n"
+    ),
+}  # fmt: skip
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def init(context: click.Context, folder: Path) -> None:
+    """Write a project into the folder DIR: the shipped services, and a plugin with its test.
+
+    Creates DIR if it does not exist. Overwrites no file.
+    """
+    root = context.find_root()
+    if root.get_parameter_source("project") is not ParameterSource.DEFAULT:
+        raise click.UsageError(f"init has no --project; allowed: {invocation('init', str(folder))}")
+    names = write_project(folder)
+    click.echo("\n".join([f"{folder}: wrote {', '.join(names)}", "next:", *_next_commands(folder)]))
+
+
+def write_project(folder: Path) -> list[str]:
+    """Write the files of a new project; return their names. Raises RunnerError, and then leaves no file of them."""
+    files = project_files()
+    present = [name for name in files if os.path.lexists(folder / name)]
+    if present:
+        more = f" and {len(present) - 1} more of the files of a project" if len(present) > 1 else ""
+        raise RunnerError(f"{folder}: contains {present[0]}{more}; init overwrites no file; allowed: a new folder")
+    written: list[Path] = []
+    try:
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise RunnerError(f"{error.filename or folder}: cannot be written, {error.strerror}") from None
+    return list(files)
+
+
+def project_files() -> dict[str, str]:
+    """Return the text of each file of a new project, by its name."""
+    files = {}
+    for name in ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml"):
+        files[name] = (TEMPLATE / name).read_text("utf-8") + ADDED_LINES.get(name, "")
+    # The first lines of both files lead editors there.
+    files |= {f"docs/schema/{name}.json": f"{json.dumps(json_schema(name), indent=2)}\n" for name in sorted(MODELS)}
+    return {**files, ".gitignore": (TEMPLATE / "gitignore").read_text("utf-8")}
+
+
+def _next_commands(folder: Path) -> list[str]:
+    """Return commands for the reader's shell, each with its purpose; after the first one the folder is the current."""
+    commands = {}
+    if not folder.samefile(Path()):
+        commands[f"cd {shlex.quote(str(folder))}"] = "the other commands run there"
+    with contextlib.chdir(folder), invoked_for(Path()):
+        commands[invocation()] = "runs all services until Ctrl-C"
+        python = callable_path(sys.executable)
+        install = "" if importlib.util.find_spec("pytest") else f"{python} -m pip install pytest && "
+        commands[f"{install}{python} -m pytest"] = "runs the test of the plugin, without a broker"
+        commands[invocation("--help")] = "lists all commands"
+    width = max(map(len, commands))
+    return [f"  {command:<{width}}  # {purpose}" for command, purpose in commands.items()]

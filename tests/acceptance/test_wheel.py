@@ -1,0 +1,158 @@
+"""The wheel in a virtual environment of its own: ``fastcommerce init shop && cd shop && fastcommerce``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runner import __version__
+from tests.ports import free_port
+from tests.rabbit import Vhost
+from tests.running import ROOT, Project, Runner
+
+# All of them use one installation.
+pytestmark = pytest.mark.xdist_group("wheel")
+
+#: Each loads the completions of the program and prints what it would offer after ``fastcommerce pe`` and
+#: ``fastcommerce run --w``. The functions of zsh work only while a person types, so one of them is replaced.
+SHELLS = {
+    "bash": """
+        eval "$(fastcommerce completion bash)"
+        function=$(complete -p fastcommerce | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+        COMP_WORDS=(fastcommerce pe); COMP_CWORD=1; $function fastcommerce; echo "$COMPREPLY"; COMPREPLY=()
+        COMP_WORDS=(fastcommerce run --w); COMP_CWORD=2; $function fastcommerce; echo "$COMPREPLY"
+    """,
+    "zsh": """
+        autoload -U compinit && compinit -D
+        eval "$(fastcommerce completion zsh)"
+        _describe() { print -l -- "${(@P)@[-2]}" }
+        words=(fastcommerce pe); CURRENT=2; $_comps[fastcommerce]
+        words=(fastcommerce run --w); CURRENT=3; $_comps[fastcommerce]
+    """,
+    "fish": """
+        fastcommerce completion fish | source
+        complete -C "fastcommerce pe"
+        complete -C "fastcommerce run --w"
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    folder = tmp_path_factory.mktemp("dist")
+    offline = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", *offline, "-w", str(folder), str(ROOT)], check=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a shell in whose virtual environment the wheel is installed.
+
+    The packages that it requires are those of the tests, so that no index has to be reached.
+    """
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    install = [sys.executable, "-m", "pip", "--python", f"{folder}/bin/python", "install", "-q"]
+    subprocess.run([*install, "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel)], check=True)
+    (packages,) = folder.glob("lib/python3.*/site-packages")
+    (packages / "required.pth").write_text(sysconfig.get_path("purelib"))
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return {**inherited, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+
+
+class NewProject(Project):
+    """A project that ``init`` has written, on a free port, with a gateway that declines no card."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self._runners = folder, free_port(), []
+        config = folder / "config.yaml"
+        text = config.read_text()
+        for before, after in (("port: 8000", f"port: {self.port}"), ("failure_rate: 0.1", "failure_rate: 0.0")):
+            assert text.count(before) == 1
+            text = text.replace(before, after)
+        config.write_text(text)
+
+
+def test_a_new_project_of_the_installed_wheel_takes_an_order_to_both_e_mails(
+    environment: dict[str, str], tmp_path: Path, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.setenv("PATH", environment["PATH"])
+
+    def shell(command: str, folder: Path) -> str:
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stdout + done.stderr
+
+    assert shell("fastcommerce --version", tmp_path) == f"FastCommerce, version {__version__}\n"
+    assert shell("fastcommerce run --help", tmp_path).startswith("Usage: fastcommerce run [OPTIONS] [SERVICES]...\n")
+    output = shell("fastcommerce init shop", tmp_path)
+    commands = [line.split("  #")[0].strip() for line in output.splitlines() if "  #" in line]
+    assert commands == ["cd shop", "fastcommerce", "python -m pytest", "fastcommerce --help"]
+    shop = tmp_path / "shop"
+    installed = shell("python -c 'import runner; print(runner.__file__)'", shop)
+    assert installed.startswith(f"{Path(environment['PATH'].partition(':')[0]).parent}/lib/")
+    assert "no findings" in shell("fastcommerce lint", shop)
+    assert "start one there with: fastcommerce\n" in shell("fastcommerce status", shop)
+    assert "3 passed" in shell(f"cd {tmp_path} && cd shop && python -m pytest -q", tmp_path)
+    project = NewProject(shop)
+    runner = Runner(["fastcommerce"], shop, {"RABBITMQ_URL": vhost.url})
+    try:
+        order = project.first_order()
+        runner.wait_for(f"notification.1 .*e-mail to alice@example.com: We have your order {order}")
+        runner.wait_for(f"notification.1 .*e-mail to alice@example.com: Your order {order} is paid")
+        runner.wait_for(f"large_orders.1 .*order {order} is large: 149.99 USD")
+        assert "payment.1" in shell("fastcommerce status", shop)
+        assert runner.stop() == 0
+    finally:
+        runner.process.kill()
+        runner.process.wait(20)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in SHELLS])
+def test_a_shell_completes_commands_and_options(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    bare = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[name]
+    done = subprocess.run(
+        [name, *bare, "-c", SHELLS[name]], env={**environment, "HOME": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    # zsh and fish add the help.
+    assert [line.replace(":", "\t").split("\t")[0] for line in done.stdout.splitlines()] == ["peek", "--watch"]
+
+
+def test_the_wheel_contains_every_file_of_the_package_and_its_metadata(wheel: Path) -> None:
+    information = f"fastcommerce-{__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        names = {one.filename for one in archive.infolist()}
+        metadata = archive.read(f"{information}/METADATA").decode()
+        links = [one.filename for one in archive.infolist() if one.external_attr >> 28 == 0xA]
+    assert links == []
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "runner", "plugins"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    packed = {
+        str(path) if path.parts[0] == "runner" else str(Path("runner/shipped_plugins", *path.parts[1:]))
+        for path in map(Path, listed)
+        if (ROOT / path).is_file()
+    }
+    assert packed - names == set()
+    assert {name for name in names if ".dist-info/" not in name} - packed == set()
+    assert {"runner/py.typed", "runner/project_template/topology.yaml"} <= packed
+    head = metadata.partition("\n\n")[0].splitlines()
+    assert {"License-Expression: MIT", "Requires-Python: <3.15,>=3.11", "Description-Content-Type: text/markdown"} <= {
+        *head
+    }
+    assert f"{information}/licenses/LICENSE" in names
