@@ -9,19 +9,21 @@ from runner.invocation import COMPLETION_VARIABLE, PROGRAM
 
 COMPLETIONS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
+#: A line of \b keeps the line ends of the paragraph below it (click: "Documenting Scripts", "Escaping Newlines").
+HELP = f"""Print a script that completes commands and options in a shell.
 
-@click.command()
+Add the line of your shell to its start-up file:
+
+\b
+~/.bashrc                   eval "$({PROGRAM} completion bash)"
+~/.zshrc, after compinit    eval "$({PROGRAM} completion zsh)"
+~/.config/fish/config.fish  {PROGRAM} completion fish | source
+"""
+
+
+@click.command(help=HELP, short_help="Print a script that completes commands in a shell.")
 @click.argument("shell", type=click.Choice(list(COMPLETIONS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print a script that completes commands and options of fastcommerce in a shell.
-
-    The script is for the start-up file of the shell:
-
-    \b
-      ~/.bashrc                   eval "$(fastcommerce completion bash)"
-      ~/.zshrc, after compinit    eval "$(fastcommerce completion zsh)"
-      ~/.config/fish/config.fish  fastcommerce completion fish | source
-    """
-    kind = COMPLETIONS[shell]
-    click.echo(kind(context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source())
+    """Print the completion script of a shell."""
+    click.echo(COMPLETIONS[shell](context.find_root().command, {}, PROGRAM, COMPLETION_VARIABLE).source())

@@ -33,13 +33,14 @@ ADDED_LINES = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="Write a new project into a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.pass_context
 def init(context: click.Context, folder: Path) -> None:
-    """Write a project into the folder DIR: the shipped services, and a plugin with its test.
+    """Write a new project into the folder DIR.
 
-    Creates DIR if it does not exist. Overwrites no file.
+    The project runs the shipped services, and contains a plugin of your own with its test. DIR is created if it does
+    not exist. No file is overwritten.
     """
     root = context.find_root()
     if root.get_parameter_source("project") is not ParameterSource.DEFAULT:
