@@ -16,6 +16,8 @@ from runner import prerequisite
 from runner.__main__ import start
 from runner.invocation import SOURCE, VARIABLE, callable_path, invocation, invoked_for, reset_invocation
 
+#: A command line of a page; in the tree of processes, a description follows.
+COMMAND_OF_A_PAGE = re.compile(r"(?:\$ )?((?:\S*/)?(?:python3? -m runner|fastcommerce))(?=$| (?! +the ))")
 #: The beginning of a command that a person may copy.
 COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b|\bfastcommerce (?=[a-z]+\b)")
 
@@ -206,9 +208,9 @@ def test_the_commands_of_the_pages_run_in_a_fresh_clone() -> None:
         for line in page.read_text("utf-8").splitlines():
             is_code ^= line.startswith("```")
             # In the tree of processes, spaces follow.
-            if is_code and (found := re.match(r"(?:\$ )?(\S*(?:python3? -m runner|fastcommerce))(?!  +the )\b", line)):
+            if is_code and (found := re.match(COMMAND_OF_A_PAGE, line)):
                 commands.append((page.name, found[1]))
     assert len(commands) > 10
     # Nothing named python is on the PATH of every system, and python3 lacks the packages.
     started = {one for _, one in commands}
-    assert started <= {".venv/bin/python -m runner", ".venv/bin/fastcommerce"}, commands
+    assert started <= {".venv/bin/python -m runner", ".venv/bin/fastcommerce", "fastcommerce"}, commands
