@@ -86,12 +86,13 @@ wheel: ## build the wheel, dist/fastcommerce-….whl, for pip install
 	@.venv/bin/python -m pip --disable-pip-version-check wheel -q --no-index --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
 
-schema: ## write the JSON Schemas that editors use, docs/configuration.md, and the pictures of the topology and of a delivery
+schema: ## write the JSON Schemas that editors use, docs/configuration.md, docs/cli.md, and the pictures of the topology and of a delivery
 	@.venv/bin/fastcommerce schema config > docs/schema/config.json
 	@.venv/bin/fastcommerce schema topology > docs/schema/topology.json
 	@.venv/bin/fastcommerce schema config --format markdown > docs/configuration.md
 	@.venv/bin/fastcommerce graph --format svg > docs/topology.svg
 	@.venv/bin/python -m tests.diagram
+	@.venv/bin/python -m tests.command_page
 
 reset: ## forget what ran: remove var/ with the private broker, its messages, and the database
 	@if [ -f var/runner.lock ] && ! flock -n var/runner.lock true; then echo "reset: a runner is running here, pid $$(cat var/runner.lock); stop it first"; exit 1; fi

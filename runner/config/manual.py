@@ -23,8 +23,10 @@ EXAMPLE_SERVICE = "payment"
 INTRODUCTION = """\
 # config.yaml
 
+*For plugin authors and operators: every key of `config.yaml`, with its default and an example.*
+
 `make schema` generates this page from the models that read the file. `check` reports each error in the file with its
-line. `.venv/bin/python -m runner schema config` prints a JSON Schema, with which editors complete the file.
+line. `fastcommerce schema config` prints a JSON Schema, with which editors complete the file.
 
 - A key is optional unless its default is *required*.
 - A **duration** is a number and its unit: `500ms`, `5s`, `2m`, `1h`, `7d`.

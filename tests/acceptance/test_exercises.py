@@ -1,4 +1,4 @@
-"""The README's exercises, with the very lines of YAML that it gives."""
+"""docs/tutorial.md: its exercises with the very lines of YAML that it gives, and the service of the README."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.running import ROOT, Project, Runner
 
 def lines_of(heading: str) -> list[tuple[str, Any]]:
     """The YAML of one exercise: pairs of file and what is to be added to it."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
     section = re.search(rf"^### {heading}.*?(?=^##)", text, re.MULTILINE | re.DOTALL)
     assert section is not None, heading
     parts = []
@@ -41,6 +41,18 @@ def apply(project: Project, number: int) -> None:
             project.set_topology(merged(project.topology(), part))
 
 
+def add_the_service_of_the_readme(project: Project) -> None:
+    chapter = (ROOT / "README.md").read_text("utf-8").partition("\n## Write a service\n")[2].partition("\n## ")[0]
+    (plugin,) = re.findall(r"`plugins/counter\.py`:\n\n```python\n(.*?)```", chapter, re.DOTALL)
+    project.plugin("counter", plugin)
+    (block,) = re.findall(r"```yaml\n(.*?)```", chapter, re.DOTALL)
+    files = {"config": project.config(), "topology": project.topology()}
+    for file, key, body in re.findall(r"# (\w+)\.yaml, under (\w+):\n(.*?)(?=^# |\Z)", block, re.DOTALL | re.MULTILINE):
+        files[file][key].update(yaml.safe_load(body))
+    project.set_config(files["config"])
+    project.set_topology(files["topology"])
+
+
 def reload(project: Project, vhost: Vhost) -> None:
     code, output = project.call("reload", url=vhost.url)
     assert code == 0, output
@@ -50,11 +62,13 @@ def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_r
     project: Project, vhost: Vhost
 ) -> None:
     apply(project, 1)
+    add_the_service_of_the_readme(project)
     runner = project.run(url=vhost.url)
     order = project.first_order()
     for words in ("attempt 1 of 3 failed, gateway timed out.*again in 1s", "attempt 2 of 3 .*again in 2s"):
         runner.wait_for(words)
     runner.wait_for(r"attempt 3 of 3 .*: parked in payment\.order\.created\.dlq")
+    runner.wait_for(r"counter\.1 +\| \{'USD': 1\}")
     (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
     assert parked["properties"]["correlation_id"] == order
     code, output = project.call("dlq", "list", url=vhost.url)

@@ -256,8 +256,8 @@ def test_all_packages_of_the_image_are_locked_and_postgresql_s_is_among_them() -
     assert re.search(r"^psycopg-binary==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
-def test_the_commands_of_the_readme_name_services_and_profiles_that_exist() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs/containers.md").read_text()
+def test_the_commands_of_the_pages_name_services_and_profiles_that_exist() -> None:
+    text = "".join((ROOT / "docs" / name).read_text("utf-8") for name in ("operations.md", "containers.md"))
     commands = re.findall(r"docker compose [^`#\n]*", text)
     assert len(commands) > 5
     for command in commands:

@@ -146,8 +146,7 @@ def texts_of(path: Path) -> Iterator[str]:
 
 def test_no_message_has_a_command_of_its_own_making() -> None:
     # The programs of child processes are not for people.
-    programs, pages = {"runner/broker/container.py", "runner/broker/node.py"}, {"runner/config/manual.py"}
-    allowed = {"runner/invocation.py", *programs, *pages}
+    allowed = {"runner/invocation.py", "runner/broker/container.py", "runner/broker/node.py"}
     found = {
         str(path.relative_to(SOURCE))
         for folder in ("runner", "plugins")
@@ -199,18 +198,3 @@ def test_an_old_python_can_read_the_modules_that_refuse_it(name: str) -> None:
 @pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
 def test_a_module_of_our_own_or_of_python_s_is_no_missing_package(name: str | None) -> None:
     assert prerequisite.missing_package(ImportError("no", name=name)) is None
-
-
-def test_the_commands_of_the_pages_run_in_a_fresh_clone() -> None:
-    commands = []
-    for page in (SOURCE / "README.md", *sorted((SOURCE / "docs").glob("*.md"))):
-        is_code = False
-        for line in page.read_text("utf-8").splitlines():
-            is_code ^= line.startswith("```")
-            # In the tree of processes, spaces follow.
-            if is_code and (found := re.match(COMMAND_OF_A_PAGE, line)):
-                commands.append((page.name, found[1]))
-    assert len(commands) > 10
-    # Nothing named python is on the PATH of every system, and python3 lacks the packages.
-    started = {one for _, one in commands}
-    assert started <= {".venv/bin/python -m runner", ".venv/bin/fastcommerce", "fastcommerce"}, commands

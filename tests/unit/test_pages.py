@@ -1,0 +1,220 @@
+"""README.md and docs/*.md: links, samples and commands are real, and every page names its readers."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import click
+import pytest
+import yaml
+
+from runner.cli.main import main
+from runner.config.project import load_project
+from runner.topology.compile import compile_topology
+from tests import command_page
+from tests.running import ROOT
+
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = (README, *sorted(DOCS.glob("*.md")))
+READERS = ("learners", "plugin authors", "operators", "contributors", "everyone")
+LANGUAGES = {"", "html", "ini", "json", "mermaid", "python", "sh", "yaml"}
+#: The beginning of a command line of the program, in a line of a sample or in code inside a sentence.
+COMMAND = re.compile(
+    r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:runuser -u \S+ -- )?"
+    r"(?P<program>(?:[\w./-]*/)?fastcommerce|(?:\S*/)?python3? -m runner)(?=$| (?! ))"
+)
+
+named = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the language and text of each sample of a page."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [(language, re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)) for indent, language, text in found]
+
+
+def prose(page: Path) -> str:
+    """Return a page without its samples."""
+    return re.sub(r"^( *)```.*?^\1```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """Return the anchors that GitHub and the site make of the headings of a page."""
+    found: set[str] = set()
+    for title in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)
+        anchor = re.sub(r"[^\w -]", "", shown.lower()).strip().replace(" ", "-")
+        count = sum(1 for one in found if re.fullmatch(rf"{re.escape(anchor)}(-\d+)?", one))
+        found.add(f"{anchor}-{count}" if count else anchor)
+    return frozenset(found)
+
+
+@named
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`(?!\]\()", "", prose(page)))
+    for link in links:
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@named
+def test_every_sample_can_be_read_in_its_language(page: Path) -> None:
+    for language, text in blocks(page):
+        assert language in LANGUAGES, language
+        if language == "yaml":
+            list(yaml.safe_load_all(text))
+        elif language == "json":
+            json.loads(text)
+        elif language == "python":
+            ast.parse(text)
+        elif language == "sh":
+            done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+        elif language == "ini":
+            configparser.ConfigParser(strict=False).read_string(text)
+
+
+def command_lines(page: Path) -> Iterator[str]:
+    """Yield what a page lets a reader type."""
+    text = page.read_text("utf-8")
+    for _, sample in blocks(page):
+        yield from (line for line in sample.replace("\\\n", " ").splitlines() if COMMAND.match(line))
+    yield from (code for code in re.findall(r"`([^`\n]+)`", prose(page)) if COMMAND.match(code))
+    yield from (f"fastcommerce {found}" for found in re.findall(r"docker compose exec \S+ python -m runner (.*)", text))
+
+
+def parsed(words: list[str], command: click.Command = main, name: str = "fastcommerce") -> None:
+    """Parse a command line as the program does, without running it. Raises click.UsageError."""
+    context = command.make_context(name, list(words))
+    with context:
+        rest = [*context._protected_args, *context.args]
+        if isinstance(command, click.Group) and rest:
+            found, sub, arguments = command.resolve_command(context, rest)
+            assert sub is not None
+            if arguments or not isinstance(sub, click.Group):
+                parsed(arguments, sub, found or "")
+
+
+@named
+def test_every_command_has_the_arguments_and_options_of_the_program(page: Path) -> None:
+    for line in command_lines(page):
+        if "…" in line or "[OPTIONS]" in line:
+            continue
+        start = COMMAND.match(line)
+        assert start is not None
+        # Nothing named python is on the PATH of every system, and python3 lacks the packages.
+        if page.name not in ("containers.md", "architecture.md"):
+            assert start["program"] in ("fastcommerce", ".venv/bin/fastcommerce", ".venv/bin/python -m runner"), line
+        words = shlex.split(line[start.end() :], comments=True)
+        stop = next((place for place, word in enumerate(words) if word in ("|", ">", "<", "&&", ";")), len(words))
+        words = words[:stop]
+        if words and words[-1] in ("--help", "--version"):
+            words.pop()
+        try:
+            parsed(words)
+        except click.UsageError as error:
+            # What a file contains, or that an argument is missing in a sentence about the command.
+            missing = isinstance(error, click.MissingParameter) and not line.startswith("$")
+            if not missing and "does not exist" not in error.message:
+                pytest.fail(f"{line}: {error.message}")
+
+
+@named
+def test_every_target_of_make_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_a_page_begins_with_one_line_that_names_its_readers(page: Path) -> None:
+    if page.name in ("architecture.md", "tour.md"):
+        return  # pages about the code, and for its readers
+    _, line, rest = page.read_text("utf-8").split("\n\n", 2)
+    assert re.fullmatch(r"\*For [^\n]+\.\*", line), line
+    assert any(reader in line for reader in READERS)
+    assert rest
+
+
+def test_the_index_lists_each_page_once() -> None:
+    listed = re.findall(r"^- \[[^]]+\]\(([\w-]+\.md)\): ", (DOCS / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in PAGES[1:] if page.name != "README.md")
+
+
+def test_the_readme_is_short_and_has_its_chapters_in_their_order() -> None:
+    text = README.read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
+        "Quick start", "The two files", "Write a service", "What you get", "Supported versions", "Licence",
+    ]  # fmt: skip
+    for command in ("make run", "make test", "make test-matrix", ".venv/bin/python -m runner"):
+        assert f"`{command}`" in text or f"\n{command}" in text
+    benefits = text.partition("## What you get")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^- ", benefits, re.MULTILINE)) == 8
+
+
+def test_the_files_of_the_readme_say_what_the_shipped_files_say() -> None:
+    chapter = README.read_text("utf-8").partition("## The two files")[2].partition("\n## ")[0]
+    shipped = {name: yaml.safe_load((ROOT / name).read_text()) for name in ("topology.yaml", "config.yaml")}
+    (sample,) = re.findall(r"```yaml\n(.*?)```", chapter, re.DOTALL)
+    parts = re.findall(r"# (\w+\.yaml)\n(.*?)(?=^# |\Z)", sample, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in parts] == ["topology.yaml", "config.yaml"]
+    for name, body in parts:
+        for key, entries in yaml.safe_load(body).items():
+            for entry, settings in entries.items():
+                assert settings.items() <= shipped[name][key][entry].items()
+
+
+def test_the_picture_of_the_readme_shows_shipped_services_exchanges_and_queues() -> None:
+    project = load_project(ROOT, {})
+    objects = compile_topology(project.topology, project.consumed)
+    declared = [one.name for one in objects.exchanges] + [one.name for one in objects.queues]
+    known = {*project.config.services, *declared}
+    picture = ElementTree.parse(DOCS / "overview.svg")
+    texts = {node.text or "" for node in picture.iter("{http://www.w3.org/2000/svg}text")}
+    names = {text for text in texts if re.fullmatch(r"[a-z_]+([._][a-z]+)+|payment|notification", text)}
+    assert len(names) >= 9
+    assert names - {"order.created"} <= known
+    retry = project.topology.queues["payment.order.created"].retry
+    assert f"after {len(retry) + 1} attempts" in texts
+
+
+def test_the_page_of_commands_is_the_one_that_the_commands_make() -> None:
+    assert (DOCS / "cli.md").read_text("utf-8") == command_page.page(), "make schema writes it again"
+
+
+def test_each_command_is_in_one_chapter_and_each_example_belongs_to_a_command() -> None:
+    chapters = [name for _, names in command_page.CHAPTERS.values() for name in names]
+    every = [name for name, _ in command_page.commands()]
+    assert sorted(chapters) == sorted(name for name in every if " " not in name)
+    assert set(command_page.EXAMPLES) <= set(every)
+
+
+def test_the_unit_of_systemd_runs_the_program_and_stops_it_in_time() -> None:
+    (text,) = (text for language, text in blocks(DOCS / "operations.md") if language == "ini")
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(text)
+    service = unit["Service"]
+    for key in ("ExecStart", "ExecReload"):
+        program, *words = shlex.split(service[key])
+        assert program == f"{service['WorkingDirectory']}/.venv/bin/fastcommerce"
+        parsed(words)
+    services = load_project(ROOT, {}).config.services.values()
+    assert all(one.stop_timeout < float(service["TimeoutStopSec"]) for one in services)
+    assert service["ReadWritePaths"] == f"{service['WorkingDirectory']}/var"
