@@ -2,7 +2,7 @@
 PYTHON ?=
 export PYTHON
 
-.PHONY: help run wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick lock schema reset clean
+.PHONY: help run wheel test test-matrix coverage compose-test chaos chaos-full check format bench bench-quick docs lock schema reset clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -70,6 +70,10 @@ bench-quick: ## the same with fewer runs of less work, to see that all works; un
 	@deploy/setup.sh bench
 	@.venv/bin/python -m bench --quick $(ARGS)
 
+docs: ## build the pages of docs/ as a site in site/, which needs no server and no network
+	@deploy/setup.sh docs
+	@.venv/bin/python -m deploy.documentation_site
+
 lock: ## renew the locked packages from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links --upgrade -o requirements.txt
@@ -80,6 +84,8 @@ lock: ## renew the locked packages from pyproject.toml (needs uv)
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | uv pip compile - --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --no-emit-find-links -c requirements-test.txt --upgrade \
 		-o requirements-build.txt
+	uv pip compile pyproject.toml --extra docs --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-emit-find-links -c requirements.txt --upgrade -o docs/site/requirements.txt
 
 wheel: ## build the wheel, dist/fastcommerce-….whl, for pip install
 	@deploy/setup.sh tools

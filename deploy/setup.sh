@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepare this checkout: .venv, the locked packages, and a RabbitMQ where there is none. Done steps are skipped.
-# usage: deploy/setup.sh run|test|matrix|compose|bench|tools
+# usage: deploy/setup.sh run|test|matrix|compose|bench|docs|tools
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-run}
@@ -199,6 +199,7 @@ make_venv
 case $purpose in
 run) install_packages requirements.txt ;;
 bench) install_packages bench/requirements.txt ;;
+docs) install_packages docs/site/requirements.txt ;;
 *) install_packages requirements-test.txt ;;
 esac
 install_project

@@ -27,7 +27,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = (README, *sorted(DOCS.glob("*.md")))
 READERS = ("learners", "plugin authors", "operators", "contributors", "everyone")
-LANGUAGES = {"", "html", "ini", "json", "mermaid", "python", "sh", "yaml"}
+LANGUAGES = {"", "html", "ini", "json", "python", "sh", "yaml"}
 #: The beginning of a command line of the program, in a line of a sample or in code inside a sentence.
 COMMAND = re.compile(
     r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:runuser -u \S+ -- )?"
