@@ -18,7 +18,11 @@ import pytest
 import yaml
 
 from runner.cli.main import main
+from runner.config.config_file import Config
+from runner.config.document import Document
 from runner.config.project import load_project
+from runner.config.topology_file import Topology
+from runner.config.validation import validate_document
 from runner.topology.compile import compile_topology
 from tests import command_page
 from tests.running import ROOT
@@ -88,6 +92,24 @@ def test_every_sample_can_be_read_in_its_language(page: Path) -> None:
             assert done.returncode == 0, done.stderr
         elif language == "ini":
             configparser.ConfigParser(strict=False).read_string(text)
+
+
+@named
+def test_every_part_of_a_file_has_the_keys_of_that_file(page: Path) -> None:
+    if page.name in ("configuration.md", "containers.md"):
+        return  # a test of its own, and a file of Docker Compose
+    for language, text in blocks(page):
+        if language != "yaml":
+            continue
+        marks = r"^# (config|topology)\.yaml(?:, under (\w+))?:?\n(.*?)(?=^# (?:config|topology)\.yaml|\Z)"
+        parts = re.findall(marks, text, re.MULTILINE | re.DOTALL)
+        assert parts, f"no line such as '# config.yaml' in {text!r}"
+        for name, key, body in parts:
+            environment = {"RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:5672/"}
+            document = Document(f"{name}.yaml", f"{key}:\n{body}" if key else body, environment)
+            models: dict[str, type[Config | Topology]] = {"config": Config, "topology": Topology}
+            validate_document(models[name], document)
+            assert document.faults == []
 
 
 def command_lines(page: Path) -> Iterator[str]:
