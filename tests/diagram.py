@@ -105,7 +105,7 @@ def _bend(before: S, after: S) -> tuple[float, float]:
 
 
 def _edge(state: S, towards: tuple[float, float]) -> tuple[float, float]:
-    """Return the point where the line from a state's centre leaves its box."""
+    """Return the point at which the line from a state's centre leaves its box."""
     (x, y), (to_x, to_y), (width, height) = PLACES[state], towards, _size(state)
     scale = max(abs(to_x - x) / (width / 2 + 3), abs(to_y - y) / (height / 2 + 3))
     return x + (to_x - x) / scale, y + (to_y - y) / scale

@@ -39,7 +39,7 @@ def test_the_plugin_serves_its_page_values_and_stream(project: Project, vhost: V
             return answer.status, answer.headers["Content-Type"], answer.read()
 
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", hello), 10) as connection, connection.makefile("rb") as stream:
+        with socket.create_connection(("127.0.0.1", hello), 10) as client, client.makefile("rb") as stream:
             assert stream.read() == b"hello\n"
     assert b"EventSource" in ask("/")[2]
     assert re.fullmatch(r"\d\d:\d\d:\d\d", json.loads(ask("/now/utc")[2])["now"])

@@ -64,7 +64,9 @@ def anchors(page: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-@named
+@pytest.mark.parametrize(
+    "page", [*PAGES, *ROOT.glob(".github/*.md"), ROOT / "CHANGELOG.md"], ids=lambda page: page.name
+)
 def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`(?!\]\()", "", prose(page)))
     for link in links:
@@ -151,7 +153,7 @@ def test_every_command_has_the_arguments_and_options_of_the_program(page: Path) 
         try:
             parsed(words)
         except click.UsageError as error:
-            # What a file contains, or that an argument is missing in a sentence about the command.
+            # A sample may name a file of the reader, and a sentence may name a command without its arguments.
             missing = isinstance(error, click.MissingParameter) and not line.startswith("$")
             if not missing and "does not exist" not in error.message:
                 pytest.fail(f"{line}: {error.message}")
