@@ -46,6 +46,7 @@ project. `--help` prints the text of this page. `make schema` generates the page
 
 #: The chapters of the page with their commands, in the order of a first day; another page has more about some.
 CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Starting a project": ("operations.md", ("init", "completion")),
     "Running services": (
         "supervisor.md",
         ("run", "status", "logs", "start", "stop", "restart", "scale", "reload", "down"),
@@ -60,6 +61,7 @@ CHAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 #: Command lines that people use, and what each does.
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "init": (("init shop", "a new project in the folder shop"),),
     "run": (
         ("", "everything"),
         ("run payment notification", "only these services"),

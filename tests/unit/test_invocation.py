@@ -16,8 +16,6 @@ from runner import prerequisite
 from runner.__main__ import start
 from runner.invocation import SOURCE, VARIABLE, callable_path, invocation, invoked_for, reset_invocation
 
-#: A command line of a page; in the tree of processes, a description follows.
-COMMAND_OF_A_PAGE = re.compile(r"(?:\$ )?((?:\S*/)?(?:python3? -m runner|fastcommerce))(?=$| (?! +the ))")
 #: The beginning of a command that a person may copy.
 COMMAND = re.compile(r"-m runner|\bmake (run|reset|test)\b|\bfastcommerce (?=[a-z]+\b)")
 
@@ -146,7 +144,8 @@ def texts_of(path: Path) -> Iterator[str]:
 
 def test_no_message_has_a_command_of_its_own_making() -> None:
     # The programs of child processes are not for people.
-    allowed = {"runner/invocation.py", "runner/broker/container.py", "runner/broker/node.py"}
+    programs, pages = {"runner/broker/container.py", "runner/broker/node.py"}, {"runner/config/manual.py"}
+    allowed = {"runner/invocation.py", *programs, *pages}
     found = {
         str(path.relative_to(SOURCE))
         for folder in ("runner", "plugins")
