@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -83,11 +84,18 @@ def _reach(connection: socket.socket, var: Path) -> None:
                 _connect(connection, path)
         except (FileNotFoundError, ConnectionRefusedError):
             # The supervisor has just started, is stopping, or is replacing a socket that was removed.
-            if time.monotonic() > deadline or lock.holder_of(var) is None:
+            if time.monotonic() > deadline or _other_holder(var) is None:
                 raise
             time.sleep(0.05)
         else:
             return
+
+
+def _other_holder(var: Path) -> str | None:
+    """Return the pid of the process that holds the project's folder, or None if no process or only this one does."""
+    # A command that has started a broker for itself holds the folder, and no runner can run there.
+    holder = lock.holder_of(var)
+    return None if holder == str(os.getpid()) else holder
 
 
 def _connect(connection: socket.socket, path: str) -> None:
@@ -119,7 +127,7 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
         try:
             _reach(connection, var)
         except (FileNotFoundError, ConnectionRefusedError):
-            holder = lock.holder_of(var)
+            holder = _other_holder(var)
             if holder is None:
                 raise missing from None
             raise RunnerError(
