@@ -1,4 +1,4 @@
-"""The entry of the program ``fastcommerce``, and of ``python -m runner``."""
+"""The entry point of the program ``fastcommerce`` and of ``python -m runner``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from runner import prerequisite
 from runner.invocation import invocation
 
-#: EX_CONFIG of sysexits.h; ``runner.errors`` is not imported, because an old Python cannot read it.
+#: EX_CONFIG of sysexits.h. ``runner.errors`` has it too, but an old Python cannot import that module.
 EXIT_CONFIG = 78
 
 
@@ -19,7 +19,7 @@ def _refuse(problem: str) -> None:
 
 def start() -> None:
     """Run the command line of this process, and exit."""
-    # Printed commands must not depend on a later change of the folder.
+    # Printed commands must not depend on a later change of the current folder.
     sys.argv[0] = os.path.abspath(sys.argv[0])
     problem = prerequisite.old_python()
     if problem is not None:
@@ -27,7 +27,7 @@ def start() -> None:
     try:
         from runner.cli.main import main
 
-        # The usage errors of click print commands too.
+        # click prints this name in usage errors.
         main(prog_name=invocation())
     except ImportError as error:
         problem = prerequisite.missing_package(error)

@@ -12,11 +12,11 @@ class Backoff:
     initial: float
     max: float
     factor: float = 2.0
-    #: Each delay is multiplied by a random number from 1 - ``jitter`` to 1, so that not all try at the same time.
+    #: The random part. A delay is multiplied by a number from 1 - ``jitter`` to 1, so that attempts are spread out.
     jitter: float = 0.5
 
     def delay(self, attempt: int, draw: float) -> float:
         """Return the seconds before attempt number ``attempt``, from 1; ``draw`` is a random number from 0 to 1."""
-        # The exponent is clamped, because a float overflows after some thousand attempts.
+        # Without this limit, the float would overflow after about a thousand attempts.
         longest = min(self.initial * self.factor ** min(attempt - 1, 64), self.max)
         return longest * (1 - self.jitter + self.jitter * draw)

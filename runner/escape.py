@@ -1,8 +1,12 @@
-"""Text that others wrote, escaped for a terminal, a log, a database and their readers.
+"""Escaping of untrusted text for terminals, logs and databases.
 
-Escaped are control characters, which a terminal obeys, format characters, which reorder or hide what stands beside
-them (UTR #36, section 2.10; Unicode categories Cc, Cf, Zl, Zp), and what no font shows (Cs, Co, Cn). All that prints
-for people uses these functions, so that one id looks the same in a log line, a table and an error.
+These characters are escaped:
+
+- control characters (Unicode categories Cc, Zl, Zp), which a terminal executes
+- format characters (Cf), which reorder or hide the text next to them (UTR #36, section 2.10)
+- characters that no font shows (Cs, Co, Cn)
+
+All output for people uses these functions, so that an id looks the same in a log line, a table and an error.
 """
 
 from __future__ import annotations
@@ -12,52 +16,52 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-#: Characters of what stands in an index, of which PostgreSQL takes 2,700 bytes at most.
+#: The most characters of an indexed text. PostgreSQL accepts 2,700 bytes at most.
 MOST_INDEXED = 255
 
 
 def is_harmless(character: str) -> bool:
-    """Return True for a character that only shows itself; spaces of any width are among them."""
+    """Return True if a character needs no escape. Spaces of any width need none."""
     return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def escaped(text: str) -> str:
-    """Write what is not harmless as Python does, U+202E as ``u202e`` behind a backslash; tabs and line ends stay."""
+    r"""Escape harmful characters as Python does, such as U+202E as ``\u202e``. Tabs and line ends remain."""
     return _replaced(text, "\t\n", _as_python)
 
 
 def one_line(text: str) -> str:
-    """Write what is not harmless as Python does, tabs and line ends included."""
+    """Escape harmful characters as Python does, and also tabs and line ends."""
     return _replaced(text, "", _as_python)
 
 
 def escaped_json(text: str) -> str:
-    """Escape within the texts of a JSON document, so that it stays the same document; its line ends stay."""
+    """Escape harmful characters in the strings of a JSON document. Its value and its line ends remain the same."""
     return _replaced(text, "\n", _as_json)
 
 
 def json_text(data: Any, *, indent: int | None = None) -> str:
-    """JSON as people read it: other alphabets as they are, control characters as escapes."""
+    """Return data as readable JSON: other alphabets are not escaped, and control characters are."""
     text = json.dumps(data, ensure_ascii=False, indent=indent, allow_nan=False)
     return escaped_json(text)
 
 
 def escaped_yaml(text: str) -> str:
-    """Escape within a double-quoted text of YAML 1.1, so that it stays the same text."""
+    """Escape harmful characters in a double-quoted text of YAML 1.1. Its value remains the same."""
     return _replaced(text, "", _as_yaml)
 
 
 def storable(text: str, most: int | None = None) -> str:
-    """``text`` without what no text column takes, cut to ``most`` characters.
+    """Return the text as a text column accepts it, cut to ``most`` characters.
 
-    PostgreSQL has no NUL, and UTF-8 no lone surrogates.
+    PostgreSQL does not accept NUL, and UTF-8 cannot encode lone surrogates.
     """
     found = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
     return found if most is None or len(found) <= most else found[: most - 1] + "…"
 
 
 def _replaced(text: str, kept: str, written: Callable[[str], str]) -> str:
-    # Nearly all text is harmless, and to find that out costs next to nothing.
+    # Nearly all text is harmless, and this check is fast.
     if text.isprintable():
         return text
     return "".join([one if one in kept or is_harmless(one) else written(one) for one in text])
@@ -71,7 +75,7 @@ def _as_json(character: str) -> str:
     code = ord(character)
     if code < 0x10000:
         return f"\\u{code:04x}"
-    # A pair of surrogates (RFC 8259, section 7).
+    # JSON writes such a character as a pair of surrogates (RFC 8259, section 7).
     return f"\\u{0xD7C0 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
 
 

@@ -1,7 +1,7 @@
-"""The command lines that messages print, so that each of them runs as printed.
+"""The command lines in messages, written so that the reader can run them as printed.
 
-The process that writes a message may be in another folder than the shell of its reader. So the command that a person
-starts computes once how the shell can call it again, and its child processes inherit the result.
+The process that prints a message may be in another folder than the shell of its reader. So the command that a person
+starts finds out once how the shell can call it again. Its child processes inherit the result.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Passes the beginning of all printed commands to child processes.
+#: The variable that passes the beginning of all printed commands to child processes.
 VARIABLE = "FASTCOMMERCE_INVOCATION"
-#: The program that an installation offers beside ``python -m runner``.
+#: The program that an installation provides in addition to ``python -m runner``.
 PROGRAM = "fastcommerce"
-#: A shell that completes a command line asks the program by this variable; click reads it.
+#: The variable by which a shell asks the program for completions; click reads it.
 COMPLETION_VARIABLE = f"_{PROGRAM.upper()}_COMPLETE"
 #: The folder that contains the package ``runner``.
 SOURCE = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def invoked_for(project: Path) -> Iterator[None]:
 
 
 def invocation(*arguments: str) -> str:
-    """Return a command line for the reader's shell: the program as it was started, with these arguments, quoted."""
+    """Return a command line for the reader's shell: the program as it was started, and the quoted arguments."""
     prefix = os.environ.get(VARIABLE) or _prefix(Path())
     return " ".join([prefix, *(shlex.quote(one) for one in arguments)])
 
@@ -53,7 +53,7 @@ def reset_invocation(project: Path) -> str:
 
 def start_of(executable: str) -> str:
     """Return ``python -m runner`` with this interpreter, for a shell in the current folder."""
-    # Python finds modules in the current folder, with -m only.
+    # With -m, Python also searches the current folder for modules.
     is_here = _current() == str(SOURCE) and not getattr(sys.flags, "safe_path", False)  # since 3.11
     return f"{'' if is_here else _path_variable()}{callable_path(executable)} -m runner"
 
@@ -61,35 +61,35 @@ def start_of(executable: str) -> str:
 def callable_path(path: str) -> str:
     """Return how a shell in the current folder calls a program; the name alone if ``PATH`` leads to it."""
     name, folder = os.path.basename(path), os.path.dirname(path)
-    # shutil.which would do, but its imports take longer than all the rest here.
+    # This loop replaces shutil.which, because the import of shutil is slow.
     folders = [one or "." for one in os.environ.get("PATH", "").split(os.pathsep)]
     found = next((one for one in folders if os.access(os.path.join(one, name), os.X_OK)), None)
-    # Not the resolved paths: all virtual environments link to the same interpreter.
+    # The paths of the files are not resolved, because all virtual environments link to the same interpreter.
     if found is not None and os.path.realpath(found) == os.path.realpath(folder):
         return name
     return shlex.quote(near(path))
 
 
 def near(path: str) -> str:
-    """Return a path inside of the current folder relative to it, and any other path as it is."""
+    """Return the relative path of a file in the current folder, and any other path unchanged."""
     here = _current()
     if not here or not path.startswith(os.path.join(here, "")):
         return path
-    # A shell looks for a name without a slash in PATH.
+    # A shell searches PATH for a name without a slash.
     relative = os.path.relpath(path, here)
     return relative if "/" in relative else f"./{relative}"
 
 
 def _prefix(project: Path) -> str:
     option = "" if _is_current(project) else f" --project {shlex.quote(str(project))}"
-    # Its children are started with -m, but inherit the result.
+    # Child processes are started with -m, but they inherit the result.
     if os.path.basename(sys.argv[0]) == PROGRAM:
         return f"{_path_variable()}{callable_path(sys.argv[0])}{option}"
     return f"{start_of(sys.executable)}{option}"
 
 
 def _path_variable() -> str:
-    """Return the assignment of ``PYTHONPATH``, and a space, if a shell may need it to find the package."""
+    """Return an assignment of ``PYTHONPATH`` and a space if a shell may need it to find the package."""
     value = os.environ.get("PYTHONPATH", "")
     leads_here = any(one and Path(one).resolve() == SOURCE for one in value.split(os.pathsep))
     return f"PYTHONPATH={shlex.quote(value)} " if leads_here else ""

@@ -1,6 +1,6 @@
-"""How log lines look, in every process: text for people, or one JSON object a line for machines.
+"""The formats of log lines in every process: text for people, or one JSON object per line for machines.
 
-What users sent may stand in a line, so control characters are escaped: no line can pose as another.
+A line may contain text of users. Control characters are escaped, so that no text can imitate another line.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from runner.escape import escaped, escaped_json
 
 _OWN_FOLDER = os.path.dirname(__file__) + os.sep
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
-#: Seconds before a warning about the same trouble is repeated, or trouble that lasts would fill the log.
+#: Seconds before a warning is repeated, so that a lasting problem does not fill the log.
 REPEAT_INTERVAL = 10.0
 
 
 class Repeated:
-    """A warning that many messages would cause; it is logged at most every 10 s."""
+    """A warning that many messages can cause. It is logged every 10 s at most."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` is in seconds, and never goes back."""
+        """``clock`` returns monotonic seconds."""
         self._log, self._clock, self._next = log, clock, float("-inf")
 
     def warn(self, text: str) -> None:
-        """Log the warning, unless it was logged a moment ago."""
+        """Log the warning unless a warning was logged within the last 10 s."""
         now = self._clock()
         if now >= self._next:
             self._next = now + REPEAT_INTERVAL
@@ -41,7 +41,7 @@ class Repeated:
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since the epoch in ISO 8601, to the millisecond, in UTC."""
+    """Return seconds since the epoch as a time in UTC, in ISO 8601 with milliseconds."""
     fraction, whole = math.modf(seconds)
     microseconds = round(fraction * 1_000_000)
     if microseconds == 1_000_000:
@@ -55,7 +55,7 @@ def _second(seconds: int) -> str:
 
 
 def json_record(seconds: float, level: str, slot: str, message: str, **more: str) -> str:
-    """One record as a JSON object on one line; also the control characters that JSON itself allows are escaped."""
+    """Return a record as a JSON object on one line. Control characters that JSON allows are escaped too."""
     text = f'{{"time": "{timestamp(seconds)}", "level": {_quoted(level)}, {_names(slot)}, "message": {_quoted(message)}'
     text += "".join([f", {_quoted(key)}: {_quoted(value)}" for key, value in more.items()]) + "}"
     return escaped_json(text)
@@ -67,51 +67,51 @@ def _names(slot: str) -> str:
 
 
 def _lines(record: logging.LogRecord) -> list[str]:
-    """The message, and what follows it on lines of their own: the list ``lines`` in ``extra``, written at once."""
+    """Return the message and the lines in ``extra["lines"]``, which are written together with it."""
     return [record.getMessage(), *getattr(record, "lines", ())]
 
 
-#: Stands before the time of a line, in seconds since the epoch, on its way from a worker to the supervisor. What users
-#: or plugins write has no such character, because it is escaped.
+#: The character before the time of a line, in seconds since the epoch, between a worker and the supervisor. Texts of
+#: users and plugins cannot contain it, because it is escaped.
 TIME_MARK = "\x1e"
-#: The mark, ten digits, a point, six digits and a space.
+#: A mark, ten digits, a point, six digits and a space.
 _MARKED = re.compile(rb"\x1e([0-9]{10}\.[0-9]{6}) ")
 
 
 def timed(seconds: float, text: str) -> str:
-    """Put the time before each line: the supervisor sorts lines of several processes by it."""
+    """Add the time to the beginning of each line. The supervisor sorts the lines of several processes by it."""
     mark = f"{TIME_MARK}{seconds:017.6f} "
     return mark + text.replace("\n", f"\n{mark}")
 
 
 def time_of(line: bytes) -> tuple[float, bytes] | None:
-    """Return the time and the text of a line that ``timed`` made; None for any other line.
+    """Return the time and the text of a line that ``timed`` returned; None for any other line.
 
-    A plugin may print what a sender wrote. So only digits are a time, and the largest one is a date too.
+    A plugin may print text of a sender. So a time consists of digits only, and even the largest one is a valid date.
     """
     found = _MARKED.match(line)
     return None if found is None else (float(found[1]), line[found.end() :])
 
 
 class TextFormatter(logging.Formatter):
-    """The message, with its level where that is not INFO; a traceback follows on lines of its own."""
+    """The text format: the level unless it is INFO or DEBUG, and the message. A traceback follows on separate lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as text."""
+        """Return a record as text."""
         level = "" if record.levelno in (logging.INFO, logging.DEBUG) else f"{record.levelname}: "
         text = "\n".join([level + escaped(line).replace("\n", "\\n") for line in _lines(record)])
         return text + ("\n" + escaped(_traceback(record)) if record.exc_info else "")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time, level, slot, message, and order where it is known."""
+    """The JSON format: an object with time, level, slot and message, and with the order if it is known."""
 
     def __init__(self, slot: str) -> None:
         super().__init__()
         self._slot = slot
 
     def format(self, record: logging.LogRecord) -> str:
-        """One record as JSON."""
+        """Return a record as JSON."""
         more = {}
         if order := getattr(record, "order", None):
             more["order"] = str(order)
@@ -127,7 +127,7 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback, without the frames that lead from this program into a plugin: its author looks for his own."""
+    """Return the traceback without the framework's frames that call a plugin. Its author needs only the plugin's."""
     inner = error.__traceback__
     while inner is not None and _is_framework(inner.tb_frame.f_code.co_filename):
         inner = inner.tb_next
@@ -139,14 +139,14 @@ def _is_framework(filename: str) -> bool:
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes each record to a descriptor, whole and at once, before it returns."""
+    """A handler that writes each record completely to a descriptor before it returns."""
 
     def __init__(self, descriptor: int, encoding: str, errors: str) -> None:
         super().__init__()
         self._descriptor, self._encoding, self._errors = descriptor, encoding, errors
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record that the filters let through; the base class would hold the lock while it is put in form."""
+        """Write a record if the filters accept it. The base class would hold the lock while it formats the record."""
         if is_wanted := bool(self.filter(record)):
             self.emit(record)
         return is_wanted
@@ -161,7 +161,7 @@ class DescriptorHandler(logging.Handler):
                     data = data[os.write(self._descriptor, data) :]
             finally:
                 self.release()
-        except Exception:  # noqa: BLE001 - a record that cannot be written must not end what was at work
+        except Exception:  # noqa: BLE001 - a record that cannot be written must not stop the caller
             self.handleError(record)
 
 
@@ -169,17 +169,17 @@ def _handler() -> logging.Handler:
     stream = sys.stderr
     try:
         return DescriptorHandler(stream.fileno(), stream.encoding, stream.errors or "strict")
-    except OSError:  # it is no file, as under a test
+    except OSError:  # standard error is not a file, as in a test
         return logging.StreamHandler(stream)
 
 
 def set_up(slot: str, log_format: str, log_level: str = "info") -> logging.Logger:
-    """Send the log records of this process from ``log_level`` on to standard error; returns the service's logger.
+    """Log the records of this process from ``log_level`` up to standard error; return the logger of the service.
 
-    Libraries never log below INFO, since their details would hide a message's way.
+    Libraries never log below INFO, because their details would hide the service's own lines.
     """
-    # Neither form shows where in the code, on which thread or in which process a record was made, which costs more to
-    # find out than to write the record (Python: "logging", Optimization).
+    # Neither format shows the source line, the thread or the process of a record. To find them out takes longer than
+    # to write the record (Python: "logging", Optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = _handler()

@@ -8,26 +8,26 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: Seconds between two looks at a state.
+#: Seconds between two checks of a state.
 _INTERVAL = 0.005
 
 
 class ProcStat(NamedTuple):
-    """What the kernel says of one process; times in clock ticks."""
+    """The kernel's statistics of one process; times in clock ticks."""
 
-    #: A letter, such as R for running, T for stopped, and Z or X for one that has ended.
+    #: A character, such as R for running, T for stopped, and Z or X for a process that has exited.
     state: str
     parent: int
-    #: User and system time of its own.
+    #: The user and system time of the process itself.
     cpu: int
-    #: From the start of the machine to its own.
+    #: The time between the start of the machine and the start of the process.
     start: int
-    #: Resident memory.
+    #: The pages of resident memory.
     pages: int
 
     @property
     def has_ended(self) -> bool:
-        """True if it only waits for its parent."""
+        """True if the process has exited and only waits to be reaped."""
         return self.state in ("Z", "X")
 
 
@@ -35,7 +35,7 @@ def read_stat(pid: int) -> ProcStat | None:
     """Return the state of a process, or None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the last parenthesis, because the name of a process may hold any character.
+            # The name of a process, in parentheses, may contain any character.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return None
@@ -45,7 +45,7 @@ def read_stat(pid: int) -> ProcStat | None:
 
 
 def command_line(pid: int) -> list[bytes]:
-    """Return the words of a process's command; none if there is no such process, or it has ended."""
+    """Return the arguments of a process; an empty list if there is no such process, or it has exited."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().split(b"\0")
@@ -55,32 +55,32 @@ def command_line(pid: int) -> list[bytes]:
 
 @dataclass(frozen=True)
 class Identity:
-    """One process, known by its pid and its start, because another process may have the same pid later."""
+    """One process, identified by its pid and its start, because another process may get the same pid later."""
 
     pid: int
-    #: Clock ticks from the start of the machine to its own (proc(5)).
+    #: Clock ticks between the start of the machine and the start of the process (proc(5)).
     start: int
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """The process that has this pid now; None where there is none, or it has ended."""
+        """Return the process that has this pid now, or None if there is none, or if it has exited."""
         stat = read_stat(pid)
         return None if stat is None or stat.has_ended else cls(pid, stat.start)
 
     @property
     def state(self) -> str:
-        """Its state in the letters of proc(5), such as ``T`` for stopped; empty where it has ended."""
+        """The state of the process as in proc(5), such as ``T`` for stopped; empty if it has exited."""
         stat = read_stat(self.pid)
         return "" if stat is None or stat.has_ended or stat.start != self.start else stat.state
 
     def send(self, number: int) -> None:
-        """Send it a signal, or 0 to know whether one may.
+        """Send a signal to the process, or 0 to check that this is permitted.
 
-        Raises ProcessLookupError where it has ended, and PermissionError.
+        Raises ProcessLookupError if the process has exited, and PermissionError.
         """
         process = os.pidfd_open(self.pid)
         try:
-            # Asked for only now, because from here on the signal can reach nobody else (pidfd_open(2)).
+            # This check follows pidfd_open(2), because from then on the signal cannot reach another process.
             if not self.state:
                 raise ProcessLookupError
             signal.pidfd_send_signal(process, number)
@@ -88,7 +88,7 @@ class Identity:
             os.close(process)
 
     def wait_stopped(self, seconds: float) -> None:
-        """Wait until it is stopped or has ended, at most so long: a busy machine comes to it a little later."""
+        """Wait at most ``seconds`` until the process is stopped or has exited. A busy machine stops it with a delay."""
         deadline = time.monotonic() + seconds
         while self.state not in ("T", "t", "") and time.monotonic() < deadline:
             time.sleep(_INTERVAL)

@@ -52,7 +52,7 @@ def program(number, source, command=(), limits=(), depends_on=(), **more):
 programs = [program(number, **one) for number, one in enumerate(spec["programs"], 1)]
 slot_lifecycle.LONGEST_OUTSIDE = 0.01
 slot_keeper.HOLD = 1.5
-upkeep.LOOK, upkeep.PAUSE = 0.1, 0.0
+upkeep.PROCESS_INTERVAL, upkeep.PAUSE = 0.1, 0.0
 journal = Journal(Console())
 supervisor = Supervisor(programs, lambda: None, journal, exits_on_fatal=spec["exits"])
 sampler = Sampler()

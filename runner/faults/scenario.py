@@ -84,7 +84,7 @@ HANG = Scenario(
         ScenarioLine("messages in its queues wait", ("consumes", "!several")),
         ScenarioLine("after about 20 s, two missed heartbeats, the broker gives what it held to others", ("long",)),
         ScenarioLine(
-            "the watchdog ({watchdog}) kills it before {seconds} are over: 'gave no sign of life', then another pid",
+            "the watchdog ({watchdog}) kills it before {seconds} are over: 'sent no watchdog ping', then another pid",
             ("dies",),
         ),
         ScenarioLine("it may meet its watchdog ({watchdog}), which counts from its last sign of life", ("may_die",)),
@@ -143,7 +143,7 @@ DEADLY = Scenario(
     "{count} put into {queue}, which ends each process that begins with it, by SIGSEGV",
     (
         ScenarioLine(
-            "the runner says 'killed by SIGSEGV: message {first} of {queue} was in hand', up to {max_crashes} times"
+            "the runner says 'killed by SIGSEGV while handling message {first} of {queue}', up to {max_crashes} times"
         ),
         ScenarioLine("after {max_crashes} deaths it is parked in {dead_letter}, with x-crashes and x-signal SIGSEGV"),
         ScenarioLine("other messages of the queue are handled, and {service} is not given up", ("!many",)),
@@ -166,7 +166,7 @@ CUT = Scenario(
     (
         ScenarioLine("they say 'no broker for now', and 'the broker is back' within 5 s after {until}"),
         ScenarioLine(
-            "no process that is RUNNING ends: status calls them RUNNING, and 'cannot work for now, tries again'"
+            "no process that is RUNNING ends: status calls them RUNNING, and 'cannot work at present, retrying'"
         ),
         ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox", ("api",)),
         ScenarioLine("messages in hand go back to their queues at once, and come again", ("consumes",)),

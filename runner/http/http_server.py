@@ -14,7 +14,7 @@ from runner.http.poller import Poller
 from runner.http.request_checks import LOCAL, AllowedHosts, RequestChecks
 from runner.http.streams import MAX_STREAMS, Feed, Streams
 from runner.http.waitress_adapter import Acceptor, StrictChannel, adjustments
-from runner.ipc.listening import BACKLOG, has_handshakes, has_waiting, is_given_up, turn_away
+from runner.ipc.listening import BACKLOG, drop_new_connections, has_handshakes, has_waiting, is_given_up
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -127,7 +127,7 @@ class HttpServer:
     def _stop_accepting(self) -> None:
         """Close the listening socket without resetting waiting clients, even if no other process has this socket."""
         if is_given_up(self._socket):
-            turn_away(self._socket)
+            drop_new_connections(self._socket)
             until = time.monotonic() + HANDSHAKE_SECONDS
             while has_handshakes(self._socket) and time.monotonic() < until:
                 self.turn(0.01)

@@ -1,1 +1,1 @@
-"""What a worker shares with its supervisor: a socket for words, listening sockets, and memory."""
+"""The channels between a worker and its supervisor: a socket for notifications, listening sockets and memory."""

@@ -1,6 +1,6 @@
-"""Messages in whose hands workers died: the supervisor's list, which all workers of a service read in memory.
+"""The crashing messages of a service: the supervisor writes the list, and all workers of the service read it in memory.
 
-Live and not handed over at a start, because the next to get such a message may be a worker that has been running all
+The list is live and not passed at the start, because the next worker that gets such a message may have been running all
 the time.
 """
 
@@ -15,61 +15,64 @@ from dataclasses import asdict, dataclass
 
 from runner.ipc.shared_memory import CurrentMessage
 
-#: Names the inherited file descriptor.
-VARIABLE = "FASTCOMMERCE_SUSPECTS"
-#: How many are remembered; the one that was not heard of for longest makes room.
+#: The variable that names the inherited file descriptor.
+VARIABLE = "FASTCOMMERCE_CRASHING_MESSAGES"
+#: The number of messages that are remembered. The message without a crash for the longest time is forgotten first.
 MOST = 64
 
-#: More than so many of the longest need; what is not written takes no memory.
+#: Bytes, more than the 64 longest messages need. Pages that are never written use no memory.
 _SIZE = 1024 * 1024
-#: Counts the writings: odd while one is under way. Then the length of what follows.
+#: The number of writes, odd during a write, and the length of the JSON text that follows.
 _HEAD = struct.Struct("=QQ")
 
 
 @dataclass(frozen=True)
 class CrashingMessage:
-    """A message that was in hand when a worker of its service died."""
+    """A message that was being handled when a worker of its service died."""
 
     queue: str
     id: str
-    #: How many workers died with it alone in hand, by a fault; and how many were killed by somebody, or died with other
-    #: messages in hand too, which says little of it.
+    #: Workers that crashed while they handled this message alone.
     crashes: int
+    #: Workers that were killed from outside, which proves little about the message.
     kills: int
+    #: Workers that crashed while they handled other messages too, which proves little about the message.
     shared: int
-    #: How the last one ended, in words, and its signal's name, empty where it had none.
+    #: The end of the last worker in words.
     reason: str
+    #: The name of the signal that ended the last worker; empty if it was no signal.
     signal: str = ""
+    #: The number of replays of the message.
     replays: int = 0
 
     @property
     def message(self) -> CurrentMessage:
-        """What it is in a hand."""
+        """The message as a worker's shared memory names it."""
         return CurrentMessage(self.queue, self.id, self.replays)
 
     @property
     def deaths(self) -> int:
-        """Deaths that speak against it: those with it alone in hand, and every fourth that came from outside."""
+        """The deaths that count: each crash with this message alone, and every fourth kill from outside."""
         return self.crashes + self.kills // 4
 
     @property
-    def is_suspect(self) -> bool:
-        """Whether it is to be handled alone."""
+    def needs_isolation(self) -> bool:
+        """True if no other message may be handled at the same time."""
         return bool(self.deaths or self.shared)
 
     @property
     def total(self) -> int:
-        """All deaths with it in hand."""
+        """The number of all workers that died while they handled this message."""
         return self.crashes + self.kills + self.shared
 
     @property
     def times(self) -> str:
-        """How often a worker died with it, in words."""
+        """The total in words."""
         return {1: "once", 2: "twice"}.get(self.total, f"{self.total} times")
 
 
 class CrashingMessages:
-    """The worker's side."""
+    """The list as a worker reads it."""
 
     def __init__(self, memory: mmap.mmap | None) -> None:
         self._memory = memory
@@ -78,7 +81,7 @@ class CrashingMessages:
 
     @classmethod
     def inherited(cls) -> CrashingMessages:
-        """Take over the descriptor named in the environment; without one nobody is suspect."""
+        """Use the descriptor that the environment names. Without a descriptor, the list is empty."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(None)
@@ -87,7 +90,7 @@ class CrashingMessages:
         return cls(memory)
 
     def get(self, message: CurrentMessage) -> CrashingMessage | None:
-        """What is known against a message; costs a look at one number while there is nothing."""
+        """Return the crashes of a message, or None. While the list is unchanged, this reads a single number."""
         if self._memory is None:
             return None
         while (version := _HEAD.unpack_from(self._memory, 0)[0]) != self._version:
@@ -102,27 +105,27 @@ class CrashingMessages:
         _, length = _HEAD.unpack_from(self._memory, 0)
         text = self._memory[_HEAD.size : _HEAD.size + min(length, _SIZE - _HEAD.size)]
         if version % 2 or _HEAD.unpack_from(self._memory, 0)[0] != version:
-            return None  # it is just being written
+            return None  # the supervisor is just writing it
         return {one.message: one for one in (CrashingMessage(**fields) for fields in json.loads(text))}
 
 
 class CrashingMessagesFile:
-    """The supervisor's side: hands ``descriptor`` to each process of one service, and writes."""
+    """The list as the supervisor writes it. Each process of the service inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
-        self.descriptor = os.memfd_create(f"{name} suspects")
+        self.descriptor = os.memfd_create(f"{name} crashing messages")
         os.ftruncate(self.descriptor, _SIZE)
         self._memory = mmap.mmap(self.descriptor, _SIZE)
 
-    def write(self, suspects: Sequence[CrashingMessage]) -> None:
-        """These and no others are suspect now."""
-        text = json.dumps([asdict(one) for one in suspects[-MOST:]]).encode()
+    def write(self, messages: Sequence[CrashingMessage]) -> None:
+        """Replace the list by the last ``MOST`` of these messages."""
+        text = json.dumps([asdict(one) for one in messages[-MOST:]]).encode()
         version, _ = _HEAD.unpack_from(self._memory, 0)
         _HEAD.pack_into(self._memory, 0, version + 1, 0)
         self._memory[_HEAD.size : _HEAD.size + len(text)] = text
         _HEAD.pack_into(self._memory, 0, version + 2, len(text))
 
     def close(self) -> None:
-        """The service is no more."""
+        """Release the memory when the service was removed."""
         self._memory.close()
         os.close(self.descriptor)

@@ -1,9 +1,13 @@
-"""The child's end of the socket to its supervisor: words up, listening sockets and end-of-file down.
+"""The child's end of the socket to its supervisor.
 
-The words are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``, one per line; and ours:
-``X_PROBLEM=...`` is why it cannot do its work for now, empty when it can; ``LISTEN=ADDRESS PORT`` asks for a socket
-that listens there, which outlives this process. End-of-file means that the supervisor is gone, however it went; the
-child then stops by itself.
+The child sends notifications, one per line. These are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...`` and
+``WATCHDOG=1``. Two more are our own:
+
+- ``X_PROBLEM=...`` is the reason why the child cannot work at present; it is empty when the child can work again.
+- ``LISTEN=ADDRESS PORT`` asks for a listening socket, which outlives the child.
+
+The supervisor sends listening sockets. End-of-file means that the supervisor has exited or was killed. The child then
+stops by itself.
 """
 
 from __future__ import annotations
@@ -18,20 +22,20 @@ from queue import Empty, SimpleQueue
 
 from runner.ipc.listening import listening_socket
 
-#: Names the inherited file descriptor; absent when a person started the process by hand.
+#: The variable that names the inherited file descriptor; absent if a person started the process by hand.
 VARIABLE = "FASTCOMMERCE_LIFELINE"
-#: How often a sign of life is expected, in microseconds, as systemd gives it (sd_watchdog_enabled(3)).
+#: The variable for the longest time between two watchdog pings, in microseconds (sd_watchdog_enabled(3)).
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
-#: Seconds that the supervisor may take to answer.
+#: Seconds to wait for an answer of the supervisor.
 ANSWER_TIMEOUT = 5.0
 
 
 class Lifeline:
-    """Talks to the supervisor, or to nobody when the process was started by hand."""
+    """The connection to the supervisor. A process that was started by hand has none, and sends nothing."""
 
     def __init__(self, connection: socket.socket | None, watchdog: float = 0.0) -> None:
         self._connection = connection
-        #: Seconds within which a sign of life is expected; 0 for none.
+        #: The longest time between two watchdog pings, in seconds; 0 for no watchdog.
         self.watchdog = watchdog
         self._lock = threading.Lock()
         self._asking = threading.Lock()
@@ -39,7 +43,7 @@ class Lifeline:
 
     @classmethod
     def inherited(cls) -> Lifeline:
-        """Take over the descriptor named in the environment, and keep it from this process's children."""
+        """Use the descriptor that the environment names, and do not pass it to the children of this process."""
         number = os.environ.pop(VARIABLE, None)
         watchdog = os.environ.pop(WATCHDOG_VARIABLE, "")
         if number is None:
@@ -49,7 +53,7 @@ class Lifeline:
         return cls(connection, int(watchdog) / 1_000_000 if watchdog.isdecimal() else 0.0)
 
     def send(self, *words: str) -> None:
-        """Send words such as ``READY=1``; a supervisor that is gone or does not read is no error here."""
+        """Send notifications such as ``READY=1``. Errors are ignored: the supervisor may have exited."""
         if self._connection is None:
             return
         lines = "".join(word.replace("\n", " ") + "\n" for word in words).encode()
@@ -57,9 +61,9 @@ class Lifeline:
             self._connection.sendall(lines)
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """A socket that listens on a numeric address, shared with the other instances; needs ``watch``.
+        """Return a socket that listens on a numeric address, shared with the other instances. Call ``watch`` before.
 
-        Raises OSError where it cannot be had.
+        Raises OSError if the address cannot be used, and TimeoutError if the supervisor does not answer.
         """
         if self._connection is None:
             return listening_socket(host, port)
@@ -68,16 +72,16 @@ class Lifeline:
             try:
                 word, descriptors = self._answers.get(timeout=ANSWER_TIMEOUT)
             except Empty:
-                raise TimeoutError(f"the supervisor gave no socket within {ANSWER_TIMEOUT:g} s") from None
+                raise TimeoutError(f"the supervisor sent no listening socket within {ANSWER_TIMEOUT:g} s") from None
         if not descriptors:
             number = int(word.partition("=")[2] or 0)
             raise OSError(number, os.strerror(number))
         return socket.socket(fileno=descriptors[0])
 
     def watch(self, grace: float) -> None:
-        """From now on, when the supervisor is gone: SIGTERM to this process, SIGKILL to its group after ``grace`` s.
+        """Watch the supervisor on a thread. When it is gone, stop this process, and kill its group ``grace`` s later.
 
-        The SIGKILL needs this process to lead its own group, as every supervised child does.
+        The group is only killed if this process leads it, as every supervised child does.
         """
         if self._connection is not None:
             threading.Thread(target=self._read, args=(self._connection, grace), name="lifeline", daemon=True).start()
@@ -85,7 +89,7 @@ class Lifeline:
     def _read(self, connection: socket.socket, grace: float) -> None:
         with contextlib.suppress(OSError):
             while True:
-                # One answer at a time is asked for, so what comes together is one.
+                # Each request waits for its answer, so that all data that arrives together is one answer.
                 data, descriptors, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
                 if not data:
                     break

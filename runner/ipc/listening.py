@@ -1,11 +1,12 @@
-"""Listening sockets that several processes share, and how the last of them closes one without a reset.
+"""Listening sockets that several processes share, and that the last process closes without resetting connections.
 
-Linux resets the connections that wait in a listening socket when its last descriptor is closed. Where another socket
-is to have its clients from then on, as 0.0.0.0 has those of 127.0.0.1, they need not notice: the supervisor gives its
-descriptor up, and whoever holds the last one has newcomers turned away, accepts those that wait, and closes it.
+Linux resets the connections that wait in a listening socket when its last descriptor is closed. Clients need not
+notice that if another socket serves them from then on, as a socket on 0.0.0.0 serves the clients of 127.0.0.1. The
+supervisor releases its descriptor first. The process with the last descriptor then drops new connections, accepts the
+waiting connections, and closes the socket.
 
-The filter that turns newcomers away is a workaround. It can go when Linux gives the waiting connections of a closed
-socket to a socket of another address; ``net.ipv4.tcp_migrate_req`` gives them to one of the same address alone.
+The filter that drops new connections is a workaround. Remove it when Linux can move the waiting connections of a closed
+socket to a socket of another address. ``net.ipv4.tcp_migrate_req`` moves them to a socket of the same address only.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ import socket
 import struct
 from pathlib import Path
 
-#: Connections that may wait while no instance accepts any, as during a restart.
+#: The number of connections that may wait while no instance accepts, for example during a restart.
 BACKLOG = 1024
-#: linux/in.h and asm-generic/socket.h; the module ``socket`` does not have them.
+#: Constants of linux/in.h and asm-generic/socket.h, which the module ``socket`` lacks.
 IP_FREEBIND = 15
 SO_ATTACH_FILTER = 26
-#: Drops a segment that has SYN among its flags and lets any other one pass: a program of the classic BPF as
-#: ``tcpdump -dd`` writes it (linux/filter.h). A socket's filter sees a segment from its TCP header on; the flags are in
-#: byte 13 of that (RFC 9293, section 3.1).
+#: A classic BPF program (linux/filter.h), as ``tcpdump -dd`` prints it. It drops each segment with the flag SYN. The
+#: filter of a socket gets a segment without its IP header. Byte 13 of the TCP header contains the flags (RFC 9293,
+#: section 3.1).
 NO_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 
 
 def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.socket:
-    """A socket that listens on a numeric address and does not block. Raises OSError.
+    """Return a non-blocking socket that listens on a numeric address. Raises OSError.
 
-    Not blocking, because several processes may share it: whoever finds that another one has accepted must not wait.
-    ``reuse`` lets it have a port that another socket of ours has (SO_REUSEPORT, socket(7)).
+    Several processes may share the socket. If another process was faster to accept a connection, ``accept`` must not
+    block. ``reuse`` allows a port that another socket of this service uses (SO_REUSEPORT, socket(7)).
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse)
@@ -44,26 +45,26 @@ def listening_socket(host: str, port: int, *, reuse: bool = False) -> socket.soc
 
 
 def give_up(listener: socket.socket) -> None:
-    """Mark it for all who hold it: nobody else will ask for it, and another socket is to have its clients."""
-    # The mark is an option that means nothing once a socket is bound (ip(7)): whoever is told to stop sees it by then,
-    # which is not sure of a message that takes another way than the signal.
+    """Mark the socket for all processes that share it: it is no longer used, and another socket serves its clients."""
+    # The mark is a socket option that has no effect on a bound socket (ip(7)). Each process sees it at once. A message
+    # could arrive later than the signal to stop.
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
 
 
 def is_given_up(listener: socket.socket) -> bool:
-    """Whether its last holder is to have newcomers turned away before it closes it."""
+    """Return True if the last process must call ``drop_new_connections`` before it closes the socket."""
     try:
         return bool(listener.getsockopt(socket.IPPROTO_IP, IP_FREEBIND))
     except OSError:
         return False
 
 
-def turn_away(listener: socket.socket) -> None:
-    """Have it take no connection any more but those that have begun; who comes anew is not refused.
+def drop_new_connections(listener: socket.socket) -> None:
+    """Ignore new connections without refusing them; connections that are being opened are completed.
 
-    A client sends its SYN again after 1 s (RFC 6298, section 2), and gets the other socket if this one is closed then.
-    A kernel that cannot do it is no error.
+    A client sends its SYN again after 1 s (RFC 6298, section 2). It reaches the other socket if this socket is closed
+    by then. A kernel without socket filters is no error.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in NO_SYN))
     with contextlib.suppress(OSError):
@@ -73,16 +74,16 @@ def turn_away(listener: socket.socket) -> None:
 
 
 def has_waiting(listener: socket.socket) -> bool:
-    """Whether a connection can be accepted now."""
+    """Return True if a connection can be accepted now."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def has_handshakes(listener: socket.socket) -> bool:
-    """Whether clients are in the midst of connecting to its port: SYN_RECV, which is 03 in /proc/net/tcp (proc(5))."""
+    """Return True if a client is just connecting to the port: SYN_RECV, which is 03 in /proc/net/tcp (proc(5))."""
     host, port = listener.getsockname()[:2]
     if host == "::1" or host.startswith("127."):
-        return False  # on loopback each step is answered in the same instant; to read the table takes longer
+        return False  # on loopback a handshake takes less time than reading the table
     table = Path("/proc/net/tcp6" if listener.family == socket.AF_INET6 else "/proc/net/tcp").read_bytes()
     return re.search(rb":%04X [0-9A-F]+:[0-9A-F]{4} 03 " % port, table) is not None

@@ -1,6 +1,6 @@
-"""Memory that a worker shares with its supervisor: counters, and the messages its handlers are at.
+"""Memory that a worker shares with its supervisor: counters, and the messages that its handlers work on.
 
-Written without a call, read when asked for, and still there when the process that wrote it has crashed.
+The worker writes without a system call. The supervisor reads when it needs the data, also after the worker crashed.
 """
 
 from __future__ import annotations
@@ -10,51 +10,53 @@ import os
 import struct
 from dataclasses import dataclass
 
-#: Names the inherited file descriptor; absent when a person started the process by hand.
+#: The variable that names the inherited file descriptor; absent if a person started the process by hand.
 VARIABLE = "FASTCOMMERCE_RECORD"
-#: As many handlers as one process may have.
-HANDS = 64
+#: The largest number of handlers of one process.
+MAX_HANDLERS = 64
 
 _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
-#: The replays, and the bytes of a hand's queue name and message id: AMQP's short strings, of at most 255 bytes each.
+#: The replays of a message, and the bytes of its queue name and of its id.
 _LENGTHS = struct.Struct("=IHH")
+#: The most bytes of a short string of AMQP, such as a queue name or a message id.
 _SHORT = 255
-_HAND = _LENGTHS.size + 2 * _SHORT
-_HANDS_AT = 64
-_SIZE = _HANDS_AT + HANDS * _HAND
+_ENTRY = _LENGTHS.size + 2 * _SHORT
+_ENTRIES_AT = 64
+_SIZE = _ENTRIES_AT + MAX_HANDLERS * _ENTRY
 
 
 @dataclass(frozen=True)
 class WorkerCounters:
-    """What one worker process did since it began."""
+    """The counters of one worker process since its start."""
 
-    #: Messages that were answered, and events of a service's own that the broker confirmed.
+    #: The number of messages that were answered.
     handled: int = 0
+    #: The number of events of the service's own that the broker confirmed.
     published: int = 0
-    #: Messages that were delivered and are not answered yet, or events that are not confirmed yet.
+    #: The number of unacked messages, or of unconfirmed events.
     in_hand: int = 0
 
 
 @dataclass(frozen=True, order=True)
 class CurrentMessage:
-    """A message that a handler was at."""
+    """A message that a handler works on."""
 
     queue: str
     id: str
-    #: How often it was replayed from its dead-letter queue: each time it is tried like a new one.
+    #: The number of replays from its dead-letter queue. A replayed message counts as a new message.
     replays: int = 0
 
 
 class SharedMemory:
-    """The worker's side; each number, and each hand, is written by one thread at a time."""
+    """The memory as a worker writes it. Only one thread at a time writes the same number or entry."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
 
     @classmethod
     def inherited(cls) -> SharedMemory:
-        """Take over the descriptor named in the environment; without one nobody reads."""
+        """Use the descriptor that the environment names. Without a descriptor, the memory is not shared."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(mmap.mmap(-1, _SIZE))
@@ -63,37 +65,37 @@ class SharedMemory:
         return cls(memory)
 
     def handled(self, count: int) -> None:
-        """So many messages were answered since the start."""
+        """Write the number of messages that were answered since the start."""
         _NUMBER.pack_into(self._memory, 0, count)
 
     def published(self, count: int) -> None:
-        """So many events of the service's own were confirmed since the start."""
+        """Write the number of the service's own events that were confirmed since the start."""
         _NUMBER.pack_into(self._memory, 8, count)
 
     def in_hand(self, count: int) -> None:
-        """So many are at work now."""
+        """Write the number of unacked messages or unconfirmed events."""
         _NUMBER.pack_into(self._memory, 16, count)
 
     def leaving(self) -> None:
-        """The worker itself has decided to end; whatever is in hand is not to blame."""
+        """Note that the worker stops by its own decision, so that no message is blamed for its end."""
         _NUMBER.pack_into(self._memory, 24, 1)
 
-    def take(self, hand: int, message: CurrentMessage) -> None:
-        """A handler, by its number from 0, begins with a message."""
+    def take(self, handler: int, message: CurrentMessage) -> None:
+        """Note that a handler, numbered from 0, starts to work on a message."""
         queue, name = (_cut(text) for text in (message.queue, message.id))
-        start = _HANDS_AT + hand * _HAND
+        start = _ENTRIES_AT + handler * _ENTRY
         text = queue + name
         self._memory[start + _LENGTHS.size : start + _LENGTHS.size + len(text)] = text
-        # Last, so that a process that ends in between has nothing in this hand.
+        # The lengths come last. If the process dies before this line, the entry is still empty.
         _LENGTHS.pack_into(self._memory, start, message.replays, len(queue), len(name))
 
-    def release(self, hand: int) -> None:
-        """The handler is through with it."""
-        _LENGTHS.pack_into(self._memory, _HANDS_AT + hand * _HAND, 0, 0, 0)
+    def release(self, handler: int) -> None:
+        """Note that a handler has finished its message."""
+        _LENGTHS.pack_into(self._memory, _ENTRIES_AT + handler * _ENTRY, 0, 0, 0)
 
 
 class SharedMemoryFile:
-    """The supervisor's side: hands ``descriptor`` to the process, and reads."""
+    """The memory as the supervisor reads it. The worker inherits ``descriptor``."""
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.memfd_create(name)
@@ -101,19 +103,19 @@ class SharedMemoryFile:
         self._memory = mmap.mmap(self.descriptor, _SIZE, prot=mmap.PROT_READ)
 
     def read(self) -> WorkerCounters:
-        """The counts of this moment."""
+        """Return the current counters."""
         return WorkerCounters(*_ALL.unpack_from(self._memory, 0))
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it has decided itself to end."""
+        """True if the worker stops by its own decision."""
         return bool(_NUMBER.unpack_from(self._memory, 24)[0])
 
     def messages(self) -> list[CurrentMessage]:
-        """What handlers were at; exact once the process has ended."""
+        """Return the messages that handlers work on. The list is only exact after the process has exited."""
         found = []
-        for hand in range(HANDS):
-            start = _HANDS_AT + hand * _HAND
+        for handler in range(MAX_HANDLERS):
+            start = _ENTRIES_AT + handler * _ENTRY
             replays, queue, name = _LENGTHS.unpack_from(self._memory, start)
             if queue and queue <= _SHORT and name <= _SHORT:
                 text = self._memory[start + _LENGTHS.size : start + _LENGTHS.size + queue + name]
@@ -122,7 +124,7 @@ class SharedMemoryFile:
         return found
 
     def close(self) -> None:
-        """The process has its descriptor: close ours, and go on reading."""
+        """Close the descriptor after the worker inherited it. The memory can still be read."""
         os.close(self.descriptor)
 
 

@@ -1,1 +1,1 @@
-"""Keep processes running: one asyncio loop that knows neither AMQP nor YAML nor any plugin."""
+"""The supervisor: one asyncio loop that keeps processes running, without knowledge of AMQP, YAML or plugins."""

@@ -1,4 +1,4 @@
-"""How many instances a service should have for the messages that wait, as a pure function of time."""
+"""The number of instances that a service needs for its ready messages, as a pure function of time."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Autoscale:
-    """The bounds and the pace; times in seconds."""
+    """The limits and delays of scaling; times in seconds."""
 
     min: int
     max: int
-    #: One instance more for each so many messages that wait and are in nobody's hand.
+    #: The number of ready messages for which one instance is enough.
     messages_per_instance: int
-    #: How long more, and how long fewer, must have been right before it is done.
+    #: The time for which more instances must be needed before instances are added.
     up: float
+    #: The time for which fewer instances must be enough before instances are removed.
     down: float
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Since when another number would have been right, and the mildest such number in that time."""
+    """The direction in which the number should change, the start of that trend, and the smallest change within it."""
 
     direction: int = 0
     since: float = 0.0
@@ -29,10 +30,10 @@ class Trend:
 
 
 def follow(settings: Autoscale, trend: Trend, instances: int, ready: int, now: float) -> tuple[Trend, int]:
-    """The trend after ``ready`` waiting messages were seen, and how many instances there should be now.
+    """Return the next trend and the number of instances, if ``ready`` messages are ready ``now`` (seconds).
 
-    A number is only changed after the queue has asked for it without a break; of what it asked for in that time, what
-    is nearest to the present number is taken.
+    The number only changes after the trend has lasted for ``up`` or ``down`` seconds without a break. It then becomes
+    the number of that time that is nearest to the present number.
     """
     right = max(settings.min, min(settings.max, math.ceil(ready / settings.messages_per_instance)))
     direction = (right > instances) - (right < instances)

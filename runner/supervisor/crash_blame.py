@@ -1,4 +1,4 @@
-"""Which message is to blame for a worker's death: whatever its handlers were at."""
+"""The blame for a worker's death: the messages that its handlers worked on may be crashing messages."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage
 from runner.supervisor.slot_lifecycle import OUTSIDE, Slot, SlotState, describe_exit
 
-#: A reason may hold the words of a process, and is kept short.
+#: The most characters of a reason, which may contain text of the process.
 LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
-class Accusation:
-    """What is known of a service's messages; a pure value."""
+class CrashBlame:
+    """The crashing messages of a service, as a pure value."""
 
-    suspects: tuple[CrashingMessage, ...] = ()
-    #: Whether each of the messages of the last death had been there at an earlier one.
+    messages: tuple[CrashingMessage, ...] = ()
+    #: True if each message of the last death had been blamed for an earlier death.
     is_known: bool = field(default=False)
 
     def after(
         self, messages: Sequence[CurrentMessage], code: int, reason: str, *, is_outside: bool = False
-    ) -> Accusation:
-        """The same after one more death with these in hand: ``code`` as of ``subprocess``, ``reason`` in words.
+    ) -> CrashBlame:
+        """Return the blame after a worker died while it handled these messages.
 
-        ``is_outside`` is for a worker that somebody killed.
+        ``code`` is its exit code as in ``subprocess``, and ``reason`` the same in words. ``is_outside`` is True for a
+        worker that was killed from outside.
         """
-        known = {one.message: one for one in self.suspects}
+        known = {one.message: one for one in self.messages}
         is_known = bool(messages) and all(message in known for message in messages)
         is_shared = len(set(messages)) > 1
         for message in dict.fromkeys(messages):
             before = known.pop(
                 message, CrashingMessage(message.queue, message.id, 0, 0, 0, "", replays=message.replays)
             )
-            # Put last: the one that was not heard of for longest is the first to be forgotten.
+            # The newest comes last, so that the message without a crash for the longest time is forgotten first.
             crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
                 before,
@@ -46,66 +47,70 @@ class Accusation:
                 reason=reason[:LONGEST_REASON],
                 signal=_signal_name(code),
             )
-        return Accusation(tuple(known.values())[-MOST:], is_known)
+        return CrashBlame(tuple(known.values())[-MOST:], is_known)
 
     def find(self, message: CurrentMessage) -> CrashingMessage | None:
-        """What is known against this message."""
-        return next((one for one in self.suspects if one.message == message), None)
+        """Return the crashes of a message, or None if it has none."""
+        return next((one for one in self.messages if one.message == message), None)
 
 
 @dataclass(frozen=True)
 class Death:
-    """How a process ended: what its slot was then, and its exit code as of ``subprocess``."""
+    """The end of a process: its slot at that time, and its exit code as in ``subprocess``."""
 
     slot: Slot
     code: int
-    #: Whether we killed it for the memory it took; and whether the kernel has killed any process for that meanwhile.
-    is_condemned: bool
+    #: True if the supervisor killed the process, because it used too much memory.
+    is_over_memory: bool
+    #: True if the kernel's OOM killer has killed any process since this process started.
     is_oom: bool
-    #: Whether it had decided itself to end, as without its broker.
+    #: True if the process stopped by its own decision, for example because the broker is unreachable.
     is_leaving: bool = False
 
     @property
     def is_asked(self) -> bool:
-        """Whether it was told to end, or decided so itself, and nothing in hand has to do with it."""
+        """True if the process was asked to stop, or stopped by its own decision, so that no message is to blame."""
         is_hung = bool(self.slot.why) and self.slot.state is not SlotState.STOPPING
         is_stopping = self.slot.state is SlotState.STOPPING or (self.is_leaving and not is_hung)
-        return is_stopping and not self.is_condemned
+        return is_stopping and not self.is_over_memory
 
     @property
     def is_outside(self) -> bool:
-        """Whether somebody killed it, which says little of a message.
+        """True if the process was killed from outside, which proves little about a message.
 
-        Our own kill of what hangs says more, and so does the kernel's for want of memory.
+        A kill by the supervisor's watchdog and a kill by the kernel for lack of memory prove more.
         """
         return self.code in OUTSIDE and not self.slot.why and not self.is_oom
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The end in words."""
         return describe_exit(self.code) + (f", {self.slot.why}" if self.slot.why else "")
 
 
-class Accusations:
-    """What is held against the messages of one service, in memory that its workers read."""
+class CrashTracker:
+    """The crashing messages of one service, in memory that its workers read."""
 
     def __init__(self, service: str, say: Callable[[str, str], None]) -> None:
         self._say = say
         self.file = CrashingMessagesFile(service)
-        self._accusation = Accusation()
+        self._blame = CrashBlame()
 
-    def judge(self, death: Death, messages: Sequence[CurrentMessage]) -> bool:
-        """Blame what was in hand for an end that nobody asked for; True where all of it was blamed before."""
+    def blame(self, death: Death, messages: Sequence[CurrentMessage]) -> bool:
+        """Blame these messages for a death, unless the process was asked to stop.
+
+        Returns True if all of these messages were blamed before.
+        """
         if death.is_asked or not messages:
             return False
-        self._accusation = self._accusation.after(messages, death.code, death.reason, is_outside=death.is_outside)
-        self.file.write(self._accusation.suspects)
+        self._blame = self._blame.after(messages, death.code, death.reason, is_outside=death.is_outside)
+        self.file.write(self._blame.messages)
         for one in dict.fromkeys(messages):
-            suspect = self._accusation.find(one)
-            if suspect is not None and (not death.is_outside or suspect.kills % 4 == 0):
-                what = f"message {one.id} of {one.queue} was in hand, {suspect.times} by now"
-                self._say(f"{death.slot.name} {death.reason}: {what}", "warning")
-        return self._accusation.is_known
+            found = self._blame.find(one)
+            if found is not None and (not death.is_outside or found.kills % 4 == 0):
+                what = f"while handling message {one.id} of {one.queue}, {found.times} so far"
+                self._say(f"{death.slot.name} {death.reason} {what}", "warning")
+        return self._blame.is_known
 
 
 def _signal_name(code: int) -> str:

@@ -1,4 +1,4 @@
-"""One runner for one project folder."""
+"""The lock of a project folder, which allows only one supervisor."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from runner.errors import AlreadyRunning, RunnerError
 from runner.invocation import invocation
 
 FILE = "runner.lock"
-#: Seconds for which a process that only checks the lock may hold it.
-_ASKING = 0.1
-#: Bytes of a pid, and more.
+#: Seconds to wait for a process that only checks the lock.
+_CHECK_TIME = 0.1
+#: Bytes to read, more than a pid needs.
 _MAX_BYTES = 100
 
 
 def take_lock(var: Path) -> IO[str]:
-    """Hold the project's folder until the returned file is closed or this process ends, however it ends.
+    """Lock the project's folder until the returned file is closed or this process exits or is killed.
 
-    Raises AlreadyRunning with the pid of the runner that holds it, and RunnerError if this user may not write there.
+    Raises AlreadyRunning with the pid of the supervisor that has the lock, and RunnerError if this user may not write
+    to the folder.
     """
     try:
         var.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Not through a link, because what is in the file is replaced.
+        # A link is not followed, because the content of its target would be replaced.
         descriptor = os.open(var / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         file = os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
     except OSError as error:
@@ -38,7 +39,7 @@ def take_lock(var: Path) -> IO[str]:
     if not _is_taken(file):
         holder = _pid_in(file)
         file.close()
-        words = f"a runner is already running here, pid {holder}; end it: {invocation('down')}"
+        words = f"a supervisor is already running here, pid {holder}; stop it with: {invocation('down')}"
         raise AlreadyRunning(f"{var.parent.resolve()}: {words}")
     try:
         file.seek(0)
@@ -48,12 +49,12 @@ def take_lock(var: Path) -> IO[str]:
     except OSError as error:
         with contextlib.suppress(OSError):
             file.close()
-        raise RunnerError(f"{var / FILE}: cannot be written, {error.strerror}; make room there") from None
+        raise RunnerError(f"{var / FILE}: cannot be written, {error.strerror}; free space on its disk") from None
     return file
 
 
 def holder_of(var: Path) -> str | None:
-    """Return the pid of the process that holds the project's folder, or None if none does."""
+    """Return the pid of the process that has locked the project's folder, or None if it is not locked."""
     try:
         file = (var / FILE).open(encoding="ascii", errors="replace")
     except OSError:
@@ -67,14 +68,14 @@ def holder_of(var: Path) -> str | None:
 
 
 def is_in_place(file: IO[str], var: Path) -> bool:
-    """Return True if others who want to hold the folder still meet this lock."""
+    """Return True if other processes still find this lock in the folder."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(file.fileno()), os.stat(var / FILE))
     return False
 
 
 def _is_taken(file: IO[str]) -> bool:
-    deadline = time.monotonic() + _ASKING
+    deadline = time.monotonic() + _CHECK_TIME
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The supervisor: starts services in their order, keeps them, changes them, and stops them in the reverse order."""
+"""The supervisor's loop: it starts services in order, restarts and updates them, and stops them in reverse order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 
 from runner.errors import EXIT_BROKER, EXIT_FAILURE, EXIT_OK, RunnerError
-from runner.supervisor.after_update import Sequel
+from runner.supervisor.after_update import AfterUpdate
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.listener import Listeners
@@ -24,7 +24,7 @@ from runner.supervisor.transition_report import Listener, Transition, words
 
 
 class Supervisor:
-    """Runs programs until SIGTERM or SIGINT; a second signal kills instead of asking."""
+    """The process that runs all programs until SIGTERM or SIGINT. A second signal kills them."""
 
     def __init__(
         self,
@@ -39,54 +39,53 @@ class Supervisor:
         self.loop = self._runner.get_loop()
         self.journal = journal
         self._programs, self._prepare = programs, prepare
-        self._listeners = [self._tell, *listeners]
+        self._listeners = [self._report, *listeners]
         self._exits_on_fatal = exits_on_fatal
         self.services: dict[str, Service] = {}
-        #: What is done once an update has replaced everything.
-        self.sequel = Sequel(self.loop, self.advance)
-        #: Those that are to be forgotten once nothing of them runs.
+        self.after_update = AfterUpdate(self.loop, self.advance)
+        #: The removed services, which are forgotten when their last process has exited.
         self._leaving: set[str] = set()
         self._extras: list[Callable[[], Callable[[], None]]] = []
         self._changed: asyncio.Future[None] | None = None
-        #: What was last said of the gate; it is not said again.
+        #: The last reports about the gate, which are not repeated.
         self._said_waiting = self._said_refused = ""
         self._was_complete = False
         self.is_stopping = False
         self._exit_code = EXIT_OK
-        #: What SIGHUP asks for, where something can be read again.
+        #: The function that SIGHUP calls; None if there is nothing to reload.
         self.on_hangup: Callable[[], None] | None = None
         self.started_at = time.monotonic()
 
     def run(self) -> int:
-        """Run until all is stopped; returns the exit code: 0, or 1 when a service had given up."""
+        """Run until all processes have stopped; return the exit code, such as 1 after a service was given up."""
         with self._runner:
             return self._runner.run(self._main())
 
     def attach(self, begin: Callable[[], Callable[[], None]]) -> None:
-        """Have ``begin`` called once the loop runs, and what it returns when all is stopped."""
+        """Call ``begin`` when the loop runs, and the function that it returns when all processes have stopped."""
         self._extras.append(begin)
 
     def update(self, programs: Sequence[Program], then: Callable[[], None] | None = None) -> None:
-        """Run these from now on, in the place of those that wait for ``prepare``; may be called from any thread.
+        """Replace all programs that wait for ``prepare`` by these; may be called from any thread.
 
-        ``then`` is called on a thread of its own once no process of those before them is left. Where one is, because
-        the new one did not get ready, it is not called.
+        ``then`` is called on a separate thread when no process of the older programs is left. It is not called while
+        an old process keeps running because its replacement did not become ready.
         """
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self._update, programs, then)
 
     async def changed(self) -> None:
-        """Wait until something has happened."""
+        """Wait until the state of any process has changed."""
         if self._changed is None:
             self._changed = self.loop.create_future()
-        await asyncio.shield(self._changed)  # others wait for it too
+        await asyncio.shield(self._changed)  # other tasks wait for it too
 
     def keepers(self) -> list[Keeper]:
-        """Every slot, and what comes and goes beside them."""
-        return [keeper for service in self.services.values() for keeper in service.everyone()]
+        """Return the keepers of all slots, and of the processes that are starting or stopping beside them."""
+        return [keeper for service in self.services.values() for keeper in service.all_keepers()]
 
     def waiting_for(self, service: Service) -> str:
-        """What a service's slots wait for, in words."""
+        """Return the reason why the slots of a service wait, in words."""
         if service.program.after_prepare and not self._gate.is_open:
             return self._gate.reason
         return waits_for(service, self.services)
@@ -96,7 +95,7 @@ class Supervisor:
         self._signals = Signals(self.loop, self.stop_as_asked, self._kill, self.on_hangup)
         mark = f"{uuid.uuid4().hex}."
         say = self.journal.say
-        self._guard = Guard(self.loop, mark, lambda: say("the guardian had ended: started again", "warning"))
+        self._guard = Guard(self.loop, mark, lambda: say("the guardian process exited: restarted", "warning"))
         self._orphans = Orphans(self.loop, self._guard, self._live)
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
         self._sockets = Listeners()
@@ -111,7 +110,7 @@ class Supervisor:
         await self._done.wait()
         self._gate.close()
         if not await self._orphans.end():
-            self.journal.say("some processes that services left behind could not be ended", "warning")
+            self.journal.say("some processes that services left behind could not be killed", "warning")
         for end in endings:
             end()
         self._sockets.close()
@@ -120,21 +119,21 @@ class Supervisor:
         self._guard.close()
         return self._exit_code
 
-    # Going on: whatever happens leads here.
+    # Every event leads to ``advance``.
 
     def advance(self) -> None:
-        """Do all that can be done now; end when everything has ended."""
+        """Take all steps that are possible now; finish ``run`` when all processes have stopped."""
         for name in list(self.services):
             service = self.services[name]
             service.converge()
-            if name in self._leaving and not service.everyone():
+            if name in self._leaving and not service.all_keepers():
                 self._leaving.discard(name)
                 self.services.pop(name).close()
         if self.is_stopping:
             self._advance_stop()
         else:
             self._advance_start()
-            self.sequel.advance(self.services.values())
+            self.after_update.advance(self.services.values())
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
         self._changed = None
@@ -142,14 +141,14 @@ class Supervisor:
     def _advance_start(self) -> None:
         for service in list(self.services.values()):
             is_free = not service.program.after_prepare or self._gate.is_open
-            waiting = [keeper for keeper in service.everyone() if keeper.slot.state is SlotState.WAITING]
+            waiting = [keeper for keeper in service.all_keepers() if keeper.slot.state is SlotState.WAITING]
             if waiting and is_free and not waits_for(service, self.services):
                 for keeper in waiting:
                     keeper.go()
         needed = [one for one in self.services.values() if not one.program.after_prepare]
         others = {name: one for name, one in self.services.items() if one.program.after_prepare}
         if any(one.is_given_up and not one.is_ready for one in needed):
-            self.stop("what the services need could not be started", EXIT_FAILURE)
+            self.stop("the broker could not be started", EXIT_FAILURE)
         elif self._exits_on_fatal and any(one.is_given_up for one in self.services.values()):
             self.stop("a service was given up", EXIT_FAILURE)
         elif (end := verdict(others, is_open=self._gate.is_open)) is not None:
@@ -160,7 +159,7 @@ class Supervisor:
         is_complete = all(_is_at_work(keeper) for keeper in wanted)
         if wanted and is_complete and not self._was_complete and not self.is_stopping:
             self._was_complete = True
-            self.journal.say("everything is RUNNING; Ctrl-C stops it")
+            self.journal.say("everything is RUNNING; press Ctrl-C to stop")
 
     def _advance_stop(self) -> None:
         services = {name: one for name, one in self.services.items() if one.program.after_prepare}
@@ -179,7 +178,7 @@ class Supervisor:
         if self.is_stopping:
             return
         new = {program.service: program for program in programs}
-        self.sequel.set(then, new)
+        self.after_update.set(then, new)
         old = {name: one.program for name, one in self.services.items() if one.program.after_prepare}
         self.journal.say(f"services: {differences(old, new)}")
         for name, service in self.services.items():
@@ -201,7 +200,7 @@ class Supervisor:
         self.advance()
 
     def stop(self, why: str, exit_code: int) -> None:
-        """Stop everything, then end with this exit code."""
+        """Stop all processes, and let ``run`` return this exit code."""
         if self.is_stopping:
             return
         self.is_stopping, self._exit_code = True, exit_code
@@ -211,17 +210,17 @@ class Supervisor:
         self.loop.call_soon(self.advance)
 
     def stop_as_asked(self, why: str) -> None:
-        """Stop everything because a person said so."""
+        """Stop all processes on request. The exit code is 1 if a service was given up or has failed."""
         slots = [keeper.slot for keeper in self.keepers()]
         has_failed = any(
             one.state is SlotState.FATAL or (one.state is SlotState.EXITED and one.last_exit) for one in slots
         )
         self.stop(why, EXIT_FAILURE if has_failed else EXIT_OK)
 
-    # What happens.
+    # Events.
 
     def _kill(self) -> None:
-        self.journal.say("stopping at once")
+        self.journal.say("killing all processes")
         for service in self.services.values():
             service.stop()
             service.kill()
@@ -230,9 +229,9 @@ class Supervisor:
         for listener in self._listeners:
             listener(transition)
 
-    def _tell(self, transition: Transition) -> None:
-        if (told := words(transition)) is not None:
-            self.journal.say(*told)
+    def _report(self, transition: Transition) -> None:
+        if (line := words(transition)) is not None:
+            self.journal.say(*line)
 
     def _on_exit(self, keeper: Keeper, code: int) -> None:
         self._orphans.sweep(has_ended=True)
@@ -241,7 +240,7 @@ class Supervisor:
         if not keeper.program.after_prepare:
             self._gate.shut(keeper.name)
         elif code == EXIT_BROKER:
-            self._gate.invalidate(f"{keeper.name} found the broker away or without its topology")
+            self._gate.invalidate(f"{keeper.name} found that the broker is unreachable or that topology is missing")
 
     def _live(self) -> dict[int, str]:
         children = [keeper.child for keeper in self.keepers() if keeper.child is not None]

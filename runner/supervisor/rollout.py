@@ -1,7 +1,7 @@
-"""How a service gets from what runs to what is wanted, one step at a time, as a pure function.
+"""The steps that change the running processes of a service to the wanted processes, as a pure function.
 
-A process that is no longer the right one is replaced by a fresh one beside it, which must be ready before the old one
-drains; the next is replaced only when the old one is gone.
+An outdated process is replaced by a new process beside it. The new process must be ready before the old process stops.
+The next process is replaced only after the old process has exited.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 
 class Move(StrEnum):
-    """What is to be done next with one number."""
+    """The kinds of steps for one slot number."""
 
-    #: Make a slot, and fill it.
+    #: Add a slot, and start its process.
     ADD = "add"
-    #: Empty the slot, and forget it.
+    #: Stop the process, and remove the slot.
     REMOVE = "remove"
-    #: Start a fresh process beside the one that is there.
-    BRING = "bring"
-    #: The fresh one is ready: it takes the slot, and the old one drains.
+    #: Start a new process beside the old process.
+    START_BESIDE = "start beside"
+    #: Give the slot to the new process, which is ready, and stop the old process.
     PROMOTE = "promote"
-    #: The fresh one failed, is wanted no more, or is not what is wanted any more: the old one stays.
+    #: Stop the new process, which has failed or is no longer wanted, and keep the old process.
     ABANDON = "abandon"
-    #: What does no work, or cannot run twice, ends, and the right program begins in its place.
+    #: Stop a process that is not ready or cannot run twice, and then start the right program.
     RESTART = "restart"
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One slot of a service, as far as this is about it."""
+    """The properties of a slot that decide about its next step."""
 
     number: int
     state: SlotState
-    #: Whether it runs, or would run, what is wanted.
+    #: True if the slot runs, or would run, the wanted program.
     is_right: bool
     wanted: bool = True
 
 
 @dataclass(frozen=True)
 class Step:
-    """One move and its number."""
+    """A move and the number of its slot."""
 
     move: Move
     number: int
@@ -57,10 +57,10 @@ def next_step(
     *,
     beside: bool = True,
 ) -> Step | None:
-    """What to do next, or None while nothing is to be done or something must happen first.
+    """Return the next step, or None if there is none or if an event must happen first.
 
-    ``incoming`` is the fresh process, ``leaving`` are the numbers whose old processes still drain. ``beside`` is
-    whether two processes of one slot may run at once.
+    ``incoming`` is the new process, and ``leaving`` are the numbers of old processes that are still stopping.
+    ``beside`` is True if two processes of one slot may run at the same time.
     """
     by_number = {seat.number: seat for seat in seats}
     for number in sorted(by_number, reverse=True):
@@ -77,7 +77,7 @@ def next_step(
         if seat.state is not SlotState.RUNNING or not beside:
             return Step(Move.RESTART, seat.number)
         if incoming is None and not leaving:
-            return Step(Move.BRING, seat.number)
+            return Step(Move.START_BESIDE, seat.number)
     return None
 
 

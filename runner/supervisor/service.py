@@ -1,4 +1,4 @@
-"""One service: its slots, and how they become what is wanted of it."""
+"""A service: its slots, and the changes that lead to the wanted program and number of instances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runner.errors import EXIT_BROKER
 from runner.invocation import invocation
-from runner.supervisor.crash_blame import Accusations
+from runner.supervisor.crash_blame import CrashTracker
 from runner.supervisor.program import Program
 from runner.supervisor.rollout import Move, Seat, Step, next_step
 from runner.supervisor.slot_keeper import Keeper, Means
@@ -15,44 +15,45 @@ from runner.supervisor.transition_report import Role
 
 
 class Service:
-    """Runs a program in as many slots as are wanted; what is wanted may change at any time."""
+    """A program that runs in a number of slots. Both may change at any time."""
 
     def __init__(self, means: Means, program: Program) -> None:
-        self._means, self._dock = means, Accusations(program.service, means.journal.say)
+        self._means, self._crashes = means, CrashTracker(program.service, means.journal.say)
         self.program = program
-        #: How many slots it is to have.
+        #: The wanted number of slots.
         self.instances = self._instances_before = program.instances
         self.is_wanted = True
         #: The slots, by number.
         self.keepers: dict[int, Keeper] = {}
         self._incoming: Keeper | None = None
         self._leaving: list[Keeper] = []
-        #: Why the last replacement was given up; empty where it was not.
+        #: The reason why the last replacement failed; empty if it did not fail.
         self.problem = ""
-        #: Whether those that were replaced go back to what they were; and whether that failed too, so that all stay
-        #: with what they are until something is asked for again.
-        self._is_going_back = self._is_paused = False
+        #: True while replaced processes go back to the old program.
+        self._is_going_back = False
+        #: True if that failed too. All processes then keep their programs until the next request.
+        self._is_paused = False
 
     @property
     def name(self) -> str:
         """The service's name."""
         return self.program.service
 
-    def everyone(self) -> list[Keeper]:
-        """The slots in order, and the processes that come and go beside them."""
+    def all_keepers(self) -> list[Keeper]:
+        """Return the keepers of the slots in order, and of the processes that are starting or stopping beside them."""
         seated = [self.keepers[number] for number in sorted(self.keepers)]
         return [*seated, *([self._incoming] if self._incoming else []), *self._leaving]
 
     @property
     def has_process(self) -> bool:
-        """Whether anything of it still runs."""
-        return any(keeper.child is not None for keeper in self.everyone())
+        """True if any process of the service still runs."""
+        return any(keeper.child is not None for keeper in self.all_keepers())
 
     @property
     def is_ready(self) -> bool:
-        """Whether others may rely on it.
+        """True if dependent services may start.
 
-        An instance is ready, or it did what it was to do and ended with 0, or it is to have no instances now.
+        An instance is ready or has finished with exit status 0, or the service is scaled to no instances.
         """
         if self.instances == 0 and self.is_wanted:
             return True
@@ -63,64 +64,64 @@ class Service:
 
     @property
     def is_failing(self) -> bool:
-        """Whether any of its slots does not get to its work."""
+        """True if any slot is in BACKOFF or FATAL."""
         return any(keeper.slot.state in (SlotState.BACKOFF, SlotState.FATAL) for keeper in self.keepers.values())
 
     @property
     def is_given_up(self) -> bool:
-        """Whether any of its slots was given up, and nothing is about to take its place."""
+        """True if any slot is FATAL and no new process is about to replace it."""
         coming = self._incoming.number if self._incoming is not None else None
         return any(one.slot.state is SlotState.FATAL for number, one in self.keepers.items() if number != coming)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing of it runs or is wanted."""
-        return all(keeper.is_over for keeper in self.everyone())
+        """True if no process of the service runs or is wanted."""
+        return all(keeper.is_over for keeper in self.all_keepers())
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a fresh process waits for something before it can begin."""
+        """True if a new process has to wait before it can start."""
         return self._incoming is not None and self._incoming.slot.state is SlotState.WAITING
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is on its way: nobody comes or goes, and every slot has its place."""
+        """True if no process is being replaced or removed, and no step is due."""
         return self._incoming is None and not self._leaving and self._next() is None
 
     def is_current(self, keeper: Keeper) -> bool:
-        """Whether its process is what the service is to run."""
+        """Return True if a keeper's process runs the wanted program."""
         return not keeper.is_stale and keeper.program.is_same_process(self.program)
 
     def run(self, program: Program) -> None:
-        """Run another program from now on."""
+        """Change to another program."""
         scale, before, self._instances_before = program.autoscale, self.program, self.instances
         if scale is not None and before.autoscale is not None:
             self.instances = max(scale.min, min(scale.max, self.instances))
         elif program.instances != before.instances or (scale is None) != (before.autoscale is None):
-            self.instances = program.instances  # one that was set by hand stays while the file says the same
+            self.instances = program.instances  # a number set by ``scale`` remains while the file is unchanged
         self._resume()
         self.program = program
         for keeper in self.keepers.values():
             if self.is_current(keeper):
                 keeper.run(program)
             if keeper.slot.state is SlotState.FATAL:
-                keeper.start()  # what it needed may be there now
+                keeper.start()  # the change may have fixed the cause
 
     def start(self, keepers: Sequence[Keeper] | None = None) -> None:
-        """Fill these slots, or every one."""
+        """Start the processes of these slots, or of all slots."""
         self._resume()
         self.is_wanted = True
         for keeper in list(self.keepers.values()) if keepers is None else keepers:
             keeper.start()
 
     def stop(self) -> None:
-        """Empty every slot, the last one first."""
+        """Stop the processes of all slots, the last slot first."""
         self.is_wanted = False
-        for keeper in reversed(self.everyone()):
+        for keeper in reversed(self.all_keepers()):
             keeper.stop()
 
     def replace(self, keeper: Keeper) -> None:
-        """Put a fresh process in the place of this one."""
+        """Replace the process of a slot by a new process."""
         self._resume()
         keeper.is_stale = True
 
@@ -128,19 +129,19 @@ class Service:
         self.problem, self._is_going_back, self._is_paused = "", False, False
 
     def close(self) -> None:
-        """It is no more."""
-        self._dock.file.close()
+        """Release the resources of a removed service."""
+        self._crashes.file.close()
 
     def kill(self) -> None:
-        """End every process at once."""
-        for keeper in self.everyone():
+        """Kill every process."""
+        for keeper in self.all_keepers():
             keeper.kill()
 
     def converge(self) -> None:
-        """Do what can be done now to become what is wanted."""
+        """Take all steps towards the wanted program and number of instances that are possible now."""
         self._leaving = [keeper for keeper in self._leaving if not keeper.is_over]
         while (step := self._next()) is not None:
-            self._take(step)
+            self._perform(step)
 
     def _next(self) -> Step | None:
         seats = [
@@ -152,7 +153,7 @@ class Service:
         leaving = [keeper.number for keeper in self._leaving]
         return next_step(self.instances, seats, incoming, leaving, beside=self.program.after_prepare)
 
-    def _take(self, step: Step) -> None:
+    def _perform(self, step: Step) -> None:
         match step.move:
             case Move.ADD:
                 keeper = self.keepers[step.number] = self._keeper(step.number)
@@ -160,10 +161,10 @@ class Service:
                     keeper.start()
             case Move.REMOVE:
                 self._leave(self.keepers.pop(step.number))
-            case Move.BRING:
+            case Move.START_BESIDE:
                 self._incoming = self._keeper(step.number)
                 self._incoming.role = Role.FRESH
-                self._means.journal.say(f"{self._incoming.name}: replacing it, the new one first")
+                self._means.journal.say(f"{self._incoming.name}: starting a new process before stopping the old one")
                 self._incoming.start()
             case Move.PROMOTE if self._incoming is not None:
                 old = self.keepers[step.number]
@@ -177,12 +178,12 @@ class Service:
             case Move.RESTART:
                 keeper = self.keepers[step.number]
                 if keeper.slot.wanted:
-                    what = "" if keeper.is_stale else " with what changed"
+                    what = "" if keeper.is_stale else " with the changed program"
                     self._means.journal.say(f"{keeper.name}: restarting{what}")
                 keeper.run(self.program)
 
     def _keeper(self, number: int) -> Keeper:
-        return Keeper(self._means, self.program, f"{self.name}.{number}", self._dock)
+        return Keeper(self._means, self.program, f"{self.name}.{number}", self._crashes)
 
     def _leave(self, keeper: Keeper) -> None:
         keeper.stop()
@@ -195,10 +196,10 @@ class Service:
         if old is not None and old.slot.wanted and self.is_current(incoming):
             why = incoming.slot.why or f"it is {incoming.slot.state}"
             logs = invocation("logs", self.name)
-            self.problem = f"{incoming.name}: the new one did not get ready, {why} ({logs})"
+            self.problem = f"{incoming.name}: the new process did not become ready, {why} ({logs})"
             if _is_healthy(old):
-                self.problem += "; the old one runs on"
-                # Those that were replaced before it go back to what the others are.
+                self.problem += "; the old process keeps running"
+                # Processes that were already replaced go back to the program of the other processes.
                 self._is_paused, self._is_going_back = self._is_going_back, True
                 if not old.program.is_same_process(self.program):
                     self.program, self.instances = old.program, self._instances_before
@@ -209,14 +210,17 @@ class Service:
 
 
 def _state_of(incoming: Keeper) -> SlotState:
-    """A fresh process that only found the broker away, or was killed by somebody now and then, is still on its way."""
+    """Return the state of a new process. A delayed restart without a failure of its own counts as starting.
+
+    The broker may have been unreachable, or the process may have been killed from outside a few times.
+    """
     slot = incoming.slot
     is_excused = slot.last_exit == EXIT_BROKER or slot.restarts < slot.policy.restart_limit.count
     return SlotState.STARTING if slot.state is SlotState.BACKOFF and not slot.failures and is_excused else slot.state
 
 
 def _is_healthy(old: Keeper) -> bool:
-    """Whether it works, or is about to."""
+    """Return True if the process works or is about to."""
     slot = old.slot
     return slot.state in (SlotState.RUNNING, SlotState.STARTING, SlotState.WAITING) or (
         slot.state is SlotState.BACKOFF and not slot.failures

@@ -1,4 +1,4 @@
-"""What signals mean to the supervisor."""
+"""The signals that the supervisor handles."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import signal
 import time
 from collections.abc import Callable
 
-#: Seconds; one Ctrl-C may arrive twice, from the terminal and from a program above us that passes it on.
+#: Seconds within which two signals count as one Ctrl-C. The terminal sends it, and a parent process may pass it on too.
 SAME_KEY_PRESS = 0.3
 
 
 class Signals:
-    """SIGTERM and SIGINT stop, a second one kills; SIGHUP reads the files again, or stops without its terminal."""
+    """The signal handlers. SIGTERM and SIGINT stop all services, and a second signal kills them.
+
+    SIGHUP reloads the files. If the supervisor's terminal was closed, SIGHUP stops all services instead.
+    """
 
     def __init__(
         self,
@@ -29,13 +32,13 @@ class Signals:
         # from stopping.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # nohup lets it be ignored. Shells do the same with SIGINT for what scripts run in the background, and
-            # whoever sends that one to us means it.
+            # nohup starts a program with SIGHUP ignored, and it stays ignored. Shells also ignore SIGINT in background
+            # processes of scripts, but a SIGINT to the supervisor must stop it.
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._on_signal, number)
 
     def stopping(self) -> None:
-        """It stops, for whatever reason: from now on another signal kills."""
+        """Let the next signal kill, because the services are being stopped for another reason."""
         self._stopped_at = time.monotonic()
 
     def _on_signal(self, number: signal.Signals) -> None:
@@ -55,7 +58,7 @@ class Terminal:
         self._was_there = _is_there()
 
     def is_lost(self) -> bool:
-        """Whether SIGHUP means that its window was closed, and not that somebody asked for the files to be read."""
+        """Return True if SIGHUP means a closed terminal and not a request to reload."""
         return self._was_there and not _is_there()
 
 

@@ -1,4 +1,4 @@
-"""What may happen to a slot: the events that ``step`` takes it through."""
+"""The events of a slot, which ``step`` handles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Go:
-    """Everything that the slot waits for is there."""
+    """The slot need not wait any longer."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Spawned:
 
 @dataclass(frozen=True)
 class SpawnFailed:
-    """The process could not be made; ``draw`` is a random number from 0 to 1."""
+    """The process could not be started. ``draw`` is a random number from 0 to 1."""
 
     reason: str
     draw: float
@@ -37,35 +37,35 @@ class SpawnFailed:
 
 @dataclass(frozen=True)
 class Ready:
-    """The process said READY=1."""
+    """The process sent READY=1."""
 
 
 @dataclass(frozen=True)
-class Beat:
-    """The process said WATCHDOG=1: its work goes on."""
+class WatchdogPing:
+    """The process sent WATCHDOG=1."""
 
 
 @dataclass(frozen=True)
-class Hung:
-    """The process itself found that its work does not go on."""
+class WatchdogTrigger:
+    """The process sent WATCHDOG=trigger, because it found itself that it hangs."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Condemned:
-    """The process is to end at once, for what it does to others."""
+class MemoryExceeded:
+    """The process uses too much memory and must be killed at once."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Exited:
-    """The process has ended: ``code`` as of ``subprocess``, ``draw`` a random number from 0 to 1."""
+    """The process has exited. ``code`` is as in ``subprocess``, and ``draw`` a random number from 0 to 1."""
 
     code: int
     draw: float
-    #: Whether a message is to blame that was blamed before: it is parked in the end, and the service is not at fault.
+    #: True if only known crashing messages are to blame. They are dead-lettered in the end, so the service is healthy.
     is_known: bool = False
 
 
@@ -74,4 +74,6 @@ class Tick:
     """Time has passed."""
 
 
-Event = Start | Stop | Go | Spawned | SpawnFailed | Ready | Beat | Hung | Condemned | Exited | Tick
+Event = (
+    Start | Stop | Go | Spawned | SpawnFailed | Ready | WatchdogPing | WatchdogTrigger | MemoryExceeded | Exited | Tick
+)

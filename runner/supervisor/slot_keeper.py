@@ -1,4 +1,4 @@
-"""Keeps one slot filled: performs what ``step`` decides for it, and turns what happens into its events."""
+"""The keeper of one slot: it performs the actions that ``step`` decides, and turns occurrences into slot events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from runner.supervisor.crash_blame import Accusations, Death
+from runner.supervisor.crash_blame import CrashTracker, Death
 from runner.supervisor.output.journal import Journal
 from runner.supervisor.processes.child import Child
 from runner.supervisor.processes.guard import Guard
@@ -20,73 +20,73 @@ from runner.supervisor.processes.listener import Listeners
 from runner.supervisor.processes.usage import kills
 from runner.supervisor.program import Program
 from runner.supervisor.slot_event import (
-    Beat,
-    Condemned,
     Event,
     Exited,
     Go,
-    Hung,
+    MemoryExceeded,
     Ready,
     Spawned,
     SpawnFailed,
     Start,
     Stop,
     Tick,
+    WatchdogPing,
+    WatchdogTrigger,
 )
 from runner.supervisor.slot_lifecycle import ENDED, Slot, SlotAction, SlotState, step
 from runner.supervisor.transition_report import Listener, Role, Transition
 
-#: Seconds that a listening socket is held while no process accepts: those who wait longer have given up.
-HOLD = 10.0
+#: Seconds for which a listening socket stays open without a process. Clients that wait longer have given up by then.
+SOCKET_TIME = 10.0
 
 
 @dataclass(frozen=True)
 class Means:
-    """What all keepers share."""
+    """The parts that all keepers share."""
 
     loop: asyncio.AbstractEventLoop
     journal: Journal
     guard: Guard
     listeners: Listeners
-    #: Told of every transition, and then of anything else that may let somebody go on.
+    #: The function for each transition.
     on_transition: Listener
+    #: The function for each change after which another slot may proceed.
     on_change: Callable[[], None]
-    #: Told that a process has ended, with its exit code.
+    #: The function for each exited process, with its exit code.
     on_exit: Callable[[Keeper, int], None]
-    #: Begins the name of every instance.
+    #: The beginning of the name of every instance.
     mark: str
     serials: itertools.count[int]
 
 
 class Keeper:
-    """One slot of a service, with the process that fills it."""
+    """The keeper of one slot and of the process in it."""
 
-    def __init__(self, means: Means, program: Program, name: str, dock: Accusations) -> None:
-        self._means, self._dock = means, dock
+    def __init__(self, means: Means, program: Program, name: str, crashes: CrashTracker) -> None:
+        self._means, self._crashes = means, crashes
         self.program = program
         self.slot = Slot(name, program.policy)
         self.child: Child | None = None
-        #: What the process says of itself.
+        #: The status text that the process sent last.
         self.status = ""
-        #: Why it cannot do its work for now, as it says itself; empty when it can.
+        #: The reason why the process cannot work at present; empty when it can. The process sends it.
         self.problem = ""
-        #: When it became what it is, in seconds of the monotonic clock.
+        #: The time of the last change of state, in seconds of the monotonic clock.
         self.since = time.monotonic()
         self.started_at: float | None = None
-        #: How many processes the kernel had killed for want of memory when this one began.
+        #: The number of processes that the OOM killer had killed when this process started.
         self._kills = 0
-        #: Whether it was killed for the memory it takes.
-        self.is_condemned = False
-        #: Whether its process is to be replaced although its program is the same.
+        #: True if the process was killed because it used too much memory.
+        self.is_over_memory = False
+        #: True if the process must be replaced although its program is the same.
         self.is_stale = False
-        #: What it is to its slot.
         self.role = Role.HOLDER
-        #: Whether people were told that it runs.
+        #: True if the line ``RUNNING`` was logged for the process.
         self.is_announced = False
         self._addresses: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
-        #: Runs from the end of a process until the next one is ready.
-        self._hold: asyncio.TimerHandle | None = None
+        #: The timer that runs from the exit of a process until the next process is ready.
+        self._socket_timer: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -100,45 +100,45 @@ class Keeper:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has no process and wants none."""
+        """True if the slot has no process and wants none."""
         return self.slot.state in ENDED
 
     def start(self) -> None:
-        """A process is wanted here."""
+        """Start a process as soon as possible."""
         self._feed(Start())
 
     def stop(self) -> None:
-        """No process is wanted here any more."""
+        """Stop the process, and start no other process."""
         self._feed(Stop())
 
     def give_way(self, successor: Keeper) -> None:
-        """Before it is stopped: what it alone listens on is its process's alone, so that its close is the last one."""
-        # A process that has not asked for a socket yet may still want one of these.
+        """Release the sockets that only this slot uses, before it is stopped. Then its process closes them last."""
+        # A successor that has no socket yet may still ask for one of these.
         if successor._addresses:
             self._let_go()
 
     def go(self) -> None:
-        """What it waited for is there."""
+        """Start the process now, because the slot need not wait any longer."""
         self._feed(Go())
 
     def kill(self) -> None:
-        """End the process at once, whatever state it is in."""
+        """Kill the process in any state."""
         if self.child is not None:
             self.child.kill()
 
-    def outgrown(self, reason: str) -> None:
-        """End the process at once, because of the memory that it takes."""
-        self.is_condemned = True
+    def kill_over_memory(self, reason: str) -> None:
+        """Kill the process, because it uses too much memory."""
+        self.is_over_memory = True
         self._means.journal.say(f"{self.name} {reason}: killed", "warning")
-        self._feed(Condemned(reason))
+        self._feed(MemoryExceeded(reason))
 
     def run(self, program: Program) -> None:
-        """Run another program here: at once where the process would be the same one, otherwise after its end."""
+        """Change to another program. A process that runs must first stop, unless it would remain the same."""
         is_same = program.is_same_process(self.program) and not self.is_stale
         self.program, self.is_stale = program, False
         self.slot = replace(self.slot, policy=program.policy)
         if not is_same:
-            # What the other one did is nothing to this one.
+            # Failures of the old program do not count for the new program.
             self.slot = replace(self.slot, attempt=0, failures=(), unready=0)
             if self.slot.wanted:
                 self._feed(Stop())
@@ -164,10 +164,10 @@ class Keeper:
         elif self.child is not None and action is SlotAction.TERMINATE:
             self.child.terminate()
         elif self.child is not None and action is SlotAction.ABORT:
-            self._means.journal.say(f"{self.name} {self.slot.why}: killed, its stacks follow", "warning")
+            self._means.journal.say(f"{self.name} {self.slot.why}: killed, stack traces follow", "warning")
             self.child.abort()
         elif self.child is not None:
-            if self.slot.state is SlotState.STOPPING and not self.is_condemned:
+            if self.slot.state is SlotState.STOPPING and not self.is_over_memory:
                 self._means.journal.say(f"{self.name} {self.slot.why}: killed", "warning")
             self.child.kill()
 
@@ -182,7 +182,7 @@ class Keeper:
         self._timer = None
         self._feed(Tick())
         if self._timer is None and self.slot.deadline is not None:
-            self._set_timer(time.monotonic())  # it came a little too soon
+            self._set_timer(time.monotonic())  # the timer was a little too early
         self._means.on_change()
 
     def _spawn(self) -> None:
@@ -192,32 +192,32 @@ class Keeper:
         try:
             self.child = Child(
                 means.loop, self.program, self.name, instance,
-                self._on_words, partial(means.journal.child, self.name), self._on_exit, self._dock.file.descriptor,
+                self._on_words, partial(means.journal.child, self.name), self._on_exit, self._crashes.file.descriptor,
             )  # fmt: skip
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self._feed(SpawnFailed(f"{self.program.command[0]}: {reason}", random.random()))
             means.loop.call_soon(means.on_change)
             return
-        self.started_at, self._kills, self.is_condemned = time.monotonic(), kills(), False
+        self.started_at, self._kills, self.is_over_memory = time.monotonic(), kills(), False
         means.guard.add(self.child.pid)
         self._feed(Spawned(self.child.pid))
 
     def _on_exit(self, code: int) -> None:
-        assert self.child is not None  # noqa: S101 - it is the child that tells it
+        assert self.child is not None  # noqa: S101 - only the child calls this
         self._means.guard.remove(self.child.pid)
         is_oom, is_leaving = kills() > self._kills, self.child.is_leaving
-        death = Death(self.slot, code, self.is_condemned, is_oom, is_leaving)
-        is_known = self._dock.judge(death, self.child.messages())
+        death = Death(self.slot, code, self.is_over_memory, is_oom, is_leaving)
+        is_known = self._crashes.blame(death, self.child.messages())
         self.child, self.started_at, self.status, self.problem, self._addresses = None, None, "", "", set()
         self._feed(Exited(code, random.random(), is_known))
-        if self._hold is None:
-            self._hold = self._means.loop.call_later(HOLD, self._end_hold)
+        if self._socket_timer is None:
+            self._socket_timer = self._means.loop.call_later(SOCKET_TIME, self._on_socket_timer)
         self._means.on_exit(self, code)
         self._means.on_change()
 
-    def _end_hold(self) -> None:
-        self._hold = None
+    def _on_socket_timer(self) -> None:
+        self._socket_timer = None
         self._means.listeners.keep_only(self, self._addresses)
 
     def _let_go(self) -> None:
@@ -231,9 +231,9 @@ class Keeper:
 
     def _on_word(self, key: str, value: str) -> None:
         if key == "READY" and value == "1":
-            if self._hold is not None:
-                self._hold.cancel()
-                self._hold = None
+            if self._socket_timer is not None:
+                self._socket_timer.cancel()
+                self._socket_timer = None
             self._means.listeners.keep_only(self, self._addresses)
             self._feed(Ready())
             self._means.on_change()
@@ -246,14 +246,14 @@ class Keeper:
         elif key == "X_PROBLEM":
             self.problem = value
         elif key == "WATCHDOG":
-            self._feed(Beat() if value == "1" else Hung(self.status or "found itself hung"))
+            self._feed(WatchdogPing() if value == "1" else WatchdogTrigger(self.status or "reported that it hangs"))
         elif key == "LISTEN" and self.child is not None:
             self._listen(value)
 
     def _listen(self, address: str) -> None:
         assert self.child is not None  # noqa: S101 - for the type checker: the caller checked it
         if not self.slot.wanted:
-            self.child.answer(f"LISTEN={errno.ECANCELED}")  # it is to stop, and may not take back what others have now
+            self.child.answer(f"LISTEN={errno.ECANCELED}")  # a stopping process must not reclaim a released socket
             return
         try:
             listener = self._means.listeners.get(self.program.service, self, address)

@@ -1,7 +1,7 @@
-"""The states of a slot, with restarts and giving up, as a pure function: ``step(slot, event, now) -> (slot, actions)``.
+"""The states, restarts and failures of a slot, as a pure function: ``step(slot, event, now) -> (slot, actions)``.
 
-A slot is a place for one process, such as ``payment.2``; the processes that fill it one after the other are its
-instances. Times are seconds of a monotonic clock.
+A slot is a place for one process, such as ``payment.2``. Its instances are the processes that run in it one after the
+other. Times are seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from enum import StrEnum
 from runner.errors import EXIT_BROKER, EXIT_CONFIG, EXIT_OK, EXIT_STORE, EXIT_TERMINATED
 from runner.supervisor.program import Restart, RestartPolicy
 from runner.supervisor.slot_event import (
-    Beat,
-    Condemned,
     Event,
     Exited,
     Go,
-    Hung,
+    MemoryExceeded,
     Ready,
     Spawned,
     SpawnFailed,
     Start,
     Stop,
     Tick,
+    WatchdogPing,
+    WatchdogTrigger,
 )
 
-#: Seconds that a hung process has to write down its stacks before it is killed.
+#: Seconds for a hanging process to print its stack traces before it is killed.
 DUMP_TIME = 2.0
-#: The longest delay after an end that came from outside, which is no sign of a fault.
+#: The longest restart delay after a kill from outside, in seconds. Such a kill is not a failure of the service.
 LONGEST_OUTSIDE = 1.0
-#: Likewise while the database is away, so that it is noticed soon when it is back.
-LONGEST_AWAY = 5.0
+#: The longest restart delay while the database is unreachable, in seconds, so that the service recovers soon after it.
+LONGEST_UNREACHABLE = 5.0
 
 
 class SlotState(StrEnum):
-    """The words of supervisord, and WAITING for what a slot needs before it may start."""
+    """The states of supervisord, and WAITING for a slot that may not start yet."""
 
     STOPPED = "STOPPED"
     WAITING = "WAITING"
@@ -50,51 +50,53 @@ class SlotState(StrEnum):
 
 @dataclass(frozen=True)
 class Slot:
-    """All that is known of one slot."""
+    """The complete state of one slot."""
 
     name: str
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     state: SlotState = SlotState.STOPPED
-    #: Whether a process is to run here; a stop clears it.
+    #: True if a process is to run in the slot; ``Stop`` clears it.
     wanted: bool = False
     pid: int | None = None
-    #: When the state has lasted too long, or BACKOFF is over.
+    #: The time at which the state has lasted too long, or at which BACKOFF is over.
     deadline: float | None = None
     ready_at: float | None = None
-    #: Failures in a row, for the delay; the times of the counted ones, for the limit; those that never got ready.
+    #: The number of restarts in a row, which decides about the delay.
     attempt: int = 0
+    #: The times of the failures that count for the limit.
     failures: tuple[float, ...] = ()
+    #: The number of failures in a row without READY.
     unready: int = 0
     restarts: int = 0
-    #: Why it is in this state, for people. In STARTING and RUNNING: why its process is being killed.
+    #: The reason for the state, for people. In STARTING and RUNNING, the reason why the process is being killed.
     why: str = ""
-    #: How the last instance ended: its code as of ``subprocess``, and when.
+    #: The exit code of the last instance as in ``subprocess``, and the time.
     last_exit: int | None = None
     last_exit_at: float | None = None
-    #: The same in words, with why it was killed where it was.
+    #: The exit code in words, and the reason if the supervisor killed the process.
     last_reason: str = ""
 
 
 class SlotAction(StrEnum):
-    """What the loop is to do."""
+    """The actions that the loop performs."""
 
     SPAWN = "spawn"
     TERMINATE = "terminate"
-    #: Have it write down its stacks, and end.
+    #: Make the process print its stack traces and exit.
     ABORT = "abort"
     KILL = "kill"
 
 
-#: Ends that come from outside: a person, or the kernel short of memory. They are no reason to give up.
+#: The exit codes of kills from outside, by a person or by the kernel for lack of memory. They never make a slot FATAL.
 OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, EXIT_TERMINATED)
-#: States without a process that no time leads out of.
+#: The states without a process that last until the next ``Start``.
 ENDED = (SlotState.STOPPED, SlotState.EXITED, SlotState.FATAL)
 
 Outcome = tuple[Slot, tuple[SlotAction, ...]]
 
 
 def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - one per event
-    """Take ``slot`` through one event. An event that means nothing in the slot's state changes nothing."""
+    """Return the slot after one event, and the actions to perform. An event that does not fit the state is ignored."""
     match event:
         case Start():
             return _start(slot)
@@ -111,11 +113,11 @@ def step(slot: Slot, event: Event, now: float) -> Outcome:  # noqa: PLR0911 - on
             return _failed(slot, reason, draw, now, is_counted=True), ()
         case Ready() if slot.state is SlotState.STARTING and not slot.why:
             return _alive(replace(slot, state=SlotState.RUNNING, ready_at=now, unready=0), now), ()
-        case Beat() if slot.state is SlotState.RUNNING and not slot.why:
+        case WatchdogPing() if slot.state is SlotState.RUNNING and not slot.why:
             return _alive(slot, now), ()
-        case Hung(reason) if slot.state is SlotState.RUNNING and not slot.why:
+        case WatchdogTrigger(reason) if slot.state is SlotState.RUNNING and not slot.why:
             return _abort(slot, reason, now)
-        case Condemned(reason) if slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING):
+        case MemoryExceeded(reason) if slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING):
             return replace(slot, deadline=now + DUMP_TIME, why=reason), (SlotAction.KILL,)
         case Exited(code, draw, is_known) if slot.state in (SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING):
             is_asked = slot.state is SlotState.STOPPING or slot.policy.restart is not Restart.ALWAYS
@@ -140,7 +142,7 @@ def _stop(slot: Slot, now: float) -> Outcome:
     if slot.state is SlotState.STOPPING:
         return replace(slot, wanted=False), ()
     if slot.state is SlotState.EXITED:
-        return replace(slot, wanted=False), ()  # that it did what it was to do is not forgotten
+        return replace(slot, wanted=False), ()  # a finished job remains EXITED
     return replace(slot, state=SlotState.STOPPED, wanted=False, deadline=None, why=""), ()
 
 
@@ -157,10 +159,10 @@ def _expired(slot: Slot, now: float) -> Outcome:
     if slot.state is SlotState.BACKOFF:
         return replace(slot, state=SlotState.WAITING, deadline=None), ()
     if slot.state is SlotState.RUNNING and not slot.why:
-        return _abort(slot, f"gave no sign of life for {slot.policy.watchdog:g} s", now)
+        return _abort(slot, f"sent no watchdog ping for {slot.policy.watchdog:g} s", now)
     if slot.state is SlotState.STARTING and not slot.why:
         return _abort(slot, f"not ready within {slot.policy.start_timeout:g} s", now)
-    # A killed process may take its time to go; the kill is repeated until its end is seen.
+    # A killed process may exit with a delay, so the kill is repeated until the process has exited.
     why = slot.why or f"did not stop within {slot.policy.stop_timeout:g} s"
     return replace(slot, deadline=now + max(slot.policy.stop_timeout, 0.1), why=why), (SlotAction.KILL,)
 
@@ -174,14 +176,14 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
-        slot = replace(slot, attempt=0)  # the window alone says which failures count
+        slot = replace(slot, attempt=0)  # ``failures`` remain: only their window decides which of them count
     if is_known:
-        # Not the service's fault, and soon over: neither a failure nor a longer delay for what follows.
+        # The crashing message is soon dead-lettered. So this is no failure, and the next delay does not grow.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)
-    # Our own kill of a process that hung is a failure like any other.
+    # A kill by the supervisor itself, of a hanging process, is an ordinary failure.
     is_outside = code in OUTSIDE and not slot.why
     if is_outside or code == EXIT_STORE:
-        return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_AWAY)
+        return _again(slot, reason, draw, now, longest=LONGEST_OUTSIDE if is_outside else LONGEST_UNREACHABLE)
     return _failed(slot, reason, draw, now, is_counted=code != EXIT_BROKER)
 
 
@@ -204,7 +206,7 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
 
 def _again(slot: Slot, reason: str, draw: float, now: float, longest: float = float("inf")) -> Slot:
     attempt = slot.attempt + 1
-    # What had been ready once deserves one immediate restart.
+    # A process that had been ready is restarted at once the first time.
     is_first = slot.ready_at is not None and attempt == 1
     delay = 0.0 if is_first else min(slot.policy.backoff.delay(attempt, draw), longest)
     restarts = slot.restarts + 1
@@ -222,17 +224,20 @@ def _ended(slot: Slot, state: SlotState, why: str) -> Slot:
 
 
 def describe_exit(code: int, *, is_asked: bool = False) -> str:
-    """``exit 1``, ``killed by SIGKILL``; codes that mean something in words. ``is_asked``: it was to end."""
+    """Return an exit code in words, such as ``exited with status 1`` or ``killed by SIGKILL``.
+
+    ``is_asked`` is True if the process was expected to exit.
+    """
     if code < 0:
         try:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
     words = {
-        0: "" if is_asked else " without having been told to",
-        EXIT_TERMINATED: "" if is_asked else ", ended by SIGTERM",
-        EXIT_STORE: ", the database is away",
-        EXIT_BROKER: ", the broker is away or not as declared",
-        EXIT_CONFIG: ", wrong configuration",
+        0: "" if is_asked else " unexpectedly",
+        EXIT_TERMINATED: "" if is_asked else " after SIGTERM",
+        EXIT_STORE: " (database unreachable)",
+        EXIT_BROKER: " (broker unreachable or topology missing)",
+        EXIT_CONFIG: " (configuration error)",
     }
-    return f"exit {code}{words.get(code, '')}"
+    return f"exited with status {code}{words.get(code, '')}"

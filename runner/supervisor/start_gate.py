@@ -1,6 +1,6 @@
-"""What services wait for before they start or stop: the preparation, and the services that they depend on.
+"""The order in which services start and stop.
 
-Services start after those they depend on are ready, and stop before those do.
+A service waits for the preparation and for the services that it depends on. It stops before they do.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from runner.errors import BrokerError, RunnerError
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: The delays before the next preparation, in seconds.
+#: The delays before the preparation is repeated, in seconds.
 RETRY_DELAYS = Backoff(0.2, max=5.0)
 
 
 class Gate:
-    """Open while ``prepare`` has succeeded, such as declaring the topology. A thread calls it until it does.
+    """The gate that opens when ``prepare`` succeeds, for example when the topology is declared.
 
-    ``invalidate`` closes the gate and tries again.
+    A thread calls ``prepare`` until it succeeds. ``invalidate`` closes the gate and calls ``prepare`` again.
     """
 
     def __init__(
@@ -36,43 +36,43 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._attempt = 0
         self._is_closed = False
-        #: Counts what made an earlier preparation worthless; a result that began before is not believed.
+        #: The number of times that the gate was shut. A preparation that began before that is repeated.
         self._generation = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._is_trying = False
+        self._is_preparing = False
         self.is_open = False
-        #: Why it is closed.
+        #: The reason why the gate is closed.
         self.reason = "the broker"
 
     def invalidate(self, reason: str) -> None:
-        """What was prepared may be gone: close, and try at once."""
+        """Close the gate and prepare again at once, because the prepared state may be lost."""
         self.shut(reason)
         self.ensure()
 
     def ensure(self) -> None:
-        """Try, unless it is open or a try is under way or due."""
-        if not self.is_open and not self._is_trying and self._timer is None:
+        """Prepare, unless the gate is open or a preparation is running or due."""
+        if not self.is_open and not self._is_preparing and self._timer is None:
             self._attempt = 0
-            self._try()
+            self._start()
 
     def shut(self, reason: str) -> None:
-        """What was prepared is gone, and there is nothing to prepare for now."""
+        """Close the gate until the next ``ensure``, because the prepared state is lost."""
         self.is_open = False
         self.reason = reason
         self._generation += 1
 
     def close(self) -> None:
-        """Try no more."""
+        """Close the gate permanently."""
         self.is_open = False
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
 
-    def _try(self) -> None:
+    def _start(self) -> None:
         self._timer = None
-        self._is_trying = True
+        self._is_preparing = True
         self._began = self._generation
-        # A daemon thread of its own, because asyncio waits for those of its pool before it lets the process end.
+        # asyncio waits for the threads of its pool before the process exits, but not for a daemon thread.
         threading.Thread(target=self._work, name="prepare", daemon=True).start()
 
     def _work(self) -> None:
@@ -81,18 +81,18 @@ class Gate:
             self._prepare()
         except RunnerError as caught:
             error = caught
-        except Exception as caught:  # noqa: BLE001 - the loop is told of it as of any other failure
-            # A bug of ours; it keeps its traceback.
+        except Exception as caught:  # noqa: BLE001 - the loop reports it like any other failure
+            # This is a bug of the program, so the report contains the traceback.
             error = RunnerError("".join(traceback.format_exception(caught)).rstrip())
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._done, error)
 
     def _done(self, error: RunnerError | None) -> None:
-        self._is_trying = False
+        self._is_preparing = False
         if self._is_closed:
             return
         if error is None and self._began != self._generation:
-            self._try()
+            self._start()
             return
         if error is None:
             self.is_open = True
@@ -102,40 +102,43 @@ class Gate:
             if not isinstance(error, BrokerError):
                 self._on_refused(error)
             self._attempt += 1
-            self._timer = self._loop.call_later(RETRY_DELAYS.delay(self._attempt, random.random()), self._try)
+            self._timer = self._loop.call_later(RETRY_DELAYS.delay(self._attempt, random.random()), self._start)
         self._on_change()
 
 
 def waits_for(service: Service, services: Mapping[str, Service]) -> str:
-    """What a service still waits for, in words; empty when nothing. What does not run here is not waited for."""
+    """Return the services that a service still waits for, in words; empty if it can start.
+
+    Services that this supervisor does not run are not waited for.
+    """
     missing = [services[name] for name in service.program.depends_on if name in services]
     return ", ".join(f"{one.name}, which is {_state(one)}" for one in missing if not one.is_ready)
 
 
 def may_stop(service: Service, services: Mapping[str, Service]) -> bool:
-    """Whether nothing that runs depends on it any more."""
+    """Return True if no running service depends on this service."""
     dependents = [one for one in services.values() if service.name in one.program.depends_on]
     return not any(one.has_process for one in dependents)
 
 
 def verdict(services: Mapping[str, Service], *, is_open: bool) -> tuple[str, bool] | None:
-    """Why nothing will ever run again, and whether that is a failure; None while something may.
+    """Return why no process will ever run again, and True if that is a failure; None while a process may still run.
 
-    ``is_open`` tells that a slot that waits only waits for another service.
+    If ``is_open`` is True, a waiting slot only waits for another service.
     """
-    slots = [keeper.slot for service in services.values() for keeper in service.everyone()]
+    slots = [keeper.slot for service in services.values() for keeper in service.all_keepers()]
     ended = [one for one in slots if one.state in (SlotState.EXITED, SlotState.FATAL)]
     rest = [one for one in slots if one not in ended]
-    # One that follows its queues may have no instances for now.
+    # A service with autoscale may have no instances at present.
     may_come = any(not service.instances and service.program.autoscale for service in services.values())
     if may_come or not ended or not all(one.state is SlotState.WAITING and is_open for one in rest):
         return None
     if any(one.state is SlotState.FATAL for one in ended):
         every = all(one.state is SlotState.FATAL for one in ended) and not rest
-        return ("every service was given up" if every else "nothing is left that runs"), True
-    return "every service has ended", bool(rest) or any(one.last_exit != 0 for one in ended)
+        return ("every service was given up" if every else "no service can run any more"), True
+    return "every service has exited", bool(rest) or any(one.last_exit != 0 for one in ended)
 
 
 def _state(service: Service) -> str:
-    states = [keeper.slot.state for keeper in service.everyone()]
+    states = [keeper.slot.state for keeper in service.all_keepers()]
     return str(states[0]) if states else "not started"

@@ -1,4 +1,4 @@
-"""The report of a slot's change of state, and its words."""
+"""The reports of a slot's changes of state: a line for people, and a line for the history file."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from runner.supervisor.slot_lifecycle import Slot, SlotState
 
 
 class Role(Enum):
-    """What a process is to its slot."""
+    """The role of a process in its slot."""
 
+    #: The process that has the slot.
     HOLDER = "holder"
-    #: It takes the place of the holder once it is ready.
+    #: The new process that replaces the holder when it is ready.
     FRESH = "fresh"
-    #: It held the slot, or its slot is gone, and finishes.
+    #: A process that was replaced, or whose slot was removed, and that is stopping.
     OLD = "old"
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One slot went from one state to another."""
+    """A change of a slot's state."""
 
     before: Slot
     after: Slot
-    #: Seconds since the epoch, and of the monotonic clock that a slot's own times are of.
+    #: The time in seconds since the epoch.
     time: float
+    #: The time in seconds of the monotonic clock, as in the slot itself.
     now: float
     role: Role = Role.HOLDER
 
@@ -38,29 +40,30 @@ Listener = Callable[[Transition], None]
 
 
 def words(transition: Transition) -> tuple[str, str] | None:
-    """What people are told of it and the line's level; None for a change that nobody needs to be told of."""
+    """Return the log line for a change and its level, or None for a change without a log line."""
     before, slot = transition.before, transition.after
     if transition.role is Role.FRESH:
-        # What becomes of it is told by who waits for it, but for what it goes on after.
+        # The service reports the result of the replacement. Only a restart of the new process is logged here.
         is_excused = slot.state is SlotState.BACKOFF and not slot.failures
-        return (f"{slot.name}, the new one, {slot.why}: tried again", "warning") if is_excused else None
+        return (f"{slot.name} (new process) {slot.why}: restarting", "warning") if is_excused else None
     if slot.state is SlotState.BACKOFF and slot.deadline is not None:
         delay = max(0.0, slot.deadline - transition.now)
         when = f"in {delay:.1f} s" if delay >= 0.05 else "now"
-        counted = f" ({len(slot.failures)}/{slot.policy.restart_limit.count})" if slot.failures else ""
+        limit = slot.policy.restart_limit.count
+        counted = f" (failure {len(slot.failures)} of {limit})" if slot.failures else ""
         return f"{slot.name} {slot.why}: restarting {when}{counted}", "warning"
     if slot.state is SlotState.FATAL:
-        again = f"mend it, then: {invocation('start', slot.name)}"
-        return f"{slot.name} FATAL, {slot.why}: given up; {again}", "error"
+        remedy = f"fix the cause, then run: {invocation('start', slot.name)}"
+        return f"{slot.name} FATAL, {slot.why}: given up; {remedy}", "error"
     if slot.state is SlotState.EXITED:
         return f"{slot.name} EXITED, {slot.why}", "info" if slot.last_exit == 0 else "warning"
     if slot.state is SlotState.STOPPED and before.state is SlotState.STOPPING:
-        return f"{slot.name} stopped{', the old one' if transition.role is Role.OLD else ''}", "info"
+        return f"{slot.name}{': the old process' if transition.role is Role.OLD else ''} stopped", "info"
     return None
 
 
 def history(file: LineWriter) -> Listener:
-    """A listener that writes down every transition, one line each."""
+    """Return a listener that writes a line to a file for every transition."""
 
     def write(transition: Transition) -> None:
         before, after = transition.before, transition.after

@@ -72,7 +72,7 @@ class CrashProtection:
                 suspect = self._suspects.get(one)
                 if suspect is not None and suspect.deaths >= self._max_crashes:
                     raise Crashed(suspect)
-                if is_suspect or suspect is None or not suspect.is_suspect:
+                if is_suspect or suspect is None or not suspect.needs_isolation:
                     with _Noted(self._record, thread, one):
                         yield
                     return
@@ -80,7 +80,7 @@ class CrashProtection:
 
     def _is_suspect(self, one: CurrentMessage) -> bool:
         suspect = self._suspects.get(one)
-        return suspect is not None and suspect.is_suspect
+        return suspect is not None and suspect.needs_isolation
 
     def _beside_others(self, *, is_suspect: bool) -> AbstractContextManager[None]:
         if self._turn is None:

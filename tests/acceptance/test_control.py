@@ -149,17 +149,17 @@ def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_
         "from runner import hookimpl\n@hookimpl\ndef start(options, context):\n    raise ValueError('no such table')\n"
         "@hookimpl\ndef handle(message): pass\n",
     )
-    assert "taken over, but broken.1 BACKOFF: exit 1" in edited.tell("reload", code=1)
+    assert "reloaded, but broken.1 BACKOFF: exited with status 1" in edited.tell("reload", code=1)
     edited.runner.wait_for("broken.1 FATAL", 60)
     slot = edited.slots()["broken.1"]
     assert slot["state"] == "FATAL"
-    assert slot["last_exit"]["words"] == "exit 1"
+    assert slot["last_exit"]["words"] == "exited with status 1"
     assert "ValueError: no such table" in slot["lines"]
     text = edited.tell("status", code=1)
     assert "    last exit " in text
     assert "    | ValueError: no such table" in text
     failed = edited.tell("start", "broken", code=1)
-    assert "broken.1 BACKOFF: exit 1; see: python -m runner logs broken" in plain(failed)
+    assert "broken.1 BACKOFF: exited with status 1; see: python -m runner logs broken" in plain(failed)
     edited.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
     assert edited.tell("reload").endswith("taken over\n")
     assert edited.slots()["broken.1"]["state"] == "RUNNING"
@@ -211,9 +211,8 @@ def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(edited
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
     text = edited.tell("reload", code=1)
-    assert "payment.1: the new one did not get ready, exit 1 (python -m runner logs payment); the old one runs on" in (
-        plain(text)
-    )
+    problem = "the new process did not become ready, exited with status 1 (python -m runner logs payment)"
+    assert f"payment.1: {problem}; the old process keeps running" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
     assert edited.tell("reload").endswith("taken over\n")
@@ -233,11 +232,11 @@ def test_scaling_touches_no_other_process(lasting: Shop) -> None:
 
 @shared
 def test_what_cannot_be_meant_is_said_with_what_can(lasting: Shop) -> None:
-    assert "no such service here, 'paymnt'; allowed: notification, order_api, payment" in lasting.tell(
+    assert "unknown service, 'paymnt'; allowed: notification, order_api, payment" in lasting.tell(
         "stop", "paymnt", code=1
     )
-    assert "no such slot, 'payment.7'; allowed: payment.1" in lasting.tell("restart", "payment.7", code=1)
-    assert "no such service here, 'nix'" in lasting.tell("logs", "nix", code=1)
+    assert "unknown slot, 'payment.7'; allowed: payment.1" in lasting.tell("restart", "payment.7", code=1)
+    assert "unknown service, 'nix'" in lasting.tell("logs", "nix", code=1)
 
 
 @shared
@@ -370,7 +369,7 @@ def test_where_no_runner_ever_was_it_is_said_too(project: Project) -> None:
         cwd=project.folder, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert plain(done.stderr) == f"no runner is running in {project.folder}; start one there with: python -m runner\n"
+    assert plain(done.stderr) == f"no supervisor is running in {project.folder}; start it with: python -m runner\n"
 
 
 def raw(shop: Shop, request: bytes) -> dict[str, Any]:
@@ -389,9 +388,12 @@ def test_the_socket_is_its_user_s_alone_and_speaks_one_version(lasting: Shop) ->
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
     assert raw(lasting, b'{"version": 1, "command": "status"}\n')["ok"]
-    assert "version 2 of the protocol; this runner speaks 1" in raw(lasting, b'{"version": 2}\n')["error"]
+    assert (
+        "unknown version of the protocol, 2; this supervisor uses version 1"
+        in raw(lasting, b'{"version": 2}\n')["error"]
+    )
     assert "unknown command 'dance'" in raw(lasting, b'{"version": 1, "command": "dance"}\n')["error"]
-    assert "not a request" in raw(lasting, b"hello\n")["error"]
+    assert "invalid request" in raw(lasting, b"hello\n")["error"]
     for rubbish in (b"[]\n", b"\xff\xfe\n", b"null\n", b'{"version": 1, "command": "scale", "instances": "x"}\n'):
         assert raw(lasting, rubbish)["ok"] is False
 
@@ -431,12 +433,12 @@ def test_a_socket_that_a_killed_runner_left_is_in_nobody_s_way_and_down_ends_the
     shop.runner.process.kill()
     shop.runner.process.wait()
     assert socket_file.exists()
-    assert "no runner is running in" in shop.tell("status", code=1)
+    assert "no supervisor is running in" in shop.tell("status", code=1)
     again = shop.run()
     text = shop.tell("down")
-    assert "stopping: told to by 'down'" in text
+    assert "stopping: requested by 'down'" in text
     assert text.endswith("stopped\n")
     assert again.process.wait(15) == 0
     assert not socket_file.exists()
-    assert f"no runner is running in {shop.project.folder}" in shop.tell("status", code=1)
-    assert "start one there with: python -m runner" in plain(shop.tell("down", code=1))
+    assert f"no supervisor is running in {shop.project.folder}" in shop.tell("status", code=1)
+    assert "start it with: python -m runner" in plain(shop.tell("down", code=1))

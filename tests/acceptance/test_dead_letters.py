@@ -95,7 +95,7 @@ def test_a_message_that_killed_its_workers_is_told_of_and_can_be_replayed(desk: 
     publish(desk.vhost, '{"n": 3}', message_id="deadly")
     found = wait_until(desk.groups, 60, "it is parked")
     assert [(one["origin"], one["error"]) for one in found] == [
-        ("jobs", "Crashed: its worker died of it 3 times, exit 9")
+        ("jobs", "Crashed: its worker died of it 3 times, exited with status 9")
     ]
     desk.broken.unlink()
     assert desk.dlq("replay", "--id", "deadly") == (0, "1 message replayed")

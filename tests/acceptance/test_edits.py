@@ -237,7 +237,7 @@ def test_a_consumed_queue_is_renamed_under_load_and_each_order_is_paid_once(proj
     project.set_config(config)
     shop.runner.wait_for(rf"topology: > queue    rename {PAYMENT} -> payments.due", timeout=60)
     # The old process has stopped by then, and the new one consumes the new name.
-    assert shop.runner.output.index("payment.1 stopped, the old one") < shop.runner.output.index("renaming queue")
+    assert shop.runner.output.index("payment.1: the old process stopped") < shop.runner.output.index("renaming queue")
     count = len(orders.accepted)
     wait_until(lambda: len(orders.accepted) > count + 20, 20, "orders still come in")
     accepted = orders.stop()

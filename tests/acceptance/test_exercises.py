@@ -101,14 +101,14 @@ def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_r
     del config["services"]["payment"]["options"]
     project.set_config(config)
     reload(project, vhost)
-    runner.wait_for(r"payment\.1 stopped, the old one")
+    runner.wait_for(r"payment\.1: the old process stopped")
     assert project.call("dlq", "replay", "--all", url=vhost.url) == (0, "1 message replayed\n")
     runner.wait_for(f"Your order {order} is paid")
 
     apply(project, 2)
     project.options("payment", failure_rate=0.0)
     reload(project, vhost)
-    runner.wait_for(r"payment\.1 stopped, the old one", count=2)
+    runner.wait_for(r"payment\.1: the old process stopped", count=2)
     orders = [project.first_order() for _ in range(4)]
     for slot in ("payment.1", "payment.2"):
         runner.wait_for(rf"{re.escape(slot)} .*order ({'|'.join(orders)}): received from payment")
@@ -118,7 +118,7 @@ def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_r
     apply(project, 3)
     project.options("payment", latency="0ms")
     reload(project, vhost)
-    runner.wait_for(r"order_api\.1 stopped, the old one")
+    runner.wait_for(r"order_api\.1: the old process stopped")
     orders = [project.first_order()]
     of_eu = {"customer_email": "a@example.com", "amount": 1, "currency": "usd", "region": "eu"}
     status, answer = project.post(of_eu)
@@ -163,7 +163,7 @@ def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sen
     config = shipped.config()
     del config["services"]["payment"]["options"]
     shipped.set_config(config)
-    runner.wait_for("payment.1 stopped, the old one")
+    runner.wait_for("payment.1: the old process stopped")
 
     def post_three(key: str) -> str:
         printed = shell(shipped, "docs/tutorial.md", "for i in", **{"my-first-key": key})
@@ -193,7 +193,7 @@ def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sen
     assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
     apply(shipped, 5)
     for service, count in (("payment", 2), ("notification", 1)):
-        runner.wait_for(f"{service}.1 stopped, the old one", count=count)  # which has no inbox
+        runner.wait_for(f"{service}.1: the old process stopped", count=count)  # which has no inbox
     order = post_three("my-second-key")
     after = kinds(order, count=2 + 9)
     assert after.count(("handled", "payment")) == 1

@@ -64,7 +64,7 @@ def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds
     assert not verdict.violations, shown(verdict)
     expected = Counter(point.service for point in all_points if point.when != "cut")
     said = rounds.runner.output
-    ends = re.findall(rf"^\S+ runner +\| \S+: (\S+)\.\d exit {EXIT_CODE}: restarting", said, re.MULTILINE)
+    ends = re.findall(rf"^\S+ runner +\| \S+: (\S+)\.\d exited with status {EXIT_CODE}: restarting", said, re.MULTILINE)
     assert Counter(ends) == expected, said
 
 

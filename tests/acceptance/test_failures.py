@@ -302,14 +302,14 @@ def test_a_worker_that_always_crashes_is_given_up_while_the_others_go_on_and_wit
     jobs.plugin("broken", BROKEN.format(error="RuntimeError('no database')"))
     runner = jobs.run(url=vhost.url)
     runner.wait_for(r"RuntimeError: no database")
-    runner.wait_for(r"broken.1 exit 1: restarting in \d\.\d s \(1/3\)")
-    runner.wait_for(r"broken.1 FATAL, 3 failures within 60 s, the last: exit 1: given up", 40)
+    runner.wait_for(r"broken.1 exited with status 1: restarting in \d\.\d s \(failure 1 of 3\)")
+    runner.wait_for(r"broken.1 FATAL, 3 failures within 60 s, the last: exited with status 1: given up", 40)
     publish(vhost, WORK)
     wait_until(lambda: vhost.ready("done") == 1, 15, "the others go on")
     jobs.plugin("jobs", BROKEN.format(error="PluginError('jobs: no licence')"))
     os.kill(runner.pid_of("jobs.1"), signal.SIGKILL)
     assert runner.process.wait(20) == 1
-    runner.wait_for("jobs.1 FATAL, exit 78, wrong configuration")
+    runner.wait_for(r"jobs.1 FATAL, exited with status 78 \(configuration error\)")
     runner.wait_for("stopping: every service was given up")
 
 

@@ -170,7 +170,7 @@ def test_the_shortest_hang_is_over_too_and_clear_ends_the_longest(shop: Shop) ->
 def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) -> None:
     told = shop.fault("hang", "notification", "30s")
     assert any("the watchdog (3s) kills it" in one for one in told["expect"])
-    shop.runner.wait_for(r"notification.1 killed by SIG\w+, gave no sign of life for 3 s: restarting")
+    shop.runner.wait_for(r"notification.1 killed by SIG\w+, sent no watchdog ping for 3 s: restarting")
     assert shop.settled("notification.1")["pid"] != told["pid"]
     wait_until(lambda: shop.fault("list")["active"] == [], 10, "nobody waits for it any more")
 
@@ -266,7 +266,7 @@ def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_as_many_deaths_
     (killer,) = deadly["ids"]
     headers = wait_until(lambda: parked(f"{MAILS}.dlq").get(killer), 60, "it is parked too")
     assert (headers["x-crashes"], headers["x-signal"]) == (2, "SIGSEGV")
-    shop.runner.wait_for(f"killed by SIGSEGV: message {killer} of {MAILS} was in hand", count=2)
+    shop.runner.wait_for(f"killed by SIGSEGV while handling message {killer} of {MAILS}", count=2)
     shop.wait_paid(order)
 
 

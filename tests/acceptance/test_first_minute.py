@@ -115,7 +115,7 @@ def test_a_second_runner_in_a_folder_is_refused_with_the_pid_of_the_first_of_whi
     project.first_order()
     second = project.run(url=vhost.url)
     assert second.process.wait(15) == 1
-    second.wait_for(f"a runner is already running here, pid {runner.process.pid}; end it: {PRINTED} down")
+    second.wait_for(f"a supervisor is already running here, pid {runner.process.pid}; stop it with: {PRINTED} down")
     assert project.post()[0] == 202
     children = runner.children()
     assert len(children) >= 4

@@ -174,7 +174,7 @@ def test_a_service_whose_database_is_away_waits_for_it_and_is_not_given_up(jobs:
         runner = jobs.run(url=vhost.url)
         runner.wait_for("jobs.1 +. ERROR: store.url: postgresql.*: is away, ", 20)
         # More often than a service may fail before it is given up.
-        runner.wait_for("jobs.1 exit 74, the database is away: restarting in", 60, count=3)
+        runner.wait_for(r"jobs.1 exited with status 74 \(database unreachable\): restarting in", 60, count=3)
         server.start()
         runner.pid_of("jobs.1")
         assert "FATAL" not in runner.output

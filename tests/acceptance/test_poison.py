@@ -47,10 +47,10 @@ def handle(message):
 """
 #: How a worker ends, by the messages of ``ways`` and ``hung``, which may kill one each: reason, signal, all deaths.
 WAYS = {
-    "exit 0": ("exit 0 without having been told to", "", 1),
+    "exit 0": ("exited with status 0 unexpectedly", "", 1),
     # One of the codes by which a worker of ours tells something, here that there is no broker.
-    "exit 75": ("exit 75", "", 1),
-    "grow": ("killed by SIGKILL, took", "SIGKILL", 1),
+    "exit 75": ("exited with status 75", "", 1),
+    "grow": ("killed by SIGKILL, used", "SIGKILL", 1),
     # Somebody may have done it: only every fourth counts.
     "killed": ("killed by SIGKILL", "SIGKILL", 4),
 }
@@ -160,7 +160,7 @@ def test_one_message_that_kills_its_workers_among_many_is_parked_with_the_reason
     assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
     assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than it may"
     assert deadly.vhost.ready(f"{queue}.dlq") == 1
-    assert deadly.runner.output.count(f"message poison of {queue} was in hand") == deaths
+    assert deadly.runner.output.count(f"while handling message poison of {queue},") == deaths
     # Only the first of its deaths counts as a failure of the service, which may have one.
     assert f"{queue}.1 FATAL" not in deadly.runner.output
 
@@ -191,12 +191,12 @@ def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(deadly: D
     deadly.handled("several")
     assert deadly.vhost.ready("several.dlq") == 1
     # The first time others were in hand too, which says little; then it was alone.
-    assert deadly.runner.output.count("several.1 killed by SIGSEGV: message poison of several was in hand") == 3
+    assert deadly.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
 
 
 def test_somebody_s_sigterm_is_no_failure_of_the_service(deadly: Deadly) -> None:
     for count in range(1, 4):
         os.kill(deadly.runner.pid_of("idle.1", count=count), signal.SIGTERM)
-        deadly.runner.wait_for("idle.1 exit 143, ended by SIGTERM: restarting", count=count)
+        deadly.runner.wait_for("idle.1 exited with status 143 after SIGTERM: restarting", count=count)
     deadly.runner.pid_of("idle.1", count=4)
     assert "idle.1 FATAL" not in deadly.runner.output

@@ -46,13 +46,13 @@ def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced_
     orders = Orders(project)
     wait_until(lambda: len(orders.accepted) >= 5)
     write(project, {"orders.topic": ["order.created.{currency}"]}, [NEW])
-    runner.wait_for("order_api.2 stopped, the old one")
+    runner.wait_for("order_api.2: the old process stopped")
     wait_until(lambda: bound(vhost) == {NEW})
     runner.wait_for(r"topology: ~ binding  orders\.topic -\(order\.created\)-> payment\.order\.created")
     lines = runner.output
     removal = lines.index("topology: ~ binding  orders.topic -(order.created)-> payment.order.created")
     assert lines.index("topology: + binding  orders.topic -(order.created.*)-> payment.order.created") < removal
-    for old in ("order_api.1 stopped, the old one", "order_api.2 stopped, the old one"):
+    for old in ("order_api.1: the old process stopped", "order_api.2 STOPPEDOLD"):
         assert lines.index(old) < removal
     count = len(orders.accepted)
     wait_until(lambda: len(orders.accepted) >= count + 5)
@@ -64,7 +64,7 @@ def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced_
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef run(options, context):\n    raise RuntimeError('wrong version')\n")
     write(project, {"orders.topic": ["order.created"]}, [OLD])
-    runner.wait_for(r"order_api.\d: the new one did not get ready")
+    runner.wait_for(r"order_api.\d: the new process did not become ready")
     assert bound(vhost) == {OLD, NEW}
     # Also when the topology is declared again, and a restart changes nothing of it.
     vhost.delete_queue(PAID)
@@ -74,7 +74,7 @@ def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced_
     runner.wait_for(f"Your order {order} is paid")
     assert bound(vhost) == {OLD, NEW}
     path.write_text(good)
-    runner.wait_for("order_api.2 stopped, the old one", count=2)
+    runner.wait_for("order_api.2: the old process stopped", count=2)
     wait_until(lambda: bound(vhost) == {OLD})
     order = project.first_order()
     runner.wait_for(f"Your order {order} is paid")

@@ -123,9 +123,9 @@ def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
 ) -> None:
     pids = watched.pids()
     project.options("payment", latency="1ms")
-    watched.wait_for("payment.1: replacing it, the new one first")
+    watched.wait_for("payment.1: starting a new process before stopping the old one")
     second = watched.next_pid_of("payment.1")
-    watched.wait_for("payment.1 stopped, the old one")
+    watched.wait_for("payment.1: the old process stopped")
     assert set(watched.children()) & set(pids.values()) == {pids["order_api.1"], pids["notification.1"]}
     config = project.config()
     config["services"]["payment"]["instances"] = 3

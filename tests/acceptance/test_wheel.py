@@ -107,7 +107,7 @@ def test_a_new_project_of_the_installed_wheel_takes_an_order_to_both_e_mails(
     installed = shell("python -c 'import runner; print(runner.__file__)'", shop)
     assert installed.startswith(f"{Path(environment['PATH'].partition(':')[0]).parent}/lib/")
     assert "no findings" in shell("fastcommerce lint", shop)
-    assert "start one there with: fastcommerce\n" in shell("fastcommerce status", shop)
+    assert "start it with: fastcommerce\n" in shell("fastcommerce status", shop)
     assert "3 passed" in shell(f"cd {tmp_path} && cd shop && python -m pytest -q", tmp_path)
     project = NewProject(shop)
     runner = Runner(["fastcommerce"], shop, {"RABBITMQ_URL": vhost.url})

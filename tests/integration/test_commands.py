@@ -40,7 +40,7 @@ def test_a_client_that_goes_away_takes_no_other_with_it(supervise: Supervise) ->
     answers: list[Any] = []
     other = threading.Thread(target=lambda: answers.append(supervise.tell("restart", target="child1")))
     other.start()
-    runner.wait_for("child1.1: replacing it")
+    runner.wait_for("child1.1: starting a new process")
     with socket.socket(socket.AF_UNIX) as connection, socket_path(supervise.folder / "var") as path:
         connection.connect(path)
         connection.sendall(b'{"version": 1, "command": "restart", "target": "child1"}\n')
@@ -61,9 +61,9 @@ def test_a_better_version_that_comes_while_a_bad_one_is_starting_is_taken(superv
     first = runner.pid_of("a.1")
     bad = {"service": "a", "source": "time.sleep(600)", "revision": "2"}
     threading.Thread(target=supervise.tell, args=("reload",), kwargs={"programs": [bad]}, daemon=True).start()
-    runner.wait_for("a.1: replacing it, the new one first")
+    runner.wait_for("a.1: starting a new process before stopping the old one")
     good = {"service": "a", "source": SLEEPS, "revision": "3"}
-    assert supervise.tell("reload", programs=[good])["done"] == "taken over"
+    assert supervise.tell("reload", programs=[good])["done"] == "reloaded"
     second = runner.pid_of("a.1", count=2)
     wait_until(lambda: is_gone(first), 5)
     assert supervise.slots()["a.1"]["pid"] == second
@@ -77,12 +77,12 @@ def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supe
     new = {"service": "a", "source": once + SLEEPS, "revision": "2", "instances": 2}
     answer = supervise.tell("reload", programs=[new])
     assert plain(answer["error"]).startswith(
-        "a.2: the new one did not get ready, exit 1 (python -m runner logs a); the old one"
+        "a.2: the new process did not become ready, exited with status 1 (python -m runner logs a); the old process"
     )
-    runner.wait_for("a.1: replacing it, the new one first", count=2)
+    runner.wait_for("a.1: starting a new process before stopping the old one", count=2)
     wait_until(lambda: len(supervise.tell("status")["slots"]) == 2, 10)
     assert all(one["state"] == "RUNNING" for one in supervise.slots().values())
-    assert "an older version, since the new one did not get ready" in supervise.slots()["a.2"]["why"]
+    assert "an older version, because the new process did not become ready" in supervise.slots()["a.2"]["why"]
     assert supervise.tell("scale", target="a", instances=3)["done"] == "a scaled from 2 to 3", (
         "that was another command"
     )
@@ -95,8 +95,8 @@ def test_what_was_given_up_is_tried_again_by_a_reload_although_nothing_differs(s
     runner.wait_for("a.1 FATAL")
     runner.pid_of("child2.1")
     (supervise.folder / "there").touch()
-    assert supervise.tell("reload", programs=[program, SLEEPS])["done"] == "taken over"
-    runner.wait_for("services: nothing differs")
+    assert supervise.tell("reload", programs=[program, SLEEPS])["done"] == "reloaded"
+    runner.wait_for("services: no change")
     assert supervise.slots()["a.1"]["state"] == "RUNNING"
     assert runner.stop() == 0
 
@@ -110,7 +110,7 @@ def test_a_restart_that_has_to_wait_says_for_what_and_comes_to_its_end_later(sup
     supervise.tell("stop", target="base")
     started = time.monotonic()
     answer = supervise.tell("restart", target="a")
-    assert answer["error"] == "a waits for base, which is STOPPED; it is replaced when that is there"
+    assert answer["error"] == "a is waiting for base, which is STOPPED; it will be replaced after that"
     assert time.monotonic() - started < 10
     assert supervise.slots()["a.1"]["state"] == "RUNNING", "the old one works on"
     supervise.tell("start", target="base")
@@ -141,7 +141,7 @@ def test_the_old_one_that_dies_while_it_is_replaced_ends_nothing(supervise: Supe
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "time.sleep(1.5)\n" + SLEEPS, "revision": "2"}
     threading.Thread(target=supervise.tell, args=("reload",), kwargs={"programs": [new]}, daemon=True).start()
-    runner.wait_for("a.1: replacing it")
+    runner.wait_for("a.1: starting a new process")
     os.kill(first, signal.SIGSEGV)
     runner.wait_for("a.1 FATAL")
     runner.pid_of("a.1", count=2)
@@ -169,7 +169,7 @@ def test_a_job_that_is_done_stays_done_when_it_is_stopped(supervise: Supervise) 
     )
     runner.pid_of("a.1")
     job = supervise.slots()["job.1"]
-    assert (job["state"], job["why"], job["last_exit"]["words"]) == ("EXITED", "done", "exit 0")
+    assert (job["state"], job["why"], job["last_exit"]["words"]) == ("EXITED", "done", "exited with status 0")
     supervise.tell("stop", target="job")
     os.kill(supervise.slots()["a.1"]["pid"], signal.SIGKILL)
     runner.pid_of("a.1", count=2)
@@ -222,7 +222,7 @@ def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> No
     # It says so after it was ready.
     slot = wait_until(lambda: (one := supervise.slots()["child1.1"])["problem"] and one, 10)
     assert (slot["state"], slot["problem"]) == ("RUNNING", "the broker is away")
-    assert slot["why"] == "cannot work for now, tries again: the broker is away"
+    assert slot["why"] == "cannot work at present, retrying: the broker is away"
     assert runner.stop() == 0
 
 
@@ -250,8 +250,8 @@ def test_a_new_version_that_is_killed_at_each_start_is_given_up_in_the_end(super
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "os.kill(os.getpid(), signal.SIGKILL)", "revision": "2"}
     answer = supervise.tell("reload", programs=[new])
-    assert "a.1: the new one did not get ready, killed by SIGKILL" in answer["error"]
-    runner.wait_for("a.1, the new one, killed by SIGKILL: tried again", count=4)
+    assert "a.1: the new process did not become ready, killed by SIGKILL" in answer["error"]
+    runner.wait_for("a.1 \\(new process\\) killed by SIGKILL: restarting", count=4)
     assert supervise.slots()["a.1"]["pid"] == first
     assert runner.stop() == 0
 
@@ -260,8 +260,8 @@ def test_a_version_that_is_refused_takes_its_number_of_instances_with_it(supervi
     old = {"service": "a", "source": SLEEPS, "revision": "1", "instances": 3}
     runner = up(supervise, dict(old))
     new = {"service": "a", "source": "sys.exit(1)", "revision": "2", "instances": 1}
-    assert "the old one runs on" in supervise.tell("reload", programs=[new])["error"]
-    assert supervise.tell("reload", programs=[dict(old)])["done"] == "taken over"
+    assert "the old process keeps running" in supervise.tell("reload", programs=[new])["error"]
+    assert supervise.tell("reload", programs=[dict(old)])["done"] == "reloaded"
     wait_until(lambda: [one["state"] for one in supervise.slots().values()] == ["RUNNING"] * 3, 10)
     assert runner.stop() == 0
 
@@ -273,11 +273,11 @@ def test_an_old_one_that_was_killed_while_the_new_one_failed_comes_back(supervis
     answers: list[Any] = []
     ask = threading.Thread(target=lambda: answers.append(supervise.tell("reload", programs=[new, SLEEPS])))
     ask.start()
-    runner.wait_for("a.1: replacing it")
+    runner.wait_for("a.1: starting a new process")
     os.kill(first, signal.SIGKILL)
     (supervise.folder / "fail").touch()
     ask.join(20)
-    assert "the old one runs on" in answers[0]["error"]
+    assert "the old process keeps running" in answers[0]["error"]
     runner.pid_of("a.1", count=2)
     assert runner.stop() == 0
 

@@ -38,9 +38,9 @@ def test_a_child_that_hangs_writes_down_where_and_is_restarted(supervise: Superv
         """,
         watchdog=1,
     )
-    runner.wait_for("child1.1 gave no sign of life for 1 s: killed, its stacks follow")
+    runner.wait_for("child1.1 sent no watchdog ping for 1 s: killed, stack traces follow")
     runner.wait_for(r"child1.1 .*in the_place_where_it_hangs")
-    runner.wait_for("child1.1 killed by SIGABRT, gave no sign of life for 1 s: restarting now")
+    runner.wait_for("child1.1 killed by SIGABRT, sent no watchdog ping for 1 s: restarting now")
     runner.pid_of("child1.1", count=2)
     started = time.monotonic()
     wait_until(lambda: time.monotonic() - started > 1.5)
@@ -59,14 +59,14 @@ def test_a_child_that_holds_the_interpreter_and_ignores_everything_is_killed(sup
         """,
         watchdog=1,
     )
-    runner.wait_for("child1.1 killed by SIGKILL, gave no sign of life for 1 s: restarting", 10)
+    runner.wait_for("child1.1 killed by SIGKILL, sent no watchdog ping for 1 s: restarting", 10)
     assert runner.stop() == 0
 
 
 def test_a_child_that_was_stopped_gives_no_sign_of_life(supervise: Supervise) -> None:
     runner = supervise("ready()\nwhile True:\n    say('WATCHDOG=1')\n    time.sleep(0.1)", watchdog=1)
     os.kill(runner.pid_of("child1.1"), signal.SIGSTOP)
-    runner.wait_for("child1.1 killed by SIGABRT, gave no sign of life for 1 s: restarting now")
+    runner.wait_for("child1.1 killed by SIGABRT, sent no watchdog ping for 1 s: restarting now")
     assert runner.stop() == 0
 
 
@@ -204,8 +204,8 @@ def test_a_line_of_ten_megabytes_comes_in_pieces(supervise: Supervise) -> None:
     ("restart", "ending", "words", "code"),
     [
         ("on-failure", "sys.exit(0)", "child1.1 EXITED, done", 0),
-        ("on-failure", "sys.exit(1)", "child1.1 exit 1: restarting", None),
-        ("never", "sys.exit(1)", "WARNING: child1.1 EXITED, exit 1", 1),
+        ("on-failure", "sys.exit(1)", "child1.1 exited with status 1: restarting", None),
+        ("never", "sys.exit(1)", "WARNING: child1.1 EXITED, exited with status 1", 1),
         ("never", "os.kill(os.getpid(), signal.SIGSEGV)", "child1.1 EXITED, killed by SIGSEGV", 1),
     ],
 )
@@ -217,7 +217,7 @@ def test_the_policy_says_what_follows_an_end_and_when_all_have_ended_so_does_the
     if code is None:
         assert runner.stop() in (0, 1)
     else:
-        runner.wait_for("stopping: every service has ended")
+        runner.wait_for("stopping: every service has exited")
         assert runner.process.wait(10) == code
 
 
@@ -248,7 +248,7 @@ def test_nothing_is_left_that_runs_where_one_depends_on_what_was_given_up(superv
         {"service": "needs", "source": SLEEPS, "depends_on": ["broken"]},
         {"service": "broken", "source": "sys.exit(78)"},
     )
-    runner.wait_for("stopping: nothing is left that runs")
+    runner.wait_for("stopping: no service can run any more")
     assert runner.process.wait(10) == 1
 
 
@@ -307,7 +307,7 @@ def test_a_child_that_takes_too_much_memory_is_replaced_by_a_fresh_one(supervise
         }
     )
     first = runner.pid_of("child1.1")
-    runner.wait_for(r"child1.1 takes \d+ MiB, over its memory_max of 72 MiB: a fresh one takes its place")
+    runner.wait_for(r"child1.1 uses \d+ MiB, more than its memory_max of 72 MiB: replacing the process")
     runner.pid_of("child1.1", count=2)
     runner.wait_for("child1.1 stopped")
     assert is_gone(first)

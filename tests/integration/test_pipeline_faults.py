@@ -131,7 +131,7 @@ def test_a_message_whose_earlier_events_may_no_longer_be_published_is_dead_lette
     jobs.set_config(config)
     code, output = jobs.call("reload", url=vhost.url)
     assert code == 0, output
-    runner.wait_for("jobs.1 stopped, the old one")
+    runner.wait_for("jobs.1: the old process stopped")
     publish(vhost, "{}", message_id="x")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
     assert "publishes: exchange 'work' is not there; add it" in json.dumps(parked["properties"]["headers"])

@@ -79,7 +79,7 @@ def test_the_folder_that_another_runner_holds_is_named_in_the_command(here: Path
         take_lock(tmp_path / "a b" / "var")
     (command,) = printed_commands(str(caught.value))
     done = run_printed(command, here)
-    assert (done.returncode, done.stderr.partition(";")[0]) == (1, f"no runner is running in {tmp_path}/a b")
+    assert (done.returncode, done.stderr.partition(";")[0]) == (1, f"no supervisor is running in {tmp_path}/a b")
 
 
 def test_what_has_to_be_replaced_is_replaced_by_the_printed_command(here: Path, tmp_path: Path, vhost: Vhost) -> None:
@@ -95,7 +95,7 @@ def test_what_has_to_be_replaced_is_replaced_by_the_printed_command(here: Path, 
         done = run_printed(command, here)
         assert done.returncode == 1
         (stop,) = printed_commands(done.stderr)
-        assert run_printed(stop, here).stderr.startswith(f"no runner is running in {shop.folder}")
+        assert run_printed(stop, here).stderr.startswith(f"no supervisor is running in {shop.folder}")
     done = run_printed(command, here)
     assert done.returncode == 0, done.stderr
     assert vhost.queues()["it's mine"]["type"] == "classic"
@@ -139,7 +139,7 @@ def test_what_a_fault_advises_to_look_at_is_a_list_of_commands(here: Path, proje
         _, _, look = scenario.told({**facts, "dead_letter": "d", "keeps": True})
     assert len(look) == 2
     done = run_printed(look[0], here)
-    assert done.stderr.startswith(f"no runner is running in {project.folder};")
+    assert done.stderr.startswith(f"no supervisor is running in {project.folder};")
 
 
 @pytest.mark.parametrize("arguments", [[], ["plan"], ["lint"], ["fault", "kill", "x y"]])

@@ -71,7 +71,7 @@ def test_once_closed_a_try_that_fails_arms_no_other() -> None:
         gate = Gate(prepare, lambda: None, lambda error: None)
         gate.ensure()
         gate.close()
-        await until(lambda: not gate._is_trying)
+        await until(lambda: not gate._is_preparing)
         assert gate._timer is None
         assert not gate.is_open
 

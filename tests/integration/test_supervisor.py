@@ -16,10 +16,10 @@ from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, is_gone
 
 ENDINGS = {
-    "sys.exit(0)": "exit 0 without having been told to: restarting",
-    "sys.exit(1)": "exit 1: restarting",
+    "sys.exit(0)": "exited with status 0 unexpectedly: restarting",
+    "sys.exit(1)": "exited with status 1: restarting",
     "os.kill(os.getpid(), signal.SIGSEGV)": "killed by SIGSEGV: restarting",
-    "sys.exit(75)": "exit 75, the broker is away or not as declared: restarting",
+    "sys.exit(75)": r"exited with status 75 \(broker unreachable or topology missing\): restarting",
 }
 
 
@@ -38,7 +38,7 @@ def test_whatever_ends_without_having_been_told_to_is_restarted(supervise: Super
 
 def test_a_wrong_configuration_is_fatal_at_once_and_the_others_go_on(supervise: Supervise) -> None:
     runner = supervise("print('port: not a number')\nsys.exit(78)", SLEEPS)
-    runner.wait_for("child1.1 FATAL, exit 78, wrong configuration: given up")
+    runner.wait_for(r"child1.1 FATAL, exited with status 78 \(configuration error\): given up")
     assert "port: not a number" in runner.output
     runner.pid_of("child2.1")
     assert "restarting" not in runner.output
@@ -47,7 +47,7 @@ def test_a_wrong_configuration_is_fatal_at_once_and_the_others_go_on(supervise: 
 
 def test_a_child_that_never_gets_ready_is_killed_and_tried_again(supervise: Supervise) -> None:
     runner = supervise("time.sleep(600)", start_timeout=2)
-    runner.wait_for("child1.1 not ready within 2 s: killed, its stacks follow")
+    runner.wait_for("child1.1 not ready within 2 s: killed, stack traces follow")
     runner.wait_for("child1.1 killed by SIGABRT, not ready within 2 s: restarting")
     assert runner.stop() == 0
 
@@ -112,7 +112,7 @@ def test_when_the_leader_is_gone_the_rest_of_its_group_goes_too(supervise: Super
         """
     )
     grandchild = int(wait_until(lambda: (tmp_path / "grandchild").exists() and (tmp_path / "grandchild").read_text()))
-    runner.wait_for("child1.1 exit 1")
+    runner.wait_for("child1.1 exited with status 1")
     wait_until(lambda: is_gone(grandchild), 10)
     runner.stop()
 
@@ -136,7 +136,7 @@ def test_a_grandchild_that_escaped_and_holds_the_output_open_does_not_hold_up_th
         """
     )
     runner.wait_for("child1.1 RUNNING, pid", 10)
-    runner.wait_for("child1.1 exit 1: restarting now", 10)
+    runner.wait_for("child1.1 exited with status 1: restarting now", 10)
     runner.wait_for("at work", 5, count=1)
     wait_until(lambda: is_gone(int((tmp_path / "escaped").read_text())), 5)
     assert runner.stop() == 0
@@ -193,7 +193,7 @@ def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise:
     first = runner.pid_of("child1.1")
     (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
     os.kill(guardian, signal.SIGKILL)
-    runner.wait_for("the guardian had ended: started again")
+    runner.wait_for("the guardian process exited: restarted")
     os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
     second = runner.pid_of("child2.1", count=2)
     os.kill(first, signal.SIGSTOP)

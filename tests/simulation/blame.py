@@ -56,7 +56,7 @@ class Blame:
     def died(self, process: Process, end: End) -> None:
         """A worker died that was not told to."""
         names = {self._names.get(one.id, one.id) for one in process.file.messages()}
-        if process.is_stopping and not end.is_condemned and (not end.why or end.code == 0):
+        if process.is_stopping and not end.is_over_memory and (not end.why or end.code == 0):
             if names:
                 self._history.hit("a death while stopping, with messages in hand")
             return

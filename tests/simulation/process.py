@@ -55,7 +55,7 @@ class Process:
         self.record = SharedMemory(mmap.mmap(self.file.descriptor, 0))
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
-        suspects = CrashingMessages(mmap.mmap(simulation.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        suspects = CrashingMessages(mmap.mmap(simulation.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
         self.io = VirtualIo(self)
         io: Any = self.io
         self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, Room(self.turns, scenario.window))

@@ -10,7 +10,7 @@ from random import Random
 
 from runner.amqp.wire.property_codec import Properties
 from runner.messages import Event
-from runner.supervisor.crash_blame import Accusations
+from runner.supervisor.crash_blame import CrashTracker
 from runner.topology.model import Ladder
 from tests.simulation import scenario as scenarios
 from tests.simulation.broker import Broker, Queue, Stored
@@ -57,7 +57,7 @@ class Simulation:
         self.database = Database(self.random)
         steps = tuple((delay, f"{QUEUE}.retry.{number}") for number, delay in enumerate(self.scenario.steps))
         self.ladder = Ladder(steps, f"{QUEUE}.dlq")
-        self.dock = Accusations("jobs", lambda text, _: self.history.say("dock", text))
+        self.tracker = CrashTracker("jobs", lambda text, _: self.history.say("tracker", text))
         self.ledger = Ledger(self.history, self.clock, self.scenario, self.ladder, self.database)
         self.plugin = Plugin(self)
         self.supervisor = Supervisor(self)
@@ -122,7 +122,7 @@ class Simulation:
         for process in self.supervisor.processes.values():
             if process.alive:
                 process.end()
-        self.dock.file.close()
+        self.tracker.file.close()
 
 
 def run(seed: int) -> Report:

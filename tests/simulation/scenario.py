@@ -11,7 +11,7 @@ FAULTS_END = 20.0
 #: Seconds after which all must be quiet: a whole ladder, more than once where deliveries were in vain.
 QUIET_BY = FAULTS_END + 600.0
 #: How a worker can die of a message: its exit code, why the supervisor killed it, and by whom it came.
-ENDS = ("segfault", "exit 0", "exit 1", "hang", "out of memory", "condemned", "killed from outside")
+ENDS = ("segfault", "exit 0", "exit 1", "hang", "out of memory", "over memory_max", "killed from outside")
 #: How often each kind of message comes, in a hundred.
 KINDS = {
     "good": 52, "flaky": 13, "failing": 6, "rejected": 5, "astray": 5, "refused": 4, "poison": 7, "weak poison": 5,

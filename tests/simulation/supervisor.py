@@ -1,4 +1,4 @@
-"""Keeps the slots filled, and judges deaths by the real dock."""
+"""Keeps the slots filled, and judges deaths by the real tracker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class End:
     code: int
     why: str = ""
     is_oom: bool = False
-    is_condemned: bool = False
+    is_over_memory: bool = False
 
     @property
     def is_outside(self) -> bool:
@@ -37,7 +37,7 @@ ENDS = {
     "exit 1": End(1),
     "hang": End(-signal.SIGABRT, "a handler hangs"),
     "out of memory": End(-signal.SIGKILL, is_oom=True),
-    "condemned": End(-signal.SIGKILL, "took 300 MiB", is_condemned=True),
+    "over memory_max": End(-signal.SIGKILL, "took 300 MiB", is_over_memory=True),
     "killed from outside": End(-signal.SIGKILL),
 }
 
@@ -73,11 +73,11 @@ class Supervisor:
         simulation = self._simulation
         messages, is_leaving = process.file.messages(), process.file.is_leaving
         simulation.history.say(process.name, f"ends, {code} {end.why}, in hand: {[one.id for one in messages]}")
-        is_asked = (process.is_stopping and code == 0) or end.is_condemned
+        is_asked = (process.is_stopping and code == 0) or end.is_over_memory
         slot = Slot(process.slot, state=SlotState.STOPPING if is_asked else SlotState.RUNNING, why=end.why)
-        death = Death(slot, code, end.is_condemned, end.is_oom, is_leaving)
+        death = Death(slot, code, end.is_over_memory, end.is_oom, is_leaving)
         process.end()
         random = simulation.random
         noticed = random.uniform(0.001, 0.9 * SETTLE)
-        simulation.clock.after(noticed, partial(simulation.dock.judge, death, messages))
+        simulation.clock.after(noticed, partial(simulation.tracker.blame, death, messages))
         simulation.clock.after(noticed + random.choice((0.0, 0.05, 0.5, 2.0)), partial(self.start, process.slot))

@@ -55,7 +55,7 @@ def test_a_runner_that_never_has_room_is_reported(
     full: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIME", 0.2)
-    with full, pytest.raises(RunnerError, match="the runner here does not answer"):
+    with full, pytest.raises(RunnerError, match="the supervisor here does not answer"):
         list(client.ask(tmp_path, "status"))
 
 
@@ -65,13 +65,13 @@ def test_a_runner_whose_socket_was_removed_is_not_said_to_be_none(
     monkeypatch.setattr(client, "CONNECT_TIME", 0.1)
     (tmp_path / "config.yaml").touch()
     with take_lock(tmp_path / "var"):
-        said = f"runner.sock: is not there, though process {os.getpid()} runs here; .* end it with: kill {os.getpid()}$"
+        said = f"runner.sock: the socket is missing, but process {os.getpid()} has locked this folder; .* stop it with: kill {os.getpid()}$"
         with pytest.raises(RunnerError, match=said) as caught:
             list(client.ask(tmp_path, "status"))
         assert not isinstance(caught.value, client.NoRunner)
-        with pytest.raises(AlreadyRunning, match=f"a runner is already running here, pid {os.getpid()}"):
+        with pytest.raises(AlreadyRunning, match=f"a supervisor is already running here, pid {os.getpid()}"):
             take_lock(tmp_path / "var")
-    with pytest.raises(client.NoRunner, match="no runner is running in"):
+    with pytest.raises(client.NoRunner, match="no supervisor is running in"):
         list(client.ask(tmp_path, "status"))
 
 
@@ -84,7 +84,7 @@ def test_what_a_runner_that_was_killed_left_behind_is_no_runner(tmp_path: Path, 
             one.bind(path)
     elif left:
         (tmp_path / "var" / left).write_bytes(b"\xff" * 1000)
-    with pytest.raises(client.NoRunner, match="no runner is running in"):
+    with pytest.raises(client.NoRunner, match="no supervisor is running in"):
         list(client.ask(tmp_path, "status"))
 
 
@@ -116,6 +116,6 @@ def test_what_answers_and_is_no_runner_is_reported(tmp_path: Path, answer: bytes
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with listener, pytest.raises(RunnerError, match=r"runner\.sock: something that is no runner answers there"):
+    with listener, pytest.raises(RunnerError, match=r"runner\.sock: the answer is not a supervisor's"):
         list(client.ask(tmp_path, "status"))
     thread.join(10)

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.ipc import crashing_messages as suspects_module
+from runner.ipc import crashing_messages
 from runner.ipc.crashing_messages import MOST, CrashingMessages
-from runner.ipc.shared_memory import HANDS, VARIABLE, CurrentMessage, SharedMemory, SharedMemoryFile
+from runner.ipc.shared_memory import MAX_HANDLERS, VARIABLE, CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.supervisor.crash_blame import Accusation, Accusations, Death
+from runner.supervisor.crash_blame import CrashBlame, CrashTracker, Death
 from runner.supervisor.slot_lifecycle import Slot, SlotState
 from runner.worker.crash_protection import Crashed, CrashProtection, Turn
 
@@ -28,36 +28,36 @@ A, B = CurrentMessage("q", "a"), CurrentMessage("q", "b")
 
 def death(code: int, why: str = "", **about: Any) -> Death:
     slot = Slot("jobs.1", state=about.get("state", SlotState.RUNNING), why=why)
-    return Death(slot, code, about.get("condemned", False), about.get("oom", False), about.get("leaving", False))
+    return Death(slot, code, about.get("over_memory", False), about.get("oom", False), about.get("leaving", False))
 
 
-def crashes(accusation: Accusation) -> dict[str, int]:
-    return {one.id: one.crashes for one in accusation.suspects}
+def crashes(blame: CrashBlame) -> dict[str, int]:
+    return {one.id: one.crashes for one in blame.messages}
 
 
 def test_what_was_alone_in_hand_is_blamed_and_what_was_not_is_only_suspect() -> None:
-    accusation = Accusation().after([A, B], -signal.SIGSEGV, "killed by SIGSEGV")
-    assert not accusation.is_known
-    assert [(one.deaths, one.is_suspect) for one in accusation.suspects] == [(0, True), (0, True)]
-    accusation = accusation.after([B, B], 0, "exit 0")
-    assert accusation.is_known
-    assert crashes(accusation) == {"a": 0, "b": 1}, "the same message twice in hand is alone"
-    assert [(one.reason, one.signal, one.times) for one in accusation.suspects] == [
+    blame = CrashBlame().after([A, B], -signal.SIGSEGV, "killed by SIGSEGV")
+    assert not blame.is_known
+    assert [(one.deaths, one.needs_isolation) for one in blame.messages] == [(0, True), (0, True)]
+    blame = blame.after([B, B], 0, "exit 0")
+    assert blame.is_known
+    assert crashes(blame) == {"a": 0, "b": 1}, "the same message twice in hand is alone"
+    assert [(one.reason, one.signal, one.times) for one in blame.messages] == [
         ("killed by SIGSEGV", "SIGSEGV", "once"),
         ("exit 0", "", "twice"),
     ]
 
 
 def test_a_death_is_only_known_where_all_that_was_in_hand_was_blamed_before() -> None:
-    accusation = Accusation().after([A], 1, "exit 1").after([A, B], 1, "exit 1")
-    assert not accusation.is_known
+    blame = CrashBlame().after([A], 1, "exit 1").after([A, B], 1, "exit 1")
+    assert not blame.is_known
 
 
 def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
-    accusation = Accusation()
+    blame = CrashBlame()
     for kills in range(1, 13):
-        accusation = accusation.after([A], -signal.SIGKILL, "killed by SIGKILL", is_outside=True)
-        suspect = accusation.find(A)
+        blame = blame.after([A], -signal.SIGKILL, "killed by SIGKILL", is_outside=True)
+        suspect = blame.find(A)
         assert suspect is not None
         assert (suspect.deaths, suspect.crashes, suspect.kills) == (kills // 4, 0, kills)
         assert suspect.times == {1: "once", 2: "twice"}.get(kills, f"{kills} times")
@@ -71,9 +71,9 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         (death(1), 1, 0),
         (death(-signal.SIGKILL), 0, 1),
         (death(-signal.SIGTERM), 0, 1),
-        (death(-signal.SIGKILL, "gave no sign of life for 30 s"), 1, 0),
+        (death(-signal.SIGKILL, "sent no watchdog ping for 30 s"), 1, 0),
         (death(-signal.SIGKILL, oom=True), 1, 0),
-        (death(-signal.SIGKILL, "took 300 MiB", condemned=True, state=SlotState.STOPPING), 1, 0),
+        (death(-signal.SIGKILL, "took 300 MiB", over_memory=True, state=SlotState.STOPPING), 1, 0),
         (death(-signal.SIGKILL, "did not stop within 6 s", state=SlotState.STOPPING), 0, 0),
         (death(0, state=SlotState.STOPPING), 0, 0),
         (death(75), 1, 0),
@@ -85,32 +85,32 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
 )
 def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: Death, crashes: int, kills: int) -> None:
     said: list[str] = []
-    dock = Accusations("jobs", lambda text, _: said.append(text))
-    dock.judge(one, [])
+    tracker = CrashTracker("jobs", lambda text, _: said.append(text))
+    tracker.blame(one, [])
     assert said == [], "a worker without a message blames none"
-    assert dock.judge(one, [A]) is False
-    os.lseek(dock.file.descriptor, 16, os.SEEK_SET)
-    text = os.read(dock.file.descriptor, 1000).rstrip(b"\0")
+    assert tracker.blame(one, [A]) is False
+    os.lseek(tracker.file.descriptor, 16, os.SEEK_SET)
+    text = os.read(tracker.file.descriptor, 1000).rstrip(b"\0")
     found = json.loads(text) if text else []
     assert [(held["crashes"], held["kills"]) for held in found] == ([(crashes, kills)] if crashes + kills else [])
     assert len(said) == crashes
-    dock.file.close()
+    tracker.file.close()
 
 
 def test_a_message_that_was_replayed_is_tried_like_a_new_one() -> None:
-    accusation = Accusation().after([A], 1, "exit 1").after([replace(A, replays=1)], 1, "exit 1")
-    assert not accusation.is_known
-    assert [(one.message.replays, one.crashes) for one in accusation.suspects] == [(0, 1), (1, 1)]
+    blame = CrashBlame().after([A], 1, "exit 1").after([replace(A, replays=1)], 1, "exit 1")
+    assert not blame.is_known
+    assert [(one.message.replays, one.crashes) for one in blame.messages] == [(0, 1), (1, 1)]
 
 
 def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
-    accusation = Accusation()
+    blame = CrashBlame()
     for number in range(MOST):
-        accusation = accusation.after([CurrentMessage("q", str(number))], 1, "exit 1")
-    accusation = accusation.after([CurrentMessage("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
-    assert len(accusation.suspects) == MOST
-    assert crashes(accusation)["0"] == 2
-    assert accusation.find(CurrentMessage("q", "1")) is None
+        blame = blame.after([CurrentMessage("q", str(number))], 1, "exit 1")
+    blame = blame.after([CurrentMessage("q", "0")], 1, "exit 1").after([A], 1, "exit 1")
+    assert len(blame.messages) == MOST
+    assert crashes(blame)["0"] == 2
+    assert blame.find(CurrentMessage("q", "1")) is None
 
 
 @given(st.lists(st.tuples(st.text(max_size=255), st.text(max_size=255)), max_size=5))
@@ -134,31 +134,31 @@ def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
     file = SharedMemoryFile("test")
     record = SharedMemory(mmap.mmap(file.descriptor, 0))
     record.handled(5)
-    record.take(HANDS - 1, CurrentMessage("q" * 255, "i" * 255))
+    record.take(MAX_HANDLERS - 1, CurrentMessage("q" * 255, "i" * 255))
     assert file.messages() == [CurrentMessage("q" * 255, "i" * 255)]
     assert file.read().handled == 5
     file.close()
 
 
 def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    dock = Accusations("jobs", lambda *_: None)
-    monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
+    tracker = CrashTracker("jobs", lambda *_: None)
+    monkeypatch.setenv(crashing_messages.VARIABLE, str(os.dup(tracker.file.descriptor)))
     suspects = CrashingMessages.inherited()
     assert suspects.get(A) is None
-    dock.judge(death(-signal.SIGSEGV, "killed by SIGSEGV, ä" * 100), [A])
-    dock.judge(death(-99), [A])
+    tracker.blame(death(-signal.SIGSEGV, "killed by SIGSEGV, ä" * 100), [A])
+    tracker.blame(death(-99), [A])
     found = suspects.get(A)
     assert found is not None
     assert (found.crashes, found.reason, found.signal) == (2, "killed by signal 99", "99")
     assert suspects.get(B) is None
     for number in range(2 * MOST):
-        dock.judge(death(1, "ß" * 1000), [CurrentMessage("ü" * 120, f"{number}" + "ö" * 120)])
+        tracker.blame(death(1, "ß" * 1000), [CurrentMessage("ü" * 120, f"{number}" + "ö" * 120)])
     assert suspects.get(A) is None
-    dock.file.close()
+    tracker.file.close()
 
 
 def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(suspects_module.VARIABLE, raising=False)
+    monkeypatch.delenv(crashing_messages.VARIABLE, raising=False)
     monkeypatch.delenv(VARIABLE, raising=False)
     assert CrashingMessages.inherited().get(A) is None
     SharedMemory.inherited().take(0, A)
@@ -167,8 +167,8 @@ def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.
 def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    dock = Accusations("jobs", lambda *_: None)
-    monkeypatch.setenv(suspects_module.VARIABLE, str(os.dup(dock.file.descriptor)))
+    tracker = CrashTracker("jobs", lambda *_: None)
+    monkeypatch.setenv(crashing_messages.VARIABLE, str(os.dup(tracker.file.descriptor)))
     file = SharedMemoryFile("test")
     protection = CrashProtection(
         SharedMemory(mmap.mmap(file.descriptor, 0)), CrashingMessages.inherited(), max_crashes=2, concurrency=1
@@ -177,7 +177,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     for _ in range(2):
         with protection.at(0, message):
             assert file.messages() == [A]
-        dock.judge(death(-signal.SIGKILL, "took 300 MiB", condemned=True), [A])
+        tracker.blame(death(-signal.SIGKILL, "took 300 MiB", over_memory=True), [A])
     with (
         pytest.raises(Crashed, match=r"^its worker died of it twice, killed by SIGKILL, took 300 MiB$"),
         protection.at(0, message),
@@ -186,7 +186,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     with protection.at(0, Message(b"", "q", id="b")):
         assert file.messages() == [B]
     assert file.messages() == []
-    dock.file.close()
+    tracker.file.close()
 
 
 def test_who_wants_to_be_alone_waits_for_all_others_and_all_others_wait_for_him() -> None:

@@ -11,7 +11,7 @@ import pytest
 from runner.ipc.crashing_messages import CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage, SharedMemory, SharedMemoryFile
 from runner.messages import Message
-from runner.supervisor.crash_blame import Accusations, Death
+from runner.supervisor.crash_blame import CrashTracker, Death
 from runner.supervisor.slot_lifecycle import Slot, SlotState
 from runner.worker.crash_protection import Crashed, CrashProtection
 from tests.rabbit import wait_until
@@ -28,9 +28,9 @@ class Bench:
     """Two handler threads of one worker, and its supervisor."""
 
     def __init__(self) -> None:
-        self.dock = Accusations("jobs", lambda *_: None)
+        self.tracker = CrashTracker("jobs", lambda *_: None)
         self.file = SharedMemoryFile("test")
-        suspects = CrashingMessages(mmap.mmap(self.dock.file.descriptor, 0, prot=mmap.PROT_READ))
+        suspects = CrashingMessages(mmap.mmap(self.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
         self.protection = CrashProtection(
             SharedMemory(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3
         )
@@ -55,7 +55,7 @@ class Bench:
             thread.join(30)
             assert not thread.is_alive()
         self.file.close()
-        self.dock.file.close()
+        self.tracker.file.close()
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(ben
     others_done = threading.Event()
     bench.handle(0, B, others_done)
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
-    bench.dock.judge(DEATH, [in_hand(A)])
+    bench.tracker.blame(DEATH, [in_hand(A)])
     bench.handle(1, A, bench.is_over)
     wait_until(lambda: bench.protection._turn is not None and bench.protection._turn._wanted == 1, 10)
-    bench.dock.judge(DEATH, [in_hand(A)])
+    bench.tracker.blame(DEATH, [in_hand(A)])
     others_done.set()
     wait_until(lambda: bench.parked == ["a"], 10)
 
@@ -81,12 +81,12 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_work_beside_others_is_
     suspect_done = threading.Event()
     turn = bench.protection._turn
     assert turn is not None
-    bench.dock.judge(DEATH, [in_hand(B)])
+    bench.tracker.blame(DEATH, [in_hand(B)])
     bench.handle(0, B, suspect_done)
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
     bench.handle(1, A, bench.is_over)
     wait_until(lambda: len(turn._changed._waiters) == 1, 10, "it waits")  # type: ignore[attr-defined]
-    bench.dock.judge(DEATH, [in_hand(A)])
+    bench.tracker.blame(DEATH, [in_hand(A)])
     suspect_done.set()
     wait_until(lambda: bench.file.messages() == [in_hand(A)], 10)
     assert turn._is_alone

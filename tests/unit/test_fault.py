@@ -70,7 +70,7 @@ def test_nothing_is_broken_on_another_machine(command: list[str], tmp_path: Path
 def test_nothing_is_broken_where_no_runner_runs(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
     assert code == 1
-    assert output.startswith(f"no runner is running in {tmp_path}")
+    assert output.startswith(f"no supervisor is running in {tmp_path}")
     assert FaultFolder(tmp_path / "var").active() == []
 
 

@@ -126,7 +126,7 @@ def test_lines_that_could_not_be_written_are_counted_where_the_next_one_is(tmp_p
     assert files.write([Line(0.0, "a.1", b"there again")], 0)
     files.close(TIMEOUT)
     first, second = (tmp_path / "log" / "a.1.log").read_text().splitlines()
-    assert first.endswith("WARNING: 5 lines were lost before this")
+    assert first.endswith("WARNING: 5 lines before this line were lost")
     assert second.endswith("there again")
 
 
@@ -191,7 +191,7 @@ def test_what_is_no_file_of_the_runner_s_own_gets_no_lines_and_is_named(tmp_path
     files.write([Line(0.0, "a.1", b"there again")], 0)
     files.close(TIMEOUT)
     assert path.read_text().endswith("there again\n")
-    assert (tmp_path / "log" / "b.1.log").read_text().count("1 lines were lost before this") == 2
+    assert (tmp_path / "log" / "b.1.log").read_text().count("1 lines before this line were lost") == 2
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])

@@ -63,7 +63,7 @@ def slots(*endpoints: dict[str, Any] | None) -> dict[str, Any]:
         ("amqp://broker.example:7000/", slots({"port": 7000, "management": MOVED}), None),
         ("amqp://127.0.0.1:7000/", slots(), None),
         ("amqp://127.0.0.1:7000/", {"ok": True}, None),
-        ("amqp://127.0.0.1:7000/", NoRunner("no runner is running"), None),
+        ("amqp://127.0.0.1:7000/", NoRunner("no supervisor is running"), None),
         ("amqp://127.0.0.1:7000/", RunnerError("it does not answer"), None),
     ],
 )

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from runner.ipc.listening import give_up, has_handshakes, has_waiting, is_given_up, listening_socket, turn_away
+from runner.ipc.listening import (
+    drop_new_connections,
+    give_up,
+    has_handshakes,
+    has_waiting,
+    is_given_up,
+    listening_socket,
+)
 from tests.rabbit import wait_until
 
 #: asm-generic/socket.h
@@ -55,7 +62,7 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
 ) -> None:
     old, new = sockets
     with socket.create_connection(old.getsockname(), 5) as waiting:
-        turn_away(old)
+        drop_new_connections(old)
         with connecting(old) as late:
             assert has_waiting(old)
             accepted, _ = old.accept()
@@ -73,11 +80,13 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
 def test_who_has_begun_to_connect_is_not_turned_away() -> None:
     with listening_socket("0.0.0.0", 0) as listener, socket.socket() as client:
         assert not has_handshakes(listener)
-        turn_away(client)  # it does not see the answer, which has SYN too, so that the handshake stays half done
+        drop_new_connections(
+            client
+        )  # it does not see the answer, which has SYN too, so that the handshake stays half done
         client.setblocking(False)
         assert client.connect_ex(("127.0.0.1", listener.getsockname()[1])) == errno.EINPROGRESS
         wait_until(lambda: has_handshakes(listener), 5)
-        turn_away(listener)
+        drop_new_connections(listener)
         client.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         wait_until(lambda: has_waiting(listener), 10)
         assert not has_handshakes(listener)

@@ -31,7 +31,7 @@ def test_a_slot_is_not_filled_again_before_its_old_process_is_gone() -> None:
 
 def test_a_process_that_works_is_replaced_by_one_beside_it_and_only_then_drains() -> None:
     old = running(1, is_right=WRONG)
-    assert next_step(1, [old]) == Step(Move.BRING, 1)
+    assert next_step(1, [old]) == Step(Move.START_BESIDE, 1)
     assert next_step(1, [old], Seat(1, SlotState.STARTING, RIGHT)) is None
     assert next_step(1, [old], Seat(1, SlotState.RUNNING, RIGHT)) == Step(Move.PROMOTE, 1)
 
@@ -44,7 +44,7 @@ def test_a_fresh_one_that_does_not_get_ready_is_abandoned(state: SlotState) -> N
 def test_the_next_one_is_replaced_only_when_the_old_one_is_gone() -> None:
     seats = [running(1), running(2, is_right=WRONG)]
     assert next_step(2, seats, leaving=[1]) is None
-    assert next_step(2, seats) == Step(Move.BRING, 2)
+    assert next_step(2, seats) == Step(Move.START_BESIDE, 2)
 
 
 def test_what_does_no_work_is_restarted_in_its_place() -> None:
@@ -97,7 +97,7 @@ class Rollout(RuleBasedStateMachine):
             case Move.REMOVE:
                 del self.seats[number]
                 self.leaving.append(number)
-            case Move.BRING:
+            case Move.START_BESIDE:
                 assert self.incoming is None
                 assert not self.leaving
                 self.incoming = (number, SlotState.STARTING, self.version)

@@ -13,18 +13,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runner.backoff import Backoff
 from runner.supervisor.program import Restart, RestartLimit, RestartPolicy
 from runner.supervisor.slot_event import (
-    Beat,
-    Condemned,
     Event,
     Exited,
     Go,
-    Hung,
+    MemoryExceeded,
     Ready,
     Spawned,
     SpawnFailed,
     Start,
     Stop,
     Tick,
+    WatchdogPing,
+    WatchdogTrigger,
 )
 from runner.supervisor.slot_lifecycle import (
     Slot,
@@ -122,7 +122,7 @@ def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_f
     life = Life().running()
     if is_stopping:
         life.feed(Stop(), Start())
-    life.feed(Condemned("took 300 MiB"))
+    life.feed(MemoryExceeded("took 300 MiB"))
     assert life.actions[-1] is SlotAction.KILL
     life.feed(Exited(KILLED, DRAW))
     assert life.slot.last_reason == "killed by SIGKILL, took 300 MiB"
@@ -149,7 +149,7 @@ def test_a_minute_of_work_makes_earlier_failures_forgotten() -> None:
 def test_a_wrong_configuration_is_fatal_at_once() -> None:
     life = Life().feed(Start(), Go(), Spawned(7), Exited(78, DRAW))
     assert life.slot.state is SlotState.FATAL
-    assert life.slot.why == "exit 78, wrong configuration"
+    assert life.slot.why == "exited with status 78 (configuration error)"
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
@@ -168,7 +168,7 @@ def test_a_broker_that_stays_away_is_asked_ever_less_often() -> None:
     life = Life().running().feed(Exited(75, DRAW))
     delays = [life.again().feed(Exited(75, DRAW)).delay for _ in range(8)]
     assert delays[-1] == 30
-    assert life.slot.why == "exit 75, the broker is away or not as declared"
+    assert life.slot.why == "exited with status 75 (broker unreachable or topology missing)"
 
 
 def test_a_worker_killed_from_outside_restarts_at_once() -> None:
@@ -263,7 +263,7 @@ def test_a_stop_before_the_process_exists_still_ends_it() -> None:
 @pytest.mark.parametrize("state", list(SlotState))
 @pytest.mark.parametrize(
     "event",
-    [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), Beat(), Hung("x"), Exited(1, 0.5), Tick()],
+    [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), WatchdogPing(), WatchdogTrigger("x"), Exited(1, 0.5), Tick()],
 )
 def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: SlotState, event: Event) -> None:
     meant = {
@@ -271,8 +271,8 @@ def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: SlotState
         Spawned: {SlotState.STARTING, SlotState.STOPPING},
         SpawnFailed: {SlotState.STARTING, SlotState.STOPPING},
         Ready: {SlotState.STARTING},
-        Beat: {SlotState.RUNNING},
-        Hung: {SlotState.RUNNING},
+        WatchdogPing: {SlotState.RUNNING},
+        WatchdogTrigger: {SlotState.RUNNING},
         Exited: {SlotState.STARTING, SlotState.RUNNING, SlotState.STOPPING},
         Tick: set(),
     }
@@ -297,10 +297,10 @@ def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0, "exit 0 without having been told to"),
-        (1, "exit 1"),
-        (75, "exit 75, the broker is away or not as declared"),
-        (78, "exit 78, wrong configuration"),
+        (0, "exited with status 0 unexpectedly"),
+        (1, "exited with status 1"),
+        (75, "exited with status 75 (broker unreachable or topology missing)"),
+        (78, "exited with status 78 (configuration error)"),
         (-9, "killed by SIGKILL"),
         (-11, "killed by SIGSEGV"),
         (-63, "killed by signal 63"),
@@ -319,20 +319,20 @@ def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_an
     assert life.actions == [SlotAction.SPAWN]
     life.feed(Tick(), after=0.1)
     assert life.actions == [SlotAction.SPAWN, SlotAction.ABORT]
-    assert (life.slot.state, life.slot.why, life.delay) == (SlotState.RUNNING, "gave no sign of life for 30 s", 2)
-    life.feed(Beat(), Ready(), Hung("more"), after=1)
-    assert (life.slot.why, life.delay) == ("gave no sign of life for 30 s", 1), "it was condemned"
+    assert (life.slot.state, life.slot.why, life.delay) == (SlotState.RUNNING, "sent no watchdog ping for 30 s", 2)
+    life.feed(WatchdogPing(), Ready(), WatchdogTrigger("more"), after=1)
+    assert (life.slot.why, life.delay) == ("sent no watchdog ping for 30 s", 1), "it was condemned"
     life.feed(Tick(), after=1).feed(Tick(), after=6)
     assert life.actions[2:] == [SlotAction.KILL, SlotAction.KILL]
     life.feed(Exited(KILLED, DRAW))
-    assert life.slot.why == "killed by SIGKILL, gave no sign of life for 30 s"
+    assert life.slot.why == "killed by SIGKILL, sent no watchdog ping for 30 s"
     assert len(life.slot.failures) == 1
 
 
 def test_signs_of_life_keep_it_alive() -> None:
     life = watched()
     for _ in range(100):
-        life.feed(Tick(), Beat(), after=29)
+        life.feed(Tick(), WatchdogPing(), after=29)
     assert (life.slot.state, life.actions) == (SlotState.RUNNING, [SlotAction.SPAWN])
 
 
@@ -342,7 +342,7 @@ def test_without_a_watchdog_nobody_expects_any() -> None:
 
 
 def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> None:
-    life = watched(0).feed(Hung("lost its consumer"))
+    life = watched(0).feed(WatchdogTrigger("lost its consumer"))
     assert life.actions[-1] is SlotAction.ABORT
     life.feed(Exited(-signal.SIGABRT, DRAW), after=0.1)
     assert life.slot.why == "killed by SIGABRT, lost its consumer"
@@ -350,7 +350,7 @@ def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> Non
 
 
 def test_a_stop_of_a_hung_process_is_a_stop() -> None:
-    life = watched().feed(Hung("x"), Stop(), Exited(KILLED, DRAW))
+    life = watched().feed(WatchdogTrigger("x"), Stop(), Exited(KILLED, DRAW))
     assert life.slot.state is SlotState.STOPPED
 
 
@@ -481,13 +481,13 @@ class SlotMachine(RuleBasedStateMachine):
     @rule(is_well=st.booleans())
     def give_a_sign(self, is_well: bool) -> None:
         was_well = self.slot.state is SlotState.RUNNING and self.killed_at is None
-        actions = self.feed(Beat() if is_well else Hung("its work does not go on"))
+        actions = self.feed(WatchdogPing() if is_well else WatchdogTrigger("its work does not go on"))
         assert actions == ((SlotAction.ABORT,) if was_well and not is_well else ())
 
     @precondition(lambda self: self.live is not None)
     @rule()
     def condemn(self) -> None:
-        assert self.feed(Condemned("took too much memory")) == (SlotAction.KILL,)
+        assert self.feed(MemoryExceeded("took too much memory")) == (SlotAction.KILL,)
         self.killed_at = self.now
 
     @precondition(lambda self: self.live is not None)

@@ -81,7 +81,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path, names: list[str], again: list[str]) -> None:
     said = kept(tmp_path, lambda: list(map(os.unlink, [tmp_path / name for name in names])))
-    assert said == [f"{tmp_path / name} was removed while this runner runs: made again" for name in again]
+    assert said == [f"{tmp_path / name} was removed: created again" for name in again]
 
 
 def test_a_folder_that_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path) -> None:
@@ -121,4 +121,4 @@ def test_another_runner_in_the_same_folder_is_reported_once(tmp_path: Path, monk
 
     asyncio.run(main())
     assert len(journal.said) == 1
-    assert "a runner is already running here" in journal.said[0]
+    assert "a supervisor is already running here" in journal.said[0]

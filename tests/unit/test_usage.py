@@ -69,7 +69,7 @@ def test_use_of_the_processor_is_never_less_than_nothing() -> None:
     sampler, now = Sampler(), time.monotonic()
     pid = os.getpid()
     with subprocess.Popen([sys.executable, "-S", "-c", "sum(range(10**6)); input()"], stdin=subprocess.PIPE) as child:
-        sampler.look({pid: WorkerCounters()}, now - 2)
+        sampler.sample({pid: WorkerCounters()}, now - 2)
         child.kill()
     usage = sampler.usage(pid, WorkerCounters(), now - 10, now)
     assert usage is not None

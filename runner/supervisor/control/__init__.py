@@ -1,9 +1,9 @@
-"""What a running supervisor can be asked and told, and what it looks at now and then.
+"""The control of a running supervisor: commands by a socket, and regular checks.
 
-A command reaches it by one JSON object a line over a Unix socket that only its user may open. The client sends one
-request, ``{"version": 1, "command": "restart", "target": "payment"}``, and gets any number of ``{"line": ...}``
-objects, then ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``. A client in another folder adds its own
-``invocation``, and the commands in the answers begin with that.
+The socket is a Unix socket that only its user may open. Each line on it is a JSON object. A client sends one request,
+such as ``{"version": 1, "command": "restart", "target": "payment"}``. It gets any number of ``{"line": ...}`` objects,
+and then ``{"ok": true, ...}`` or ``{"ok": false, "error": "..."}``. A client in another folder adds its own
+``invocation``, and the commands in the answers start with it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VERSION = 1
-#: In the project's ``var``.
+#: The name of the socket in the project's ``var``.
 FILE = "runner.sock"
-#: Bytes of one request.
+#: The most bytes of a request.
 MAX_REQUEST = 64 * 1024
 
 
 @contextlib.contextmanager
 def socket_path(folder: Path) -> Iterator[str]:
-    """A path of the socket in ``folder`` that is short enough for a Unix socket's 108 bytes (unix(7))."""
+    """Yield a path of the socket in ``folder`` that fits into the 108 bytes of a Unix socket's address (unix(7))."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{descriptor}/{FILE}"

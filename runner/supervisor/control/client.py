@@ -1,4 +1,4 @@
-"""The command line's end of the control socket."""
+"""The client of the control socket, which the commands use."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from runner.invocation import invocation
 from runner.supervisor import lock
 from runner.supervisor.control import FILE, VERSION, socket_path
 
-#: Seconds to connect, and for a runner that has said its last word to be gone.
+#: Seconds to connect, and seconds for a supervisor to exit after its last answer.
 CONNECT_TIME, END_TIME = 5.0, 10.0
-#: Bytes of one answer.
+#: The most bytes of an answer.
 MAX_ANSWER = 64 * 1024 * 1024
 
 
 class NoRunner(RunnerError):
-    """No runner works in this folder."""
+    """An error of a command that found no supervisor in its folder."""
 
 
 class EndedMeanwhile(NoRunner):
-    """It ended before its last answer."""
+    """An error of a command whose supervisor exited before the last answer."""
 
 
 def ask(folder: Path, command: str, *, patience: float | None = None, **request: Any) -> Iterator[dict[str, Any]]:
-    """Send one request to the folder's runner; yields each answer, the last one last.
+    """Send a request to the supervisor of a folder, and yield its answers.
 
-    Raises NoRunner where there is none or it ended meanwhile, and RunnerError with the reason where it could not do it
-    or does not answer for ``patience`` seconds.
+    Raises NoRunner if there is no supervisor, and EndedMeanwhile if it exits before its last answer. Raises RunnerError
+    with the reason if the command fails, or if the supervisor does not answer for ``patience`` seconds.
     """
     has_ended = True
     with _connected(folder) as connection:
@@ -50,7 +50,7 @@ def ask(folder: Path, command: str, *, patience: float | None = None, **request:
                 has_ended = "ok" not in answer
                 yield answer
     if has_ended:
-        raise EndedMeanwhile(f"the runner in {folder.resolve()} ended meanwhile; look at its output")
+        raise EndedMeanwhile(f"the supervisor in {folder.resolve()} exited before it answered; check its output")
 
 
 def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:
@@ -59,12 +59,14 @@ def _decoded(raw: bytes, folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise RunnerError(f"{folder / 'var' / FILE}: something that is no runner answers there; look at it")
+        raise RunnerError(
+            f"{folder / 'var' / FILE}: the answer is not a supervisor's; check which process listens there"
+        )
     return answer
 
 
 def wait_gone(folder: Path) -> None:
-    """Wait until another runner can be started in the folder. Raises RunnerError where that takes too long."""
+    """Wait until another supervisor can be started in the folder. Raises RunnerError after ``END_TIME`` seconds."""
     deadline = time.monotonic() + END_TIME
     with (folder / "var" / lock.FILE).open() as file:
         while time.monotonic() < deadline:
@@ -72,11 +74,11 @@ def wait_gone(folder: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             time.sleep(0.02)
-    raise RunnerError(f"the runner has not ended within {END_TIME:g} s; look at its output")
+    raise RunnerError(f"the supervisor did not exit within {END_TIME:g} s; check its output")
 
 
 def _reach(connection: socket.socket, var: Path) -> None:
-    """Connect, and wait while a runner that holds the folder has no socket there. Raises OSError."""
+    """Connect, and wait while a supervisor that has locked the folder has no socket. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
@@ -99,13 +101,13 @@ def _other_holder(var: Path) -> str | None:
 
 
 def _connect(connection: socket.socket, path: str) -> None:
-    """Connect, and wait while the queue of the runner's socket is full. Raises OSError."""
+    """Connect, and wait while the queue of the supervisor's socket is full. Raises OSError."""
     deadline = time.monotonic() + CONNECT_TIME
     while True:
         try:
             connection.connect(path)
         except BlockingIOError:
-            # The queue of the socket is full (unix(7), EAGAIN) because the runner is busy.
+            # The queue of the socket is full (unix(7), EAGAIN), because the supervisor is busy.
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
@@ -116,10 +118,10 @@ def _connect(connection: socket.socket, path: str) -> None:
 @contextlib.contextmanager
 def _connected(folder: Path) -> Iterator[socket.socket]:
     var = folder / "var"
-    remedy = f"start one there with: {invocation()}"
+    remedy = f"start it with: {invocation()}"
     if not (folder / "config.yaml").exists():
-        remedy = "no project is there either; name its folder with --project DIR before the command"
-    missing = NoRunner(f"no runner is running in {folder.resolve()}; {remedy}")
+        remedy = "this folder is not a project; name the project's folder with --project DIR before the command"
+    missing = NoRunner(f"no supervisor is running in {folder.resolve()}; {remedy}")
     if not var.is_dir():
         raise missing
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -131,19 +133,21 @@ def _connected(folder: Path) -> Iterator[socket.socket]:
             if holder is None:
                 raise missing from None
             raise RunnerError(
-                f"{var / FILE}: is not there, though process {holder} runs here; a runner makes it again by itself: "
-                f"look at its output, or end it with: kill {holder}"
+                f"{var / FILE}: the socket is missing, but process {holder} has locked this folder; a supervisor "
+                f"creates its socket again: check its output, or stop it with: kill {holder}"
             ) from None
         except PermissionError:
-            raise RunnerError(f"{var}: the runner here is another user's; be that user") from None
+            raise RunnerError(
+                f"{var}: the supervisor here belongs to another user; run the command as that user"
+            ) from None
         except OSError as error:
             raise RunnerError(
-                f"{var}: the runner here does not answer, {error.strerror or error}; look at it"
+                f"{var}: the supervisor here does not answer, {error.strerror or error}; check its output"
             ) from None
         connection.settimeout(None)
         try:
             yield connection
         except TimeoutError:
-            raise RunnerError(f"{var}: the runner here does not answer; look at it, and at its output") from None
+            raise RunnerError(f"{var}: the supervisor here does not answer; check its output") from None
         except ConnectionError:
-            return  # it ended meanwhile, as the caller sees
+            return  # the supervisor exited, and the caller notices that no last answer came

@@ -1,4 +1,4 @@
-"""What a running supervisor can be told to do, each until it is done."""
+"""The commands of the control socket. Each command waits until it has taken effect or failed."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from runner.supervisor.service import Service
 from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds that a start waits for what a slot itself waits for, before it is said and left to it.
+#: Seconds for which a command waits for a slot in WAITING. Then it fails with the reason, and the slot keeps waiting.
 WAITING_TIME = 5.0
-#: As many as config.yaml allows.
+#: The most instances of a service, as in config.yaml.
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]
-#: States that lead to another one by themselves.
+#: The states that change without another event.
 _MOVING = (SlotState.STARTING, SlotState.STOPPING)
 
 
 class CommandFailed(RunnerError):
-    """What was asked for cannot be done, or did not succeed."""
+    """An error of a command that cannot be executed or did not succeed."""
 
 
 class Commands:
-    """Carries out requests; ``reload`` takes over the files on a thread, and tells whether it did."""
+    """The commands. ``reload`` applies the changed files; it runs on a thread, and returns False if it failed."""
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, reload: Callable[[], bool]) -> None:
         self._supervisor, self._sampler, self._reload = supervisor, sampler, reload
 
     async def run(self, request: Request, send: Send) -> Answer:
-        """Do what is asked for. Raises CommandFailed with the reason."""
+        """Execute a request, and return the last answer. Raises CommandFailed with the reason."""
         match request.get("command"):
             case "status":
                 return status_of(self._supervisor, self._sampler)
@@ -48,11 +48,11 @@ class Commands:
                 return await self._logs(request, send)
             case "start" | "stop" | "restart" | "scale" | "reload" | "down" as name:
                 if self._supervisor.is_stopping and name != "down":
-                    raise CommandFailed("the runner is stopping; start it again when it has stopped")
-                async with self._telling(send):
+                    raise CommandFailed("the supervisor is stopping; start it again when it has stopped")
+                async with self._reporting(send):
                     return await self._change(name, request)
         raise CommandFailed(
-            f"unknown command {request.get('command')!r}; this runner is of another version: restart it"
+            f"unknown command {request.get('command')!r}; this supervisor has another version: restart it"
         )
 
     async def _change(self, name: str, request: Request) -> Answer:
@@ -66,9 +66,9 @@ class Commands:
             case "scale":
                 return await self._scale(request)
             case "reload":
-                return await self._take_over()
-        self._supervisor.stop_as_asked("told to by 'down'")
-        await asyncio.Event().wait()  # the connection ends with the runner
+                return await self._apply_files()
+        self._supervisor.stop_as_asked("requested by 'down'")
+        await asyncio.Event().wait()  # the supervisor closes the connection when it exits
         return {}
 
     async def _start(self, request: Request) -> Answer:
@@ -87,7 +87,7 @@ class Commands:
             keeper.stop()
         self._supervisor.advance()
         numbers = {keeper.number for keeper in keepers}
-        await self._until(lambda: all(one.is_over for one in service.everyone() if one.number in numbers))
+        await self._until(lambda: all(one.is_over for one in service.all_keepers() if one.number in numbers))
         return {"done": f"{_names(keepers)} stopped"}
 
     async def _restart(self, request: Request) -> Answer:
@@ -96,7 +96,7 @@ class Commands:
         for keeper in keepers:
             service.replace(keeper)
         self._supervisor.advance()
-        # Those that were stopped are only right now; the others are started already.
+        # Only slots that were stopped still have to start. The others were replaced.
         service.start([service.keepers[number] for number in numbers if number in service.keepers])
         self._supervisor.advance()
         await self._until_settled([service])
@@ -108,26 +108,27 @@ class Commands:
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST_INSTANCES:
             raise CommandFailed(f"instances: out of range, {count!r}; allowed: 0 to {MOST_INSTANCES}")
         if not service.program.after_prepare:
-            raise CommandFailed(f"{service.name} runs once: its data has room for one; nothing was changed")
+            raise CommandFailed(f"{service.name} cannot be scaled: only one process can use its data")
         if (scale := service.program.autoscale) is not None:
-            raise CommandFailed(f"{service.name} follows its queues, {scale.min} to {scale.max}; change its autoscale")
+            limits = f"{scale.min} to {scale.max}"
+            raise CommandFailed(f"{service.name} is scaled by its queues, {limits}; change autoscale in config.yaml")
         before, service.instances, service.problem = service.instances, count, ""
         self._supervisor.advance()
         await self._until_settled([service])
         await self._until_running(service, [one for one in service.keepers.values() if one.slot.wanted])
         return {"done": f"{service.name} scaled from {before} to {count}"}
 
-    async def _take_over(self) -> Answer:
+    async def _apply_files(self) -> Answer:
         before = {one.name for one in self._failing()}
         if not await _on_thread(self._reload):
-            raise CommandFailed("not taken over")
+            raise CommandFailed("not reloaded")
         await self._until_settled(list(self._supervisor.services.values()))
         await self._until(lambda: not any(one.slot.state in _MOVING for one in self._supervisor.keepers()))
-        await self._until(lambda: not self._supervisor.sequel.is_at_work)
+        await self._until(lambda: not self._supervisor.after_update.is_running)
         if failing := {one.name: one for one in self._failing() if one.name not in before}:
-            told = "; ".join(f"{name} {one.slot.state}: {one.slot.why}" for name, one in failing.items())
-            raise CommandFailed(f"taken over, but {told}")
-        return {"done": "taken over"}
+            report = "; ".join(f"{name} {one.slot.state}: {one.slot.why}" for name, one in failing.items())
+            raise CommandFailed(f"reloaded, but {report}")
+        return {"done": "reloaded"}
 
     def _failing(self) -> list[Keeper]:
         return [one for one in self._supervisor.keepers() if one.slot.state in (SlotState.BACKOFF, SlotState.FATAL)]
@@ -137,7 +138,7 @@ class Commands:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if self._supervisor.is_stopping:
-                raise CommandFailed("the runner is stopping")
+                raise CommandFailed("the supervisor is stopping")
             await self._supervisor.changed()
 
     async def _until_settled(self, services: Sequence[Service]) -> None:
@@ -151,7 +152,7 @@ class Commands:
                     await self._until(lambda: not any(service.is_waiting for service in services))
             if waiting := next((service for service in services if service.is_waiting), None):
                 reason = self._supervisor.waiting_for(waiting)
-                raise CommandFailed(f"{waiting.name} waits for {reason}; it is replaced when that is there")
+                raise CommandFailed(f"{waiting.name} is waiting for {reason}; it will be replaced after that")
         if problems := [service.problem for service in services if service.problem]:
             raise CommandFailed("; ".join(problems))
 
@@ -170,16 +171,16 @@ class Commands:
                 await self._until(lambda: all(check(one) or one.slot.state in _MOVING for one in keepers))
         except TimeoutError:
             reason = self._supervisor.waiting_for(service)
-            raise CommandFailed(f"{service.name} waits for {reason}; it starts when that is there") from None
+            raise CommandFailed(f"{service.name} is waiting for {reason}; it will start after that") from None
         await self._until(lambda: all(check(one) for one in keepers))
 
-    # What is meant.
+    # Targets.
 
     def _service(self, request: Request) -> Service:
         name = str(request.get("target"))
         services = self._supervisor.services
         if name not in services:
-            raise CommandFailed(f"no such service here, {name!r}; allowed: {', '.join(sorted(services))}")
+            raise CommandFailed(f"unknown service, {name!r}; allowed: {', '.join(sorted(services))}")
         return services[name]
 
     def _target(self, request: Request) -> tuple[Service, list[Keeper]]:
@@ -188,20 +189,20 @@ class Commands:
         if not dot:
             service = self._service(request)
             if not service.keepers:
-                remedy = f"give it some: {invocation('scale', service.name, '1')}"
+                remedy = f"add one with: {invocation('scale', service.name, '1')}"
                 raise CommandFailed(f"{service.name} has no instances; {remedy}")
             return service, list(service.keepers.values())
         service = self._service({"target": base})
         keepers = [keeper for keeper in service.keepers.values() if str(keeper.number) == number]
         if dot and not keepers:
-            raise CommandFailed(f"no such slot, {name!r}; allowed: {_names(list(service.keepers.values())) or 'none'}")
+            raise CommandFailed(f"unknown slot, {name!r}; allowed: {_names(list(service.keepers.values())) or 'none'}")
         return service, keepers
 
     # Lines.
 
     @contextlib.asynccontextmanager
-    async def _telling(self, send: Send) -> AsyncIterator[None]:
-        """Send on what the runner says meanwhile."""
+    async def _reporting(self, send: Send) -> AsyncIterator[None]:
+        """Send the supervisor's own log lines to the client in the meantime."""
         followed = Followed(asyncio.get_running_loop(), lambda line: line.slot == "runner")
         self._supervisor.journal.follow(followed.take)
         task = asyncio.create_task(followed.send(send))
@@ -216,7 +217,7 @@ class Commands:
     async def _logs(self, request: Request, send: Send) -> Answer:
         lines, is_wanted = request.get("lines", 100), self._wanted(request)
         if not isinstance(lines, int) or isinstance(lines, bool) or lines < 0:
-            raise CommandFailed(f"lines: not a number of lines, {lines!r}; allowed: 0 or more")
+            raise CommandFailed(f"lines: invalid number, {lines!r}; allowed: 0 or more")
         followed = Followed(asyncio.get_running_loop(), is_wanted, HOLD)
         if request.get("follow"):
             self._supervisor.journal.follow(followed.take)
@@ -235,7 +236,7 @@ class Commands:
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
             if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
-                # A slot that is gone may have said something; one that never was has not.
+                # A removed slot may still have lines. A slot without lines must exist.
                 self._target(request) if dot else self._service({"target": base or target})
 
         def is_wanted(line: Line) -> bool:
@@ -246,7 +247,10 @@ class Commands:
 
 
 async def _on_thread(job: Callable[[], bool]) -> bool:
-    """The result of a job that blocks; on a daemon thread, because asyncio waits for those of its pool at the end."""
+    """Return the result of a blocking job.
+
+    The job runs on a daemon thread, because asyncio waits for the threads of its own pool at the end.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bool] = loop.create_future()
 
@@ -262,10 +266,10 @@ async def _on_thread(job: Callable[[], bool]) -> bool:
         result: bool | BaseException
         try:
             result = job()
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again by the waiting task
             result = error
         if not loop.is_closed():
-            # After whatever the job itself has handed to the loop.
+            # The callbacks that the job itself scheduled run before this callback.
             loop.call_soon_threadsafe(finish, result)
 
     threading.Thread(target=work, name="reload", daemon=True).start()

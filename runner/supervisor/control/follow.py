@@ -1,4 +1,4 @@
-"""Lines on their way from any thread to one client of the control socket."""
+"""The log lines for one client of the control socket, from any thread."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: Lines that may wait for a client; beyond that the oldest are dropped, and counted.
+#: The most lines that wait for a client. Above the limit, the oldest lines are dropped and counted.
 MAX_WAITING = 5000
-#: The name of the supervisor among the slots.
+#: The name under which the supervisor's own lines appear among the slots.
 RUNNER = "runner"
 
 Answer = dict[str, Any]
@@ -19,7 +19,7 @@ Send = Callable[[Answer], Awaitable[None]]
 
 
 class Followed:
-    """Those that ``is_wanted`` tells, each after ``hold`` seconds in the order of their times."""
+    """The lines that ``is_wanted`` accepts, after ``hold`` seconds and in the order of their times."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, is_wanted: Callable[[Line], bool], hold: float = 0.0) -> None:
         self._loop, self._is_wanted = loop, is_wanted
@@ -30,18 +30,18 @@ class Followed:
         self._is_finished = False
 
     def take(self, lines: Sequence[Line]) -> None:
-        """Some lines, from any thread."""
+        """Accept lines from any thread."""
         wanted = [line for line in lines if self._is_wanted(line)]
         if wanted and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._add, wanted)
 
     def finish(self) -> None:
-        """No more will come."""
+        """Let ``send`` return after the lines that wait."""
         self._is_finished = True
         self._there.set()
 
     async def send(self, send: Send) -> None:
-        """Send them on until the last one."""
+        """Send the lines until ``finish`` is called."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._held.wait):
@@ -67,7 +67,7 @@ class Followed:
 
 
 def reworded(answer: Answer, own: str, theirs: str) -> Answer:
-    """Return an answer in which the runner's own commands begin as the client's do; lines of services stay."""
+    """Return an answer whose commands start as the client's commands do. The lines of services are not changed."""
     if own == theirs or answer.get("line", {}).get("slot", RUNNER) != RUNNER:
         return answer
     return {name: _reworded(value, own, theirs) for name, value in answer.items()}
@@ -82,6 +82,6 @@ def _reworded(value: Any, own: str, theirs: str) -> Any:
 
 
 def line_object(line: Line) -> Answer:
-    """A line as it travels."""
+    """Return a line as a JSON object of the protocol."""
     text = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
     return {"line": {"time": line.time, "slot": line.slot, "text": text, "level": line.level}}

@@ -26,12 +26,12 @@ from runner.supervisor.output.journal import Journal
 
 #: Seconds between two checks.
 INTERVAL = 1.0
-#: Seconds for a client to send its request, and to read what is sent to it.
+#: Seconds for a client to send its request, and seconds to read an answer.
 REQUEST_TIME, READ_TIME = 5.0, 30.0
 
 
 class Control:
-    """Listens in ``folder``, which no other runner holds meanwhile."""
+    """The control socket in ``folder``, which this supervisor has locked."""
 
     def __init__(self, folder: Path, commands: Commands, journal: Journal) -> None:
         self._folder, self._commands, self._journal = folder, commands, journal
@@ -39,16 +39,16 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self) -> Callable[[], None]:
-        """Listen from now on; returns what ends it. Raises RunnerError if the folder takes no socket."""
+        """Start to listen; return the function that stops it. Raises RunnerError if the socket cannot be created."""
         try:
             self._listener = self._listen()
         except OSError as error:
-            what = f"{self._folder / FILE}: cannot be made, {error.strerror}"
+            what = f"{self._folder / FILE}: cannot be created, {error.strerror}"
             raise RunnerError(f"{what}; give this user a folder to write to") from None
         return self._end
 
     def restore(self) -> bool:
-        """Listen again if the socket was removed; returns True if it was. Raises OSError."""
+        """Listen again if the socket was removed; return True if it was. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), socket_path(self._folder) as path:
             os.lstat(path)
             return False
@@ -63,7 +63,7 @@ class Control:
             listener.setblocking(False)
             with socket_path(self._folder) as path:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)  # of a runner that was killed
+                    os.unlink(path)  # the socket of a supervisor that was killed
                 listener.bind(path)
                 os.chmod(path, 0o600)  # before it listens, so that no other user can connect
             listener.listen(16)
@@ -89,9 +89,9 @@ class Control:
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # the client has gone
+            return  # the client has disconnected
         except OSError:
-            # No descriptors are left; the client waits, and asking again at once would only spin.
+            # No descriptors are left. The client waits. An immediate retry would only use CPU time.
             loop = asyncio.get_running_loop()
             loop.remove_reader(listener)
             loop.call_later(1.0, self._accept_again, listener)
@@ -109,7 +109,7 @@ class Control:
 
         async def send(answer: Answer) -> None:
             writer.write(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-            # Who follows lines may pause: those that wait for it are few, and what is dropped is counted.
+            # A client that follows lines may pause. Only a few lines wait for it, and dropped lines are counted.
             async with asyncio.timeout(None if "line" in answer or "dropped" in answer else READ_TIME):
                 await writer.drain()
 
@@ -118,7 +118,7 @@ class Control:
                 raw = await reader.readline()
             await send(await self._answer(raw, reader, send))
         except (OSError, TimeoutError, ValueError):
-            pass  # the client is gone, or sends what is no line
+            pass  # the client has disconnected, or did not send a line
         finally:
             with contextlib.suppress(OSError):
                 writer.close()
@@ -129,9 +129,11 @@ class Control:
             request = json.loads(raw)
             if not isinstance(request, dict) or request.get("version") != VERSION:
                 version = request.get("version") if isinstance(request, dict) else None
-                raise CommandFailed(f"version {version!r} of the protocol; this runner speaks {VERSION}: restart it")
+                raise CommandFailed(
+                    f"unknown version of the protocol, {version!r}; this supervisor uses version {VERSION}: restart it"
+                )
             theirs = str(request.get("invocation") or own)
-            # Whoever goes away no longer wants to wait; what was begun goes on by itself.
+            # If the client disconnects, only the wait is cancelled. The change itself continues.
             command = asyncio.ensure_future(self._commands.run(request, lambda one: send(reworded(one, own, theirs))))
             gone = asyncio.ensure_future(reader.read())
             try:
@@ -146,28 +148,29 @@ class Control:
         except CommandFailed as error:
             return reworded({"ok": False, "error": str(error)}, own, theirs)
         except OSError:
-            raise  # the client is gone, or does not read
+            raise  # the client has disconnected, or does not read
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            return {"ok": False, "error": f"not a request, {error}"}
-        except Exception as error:  # noqa: BLE001 - a bug of ours must end neither the supervisor nor silently
+            return {"ok": False, "error": f"invalid request, {error}"}
+        except Exception as error:  # noqa: BLE001 - a bug must not stop the supervisor, and must be reported
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._journal.say(line, "error")
-            return {"ok": False, "error": f"the runner met a bug of its own, {type(error).__name__}; see its output"}
+            name = type(error).__name__
+            return {"ok": False, "error": f"internal error of the supervisor, {name}; check its output"}
 
 
 class Presence:
-    """The keeper of the socket and the lock in ``folder``; the caller has ``lock`` already."""
+    """The regular check of the socket and the lock in ``folder``. The caller already has ``lock``."""
 
     def __init__(self, folder: Path, lock: IO[str], control: Control, journal: Journal) -> None:
         self._folder, self._lock, self._control, self._journal = folder, lock, control, journal
-        #: The locks to close; the caller closes its own lock.
+        #: The additional locks to close; the caller closes its own lock.
         self._own: list[IO[str]] = []
         self._last_problem = ""
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> Callable[[], None]:
         """Start the checks; return the function that stops them."""
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._check)
         return self._end
 
     def _end(self) -> None:
@@ -176,22 +179,21 @@ class Presence:
         for lock in self._own:
             lock.close()
 
-    def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
+    def _check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._check)
         try:
             if not is_in_place(self._lock, self._folder):
                 self._lock = take_lock(self._folder)
                 self._own.append(self._lock)
-                self._journal.say(f"{self._folder / LOCK} was removed while this runner runs: made again", "warning")
+                self._journal.say(f"{self._folder / LOCK} was removed: created again", "warning")
             if self._control.restore():
-                self._journal.say(f"{self._folder / FILE} was removed while this runner runs: made again", "warning")
+                self._journal.say(f"{self._folder / FILE} was removed: created again", "warning")
             self._last_problem = ""
         except RunnerError as error:
             self._say_once(str(error))
         except OSError as error:
-            self._say_once(
-                f"{self._folder / FILE}: cannot be made again, {error.strerror}; commands cannot reach this runner"
-            )
+            what = f"cannot be created again, {error.strerror}; commands cannot reach the supervisor"
+            self._say_once(f"{self._folder / FILE}: {what}")
 
     def _say_once(self, problem: str) -> None:
         if problem != self._last_problem:

@@ -1,4 +1,4 @@
-"""How everything stands, as one JSON object."""
+"""The status of the supervisor and its slots, as one JSON object."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from runner.supervisor.slot_keeper import Keeper
 from runner.supervisor.slot_lifecycle import SlotState
 from runner.supervisor.transition_report import Role
 
-#: Lines of a slot that failed.
+#: The number of log lines that are shown for a failed slot.
 LAST_LINES = 5
 
 
 def status_of(supervisor: Supervisor, sampler: Sampler) -> dict[str, Any]:
-    """The runner and its slots; times in seconds, memory in bytes."""
+    """Return the status of the supervisor and its slots; times in seconds, memory in bytes."""
     now = time.monotonic()
     slots = [
         _slot(supervisor, service, keeper, sampler, now)
         for service in supervisor.services.values()
-        for keeper in service.everyone()
+        for keeper in service.all_keepers()
     ]
     return {
         "runner": {
@@ -73,21 +73,21 @@ def _why(supervisor: Supervisor, service: Service, keeper: Keeper, now: float) -
     slot = keeper.slot
     match slot.state:
         case SlotState.RUNNING if keeper.problem and not slot.why:
-            return f"cannot work for now, tries again: {keeper.problem}"
+            return f"cannot work at present, retrying: {keeper.problem}"
         case SlotState.RUNNING:
-            older = "; an older version, since the new one did not get ready" if service.problem else ""
+            older = "; an older version, because the new process did not become ready" if service.problem else ""
             return slot.why or f"{keeper.status}{older}"
         case SlotState.STOPPED if keeper.role is Role.HOLDER:
             return f"start it with: {invocation('start', keeper.name)}"
         case SlotState.STARTING:
-            return slot.why or f"not ready yet, after {slot.policy.start_timeout:g} s it counts as failed"
+            return slot.why or f"not ready yet, killed after {slot.policy.start_timeout:g} s"
         case SlotState.WAITING:
-            return f"waits for {supervisor.waiting_for(service) or 'its turn'}"
+            return f"waiting for {supervisor.waiting_for(service) or 'its turn'}"
         case SlotState.BACKOFF if slot.deadline is not None:
-            limit = f", {len(slot.failures)} of {slot.policy.restart_limit.count} failures" if slot.failures else ""
-            return f"{slot.why}; again in {max(0.0, slot.deadline - now):.1f} s{limit}"
+            limit = f", failure {len(slot.failures)} of {slot.policy.restart_limit.count}" if slot.failures else ""
+            return f"{slot.why}; restarting in {max(0.0, slot.deadline - now):.1f} s{limit}"
         case SlotState.STOPPING:
-            return slot.why or f"finishing, killed after {slot.policy.stop_timeout:g} s"
+            return slot.why or f"stopping, killed after {slot.policy.stop_timeout:g} s"
     return slot.why
 
 

@@ -1,4 +1,4 @@
-"""What is looked at now and then: how much memory instances take, and how many are needed."""
+"""The regular checks of the memory of instances and of the number of instances that are needed."""
 
 from __future__ import annotations
 
@@ -13,78 +13,82 @@ from runner.supervisor.processes.usage import Sampler, resident
 from runner.supervisor.service import Service
 from runner.supervisor.slot_lifecycle import SlotState
 
-#: Seconds between two looks at the processes, and at the queues where a service follows them.
-LOOK, POLL = 5.0, 1.0
-#: Seconds between two looks at what has a ``memory_max``, and how many times as much ends it at once.
-GLANCE, FAR_TOO_MUCH = 0.25, 2
+#: Seconds between two checks of all processes, and between two checks of the queues of services with autoscale.
+PROCESS_INTERVAL, QUEUE_INTERVAL = 5.0, 1.0
+#: Seconds between two checks of processes with a ``memory_max``.
+MEMORY_INTERVAL = 0.25
+#: The multiple of ``memory_max`` above which a process is killed.
+KILL_FACTOR = 2
 #: Seconds between two replacements of the same slot for its memory.
 PAUSE = 30.0
 
-#: The ready messages of a service's queues. Raises RunnerError where the broker does not tell.
+#: A function that returns the ready messages of a service's queues. Raises RunnerError if the broker does not answer.
 Depth = Callable[[str], int]
 
 
 class Upkeep:
-    """Keeps instances within ``memory_max``, and their number at what ``autoscale`` asks for."""
+    """The checks that keep instances below ``memory_max``, and that scale services with ``autoscale``."""
 
     def __init__(self, supervisor: Supervisor, sampler: Sampler, depth: Depth) -> None:
         self._supervisor, self._sampler, self._depth = supervisor, sampler, depth
         self._trends: dict[str, Trend] = {}
-        self._is_asking = self._is_over = self._is_glancing = False
-        #: When a slot was last replaced for its memory, or that was tried.
+        self._is_asking = self._is_over = self._is_checking_memory = False
+        #: The time of the last attempt to replace a slot for its memory, by slot.
         self._replaced: dict[str, float] = {}
 
     def begin(self) -> Callable[[], None]:
-        """Look from now on; returns what ends it."""
-        self._look()
-        self._poll()
+        """Start the checks; return the function that stops them."""
+        self._check_processes()
+        self._check_queues()
         return self._end
 
     def _end(self) -> None:
         self._is_over = True
 
-    def _look(self) -> None:
+    def _check_processes(self) -> None:
         if self._is_over:
             return
-        self._supervisor.loop.call_later(LOOK, self._look)
+        self._supervisor.loop.call_later(PROCESS_INTERVAL, self._check_processes)
         children = [keeper.child for keeper in self._supervisor.keepers() if keeper.child is not None]
-        self._sampler.look({child.pid: child.counts() for child in children}, time.monotonic())
+        self._sampler.sample({child.pid: child.counts() for child in children}, time.monotonic())
         for service in self._supervisor.services.values():
             if service.program.limits.memory_max is not None and not self._supervisor.is_stopping:
                 self._limit(service, service.program.limits.memory_max)
 
-    def _glance(self) -> None:
-        """End at once what grows faster than a fresh process could take its place; while anything has a limit."""
+    def _check_memory(self) -> None:
+        """Kill processes that use much more memory than their limit, because a replacement would take too long."""
         keepers = [one for one in self._supervisor.keepers() if one.program.limits.memory_max is not None]
-        self._is_glancing = bool(keepers) and not self._is_over
-        if not self._is_glancing:
+        self._is_checking_memory = bool(keepers) and not self._is_over
+        if not self._is_checking_memory:
             return
-        self._supervisor.loop.call_later(GLANCE, self._glance)
+        self._supervisor.loop.call_later(MEMORY_INTERVAL, self._check_memory)
         for keeper in keepers:
             most, slot = keeper.program.limits.memory_max, keeper.slot
-            if most is None or slot.pid is None or keeper.is_condemned:
+            if most is None or slot.pid is None or keeper.is_over_memory:
                 continue
-            if (taken := resident(slot.pid)) > FAR_TOO_MUCH * most:
-                keeper.outgrown(f"took {taken / 2**20:.0f} MiB, far over its memory_max of {most / 2**20:.0f} MiB")
+            if (used := resident(slot.pid)) > KILL_FACTOR * most:
+                text = f"used {used / 2**20:.0f} MiB, more than {KILL_FACTOR} times its memory_max"
+                keeper.kill_over_memory(f"{text} of {most / 2**20:.0f} MiB")
 
     def _limit(self, service: Service, most: int) -> None:
         for keeper in list(service.keepers.values()):
             now = time.monotonic()
             is_due = now - self._replaced.get(keeper.name, -PAUSE) >= PAUSE
             is_ready = keeper.slot.state is SlotState.RUNNING and service.is_settled
-            if is_due and is_ready and (taken := resident(keeper.slot.pid or 0)) > most:
+            if is_due and is_ready and (used := resident(keeper.slot.pid or 0)) > most:
                 self._replaced[keeper.name] = now
-                text = f"{keeper.name} takes {taken / 2**20:.0f} MiB, over its memory_max of {most / 2**20:.0f} MiB"
-                self._supervisor.journal.say(f"{text}: a fresh one takes its place", "warning")
+                limit = f"more than its memory_max of {most / 2**20:.0f} MiB"
+                text = f"{keeper.name} uses {used / 2**20:.0f} MiB, {limit}: replacing the process"
+                self._supervisor.journal.say(text, "warning")
                 service.replace(keeper)
         self._supervisor.advance()
 
-    def _poll(self) -> None:
+    def _check_queues(self) -> None:
         if self._is_over:
             return
-        self._supervisor.loop.call_later(POLL, self._poll)
-        if not self._is_glancing:
-            self._glance()
+        self._supervisor.loop.call_later(QUEUE_INTERVAL, self._check_queues)
+        if not self._is_checking_memory:
+            self._check_memory()
         names = [name for name, one in self._supervisor.services.items() if one.program.autoscale and one.is_wanted]
         if names and not self._is_asking and not self._supervisor.is_stopping:
             self._is_asking = True
@@ -96,8 +100,8 @@ class Upkeep:
             try:
                 found[name] = self._depth(name)
             except RunnerError:
-                continue  # while the broker is away nothing is known, and nothing changes
-            except Exception as error:  # noqa: BLE001 - a bug of ours must not be the last question for good
+                continue  # while the broker is unreachable, the number of instances does not change
+            except Exception as error:  # noqa: BLE001 - a bug must not stop autoscale permanently
                 self._supervisor.journal.say(f"autoscale of {name}: {type(error).__name__}: {error}", "error")
         if not self._supervisor.loop.is_closed():
             self._supervisor.loop.call_soon_threadsafe(self._answered, found)
@@ -115,13 +119,13 @@ class Upkeep:
         if settings is None or not service.is_wanted:
             return
         if service.is_failing or not service.is_settled:
-            self._trends.pop(service.name, None)  # more of what fails is no help; and one change at a time
+            self._trends.pop(service.name, None)  # more failing instances do not help, and changes do not overlap
             return
         trend, before = self._trends.get(service.name, Trend()), service.instances
         self._trends[service.name], service.instances = follow(settings, trend, before, ready, time.monotonic())
         if service.instances != before:
             direction, pace = ("up", settings.up) if service.instances > before else ("down", settings.down)
-            why = f"{ready} ready messages, {settings.messages_per_instance} for each, for {pace:g} s"
+            why = f"{ready} ready messages, {settings.messages_per_instance} per instance, for {pace:g} s"
             self._supervisor.journal.say(
                 f"{service.name} scaled {direction} from {before} to {service.instances}: {why}"
             )

@@ -1,1 +1,1 @@
-"""Everybody's lines: to a terminal, to files, and to who asks for the latest."""
+"""The log lines of the supervisor and its child processes: on a terminal, in files, and for clients."""

@@ -1,4 +1,4 @@
-"""Everybody's lines on one terminal."""
+"""The log lines of all processes on one terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.supervisor.output.line_writer import LineWriter
 
 
 class Console(LineWriter):
-    """Writes whole lines, each prefixed with its time and slot."""
+    """A writer of complete lines to a stream, each with its time and slot."""
 
     def __init__(
         self,
@@ -28,16 +28,16 @@ class Console(LineWriter):
     ) -> None:
         self._stream = sys.stdout if stream is None else stream
         if isinstance(self._stream, io.TextIOWrapper):
-            # A terminal that lacks a character must not cost the line.
+            # A line must not be lost because the terminal lacks one of its characters.
             self._stream.reconfigure(errors="backslashreplace")
         text = TextForm(colour=colour, width=width, has_short_ids=has_short_ids)
         self._form: Callable[[Line], str] = json_form if log_format == "json" else text
         super().__init__("console", HOLD)
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch; False once nobody reads any more, which stops no service."""
+        """Write a batch; return False if the reader is gone. The services keep running then."""
         if dropped:
-            note = f"{dropped} lines dropped: this output is read too slowly"
+            note = f"{dropped} lines dropped: the reader of this output is too slow"
             lines = [Line(time.time(), "runner", note, "warning"), *lines]
         try:
             self._stream.write("\n".join(map(self._form, lines)) + "\n")
@@ -48,7 +48,7 @@ class Console(LineWriter):
         return True
 
     def _let_go(self) -> None:
-        # What is left in its buffer is flushed once more at the end, and the process would end with 120 for it (Python:
-        # "signal", Note on SIGPIPE).
+        # Python flushes the rest of the buffer at exit. An error would change the exit code to 120 (Python: "signal",
+        # Note on SIGPIPE).
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
             os.dup2(nothing.fileno(), self._stream.fileno())

@@ -1,4 +1,4 @@
-"""All lines in one order: the latest are remembered, and each goes to whoever shows or keeps it."""
+"""The journal of all log lines: it remembers the latest lines, and passes each line to writers and followers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.logs import time_of
 from runner.supervisor.output.line import LEVELS, Line
 from runner.supervisor.output.line_writer import LineWriter
 
-#: What is remembered of each slot: lines, and their bytes.
+#: The most lines that are remembered for each slot, and the most bytes of them.
 MAX_LINES = 500
 MAX_BYTES = 128 * 1024
 
@@ -20,30 +20,30 @@ Follower = Callable[[Sequence[Line]], None]
 
 
 class Recent:
-    """The latest lines of one slot, each with its place in the order of all."""
+    """The latest lines of one slot, each with its number in the order of all lines."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[int, Line]] = deque()
         self._bytes = 0
 
     def extend(self, numbers: Iterator[int], lines: Sequence[Line]) -> None:
-        """Add lines, and forget the oldest where there are too many."""
-        self._lines.extend(zip(numbers, lines, strict=False))  # the numbers never end
+        """Add lines, and forget the oldest lines if there are too many."""
+        self._lines.extend(zip(numbers, lines, strict=False))  # the numbers are infinite
         self._bytes += sum([len(line.text) for line in lines])
         while len(self._lines) > MAX_LINES or (self._bytes > MAX_BYTES and len(self._lines) > 1):
             self._bytes -= len(self._lines.popleft()[1].text)
 
     @property
     def lines(self) -> Sequence[tuple[int, Line]]:
-        """All that are remembered, the oldest first."""
+        """The remembered lines, the oldest first."""
         return self._lines
 
 
 class Journal:
-    """Takes lines from any thread."""
+    """The journal, which accepts lines from any thread."""
 
     def __init__(self, *writers: LineWriter, level: str = "info") -> None:
-        """``level`` is the lowest of the supervisor's own lines that is shown; children decide about theirs."""
+        """``level`` is the lowest level of the supervisor's own lines. Child processes filter their own lines."""
         self._writers = writers
         self._lowest = LEVELS.index(level)
         self._lock = threading.Lock()
@@ -52,14 +52,14 @@ class Journal:
         self._followers: list[Follower] = []
 
     def say(self, text: str, level: str = "info", slot: str = "runner") -> None:
-        """One line of the supervisor's own; it may quote what a child said."""
+        """Add a line of the supervisor. It may quote text of a child process."""
         if LEVELS.index(level) >= self._lowest:
             self._take(slot, [Line(time.time(), slot, text, level)])
 
     def child(self, slot: str, lines: Sequence[bytes]) -> None:
-        """What a child printed."""
+        """Add the lines that a child process printed."""
         now, made = time.time(), list[Line]()
-        # What a plugin prints itself has no time; it was printed before the record that follows it.
+        # A line that a plugin prints itself has no time. It gets the time of the log record after it.
         for line in reversed(lines):
             found = time_of(line)
             now, text = (now, line) if found is None else found
@@ -67,24 +67,24 @@ class Journal:
         self._take(slot, made[::-1])
 
     def last(self, count: int, is_wanted: Callable[[Line], bool] = lambda _: True) -> list[Line]:
-        """The latest ``count`` lines that are wanted, by their time."""
+        """Return the latest ``count`` wanted lines, in the order of their times."""
         with self._lock:
             found = [one for recent in self._recent.values() for one in recent.lines if is_wanted(one[1])]
         found.sort(key=lambda one: (one[1].time, one[0]))
         return [line for _, line in found[-count:]] if count else []
 
     def follow(self, follower: Follower) -> None:
-        """Hand on all lines from now on, on the thread that they come from."""
+        """Pass all lines from now on to ``follower``, on the thread that adds them."""
         with self._lock:
             self._followers = [*self._followers, follower]
 
     def unfollow(self, follower: Follower) -> None:
-        """Hand on no more."""
+        """Pass no more lines to ``follower``."""
         with self._lock:
             self._followers = [one for one in self._followers if one != follower]
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what waits, at most ``timeout`` seconds long for each writer."""
+        """Let each writer write its remaining lines, for ``timeout`` seconds at most."""
         for writer in self._writers:
             writer.close(timeout)
 
@@ -92,7 +92,7 @@ class Journal:
         with self._lock:
             if (recent := self._recent.get(slot)) is None:
                 recent = self._recent[slot] = Recent()
-            # Of a flood only what can be remembered at all is looked at.
+            # Of a large batch, only the lines that can be remembered are added.
             recent.extend(self._numbers, lines[-MAX_LINES:])
             for writer in self._writers:
                 writer.put(lines)

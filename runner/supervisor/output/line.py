@@ -1,4 +1,4 @@
-"""Lines of output: how they look, as text for people or JSON for machines, and their order."""
+"""Log lines: their formats, as text for people or JSON for machines, and their order."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ from typing import NamedTuple
 from runner.escape import escaped, escaped_json
 from runner.logs import json_record
 
-#: Seconds that a line waits for older lines: more than a line needs on a busy machine, and less than a person notices.
+#: Seconds for which a line waits for older lines. This is enough on a busy machine, and people do not notice it.
 HOLD = 0.1
 #: The levels of lines, the lowest first.
 LEVELS = ("debug", "info", "warning", "error")
-_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR colour codes (ECMA-48), easy on dark and light
-#: A UUID as text (RFC 9562, section 4): its first eight digits are enough to tell orders apart.
+_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # SGR codes (ECMA-48) that are readable on dark and light
+#: A UUID as text (RFC 9562, section 4). Its first eight digits are enough to distinguish orders.
 _UUID = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 class Line(NamedTuple):
-    """What a child printed, or what the supervisor itself says."""
+    """A log line of a child process or of the supervisor."""
 
-    #: Seconds since the epoch, as the process that wrote the line counts them.
+    #: The time at which the process wrote the line, in seconds since the epoch.
     time: float
     slot: str
     text: str | bytes
-    #: None for what a child printed, whose own words say it.
+    #: The level; None for a line of a child, whose text contains the level.
     level: str | None = None
 
     @property
     def shown(self) -> str:
-        """The text with nothing in it that could pose as another line or move a terminal's cursor."""
+        """The escaped text, which cannot imitate another line or move the cursor of a terminal."""
         if isinstance(self.text, bytes):
             return escaped(self.text.decode("utf-8", "backslashreplace"))
         return escaped(self.text).replace("\n", "\\n")
 
     @property
     def marked(self) -> str:
-        """What is shown, with its level before it where that is known and not info."""
+        """The escaped text after its level, unless the level is unknown or info."""
         return self.shown if self.level in (None, "info") else f"{(self.level or '').upper()}: {self.shown}"
 
 
 class TextForm:
-    """``12:42:18 payment.1 | text``, in the service's colour on a terminal, where ids are short enough to be read."""
+    """The text format ``12:42:18 payment.1 | text``. On a terminal, it uses colours and shortens ids."""
 
     def __init__(self, *, colour: bool, width: int, has_short_ids: bool = False) -> None:
         self._has_colour, self._width, self._has_short_ids = colour, width, has_short_ids
         self._colours = {"runner": 1}
         self._palette = itertools.cycle(_COLOURS)
         self._second, self._clock = -1, ""
-        #: What stands before the text of each slot's lines within the second.
+        #: The beginning of each slot's lines within the current second.
         self._prefixes: dict[str, str] = {}
 
     def __call__(self, line: Line) -> str:
-        """One line as text."""
+        """Return a line as text."""
         if int(line.time) != self._second:
             self._second = int(line.time)
             self._clock = time.strftime("%H:%M:%S", time.localtime(self._second))
@@ -80,7 +80,7 @@ class TextForm:
 
 
 def json_form(line: Line) -> str:
-    """One line as a JSON object; what a worker wrote as one already stays as it is."""
+    """Return a line as a JSON object. A JSON record that a worker wrote itself remains as it is."""
     if line.level is None:
         raw = line.text if isinstance(line.text, str) else line.text.decode("utf-8", "backslashreplace")
         if raw.startswith("{") and _is_record_of(line.slot, raw):
@@ -94,7 +94,7 @@ def _object(line: Line, text: str) -> str:
 
 
 def _is_record_of(slot: str, text: str) -> bool:
-    # What a plugin prints itself may be JSON too; it must not pose as a record of another service.
+    # A plugin may print JSON itself, which must not imitate a record of another service.
     try:
         record = json.loads(text)
         return isinstance(record, dict) and record.get("slot") == slot
@@ -106,7 +106,7 @@ class InOrder:
     """A buffer that keeps lines until they are ``hold`` seconds old, and returns them in the order of their times.
 
     Each process writes its lines at once, but the supervisor reads one process after the other. So it may read a line
-    before an older line of another process. Each line therefore waits a moment for older lines.
+    before an older line of another process. Therefore each line waits a moment for older lines.
     """
 
     def __init__(self, hold: float) -> None:
@@ -131,7 +131,7 @@ class InOrder:
 
     @property
     def wait(self) -> float | None:
-        """Return the seconds until the next line is old enough, or None if there is no line."""
+        """The seconds until the next line is old enough, or None if there is no line."""
         if not self._lines:
             return None
         return min(max(0.0, self._lines[0].time + self._hold - time.time()), self._hold)

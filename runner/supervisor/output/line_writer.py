@@ -1,7 +1,7 @@
-"""Writes lines on a thread of its own, so that a slow reader or disk never makes the supervisor wait.
+"""A writer of lines on its own thread, so that the supervisor never waits for a slow reader or disk.
 
-To wake that thread costs more than to write a line. What comes singly is therefore written at once only after a pause
-in which nothing was; of a stream, each batch is what came in ``PAUSE``.
+To wake the thread costs more than to write a line. So a line is only written at once after a pause. In a stream of
+lines, the lines of each ``PAUSE`` are written together.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from collections.abc import Sequence
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: Lines that may wait, and their bytes; beyond that the oldest are dropped, and counted.
+#: The most waiting lines, and the most bytes of them. Above a limit, the oldest lines are dropped and counted.
 MAX_WAITING = 10_000
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds after a batch before the next one, unless ``MANY`` lines wait sooner.
+#: Seconds between two batches, unless ``MANY`` lines wait earlier.
 PAUSE = 0.004
 MANY = 500
 
 
 class LineWriter(ABC):
-    """Takes lines from any thread; ``write`` gets them in order, in batches."""
+    """A queue of lines from any thread. ``write`` gets them in order and in batches."""
 
     def __init__(self, name: str, hold: float = 0.0) -> None:
-        """``hold`` is how many seconds a line waits for older ones of other processes."""
+        """``hold`` is the number of seconds for which a line waits for older lines of other processes."""
         self._held = InOrder(hold)
         self._lines: deque[Line] = deque()
         self._bytes = 0
         self._dropped = 0
         self._wake = threading.Condition()
         self._closing = self._is_over = False
-        #: Whether the thread waits for the first line to come.
+        #: True while the thread waits for a first line.
         self._is_idle = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, lines: Sequence[Line]) -> None:
-        """Write these soon; never blocks."""
+        """Queue lines without blocking."""
         size = sum([len(line.text) for line in lines])
         with self._wake:
             if self._is_over:
@@ -53,7 +53,7 @@ class LineWriter(ABC):
                 self._wake.notify()
 
     def close(self, timeout: float = 1.0) -> None:
-        """Write what waits, at most ``timeout`` seconds long."""
+        """Write the remaining lines, for ``timeout`` seconds at most."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -61,10 +61,10 @@ class LineWriter(ABC):
 
     @abstractmethod
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch, before which ``dropped`` lines are missing; False where nothing can be written any more."""
+        """Write a batch, before which ``dropped`` lines are missing; return False if no batch can be written again."""
 
-    def finish(self) -> None:  # noqa: B027 - most have nothing to do
-        """Nothing more will be written: close what was opened."""
+    def finish(self) -> None:  # noqa: B027 - most writers need no cleanup
+        """Release resources after the last batch."""
 
     def _run(self) -> None:
         while True:
@@ -88,7 +88,7 @@ class LineWriter(ABC):
                     self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, PAUSE)
 
     def _await_lines(self) -> None:
-        """Wait for a line to come, or for one that is held to be old enough."""
+        """Wait until a line arrives, or until a waiting line is old enough."""
         if (wait := self._held.wait) is not None:
             self._wake.wait_for(lambda: self._closing or len(self._lines) >= MANY, wait)
         elif not self._lines and not self._closing:

@@ -1,7 +1,7 @@
-"""A file for each slot's lines, with rotation.
+"""Log files, one for each slot, with rotation.
 
-Lines hold what customers sent, their addresses too. So the files are for their owner alone, and a link in the place of
-a file is not followed, because lines would be added to another file of its owner.
+Lines contain data of customers, such as addresses. So only the owner can read the files. A link in the place of a file
+is not followed, because lines would be appended to another file of the owner.
 """
 
 from __future__ import annotations
@@ -24,29 +24,32 @@ from runner.supervisor.output.line_writer import LineWriter
 
 
 class LogFiles(LineWriter):
-    """Writes ``payment.1.log``; over ``max_size`` bytes it becomes ``payment.1.log.1``, of which ``keep`` are kept."""
+    """The writer of files such as ``payment.1.log``.
+
+    A file that would exceed ``max_size`` bytes is renamed to ``payment.1.log.1``. ``keep`` such files are kept.
+    """
 
     def __init__(self, folder: Path, max_size: int, keep: int, log_format: str = "text") -> None:
-        """Make the folder for its owner alone. Raises RunnerError if it is a link, or no folder of this user."""
+        """Create the folder for its owner only. Raises RunnerError if it is a link, or not a folder of this user."""
         self._folder, self._max_size, self._keep = folder, max_size, keep
         self._is_json = log_format == "json"
         self._files: dict[str, IO[bytes]] = {}
-        #: Lines that could not be written, for want of room on the disk or of rights; said in the file once it works.
+        #: The number of lines that could not be written. The file reports it as soon as it can be written again.
         self._lost = 0
-        #: Reports, once for each slot, why its lines cannot be written.
+        #: The function that reports, once for each slot, why its lines cannot be written.
         self.complain: Callable[[str], None] = lambda _: None
         self._reported: set[str] = set()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._opened_folder() as descriptor, contextlib.suppress(PermissionError):
-                os.fchmod(descriptor, 0o700)  # one of another user stays as that user made it
+                os.fchmod(descriptor, 0o700)  # not permitted for the folder of another user, which remains as it is
         except OSError as error:
             why = "is a link" if folder.is_symlink() else f"cannot be used, {error.strerror}"
             raise RunnerError(f"{folder}: {why}; allowed: a folder of this user, for log files") from None
         super().__init__("log files")
 
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch; what fails is counted and the next batch tried again."""
+        """Write a batch. Lines that cannot be written are counted, and the next batch is tried again."""
         self._lost += dropped
         by_slot: dict[str, list[bytes]] = defaultdict(list)
         for line in lines:
@@ -72,12 +75,13 @@ class LogFiles(LineWriter):
             return
         self._reported.add(slot)
         path = self._folder / f"{slot}.log"
-        why = "is a link or no file" if error.errno in (errno.ELOOP, errno.ENXIO) else f"not written, {error.strerror}"
-        self.complain(f"{path}: {why}; its lines are lost until that is put right")
+        is_irregular = error.errno in (errno.ELOOP, errno.ENXIO)
+        why = "is not a regular file" if is_irregular else f"cannot be written, {error.strerror}"
+        self.complain(f"{path}: {why}; the lines of {slot} are lost until this is fixed")
 
     def _append(self, slot: str, texts: list[bytes]) -> None:
         if self._lost:
-            note = Line(time.time(), "runner", f"{self._lost} lines were lost before this", "warning")
+            note = Line(time.time(), "runner", f"{self._lost} lines before this line were lost", "warning")
             texts = [self._form(note), *texts]
         file = self._files.get(slot) or self._open(slot)
         for text in texts:
@@ -100,13 +104,13 @@ class LogFiles(LineWriter):
             os.close(descriptor)
 
     def _open(self, slot: str) -> IO[bytes]:
-        # A pipe in the place of a file must not make this thread wait for a reader (open(2), ENXIO).
+        # With O_NONBLOCK, a pipe in the place of a file does not block this thread (open(2), ENXIO).
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         with self._opened_folder() as folder:
             descriptor = os.open(f"{slot}.log", flags, 0o600, dir_fd=folder)
         try:
             found = os.fstat(descriptor)
-            # A second name of another file would be a link too.
+            # A hard link would append lines to another file too.
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             os.fchmod(descriptor, 0o600)

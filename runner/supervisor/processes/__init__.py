@@ -1,1 +1,1 @@
-"""One child process, what comes from it, and what it leaves behind."""
+"""Child processes, their output and notifications, and the descendants that outlive them."""

@@ -1,7 +1,4 @@
-"""A process and what comes from it: its words, its lines of output, its end, each handed on by the event loop.
-
-The loop never waits for a process.
-"""
+"""A child process with its notifications, its output and its exit. The event loop never waits for it."""
 
 from __future__ import annotations
 
@@ -15,22 +12,22 @@ from runner.ipc.shared_memory import CurrentMessage, WorkerCounters
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: A longer line is cut into pieces of this many bytes.
+#: The most bytes of a line. A longer line is split.
 MAX_LINE = 64 * 1024
-#: How many pieces are read at once, so that one child that floods leaves time for the others.
+#: The most reads in a row, so that a child with much output leaves time for the others.
 MAX_READS = 16
-#: Seconds for the rest of a dead child's output; a grandchild that escaped may hold the pipe open for ever.
+#: Seconds for the rest of a dead child's output. A surviving grandchild may keep the pipe open.
 DRAIN_TIME = 0.5
 
 
 class LineSplitter:
-    """Bytes in whatever pieces they come to whole lines."""
+    """A buffer that joins chunks of bytes to complete lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete with ``data``."""
+        """Add a chunk, and return the lines that it completes."""
         *whole, rest = (self._rest + data).split(b"\n")
         lines = []
         for line in whole:
@@ -39,7 +36,7 @@ class LineSplitter:
         return lines + full
 
     def rest(self) -> list[bytes]:
-        """What came after the last line's end."""
+        """Return the incomplete last line, if any, and forget it."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -49,7 +46,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class LineReader:
-    """Calls ``on_lines`` with what lines come from a descriptor, which it takes over and closes at the end."""
+    """The reader of a descriptor, which calls ``on_lines`` with its lines, and closes the descriptor at the end."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, descriptor: int, on_lines: Callable[[Sequence[bytes]], None]
@@ -61,9 +58,9 @@ class LineReader:
         loop.add_reader(descriptor, self._read)
 
     def finish(self, grace: float) -> None:
-        """The child has ended: take what is there, wait at most ``grace`` seconds for the rest, and close.
+        """Read the rest of the output of a child that has exited, and close after ``grace`` seconds at most.
 
-        A grandchild that escaped may hold the other end open for ever.
+        A surviving grandchild may keep the other end open permanently.
         """
         self._read()
         if not grace:
@@ -72,7 +69,7 @@ class LineReader:
             self._loop.call_later(grace, self.close)
 
     def close(self) -> None:
-        """Stop reading; a last line without an end counts as one."""
+        """Stop reading; an incomplete last line counts as a line."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._descriptor)
@@ -100,7 +97,7 @@ class LineReader:
 
 
 class Child:
-    """Runs one program; ``on_exit`` gets its exit code once, after its last word."""
+    """A process of one program. ``on_exit`` gets its exit code once, after its last notification."""
 
     def __init__(
         self,
@@ -111,13 +108,13 @@ class Child:
         on_words: Callable[[Sequence[bytes]], None],
         on_lines: Callable[[Sequence[bytes]], None],
         on_exit: Callable[[int], None],
-        suspects: int,
+        crashing_messages: int,
     ) -> None:
-        """Spawn it; ``suspects`` is a descriptor of the messages that are suspect. Raises OSError where that fails."""
+        """Start the process. It inherits the descriptor ``crashing_messages``. Raises OSError if it cannot start."""
         self._loop, self._on_exit = loop, on_exit
-        #: What it calls itself in the environment of all that descend from it.
+        #: The name of this instance in the environment of the process and its descendants.
         self.instance = instance
-        self._process = Process(program, slot, instance, suspects)
+        self._process = Process(program, slot, instance, crashing_messages)
         try:
             words = os.dup(self._process.lifeline.fileno())
         except OSError:
@@ -130,42 +127,42 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process's number, which is that of its group too."""
+        """The id of the process and of its process group."""
         return self._process.pid
 
     def counts(self) -> WorkerCounters:
-        """What it did since it began."""
+        """Return the counters of the process since its start."""
         return self._process.record.read()
 
     def messages(self) -> list[CurrentMessage]:
-        """What its handlers were at."""
+        """Return the messages that its handlers work on, or were working on when it exited."""
         return self._process.record.messages()
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it has decided itself to end."""
+        """True if the process stops by its own decision."""
         return self._process.record.is_leaving
 
     def answer(self, word: str, listener: socket.socket | None = None) -> None:
-        """Send one word down its lifeline, with a listening socket where it asked for one."""
+        """Send an answer to the process, with a listening socket if there is one."""
         descriptors = [] if listener is None else [listener.fileno()]
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has exited in the meantime
             socket.send_fds(self._process.lifeline, [word.encode() + b"\n"], descriptors)
 
     def terminate(self) -> None:
-        """Ask it to stop."""
+        """Ask the process to stop."""
         self._process.terminate()
 
     def abort(self) -> None:
-        """Have it write down where its threads are, and end."""
+        """Make the process print its stack traces and exit."""
         self._process.abort()
 
     def kill(self) -> None:
-        """End it with its whole group."""
+        """Kill the process with its whole group."""
         self._process.kill()
 
     def _ended(self) -> None:
         self._loop.remove_reader(self._process.exit_descriptor)
-        self._words.finish(0)  # at once, so that no late word is taken for one of the next process
+        self._words.finish(0)  # without a wait, so that no late notification counts for the next process
         self._output.finish(DRAIN_TIME)
         self._on_exit(self._process.reap())

@@ -1,8 +1,12 @@
-"""A tiny process that ends the supervisor's descendants if the supervisor itself is killed.
+"""A small process that stops the supervisor's descendants if the supervisor itself is killed.
 
-It reads ``+PGID`` and ``-PGID`` lines. End-of-file means the supervisor is gone. What is left of these groups, what
-descends from them, and whatever carries the supervisor's mark in its environment gets SIGTERM, and SIGKILL a little
-later. It runs with the bare standard library, so that it is small and starts fast.
+It reads ``+PGID`` and ``-PGID`` lines. End-of-file means that the supervisor has exited or was killed. The guardian
+then sends SIGTERM, and SIGKILL a little later, to:
+
+- the processes of these groups and their descendants
+- all processes with the supervisor's mark in their environment
+
+It only imports the standard library, so that it is small and starts fast.
 """
 
 from __future__ import annotations
@@ -15,9 +19,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: Seconds between SIGTERM and SIGKILL; a worker ends itself in about the same time.
+#: Seconds between SIGTERM and SIGKILL; a worker itself exits within about the same time.
 GRACE = 1.5
-#: Seconds for killed processes to be gone; what forks all the time is killed all the time.
+#: Seconds for which processes are killed until none is left; killed processes may have forked others.
 PATIENCE = 5.0
 
 
@@ -36,17 +40,17 @@ class FoundProcess:
 
 
 def processes() -> Iterator[FoundProcess]:
-    """All that can be seen."""
+    """Yield all processes that are visible in /proc."""
     for name in os.listdir("/proc"):
         if name.isdigit() and (found := process(int(name))) is not None:
             yield found
 
 
 def process(pid: int) -> FoundProcess | None:
-    """One of them, or None where it is gone."""
+    """Return a process, or None if it does not exist any more."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the last parenthesis, because a process's name may hold any character.
+            # The name of a process, in parentheses, may contain any character.
             state, parent, group, session, *_ = file.read().rpartition(b")")[2].split()
     except (OSError, ValueError):
         return None
@@ -54,7 +58,7 @@ def process(pid: int) -> FoundProcess | None:
 
 
 def variable(pid: int, name: str) -> str | None:
-    """What a process's environment said when it began, where this may be read."""
+    """Return a variable of the environment with which a process was started; None without it or the permission."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
@@ -65,7 +69,7 @@ def variable(pid: int, name: str) -> str | None:
 
 
 def main() -> None:
-    """Guard until standard input ends."""
+    """Read the groups until standard input ends, and then stop them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     name, mark = sys.argv[1:3]
@@ -80,7 +84,10 @@ def main() -> None:
 
 
 def _end(groups: set[int], name: str, mark: str) -> None:
-    """Ask all, then kill until nothing is left; what was seen once is remembered, should its parent end first."""
+    """Terminate all processes, then kill them until none is left.
+
+    Found processes are remembered, because a process whose parent exits first could not be found again.
+    """
     known: set[int] = set()
     left = _left(groups, known, name, mark)
     for number in (signal.SIGTERM, signal.SIGCONT):

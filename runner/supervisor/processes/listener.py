@@ -1,4 +1,4 @@
-"""Listening sockets that a service's instances share and that outlive them, so that no connection is refused."""
+"""Listening sockets that the instances of a service share. They outlive the instances, so no connection is refused."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Address = tuple[str, int]
 
 
 class Listeners:
-    """One socket for each service and address; it is closed once none of those who asked for it uses it any more."""
+    """The listening sockets, one for each service and address. A socket is closed when it has no owner any more."""
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[str, Address], socket.socket] = {}
         self._users: dict[tuple[str, Address], set[object]] = defaultdict(set)
 
     def get(self, service: str, owner: object, address: str) -> socket.socket:
-        """The socket that listens on ``address``, a number and a port with a space between.
+        """Return the socket that listens on ``address``, a numeric address and a port, separated by a space.
 
-        Raises OSError where that is no address of this machine, or is taken.
+        Raises OSError if this is not an address of this machine, or if another process uses it.
         """
         host, _, port = address.rpartition(" ")
         if not port.isdecimal() or len(port) > 5 or int(port) > 65535:
@@ -33,7 +33,7 @@ class Listeners:
         return self._sockets[key]
 
     def keep_only(self, owner: object, addresses: set[str]) -> None:
-        """The owner's process of now uses no others; what nobody uses is closed."""
+        """Remove the owner from all other addresses, and close the sockets without an owner."""
         for key, users in list(self._users.items()):
             host, port = key[1]
             if f"{host} {port}" not in addresses:
@@ -42,14 +42,14 @@ class Listeners:
                 self._close(key)
 
     def release(self, service: str) -> None:
-        """The service is leaving: whoever asks for its addresses from now on gets its sockets."""
-        # Port 0 is any port: nobody asks for it again.
+        """Give the sockets of a removed service to the services that ask for its addresses from now on."""
+        # Port 0 means any port, so no service can ask for the same socket again.
         for name, address in [key for key in self._sockets if key[0] == service and key[1][1] != 0]:
             self._sockets["", address] = self._sockets.pop((name, address))
             self._users["", address] = self._users.pop((name, address))
 
     def close(self) -> None:
-        """Close all."""
+        """Close all sockets."""
         for one in self._sockets.values():
             one.close()
         self._sockets.clear()
@@ -59,7 +59,7 @@ class Listeners:
         one = self._sockets.pop(key)
         del self._users[key]
         if self._with_same_port(*key):
-            give_up(one)  # those that it loses go to that one
+            give_up(one)  # its clients go to the other socket with this port
         one.close()
 
     def _with_same_port(self, service: str, address: Address) -> list[socket.socket]:
@@ -72,7 +72,7 @@ class Listeners:
         if ("", (host, port)) in self._sockets:
             self._users[service, (host, port)] = self._users.pop(("", (host, port)))
             return self._sockets.pop(("", (host, port)))
-        # Its own socket on another address with the same port would be in the way of 0.0.0.0, and 0.0.0.0 in its way.
+        # The service's own socket on another address with the same port would conflict with 0.0.0.0, and vice versa.
         own = self._with_same_port(service, (host, port))
         for one in own:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""What outlives the process that started it: found, ended and reaped, also where it left its session."""
+"""Orphans, the processes that outlive their parent. They are found, killed and reaped, also outside of its session."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from runner.supervisor.processes.guard import Guard
 from runner.supervisor.processes.guardian import FoundProcess, process, processes, variable
 from runner.supervisor.processes.process import INSTANCE
 
-#: Seconds after a child's end until what it left is looked for, so that its own end is known first.
+#: Seconds between the exit of a child and the search for its orphans, so that its own exit is handled first.
 SWEEP_DELAY = 0.1
-#: Seconds between two looks, so that a stranger that was there before is not taken for what an end has left.
+#: Seconds between two regular searches, so that older orphans are known when an instance exits.
 INTERVAL = 1.0
-#: Seconds for what was adopted to be gone at the end.
+#: Seconds for all orphans to be gone at the end.
 LAST_SWEEP = 2.0
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 class Orphans:
-    """The descendants of instances that lost their parent, and are therefore given to this process.
+    """The descendants of instances that lost their parent, and whose parent is therefore this process.
 
-    ``live`` tells which processes are waited for elsewhere, and the name of the instance that each is.
+    ``live`` returns the pids of running instances, which are waited for elsewhere, with the names of the instances.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: Guard, live: Callable[[], Mapping[int, str]]) -> None:
         self._loop, self._guard, self._live = loop, guard, live
         self._session = os.getsid(0)
-        #: Those of which nobody knows whose they are: their environment was emptied or may not be read.
-        #: Each with the instances that lived when it was first seen, one of which it came from.
+        #: The orphans of unknown origin, whose environment is empty or not readable, by pid. The values are the
+        #: instances that ran when the orphan was found. It descends from one of them.
         self._strangers: dict[int, set[str]] = {}
-        #: What was there before, as where a shell has started something and then became this process.
+        #: The children from before the start, for example of a shell that replaced itself by this process.
         self._before = set(_children())
-        #: The groups of those that live on, because their instance does.
+        #: The groups of orphans that may continue, because their instance still runs.
         self._kept: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -46,9 +46,9 @@ class Orphans:
         self._look()
 
     def sweep(self, *, has_ended: bool = False) -> None:
-        """Reap the dead, and kill what belongs to no live instance.
+        """Reap the dead orphans, and kill the orphans that belong to no running instance.
 
-        ``has_ended`` tells that an instance has just ended: a stranger that appears now came from it.
+        ``has_ended`` is True if an instance has just exited. A new orphan of unknown origin then belongs to it.
         """
         live = self._live()
         adopted = self._adopted(live)
@@ -70,7 +70,7 @@ class Orphans:
         self._kept = kept
 
     async def end(self) -> bool:
-        """Every instance has ended: end all that is left; False where that does not succeed."""
+        """Kill all orphans after every instance has exited; return False if some are still left after 2 s."""
         self._regular.cancel()
         deadline = time.monotonic() + LAST_SWEEP
         while self._adopted(self._live()):
@@ -96,10 +96,10 @@ class Orphans:
         others = [found for pid in _children() if pid not in live and (found := process(pid)) is not None]
         self._before &= {one.pid for one in others}
         others = [one for one in others if one.pid not in self._before or one.state in "ZX"]
-        # What this process itself runs, such as the check of plugins, shares its session and is waited for elsewhere.
+        # Helpers of this process itself, such as the check of plugins, share its session and are waited for elsewhere.
         ours = [one for one in others if one.session != self._session and one.pid != self._guard.pid]
         if os.getpid() == 1:
-            # In a container, what others run in it may be given to the first process too: it is reaped and no more.
+            # In a container, this process is also the parent of foreign orphans. These are only reaped.
             return [one for one in ours if one.state in "ZX" or variable(one.pid, INSTANCE) is not None]
         return ours
 

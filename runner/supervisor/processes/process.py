@@ -1,4 +1,4 @@
-"""One child process: spawned as the leader of its own session, watched, and ended with its whole group."""
+"""A child process, which leads its own session and is killed together with its whole process group."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from runner.ipc import crashing_messages as suspects
-from runner.ipc import lifeline
-from runner.ipc import shared_memory as record
+from runner.ipc import crashing_messages, lifeline, shared_memory
 from runner.supervisor.program import SLOT, Limits, Program
 
-#: Names, in the environment of a process and of all that descend from it, the instance it belongs to.
+#: The variable that names the instance to which a process and its descendants belong.
 INSTANCE = "FASTCOMMERCE_INSTANCE"
-#: Names the descriptors that a child inherits.
-_DESCRIPTORS = (lifeline.VARIABLE, record.VARIABLE, suspects.VARIABLE)
-#: What systemd tells a service of itself (sd_notify(3)).
+#: The variables that name the inherited descriptors.
+_DESCRIPTORS = (lifeline.VARIABLE, shared_memory.VARIABLE, crashing_messages.VARIABLE)
+#: The variables by which systemd informs the supervisor itself (sd_notify(3)).
 _ABOUT_US = ("NOTIFY_SOCKET", "WATCHDOG_PID", lifeline.WATCHDOG_VARIABLE)
 
 
 class Process:
-    """A running child; its lifeline, output and exit are descriptors for an event loop to watch."""
+    """A running child. An event loop watches the descriptors of its lifeline, its output and its exit."""
 
-    def __init__(self, program: Program, slot: str, instance: str = "", accused: int | None = None) -> None:
-        """Spawn it; ``accused`` is a descriptor of the messages that are suspect.
+    def __init__(self, program: Program, slot: str, instance: str = "", crash_list: int | None = None) -> None:
+        """Start the process. It inherits ``crash_list``, the descriptor of the service's crashing messages.
 
-        Raises OSError, ValueError or SubprocessError where that fails.
+        Raises OSError, ValueError or SubprocessError if it cannot start.
         """
         rights = _rights(program.limits)
         with contextlib.ExitStack() as undo:
             self.lifeline, theirs = socket.socketpair()
             undo.callback(self.lifeline.close)
-            self.record = record.SharedMemoryFile(slot)
-            # A file in memory: writing it never waits for the child to read, and no password reaches a disk.
+            self.record = shared_memory.SharedMemoryFile(slot)
+            # A file in memory never blocks the writer, and no password reaches a disk.
             with theirs, contextlib.closing(self.record), os.fdopen(os.memfd_create(slot), "w+b") as stdin:
                 stdin.write(program.stdin)
                 stdin.seek(0)
-                descriptors = [theirs.fileno(), self.record.descriptor, *([] if accused is None else [accused])]
+                descriptors = [theirs.fileno(), self.record.descriptor, *([] if crash_list is None else [crash_list])]
                 self._popen = subprocess.Popen(
                     [part.replace(SLOT, slot) for part in program.command],
                     stdin=stdin,
@@ -59,34 +57,34 @@ class Process:
             undo.callback(self.kill)
             assert self._popen.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
             undo.callback(self._popen.stdout.close)
-            #: Readable once the process has ended (pidfd_open(2)).
+            #: The descriptor that is readable when the process has exited (pidfd_open(2)).
             self.exit_descriptor = os.pidfd_open(self.pid)
             undo.callback(os.close, self.exit_descriptor)
             _limit(self.pid, program.limits)
-            #: Whoever reads it takes it over.
+            #: The output of the process. Its reader must close the descriptor.
             self.output = os.dup(self._popen.stdout.fileno())
             undo.pop_all()
             self._popen.stdout.close()
 
     def terminate(self) -> None:
-        """Ask the leader to stop; SIGCONT, because a stopped process would never see the request."""
+        """Send SIGTERM to the leader, and SIGCONT, without which a stopped process would not handle it."""
         self._signal_leader(signal.SIGTERM)
         self._signal_leader(signal.SIGCONT)
 
     def abort(self) -> None:
-        """End the leader in a way that lets it write down where its threads are."""
+        """Send SIGABRT to the leader, which prints its stack traces and exits."""
         self._signal_leader(signal.SIGABRT)
         self._signal_leader(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the whole group at once. Only before ``reap``, which gives the pid away."""
+        """Kill the whole group. Call this only before ``reap``, because another process may get the pid after it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
-        """Collect the exit code of a process that has ended, after the rest of its group is killed.
+        """Kill the rest of the group of an exited process, and return the exit code.
 
-        In this order, because the unreaped leader keeps the group's number from being given to others.
+        The group is killed first, because no other group can get its id while the leader is not reaped.
         """
         self.kill()
         code = self._popen.wait()
@@ -108,7 +106,7 @@ def _rights(limits: Limits) -> dict[str, Any]:
 
 
 def _environment(program: Program, instance: str, descriptors: Sequence[int]) -> dict[str, str]:
-    """The supervisor's own variables and the program's, without those that are about the supervisor itself."""
+    """Return the variables of the supervisor and of the program, without systemd's variables for the supervisor."""
     limits, watchdog = program.limits, program.policy.watchdog
     own = {name: value for name, value in os.environ.items() if name not in _ABOUT_US}
     home = {}
@@ -129,11 +127,11 @@ def _entry(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise OSError(errno.ENOENT, f"no user {user!r}") from None
+        raise OSError(errno.ENOENT, f"no user {user!r} on this machine") from None
 
 
 def _limit(pid: int, limits: Limits) -> None:
-    # From here and not by preexec_fn, which makes spawning slower and is not safe beside threads (subprocess's docs).
+    # The parent sets the limits, because preexec_fn is slower and not safe with threads (Python: "subprocess").
     if limits.nice:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + limits.nice)

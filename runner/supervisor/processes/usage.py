@@ -1,4 +1,4 @@
-"""What processes take and do with all that they started: CPU time, memory, messages, looked at now and then."""
+"""The CPU time, memory and message rates of processes, including their descendants, sampled regularly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from runner.proc import read_stat
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-#: Seconds that a rate is taken over, at least.
+#: The shortest period of a rate, in seconds.
 SHORTEST = 1.0
 
 
 def resident(pid: int) -> int:
-    """Resident bytes of a process and its descendants; 0 if it is gone. Memory that they share counts for each."""
+    """Return the resident bytes of a process and its descendants; 0 if it is gone. Shared memory counts for each."""
     return _PAGE * sum(stat.pages for one in family(pid) if (stat := read_stat(one)) is not None)
 
 
 def family(pid: int) -> Iterator[int]:
-    """Yield a process and its descendants: a broker's memory is that of what its start script started."""
+    """Yield a process and its descendants. For example, a broker is a descendant of its start script."""
     waiting, seen = [pid], set()
     while waiting:
         one = waiting.pop()
@@ -35,17 +35,17 @@ def family(pid: int) -> Iterator[int]:
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     try:
-        # Each thread has the children that it started (proc(5)).
+        # Each thread has its own list of children (proc(5)).
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
     except OSError:
-        pass  # it has just ended, or the kernel keeps no such lists
+        pass  # the process has just exited, or the kernel has no such lists
     return found
 
 
 def kills() -> int:
-    """How many processes the kernel has killed, short of memory, since it started (proc(5), vmstat)."""
+    """Return the number of processes that the OOM killer has killed since the machine started (proc(5), vmstat)."""
     try:
         with open("/proc/vmstat", "rb") as file:
             return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
@@ -55,12 +55,13 @@ def kills() -> int:
 
 @dataclass(frozen=True)
 class Usage:
-    """Of one process and its descendants."""
+    """The usage of one process and its descendants."""
 
-    #: Percent of one core, and resident bytes.
+    #: The CPU time in percent of one core.
     cpu: float
+    #: The resident memory in bytes.
     memory: int
-    #: Messages handled, or else events published, each second.
+    #: The handled messages per second; if there are none, the published events per second.
     rate: float
     counts: WorkerCounters
 
@@ -74,20 +75,20 @@ class _Sample:
 
 
 class Sampler:
-    """Remembers the last looks at each process, to tell rates."""
+    """The last samples of each process, from which rates are computed."""
 
     def __init__(self) -> None:
         self._samples: dict[int, deque[_Sample]] = {}
 
-    def look(self, processes: Mapping[int, WorkerCounters], now: float) -> None:
-        """Look at these, and forget all others."""
+    def sample(self, processes: Mapping[int, WorkerCounters], now: float) -> None:
+        """Take a sample of these processes, and forget all others."""
         self._samples = {pid: self._samples.get(pid, deque(maxlen=3)) for pid in processes}
         for pid, counts in processes.items():
             if (sample := _sample(pid, counts, now)) is not None:
                 self._samples[pid].append(sample)
 
     def usage(self, pid: int, counts: WorkerCounters, started_at: float, now: float) -> Usage | None:
-        """What a process takes now; None where it is gone."""
+        """Return the current usage of a process, or None if it is gone."""
         sample = _sample(pid, counts, now)
         if sample is None:
             return None
@@ -95,7 +96,7 @@ class Sampler:
         before = older[-1] if older else _Sample(started_at, 0.0, 0, WorkerCounters())
         seconds = max(now - before.time, 0.01)
         did = counts.handled - before.counts.handled or counts.published - before.counts.published
-        # What a descendant used that has ended meanwhile is no longer counted.
+        # The CPU time of a descendant that has exited is no longer counted, so the sum may shrink.
         return Usage(100 * max(0.0, sample.cpu - before.cpu) / seconds, sample.memory, did / seconds, counts)
 
 
