@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-#: The most characters of an indexed text. PostgreSQL accepts 2,700 bytes at most.
+#: The maximum number of characters of an indexed text. PostgreSQL accepts 2,700 bytes at most.
 MOST_INDEXED = 255
 
 

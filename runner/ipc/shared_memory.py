@@ -19,7 +19,7 @@ _NUMBER = struct.Struct("=Q")
 _ALL = struct.Struct("=QQQ")
 #: The replays of a message, and the bytes of its queue name and of its id.
 _LENGTHS = struct.Struct("=IHH")
-#: The most bytes of a short string of AMQP, such as a queue name or a message id.
+#: The maximum length of a short string of AMQP in bytes, such as a queue name or a message id.
 _SHORT = 255
 _ENTRY = _LENGTHS.size + 2 * _SHORT
 _ENTRIES_AT = 64

@@ -10,7 +10,7 @@ from runner.ipc.crashing_messages import MOST, CrashingMessage, CrashingMessages
 from runner.ipc.shared_memory import CurrentMessage
 from runner.supervisor.slot_lifecycle import OUTSIDE, Slot, SlotState, describe_exit
 
-#: The most characters of a reason, which may contain text of the process.
+#: The maximum number of characters of a reason, which may contain text of the process.
 LONGEST_REASON = 300
 
 
@@ -78,7 +78,7 @@ class Death:
     def is_outside(self) -> bool:
         """True if the process was killed from outside, which proves little about a message.
 
-        A kill by the supervisor's watchdog and a kill by the kernel for lack of memory prove more.
+        Kills by the supervisor itself and by the OOM killer are not from outside.
         """
         return self.code in OUTSIDE and not self.slot.why and not self.is_oom
 

@@ -65,7 +65,8 @@ def test_a_runner_whose_socket_was_removed_is_not_said_to_be_none(
     monkeypatch.setattr(client, "CONNECT_TIME", 0.1)
     (tmp_path / "config.yaml").touch()
     with take_lock(tmp_path / "var"):
-        said = f"runner.sock: the socket is missing, but process {os.getpid()} has locked this folder; .* stop it with: kill {os.getpid()}$"
+        pid = os.getpid()
+        said = f"runner.sock: the socket is missing, but process {pid} has locked .* stop it with: kill {pid}$"
         with pytest.raises(RunnerError, match=said) as caught:
             list(client.ask(tmp_path, "status"))
         assert not isinstance(caught.value, client.NoRunner)

@@ -16,7 +16,7 @@ from pathlib import Path
 VERSION = 1
 #: The name of the socket in the project's ``var``.
 FILE = "runner.sock"
-#: The most bytes of a request.
+#: The maximum size of a request, in bytes.
 MAX_REQUEST = 64 * 1024
 
 

@@ -19,7 +19,7 @@ from runner.supervisor.control import FILE, VERSION, socket_path
 
 #: Seconds to connect, and seconds for a supervisor to exit after its last answer.
 CONNECT_TIME, END_TIME = 5.0, 10.0
-#: The most bytes of an answer.
+#: The maximum size of an answer, in bytes.
 MAX_ANSWER = 64 * 1024 * 1024
 
 

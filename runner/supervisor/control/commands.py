@@ -21,7 +21,7 @@ from runner.supervisor.slot_lifecycle import SlotState
 
 #: Seconds for which a command waits for a slot in WAITING. Then it fails with the reason, and the slot keeps waiting.
 WAITING_TIME = 5.0
-#: The most instances of a service, as in config.yaml.
+#: The maximum number of instances of a service, as in config.yaml.
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The most lines that wait for a client. Above the limit, the oldest lines are dropped and counted.
+#: The maximum number of lines that wait for a client. Above this number, the oldest lines are dropped and counted.
 MAX_WAITING = 5000
 #: The name under which the supervisor's own lines appear among the slots.
 RUNNER = "runner"

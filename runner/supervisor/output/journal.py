@@ -12,7 +12,7 @@ from runner.logs import time_of
 from runner.supervisor.output.line import LEVELS, Line
 from runner.supervisor.output.line_writer import LineWriter
 
-#: The most lines that are remembered for each slot, and the most bytes of them.
+#: The maximum number of remembered lines of each slot, and their maximum size in bytes.
 MAX_LINES = 500
 MAX_BYTES = 128 * 1024
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The most waiting lines, and the most bytes of them. Above a limit, the oldest lines are dropped and counted.
+#: The maximum number of waiting lines, and their maximum size in bytes. Older lines are dropped and counted.
 MAX_WAITING = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 #: Seconds between two batches, unless ``MANY`` lines wait earlier.

@@ -12,9 +12,9 @@ from runner.ipc.shared_memory import CurrentMessage, WorkerCounters
 from runner.supervisor.processes.process import Process
 from runner.supervisor.program import Program
 
-#: The most bytes of a line. A longer line is split.
+#: The maximum length of a line, in bytes. A longer line is split.
 MAX_LINE = 64 * 1024
-#: The most reads in a row, so that a child with much output leaves time for the others.
+#: The maximum number of reads in a row, so that a child with much output leaves time for the others.
 MAX_READS = 16
 #: Seconds for the rest of a dead child's output. A surviving grandchild may keep the pipe open.
 DRAIN_TIME = 0.5
