@@ -309,7 +309,7 @@ def test_a_child_that_takes_too_much_memory_is_replaced_by_a_fresh_one(supervise
     first = runner.pid_of("child1.1")
     runner.wait_for(r"child1.1 uses \d+ MiB, more than its memory_max of 72 MiB: replacing the process")
     runner.pid_of("child1.1", count=2)
-    runner.wait_for("child1.1 stopped")
+    runner.wait_for("child1.1: the old process stopped")
     assert is_gone(first)
     assert "restarting" not in runner.output
     assert runner.stop() == 0

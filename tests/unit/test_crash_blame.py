@@ -35,7 +35,7 @@ def crashes(blame: CrashBlame) -> dict[str, int]:
     return {one.id: one.crashes for one in blame.messages}
 
 
-def test_what_was_alone_in_hand_is_blamed_and_what_was_not_is_only_suspect() -> None:
+def test_a_message_that_was_handled_alone_is_blamed_and_others_are_only_isolated() -> None:
     blame = CrashBlame().after([A, B], -signal.SIGSEGV, "killed by SIGSEGV")
     assert not blame.is_known
     assert [(one.deaths, one.needs_isolation) for one in blame.messages] == [(0, True), (0, True)]
@@ -57,10 +57,10 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
     blame = CrashBlame()
     for kills in range(1, 13):
         blame = blame.after([A], -signal.SIGKILL, "killed by SIGKILL", is_outside=True)
-        suspect = blame.find(A)
-        assert suspect is not None
-        assert (suspect.deaths, suspect.crashes, suspect.kills) == (kills // 4, 0, kills)
-        assert suspect.times == {1: "once", 2: "twice"}.get(kills, f"{kills} times")
+        found = blame.find(A)
+        assert found is not None
+        assert (found.deaths, found.crashes, found.kills) == (kills // 4, 0, kills)
+        assert found.times == {1: "once", 2: "twice"}.get(kills, f"{kills} times")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
         (death(-signal.SIGABRT, "a handler hangs", leaving=True), 1, 0),
     ],
 )
-def test_an_end_that_nobody_asked_for_counts_and_one_from_outside_little(one: Death, crashes: int, kills: int) -> None:
+def test_an_unexpected_exit_counts_and_a_kill_from_outside_counts_little(one: Death, crashes: int, kills: int) -> None:
     said: list[str] = []
     tracker = CrashTracker("jobs", lambda text, _: said.append(text))
     tracker.blame(one, [])
@@ -143,21 +143,21 @@ def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
 def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = CrashTracker("jobs", lambda *_: None)
     monkeypatch.setenv(crashing_messages.VARIABLE, str(os.dup(tracker.file.descriptor)))
-    suspects = CrashingMessages.inherited()
-    assert suspects.get(A) is None
+    inherited = CrashingMessages.inherited()
+    assert inherited.get(A) is None
     tracker.blame(death(-signal.SIGSEGV, "killed by SIGSEGV, ä" * 100), [A])
     tracker.blame(death(-99), [A])
-    found = suspects.get(A)
+    found = inherited.get(A)
     assert found is not None
     assert (found.crashes, found.reason, found.signal) == (2, "killed by signal 99", "99")
-    assert suspects.get(B) is None
+    assert inherited.get(B) is None
     for number in range(2 * MOST):
         tracker.blame(death(1, "ß" * 1000), [CurrentMessage("ü" * 120, f"{number}" + "ö" * 120)])
-    assert suspects.get(A) is None
+    assert inherited.get(A) is None
     tracker.file.close()
 
 
-def test_a_process_that_was_started_by_hand_suspects_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_started_by_hand_knows_no_crashing_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(crashing_messages.VARIABLE, raising=False)
     monkeypatch.delenv(VARIABLE, raising=False)
     assert CrashingMessages.inherited().get(A) is None

@@ -30,9 +30,9 @@ class Bench:
     def __init__(self) -> None:
         self.tracker = CrashTracker("jobs", lambda *_: None)
         self.file = SharedMemoryFile("test")
-        suspects = CrashingMessages(mmap.mmap(self.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
+        crashing_messages = CrashingMessages(mmap.mmap(self.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
         self.protection = CrashProtection(
-            SharedMemory(mmap.mmap(self.file.descriptor, 0)), suspects, max_crashes=2, concurrency=3
+            SharedMemory(mmap.mmap(self.file.descriptor, 0)), crashing_messages, max_crashes=2, concurrency=3
         )
         self.is_over = threading.Event()
         self.threads: list[threading.Thread] = []
@@ -65,7 +65,7 @@ def bench():
     one.close()
 
 
-def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(bench: Bench) -> None:
+def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_dead_lettered(bench: Bench) -> None:
     others_done = threading.Event()
     bench.handle(0, B, others_done)
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
@@ -78,16 +78,16 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_parked(ben
 
 
 def test_a_message_that_kills_elsewhere_while_it_waits_to_work_beside_others_is_handled_alone(bench: Bench) -> None:
-    suspect_done = threading.Event()
+    crashing_done = threading.Event()
     turn = bench.protection._turn
     assert turn is not None
     bench.tracker.blame(DEATH, [in_hand(B)])
-    bench.handle(0, B, suspect_done)
+    bench.handle(0, B, crashing_done)
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
     bench.handle(1, A, bench.is_over)
     wait_until(lambda: len(turn._changed._waiters) == 1, 10, "it waits")  # type: ignore[attr-defined]
     bench.tracker.blame(DEATH, [in_hand(A)])
-    suspect_done.set()
+    crashing_done.set()
     wait_until(lambda: bench.file.messages() == [in_hand(A)], 10)
     assert turn._is_alone
     bench.is_over.set()

@@ -77,7 +77,7 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
                 assert accepted.recv(5) == b"hello"
 
 
-def test_who_has_begun_to_connect_is_not_turned_away() -> None:
+def test_a_client_that_has_begun_to_connect_is_accepted() -> None:
     with listening_socket("0.0.0.0", 0) as listener, socket.socket() as client:
         assert not has_handshakes(listener)
         drop_new_connections(

@@ -118,7 +118,9 @@ def test_deaths_of_a_message_that_was_blamed_before_are_not_counted() -> None:
 
 
 @pytest.mark.parametrize("is_stopping", [False, True])
-def test_a_process_that_is_condemned_is_killed_at_once_and_its_end_counts_as_a_failure(*, is_stopping: bool) -> None:
+def test_a_process_that_uses_too_much_memory_is_killed_at_once_and_that_counts_as_a_failure(
+    *, is_stopping: bool
+) -> None:
     life = Life().running()
     if is_stopping:
         life.feed(Stop(), Start())
@@ -164,7 +166,7 @@ def test_an_end_that_comes_from_outside_is_never_counted(code: int, is_ready: bo
     assert life.slot.restarts == 30
 
 
-def test_a_broker_that_stays_away_is_asked_ever_less_often() -> None:
+def test_a_broker_that_stays_unreachable_is_asked_less_and_less_often() -> None:
     life = Life().running().feed(Exited(75, DRAW))
     delays = [life.again().feed(Exited(75, DRAW)).delay for _ in range(8)]
     assert delays[-1] == 30
@@ -246,7 +248,7 @@ def test_a_start_during_a_stop_starts_again_after_the_old_process_has_ended() ->
     assert life.feed(Go()).actions == [SlotAction.SPAWN, SlotAction.TERMINATE, SlotAction.SPAWN]
 
 
-def test_a_start_of_what_was_given_up_begins_anew() -> None:
+def test_a_start_of_a_slot_that_was_given_up_forgets_its_failures() -> None:
     life = Life().running()
     for _ in range(4):
         life.feed(Exited(1, 0.0)).again()
@@ -321,7 +323,7 @@ def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_an
     assert life.actions == [SlotAction.SPAWN, SlotAction.ABORT]
     assert (life.slot.state, life.slot.why, life.delay) == (SlotState.RUNNING, "sent no watchdog ping for 30 s", 2)
     life.feed(WatchdogPing(), Ready(), WatchdogTrigger("more"), after=1)
-    assert (life.slot.why, life.delay) == ("sent no watchdog ping for 30 s", 1), "it was condemned"
+    assert (life.slot.why, life.delay) == ("sent no watchdog ping for 30 s", 1), "it was being killed"
     life.feed(Tick(), after=1).feed(Tick(), after=6)
     assert life.actions[2:] == [SlotAction.KILL, SlotAction.KILL]
     life.feed(Exited(KILLED, DRAW))
@@ -336,12 +338,12 @@ def test_signs_of_life_keep_it_alive() -> None:
     assert (life.slot.state, life.actions) == (SlotState.RUNNING, [SlotAction.SPAWN])
 
 
-def test_without_a_watchdog_nobody_expects_any() -> None:
+def test_without_a_watchdog_no_ping_is_expected() -> None:
     life = watched(0).feed(Tick(), after=1e6)
     assert (life.slot.state, life.slot.deadline, life.actions) == (SlotState.RUNNING, None, [SlotAction.SPAWN])
 
 
-def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> None:
+def test_a_process_that_triggers_its_watchdog_is_killed_with_its_own_reason() -> None:
     life = watched(0).feed(WatchdogTrigger("lost its consumer"))
     assert life.actions[-1] is SlotAction.ABORT
     life.feed(Exited(-signal.SIGABRT, DRAW), after=0.1)
@@ -349,7 +351,7 @@ def test_a_process_that_finds_itself_hung_is_killed_with_its_own_reason() -> Non
     assert life.delay == 0, "it had been ready"
 
 
-def test_a_stop_of_a_hung_process_is_a_stop() -> None:
+def test_a_stop_of_a_hanging_process_is_a_stop() -> None:
     life = watched().feed(WatchdogTrigger("x"), Stop(), Exited(KILLED, DRAW))
     assert life.slot.state is SlotState.STOPPED
 
@@ -486,7 +488,7 @@ class SlotMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.live is not None)
     @rule()
-    def condemn(self) -> None:
+    def exceed_memory(self) -> None:
         assert self.feed(MemoryExceeded("took too much memory")) == (SlotAction.KILL,)
         self.killed_at = self.now
 
