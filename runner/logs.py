@@ -178,8 +178,8 @@ def set_up(slot: str, log_format: str, log_level: str = "info") -> logging.Logge
 
     Libraries never log below INFO, because their details would hide the service's own lines.
     """
-    # Neither format shows the source line, the thread or the process of a record. To find them out takes longer than
-    # to write the record (Python: "logging", Optimization).
+    # Neither format shows the source line, the thread or the process of a record. Finding them out takes longer than
+    # writing the record (Python: "logging", Optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     handler = _handler()

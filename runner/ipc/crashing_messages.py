@@ -1,7 +1,6 @@
-"""The crashing messages of a service: the supervisor writes the list, and all workers of the service read it in memory.
+"""The crashing messages of a service. The supervisor writes the list to memory that all workers of the service read.
 
-The list is live and not passed at the start, because the next worker that gets such a message may have been running all
-the time.
+The list must also reach running workers, because the broker may deliver a crashing message to any of them.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from runner.ipc.shared_memory import CurrentMessage
 
 #: The variable that names the inherited file descriptor.
 VARIABLE = "FASTCOMMERCE_CRASHING_MESSAGES"
-#: The number of messages that are remembered. The message without a crash for the longest time is forgotten first.
+#: The maximum number of remembered messages. The message with the oldest crash is forgotten first.
 MOST = 64
 
 #: Bytes, more than the 64 longest messages need. Pages that are never written use no memory.
@@ -81,7 +80,7 @@ class CrashingMessages:
 
     @classmethod
     def inherited(cls) -> CrashingMessages:
-        """Use the descriptor that the environment names. Without a descriptor, the list is empty."""
+        """Return the list of the descriptor that the environment names. Without a descriptor, it is empty."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(None)

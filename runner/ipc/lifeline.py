@@ -3,7 +3,7 @@
 The child sends notifications, one per line. These are systemd's (sd_notify(3)): ``READY=1``, ``STATUS=...`` and
 ``WATCHDOG=1``. Two more are our own:
 
-- ``X_PROBLEM=...`` is the reason why the child cannot work at present; it is empty when the child can work again.
+- ``X_PROBLEM=...`` is the reason why the child cannot work at present. It is empty when the child can work again.
 - ``LISTEN=ADDRESS PORT`` asks for a listening socket, which outlives the child.
 
 The supervisor sends listening sockets. End-of-file means that the supervisor has exited or was killed. The child then
@@ -43,7 +43,7 @@ class Lifeline:
 
     @classmethod
     def inherited(cls) -> Lifeline:
-        """Use the descriptor that the environment names, and do not pass it to the children of this process."""
+        """Return the connection of the descriptor that the environment names; child processes do not inherit it."""
         number = os.environ.pop(VARIABLE, None)
         watchdog = os.environ.pop(WATCHDOG_VARIABLE, "")
         if number is None:
@@ -61,7 +61,7 @@ class Lifeline:
             self._connection.sendall(lines)
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """Return a socket that listens on a numeric address, shared with the other instances. Call ``watch`` before.
+        """Return a socket that listens on a numeric address, shared with the other instances. Call ``watch`` first.
 
         Raises OSError if the address cannot be used, and TimeoutError if the supervisor does not answer.
         """

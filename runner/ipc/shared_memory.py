@@ -1,6 +1,6 @@
 """Memory that a worker shares with its supervisor: counters, and the messages that its handlers work on.
 
-The worker writes without a system call. The supervisor reads when it needs the data, also after the worker crashed.
+The worker writes without a system call. The supervisor can read the memory even after the worker has crashed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SharedMemory:
 
     @classmethod
     def inherited(cls) -> SharedMemory:
-        """Use the descriptor that the environment names. Without a descriptor, the memory is not shared."""
+        """Return the memory of the descriptor that the environment names. Without a descriptor, it is not shared."""
         number = os.environ.pop(VARIABLE, None)
         if number is None:
             return cls(mmap.mmap(-1, _SIZE))

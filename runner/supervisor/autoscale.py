@@ -32,8 +32,8 @@ class Trend:
 def follow(settings: Autoscale, trend: Trend, instances: int, ready: int, now: float) -> tuple[Trend, int]:
     """Return the next trend and the number of instances, if ``ready`` messages are ready ``now`` (seconds).
 
-    The number only changes after the trend has lasted for ``up`` or ``down`` seconds without a break. It then becomes
-    the number of that time that is nearest to the present number.
+    The number only changes after the trend has lasted for ``up`` or ``down`` seconds without a break. The change is the
+    smallest that was needed within that time.
     """
     right = max(settings.min, min(settings.max, math.ceil(ready / settings.messages_per_instance)))
     direction = (right > instances) - (right < instances)

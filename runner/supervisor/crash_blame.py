@@ -1,4 +1,4 @@
-"""The blame for a worker's death: the messages that its handlers worked on may be crashing messages."""
+"""The search for crashing messages: the messages that a worker handled when it died may have crashed it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CrashBlame:
     def after(
         self, messages: Sequence[CurrentMessage], code: int, reason: str, *, is_outside: bool = False
     ) -> CrashBlame:
-        """Return the blame after a worker died while it handled these messages.
+        """Return a new value after a worker died while it handled these messages.
 
         ``code`` is its exit code as in ``subprocess``, and ``reason`` the same in words. ``is_outside`` is True for a
         worker that was killed from outside.
@@ -37,7 +37,7 @@ class CrashBlame:
             before = known.pop(
                 message, CrashingMessage(message.queue, message.id, 0, 0, 0, "", replays=message.replays)
             )
-            # The newest comes last, so that the message without a crash for the longest time is forgotten first.
+            # The newest comes last, because the first messages are forgotten if there are too many.
             crashes, kills, shared = (0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)
             known[message] = replace(
                 before,

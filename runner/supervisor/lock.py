@@ -32,10 +32,10 @@ def take_lock(var: Path) -> IO[str]:
         file = os.fdopen(descriptor, "r+", encoding="ascii", errors="replace")
     except OSError as error:
         what = f"{error.filename}: cannot be used, {error.strerror}"
-        raise RunnerError(f"{what}; give this user a folder to write to") from None
+        raise RunnerError(f"{what}; allowed: a folder that this user can write to") from None
     if not os.access(var, os.W_OK | os.X_OK):
         file.close()
-        raise RunnerError(f"{var}: cannot be used, this user may not write there; give this user a folder to write to")
+        raise RunnerError(f"{var}: this user cannot write to it; allowed: a folder that this user can write to")
     if not _is_taken(file):
         holder = _pid_in(file)
         file.close()

@@ -95,7 +95,7 @@ class Supervisor:
         self._signals = Signals(self.loop, self.stop_as_asked, self._kill, self.on_hangup)
         mark = f"{uuid.uuid4().hex}."
         say = self.journal.say
-        self._guard = Guard(self.loop, mark, lambda: say("the guardian process exited: restarted", "warning"))
+        self._guard = Guard(self.loop, mark, lambda: say("the guardian process exited and was restarted", "warning"))
         self._orphans = Orphans(self.loop, self._guard, self._live)
         self._gate = Gate(self._prepare, self._on_gate, self._on_refused)
         self._sockets = Listeners()

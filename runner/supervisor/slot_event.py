@@ -47,7 +47,7 @@ class WatchdogPing:
 
 @dataclass(frozen=True)
 class WatchdogTrigger:
-    """The process sent WATCHDOG=trigger, because it found itself that it hangs."""
+    """The process sent WATCHDOG=trigger, because its own check found that it hangs."""
 
     reason: str
 

@@ -176,7 +176,7 @@ def _exited(slot: Slot, code: int, reason: str, draw: float, now: float, *, is_k
     if is_done or slot.policy.restart is Restart.NEVER:
         return _ended(slot, SlotState.EXITED, "done" if code == EXIT_OK else reason)
     if slot.ready_at is not None and now - slot.ready_at >= slot.policy.reset_after:
-        slot = replace(slot, attempt=0)  # ``failures`` remain: only their window decides which of them count
+        slot = replace(slot, attempt=0)  # ``failures`` remains, because only the window decides which failures count
     if is_known:
         # The crashing message is soon dead-lettered. So this is no failure, and the next delay does not grow.
         return replace(_again(slot, reason, draw, now, longest=LONGEST_OUTSIDE), attempt=slot.attempt)

@@ -82,7 +82,7 @@ def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supe
     runner.wait_for("a.1: starting a new process before stopping the old one", count=2)
     wait_until(lambda: len(supervise.tell("status")["slots"]) == 2, 10)
     assert all(one["state"] == "RUNNING" for one in supervise.slots().values())
-    assert "an older version, because the new process did not become ready" in supervise.slots()["a.2"]["why"]
+    assert "running an older version, because the new process did not become ready" in supervise.slots()["a.2"]["why"]
     assert supervise.tell("scale", target="a", instances=3)["done"] == "a scaled from 2 to 3", (
         "that was another command"
     )

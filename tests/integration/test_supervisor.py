@@ -193,7 +193,7 @@ def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise:
     first = runner.pid_of("child1.1")
     (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
     os.kill(guardian, signal.SIGKILL)
-    runner.wait_for("the guardian process exited: restarted")
+    runner.wait_for("the guardian process exited and was restarted")
     os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
     second = runner.pid_of("child2.1", count=2)
     os.kill(first, signal.SIGSTOP)

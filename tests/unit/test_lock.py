@@ -35,12 +35,15 @@ def make_lock_link(var: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (make_file, "/var: cannot be used, File exists; give this user a folder to write to"),
-        (make_loop, "/var: cannot be used, File exists; give this user a folder to write to"),
-        (make_lock_folder, "/var/runner.lock: cannot be used, Is a directory; give this user a folder to write to"),
+        (make_file, "/var: cannot be used, File exists; allowed: a folder that this user can write to"),
+        (make_loop, "/var: cannot be used, File exists; allowed: a folder that this user can write to"),
+        (
+            make_lock_folder,
+            "/var/runner.lock: cannot be used, Is a directory; allowed: a folder that this user can write to",
+        ),
         (
             make_lock_link,
-            "/var/runner.lock: cannot be used, Too many levels of symbolic links; give this user a folder to write to",
+            "/var/runner.lock: cannot be used, Too many levels of symbolic links; allowed: a folder that this user",
         ),
     ],
 )
@@ -60,7 +63,7 @@ def test_a_folder_of_another_user_is_named_also_with_an_old_lock_in_it(
         (tmp_path / "runner.lock").write_text("1\n")
     # The tests may run as root, to whom nothing is denied.
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(RunnerError, match="cannot be used, this user may not write there; give this user a folder"):
+    with pytest.raises(RunnerError, match="this user cannot write to it; allowed: a folder that this user"):
         take_lock(tmp_path)
 
 
@@ -75,5 +78,7 @@ def test_a_socket_that_cannot_be_made_is_named(tmp_path: Path, make: Callable[[P
     async def begin() -> None:
         Control(tmp_path / "var", object(), object()).begin()  # type: ignore[arg-type]
 
-    with pytest.raises(RunnerError, match=f"/var/runner.sock: cannot be made, {why}; give this user a folder"):
+    with pytest.raises(
+        RunnerError, match=f"/var/runner.sock: cannot be created, {why}; allowed: a folder that this user"
+    ):
         asyncio.run(begin())

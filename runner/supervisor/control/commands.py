@@ -236,7 +236,7 @@ class Commands:
         if target is not None:
             base, dot, _ = str(target).rpartition(".")
             if target != "runner" and not self._supervisor.journal.last(1, lambda line: line.slot == target):
-                # A removed slot may still have lines. A slot without lines must exist.
+                # The name of a removed slot is allowed while the journal has lines of it.
                 self._target(request) if dot else self._service({"target": base or target})
 
         def is_wanted(line: Line) -> bool:

@@ -44,7 +44,7 @@ class Control:
             self._listener = self._listen()
         except OSError as error:
             what = f"{self._folder / FILE}: cannot be created, {error.strerror}"
-            raise RunnerError(f"{what}; give this user a folder to write to") from None
+            raise RunnerError(f"{what}; allowed: a folder that this user can write to") from None
         return self._end
 
     def restore(self) -> bool:
@@ -65,7 +65,7 @@ class Control:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)  # the socket of a supervisor that was killed
                 listener.bind(path)
-                os.chmod(path, 0o600)  # before it listens, so that no other user can connect
+                os.chmod(path, 0o600)  # before the socket listens, so that no other user can connect
             listener.listen(16)
         except OSError:
             listener.close()

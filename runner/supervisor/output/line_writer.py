@@ -1,7 +1,7 @@
 """A writer of lines on its own thread, so that the supervisor never waits for a slow reader or disk.
 
-To wake the thread costs more than to write a line. So a line is only written at once after a pause. In a stream of
-lines, the lines of each ``PAUSE`` are written together.
+Waking the thread costs more than writing a line. So a line is only written at once after a pause. In a stream of lines,
+the lines of each ``PAUSE`` are written together.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Address = tuple[str, int]
 
 
 class Listeners:
-    """The listening sockets, one for each service and address. A socket is closed when it has no owner any more."""
+    """The listening sockets, one for each service and address. A socket is closed when its last owner is removed."""
 
     def __init__(self) -> None:
         self._sockets: dict[tuple[str, Address], socket.socket] = {}
