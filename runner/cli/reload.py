@@ -74,12 +74,12 @@ class Reload:
             try:
                 taken = self._preparation.take_over()
             except BrokerError as error:
-                self._journal.say(f"not taken over, the broker is away: {error}", "warning")
+                self._journal.say(f"not reloaded, the broker is unreachable: {error}", "warning")
                 return ReloadOutcome.BROKER_AWAY
             except RunnerError as error:
                 for line in str(error).splitlines():
                     self._journal.say(line, "error")
-                self._journal.say("not taken over: everything runs on as it was", "warning")
+                self._journal.say("not reloaded: all services keep running unchanged", "warning")
                 return ReloadOutcome.REFUSED
             except Exception as error:  # noqa: BLE001 - a bug of ours, which must not end the watching of the files
                 for line in "".join(traceback.format_exception(error)).splitlines():
@@ -88,8 +88,8 @@ class Reload:
             for line in taken.left:
                 self._journal.say(line, "error")
             self._pass_on(taken)
-            rest = ", but for what would have to be replaced" if taken.left else ""
-            self._journal.say(f"files taken over{rest}")
+            rest = ", except the changes above" if taken.left else ""
+            self._journal.say(f"files reloaded{rest}")
             return ReloadOutcome.LEFT if taken.left else ReloadOutcome.DONE
 
 

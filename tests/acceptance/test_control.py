@@ -92,7 +92,7 @@ def edited(lasting: Shop) -> Iterator[Shop]:
             path.unlink()
     for path, content in before.items():
         path.write_bytes(content)
-    assert lasting.tell("reload").endswith("taken over\n")
+    assert lasting.tell("reload").endswith("reloaded\n")
 
 
 #: These tests share one runner, so they run in one process.
@@ -161,7 +161,7 @@ def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_
     failed = edited.tell("start", "broken", code=1)
     assert "broken.1 BACKOFF: exited with status 1; see: python -m runner logs broken" in plain(failed)
     edited.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
-    assert edited.tell("reload").endswith("taken over\n")
+    assert edited.tell("reload").endswith("reloaded\n")
     assert edited.slots()["broken.1"]["state"] == "RUNNING"
 
 
@@ -215,7 +215,7 @@ def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(edited
     assert f"payment.1: {problem}; the old process keeps running" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
-    assert edited.tell("reload").endswith("taken over\n")
+    assert edited.tell("reload").endswith("reloaded\n")
     assert edited.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
 
 
@@ -244,7 +244,7 @@ def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_an
     edited.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
     with edited.orders() as posted:
         load = Load(edited.project.port, 50, clients=8)
-        assert edited.tell("reload").endswith("taken over\n")
+        assert edited.tell("reload").endswith("reloaded\n")
         answers = load.stop()
         posted.extend(answers)
     assert edited.slots()["order_api.1"]["why"] == f"listening on http://0.0.0.0:{edited.project.port}"
@@ -259,18 +259,18 @@ def test_a_wrong_file_is_not_taken_over_and_says_why(edited: Shop) -> None:
     edited.project.set_config(config)
     text = edited.tell("reload", code=1)
     assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
-    assert "not taken over: everything runs on as it was" in text
+    assert "not reloaded: all services keep running unchanged" in text
     assert {slot: one["pid"] for slot, one in edited.slots().items()} == before
 
 
 @shared
 def test_sighup_takes_over_the_files(edited: Shop) -> None:
-    before = edited.runner.output.count("files taken over")
+    before = edited.runner.output.count("files reloaded")
     config = edited.project.config()
     config["services"]["payment"]["instances"] = 2
     edited.project.set_config(config)
     edited.runner.process.send_signal(signal.SIGHUP)
-    edited.runner.wait_for("files taken over", count=before + 1)
+    edited.runner.wait_for("files reloaded", count=before + 1)
     wait_until(lambda: edited.slots().get("payment.2", {}).get("state") == "RUNNING", 30, "the second one runs")
 
 

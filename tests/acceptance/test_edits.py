@@ -71,9 +71,9 @@ class Watched:
 
     def save(self, topology: dict[str, Any]) -> str:
         """Write topology.yaml, and return the log line about its reload."""
-        count = self.runner.output.count("taken over")
+        count = self.runner.output.count("reloaded")
         self.project.set_topology(topology)
-        return self.runner.wait_for("^.*taken over.*$", count=count + 1)[0]
+        return self.runner.wait_for("^.*reloaded.*$", count=count + 1)[0]
 
     def command(self, *arguments: str) -> tuple[int, str]:
         """Run a command; returns its exit code and all that it printed."""
@@ -109,7 +109,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     project, runner, vhost = shop.project, shop.runner, shop.vhost
     before, topology = runner.children(), project.topology()
     topology["queues"][PAYMENT] = {"type": "classic", "bind": {"orders.topic": ["order.#"]}, "retry": ["2s"]}
-    assert shop.save(topology).endswith("files taken over, but for what would have to be replaced")
+    assert shop.save(topology).endswith("files reloaded, except the changes above")
     assert "+ binding  orders.topic -(order.#)-> payment.order.created; it waits for queue" in runner.output
     runner.wait_for("payment runs on as it was: it uses queue 'payment.order.created', which is held back")
     bound = {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT}
@@ -155,10 +155,10 @@ def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest_or_app
     assert "the runner that runs here takes it over, with what the files say now:" in output
     runner.pid_of("audit.1")
     assert before <= runner.children().keys(), "services that did not change run on"
-    count = runner.output.count("files taken over")
+    count = runner.output.count("files reloaded")
     code, output = shop.command("apply")
     assert (code, "takes it over" in output) == (0, False)
-    assert runner.output.count("files taken over") == count
+    assert runner.output.count("files reloaded") == count
     # What is taken only at the start.
     config["runner"] = {"on_fatal": "exit"}
     topology["queues"]["more"] = {"bind": {"orders.topic": ["#"]}}
@@ -167,7 +167,7 @@ def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest_or_app
     runner.wait_for("runner: is taken at the start; stop the runner and start it")
     code, output = shop.command("apply")
     assert code == 0
-    assert "the runner that runs here: not taken over; once that is fixed: python -m runner reload" in plain(output)
+    assert "the runner that runs here: not reloaded; once that is fixed: python -m runner reload" in plain(output)
     assert "done: the broker holds what topology.yaml says" in output
 
 

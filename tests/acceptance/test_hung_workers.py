@@ -313,4 +313,4 @@ def test_output_and_history_are_in_files_where_they_are_asked_for(misbehaving: M
     for change in ("WAITING -> STARTING", "STARTING -> RUNNING, pid", "RUNNING -> BACKOFF, pid"):
         assert f"talkative.1 {change}" in history
     assert "killed by SIGKILL" in history
-    assert "files taken over" not in (log / "runner.log").read_text()
+    assert "files reloaded" not in (log / "runner.log").read_text()

@@ -37,7 +37,7 @@ class Watched:
         for path in edited:
             path.write_bytes(self._files[path])
         if edited:
-            self.wait_for("files taken over$")
+            self.wait_for("files reloaded$")
         wait_until(self._is_as_before, 30, "all is as before")
 
     def _is_as_before(self) -> bool:
@@ -112,7 +112,7 @@ def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
     project.set_topology(topology)
     watched.wait_for(r"topology: \+ queue    eu.orders")
     watched.wait_for(r"topology: \+ binding  orders.topic -\(order.created.#\)-> eu.orders")
-    watched.wait_for("files taken over$")
+    watched.wait_for("files reloaded$")
     project.first_order()
     assert vhost.ready("eu.orders") == 1
     assert watched.children() == before
@@ -149,11 +149,11 @@ def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Watched, proje
     before, text = watched.children(), (project.folder / "topology.yaml").read_text()
     (project.folder / "topology.yaml").write_text(text.replace("orders.topic:", "orders.topik:"))
     watched.wait_for(r"config.yaml:\d+: .*unknown exchange 'orders.topic'; did you mean 'orders.topik'\?")
-    watched.wait_for("not taken over: everything runs on as it was")
+    watched.wait_for("not reloaded: all services keep running unchanged")
     (project.folder / "topology.yaml").unlink()
     watched.wait_for("topology.yaml:1: no such file")
     (project.folder / "topology.yaml").write_text(text)
-    watched.wait_for("files taken over$")
+    watched.wait_for("files reloaded$")
     project.first_order()
     assert watched.children() == before
     assert "orders.topik" not in vhost.exchanges()
@@ -170,7 +170,7 @@ def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
         r"ERROR: topology.yaml:\d+: queue 'unrouted.all': type is 'classic' here, but 'quorum' on the broker;"
         f" change it back, or: {PRINTED} apply --replace unrouted.all --drain"
     )
-    watched.wait_for("files taken over, but for what would have to be replaced")
+    watched.wait_for("files reloaded, except the changes above")
     assert vhost.queues()["unrouted.all"]["type"] == "quorum"
     assert "new" in vhost.queues()
 
@@ -182,7 +182,7 @@ def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Watched,
     watched.next_pid_of("payment.1")
     assert {pids["order_api.1"], pids["notification.1"]} <= set(watched.children())
     path.write_text("def broken(:\n")
-    watched.wait_for("not taken over: everything runs on")
+    watched.wait_for("not reloaded: all services keep running")
 
 
 def test_another_broker_is_not_taken_over(watched: Watched, project: Project) -> None:
@@ -190,4 +190,4 @@ def test_another_broker_is_not_taken_over(watched: Watched, project: Project) ->
     config["broker"]["start"] = "never"
     project.set_config(config)
     watched.wait_for("config.yaml:1: broker: is taken at the start; stop the runner and start it")
-    watched.wait_for("not taken over: everything runs on as it was")
+    watched.wait_for("not reloaded: all services keep running unchanged")

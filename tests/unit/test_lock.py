@@ -43,7 +43,8 @@ def make_lock_link(var: Path) -> None:
         ),
         (
             make_lock_link,
-            "/var/runner.lock: cannot be used, Too many levels of symbolic links; allowed: a folder that this user",
+            "/var/runner.lock: cannot be used, Too many levels of symbolic links; "
+            "allowed: a folder that this user can write to",
         ),
     ],
 )
