@@ -61,7 +61,7 @@ class LineWriter(ABC):
 
     @abstractmethod
     def write(self, lines: Sequence[Line], dropped: int) -> bool:
-        """Write a batch, before which ``dropped`` lines are missing; return False if no batch can be written again."""
+        """Write a batch, before which ``dropped`` lines are missing; return False if no more lines can be written."""
 
     def finish(self) -> None:  # noqa: B027 - most writers need no cleanup
         """Release resources after the last batch."""

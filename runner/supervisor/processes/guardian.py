@@ -58,7 +58,7 @@ def process(pid: int) -> FoundProcess | None:
 
 
 def variable(pid: int, name: str) -> str | None:
-    """Return a variable of the environment with which a process was started; None without it or the permission."""
+    """Return a variable of the environment with which a process was started; None if it is not set or not readable."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
