@@ -1,1 +1,1 @@
-"""Measurements beside other ways to do the same; ``python -m bench`` runs them and prints a table of ratios."""
+"""Benchmarks of the product and its peers. ``python -m bench`` runs them and prints a table of ratios."""

@@ -1,9 +1,10 @@
-"""Measure the product beside its peers, and print a table of ratios.
+"""Measure the product and its peers, and print a table of ratios.
 
 usage: python -m bench [--quick] [--only NAME ...] [--runs N] [--list] [--output DIR]
 
 Each subject is a module of this package with ``NAME``, ``ABOUT`` and ``measure(ground, runs, quick)``, which yields
-figures. All of them stand on one private broker, started here. Results go to ``latest.json`` and ``latest.svg``.
+figures. All subjects share one private broker, which this program starts. Results are written to ``latest.json`` and
+``latest.svg``.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from bench.figure import Figure
 from bench.ground import Ground, say
 from bench.table import table
 
-#: Of a whole run, which documentation shows; and of any other.
+#: The results of a whole run, which the documentation shows, and those of any other run.
 RESULTS = Path(__file__).parent / "results"
 OTHER_RESULTS = Path(__file__).parent.parent / "var" / "bench"
 
 
 class Subject(Protocol):
-    """What a module that measures something offers."""
+    """The interface of a module that measures a subject."""
 
     NAME: str
     ABOUT: str
 
     def measure(self, ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-        """Measure; each figure is of ``runs`` runs in which ours and the peers take turns."""
+        """Yield figures, each the median of ``runs`` runs in which the product and its peers take turns."""
 
 
 def subjects() -> dict[str, Subject]:
-    """All subjects by name."""
+    """Return all subjects by name."""
     modules = [
         importlib.import_module(f"bench.{module.name}")
         for module in pkgutil.iter_modules(bench.__path__)
@@ -55,20 +56,24 @@ def subjects() -> dict[str, Subject]:
 
 
 def main() -> int:
-    """Measure what was asked for; returns 1 where a subject could not be measured."""
+    """Measure the chosen subjects. Return 1 if a subject could not be measured."""
     known = subjects()
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer runs of less work, to see that all works")
+    parser.add_argument(
+        "--quick", action="store_true", help="make fewer and smaller runs, to check that everything works"
+    )
     names = ", ".join(sorted(known))
-    parser.add_argument("--only", nargs="+", choices=sorted(known), metavar="NAME", help=f"these alone: {names}")
-    parser.add_argument("--runs", type=_count, help="how often each is measured (5; quick: 1); medians are shown")
-    parser.add_argument("--list", action="store_true", help="print the subjects")
+    parser.add_argument(
+        "--only", nargs="+", choices=sorted(known), metavar="NAME", help=f"only these subjects: {names}"
+    )
+    parser.add_argument("--runs", type=_count, help="runs of each measurement (default 5, with --quick 1)")
+    parser.add_argument("--list", action="store_true", help="list the subjects")
     parser.add_argument("--output", type=Path, help="the folder for latest.json and latest.svg")
     options = parser.parse_args()
     if options.list:
         sys.stdout.writelines(f"{name:<12} {subject.ABOUT}\n" for name, subject in known.items())
         return 0
-    # So that broker and product are ended where this program is told to end, as by timeout(1).
+    # Stop the broker and the product too if this program gets SIGTERM, as from timeout(1).
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     runs = options.runs or (1 if options.quick else 5)
     is_whole = not options.only and not options.quick and runs >= 5
@@ -76,7 +81,7 @@ def main() -> int:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f"--output: cannot make the folder, {error}")
+        parser.error(f"--output: cannot create the folder, {error}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         ground = Ground(Path(name))
@@ -92,10 +97,10 @@ def main() -> int:
             ground.close()
     (output / "latest.json").write_text(json.dumps([one.as_json() for one in figures], indent=1) + "\n")
     (output / "latest.svg").write_text(chart(figures, "FastCommerce beside its peers", where))
-    say(f"took {(time.monotonic() - began) / 60:.1f} min in all; written to {output}")
+    say(f"took {(time.monotonic() - began) / 60:.1f} min; results in {output}")
     sys.stdout.write(f"{where}\n{table(figures)}")
     if not is_whole:
-        sys.stdout.write("Goals are meant for a whole run on a machine that does nothing else.\n")
+        sys.stdout.write("The goals apply to a whole run on a machine that does nothing else.\n")
     sys.stdout.writelines(f"not measured: {one}\n" for one in failed)
     return 1 if failed else 0
 
@@ -108,7 +113,7 @@ def _count(text: str) -> int:
 
 
 def measure(ground: Ground, chosen: list[Subject], runs: int, quick: bool) -> tuple[list[Figure], list[str]]:
-    """The figures of the chosen subjects, and why others failed; Ctrl-C ends it with what there is."""
+    """Return figures, and the errors of subjects that failed. Ctrl-C returns the figures that are complete."""
     figures: list[Figure] = []
     failed: list[str] = []
     for subject in chosen:
@@ -119,8 +124,8 @@ def measure(ground: Ground, chosen: list[Subject], runs: int, quick: bool) -> tu
                 figures.append(figure)
                 say("    " + table([figure]).splitlines()[1])
         except KeyboardInterrupt:
-            return figures, [*failed, f"{subject.NAME}, and what comes after it: interrupted"]
-        except Exception as error:  # noqa: BLE001 - told of; the other subjects can still be measured
+            return figures, [*failed, f"{subject.NAME} and the subjects after it: interrupted"]
+        except Exception as error:  # noqa: BLE001 - reported; the other subjects can still be measured
             traceback.print_exc()
             failed.append(f"{subject.NAME}: {type(error).__name__}: {error}".partition("\n")[0])
         say(f"{subject.NAME}: took {time.monotonic() - began:.0f} s")

@@ -1,6 +1,6 @@
-"""A backlog of a million messages for one worker: its memory, and its throughput at the end beside the beginning.
+"""Memory and throughput of one worker that finds a backlog of a million messages, at the end beside the start.
 
-One run only, since it takes minutes. Everything is as ``bench.consume`` has it: default settings and quorum queues.
+There is one run only, since it takes minutes. Settings and queues are the defaults, as in ``bench.consume``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ABOUT = "1,000,000 messages for one worker: memory and throughput, last 10 % bes
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """How flat both are."""
+    """Measure whether memory and throughput stay constant."""
     count = 30_000 if quick else 1_000_000
     memory: list[float] = []
     with working(ground, "quorum", count, {}) as product:

@@ -1,4 +1,4 @@
-"""The chart of the benchmarks, as SVG: a bar for each ratio, on a logarithmic axis, with its goal."""
+"""The chart of the benchmarks in SVG: a bar and a goal for each ratio, on a logarithmic axis."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ text { fill: var(--ink); } .dim { fill: var(--dim); } .title { font-size: 19px; 
 
 
 def chart(figures: Sequence[Figure], title: str, subtitle: str) -> str:
-    """Draw the ratios of all figures that have one; light or dark as the reader prefers."""
+    """Draw the figures that have a ratio, in light or dark colours as the reader's system asks."""
     rows = [(figure, figure.ratio) for figure in figures if figure.ratio is not None and math.isfinite(figure.ratio)]
     values = [max(ratio, 0.01) for _, ratio in rows]
     marks = _marks([1.0, *values, *(goal for figure, _ in rows if (goal := _goal(figure)))])
@@ -74,14 +74,14 @@ def _bar(figure: Figure, ratio: float, top: float, one: float, end: float) -> li
 
 
 def _marks(values: Sequence[float]) -> list[float]:
-    """The marks from the last one below all values to the first one above them."""
+    """Return the axis marks from the last mark below all values to the first mark above them."""
     lower = [mark for mark in _MARKS if mark <= min(values)] or [min(values)]
     upper = [mark for mark in _MARKS if mark > max(values)] or [max(values) * 1.1]
     return [lower[-1], *(mark for mark in _MARKS if lower[-1] < mark < upper[0]), upper[0]]
 
 
 def _goal(figure: Figure) -> float | None:
-    """The ratio that is the goal, if it is one."""
+    """Return the goal if it is a ratio, else None."""
     return float(figure.goal.split()[2]) if figure.goal and figure.goal.startswith("ratio") else None
 
 

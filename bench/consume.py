@@ -1,9 +1,9 @@
 """Consume, publish one confirmed event, acknowledge: messages a second of one worker that finds a backlog.
 
-The backlog is filled before the worker starts. What is measured is the output queue from 10 to 100 % of all messages,
-so that no start is in it. Ours is then stopped, and the input queue must be empty: all was acknowledged. It has its
-default settings: one message handled at a time, and what it takes ahead; queues as ``topology.yaml`` makes them by
-default.
+The backlog is filled before the worker starts. The rate is that of the output queue between 10 and 100 % of all
+messages, so that it excludes the start. Then the product stops, and its input queue must be empty, because every
+message was acknowledged. The service has the default settings: one message at a time, and the default prefetch. The
+queues are those that ``topology.yaml`` creates by default.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from runner import Event, Message, hookimpl
 def handle(message: Message) -> Event:
     return Event("order.done", outcome(message.json()))
 """
-#: Peers by name: how many messages each gets, so that it takes about two seconds, its module, and what is said to it
-#: beside the address and the exchange. The prefetch is the one with which it was fastest.
+#: For each peer: messages (enough for about two seconds), module, arguments before the address and exchange, and the
+#: prefetch with which the peer was fastest.
 PEERS: dict[str, tuple[int, str, tuple[str, ...], tuple[int, ...]]] = {
     "FastStream": (5_000, "consume_faststream", (), (500,)),
     "aio-pika": (6_000, "consume_aio_pika", ("asyncio",), (100,)),
@@ -42,14 +42,14 @@ PEERS: dict[str, tuple[int, str, tuple[str, ...], tuple[int, ...]]] = {
     "pika BlockingConnection": (1_500, "consume_pika", (), (200,)),
     "kombu": (1_500, "consume_kombu", (), (200,)),
 }
-#: Messages a second, and microseconds of CPU for each.
+#: Messages a second, and microseconds of CPU for each message.
 Pace = tuple[float, float]
 _NEEDS = {"consume_faststream": ("faststream", "uvloop"), "consume_aio_pika": ("aio_pika", "uvloop"),
           "consume_kombu": ("kombu",)}  # fmt: skip
 
 
 def topology(queue_type: str) -> dict[str, Any]:
-    """An exchange, a queue to consume, and one for the events."""
+    """Return an exchange, a queue to consume, and a queue for the events."""
     return {
         "defaults": {"queue_type": queue_type},
         "exchanges": {"work": {"type": "topic"}},
@@ -58,7 +58,7 @@ def topology(queue_type: str) -> dict[str, Any]:
 
 
 def declare(vhost: Vhost, queue_type: str) -> None:
-    """The same for a peer."""
+    """Declare the same objects for a peer."""
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
         channel = connection.channel()
         channel.exchange_declare("work", "topic", durable=True)
@@ -71,7 +71,7 @@ def declare(vhost: Vhost, queue_type: str) -> None:
 def working(
     ground: Ground, queue_type: str, count: int, service: Mapping[str, Any], plugin: str = PLUGIN
 ) -> Iterator[Product]:
-    """Our service ``jobs``, with a backlog of ``count`` messages that was there before it."""
+    """Run our service ``jobs`` on a backlog of ``count`` messages that was there before the service."""
     config = {"services": {"jobs": {"consumes": ["jobs"], "publishes": {"work": ["order.done"]}, **service}}}
     with ground.vhost() as vhost:
         folder = ground.project(vhost, config, topology(queue_type), {"jobs": plugin})
@@ -83,15 +83,15 @@ def working(
 
 
 def check(vhost: Vhost, count: int, most_left: int = 0) -> None:
-    """Raise where an event is missing, or more than ``most_left`` messages were not acknowledged."""
+    """Raise RuntimeError if an event is missing or more than ``most_left`` messages were not acknowledged."""
     with counting(vhost) as ready:
         left, done = ready("jobs"), ready("done")
     if left > most_left or done < count:
-        raise RuntimeError(f"{left} messages left over, {done} of {count} events")
+        raise RuntimeError(f"{left} messages left, {done} of {count} events")
 
 
 def ours(ground: Ground, queue_type: str, count: int, service: Mapping[str, Any]) -> Pace:
-    """How fast we are."""
+    """Measure the product."""
     with working(ground, queue_type, count, service) as product:
         cpu = CpuMeter(product.pid("jobs.1"))
         samples = watch(product.vhost, "done", count, 90, cpu.look)
@@ -99,7 +99,7 @@ def ours(ground: Ground, queue_type: str, count: int, service: Mapping[str, Any]
 
 
 def peer(ground: Ground, queue_type: str, name: str, share: int = 1) -> Pace:
-    """How fast a peer is; ``share`` divides how many messages it gets."""
+    """Measure a peer, with its number of messages divided by ``share``."""
     count, module, before, after = PEERS[name]
     with ground.vhost() as vhost:
         declare(vhost, queue_type)
@@ -112,18 +112,18 @@ def peer(ground: Ground, queue_type: str, name: str, share: int = 1) -> Pace:
                 cpu.look()
 
             samples = watch(vhost, "done", count // share, 60, look)
-        # A peer is ended at once, maybe with its last acknowledgements still unsent; never more than it took ahead.
+        # A stopped peer may not have sent its last acknowledgements, at most as many as its prefetch.
         check(vhost, count // share, after[-1])
     return rate(samples), cpu.each(samples)
 
 
 def available(*names: str) -> list[str]:
-    """Those of the peers that are installed."""
+    """Return the peers that are installed."""
     return [name for name in names if is_installed(*_NEEDS.get(PEERS[name][1], ()))]
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """All peers on quorum queues, which are the default; the two of the goals on classic ones also."""
+    """Measure all peers on quorum queues, the default, and the two with goals on classic queues too."""
     names = available("FastStream", "aio-pika on uvloop") if quick else available(*PEERS)
     yield from _measure(ground, runs, "quorum", names, quick)
     if not quick:

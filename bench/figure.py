@@ -1,4 +1,4 @@
-"""One figure of the benchmarks: ours, a peer's beside it, their ratio, and the goal."""
+"""A figure of the benchmarks: the product's value, a peer's value, their ratio and the goal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _GOAL = re.compile(r"(ratio|ours) (>=|<=) (\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Figure:
-    """Medians of several runs. ``ratio`` is over 1 where ours is better: more of a throughput, less of a time.
+    """Medians of several runs. ``ratio`` is over 1 if the product is better, that is, faster or smaller.
 
-    ``goal`` is ``ratio >= 5`` or ``ours <= 3`` (either sign with either word), or None. Without a peer ``peer``,
-    ``peer_name`` and ``ratio`` are None. Raises ValueError for a goal of another form.
+    ``goal`` is ``ratio >= 5`` or ``ours <= 3`` (either sign with either word), or None. ``peer``, ``peer_name`` and
+    ``ratio`` are None if no peer was measured. Raises ValueError for a goal of another form.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Figure:
     peer_name: str | None = None
     ratio: float | None = None
     goal: str | None = None
-    #: Least and most of the runs.
+    #: The least and the greatest value of all runs.
     ours_range: tuple[float, float] | None = None
     peer_range: tuple[float, float] | None = None
 
@@ -41,7 +41,7 @@ class Figure:
 
     @classmethod
     def alone(cls, name: str, unit: str, ours: Sequence[float], goal: str | None = None) -> Figure:
-        """A figure without a peer, of all runs' values."""
+        """Create a figure without a peer from the values of all runs."""
         return cls(name, unit, median(ours), goal=goal, ours_range=_range(ours))
 
     @classmethod
@@ -56,14 +56,14 @@ class Figure:
         *,
         less_is_better: bool = False,
     ) -> Figure:
-        """A figure beside a peer's, of all runs' values; the ratio is that of the medians."""
+        """Create a figure with a peer from the values of all runs. The ratio is that of the medians."""
         mine, its = median(ours), median(peer)
         over, under = (its, mine) if less_is_better else (mine, its)
         ratio = over / under if under else math.inf
         return cls(name, unit, mine, its, peer_name, ratio, goal, _range(ours), _range(peer))
 
     def is_met(self) -> bool | None:
-        """Whether the goal is met; None without one."""
+        """True if the goal is met, None if there is no goal."""
         match = None if self.goal is None else _GOAL.fullmatch(self.goal)
         if match is None:
             return None
@@ -72,7 +72,7 @@ class Figure:
         return value >= limit if match[2] == ">=" else value <= limit
 
     def as_json(self) -> dict[str, Any]:
-        """What ``latest.json`` holds of it, numbers to four digits."""
+        """Return the entry of ``latest.json``, with numbers to four digits."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -85,7 +85,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """A number as a table shows it: three digits or all whole ones, thousands apart."""
+    """Format a number for a table, with at least three digits and thousands separated."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -93,7 +93,7 @@ def number(value: float) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    # JSON has no infinity: a peer that measures 0 gives no ratio.
+    # JSON has no infinity, which is the ratio to a peer that measures 0.
     return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 

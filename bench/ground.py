@@ -1,4 +1,4 @@
-"""What every measurement stands on: one private broker, and the product run on it as a person runs it."""
+"""The base of every measurement: one private broker, and the product as a user runs it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.running import ROOT, Runner
 
 
 def say(text: str) -> None:
-    """Tell of the progress, on stderr."""
+    """Print progress to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def is_installed(*modules: str) -> bool:
-    """Whether a peer's packages are there; says so where they are not."""
+    """Return True if a peer's packages are installed, else print which are missing."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         say(f"    not measured: {', '.join(missing)} not installed")
@@ -38,38 +38,38 @@ def is_installed(*modules: str) -> bool:
 
 
 class Product:
-    """A running ``python -m runner``, all its services up."""
+    """A running ``python -m runner`` with all its services."""
 
     def __init__(self, runner: Runner, folder: Path, vhost: Vhost) -> None:
         self.runner, self.folder, self.vhost = runner, folder, vhost
 
     def wait(self, config: Mapping[str, Any], timeout: float = 60.0) -> None:
-        """Wait until every instance of every service in ``config`` is up."""
+        """Wait until every instance of every service in ``config`` is running."""
         for service, one in config["services"].items():
             for number in range(1, one.get("instances", 1) + 1):
                 self.runner.wait_for(rf"{re.escape(service)}\.{number} RUNNING, pid \d+", timeout)
 
     def pid(self, slot: str) -> int:
-        """The process of a slot, such as ``payment.1``."""
+        """Return the pid of a slot such as ``payment.1``."""
         return self.runner.pid_of(slot)
 
     def printed(self, pattern: str, timeout: float = 60.0) -> re.Match[str]:
-        """Wait until a line was printed that holds ``pattern``."""
+        """Wait until a line that matches ``pattern`` was printed."""
         return self.runner.wait_for(pattern, timeout)
 
     def stop(self) -> None:
-        """Stop it in good order; raises RuntimeError where it does not end well."""
+        """Stop the product. Raises RuntimeError if its exit code is not 0."""
         code = self.runner.stop(timeout=30)
         if code != 0:
-            raise RuntimeError(f"python -m runner ended with {code}:\n{self.runner.output[-3000:]}")
+            raise RuntimeError(f"python -m runner exited with {code}:\n{self.runner.output[-3000:]}")
 
 
 class Ground:
-    """A private broker, with an empty vhost and a fresh folder for each measurement."""
+    """A private broker, with an empty vhost and a new folder for each measurement."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # What this shell sets for Python or for the product, a person's does not.
+        # Variables that this shell sets for Python or for the product are not set for a user.
         for name in [name for name in os.environ if name.startswith("PYTHON")]:
             del os.environ[name]
         for name in ("RABBITMQ_URL", "FASTCOMMERCE_SETTLE", "FORCE_COLOR", "MAKELEVEL"):
@@ -84,25 +84,25 @@ class Ground:
         self.rabbit.stop()
 
     def version(self) -> str:
-        """The broker's version."""
+        """Return the broker's version."""
         return str(self.rabbit.api("GET", "/overview")["rabbitmq_version"])
 
     @contextlib.contextmanager
     def vhost(self) -> Iterator[Vhost]:
-        """An empty vhost, deleted afterwards with all in it."""
+        """Yield an empty vhost, and delete it with all its queues afterwards."""
         vhost = self.rabbit.make_vhost(f"bench-{next(self._numbers)}")
         try:
             yield vhost
         finally:
-            # A million messages take longer than the ten seconds that are allowed elsewhere.
+            # To delete a million messages takes longer than the default of 10 s.
             self.rabbit.api("DELETE", f"/vhosts/{vhost.name}", timeout=120)
-            # The broker takes its messages away a little later, which the next measurement should not feel.
+            # The broker removes the messages a little later, which would slow down the next measurement.
             time.sleep(0.3)
 
     def project(
         self, vhost: Vhost, config: Mapping[str, Any], topology: Mapping[str, Any], plugins: Mapping[str, str | Path]
     ) -> Path:
-        """A project's folder on ``vhost``; a plugin is its source, or the file or folder to copy."""
+        """Write a project that uses ``vhost``. A plugin is its source, or the file or folder to copy."""
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="project-"))
         (folder / "plugins").mkdir()
         broker = {"url": vhost.url, "start": "never", "management": vhost.rabbit.management}
@@ -119,7 +119,7 @@ class Ground:
         return folder
 
     def command(self, folder: Path, *arguments: str) -> str:
-        """Run a command of the product in a project; returns what it printed."""
+        """Run a command of the product in a project, and return its output."""
         done = subprocess.run(
             [sys.executable, "-m", "runner", *arguments],
             cwd=folder, capture_output=True, text=True, check=False, timeout=120,
@@ -132,7 +132,10 @@ class Ground:
     def product(
         self, vhost: Vhost, folder: Path, *arguments: str, wait: bool = True, timeout: float = 60.0
     ) -> Iterator[Product]:
-        """Run ``python -m runner`` in a project's folder, and with ``wait`` until all is up; stopped afterwards."""
+        """Run ``python -m runner`` in a project's folder, and stop it afterwards.
+
+        If ``wait`` is true, all services are running when the block starts.
+        """
         config = yaml.safe_load((folder / "config.yaml").read_text())
         runner = Runner([sys.executable, "-m", "runner", *arguments], folder)
         product = Product(runner, folder, vhost)
@@ -149,20 +152,20 @@ class Ground:
             shutil.rmtree(folder, ignore_errors=True)
 
     def peer(self, module: str, *arguments: object, timeout: float = 120.0) -> float:
-        """Run a module of ``bench.peers`` to its end; returns the number that it printed last."""
+        """Run a module of ``bench.peers`` to its end, and return the last number that it printed."""
         done = subprocess.run(
             [sys.executable, "-m", f"bench.peers.{module}", *map(str, arguments)],
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RuntimeError(f"{module} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+            raise RuntimeError(f"{module} exited with {done.returncode}:\n{done.stderr[-3000:]}")
         return float(done.stdout.split()[-1])
 
     @contextlib.contextmanager
     def worker(self, module: str, *arguments: object) -> Iterator[tuple[int, Callable[[], None]]]:
-        """Run a module of ``bench.peers`` that works until it is ended.
+        """Run a module of ``bench.peers`` until the end of the block.
 
-        Gives its pid, and what raises RuntimeError, with what the module wrote, once it has ended by itself.
+        Yields its pid, and a function that raises RuntimeError with the module's output if the module has exited.
         """
         log = self.folder / "worker.log"
         with log.open("wb") as file:
@@ -173,7 +176,7 @@ class Ground:
 
         def works() -> None:
             if process.poll() is not None:
-                raise RuntimeError(f"{module} ended with {process.returncode}:\n{log.read_text()[-3000:]}")
+                raise RuntimeError(f"{module} exited with {process.returncode}:\n{log.read_text()[-3000:]}")
 
         try:
             yield process.pid, works

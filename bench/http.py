@@ -1,10 +1,10 @@
-"""``POST /orders`` with 32 keep-alive clients, every event routed and confirmed before its 202.
+"""``POST /orders`` with 32 keep-alive clients. Every event is routed and confirmed before its 202.
 
-Ours is the shipped order API under ``python -m runner``, with the shipped topology, in one process and in four that
-share the listening socket; each order is also a line of its log. The peers check the same things of an order and log
-nothing. All are asked by ``wrk`` with one thread, each in turn within a run, with empty queues; p50 and p99 are wrk's.
-Four processes are to do 1.5 times as much where cores are free for that, which is measured.
-``http_blocked`` says what is measured as the broker blocks.
+The product is the shipped order API under ``python -m runner``, with the shipped topology. It runs in one process, and
+in four processes that share the listening socket. Each order is also a line of its log. The peers check the same fields
+of an order and log nothing. ``wrk`` sends the requests with one thread, to each server in turn within a run, with empty
+queues. The percentiles are those of wrk. If enough cores are free, which is measured, the goal of four processes is 1.5
+times the rate of one. ``http_blocked`` measures the time during which the broker blocks publishers.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ PEERS = {
     LOCK: ("bench.peers.http_flask", "lock"),
     CONNECTION: ("bench.peers.http_flask", "connection"),
 }
-#: The queues that get an order in the shipped topology.
+#: The queues to which the shipped topology routes an order.
 QUEUES = ("payment.order.created", "notification.order.events")
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """Requests a second, p50 and p99, then the longest wait for a 503."""
+    """Measure requests a second, p50 and p99, then the longest wait for a 503."""
     if shutil.which("wrk") is None:
         say("    load: not measured, wrk is not installed; apt-get install wrk")
     else:
@@ -53,7 +53,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
 
 
 def loaded(ground: Ground, runs: int, seconds: int) -> dict[str, dict[str, list[float]]]:
-    """What each server does under load: by server, then ``rate``, ``p50`` and ``p99`` of each run."""
+    """Measure each server under load. Return ``rate``, ``p50`` and ``p99`` of each run by server."""
     with contextlib.ExitStack() as stack:
         vhost = stack.enter_context(ground.vhost())
         servers = {"ours": stack.enter_context(order_api(ground, vhost, 1))}
@@ -66,7 +66,7 @@ def loaded(ground: Ground, runs: int, seconds: int) -> dict[str, dict[str, list[
 
 
 def figures(found: dict[str, dict[str, list[float]]]) -> Iterator[Figure]:
-    """What is told of the runs."""
+    """Yield the figures of all runs."""
     ours = found["ours"]
     goals = {FASTSTREAM: "ratio >= 1.1", CONNECTION: "ratio >= 7"}
     for name in PEERS:
@@ -81,10 +81,10 @@ def figures(found: dict[str, dict[str, list[float]]]) -> Iterator[Figure]:
             yield Figure.beside(name, unit, ours[key], theirs, FASTSTREAM, goal, less_is_better=True)
         else:
             yield Figure.alone(name, unit, ours[key])
-    # The broker and the client need cores too: once all are at work, more processes only share them.
+    # The broker and the client need cores too. If all cores are busy, more processes cannot increase the rate.
     cores, busy = os.cpu_count() or 1, median(ours["busy"])
     room = cores / busy
-    say(f"    with one process {busy:.1f} of {cores} cores are at work: room for about {room:.1f} times as much")
+    say(f"    with one process {busy:.1f} of {cores} cores are busy, which leaves room for {room:.1f} times the rate")
     yield Figure.beside(
         f"POST /orders, {INSTANCES} processes", "req/s", found["four"]["rate"], ours["rate"], "ours, one process",
         "ratio >= 1.5" if room >= 1.5 else None,
@@ -92,7 +92,7 @@ def figures(found: dict[str, dict[str, list[float]]]) -> Iterator[Figure]:
 
 
 def in_turns(vhost: Vhost, servers: dict[str, Server], runs: int, seconds: int) -> dict[str, dict[str, list[float]]]:
-    """Measure each server in turn, ``runs`` times, after one short round for all to warm up."""
+    """Measure each server in turn, ``runs`` times, after a short round in which all warm up."""
     for server in servers.values():
         ask(server, 1)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -108,12 +108,12 @@ def in_turns(vhost: Vhost, servers: dict[str, Server], runs: int, seconds: int) 
 
 
 def ask(server: Server, seconds: int) -> dict[str, float]:
-    """Ask a server for so many seconds.
+    """Send requests to a server for ``seconds`` seconds.
 
-    ``rate`` is in requests a second, ``p50`` and ``p99`` in milliseconds, ``cpu`` of the server in microseconds
-    for each request; ``busy`` is how many cores were at work, whoever had them.
+    ``rate`` is in requests a second, ``p50`` and ``p99`` in milliseconds. ``cpu`` is the server's CPU time in
+    microseconds for each request. ``busy`` is the number of cores that all processes of the machine used.
 
-    Raises RuntimeError where any order was not taken.
+    Raises RuntimeError if an order was not accepted.
     """
     url = f"http://127.0.0.1:{server.port}/orders"
     cpu, busy, began = server.cpu(), busy_seconds(), time.monotonic()
@@ -124,7 +124,7 @@ def ask(server: Server, seconds: int) -> dict[str, float]:
     cpu, busy, took = server.cpu() - cpu, busy_seconds() - busy, time.monotonic() - began
     counted = json.loads(done.stdout.splitlines()[-1])
     if counted["refused"] or counted["broken"] or not counted["answers"]:
-        raise RuntimeError(f"{url}: not every order was taken, {counted}")
+        raise RuntimeError(f"{url}: not every order was accepted, {counted}")
     return {
         "rate": counted["answers"] / counted["seconds"],
         "p50": counted["p50"],
@@ -135,7 +135,7 @@ def ask(server: Server, seconds: int) -> dict[str, float]:
 
 
 def busy_seconds() -> float:
-    """Seconds of CPU that all processes of the machine have taken together."""
+    """Return the seconds of CPU that all processes of the machine have used."""
     # proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
     ticks = [int(field) for field in Path("/proc/stat").read_text().split()[1:9]]
     return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")

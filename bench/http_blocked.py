@@ -1,8 +1,8 @@
-"""How long an order waits at most when the broker takes no messages any more.
+"""The longest time that an order waits for its answer while the broker blocks publishers.
 
-Orders come at 200/s, each on a connection of its own, while the broker's memory alarm begins and, three seconds later,
-ends. Counted is every answer from then on when the first order came that was refused: also of orders that were with the
-broker as it blocked, and of those that come as it takes messages again.
+Clients post 200 orders a second, each on its own connection. The broker's memory alarm starts, and stops three seconds
+later. All answers count from the first refused order on. So they include orders that the broker had when it blocked,
+and orders that arrive when it accepts messages again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tests.load import Load
 from tests.rabbit import Rabbit
 
 RATE, SECONDS = 200, 3.0
-#: A part of the memory that is over the limit whatever the broker uses, and RabbitMQ's own limit.
+#: A share of the memory that is always exceeded, and RabbitMQ's default.
 ALARM, NO_ALARM = "0", "0.4"
 
 
 def blocked(ground: Ground, runs: int) -> list[float]:
-    """The longest wait of each run, in milliseconds. Raises RuntimeError for an answer that is neither 202 nor 503."""
+    """Return the longest wait of each run in milliseconds. Raises RuntimeError for answers other than 202 and 503."""
     longest = []
     with ground.vhost() as vhost, order_api(ground, vhost, 1) as server:
         for _ in range(runs):
@@ -36,11 +36,11 @@ def blocked(ground: Ground, runs: int) -> list[float]:
             first = min((one.began for one in answers if one.status == 503), default=None)
             others = sorted({one.status for one in answers} - {202, 503})
             if first is None or others or answers[-1].status != 202:
-                raise RuntimeError(f"answers as the broker blocked: {others or 'no 503'}; allowed: 202, 503")
+                raise RuntimeError(f"answers while the broker blocked: {others or 'no 503'}; allowed: 202, 503")
             longest.append(1000 * max(one.ended - one.began for one in answers if one.ended >= first))
     return longest
 
 
 def block(rabbit: Rabbit, share: str) -> None:
-    """Set the share of the memory from which on the broker takes no messages."""
+    """Set the share of the memory above which the broker blocks publishers."""
     rabbit.rabbitmqctl("set_vm_memory_high_watermark", share)

@@ -1,4 +1,4 @@
--- Different orders for wrk, and what it measured as one line of JSON.
+-- Send different orders with wrk, and print its results as one line of JSON.
 local number = 0
 local headers = {["Content-Type"] = "application/json"}
 

@@ -1,4 +1,4 @@
-"""The order API and its peers as servers for a while."""
+"""The order API and its peers, each as a server that runs for a while."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.running import ROOT
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens, and the processes that answer."""
+    """The port of a server and its processes."""
 
     port: int
     pids: tuple[int, ...]
 
     def cpu(self) -> float:
-        """Seconds of CPU that its processes have taken so far."""
+        """Return the seconds of CPU that the processes have used."""
         return cpu_seconds(self.pids)
 
 
 @contextlib.contextmanager
 def order_api(ground: Ground, vhost: Vhost, instances: int) -> Iterator[Server]:
-    """The shipped order API in so many processes."""
+    """Run the shipped order API in ``instances`` processes."""
     port = free_port()
     folder = shipped(ground, vhost, port, ["order_api"], {"order_api": {"instances": instances}})
     with ground.product(vhost, folder) as product:
@@ -40,7 +40,7 @@ def order_api(ground: Ground, vhost: Vhost, instances: int) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def peer(ground: Ground, vhost: Vhost, *module: str) -> Iterator[Server]:
-    """A peer that serves."""
+    """Run the module of a peer as a server."""
     port = free_port()
     said = ground.folder / f"{'-'.join(module)}.log"
     with said.open("wb") as log:
@@ -48,9 +48,9 @@ def peer(ground: Ground, vhost: Vhost, *module: str) -> Iterator[Server]:
             [sys.executable, "-m", *module, vhost.url, str(port)], cwd=ROOT, stdout=log, stderr=log
         )
     try:
-        wait_until(lambda: process.poll() is not None or has_listener(port), 30, f"{module} answers")
+        wait_until(lambda: process.poll() is not None or has_listener(port), 30, f"{module} listens")
         if process.poll() is not None:
-            raise RuntimeError(f"{module} ended with {process.returncode}:\n{said.read_text()[-2000:]}")
+            raise RuntimeError(f"{module} exited with {process.returncode}:\n{said.read_text()[-2000:]}")
         yield Server(port, (process.pid,))
     finally:
         process.kill()
@@ -58,6 +58,6 @@ def peer(ground: Ground, vhost: Vhost, *module: str) -> Iterator[Server]:
 
 
 def has_listener(port: int) -> bool:
-    """Whether a server listens there."""
+    """Return True if a server listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,6 @@
-"""What the product costs while nothing happens: its supervisor with 20 payment workers, beside supervisord and circus.
+"""The cost of the idle product: its supervisor with 20 payment workers, beside supervisord and circus.
 
-The peers have 20 children that only wait; our workers are the shipped ones, connected to the broker. ``python -m
+The peers have 20 children that only wait. Our workers are the shipped ones, connected to the broker. ``python -m
 bench.supervisor`` measures more of the supervisors, with the same simple children for all.
 """
 
@@ -20,21 +20,21 @@ from bench.supervisor import BIN, circus, running, supervisord
 from tests.running import ROOT
 
 NAME = "supervisor"
-ABOUT = "what the supervisor and 20 payment workers cost while nothing happens, beside supervisord and circus"
-#: Workers, or children, of each supervisor.
+ABOUT = "cost of the idle supervisor and of 20 idle payment workers, beside supervisord and circus"
+#: The number of workers or children of each supervisor.
 COUNT = 20
-#: Seconds: twice the 5 s after which an idle worker wakes to give a sign of life, so that none of these is missed.
+#: Seconds, twice the 5 s between two watchdog pings of an idle worker, so that a window contains them all.
 WINDOW = 10.0
 
 
 def cost(pid: int) -> float:
-    """Seconds of CPU time that a process has had, to the microsecond."""
+    """Return the seconds of CPU that a process has used, to the microsecond."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """What nothing costs: all of them idle side by side, in windows that each hold what is done from time to time."""
+    """Measure all supervisors side by side, in windows that include their periodic work."""
     with contextlib.ExitStack() as stack:
         vhost = stack.enter_context(ground.vhost())
         config = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -72,7 +72,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
 def _beside(
     name: str, unit: str, values: Mapping[str, Sequence[float]], pids: Iterable[str], goal: str
 ) -> Iterator[Figure]:
-    """One figure for each peer, or ours alone."""
+    """Yield one figure for each peer, or a figure without a peer."""
     peers = [peer for peer in pids if peer]
     if not peers:
         yield Figure.alone(name, unit, values[""], goal)

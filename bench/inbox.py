@@ -1,6 +1,7 @@
-"""The same work with ``inbox: true``: each message once, on SQLite with full durability, beside FastStream without any.
+"""The work of ``bench.consume`` with ``inbox: true`` on durable SQLite, beside FastStream without deduplication.
 
-The database is where ``tempfile`` puts the project: TMPDIR names another disk. On a tmpfs a commit costs no disk.
+The database is in the folder that ``tempfile`` chooses. Set TMPDIR to measure another disk. On a tmpfs a commit needs
+no disk.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from bench.figure import Figure
 from bench.ground import Ground, say
 
 NAME = "inbox"
-ABOUT = "consume, publish, acknowledge with inbox: true on SQLite, beside FastStream without any inbox"
+ABOUT = "consume, publish, acknowledge with inbox: true on SQLite, beside FastStream without deduplication"
 
 _PEER = "FastStream"
 
 
 def file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on."""
+    """Return the type of the file system of a folder."""
     best = ("", "unknown")
     for line in Path("/proc/mounts").read_text().splitlines():
         _, mount, kind, *_ = line.split(" ")
@@ -29,7 +30,7 @@ def file_system(folder: Path) -> str:
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """Ours with an inbox, beside FastStream without one."""
+    """Measure the product with an inbox beside FastStream without deduplication."""
     say(f"    the database is on {file_system(ground.folder)}")
     names = consume.available(_PEER)
     mine: list[float] = []

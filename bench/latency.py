@@ -1,12 +1,15 @@
-"""From an order to the e-mail that tells of its payment, at an even pace of 200 orders a second.
+"""The time from an order to the e-mail about its payment, at a steady rate of 200 orders a second.
 
-The shipped services with the shipped topology (quorum queues) and default settings run under ``python -m runner``:
-payment without its simulated latency and declining nobody, notification writing e-mails to the log. Each order makes
-two e-mails; timed is the second one. A time begins as the event ``order.created`` is handed to the socket, or with the
-order API in front as the request is, and ends when the transport has taken the e-mail: a plugin of a few lines around
-the shipped one writes that down (``latency_mail``). The peer does the same work on the same queues in one process.
+The shipped services run under ``python -m runner`` with the shipped topology (quorum queues) and default settings. Only
+payment's simulated latency and failures are off, and notification writes its e-mails to the log. Each order causes two
+e-mails. The second one ends the measured time.
 
-The first second of each run warms up and does not count. p50 and p99 are those of one run; figures are medians of runs.
+The time starts when ``order.created`` or the request to the order API is written to the socket. It ends when the
+transport has accepted the e-mail. A plugin around the shipped notification records that (``latency_mail``). The peer
+does the same work on the same queues in one process.
+
+The first second of each run warms up and does not count. p50 and p99 are those of one run, and figures are medians of
+all runs.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ ABOUT = "from event and from POST /orders to the e-mail at 200 orders/s, beside 
 
 RATE = 200
 PEER = "one FastStream process"
-#: Orders of the first second, which do not count.
+#: The orders of the first second, which do not count.
 WARM_UP = RATE
 GOALS = {"event to e-mail": (3, 10), "POST /orders to e-mail": (6, 20)}
 
@@ -60,14 +63,14 @@ Percentiles = tuple[float, float]
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """p50 and p99 in milliseconds, ours and the peer's in turns."""
+    """Measure p50 and p99 in milliseconds, of the product and the peer in turns."""
     count = WARM_UP + RATE * (2 if quick else 10)
     found: dict[str, list[Percentiles]] = {name: [] for name in GOALS}
     peers: list[Percentiles] = []
     with contextlib.ExitStack() as stack:
         vhost, port = stack.enter_context(ground.vhost()), free_port()
         folder = stack.enter_context(ours(ground, vhost, port))
-        # Each on a vhost of its own, as both consume from the same queues.
+        # Both consume from queues of the same names, so each needs its own vhost.
         other = stack.enter_context(ground.vhost())
         their_folder = None
         if is_installed("faststream", "uvloop"):
@@ -91,7 +94,7 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
 
 
 def timed(folder: Path, send: Callable[[], dict[str, float]]) -> Percentiles:
-    """p50 and p99 in milliseconds of what ``send`` sends. Raises AssertionError where an e-mail is missing."""
+    """Send orders, and return p50 and p99 in milliseconds. Raises AssertionError if an e-mail is missing."""
     sent = send()
     orders = sorted(sent, key=lambda order: sent[order])[WARM_UP:]
     paid: dict[str, float] = {}
@@ -112,7 +115,7 @@ def timed(folder: Path, send: Callable[[], dict[str, float]]) -> Percentiles:
 
 @contextlib.contextmanager
 def ours(ground: Ground, vhost: Vhost, port: int) -> Iterator[Path]:
-    """The three shipped services; gives the folder with the times of the e-mails."""
+    """Run the three shipped services. Yields the folder with the times of the e-mails."""
     changes: dict[str, dict[str, Any]] = {
         "payment": {"options": {"failure_rate": 0.0, "latency": "0ms"}},
         "notification": {"plugin": "timed"},
@@ -124,7 +127,7 @@ def ours(ground: Ground, vhost: Vhost, port: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def faststream(ground: Ground, vhost: Vhost) -> Iterator[Path]:
-    """The peer, on queues that our topology declares; gives the folder with the times of the e-mails."""
+    """Run the peer on queues of our topology. Yields the folder with the times of the e-mails."""
     ground.command(shipped(ground, vhost, free_port()), "apply")
     folder = Path(tempfile.mkdtemp(dir=ground.folder, prefix="peer-"))
     with (folder / "log").open("wb") as log:
@@ -135,7 +138,7 @@ def faststream(ground: Ground, vhost: Vhost) -> Iterator[Path]:
     try:
         wait_until(lambda: process.poll() is not None or has_consumers(vhost), 30, "the peer consumes")
         if process.poll() is not None:
-            raise RuntimeError(f"the peer ended with {process.returncode}:\n{(folder / 'log').read_text()[-2000:]}")
+            raise RuntimeError(f"the peer exited with {process.returncode}:\n{(folder / 'log').read_text()[-2000:]}")
         yield folder
     finally:
         process.terminate()
@@ -145,5 +148,5 @@ def faststream(ground: Ground, vhost: Vhost) -> Iterator[Path]:
 
 
 def has_consumers(vhost: Vhost) -> bool:
-    """Whether all three queues are consumed from."""
+    """Return True if all three queues have a consumer."""
     return len(vhost.rabbit.api("GET", f"/consumers/{vhost.name}")) >= 3

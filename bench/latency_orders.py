@@ -1,4 +1,4 @@
-"""Orders at an even pace, as events or as requests, and when each of them was sent."""
+"""Orders at a steady rate, as events or as requests, with the time at which each was sent."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pika
 from plugins.order_api.order import Order, created_event
 from runner.amqp.properties import encode
 
-#: Connections that take turns, so that one slow answer does not hold up the next request.
+#: Connections that take turns, so that one slow answer does not delay the next request.
 CONNECTIONS = 8
 _ORDER_ID = re.compile(rb'"order_id": ?"([^"]+)"')
 
 
 def at_pace(rate: int, count: int, send: Callable[[int], None], first: int = 0, step: int = 1) -> None:
-    """Call ``send`` with the numbers from ``first`` up to ``count``; number n is due n / ``rate`` s after the start."""
+    """Call ``send`` with every ``step``-th number from ``first`` up to ``count``, number n at n / ``rate`` s."""
     began = time.monotonic()
     for number in range(first, count, step):
         time.sleep(max(0.0, began + number / rate - time.monotonic()))
@@ -31,9 +31,10 @@ def at_pace(rate: int, count: int, send: Callable[[int], None], first: int = 0, 
 
 
 def publish(url: str, rate: int, count: int) -> dict[str, float]:
-    """Publish ``order.created`` as the order API does; returns when each was handed to the socket, by order's id.
+    """Publish ``order.created`` as the order API does. Return when each event was written to the socket, by order id.
 
-    Each is confirmed before the next is due: a quorum queue may lose what nobody waits for when its sender leaves.
+    Each event is confirmed before the next is due. If a publisher leaves without its confirms, a quorum queue may lose
+    events.
     """
     events = []
     for number in range(count):
@@ -56,9 +57,9 @@ def publish(url: str, rate: int, count: int) -> dict[str, float]:
 
 
 def post(port: int, rate: int, count: int) -> dict[str, float]:
-    """``POST /orders`` on some keep-alive connections in turns; returns when each request was sent, by order's id.
+    """``POST /orders`` on keep-alive connections in turns. Return when each request was sent, by order id.
 
-    Raises RuntimeError where an order is refused.
+    Raises RuntimeError if an order is refused.
     """
     sent: dict[str, float] = {}
     problems: list[str] = []
@@ -85,12 +86,12 @@ def post(port: int, rate: int, count: int) -> dict[str, float]:
     for thread in threads:
         thread.join()
     if problems:
-        raise RuntimeError(f"{len(problems)} orders were not taken, the first: {problems[0]}")
+        raise RuntimeError(f"{len(problems)} orders were not accepted, the first: {problems[0]}")
     return sent
 
 
 class Client:
-    """A connection to the order API that stays open. Raises OSError where there is nobody or no answer within 20 s."""
+    """A keep-alive connection to the order API. Raises OSError if no server listens or answers within 20 s."""
 
     def __init__(self, port: int) -> None:
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -103,7 +104,7 @@ class Client:
         self._connection.close()
 
     def order(self, number: int) -> tuple[int, bytes]:
-        """Place an order; returns status and body of the answer."""
+        """Place an order. Return status and body of the answer."""
         order = {"customer_email": f"customer{number}@example.com", "amount": number % 900 + 1, "currency": "USD"}
         body = json.dumps(order)
         self._connection.sendall(

@@ -1,4 +1,4 @@
-"""The memory of a process, from outside."""
+"""The memory of a process, measured from outside."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def resident(pid: int) -> float:
-    """Megabytes of memory that a process has resident."""
+    """Return the resident memory of a process in megabytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) / 1024

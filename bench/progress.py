@@ -1,4 +1,4 @@
-"""How fast the messages of one queue become messages of another one, seen from outside."""
+"""The rate at which a worker turns the messages of one queue into messages of another queue, seen from outside."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pika
 
 from tests.rabbit import Vhost
 
-#: Seconds since some moment, and how many messages had come by then.
+#: Seconds on the clock ``time.monotonic``, and the number of messages at that time.
 Sample = tuple[float, int]
-#: Seconds between two looks; each costs the broker about a quarter of a millisecond.
+#: Seconds between two samples. Each costs the broker about a quarter of a millisecond.
 INTERVAL = 0.025
 
 
 @contextlib.contextmanager
 def counting(vhost: Vhost) -> Iterator[Callable[[str], int]]:
-    """What tells how many messages of a queue are ready."""
+    """Yield a function that counts the ready messages of a queue."""
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
         channel: Any = connection.channel()
         yield lambda queue: int(channel.queue_declare(queue, passive=True).method.message_count)
@@ -36,7 +36,7 @@ def watch(
     also: Callable[[], object] = lambda: None,
     interval: float = INTERVAL,
 ) -> list[Sample]:
-    """Look at a queue every ``interval`` seconds until it holds ``total`` messages; ``also`` is called at each look.
+    """Sample a queue every ``interval`` seconds until it contains ``total`` messages, and call ``also`` each time.
 
     Raises RuntimeError after ``timeout`` seconds.
     """
@@ -54,14 +54,14 @@ def watch(
 
 
 def rate(samples: Sequence[Sample], begin: float = 0.1, end: float = 1.0) -> float:
-    """Messages a second between two shares of the last sample's count."""
+    """Return the messages a second between two shares of the last sample's count."""
     total = samples[-1][1]
     first, last = begin * total, end * total
     return (last - first) / (_reached(samples, last) - _reached(samples, first))
 
 
 def _reached(samples: Sequence[Sample], count: float) -> float:
-    """When so many had come, on a straight line between two looks."""
+    """Return when ``count`` messages had arrived, interpolated linearly between two samples."""
     for (before, less), (after, more) in pairwise(samples):
         if more >= count > less:
             return before + (after - before) * (count - less) / (more - less)
@@ -69,18 +69,18 @@ def _reached(samples: Sequence[Sample], count: float) -> float:
 
 
 class CpuMeter:
-    """What a process takes of a CPU while it is looked at."""
+    """Samples of the CPU time of a process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._samples: list[tuple[float, float]] = []
 
     def look(self) -> None:
-        """Note what it has taken by now."""
+        """Record the CPU time used so far."""
         self._samples.append((time.monotonic(), cpu_seconds([self._pid])))
 
     def each(self, samples: Sequence[Sample], begin: float = 0.1) -> float:
-        """Microseconds for each message, from a share of the last sample's count on."""
+        """Return microseconds for each message, from a share of the last sample's count on."""
         total = samples[-1][1]
         since = _reached(samples, begin * total)
         before = max((at, taken) for at, taken in self._samples if at <= since or at == self._samples[0][0])
@@ -89,7 +89,7 @@ class CpuMeter:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Seconds of CPU that processes have taken so far (proc(5), ``stat``: utime and stime)."""
+    """Return the seconds of CPU that processes have used (proc(5), ``stat``: utime and stime)."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

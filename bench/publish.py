@@ -1,7 +1,8 @@
-"""Confirmed publish: how many events a second a publisher has confirmed, at most 1000 of them on their way.
+"""Confirmed events a second of a publisher that has at most 1000 unconfirmed events.
 
 Every event is persistent, mandatory, about 170 bytes of JSON, and goes through a topic exchange to one durable queue.
-Ours is a plugin's ``run`` that calls ``context.publish``; its time is from the first call to the last confirm.
+The product's publisher is a plugin whose ``run`` calls ``context.publish``. Its time is from the first call to the last
+confirm.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def run(options: Options, context: Context) -> None:
 
 
 def topology(queue_type: str) -> dict[str, object]:
-    """An exchange and a queue that gets all of it."""
+    """Return an exchange, and a queue to which all its events are routed."""
     return {
         "defaults": {"queue_type": queue_type},
         "exchanges": {"orders": {"type": "topic"}},
@@ -56,7 +57,7 @@ def topology(queue_type: str) -> dict[str, object]:
 
 
 def declare(vhost: Vhost, queue_type: str) -> None:
-    """The same for a peer."""
+    """Declare the same objects for a peer."""
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
         channel = connection.channel()
         channel.exchange_declare("orders", "topic", durable=True)
@@ -65,7 +66,7 @@ def declare(vhost: Vhost, queue_type: str) -> None:
 
 
 def ours(ground: Ground, queue_type: str, count: int) -> float:
-    """Our events a second."""
+    """Measure the product's events a second."""
     config = {
         "services": {"publish": {"publishes": {"orders": [KEY]}, "options": {"count": count}}},
     }
@@ -78,15 +79,15 @@ def ours(ground: Ground, queue_type: str, count: int) -> float:
 
 
 def check(vhost: Vhost, count: int) -> None:
-    """Raise where the queue does not hold all that was published."""
+    """Raise RuntimeError if an event is missing from the queue."""
     with contextlib.closing(pika.BlockingConnection(pika.URLParameters(vhost.url))) as connection:
         held = connection.channel().queue_declare("taken", passive=True).method.message_count
     if held != count:
-        raise RuntimeError(f"{held} messages in the queue; {count} were published")
+        raise RuntimeError(f"{held} messages in the queue, {count} were published")
 
 
 def peers(ground: Ground, quick: bool) -> dict[str, tuple[int, Callable[[Vhost, int], float]]]:
-    """How many events each gets, so that it takes a second or two, and what returns the seconds it took."""
+    """Return for each peer a number of events for a second or two, and a function that returns its seconds."""
 
     def script(name: str, *way: str) -> Callable[[Vhost, int], float]:
         return lambda vhost, count: ground.peer(name, *way, vhost.url, "orders", KEY, count, client.WINDOW)
@@ -106,7 +107,7 @@ def peers(ground: Ground, quick: bool) -> dict[str, tuple[int, Callable[[Vhost, 
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """Beside each peer on a classic queue, and beside the C client on a quorum queue."""
+    """Measure beside each peer on a classic queue, and beside the C client on a quorum queue."""
     others = peers(ground, quick)
     yield from _measure(ground, runs, "classic", others, quick)
     if not quick:

@@ -1,4 +1,4 @@
-"""The shipped project on a vhost of the bench: config.yaml, topology.yaml and the plugins as they are."""
+"""The shipped config.yaml, topology.yaml and plugins as a project on a vhost of the benchmark."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def shipped(
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Mapping[str, str] | None = None,
 ) -> Path:
-    """A project's folder with these of the shipped services, the order API on ``port``.
+    """Write a project with some of the shipped services and the order API on ``port``, and return its folder.
 
-    ``changes`` are merged into the services' entries (``options`` key by key), ``plugins`` are sources that are added.
+    ``changes`` are merged into the services' entries (``options`` key by key). ``plugins`` are sources to add.
     """
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     topology = yaml.safe_load((ROOT / "topology.yaml").read_text())

@@ -2,9 +2,12 @@
 
 usage: python -m bench.supervisor [--runs N] [--idle SECONDS]
 
-Each runs as one process with children that write down when they began. Measured are the time from ``kill -9`` of a
-child to the first line of the next one, CPU and memory while nothing happens, how long it takes until all children have
-begun, counted from the first of them and from its own start, and how many lines of output it takes each second.
+Each runs as one process with children that record when they started. These values are measured:
+
+- The time from ``kill -9`` of a child to the first line of its successor.
+- CPU and memory of the idle supervisor.
+- The time until all children have started, from the first of them and from the supervisor's own start.
+- The lines of output that the supervisor reads each second.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from bench.memory import resident
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
-#: Lines of 70 bytes that one child writes.
+#: Lines of 70 bytes that a child writes.
 LINES = 500_000
 
 CHILD = """
@@ -71,14 +74,14 @@ sys.exit(supervisor.run())
 
 
 def ours(folder: Path, command: list[str], count: int) -> list[str]:
-    """The supervisor of this project, as ``python -m runner`` runs it."""
+    """Return the command of our supervisor, as ``python -m runner`` runs it."""
     import json
 
     return [sys.executable, "-c", HOST, json.dumps([command, count])]
 
 
 def supervisord(folder: Path, command: list[str], count: int) -> list[str]:
-    """Supervisord in the foreground, its children's output in files, as by default."""
+    """Return the command of supervisord in the foreground, with its children's output in files by default."""
     words = " ".join(command)
     (folder / "supervisord.conf").write_text(
         f"[supervisord]\nnodaemon=true\nlogfile={folder}/supervisord.log\npidfile={folder}/pid\nchildlogdir={folder}\n"
@@ -89,7 +92,7 @@ def supervisord(folder: Path, command: list[str], count: int) -> list[str]:
 
 
 def circus(folder: Path, command: list[str], count: int) -> list[str]:
-    """Circusd with its default check interval; output to a file."""
+    """Return the command of circusd with its default check interval and its children's output in a file."""
     (folder / "circus.ini").write_text(
         f"[circus]\nendpoint = ipc://{folder}/endpoint\npubsub_endpoint = ipc://{folder}/pubsub\n"
         f"[watcher:child]\ncmd = {command[0]}\nargs = {' '.join(command[1:])}\nnumprocesses = {count}\n"
@@ -99,7 +102,7 @@ def circus(folder: Path, command: list[str], count: int) -> list[str]:
 
 
 class Running:
-    """One supervisor and its children."""
+    """A running supervisor and its children."""
 
     def __init__(self, make: Callable[[Path, list[str], int], list[str]], count: int, lines: int = 0) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -121,15 +124,15 @@ class Running:
         self.wait(lambda: len(self.times()) >= count)
 
     def wait(self, condition: Callable[[], object], timeout: float = 60.0) -> None:
-        """Wait until something is so."""
+        """Wait until a condition is true."""
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline or self.process.poll() is not None:
-                raise SystemExit(f"it does not come to that:\n{self.output.read_text(errors='replace')[-2000:]}")
+                raise SystemExit(f"timeout or early exit:\n{self.output.read_text(errors='replace')[-2000:]}")
             time.sleep(0.002)
 
     def times(self) -> dict[int, float]:
-        """When each child began, by pid."""
+        """Return when each child started, by pid."""
         found = {}
         for path in self.begun.glob("[0-9]*"):
             with contextlib.suppress(ValueError, OSError):
@@ -138,7 +141,7 @@ class Running:
         return found
 
     def restart(self, pid: int) -> float:
-        """Seconds from the kill of a child to the first line of the next one."""
+        """Kill a child. Return the seconds to the first line of its successor."""
         before = self.times().keys()
         killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
@@ -147,7 +150,7 @@ class Running:
         return self.times()[new] - killed
 
     def idle(self, seconds: float) -> tuple[float, float]:
-        """Percent of a core and megabytes while nothing happens."""
+        """Measure CPU (in percent of a core) and memory (in megabytes) of the idle supervisor."""
 
         def ticks() -> float:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -159,13 +162,13 @@ class Running:
         return percent, resident(self.process.pid)
 
     def took(self) -> float:
-        """Seconds that the child took to write its lines."""
+        """Return the seconds in which the child wrote its lines."""
         path = self.begun / "took"
         self.wait(lambda: path.exists() and path.read_text().endswith(" "))
         return float(path.read_text())
 
     def close(self) -> None:
-        """End it."""
+        """Stop the supervisor and its children."""
         self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(20)
@@ -178,7 +181,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(make: Callable[[Path, list[str], int], list[str]], count: int, lines: int = 0) -> Iterator[Running]:
-    """One of them, for as long as it takes."""
+    """Run a supervisor for the length of the block."""
     one = Running(make, count, lines)
     try:
         yield one
@@ -186,11 +189,11 @@ def running(make: Callable[[Path, list[str], int], list[str]], count: int, lines
         one.close()
 
 
-def examine(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: float) -> dict[str, float]:
-    """All figures of one of them."""
+def measure(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: float) -> dict[str, float]:
+    """Measure all figures of one supervisor."""
     found: dict[str, float] = {}
     with running(make, 20) as one:
-        time.sleep(2.0)  # until supervisord takes its children for started
+        time.sleep(2.0)  # supervisord counts a child as started after 1 s
         pids = list(one.times())
         found["restart ms"] = 1000 * median(one.restart(pid) for pid in pids[:runs])
         time.sleep(1.0)
@@ -213,16 +216,16 @@ def examine(make: Callable[[Path, list[str], int], list[str]], runs: int, idle: 
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure all supervisors, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how often each is measured; medians are shown")
-    parser.add_argument("--idle", type=float, default=20.0, help="seconds of doing nothing")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each measurement; medians are shown")
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds of idle time to measure")
     options = parser.parse_args()
     peers = {"ours": ours, "supervisord": supervisord, "circus": circus}
     table = {}
     for name, make in peers.items():
         sys.stderr.write(f"measuring {name} ...\n")
-        table[name] = examine(make, options.runs, options.idle)
+        table[name] = measure(make, options.runs, options.idle)
     lines = [f"{f'20 children, medians of {options.runs}':<28}" + "".join(f"{name:>14}" for name in table)]
     for figure in table["ours"]:
         digits = 0 if figure in ("restart ms", "lines/s") else 2

@@ -1,4 +1,4 @@
-"""The table of ratios, as text."""
+"""The table of ratios as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _HEAD = ("FIGURE", "OURS", "PEER", "PEER'S", "RATIO", "GOAL", "")
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Lines of all figures: medians with least and most in brackets, and whether each goal is met."""
+    """Return a line for each figure: medians, least and greatest values in brackets, and whether the goal is met."""
     rows = [_HEAD, *map(_row, figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows) + "\n"

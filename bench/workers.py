@@ -1,7 +1,7 @@
-"""1, 2, 4 and 8 workers on one queue: how many messages a second all of them handle, and how evenly.
+"""The throughput of 1, 2, 4 and 8 workers on one queue, and their shares of the messages.
 
-All of them are up, each with its first message in hand, before any goes on. Workers, broker and this program share the
-machine's cores: more workers than cores cannot handle more, but should not handle fewer.
+Every worker waits in its handler with its first message until all workers run. Workers, broker and this program share
+the machine's cores. More workers than cores cannot handle more messages, but should not handle fewer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.ground import Ground, say
 from bench.progress import rate, watch
 
 NAME = "workers"
-ABOUT = "1, 2, 4 and 8 workers on one queue: throughput of all, and the least share beside the greatest"
+ABOUT = "1, 2, 4 and 8 workers on one queue: total throughput, and the smallest share beside the largest"
 
 PLUGIN = """
 import time
@@ -45,21 +45,21 @@ def stop() -> None:
 
 
 def share(ground: Ground, instances: int, count: int) -> tuple[float, float]:
-    """Messages a second of all workers, and the least share as a part of the greatest one."""
+    """Measure messages a second of all workers, and the smallest share divided by the largest."""
     with working(ground, "quorum", count, {"instances": instances}, PLUGIN) as product:
         product.wait({"services": {"jobs": {"instances": instances}}})
         (product.folder / "go").touch()
         samples = watch(product.vhost, "done", count, 90)
-        # Told by the hook ``stop``, after the last message.
+        # The hook ``stop`` prints the number after the last message.
         product.stop()
         shares = [int(one) for one in re.findall(r"handled (\d+) messages", product.runner.output)]
     if len(shares) != instances or sum(shares) != count:
-        raise RuntimeError(f"shares {shares} of {count} messages; {instances} workers were to handle them")
+        raise RuntimeError(f"shares {shares} of {count} messages; expected the shares of {instances} workers")
     return rate(samples, 0.05, 0.95), min(shares) / max(shares)
 
 
 def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
-    """Totals beside that of one worker, and shares."""
+    """Measure totals beside that of one worker, and shares."""
     say(f"    {os.cpu_count()} cores for the workers, the broker and this program")
     rates: dict[int, list[float]] = {}
     shares: dict[int, list[float]] = {}
@@ -73,4 +73,4 @@ def measure(ground: Ground, runs: int, quick: bool) -> Iterator[Figure]:
         yield Figure.beside(
             f"{instances} workers on one queue", "msg/s", rates[instances], rates[1], "one worker", "ratio >= 1"
         )
-        yield Figure.alone(f"{instances} workers, least share of the greatest", "", shares[instances])
+        yield Figure.alone(f"{instances} workers, smallest / largest share", "", shares[instances])

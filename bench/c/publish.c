@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     char body[512], id[40];
     amqp_bytes_t exchange = amqp_cstring_bytes(argv[4]), key = amqp_cstring_bytes(argv[5]);
     struct timeval none = {0, 0}, long_enough = {30, 0};
-    /* Single and multiple acks come mixed, so each tag is marked once; all up to LOW are. */
+    /* Single and multiple acks are mixed, so each tag is marked only once. All tags up to LOW are marked. */
     char *marked = calloc(total + 2, 1);
     long sent = 0, done = 0, low = 0;
     double began = now();
@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
             amqp_bytes_t bytes = {length, body};
             int status = amqp_basic_publish(connection, 1, exchange, key, 1, 0, &properties, bytes);
             if (status) die(amqp_error_string2(status));
-            /* Confirms are read now and then, so that neither side waits on a full socket. */
+            /* Read confirms after every 32 messages, so that neither side waits on a full socket. */
             if (sent % 32 == 0) break;
         }
         int may_wait = sent == total || sent - done >= window;

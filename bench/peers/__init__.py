@@ -1,1 +1,1 @@
-"""Peers: scripts that do with other libraries what ours does, each by its own documentation."""
+"""Peers: scripts that do the product's work with other libraries, as their documentation recommends."""

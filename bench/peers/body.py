@@ -1,4 +1,4 @@
-"""What every publisher that is measured sends: an event of about 170 bytes, as ``order.created`` is."""
+"""The event that every publisher sends: about 170 bytes, like ``order.created``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 
 def body(number: int) -> dict[str, str]:
-    """The event with a number."""
+    """Return the event with a number."""
     return {
         "order_id": f"{number:08x}-0000-4000-8000-000000000000",
         "customer_email": f"customer{number % 1000000:06}@example.com",
@@ -18,5 +18,5 @@ def body(number: int) -> dict[str, str]:
 
 
 def encoded(number: int) -> bytes:
-    """The event with a number, as JSON."""
+    """Return the event with a number as JSON."""
     return json.dumps(body(number)).encode()

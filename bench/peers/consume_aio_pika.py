@@ -1,10 +1,9 @@
-"""aio-pika: consume, publish one confirmed event, acknowledge; until it is ended.
+"""aio-pika: consume, publish one confirmed event, acknowledge, until the process is stopped.
 
 usage: python -m bench.peers.consume_aio_pika asyncio|uvloop URL EXCHANGE PREFETCH
 
-``queue.consume`` with a callback, which aio-pika runs as a task for each message, as in its "Quick start";
-``set_qos`` as its tutorial "Work Queues" has it; ``message.process()`` acknowledges after the publish was confirmed,
-which is awaited.
+``queue.consume`` has a callback, which aio-pika runs as a task for each message, as in its "Quick start". ``set_qos``
+is that of its tutorial "Work Queues". The handler awaits the confirm, then ``message.process()`` acknowledges.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from bench.peers.work import outcome
 
 
 async def consume(url: str, exchange_name: str, prefetch: int) -> None:
-    """Work for ever."""
+    """Consume forever."""
     connection = await aio_pika.connect_robust(url)
     channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
     await channel.set_qos(prefetch_count=prefetch)

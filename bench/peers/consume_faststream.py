@@ -1,12 +1,11 @@
-"""FastStream: consume, publish one confirmed event, acknowledge; until it is ended.
+"""FastStream: consume, publish one confirmed event, acknowledge, until the process is stopped.
 
 usage: python -m bench.peers.consume_faststream URL EXCHANGE PREFETCH
 
-``@broker.subscriber`` and ``@broker.publisher`` as in its documentation, with ``prefetch_count`` as its page
-"Concurrency and Prefetch" has it: handlers of as many messages run at once. uvloop is what its command line uses
-where it is installed. Confirms are on by default; ``AckPolicy.NACK_ON_ERROR`` acknowledges once the handler has
-returned and the event is published. Its log of each message and its conversion by type hints, both on by default, are
-off here, which makes it faster.
+``@broker.subscriber`` and ``@broker.publisher`` are those of its documentation. ``prefetch_count`` also limits the
+handlers that run at once ("Concurrency and Prefetch"). Its command line uses uvloop if it is installed. Confirms are on
+by default. ``AckPolicy.NACK_ON_ERROR`` acknowledges after the handler has returned and the event is published. The log
+of each message and the conversion by type hints, both on by default, are off here. This makes FastStream faster.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from bench.peers.work import outcome
 
 
 async def consume(url: str, exchange_name: str, prefetch: int) -> None:
-    """Work until a signal comes."""
+    """Consume until a signal stops the process."""
     broker = RabbitBroker(
         url,
         default_channel=Channel(prefetch_count=prefetch, on_return_raises=True),

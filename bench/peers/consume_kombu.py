@@ -1,12 +1,13 @@
-"""kombu: consume, publish one event and wait for its confirm, acknowledge; until it is ended.
+"""kombu: consume, publish one event and wait for its confirm, acknowledge, until the process is stopped.
 
 usage: python -m bench.peers.consume_kombu URL EXCHANGE PREFETCH
 
-``ConsumerProducerMixin``, as its page "Mixin Classes" recommends it for a consumer that also publishes, with
-``transport_options={"confirm_publish": True}``, which its page "pyamqp transport" has, and the default producer.
+``ConsumerProducerMixin`` is what its page "Mixin Classes" recommends for a consumer that also publishes.
+``transport_options={"confirm_publish": True}`` is from its page "pyamqp transport". The producer is the default.
 
-Celery is built on it and does not fit: its workers take tasks in Celery's own message format from Celery's own queues
-and hand out results, not events; foreign JSON from a queue needs a consumer step, which is this kombu consumer.
+Celery, which uses kombu, cannot do this work. Its workers accept tasks in Celery's own message format from Celery's own
+queues, and return results rather than events. To read other JSON, Celery needs a consumer step, which is this kombu
+consumer.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from bench.peers.work import outcome
 
 
 class Worker(ConsumerProducerMixin):  # type: ignore[misc]
-    """Works for ever."""
+    """A consumer that runs forever."""
 
     def __init__(self, connection: Any, exchange: str, prefetch: int) -> None:
         self.connection = connection
         self._exchange, self._prefetch = Exchange(exchange, "topic", durable=True, passive=True), prefetch
 
     def get_consumers(self, _: Any, channel: Any) -> list[Any]:
-        """The one queue."""
+        """Return the consumer of the one queue."""
         queue = Queue("jobs", no_declare=True)
         return [
             Consumer(
@@ -38,7 +39,7 @@ class Worker(ConsumerProducerMixin):  # type: ignore[misc]
         ]  # fmt: skip
 
     def handle(self, order: Any, message: Any) -> None:
-        """One message."""
+        """Publish an event for the message and acknowledge the message."""
         event = outcome(order)
         self.producer.publish(
             event, exchange=self._exchange, routing_key="order.done", mandatory=True, delivery_mode=2,

@@ -1,9 +1,9 @@
-"""pika: consume, publish one event and wait for its confirm, acknowledge; until it is ended.
+"""pika: consume, publish one event and wait for its confirm, acknowledge, until the process is stopped.
 
 usage: python -m bench.peers.consume_pika URL EXCHANGE PREFETCH
 
-BlockingConnection with ``basic_consume`` and ``confirm_delivery``, as in its examples "Using Delivery Confirmations
-with the BlockingConnection" and "Using the Blocking Connection to consume messages from RabbitMQ".
+``BlockingConnection`` uses ``basic_consume`` and ``confirm_delivery``, as in pika's examples "Using Delivery
+Confirmations with the BlockingConnection" and "Using the Blocking Connection to consume messages from RabbitMQ".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.peers.work import outcome
 
 
 def consume(url: str, exchange: str, prefetch: int) -> None:
-    """Work for ever."""
+    """Consume forever."""
     channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
     channel.confirm_delivery()
     channel.basic_qos(prefetch_count=prefetch)

@@ -1,12 +1,12 @@
-"""``POST /orders`` by FastAPI, its event published by FastStream.
+"""``POST /orders`` by FastAPI. FastStream publishes the event.
 
 usage: python -m bench.peers.http_faststream AMQP-URL PORT
 
-One uvicorn process with uvloop and httptools (uvicorn: "Settings", "Implementation": the fast loop and parser), without
-an access log; the broker is started by the application's lifespan (FastStream: "FastAPI Plugin" and "Integration with
-HTTP frameworks": a broker of its own needs no router to publish). Publisher confirms are on, a returned message is an
-error, and messages are mandatory and persistent: FastStream's ``Channel`` and ``RabbitBroker.publish``. The body is
-handed over as the bytes that pydantic writes, which spares FastStream its own serializer.
+One uvicorn process without an access log uses uvloop and httptools, the fast loop and parser (uvicorn: "Settings",
+"Implementation"). The application's lifespan starts the broker, because publishing needs no router (FastStream:
+"FastAPI Plugin", "Integration with HTTP frameworks"). Publisher confirms are on, a returned message is an error, and
+messages are mandatory and persistent (FastStream: ``Channel`` and ``RabbitBroker.publish``). The body is the bytes that
+pydantic writes, so FastStream needs no serializer of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.peers.http_order import EXCHANGE, ROUTING_KEY, Accepted, Order, creat
 
 
 def make_app(url: str) -> FastAPI:
-    """Make the application."""
+    """Create the application."""
     broker = RabbitBroker(url, default_channel=Channel(publisher_confirms=True, on_return_raises=True), logger=None)
     exchange = RabbitExchange(EXCHANGE, type=ExchangeType.TOPIC, durable=True, declare=False)
 

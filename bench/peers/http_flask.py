@@ -1,11 +1,11 @@
-"""``POST /orders`` by Flask on waitress, in the two plain ways to publish with pika.
+"""``POST /orders`` by Flask on waitress, with pika in two simple ways.
 
 usage: python -m bench.peers.http_flask connection|lock AMQP-URL PORT
 
-``connection`` opens one for each request, ``lock`` keeps one channel that the threads take in turns: pika's connections
-are for one thread (pika: "Frequently Asked Questions", "Is Pika thread safe?"). Either way by ``BlockingConnection``
-with ``confirm_delivery`` (pika: "Using Delivery Confirmations with the BlockingConnection"), so that ``basic_publish``
-returns once the broker has routed and confirmed the event. Waitress has a thread for each client.
+``connection`` opens a connection for each request. ``lock`` keeps one channel behind a lock, because pika's connections
+are not thread-safe (pika: "Frequently Asked Questions", "Is Pika thread safe?"). Both use ``BlockingConnection`` with
+``confirm_delivery`` (pika: "Using Delivery Confirmations with the BlockingConnection"), so that ``basic_publish``
+returns after the broker has routed and confirmed the event. Waitress has a thread for each client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ THREADS = 32
 
 
 def open_channel(parameters: pika.URLParameters) -> BlockingChannel:
-    """A channel with confirms on a connection of its own."""
+    """Open a channel with confirms on a new connection."""
     channel = pika.BlockingConnection(parameters).channel()
     channel.confirm_delivery()
     return channel
@@ -36,7 +36,7 @@ def open_channel(parameters: pika.URLParameters) -> BlockingChannel:
 
 @contextlib.contextmanager
 def connection_for_each(parameters: pika.URLParameters) -> Iterator[BlockingChannel]:
-    """A new connection."""
+    """Yield a channel of a new connection."""
     channel = open_channel(parameters)
     try:
         yield channel
@@ -45,7 +45,7 @@ def connection_for_each(parameters: pika.URLParameters) -> Iterator[BlockingChan
 
 
 def behind_a_lock(parameters: pika.URLParameters) -> Callable[[], contextlib.AbstractContextManager[BlockingChannel]]:
-    """One channel for all threads."""
+    """Open one channel for all threads. Return a function that locks it and yields it."""
     channel, lock = open_channel(parameters), threading.Lock()
 
     @contextlib.contextmanager
@@ -57,7 +57,7 @@ def behind_a_lock(parameters: pika.URLParameters) -> Callable[[], contextlib.Abs
 
 
 def make_app(take: Callable[[], contextlib.AbstractContextManager[BlockingChannel]]) -> Flask:
-    """Make the application; ``take`` gives a channel for one event."""
+    """Create the application. ``take`` yields a channel for one event."""
     app = Flask("orders", static_folder=None)
 
     @app.post("/orders")
@@ -88,7 +88,7 @@ def main() -> None:
     """Serve until killed."""
     kind, url, port = sys.argv[1:]
     parameters = pika.URLParameters(url)
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of each request that waits
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns about each request that waits
     take = behind_a_lock(parameters) if kind == "lock" else lambda: connection_for_each(parameters)
     serve(make_app(take), host="127.0.0.1", port=int(port), threads=THREADS, asyncore_use_poll=True)
 

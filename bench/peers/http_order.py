@@ -1,6 +1,7 @@
-"""The order that all HTTP peers take, checked as strictly as ours, with what pydantic has for it.
+"""The order that all HTTP peers accept. pydantic validates it as strictly as the product does.
 
-FastAPI's documentation ("Extra Data Types", "Body - Fields") shows this way: a model whose fields carry their limits.
+FastAPI's documentation ("Extra Data Types", "Body - Fields") recommends such a model, whose fields contain their
+limits.
 """
 
 from __future__ import annotations
@@ -50,5 +51,5 @@ class Accepted(BaseModel):
 
 
 def created(order: Order) -> tuple[Created, str, int]:
-    """Body, message id and timestamp (seconds) of the event that tells of a new order."""
+    """Return body, message id and timestamp (in seconds) of the event ``order.created``."""
     return Created(order_id=str(uuid.uuid4()), **order.model_dump()), str(uuid.uuid4()), int(time.time())

@@ -1,12 +1,14 @@
-"""Payment and notification in one FastStream process: what separate processes cost beside that.
+"""Payment and notification in one FastStream process, to measure the cost of separate processes.
 
 usage: python -m bench.peers.latency_faststream AMQP-URL
 
-The work itself is the shipped plugins' own (reading the order, the outcome's event, the e-mail with its template), so
-that what differs is the framework, and that nothing passes from process to process but through the broker. Settings:
-a prefetch count, publisher confirms with returned messages as errors (FastStream: "Rabbit Channel"), queues and
-exchanges not declared anew ("Rabbit Queue/Exchange", ``declare=False``), uvloop; the outcome is published before the
-handler ends, and so confirmed before the ack ("Acknowledgement": the message is acked after the handler).
+The shipped plugins do the work: reading the order, building the outcome's event, rendering the e-mail. So only the
+framework differs, and messages between the two steps still pass through the broker. The settings are:
+
+- A prefetch count, and publisher confirms with returned messages as errors ("Rabbit Channel").
+- Queues and exchanges that exist already ("Rabbit Queue/Exchange", ``declare=False``).
+- uvloop.
+- The outcome is published and confirmed before the handler returns, and so before the ack ("Acknowledgement").
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ PREFETCH = 100
 
 
 def make_app(url: str) -> FastStream:
-    """Make the application."""
+    """Create the application."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     log = logging.getLogger("service")
     channel = Channel(prefetch_count=PREFETCH, publisher_confirms=True, on_return_raises=True)

@@ -1,9 +1,10 @@
-"""aio-pika: publish N persistent, mandatory messages and wait for all confirms; prints the seconds it took.
+"""aio-pika: publish N persistent, mandatory messages, wait for all confirms, and print the seconds.
 
 usage: python -m bench.peers.publish_aio_pika asyncio|uvloop URL EXCHANGE ROUTING_KEY N WINDOW
 
-Its documentation, "Publisher Confirms", calls asynchronous handling the best in performance: a task for each message,
-gathered in the end; here at most WINDOW of them at once. Confirms are on by default, and a returned message raises.
+The page "Publisher Confirms" of its documentation says that asynchronous handling is fastest: a task for each message,
+gathered in the end. Here at most WINDOW tasks run at once. Confirms are on by default, and a returned message raises an
+error.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench.peers.body import body, encoded
 
 
 async def publish(url: str, exchange_name: str, key: str, count: int, window: int) -> float:
-    """Publish all; returns the seconds it took."""
+    """Publish all messages, and return the seconds."""
     connection = await aio_pika.connect(url)
     async with connection:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)

@@ -1,10 +1,10 @@
-"""FastStream: publish N persistent, mandatory messages and wait for all confirms; prints the seconds it took.
+"""FastStream: publish N persistent, mandatory messages, wait for all confirms, and print the seconds.
 
 usage: python -m bench.peers.publish_faststream URL EXCHANGE ROUTING_KEY N WINDOW
 
-``broker.publish`` as its documentation, "Publishing", has it: ``persist`` is off by default and on here,
-``mandatory`` and publisher confirms are on by default. WINDOW tasks publish at once, on uvloop, which its command
-line uses where it is installed. The message is a dict, which FastStream encodes.
+``broker.publish`` is that of its page "Publishing". ``persist``, which is off by default, is on. ``mandatory`` and
+publisher confirms are on by default. WINDOW tasks publish at once, on uvloop, which its command line uses if it is
+installed. The message is a dict, which FastStream encodes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.peers.body import body
 
 
 async def publish(url: str, exchange_name: str, key: str, count: int, window: int) -> float:
-    """Publish all; returns the seconds it took."""
+    """Publish all messages, and return the seconds."""
     broker = RabbitBroker(url, default_channel=Channel(on_return_raises=True), log_level=logging.WARNING)
     exchange = RabbitExchange(exchange_name, type=ExchangeType.TOPIC, durable=True, declare=False)
     async with broker:

@@ -1,10 +1,12 @@
-"""pika: publish N persistent, mandatory messages and wait for all confirms; prints the seconds it took.
+"""pika: publish N persistent, mandatory messages, wait for all confirms, and print the seconds.
 
 usage: python -m bench.peers.publish_pika pipelined|blocking|connection URL EXCHANGE ROUTING_KEY N WINDOW
 
-pipelined: SelectConnection with asynchronous confirms, as pika's example "Asynchronous publisher example" does, with at
-most WINDOW events unconfirmed. blocking: BlockingConnection with ``confirm_delivery``, which waits for each confirm, as
-the example "Using Delivery Confirmations with the BlockingConnection" does. connection: a connection for each message.
+- pipelined: ``SelectConnection`` with at most WINDOW unconfirmed events, as in pika's example "Asynchronous publisher
+  example".
+- blocking: ``BlockingConnection`` with ``confirm_delivery``, which waits for each confirm, as in pika's example "Using
+  Delivery Confirmations with the BlockingConnection".
+- connection: a new connection for each message.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from bench.peers.body import body, encoded
 
 
 def properties(number: int) -> pika.BasicProperties:
-    """What goes with a message."""
+    """Return the properties of a message."""
     return pika.BasicProperties(content_type="application/json", delivery_mode=2, message_id=body(number)["order_id"])
 
 
 class Pipelined:
-    """All at once, up to a window of what is unconfirmed."""
+    """A publisher that keeps up to a window of unconfirmed events."""
 
     def __init__(self, url: str, exchange: str, key: str, count: int, window: int) -> None:
         self._exchange, self._key, self._count, self._window = exchange, key, count, window
@@ -68,20 +70,20 @@ class Pipelined:
             self.took = time.perf_counter() - self._began
             self.connection.close()
             self.connection.ioloop.stop()
-        # In batches, so that more than one message goes with each write.
+        # A batch lets one write send several messages.
         elif len(self._open) <= self._window * 3 // 4:
             self._send()
 
 
 def pipelined(url: str, exchange: str, key: str, count: int, window: int) -> float:
-    """Seconds with a window."""
+    """Return the seconds with a window of unconfirmed events."""
     one = Pipelined(url, exchange, key, count, window)
     one.connection.ioloop.start()
     return one.took
 
 
 def blocking(url: str, exchange: str, key: str, count: int, _: int) -> float:
-    """Seconds where each message waits for its confirm."""
+    """Return the seconds if each message waits for its confirm."""
     connection = pika.BlockingConnection(pika.URLParameters(url))
     channel = connection.channel()
     channel.confirm_delivery()
@@ -94,7 +96,7 @@ def blocking(url: str, exchange: str, key: str, count: int, _: int) -> float:
 
 
 def connection(url: str, exchange: str, key: str, count: int, _: int) -> float:
-    """Seconds where each message has its own connection."""
+    """Return the seconds if each message has its own connection."""
     began = time.perf_counter()
     for number in range(1, count + 1):
         one = pika.BlockingConnection(pika.URLParameters(url))

@@ -1,4 +1,4 @@
-"""What every consumer that is measured does with a message: parse it, and make one event of it."""
+"""The work of every consumer: parse the message, and create one event from it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def outcome(order: dict[str, Any]) -> dict[str, Any]:
-    """The event of an order."""
+    """Return the event for an order."""
     return {"order_id": order["order_id"], "amount": order["amount"], "currency": order["currency"]}
