@@ -1,7 +1,7 @@
-"""Each folder in ``tests/broken`` is a project with faults; ``expected.txt`` holds what a person is told of them.
+"""Each folder in ``tests/broken`` is a project with configuration errors. ``expected.txt`` contains the report.
 
-``{project}`` there stands for the project's folder. The shipped plugins are beside those of the project, whose own
-are named ``*.py.txt``, because tools would read a file that is wrong on purpose.
+``{project}`` in that file stands for the project's folder. The shipped plugins are beside those of the project. The
+project's own plugins are named ``*.py.txt``, because tools would read a file that is wrong on purpose.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRET = "correct-horse-battery-staple"
 
 
 def make_project(source: Path, folder: Path) -> Path:
-    """A copy of ``source`` with the shipped plugins."""
+    """Create a copy of ``source`` with the shipped plugins."""
     shutil.copytree(SHIPPED / "plugins", folder / "plugins")
     for name in ("topology.yaml", "config.yaml"):
         if (source / name).exists():
@@ -38,7 +38,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SHOP_EMPTY", "")
     monkeypatch.setenv("SHOP_LOST_FILE", "/nowhere/password")
     monkeypatch.setenv("SHOP_NOTHING_FILE", "/dev/null")
-    # The value itself, where its file should be named.
+    # This variable contains the secret itself, where the name of a file belongs.
     monkeypatch.setenv("SHOP_SECRET_HERE_FILE", f"postgresql://shop:{SECRET}@shop/shop")
     monkeypatch.delenv("SHOP_NOT_SET", raising=False)
     return SECRET
@@ -59,7 +59,7 @@ def test_every_fault_is_told_at_its_line_and_no_secret_with_it(source: Path, tmp
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "], ids=["lists", "mappings", "dashes"])
 def test_brackets_without_end_are_a_fault_and_no_crash(opening: str, tmp_path: Path) -> None:
-    # In a process of its own: a parser that descends without end takes its whole process with it.
+    # A recursive parser that overflows the stack kills its process, so it needs a process of its own.
     (tmp_path / "topology.yaml").write_text("queues:\n  " + opening * 100_000)
     (tmp_path / "config.yaml").write_text("")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""RabbitMQ in a container, with a stand-in for the engine that runs the real RabbitMQ."""
+"""RabbitMQ in a container. A substitute for the container engine runs the real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: Notes each command line. Runs the private node in the container's stead, with the login from the environment.
+#: A container engine that logs each command line, and runs the private node with the login from the environment.
 ENGINE = """\
 #!/bin/sh
 cd {root}

@@ -1,4 +1,4 @@
-"""The private node, with the real RabbitMQ: where it listens, what it keeps, and what it leaves behind."""
+"""The private node with the real RabbitMQ: its addresses, its data and its processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 
 
 class Run:
-    """One run of ``python -m runner.broker.node``, under a supervisor that only listens."""
+    """A run of ``python -m runner.broker.node`` under a supervisor that only listens."""
 
     def __init__(
         self,
@@ -94,14 +94,14 @@ class Run:
                 self.words += data
 
     def wait_ready(self) -> Run:
-        """Wait for the word, and fail at once when the process ends instead."""
+        """Wait for READY. Fails at once if the process exits instead."""
 
         def is_ready() -> bool:
             assert self.process.poll() is None, self.output.decode()
             return b"READY=1\n" in self.words
 
         wait_until(is_ready, START_SECONDS, "READY=1")
-        # RabbitMQ 4.3 answers 500 until shortly after AMQP answers; nobody who was told of READY meets one.
+        # RabbitMQ 4.3 answers 500 for a moment after AMQP answers. No client that waits for READY may see that.
         api = f"http://127.0.0.1:{self.management_port}/api/overview"
         login = base64.b64encode(f"anna:{self.password}".encode()).decode()
         with urllib.request.urlopen(urllib.request.Request(api, headers={"Authorization": f"Basic {login}"})) as answer:
@@ -109,7 +109,7 @@ class Run:
         return self
 
     def processes(self) -> set[int]:
-        """All processes that this run started, itself included."""
+        """Return all processes that this run started, including its own."""
         parents: dict[int, int] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -121,7 +121,7 @@ class Run:
         return found
 
     def end(self, how: signal.Signals = signal.SIGTERM, *, group: bool = False) -> int:
-        """Send a signal, and wait until the process and all that it started are gone."""
+        """Send a signal, and wait until the process and all its descendants are gone."""
         started = self.processes()
         (os.killpg if group else os.kill)(self.process.pid, how)
         code = self.process.wait(20)
@@ -129,7 +129,7 @@ class Run:
         return code
 
     def close(self) -> None:
-        """End what a failed test left."""
+        """Kill all processes that a failed test left."""
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -140,7 +140,7 @@ class Run:
 
 
 def alive(pids: set[int]) -> dict[int, str]:
-    """Those of the processes that still run, with their command lines."""
+    """Return the processes that still run, with their command lines."""
     found = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -151,7 +151,7 @@ def alive(pids: set[int]) -> dict[int, str]:
 
 
 def listening(pids: set[int]) -> dict[int, set[str]]:
-    """The ports that these processes listen on, each with its addresses as the kernel writes them."""
+    """Return the ports on which these processes listen, each with its addresses as the kernel writes them."""
     inodes = set()
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -170,7 +170,7 @@ def listening(pids: set[int]) -> dict[int, set[str]]:
 
 @pytest.fixture
 def runs() -> Iterator[list[Run]]:
-    """Runs to end after the test, whatever happened."""
+    """Return a list of runs to stop after the test, even if the test fails."""
     one: list[Run] = []
     yield one
     for run in one:
@@ -178,19 +178,19 @@ def runs() -> Iterator[list[Run]]:
 
 
 def put(run: Run, text: str) -> None:
-    """Store one persistent message in a quorum queue and one in a classic queue, confirmed."""
+    """Publish a persistent, confirmed message to a quorum queue and to a classic queue."""
     with channel_to(run.url) as channel:
         for queue, arguments in (("quorum", {"x-queue-type": "quorum"}), ("classic", {})):
             channel.queue_declare(queue, durable=True, arguments=arguments)
             publish(channel, "", queue, text.encode(), pika.BasicProperties(delivery_mode=2), mandatory=True)
-    # RabbitMQ writes the registration of a new quorum queue half a second after it confirmed the declaration; a
-    # queue that is killed before that has no leader ever again.
+    # RabbitMQ writes the registration of a new quorum queue half a second after it confirms the declaration. If the
+    # node is killed before that, the queue has no leader ever again.
     registrations = next(run.folder.glob("data/*/quorum/*/names.dets"))
     wait_until(lambda: b"shop_quorum" in registrations.read_bytes(), what="the new queue is registered on disk")
 
 
 def get(run: Run) -> list[str]:
-    """Take one message out of each of the two queues."""
+    """Consume one message from each of the two queues."""
     with channel_to(run.url) as channel:
         return [channel.basic_get(queue, auto_ack=True)[2].decode() for queue in ("quorum", "classic")]
 
@@ -247,7 +247,7 @@ def test_node_is_ready_on_loopback_only_and_keeps_data_over_a_clean_stop_and_kil
     assert find_broker([third.url], "auto", folder) == Answering(third.url)
     put(third, "kept when the parent is killed")
     pids = third.processes()
-    # The parent alone, so that nobody is left to end the node: it must notice by itself.
+    # Only the parent is killed, so no process can stop the node. The node must notice by itself.
     os.kill(third.process.pid, signal.SIGKILL)
     third.process.wait(20)
     found = find_broker([third.url], "auto", folder)
@@ -278,11 +278,11 @@ def test_ordinary_user_runs_a_node_on_a_host_that_knows_no_names(runs: list[Run]
     ]
     if not pythons:
         pytest.skip("no Python here that an ordinary user can run this project with")
-    # The folders of pytest are closed to other users.
+    # Other users cannot read the folders of pytest.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.chown(folder, user.pw_uid, user.pw_gid)
-        # Even localhost has no address there, as on a small system without /etc/hosts.
+        # Even localhost has no address there, like on a small system without /etc/hosts.
         strip = 'hostname unknown.invalid && mount --bind /dev/null /etc/hosts && exec "$@"'
         host = ("unshare", "--uts", "--mount", "/bin/sh", "-c", strip, "sh")
         run = Run(folder / "broker", free_port(), python=pythons[0], prefix=(*host, *identity))

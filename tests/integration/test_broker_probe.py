@@ -1,4 +1,4 @@
-"""Telling a broker from whatever else may be at a port."""
+"""Detection of a broker at a port, as opposed to any other server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answer = Callable[[socket.socket], None]
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answer], int]]:
-    """Answer one connection with a function, on a free port."""
+    """Return a function that serves one connection on a free port with an answer."""
     listeners: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
@@ -36,7 +36,7 @@ def serve() -> Iterator[Callable[[Answer], int]]:
 
         def accept() -> None:
             connection, _ = listener.accept()
-            # The probe may close before it has read everything.
+            # The probe may close the connection before the answer is complete.
             with connection, contextlib.suppress(ConnectionError):
                 answer(connection)
 
@@ -57,7 +57,7 @@ def _look(port: int, scheme: str = "amqp", timeout: float = 5.0) -> ProbeResult:
 
 
 def test_real_broker_is_recognised_on_an_unencrypted_connection_only(rabbit: Rabbit):
-    # Its management API answers a moment before AMQP does.
+    # The node's management API answers a moment before AMQP does.
     wait_until(lambda: probe(Address.of(rabbit.url), 5.0).kind is Kind.BROKER)
     assert probe(Address.of(rabbit.url.replace("amqp:", "amqps:")), 5.0).kind is Kind.OTHER
 
@@ -91,7 +91,7 @@ def test_web_server_is_no_broker(serve):
 
 
 def test_rabbitmqs_own_http_api_is_no_broker(rabbit: Rabbit):
-    # It closes the connection after 5 s without a line that it understands.
+    # RabbitMQ's HTTP API closes the connection after 5 s without a line that it understands.
     finding = _look(urlsplit(rabbit.management).port or 0, timeout=30.0)
 
     assert finding.kind is Kind.OTHER
@@ -112,7 +112,7 @@ def test_plain_broker_is_reported_if_the_url_is_for_tls(rabbit: Rabbit):
 
 
 def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serve, monkeypatch):
-    # A RabbitMQ whose host's name does not resolve sometimes stalls for the 5 s of a resolver.
+    # If a RabbitMQ's host name does not resolve, it sometimes stalls for the 5 s of a resolver's timeout.
     monkeypatch.setattr(probe_module, "ANSWER_TIMEOUT", 20.0)
     resolved = threading.Event()
 
@@ -134,7 +134,7 @@ def test_each_step_has_a_limit_longer_than_its_longest_wait():
 
 @pytest.fixture
 def resolve(monkeypatch) -> Callable[..., None]:
-    """Return a function that makes a name resolve to these addresses, or fail."""
+    """Return a function that makes a name resolve to addresses, or fail."""
 
     def install(*targets: tuple[str, int], error: OSError | None = None, until: threading.Event | None = None) -> None:
         real = socket.getaddrinfo
@@ -179,7 +179,7 @@ def test_broker_behind_a_dead_address_of_the_same_host_is_found(rabbit: Rabbit, 
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     full = [socket.socket() for _ in range(4)]
     port = listener.getsockname()[1]
-    for one in full:  # connections that are not accepted fill the backlog, and the next one gets no answer
+    for one in full:  # unaccepted connections fill the backlog, so the next connection gets no answer
         one.setblocking(False)
         one.connect_ex(("127.0.0.1", port))
     addresses = {"not bound": ("::ffff", 1), "half-open": ("127.0.0.1", port)}
@@ -238,7 +238,7 @@ def test_engine_that_does_not_answer_is_no_engine(tmp_path):
 def test_a_listener_that_closes_during_the_connect_is_asked_again(
     error: type[OSError], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # A broker that is just ending does that; afterwards nothing listens there, and a private one can be started.
+    # A broker that is stopping does that. Afterwards no server listens, so a private broker can be started.
     outcomes = [error(), ConnectionRefusedError()]
 
     def connect(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What the run under faults is made of, each part alone: the proxy, the disk, the chart and the cluster."""
+"""The parts of the chaos run: the proxy, the disk, the chart and the cluster."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from tests.proof import IS_FULL
 from tests.rabbit import wait_until
 from tests.running import Project
 
-#: The short form has the one test of a cluster that the product was mended for.
+#: The short form has only the cluster test that found a bug of the product.
 IN_FULL = pytest.mark.skipif(not IS_FULL, reason="a part of make chaos-full")
 
 
 class Echo:
-    """A server that sends back what it gets."""
+    """An echo server."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -270,8 +270,8 @@ print(os.listdir("small"), flush=True)
 
 @pytest.fixture(params=["oneself", "nobody"])
 def program(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A program that fills a disk, as this user and as one without rights, and its folder; it stays after that."""
-    # Not below pytest's folders, into which only their owner may go.
+    """Yield a program that fills a disk, and its folder. The program runs as this user or without rights."""
+    # Only their owner can enter pytest's folders.
     folder = Path(tempfile.mkdtemp(prefix="fastcommerce-disk-"))
     rights: dict[str, Any] = {}
     python = sys.executable
@@ -339,7 +339,7 @@ def test_a_chart_stands_a_run_without_faults_or_orders_and_refuses_one_sample() 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes that all tests here share; each leaves them whole."""
+    """Yield three nodes that the tests of this module share. Each test leaves all nodes running."""
     one = Cluster(tmp_path_factory.mktemp("cluster"))
     yield one
     one.stop()
@@ -353,14 +353,14 @@ def leader_of(cluster: Cluster, queue: str) -> int:
 
 
 def publish(url: str, queue: str, count: int) -> None:
-    """Publish numbers. Raises pika's errors."""
+    """Publish numbered messages. Raises pika's errors."""
     with amqp.channel_to(url) as channel:
         for number in range(count):
             amqp.publish(channel, "", queue, str(number).encode(), mandatory=True)
 
 
 def empty(url: str, queue: str) -> list[bytes]:
-    """Take all messages of a queue."""
+    """Consume all messages of a queue, and return their bodies."""
     with amqp.channel_to(url) as channel:
         bodies = []
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
@@ -410,7 +410,8 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_
     leader = leader_of(cluster, "first")
     io = IoThread(on_crash=lambda: None)
     io.start()
-    # One node twice: that of no leader, and with another address to connect to.
+    # The address of a node that is not the leader. It is listed twice, so that the publisher has a second address to
+    # try.
     publisher = Publisher(io, 2 * [cluster.urls[leader - 1]], "test", lambda _: None, lambda _: None)
     publisher.start()
     wait_until(lambda: publisher.problem() is None, 10, "connected")
@@ -467,7 +468,7 @@ def test_a_cluster_that_was_killed_as_a_whole_comes_back_with_its_messages(clust
     cluster.api("PUT", "/queues/%2F/cold", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
     cluster.wait_whole(30)
     publish(cluster.urls[0], "cold", 50)
-    # It forgets a queue that is younger than a second, see runner/admin/declaration.py.
+    # RabbitMQ may lose a queue that is younger than a second, see runner/admin/declaration.py.
     settled = time.monotonic() + 1.5
     wait_until(lambda: time.monotonic() > settled, 5)
     for number in range(SIZE):

@@ -1,4 +1,4 @@
-"""All closes that a test can provoke from a real broker: reply code, verdict, exit code and text."""
+"""All closes that a test can cause on a real broker: reply code, verdict, exit code and text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSES, MISSING, PERMANENT = CloseKind.PASSES, CloseKind.MISSING, CloseKind.PERM
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """Create a user without permissions; return the URL of the vhost for it."""
+    """Create a user without permissions, and yield the URL of the vhost for that user."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
     yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")
@@ -37,7 +37,7 @@ def closed(url: str, act: Callable[[Any], object]) -> Close:
     try:
         with channel_to(url) as channel:
             act(channel)
-            # A method without an answer meets the close only here.
+            # If a method without a reply causes a close, pika raises it only at the next call.
             channel.connection.channel().queue_declare("", exclusive=True)
             for _ in range(100):
                 channel.connection.process_data_events(0.1)
@@ -67,7 +67,7 @@ def _method(channel: int, class_id: int, method_id: int, arguments: bytes = b"")
     return struct.pack(">BHI", 1, channel, len(payload)) + payload + b"\xce"
 
 
-#: The operation on a channel, the reply codes of RabbitMQ's versions, the verdict, and a part of the text.
+#: Each operation on a channel, with the reply codes of RabbitMQ's versions, the verdict, and a part of the text.
 ON_A_CHANNEL: list[tuple[str, Callable[[Any], object], set[int], CloseKind, str]] = [
     ("missing queue", lambda one: one.queue_declare("none", passive=True), {404}, MISSING, "no queue 'none'"),
     ("missing exchange", lambda one: one.exchange_declare("none", passive=True), {404}, MISSING, "no exchange 'none'"),
@@ -110,7 +110,7 @@ def test_a_close_of_an_open_channel_or_its_connection_is_classified(
 
 
 def test_a_loss_without_a_reply_code_is_waited_for(vhost: Vhost) -> None:
-    # RabbitMQ's reader crashes on a method that does not exist.
+    # RabbitMQ's reader crashes if it gets a method that does not exist.
     close = closed(vhost.url, lambda one: _raw(one, _method(one.channel_number, 60, 999)))
     assert (close.code, close.verdict) == (0, PASSES)
     assert "Stream connection lost" in close.text

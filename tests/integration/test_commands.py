@@ -1,4 +1,4 @@
-"""What a supervisor can be told, in every order; its children need no broker."""
+"""Commands to a supervisor in every order. Its children need no broker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rabbit import wait_until
 from tests.running import plain
 from tests.supervised import SLEEPS, Supervise, is_gone
 
-#: Ready at once, and a while in stopping.
+#: A child that is ready at once and takes a while to stop.
 DRAINS = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))\n" + SLEEPS
 
 
@@ -219,7 +219,7 @@ def test_why_a_process_was_ended_is_remembered_with_its_end(supervise: Supervise
 
 def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> None:
     runner = up(supervise, SLEEPS.replace("ready()", "ready()\nsay('X_PROBLEM=the broker is away')"))
-    # It says so after it was ready.
+    # The child reports it after it was ready.
     slot = wait_until(lambda: (one := supervise.slots()["child1.1"])["problem"] and one, 10)
     assert (slot["state"], slot["problem"]) == ("RUNNING", "the broker is away")
     assert slot["why"] == "cannot work at present, retrying: the broker is away"
@@ -293,7 +293,7 @@ def test_a_stranger_goes_when_all_have_ended_that_it_may_have_come_from(supervis
     )
     stranger = int(wait_until(lambda: (tmp_path / "stranger").exists() and (tmp_path / "stranger").read_text()))
     began = time.monotonic()
-    wait_until(lambda: time.monotonic() - began > 1.5)  # it is seen while both live
+    wait_until(lambda: time.monotonic() - began > 1.5)  # the supervisor sees the process while both children live
     os.kill(runner.pid_of("child2.1"), signal.SIGKILL)
     runner.pid_of("child2.1", count=2)
     assert not is_gone(stranger)
@@ -320,8 +320,8 @@ def test_a_port_is_held_from_each_end_anew_until_the_next_process_is_ready(super
     (supervise.folder / "slow").touch()
     wait_until(lambda: time.monotonic() - began > 1.2)
     os.kill(second, signal.SIGKILL)
-    # The host lets a port go 1.5 s after an end; the first end's time is over while the third one is starting.
-    # A few at a time: nobody accepts them, and the queue of those that wait has an end.
+    # The host releases a port 1.5 s after a process exits. The first such time ends while the third process starts.
+    # Only a few connections are opened at a time, because no process accepts them and the backlog is limited.
     for instant in (1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9):
         wait_until(lambda instant=instant: time.monotonic() - began > instant)  # type: ignore[misc]
         socket.create_connection(("127.0.0.1", port), 5).close()

@@ -1,4 +1,4 @@
-"""The consumer against a real broker: everything delivered, everything answered, lost subscriptions noticed."""
+"""The consumer on a real broker: deliveries, acknowledgements, and lost subscriptions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("each_connection")
 
 
 class Subscription:
-    """A consumer and what it was told."""
+    """A consumer with the deliveries and events that it received."""
 
     def __init__(self, io: IoThread, vhost: Vhost, queues: list[str], prefetch: int, at_first: int = 1) -> None:
         self.deliveries: list[Delivery] = []
@@ -137,7 +137,7 @@ def test_whatever_a_sender_wrote_comes_in_order_with_what_can_be_read_of_it(
         sent = Properties(message.properties)
         came, wrote = ({name: getattr(one, name) for name in FLAGS} for one in (delivery.properties, sent))
         if vhost.rabbit.version >= (4,):
-            # RabbitMQ 4 sorts headers, and keeps another one of those that share a name.
+            # RabbitMQ 4 sorts headers. Of several headers with one name it keeps another than RabbitMQ 3.
             came["headers"], wrote["headers"] = (sorted(map(repr, one["headers"] or {})) for one in (came, wrote))
         assert repr(came) == repr(wrote)
         assert delivery.problem == (sent.problem or None)
@@ -165,7 +165,7 @@ def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead
 def test_a_permission_that_is_gone_for_a_moment_is_waited_for(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
-    """As when the backend that the broker asks for permissions, such as LDAP, does not answer."""
+    """The same happens if the backend that the broker asks for permissions, such as LDAP, does not answer."""
     one = subscribe("a")
     path = f"/permissions/{vhost.name}/guest"
     vhost.rabbit.api("PUT", path, {"configure": ".*", "write": ".*", "read": "^$"})

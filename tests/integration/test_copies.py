@@ -1,4 +1,4 @@
-"""Copies of a message keep what its sender wrote, through retries, the dead-letter queue, replays and drains."""
+"""Copies of a message keep all properties of its sender through retries, the dead-letter queue, replays and drains."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_copy_has_all_properties_and_repeats_no_routing(
         original = {"CC": ["other"]} | ({"expiration": "600000"} if "expiration" in fields else {})
         assert copy.headers["x-original"] == original
         assert "CC" not in copy.headers
-    # Once each, by its first publish.
+    # Each message reached the other queue once, by its first publish.
     assert held(vhost.url, "other") == [len(sent)]
     assert runner.stop() == 0
 

@@ -35,7 +35,7 @@ Call = Callable[[Message, DeliveryStore], object]
 
 @pytest.fixture
 def storages(database: str, tmp_path: Path) -> Iterator[list[Storage]]:
-    """The stores of two processes, with a stock of ten cups."""
+    """Yield the stores of two processes, with a stock of ten cups."""
     two = [Storage(database, tmp_path, lambda _: None, OWNED, "stock") for _ in range(2)]
     two[0].get().commit(lambda one: one.execute(insert(STOCK), {"item": "cup", "pieces": 10})).result(10)
     yield two
@@ -48,7 +48,7 @@ def pieces(storage: Storage) -> int:
 
 
 def reserve(message: Message, store: DeliveryStore) -> TransactionResult:
-    """Take three pieces if there are so many, as a student writes it."""
+    """Reserve three cups if there are at least three, like a beginner's handler."""
 
     def take(connection: Connection) -> Event:
         left = connection.scalar(select(STOCK.c.pieces).where(STOCK.c.item == "cup")) or 0
@@ -61,7 +61,7 @@ def reserve(message: Message, store: DeliveryStore) -> TransactionResult:
 
 
 def outcome_of(service: Deduplication, call: Call, name: str) -> tuple[DeliveryEvent | str, list[bytes]]:
-    """Handle a message as a worker does; return the last event of its delivery, and the bodies of its events."""
+    """Handle a message as a worker does. Return the last event of its delivery, and the bodies of its events."""
     one = DeliveryLifecycle(cast(Any, None), 0.0)
     one.message = Message(b"{}", "orders", id=name)
     try:
@@ -145,7 +145,7 @@ def test_what_a_decision_raises_undoes_its_message_s_writes_alone(
     service, store = Deduplication("stock", storages[0], inbox, ROUTER), storages[0].get()
     gate = threading.Event()
     held = store.commit(lambda _: gate.wait(10))
-    with ThreadPoolExecutor(3) as threads:  # so that all of them share a transaction
+    with ThreadPoolExecutor(3) as threads:  # so that all messages share a transaction
         first = threads.submit(outcome_of, service, reserve, "first")
         failed = threads.submit(outcome_of, service, call, "failed")
         last = threads.submit(outcome_of, service, reserve, "last")
@@ -157,7 +157,7 @@ def test_what_a_decision_raises_undoes_its_message_s_writes_alone(
     assert bodies == []
     assert pieces(storages[0]) == 4
     assert store.read(select(func.count()).select_from(LOG))[0][0] == 0
-    # It is no duplicate, and an attempt of it can succeed.
+    # The message is no duplicate, and its next attempt can succeed.
     assert outcome_of(service, reserve, "failed") == (DeliveryEvent.COMMITTED, [b'{"left":1}'])
 
 
@@ -174,7 +174,7 @@ def test_a_handler_that_ignores_the_result_of_its_transaction_publishes_what_it_
 
 
 class Broker:
-    """Confirms events, or is unreachable."""
+    """A broker that confirms events or is unreachable."""
 
     def __init__(self) -> None:
         self.problem: str | None = "unreachable"

@@ -1,4 +1,4 @@
-"""The dead-letter desk on a real broker, as a person uses it."""
+"""The commands of ``dlq`` on a real broker, as a user runs them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
     lines = output.splitlines()
     assert lines[0].split() == ["QUEUE", "COUNT", "FIRST", "LAST", "LATEST", "ID", "ERROR"]
     assert lines[-1] == "5 messages parked; show ID tells all of one"
-    # Either name will do, and of a shared dead-letter queue only what is meant.
+    # Both names select the same messages, and only those of the shared dead-letter queue that failed in ``pay``.
     assert set(groups(shop, "--queue", "pay.dlq")) == set(groups(shop, "--queue", "pay"))
     assert set(groups(shop, "--queue", "mail")) == {("mail", "no server")}
     assert len(groups(shop, "--queue", "lost")) == 2
@@ -256,7 +256,7 @@ def test_a_rate_is_kept(shop: Shop) -> None:
 def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As the broker would close a channel that holds a message for half an hour.
+    # The broker would close a channel that keeps a message unacked for half an hour.
     monkeypatch.setattr(replay_module, "TURN", 0.5)
     contents = [parked("x", queue="gone"), *many(20), parked("y", **{"x-replays": 3})]
     publish(shop.vhost.url, "pay.dlq", contents)
@@ -270,7 +270,7 @@ def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
 
 
 def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Shop) -> None:
-    # Whatever comes to this queue is parked at once, as by a service that rejects it.
+    # Each message to this queue is dead-lettered at once, as by a service that rejects it.
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["queues"]["stock"] = {"type": "classic", "dead_letter": "lost", "policy": {"message-ttl": 0}}
     shop.write(topology)
@@ -306,7 +306,7 @@ def test_what_the_broker_parked_is_listed_in_words_and_goes_back_to_its_queue(sh
     ((_, properties, _),) = take(shop.vhost.url, "pay", 1)
     assert properties.headers.pop("x-sent-at") == properties.headers.pop("x-replayed-at")
     properties.headers.pop("x-delivery-count", None)
-    # A handler sees where it was first published.
+    # A handler sees the exchange and routing key of the first publish.
     assert properties.headers == {
         "x-replays": 1, "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd",
     }  # fmt: skip

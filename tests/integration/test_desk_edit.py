@@ -1,4 +1,4 @@
-"""A parked message that gets another body: nothing that cannot be read, and never without a copy of the old one."""
+"""Replays with an edited body: the new body is readable, and the old body is always kept in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dead-letter desk, interrupted at any point: nothing is lost, and the next run does the rest."""
+"""Interrupted ``dlq`` commands: no message is lost, and the next run completes the work."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.topologies import Shop
 pytestmark = pytest.mark.kills_broker
 MESSAGES = times(1000, 2000)
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
-#: What may be on its way at once, and what is confirmed and not acknowledged yet.
+#: Messages that may be unconfirmed at once, plus those that are confirmed and not yet acknowledged.
 AT_HAND = 500 + 100
-#: A replay takes 5 s or more at this rate, so that it is still running when it is killed after the first messages.
+#: At this rate a replay takes at least 5 s, so it is still running when it is killed after the first messages.
 SLOWLY = ("--rate", str(times(200, 300)))
 
 
 def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum", count: int = MESSAGES) -> Shop:
-    """A desk that holds numbered messages of one queue of the given type."""
+    """Create a project whose dead-letter queue, of the given type, contains numbered messages of one queue."""
     shop = Shop(folder, vhost)
     queues = {**TOPOLOGY["queues"], "pay": {"type": kind, "dead_letter": "pay.dlq"}}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
@@ -39,7 +39,7 @@ def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum", count: int = MES
 
 
 def desk(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """``dlq`` as a process of its own."""
+    """Start ``dlq`` as a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "runner", "--project", str(shop.folder), "dlq", *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options},
@@ -116,7 +116,7 @@ def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(
 
 
 def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[int, str]:
-    """``dlq discard`` on a terminal, and what a person types there."""
+    """Run ``dlq discard`` on a terminal with a user's answer."""
     master, slave = pty.openpty()
     try:
         with desk(shop, "discard", *arguments, stdin=slave) as process:
@@ -126,7 +126,8 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
                 else:
                     wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks, or is about to")
                     process.send_signal(answer)
-                    # One that comes as it begins to read is only seen when that ends: a person presses the keys again.
+                    # Python handles a signal that arrives as it starts to read only after the read. A user would press
+                    # Ctrl-C again.
                     for _ in range(10):
                         with contextlib.suppress(subprocess.TimeoutExpired):
                             process.wait(2)

@@ -1,4 +1,4 @@
-"""What the desk says of messages that it cannot see or reach, and of a whole order's."""
+"""Reports of ``dlq`` about messages that it cannot see or reach, and about the messages of a whole order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 @contextlib.contextmanager
 def reader(url: str, queue: str) -> Iterator[None]:
-    """Somebody who holds whatever is in a queue."""
+    """Consume a queue without acknowledging, so that all its messages are unacked."""
     with channel_to(url) as channel:
         channel.basic_consume(queue, lambda *_: None)
         wait_until(lambda: held(url, queue) == [0], 10, "all messages are unacked")

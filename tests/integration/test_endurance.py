@@ -1,4 +1,4 @@
-"""What a supervisor holds after very many crashes, and as the first process of a container."""
+"""The resources of a supervisor after thousands of crashes, and a supervisor as the first process of a container."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.proof import times
 from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, descendants
 
-#: What dies at once, in ways that are no reason to give up.
+#: A child that crashes at once, in a way that does not count as fatal.
 DIES = ["/bin/sh", "-c", "kill -KILL $$"]
 
 
@@ -37,14 +37,14 @@ def test_descriptors_memory_and_zombies_stay_flat_over_very_many_crashes(supervi
         memory = int(re.findall(r"VmRSS:\s+(\d+)", (folder / "status").read_text())[0])
         return len(list((folder / "fd").iterdir())), memory, len(zombies)
 
-    # The lines that are remembered fill up first.
+    # The supervisor first fills its buffer of recent lines.
     wait_until(lambda: restarts() > count // 4, 300)
     before = held()
     wait_until(lambda: restarts() >= count, 600)
     after = held()
     print(f"{restarts()} crashes: descriptors {before[0]} and {after[0]}, memory {before[1]} and {after[1]} kB,"
           f" zombies {before[2]} and {after[2]}")  # fmt: skip
-    # At any moment each of the four may be between its parts.
+    # Each of the four children may be between its exit and its restart.
     assert after[0] <= before[0] + 16
     assert after[1] <= before[1] + 3000
     assert after[2] <= 4

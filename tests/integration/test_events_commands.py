@@ -1,4 +1,4 @@
-"""``events`` and ``order show``, of databases that tests fill."""
+"""``events`` and ``order show`` with databases that the tests fill."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.audited import fill, turn_on
 from tests.machine import in_time
 from tests.running import Project
 
-#: Seconds of computing time for the command about one order, the start of the process included.
+#: The most seconds of CPU time for the command about one order, including the start of its process.
 MOST = 0.3
 ORDERS = ["aaaa1111", "aaaa2222", "bbbb1111"]
 
 
 def computed() -> float:
-    """Return the computing time of all child processes that have ended, in seconds."""
+    """Return the CPU time of all child processes that have exited, in seconds."""
     found = resource.getrusage(resource.RUSAGE_CHILDREN)
     return found.ru_utime + found.ru_stime
 
 
 def run(project: Project, *command: str, code: int = 0) -> list[str]:
-    """Run a command in this process; returns the lines that it prints."""
+    """Run a command in this process, and return the lines that it prints."""
     found, output = project.call(*command)
     assert found == code, output
     return output.splitlines()
@@ -51,7 +51,7 @@ def listed(lines: list[str]) -> Any:
 
 
 def fill_many(project: Project, count: int) -> list[str]:
-    """Fill a new database with orders as ``fill`` does, but quickly, in SQL; returns their ids."""
+    """Fill a new database with orders as ``fill`` does, but faster, in SQL. Return the ids of the orders."""
     engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
     fill(engine, ["ORDER"])
     order, at = "printf('%08x-%d', n * 2654435761 % 4294967296, n)", "n * 50"
@@ -197,7 +197,7 @@ def test_a_look_at_one_order_among_100_000_events_is_quick(project: Project) -> 
     of_one = ["events", "--order", middle]
     for command in (of_one, ["order", "show", middle], ["order", "show", middle[:10]], ["events"]):
         times: list[float] = []
-        # The best of several runs, and computing time, because other tests share the machine's cores.
+        # The test uses CPU time and the best of several runs, because other tests share the machine's cores.
         while len(times) < 8 and min(times, default=MOST) >= MOST:
             began = computed()
             runner = project.run(*command)

@@ -1,4 +1,4 @@
-"""Requests to an HTTP API that fails for a moment, as while it starts, are repeated; refused requests are not."""
+"""Requests to an HTTP API that fails for a moment, as while it starts, are repeated. Refused requests are not."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def reset(one: http.server.BaseHTTPRequestHandler) -> None:
 
 
 class Proxy:
-    """A proxy before a real HTTP API; ``failures`` are its first answers, each once."""
+    """A proxy before a real HTTP API. It answers with each of ``failures`` once before it forwards requests."""
 
     def __init__(self, target: str) -> None:
         self.failures: list[Failure] = []
@@ -161,7 +161,7 @@ def test_a_lasting_failure_is_reported_after_a_bounded_time(
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that moves only when its user sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -192,7 +192,7 @@ def test_a_refusal_costs_no_patience(
 @pytest.mark.parametrize("kind", ["classic", "quorum", "stream"])
 def test_a_queue_that_is_gone_already_is_no_error(vhost: Vhost, proxy: Proxy, kind: str) -> None:
     management = Management(vhost.url, proxy.url)
-    # The broker had deleted it before it failed.
+    # The broker had deleted the queue before it failed.
     proxy.failures = [status(500)]
     management.delete_queue(Queue("gone", True, {"x-queue-type": kind}))
     assert proxy.asked == 2

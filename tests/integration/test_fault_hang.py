@@ -1,4 +1,4 @@
-"""A process is stopped for a while by another one, and goes on whatever is killed, cleared or asked for meanwhile."""
+"""Injected hangs. The stopped process continues in the end, also after kills, clears and further hangs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOT, NAME = "payment.1", "hang.payment.1"
 
 @pytest.fixture
 def victim() -> Iterator[Identity]:
-    """A process that sleeps."""
+    """Yield a process that sleeps."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         found = Identity.of(process.pid)
         assert found is not None
@@ -35,13 +35,13 @@ def folder(tmp_path: Path) -> FaultFolder:
 
 
 def stop(folder: FaultFolder, victim: Identity, seconds: float) -> subprocess.Popen[str]:
-    """Begin what stops it for so long."""
+    """Start a process that stops the victim for the given seconds."""
     words = [str(folder.path.parent), SLOT, str(victim.pid), str(victim.start), str(seconds)]
     return subprocess.Popen([sys.executable, "-m", release.__name__, *words], stdout=subprocess.PIPE, text=True)
 
 
 def told(process: subprocess.Popen[str]) -> str:
-    """What it says first."""
+    """Return the first line that the process prints."""
     assert process.stdout is not None
     return process.stdout.readline()
 

@@ -1,4 +1,4 @@
-"""Tests of one group run in one process: some share a broker, and some must not disturb each other."""
+"""Tests of one group run in one process. Some share a broker, and some must not disturb each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A queue or exchange whose replacement has no consent is left as a whole, with the routes of its messages."""
+"""A queue or exchange that no option allows to replace is left unchanged, with the routes of its messages."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ CASES = [
 
 
 def holding(vhost: Vhost, names: set[str]) -> list[Any]:
-    """Return all that the broker has of some queues and exchanges."""
+    """Return all that the broker reports about some queues and exchanges."""
     rabbit = vhost.rabbit
     generated = {one["name"] for one in rabbit.api("GET", f"/policies/{vhost.name}")}
 
     def is_listed() -> bool:
-        """The HTTP API names the policy of a queue only once it has the queue's statistics."""
+        """Return True once the HTTP API reports all policies, which it does only together with a queue's statistics."""
         return all(
             one.get("policy") for name, one in vhost.queues().items() if f"fastcommerce.queue.{name}" in generated
         )

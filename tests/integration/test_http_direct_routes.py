@@ -1,4 +1,4 @@
-"""Direct routes of a service's own server: what they may answer, and which requests they get."""
+"""Direct routes of a service's own server: the answers that they may give, and the requests that they get."""
 
 from __future__ import annotations
 

@@ -1,9 +1,14 @@
-"""Requests that two programs could understand in two ways are refused, and nothing behind one is read.
+"""Requests that two programs could understand in two ways are refused, and the bytes after them are not read.
 
-The cases are those of waitress's advisories: CVE-2019-16785 (line ends), CVE-2019-16786 and CVE-2019-16789
-(Transfer-Encoding with odd values and spaces), CVE-2019-16792 (Content-Length twice), CVE-2020-5236 (headers that take
-long to read), CVE-2022-24761 (numbers, and extensions of chunks), CVE-2024-49768 (a request behind a refused one) and
-CVE-2024-49769 (clients that leave at once); and those of RFC 9112, section 11.
+The cases are those of RFC 9112, section 11, and of waitress's advisories:
+
+- CVE-2019-16785: line ends.
+- CVE-2019-16786 and CVE-2019-16789: Transfer-Encoding with odd values and spaces.
+- CVE-2019-16792: Content-Length twice.
+- CVE-2020-5236: headers that take long to read.
+- CVE-2022-24761: numbers, and extensions of chunks.
+- CVE-2024-49768: a request behind a refused request.
+- CVE-2024-49769: clients that leave at once.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ SECRET = b"GET /secret HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Seen:
-    """A WSGI application that keeps the requests that it got."""
+    """A WSGI application that records its requests."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, bytes]] = []
@@ -60,7 +65,7 @@ def head(*lines: bytes, line: bytes = b"POST / HTTP/1.1", end: bytes = b"\r\n") 
 
 
 def refused(answer: bytes, *statuses: int) -> None:
-    """Assert that there is one answer, a refusal with problem details behind which the connection is closed."""
+    """Assert that the answer is a single refusal with problem details, after which the connection is closed."""
     first, _, body = answer.partition(b"\r\n\r\n")
     assert answer.count(b"HTTP/1.") == 1, answer
     assert int(first.split(b" ", 2)[1]) in statuses, answer
@@ -70,7 +75,7 @@ def refused(answer: bytes, *statuses: int) -> None:
 
 CHUNK = b"0\r\n\r\n"
 CASES = {
-    # Line ends that some programs take for one, and some do not.
+    # Bytes that some programs accept as the end of a line, and others do not.
     "LF ends a header": (head(b"X: a\nTransfer-Encoding: chunked", b"Content-Length: 4") + b"body", 400),
     "LF ends every line": (head(b"Content-Length: 4", end=b"\n") + b"body\r\n\r\n", 400),
     "LF ends the first line": (b"POST / HTTP/1.1\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody", 400),
@@ -81,7 +86,7 @@ CASES = {
     "LF in a value": (head(b"Content-Length: 4\n"), 400),
     "NUL in a value": (head(b"X: a\0b"), 400),
     "NUL in a name": (head(b"Content-Length\0: 4"), 400),
-    # Headers over several lines, and spaces where none may be.
+    # Folded headers, and spaces in forbidden places.
     "a folded header": (head(b"X: a", b" Content-Length: 4"), 400),
     "a header folded by a tab": (head(b"X: a", b"\tTransfer-Encoding: chunked"), 400),
     "a folded first header": (b"POST / HTTP/1.1\r\n Host: localhost\r\n\r\n", 400),
@@ -94,7 +99,7 @@ CASES = {
     "a space before a name": (b"GET / HTTP/1.1\r\n X: a\r\nHost: localhost\r\n\r\n", 400),
     "a header without a colon": (head(b"Content-Length 4"), 400),
     "a header without a name": (head(b": 4"), 400),
-    # The length.
+    # Lengths.
     "a length twice": (head(b"Content-Length: 4", b"Content-Length: 4") + b"body", 400),
     "two lengths": (head(b"Content-Length: 4", b"Content-Length: 40") + b"body", 400),
     "two lengths in one line": (head(b"Content-Length: 4, 4") + b"body", 400),
@@ -108,14 +113,14 @@ CASES = {
     "a length with a vertical tab": (head(b"Content-Length: \x0b4") + b"body", 400),
     "a length with a no-break space": (head(b"Content-Length: 4\xa0") + b"body", 400),
     "an empty length": (head(b"Content-Length:") + b"body", 400),
-    # Length and coding.
+    # Length and transfer coding.
     "a length before a coding": (head(b"Content-Length: 4", b"Transfer-Encoding: chunked") + CHUNK, 400),
     "a coding before a length": (head(b"Transfer-Encoding: chunked", b"Content-Length: 5") + CHUNK, 400),
     "a length and an unknown coding": (head(b"Content-Length: 4", b"Transfer-Encoding: x") + b"body", 400),
     "a length and an empty coding": (head(b"Content-Length: 4", b"Transfer-Encoding:") + b"body", 400),
     "two codings": (head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + CHUNK, 400),
     "two different codings": (head(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity") + CHUNK, 400),
-    # A coding, however it is written: this server has none.
+    # Transfer codings in any spelling, none of which this server supports.
     "chunked": (head(b"Transfer-Encoding: chunked") + CHUNK, 411),
     "chunked in capitals": (head(b"TRANSFER-ENCODING: CHUNKED") + CHUNK, 411),
     "chunked twice": (head(b"Transfer-Encoding: chunked, chunked") + CHUNK, 411),
@@ -130,7 +135,7 @@ CASES = {
     "an empty coding": (head(b"Transfer-Encoding:") + CHUNK, 411),
     "chunked by HTTP/1.0": (head(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0") + CHUNK, 411),
     "chunked of an old version": (head(b"Transfer-Encoding: chunked", line=b"POST /") + CHUNK, 411),
-    # Chunks that are read in two ways, which are not read at all here.
+    # Ambiguous chunks, none of which this server reads.
     "a size with a plus": (head(b"Transfer-Encoding: chunked") + b"+4\r\nbody\r\n0\r\n\r\n", 411),
     "a size with 0x": (head(b"Transfer-Encoding: chunked") + b"0x4\r\nbody\r\n0\r\n\r\n", 411),
     "a size with an underscore": (head(b"Transfer-Encoding: chunked") + b"1_0\r\nbody\r\n0\r\n\r\n", 411),
@@ -140,7 +145,7 @@ CASES = {
     "a chunk that does not end": (head(b"Transfer-Encoding: chunked") + b"4\r\nbodyX\r\n0\r\n\r\n", 411),
     "chunks that end by LF": (head(b"Transfer-Encoding: chunked") + b"4\nbody\n0\n\n", 411),
     "a trailer with a length": (head(b"Transfer-Encoding: chunked") + b"0\r\nContent-Length: 9\r\n\r\n", 411),
-    # First lines.
+    # Request lines.
     "no version that there is": (head(line=b"POST / HTTP/11"), 400),
     "two spaces": (head(line=b"POST  / HTTP/1.1"), 400),
     "a tab": (head(line=b"POST\t/\tHTTP/1.1"), 400),
@@ -150,7 +155,7 @@ CASES = {
     "two hosts in one line": (b"GET / HTTP/1.1\r\nHost: localhost, secret.example\r\n\r\n", 400),
     "no host": (b"GET / HTTP/1.1\r\nX: a\r\n\r\n", 400),
 }
-#: The server itself refuses these, whose end is clear: the connection goes on.
+#: Names of requests that the server refuses without closing the connection, because their end is clear.
 HOSTS = {"two hosts", "two hosts in one line", "no host"}
 
 
@@ -174,7 +179,7 @@ def test_a_request_for_two_hosts_or_none_does_not_reach_the_application(web: Web
 def test_a_refused_request_that_comes_in_pieces_is_refused_the_same(web: Web, seen: Seen, name: str, size: int) -> None:
     raw, status = CASES[name]
     raw += SECRET * 3
-    # What was sent after the answer resets the connection, maybe before the answer is read.
+    # Bytes that are sent after the answer reset the connection, possibly before the client has read the answer.
     if answer := web.send(*(raw[start : start + size] for start in range(0, len(raw), size))):
         refused(answer, status)
     assert not seen.requests
@@ -182,7 +187,7 @@ def test_a_refused_request_that_comes_in_pieces_is_refused_the_same(web: Web, se
 
 @pytest.mark.parametrize("fill", [8191, 8192, 8193])
 def test_a_request_behind_a_refused_one_is_not_read_however_the_reads_fall(web: Web, seen: Seen, fill: int) -> None:
-    # waitress reads 8192 bytes at once; the rest comes with the next read, while the first is being refused.
+    # waitress reads 8192 bytes at once. The next read gets the rest while the first bytes are being refused.
     bad = head(b"Content-Length: 4", b"Content-Length: 5")
     filled = bad[:-2] + b"X: " + b"a" * (fill - len(bad) - 5) + b"\r\n\r\n"
     assert len(filled) == fill

@@ -1,4 +1,4 @@
-"""Server-sent events: written by the loop, for as many clients as there are places, and no thread for any of them."""
+"""Server-sent events. The loop writes them for a limited number of clients and needs no thread for any of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def web(feed: Feed) -> Iterator[Web]:
 
 
 class Client:
-    """A client of a stream, which reads when it is asked to."""
+    """A client of a stream that reads only when it is asked to."""
 
     def __init__(self, web: Web, receive: int = 0, ask: bytes = ASK) -> None:
         self.connection = socket.socket()
@@ -80,7 +80,7 @@ class Client:
         self.received = b""
 
     def until(self, text: bytes) -> bytes:
-        """Read until a text has come; return all that has."""
+        """Read until a text has arrived. Return everything that was read."""
         while text not in self.received:
             chunk = self.connection.recv(65536)
             assert chunk, f"closed after {self.received[-500:]!r}"

@@ -1,4 +1,4 @@
-"""Messages that are put into a queue on purpose, on a real broker."""
+"""Messages that are injected into a queue on a real broker."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BINDINGS = [Binding("shop", "jobs", routing_key="job.#"), Binding("shop", "jobs"
 
 @pytest.fixture
 def channel(vhost: Vhost) -> Any:
-    """A channel of a vhost that has a queue ``jobs``, and ``other`` beside it."""
+    """Yield a channel of a vhost with the queues ``jobs`` and ``other``."""
     with channel_to(vhost.url) as channel:
         channel.exchange_declare("shop", "topic")
         for name in ("jobs", "other"):

@@ -1,4 +1,4 @@
-"""Plugins are checked in a process of their own: whatever their code does, the check answers."""
+"""Plugins are checked in a separate process, so the check completes whatever their code does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Check = Callable[..., None]
 
 @pytest.fixture
 def check(tmp_path: Path) -> Check:
-    """Check a project with one plugin, ``stock``."""
+    """Return a function that checks a project with the one plugin ``stock``."""
 
     def check_text(text: str, config: str = CONFIG) -> None:
         (tmp_path / "plugins").mkdir()

@@ -1,4 +1,4 @@
-"""What payment and notification keep, and what they make of an order that they know."""
+"""The rows that payment and notification keep, and their handling of an order that has a row already."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_of_two_deliveries_at_once_over_two_amounts_the_second_is_rejected(tmp_p
 
 @dataclass
 class Post:
-    """Keeps the e-mails."""
+    """A mail transport that keeps the e-mails."""
 
     sent: list[Email] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""A link that is closed while its connection is still being opened, and a session whose broker answers nothing."""
+"""A link that is closed while its connection is being opened, and a session whose broker does not answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from runner.amqp.wire.property_codec import Properties
 from runner.errors import BrokerBlocked, PublishRefused, RunnerError
 from tests.rabbit import Rabbit, wait_until
 
-#: A port, and a function that returns the number of frames that the client has sent there.
+#: A port, and a function that returns the number of frames that the client has sent to it.
 Proxy = tuple[int, Callable[[], int]]
-#: Bytes of AMQP's protocol header, which is no frame and the first that a client sends.
+#: Bytes of AMQP's protocol header, which a client sends first and which is not a frame.
 HEADER = 8
 
 pytestmark = pytest.mark.usefixtures("each_connection")
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("each_connection")
 
 @pytest.fixture
 def stalling(rabbit: Rabbit, frames: int) -> Iterator[Proxy]:
-    """Yield a proxy that forwards the broker's first ``frames`` frames, and what the client sends."""
+    """Run a proxy that forwards the client's data and the broker's first ``frames`` frames."""
     listener = socket.create_server(("127.0.0.1", 0))
     sent: list[bytes] = []
     ends: list[socket.socket] = [listener]
@@ -69,7 +69,7 @@ def stalling(rabbit: Rabbit, frames: int) -> Iterator[Proxy]:
 
 
 def frame(stream: socket.socket) -> bytes:
-    """Read one frame; empty at the end of the stream."""
+    """Read one frame. Return empty bytes at the end of the stream."""
     head = stream.recv(7, socket.MSG_WAITALL)
     if len(head) < 7:
         return b""
@@ -78,7 +78,7 @@ def frame(stream: socket.socket) -> bytes:
 
 @pytest.fixture
 def io() -> Iterator[IoThread]:
-    """An I/O thread that has not ended by an error of its own."""
+    """Yield an I/O thread, and check that no error of its own has stopped it."""
     crashed = threading.Event()
     one = IoThread(on_crash=crashed.set)
     one.start()
@@ -97,7 +97,7 @@ def close(io: IoThread, link: Link) -> None:
     assert closed.wait(10)
 
 
-# The header is sent, connection.start-ok, and connection.tune-ok with connection.open; after the next it is open.
+# The client sends the header, then connection.start-ok, then connection.tune-ok and connection.open.
 @pytest.mark.parametrize(("frames", "sent"), [(0, 1), (1, 2), (2, 4)])
 def test_it_closes_at_once_at_every_step_of_the_handshake(
     stalling: Proxy, io: IoThread, frames: int, sent: int
@@ -144,7 +144,7 @@ def test_a_connection_that_is_cut_and_closed_at_once_ends_once(stalling: Proxy, 
     assert closed.wait(10)
 
 
-# The broker opens a channel, and then answers nothing, as one without memory does.
+# The broker opens a channel and then stops answering, like a broker without memory.
 @pytest.mark.parametrize("frames", [4])
 @pytest.mark.parametrize(
     ("error", "size"),

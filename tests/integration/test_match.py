@@ -1,4 +1,4 @@
-"""The routing that is computed offline is that of a real broker, whatever is bound to what."""
+"""The offline computation of routes agrees with a real broker for all bindings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.amqp import Message, channel_to, publish_all
 from tests.proof import times
 from tests.rabbit import Vhost
 
-#: Examples, and messages of each.
+#: The number of examples, and of messages in each example.
 EXAMPLES, MESSAGES = times(40, 100), 50
 
-#: No more words ``#`` than every version allows.
+#: Patterns with no more words ``#`` than all versions of RabbitMQ accept.
 PATTERNS = (
     st.lists(st.sampled_from(["a", "b", "*", "#", "", "ab"]), max_size=4)
     .filter(lambda words: words.count("#") <= MOST_HASHES)
@@ -52,7 +52,7 @@ def topologies(draw: st.DrawFn) -> Objects:
         to_queue = draw(st.booleans())
         bound: dict[str, Any] = {}
         if source.type == "headers":
-            # A header with nothing for a value: it only has to be there.
+            # For a header with the value None only its presence counts.
             bound = draw(st.dictionaries(st.sampled_from(["region", "size", "x-tenant"]), VALUES | st.none()))
             mode = draw(st.none() | MODES)
             bound |= {} if mode is None else {"x-match": mode}

@@ -1,4 +1,4 @@
-"""Children that do what children should not: each must be noticed, ended, told of, and leave nothing behind."""
+"""Misbehaving children: the supervisor must notice, kill and report each, and clean up after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.supervised import SLEEPS, Supervise, descendants, is_gone
 
 
 def pid_in(path: Path) -> int:
-    """The pid that a child has written to a file."""
+    """Return the pid that a child has written to a file."""
     return int(wait_until(lambda: path.exists() and path.read_text()))
 
 
@@ -87,7 +87,7 @@ def test_what_a_child_left_in_another_session_goes_with_it(supervise: Supervise,
             f"    os.execve({sys.executable!r}, {program}, {environment})\n{SLEEPS}"
         )
 
-    # The first one, which nothing ties to its child, would go with any child.
+    # The first process has no tie to its child, so the supervisor would kill it after the exit of any child.
     ways = [(True, False), (False, False), (True, True), (False, True)]
     sources = [escaping(n, is_forked_twice=a, has_environment=b) for n, (a, b) in enumerate(ways, 1)]
     runner = supervise(*sources, SLEEPS)

@@ -1,4 +1,4 @@
-"""E-mails sent to a real mail server, and what becomes of them when it refuses or is away."""
+"""E-mails to a real mail server, including servers that refuse them or cannot be reached."""
 
 import asyncio
 import json
@@ -23,12 +23,12 @@ from tests.keeping import NOTHING
 
 handle = partial(_handle, store=NOTHING)
 
-#: What ``start`` uses of a worker's context.
+#: The part of a worker's context that ``start`` uses.
 CONTEXT: Any = SimpleNamespace(log=logging.getLogger("test.notification"))
 
 
 class Mailbox:
-    """Keeps what arrives; the answers can be set by a test."""
+    """A mailbox that keeps its e-mails, and whose answers a test can set."""
 
     def __init__(self) -> None:
         self.mails: list[Any] = []
@@ -55,7 +55,7 @@ class Mailbox:
 
 
 class MailServer:
-    """aiosmtpd on a free port, in a loop of its own."""
+    """aiosmtpd on a free port, in its own event loop."""
 
     def __init__(self, **settings) -> None:
         self.mailbox = Mailbox()
@@ -210,7 +210,7 @@ def test_an_e_mail_is_not_sent_in_the_clear_where_encryption_is_asked_for(mail_s
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A certificate for localhost that nobody has signed, and its key."""
+    """Create a self-signed certificate for localhost, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")

@@ -1,4 +1,4 @@
-"""Plain orders, which are taken without a thread: the same answers as the Flask application gives, and none lost."""
+"""Plain orders, which need no thread. They get the same answers as in the Flask application, and none is lost."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ REQUESTS = {
 
 
 def first_answer(service: Any, request: bytes) -> bytes:
-    """The answer less its date, and less the ids of an order without a key."""
+    """Return the answer without its date, and without the ids of an order without a key."""
     with service.connect() as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -104,7 +104,7 @@ def first_answer(service: Any, request: bytes) -> bytes:
 
 
 def told(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
-    """What was published and logged, less what differs each time; lines of orders may come later than others."""
+    """Return published events and log lines without their varying parts. The log may order them differently."""
     bodies = [{**event.body, "order_id": ""} for event, _ in service.context.published]
     wait_until(lambda: sum(" accepted: " in record.getMessage() for record in caplog.records) == len(bodies))
     lines = sorted(re.sub("order [0-9a-f-]+", "order", record.getMessage()) for record in caplog.records)
@@ -144,7 +144,7 @@ def test_every_request_gets_the_answer_that_the_application_gives(plain_service,
 
 
 def hold(service: Any, count: int, stack: contextlib.ExitStack) -> list[Any]:
-    """Orders on so many connections, none of them confirmed yet."""
+    """Post ``count`` orders, each on its own connection, and leave all of them unconfirmed."""
     service.context.hold = True
     connections = [stack.enter_context(service.connect()) for _ in range(count)]
     for connection in connections:
@@ -155,7 +155,7 @@ def hold(service: Any, count: int, stack: contextlib.ExitStack) -> list[Any]:
 
 
 def read_answer(connection: Any) -> tuple[bytes, bytes]:
-    """One answer's head and body."""
+    """Read an answer, and return its head and body."""
     received = b""
     while True:
         head, end, body = received.partition(b"\r\n\r\n")
@@ -395,7 +395,7 @@ def test_an_error_while_an_order_is_answered_is_logged_and_ends_its_connection_a
 
 @pytest.fixture
 def stuck() -> Iterator[Any]:
-    """A log that nobody reads until the event is set."""
+    """Yield an event that unblocks a blocked log handler."""
     go_on, lines = threading.Event(), []
 
     class Stuck(logging.Handler):
@@ -465,7 +465,7 @@ def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
         connection.connect(("127.0.0.1", service.port))
         connection.sendall(raw() * 1000)
         poll = select.poll()
-        # Nothing is read here: the end of the connection is told all the same.
+        # 0 asks for no readable data. The poll still reports the end of the connection
         poll.register(connection, 0)
         assert poll.poll(10_000)
 
@@ -499,7 +499,7 @@ def test_a_confirm_after_the_end_reaches_nobody(monkeypatch):
         monkeypatch.setattr(http_server, "STOP_RESERVE", 100.0)
         hold(service, 1, stack)
         service.stop()
-        # The descriptors that it had are somebody else's by now.
+        # The closed descriptors may belong to other sockets by now.
         one, other = socket.socketpair()
         with one, other:
             service.context.published[0][1].set_result(None)

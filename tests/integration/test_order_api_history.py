@@ -1,4 +1,4 @@
-"""GET /orders/{id}, from a real database."""
+"""GET /orders/{id} with a real database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = "/orders/{order_id}"
 
 
 class Audited(Context):
-    """With audit, and a store that may be away."""
+    """A worker's context with audit, and a store that may be unreachable."""
 
     has_history = True
 
@@ -104,7 +104,7 @@ def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_a
     for one in threads:
         one.start()
     assert all(asked.acquire(timeout=10) for _ in range(2))
-    # Two of the four are refused while the other two still hang.
+    # Two of the four requests are refused while the other two still wait for the database.
     wait_until(lambda: answers == [503, 503], 10)
     assert post(client).status_code == 202
     hangs.set()
@@ -116,7 +116,7 @@ def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_a
 def test_an_answer_does_not_wait_for_somebody_who_writes(tmp_path: Path) -> None:
     store = Store("sqlite:///var/fastcommerce.db", tmp_path)
     fill(store.engine, ["o1"])
-    with store.engine.begin():  # holds SQLite's one lock for writing
+    with store.engine.begin():  # holds SQLite's write lock
         began = time.monotonic()
         assert asking(store).get("/orders/o1").status_code == 200
         assert time.monotonic() - began < in_time(2)

@@ -1,4 +1,4 @@
-"""The order API as a client on the network meets it: the real server, sockets, and slow or hostile callers."""
+"""The order API as a network client sees it: the real server, sockets, and slow or hostile clients."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ BODY = json.dumps({"customer_email": "alice@example.com", "amount": "149.99", "c
 
 
 class Context:
-    """A worker's context whose broker confirms at once, or when the test says so."""
+    """A worker's context whose broker confirms at once or when the test asks for it."""
 
     service = "order_api"
     stop_timeout = 6.0
@@ -89,7 +89,7 @@ class Context:
 
 @pytest.fixture(params=[True, False], ids=["direct", "threads"], autouse=True)
 def _both_ways(request, monkeypatch) -> None:
-    """Every order takes the direct route if it is plain, or none does."""
+    """Run the test twice, with the direct route for plain orders and without it."""
     monkeypatch.setattr(Service, "direct", request.param)
 
 
@@ -146,7 +146,7 @@ class Service:
         return self.ask("POST", "/orders", BODY, {"Content-Type": "application/json", **headers})
 
     def send(self, raw) -> Any:
-        """Send bytes as they are; return all that comes back before the server closes."""
+        """Send raw bytes. Return everything that the server sends before it closes the connection."""
         with self.connect() as connection:
             connection.sendall(raw)
             return read_all(connection)
@@ -252,7 +252,7 @@ def test_a_100_mb_upload_is_refused_before_it_is_sent(service):
         received = read_all(connection)
     assert not received or problem_of(received)["status"] == 413
     assert sent < size / 4
-    # Kilobytes, on Linux.
+    # On Linux ``ru_maxrss`` is in kilobytes.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
@@ -393,7 +393,7 @@ def test_a_client_that_sends_a_request_byte_by_byte_is_disconnected(monkeypatch)
     with Service() as service, service.connect() as slow:
         deadline = time.monotonic() + 10
         with contextlib.suppress(ConnectionError):
-            # Each byte counts as activity, so only the request's age can end this.
+            # Each byte counts as activity, so only the limit of the request's age can close the connection.
             while not select.select([slow], [], [], 0.1)[0]:
                 slow.send(b"x")
                 assert time.monotonic() < deadline
@@ -438,7 +438,7 @@ def test_whoever_waits_to_be_accepted_at_the_stop_is_answered(has_moved):
         connections: list[Any] = []
 
         def connect():
-            """On the thread that accepts, so that it cannot meanwhile."""
+            """Connect on the accepting thread, which cannot accept the connection meanwhile."""
             connections.extend(stack.enter_context(service.connect()) for _ in range(50))
             for one in connections:
                 one.sendall(SECOND)

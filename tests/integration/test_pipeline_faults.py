@@ -1,4 +1,4 @@
-"""A worker on a real broker, with what senders, databases and connections can do to it."""
+"""A worker on a real broker, with unusual messages, connections and databases."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def contract():
 def handle(message):
     pass
 """
-#: Lets a message fail at its first attempt that says so.
+#: A handler that fails at a message's first attempt if the message asks for it.
 FAILS_FIRST = TRACED.replace(
     "    return [", "    if message.attempt == 1 and message.json().get('fails'):\n        1 / 0\n    return ["
 )
 
 
 def traced(jobs: Project, vhost: Vhost, **settings: Any) -> Runner:
-    """Run the jobs with notes of each try, which the service ``notes`` reads."""
+    """Run the jobs service with traced attempts. The service ``notes`` consumes the traces."""
     topology, config = jobs.topology(), jobs.config()
     topology["queues"]["notes"] = {}
     config["services"]["jobs"] |= settings

@@ -1,4 +1,4 @@
-"""Each kind of change on a real broker: the plan says so, ``apply`` does so or refuses, and then nothing is left."""
+"""Each kind of change on a real broker: in the plan, then made or refused by ``apply``, and not in the next plan."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order
     messages = shop.vhost.messages("fixed")
     assert [one["payload"] for one in messages] == [str(number) for number in range(50)]
     seventh = messages[7]["properties"]
-    # RabbitMQ 3 writes 0 for a message that was not delivered before; RabbitMQ 4 writes no header.
+    # RabbitMQ 3 writes 0 for a message that was not delivered before. RabbitMQ 4 writes no header.
     assert seventh["headers"].pop("x-delivery-count", 0) == 0
     assert seventh == {"message_id": "7", "delivery_mode": 2, "priority": 3, "headers": {"n": 7}}
     assert not [name for name in shop.vhost.queues() if ".drain." in name]
@@ -189,7 +189,7 @@ def test_a_replaced_queue_takes_its_wait_queues_along(shop: Shop) -> None:
     code, output = shop.run("apply")
     assert code == 3
     assert "work.retry.1s" not in "".join(line for line in output.splitlines() if line.startswith("left:"))
-    # The queue that is still there keeps the policy that fits it.
+    # The queue that still exists keeps the policy that fits it.
     assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 100
     assert shop.run("apply", "--replace", "work")[0] == 0
     assert shop.vhost.queues()["work.retry.1s"]["type"] == "classic"
@@ -239,7 +239,7 @@ def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop
     code, output = shop.run("apply")
     assert code == 3
     assert "left: queue 'work': kept, it has 2 messages and 0 consumers" in output
-    # Nothing more comes to it, but what it needs for what it holds is there.
+    # The queue gets no more messages, but keeps what its messages need.
     assert [one["destination"] for one in shop.vhost.bindings() if one["destination"] == "work"] == []
     assert {"work.retry.1s", "work.dlq"} <= set(shop.vhost.queues())
     assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 100

@@ -1,4 +1,4 @@
-"""docs/plugins.md: its plugin and both its tests run as printed, and it names all that there is."""
+"""docs/plugins.md: its plugin and both tests run as printed, and its tables list the whole public API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Project
 from tests.unit.test_plugin_imports import private_imports
 
-#: What a page with a stream adds to the plugin with a table.
+#: The lines that add a page with a stream to the plugin with a table.
 WEB_PAGE = """
 from flask import Flask
 
@@ -74,7 +74,7 @@ def named(title: str) -> set[str]:
 
 
 def write(project: Project) -> list[str]:
-    """Write the files of the page into a project; return the names of its tests."""
+    """Write the page's files into a project, and return the names of its tests."""
     for name, source in re.findall(r"`([\w/]+\.py)`[^`\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL):
         (project.folder / name).write_text(source)
     (contract,) = re.findall(r"```python\n(.*?)```", chapter("Contract"), re.DOTALL)
@@ -132,7 +132,7 @@ def test_the_plugin_with_a_table_a_step_an_inbox_and_a_page_with_a_stream_import
     project.set_topology(topology)
     runner = project.run("run", "vouchers", url=vhost.url)
     runner.pid_of("vouchers.1")
-    # Each order comes twice.
+    # Each order is published twice.
     publish_all(vhost.url, [order(number) for number in [*range(12), *range(12)]])
     wait_until(lambda: vhost.queues()["vouchers.orders"].get("messages") == 0, 30, "all are handled")
     assert runner.stop() == 0

@@ -1,4 +1,4 @@
-"""The tables of plugins: new ones, changed ones, those of earlier versions, and what is refused."""
+"""The tables of plugins: new tables, changed tables, tables of earlier versions, and refused tables."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.postgres import Postgres
 from tests.rabbit import wait_until
 
 DUMPS = Path(__file__).parents[1] / "databases"
-#: The rows of each table in each dump, which a running system wrote.
+#: The number of rows in each table of each dump. A running system wrote the dumps.
 ROWS = {"attempts": 18, "charges": 4, "emails": 10, "events": 10, "inbox": 14, "orders": 6, "outbox": 6}
 
 
 def load(dump: str, address: str, folder: Path) -> None:
-    """Make a database of a dump."""
+    """Create a database from a dump."""
     url = location(address, folder)
     script = (DUMPS / f"{dump}.{url.get_backend_name()}.sql").read_text()
     if url.get_backend_name() == "sqlite":
@@ -45,7 +45,7 @@ def load(dump: str, address: str, folder: Path) -> None:
 
 
 def content(engine: Engine) -> dict[str, list[dict[str, Any]]]:
-    """All rows of the tables in ``ROWS``."""
+    """Return all rows of the tables in ``ROWS``."""
     with engine.connect() as connection:
         rows = {name: connection.execute(text(f"SELECT * FROM {name}")).mappings().all() for name in ROWS}
     return {name: sorted((dict(row) for row in some), key=repr) for name, some in rows.items()}

@@ -1,4 +1,4 @@
-"""Patterns of policies, compared with the broker's own answers."""
+"""Patterns of policies, compared with the answers of a real broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runner.config.policy_pattern import matches, only
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 
-#: Each broker must agree on each pattern with each of ``NAMES``: about 600 pairs.
+#: The broker must agree on each pair of these patterns and ``NAMES``, about 600 pairs.
 PATTERNS = [
     r"^other\z", "^other$", "^[[:lower:]]+$", "^[[:upper:][:digit:]]+$", r"^\w+$", r"\s", r"\W$", r"^\d", "^.$", "^..$",
     "(?i)ORDER", r"^order\.(?!dlq)", r"(?<=order\.)new", "^(?|(a)|(b))$", r"^\Qa.b\E$", "^a++b", "^(?>a*)b", r"\bnew\b",
@@ -39,9 +39,9 @@ HARD_NAMES = [
 ]
 
 
-#: The number of the first queue: Erlang prints a list of smaller numbers as text.
+#: The number of the first queue. Erlang prints a list of smaller numbers as text.
 FIRST = 1000
-#: Sets one policy after the other, and prints the numbers of the queues to which it applies.
+#: An Erlang program that sets one policy after another, and prints the numbers of the queues to which each applies.
 _ASK = """
 VHost = {vhost},
 [begin
@@ -59,7 +59,7 @@ def binary(text: str) -> str:
 
 
 def applied(vhost: Vhost, patterns: list[str], names: list[str]) -> list[set[str]]:
-    """Return the queues to which the broker applies a policy with each pattern; the queues have these names."""
+    """Return for each pattern the names of the queues to which the broker applies a policy with it."""
     queues = [{"name": one, "durable": True, "auto_delete": False, "arguments": {}} for one in names]
     vhost.rabbit.api("POST", f"/definitions/{vhost.name}", {"queues": queues})
     numbered = ",".join(f"{{{number}, {binary(name)}}}" for number, name in enumerate(names, FIRST))

@@ -22,7 +22,7 @@ from tests.supervised import descendants, is_gone
 
 @pytest.fixture
 def preparation(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Iterator[Preparation]:
-    """One that has not begun yet."""
+    """Yield a preparation whose process has not started yet."""
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     one = Preparation(PreparationRequest(str(project.folder), (), "text", "info"))
     yield one
@@ -31,7 +31,7 @@ def preparation(project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def prepared(preparation: Preparation) -> Preparation:
-    """One that has found the broker."""
+    """Return a preparation that has found the broker."""
     preparation.begin()
     preparation.find()
     return preparation
@@ -51,7 +51,7 @@ def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
     prepared.prepare()
     assert not Path(f"/proc/{first}").exists()
     assert "payment.order.created" in vhost.queues()
-    # What is saved meanwhile is not declared before it is taken over.
+    # A file that is saved now is declared only when it is applied.
     topology = project.topology()
     topology["queues"]["new"] = {}
     project.set_topology(topology)
@@ -82,7 +82,7 @@ def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_befo
     project.set_topology(topology)
     assert preparation.take_over().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
-    # Each of these is another process, which knows what the one before it left.
+    # Each call runs in a new process that knows what the last process recorded.
     assert preparation.prepare() is None
     assert preparation.take_over().is_unfinished
     assert keys() == {"order.created.#", "order.created"}
@@ -178,7 +178,7 @@ def test_one_that_is_killed_at_work_is_an_error_to_try_again_after(prepared: Pre
         wait_until(prepared._lock.locked)
         os.kill(pid_of(prepared), signal.SIGKILL)
         thread.join(10)
-        # Killed before it was asked, it is no error: another one is.
+        # a process that was killed before its request is no error, because a new process replaces it
         if found:
             break
     assert "has ended with -9" in str(found[0])
@@ -215,7 +215,7 @@ def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project
     def below() -> list[int]:
         return list(descendants(supervisor.pid))
 
-    # The process that prepares, and the one in which it checks the plugins.
+    # The first process prepares, the second checks the plugins.
     pids = wait_until(lambda: below() if len(below()) == 2 else None, 10)
     supervisor.kill()
     supervisor.wait()

@@ -1,4 +1,4 @@
-"""Commands that messages print: each is run as printed, in a new shell in the folder of the person who reads it."""
+"""Printed commands: each is run as printed, in a new shell in the folder of the user who reads it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.running import ROOT, Project, printed_commands, run_printed
 from tests.supervised import SLEEPS, Supervise
 from tests.topologies import Shop
 
-#: Of three services, of which the second one is given up at once.
+#: The sources of three services. The second one exits with a fatal code.
 SOURCES = (SLEEPS, "sys.exit(78)", SLEEPS)
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The reader's folder, which is neither the project nor the source."""
+    """Change to the user's folder, which is neither the project nor the source."""
     folder = tmp_path / "at home"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -124,7 +124,7 @@ def test_commands_of_a_runner_in_another_folder_begin_as_the_client_was_started(
     logs = run_printed(commands[1], here)
     assert (logs.returncode, logs.stderr) == (0, "")
     again = [one for one in printed_commands(logs.stdout) if "start b.1" in one]
-    assert again == []  # those lines are the service's own
+    assert again == []  # the commands below print the service's own lines
     scaled = run_printed(commands[2], here)
     assert scaled.returncode == 0, scaled.stderr
     log = run_printed(invocation("--project", str(supervise.folder), "logs", "runner"), here).stdout
@@ -170,7 +170,7 @@ def test_a_missing_package_is_one_line_with_a_command_in_every_process(
 
 
 def test_without_any_package_python_says_so_in_one_line(here: Path) -> None:
-    # -S leaves out the folders of installed packages.
+    # Option -S leaves out the folders of installed packages.
     done = subprocess.run(
         [sys.executable, "-S", "-m", "runner", "status"],
         cwd=ROOT,

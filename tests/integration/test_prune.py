@@ -1,4 +1,4 @@
-"""``apply --prune`` deletes what is left of an exercise that was undone, on a real broker, and nothing of others."""
+"""``apply --prune`` deletes the remains of an undone exercise on a real broker, and no objects of other clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import plain
 from tests.topologies import Shop
 
-#: The part of the shipped topology that exercise 3 of the README adds to.
+#: The part of the shipped topology that exercise 3 of the README extends.
 BASE: dict[str, Any] = {
     "exchanges": {"orders.topic": {"type": "topic"}},
     "queues": {"payment.order.created": {"bind": {"orders.topic": ["order.created.#"]}, "retry": ["1s"]}},
@@ -24,7 +24,7 @@ EXERCISE["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.*.eu
 
 @pytest.fixture
 def undone(tmp_path: Path, vhost: Vhost) -> Shop:
-    """Return a project in which the exercise was done and taken out of the file again, with a message of it."""
+    """Return a project in which the exercise was done and undone again, with one of its messages in a queue."""
     shop = Shop(tmp_path / "shop", vhost)
     for topology in (BASE, EXERCISE):
         shop.write(topology)

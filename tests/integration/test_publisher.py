@@ -1,4 +1,4 @@
-"""The publisher against a real broker: confirmed, or a clear error."""
+"""The publisher on a real broker: each event is confirmed or gets a clear error."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_an_event_that_does_not_fit_amqp_is_its_publishers_error_and_harms_nobod
 
 @pytest.fixture
 def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
-    """A node that refuses messages of more than 1,000 bytes."""
+    """Yield a node that refuses messages of more than 1,000 bytes."""
     node = Rabbit(tmp_path / "broker", "[{rabbit, [{max_message_size, 1000}]}].\n")
     yield node
     node.stop()
@@ -254,7 +254,7 @@ def test_an_event_over_the_broker_s_own_limit_fails_alone_and_the_others_are_pub
     def done(encoded: Encoded, error: BrokerError | None) -> None:
         outcomes[encoded.event.id or ""] = error
 
-    # As a worker does it: the events that were on their way with the larger one are published again.
+    # A worker also publishes the events again that were unconfirmed together with the larger event.
     for _ in range(10):
         wait_until(lambda: publisher.problem() is None, 10, "connected")
         for name, body in left.items():
@@ -291,6 +291,6 @@ def test_when_the_io_thread_ends_no_future_stays_open(vhost: Vhost) -> None:
     assert crashed.wait(5)
     publisher.abort("the AMQP thread has ended")
     assert isinstance(publisher.publish(event()).exception(1), BrokerAway)
-    # A process would end here; a test has to close by hand what nobody runs any more.
+    # A process would exit here. The test must close the connection itself, because its thread has stopped.
     publisher._link.connection._transport._sock.close()
     io.loop.close()

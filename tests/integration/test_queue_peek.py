@@ -1,4 +1,4 @@
-"""``peek``: looking at a queue, again and again, changes nothing and loses nothing."""
+"""``peek`` shows a queue again and again without a change or a loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOPOLOGY: dict[str, Any] = {
 
 @pytest.fixture
 def shop(tmp_path: Path, vhost: Vhost) -> Shop:
-    """A project that only this test's queues are on the broker of."""
+    """Return a project on a broker that has only this test's queues."""
     one = Shop(tmp_path / "shop", vhost)
     one.write(TOPOLOGY)
     return one
@@ -66,7 +66,7 @@ def test_the_first_messages_are_shown_and_stay_in_their_order(shop: Shop, vhost:
         assert ids(peeked(shop, name, "-n", number)) == [f"m00000{at}" for at in range(int(number))]
     found = peeked(shop, name, "-n", "9")
     assert (len(found["messages"]), found["ready"]) == (5, 5)
-    # Statistics are late: while they contradict the queue, the number is not known.
+    # Statistics are late. While they contradict the queue, the number is unknown.
     assert found["unacked"] in (0, None)
     assert found["counted"] == (kind == "quorum" and is_counted(vhost))
     assert take_all(vhost.url, name) == [f"m00000{at}" for at in range(5)]
@@ -74,7 +74,8 @@ def test_the_first_messages_are_shown_and_stay_in_their_order(shop: Shop, vhost:
 
 @pytest.mark.parametrize(("limit", "looks"), [(0, 3), (1, 4), (3, 6), (None, 23)])
 def test_no_look_at_a_message_makes_the_broker_drop_it(shop: Shop, vhost: Vhost, limit: int | None, looks: int) -> None:
-    # Without a dead-letter exchange the broker drops what passes the limit, which RabbitMQ 4 sets to 20 by itself.
+    # Without a dead-letter exchange the broker drops messages that pass the limit. RabbitMQ 4 sets the limit to 20 by
+    # default.
     declare(vhost, "other", **{"x-queue-type": "quorum"}, **({} if limit is None else {"x-delivery-limit": limit}))
     with channel_to(vhost.url) as channel:
         channel.exchange_declare("orders", "topic")
@@ -130,7 +131,7 @@ def test_messages_that_consumers_hold_are_counted_and_not_shown(shop: Shop, vhos
             channel.basic_get("classic")
         channel.basic_consume("classic", lambda *_: None)
         code, output = shop.run("peek", "classic")
-    # How many is a statistic, which may be late.
+    # The number comes from statistics, which may be late.
     assert code == 0
     assert output.startswith("classic: 0 ready, ")
     assert output.endswith("1 consumer\n")

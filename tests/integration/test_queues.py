@@ -1,4 +1,4 @@
-"""``queues`` and ``status``: how many messages wait, on a real broker."""
+"""``queues`` and ``status``: the number of waiting messages on a real broker."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
 SERVICES = {"payment": {"consumes": ["pay"]}, "mailer": {"consumes": ["mail", "pay"]}}
-#: Nothing listens there.
+#: An address without a server.
 NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
 def written(tmp_path: Path, vhost: Vhost) -> Shop:
-    """A project whose queues are not on the broker."""
+    """Return a project whose queues are not declared."""
     one = Shop(tmp_path / "shop", vhost)
     one.write(TOPOLOGY, SERVICES)
     return one
@@ -38,14 +38,14 @@ def written(tmp_path: Path, vhost: Vhost) -> Shop:
 
 @pytest.fixture
 def shop(written: Shop) -> Shop:
-    """A project whose queues are on the broker."""
+    """Return a project whose queues are declared."""
     assert written.run("apply")[0] == 0
     return written
 
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """A user without a tag, whom the HTTP API refuses."""
+    """Create a user without tags, which the HTTP API refuses."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
     api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
@@ -54,7 +54,7 @@ def user(vhost: Vhost) -> Iterator[str]:
 
 
 def listed(shop: Shop, *names: str) -> dict[str, Any]:
-    """The queues as JSON, by name."""
+    """Return the output of ``queues --json`` by queue."""
     code, output = shop.run("queues", "--json", *names)
     assert code == 0
     return {one["queue"]: one for one in json.loads(output)["queues"]}
@@ -106,7 +106,7 @@ def test_rates_and_ages_come_from_the_statistics(shop: Shop, vhost: Vhost) -> No
         return found.published and sum(ready > 0 for _, ready, _ in found.history) >= 2
 
     wait_until(known, 60, "two samples with messages")
-    # The uptime of the broker is a statistic too, so the command may trust the history a little later.
+    # The broker's uptime is a statistic too, so the command may trust the history a little later.
     found = wait_until(lambda: ((one := listed(shop, "mail")["mail"])["oldest"] and one) or pause.wait(1), 30, "an age")
     assert found["in_per_second"] > 0
     assert found["out_per_second"] == 0
@@ -173,7 +173,7 @@ def test_a_watch_shows_the_queues_again_and_survives_a_lost_connection(shop: Sho
             assert entry()["ready"] == 0
             publish(vhost.url, "pay", many(7))
             found = wait_until(lambda: (one := entry())["ready"] == 7 and one, 20, "the new messages")
-            # Its own samples give the rate, because nothing leaves a queue without a consumer.
+            # The rate comes from the command's own samples, because a queue without a consumer loses no messages.
             assert found["in_per_second"] > 0
             assert found["out_per_second"] == 0
             wait_until(vhost.close_connections, 20, "the connection is known")

@@ -1,4 +1,4 @@
-"""``purge`` and ``move``: each message is in its queue, or safe elsewhere, at every moment."""
+"""``purge`` and ``move``: at every moment each message is in its queue or safe elsewhere."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ TOPOLOGY: dict[str, Any] = {
 }
 MESSAGES = 1200
 ALL = [f"m{number:06}" for number in range(MESSAGES)]
-#: Messages that may be unacked at once, so that their copies may be in both queues.
+#: Messages that may be unacked at once, whose copies may therefore be in both queues.
 IN_FLIGHT = 500
 
 
 @pytest.fixture
 def shop(tmp_path: Path, vhost: Vhost) -> Shop:
-    """A project with a quorum queue and a classic one."""
+    """Return a project with a quorum queue and a classic queue."""
     one = Shop(tmp_path / "shop", vhost)
     one.write(TOPOLOGY)
     with channel_to(vhost.url) as channel:
@@ -56,7 +56,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 
 def process(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """A command as a process of its own."""
+    """Start a command as a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "runner", "--project", str(shop.folder), *arguments],
         **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options},
@@ -68,14 +68,14 @@ def files(shop: Shop) -> list[Path]:
 
 
 def written(path: Path) -> list[str]:
-    """The ids of the messages in a file; a process that was killed may have written half a line."""
+    """Return the ids of the messages in a file. A killed process may have written half of the last line."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line)["id"] for line in lines if line.endswith("}")]
 
 
 @pytest.fixture
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Have a command's progress of 300 messages interrupt this process."""
+    """Return a function that makes a command interrupt this process after 300 messages."""
 
     def install(module: Any) -> None:
         @contextlib.contextmanager
@@ -136,7 +136,7 @@ def test_a_purged_message_is_noted_in_the_order_history(shop: Shop, vhost: Vhost
         ("pay", "pay.dlq", "discarded", ALL[0]),
     ]
     assert held(vhost.url, "pay", "pay.dlq") == [0, 0]
-    # The notes themselves can be purged too, without a note of each.
+    # Notes can be purged too, and a purged note is not noted again.
     publish(vhost.url, "audit.events", many(1))
     assert shop.run("purge", "audit.events", "--yes")[0] == 0
     assert held(vhost.url, "audit.events") == [0]
@@ -178,7 +178,7 @@ def test_what_cannot_be_purged_is_refused_and_stays(
 
 
 def answered(shop: Shop, answer: str | signal.Signals) -> tuple[int, str]:
-    """``purge pay`` on a terminal, and what a person types there."""
+    """Run ``purge pay`` on a terminal with a user's answer."""
     master, slave = pty.openpty()
     output = ""
     try:
@@ -189,7 +189,8 @@ def answered(shop: Shop, answer: str | signal.Signals) -> tuple[int, str]:
                     output += one.stdout.read(1)
                 if isinstance(answer, str):
                     os.write(master, answer.encode())
-                # A signal that comes as it begins to read is only seen when that ends: a person presses again.
+                # Python handles a signal that arrives as it starts to read only after the read. A user would press
+                # Ctrl-C again.
                 for _ in range(0 if isinstance(answer, str) else 10):
                     one.send_signal(signal.SIGINT)
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -247,7 +248,7 @@ def test_a_purge_that_is_killed_has_written_whatever_is_gone(shop: Shop, vhost: 
 
 
 def unacked(vhost: Vhost, name: str) -> bool:
-    """Whether a connection of a command is still open."""
+    """Return True if a command still has an open connection to the queue."""
     with channel_to(vhost.url) as channel:
         return bool(channel.queue_declare(name, passive=True).method.consumer_count)
 
@@ -353,7 +354,7 @@ def test_what_cannot_be_moved_is_refused_and_stays(
     if "capped" in arguments:
         policy = {"pattern": "^capped$", "apply-to": "queues", "definition": {"max-length": 2}}
         vhost.rabbit.api("PUT", f"/policies/{vhost.name}/cap", policy)
-        # So new that the statistics do not have its policy.
+        # The queue is so new that the statistics do not have its policy.
         with channel_to(vhost.url) as channel:
             channel.queue_declare("capped", durable=True, arguments={"x-queue-type": "quorum"})
     found, output = shop.run("move", *arguments)

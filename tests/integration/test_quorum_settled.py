@@ -1,4 +1,4 @@
-"""What a quorum queue confirmed outlives the broker from the moment on in which its declaration returns."""
+"""A confirmed message in a quorum queue survives a kill of the broker, even right after the queue's declaration."""
 
 from __future__ import annotations
 

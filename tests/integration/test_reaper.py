@@ -1,4 +1,4 @@
-"""Processes that a test process starts end with it, however it ends, and with their test, however that ends."""
+"""Child processes of a test process stop with it and with their test, whatever way both end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rabbit import wait_until
 from tests.reaper import MARK, command_line, marked
 from tests.running import ROOT, Runner
 
-#: A process that only SIGKILL ends, in a session of its own, with a child whose parent has exited.
+#: A process in its own session that only SIGKILL stops, with an orphaned grandchild.
 DEAF = """
 import os, signal, time
 for number in (1, 2, 3, 15):
@@ -40,7 +40,7 @@ def wait():
     time.sleep(600)
 """
 WAITS = LIGHT + "\ndef test_one():\n    start()\n    wait()\n"
-#: All processes that the fixtures start: a broker, a database, a supervisor with its workers.
+#: A test that uses all fixtures that start processes: a broker, a database, a supervisor with its workers.
 FULL = (
     LIGHT
     + """
@@ -51,18 +51,18 @@ def test_one(project, vhost, postgres, supervise):
     wait()
 """
 )
-#: The plugin for several processes.
+#: The options that load the plugin for several processes.
 XDIST = ("-p", "xdist.plugin")
-#: Seconds until all processes are gone: the guardian's time, and more for a busy machine.
+#: Seconds until all processes are gone: the guardian's time, plus some for a busy machine.
 GONE = 20.0
 
 
 def begin(folder: Path, source: str, *options: str) -> Runner:
-    """Run a file of tests with the fixtures of this suite, in a process of its own."""
+    """Run a file of tests with the fixtures of this suite in a separate process."""
     (folder / "test_inner.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-p", "tests.conftest"]
     arguments = ["--rootdir", str(folder), "--basetemp", str(folder / "base"), *options, "test_inner.py"]
-    # To import all plugins that are installed takes longer than these tests.
+    # It takes longer to import all installed plugins than to run these tests.
     environment = {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": "", "PYTEST_XDIST_WORKER": "gw4"}
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_timeout"}
     return Runner([*command, *arguments], folder, environment)
@@ -136,7 +136,7 @@ def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(
 
 
 BROKEN = "@pytest.fixture\ndef {0}():\n    start()\n{1}    1 / 0\n\ndef test_{0}({0}):\n    pass\n"
-#: Tests that leave processes, by name, each with its outcomes in their order.
+#: Tests that leave processes behind, by name, each with its expected outcomes in order.
 LEAVING = {
     "passes": ("def test_passes():\n    start()\n", ["PASSED", "ERROR"]),
     "fails": ("def test_fails():\n    start()\n    assert False\n", ["FAILED", "ERROR"]),
@@ -144,7 +144,7 @@ LEAVING = {
     "begins_badly": (BROKEN.format("begins_badly", ""), ["ERROR", "ERROR"]),
     "ends_badly": (BROKEN.format("ends_badly", "    yield\n"), ["PASSED", "ERROR"]),
 }
-#: Other ways to start a process than that of ``start``.
+#: Ways to start a process other than ``start``.
 WAYS = {
     "posix_spawn": "os.posix_spawn(SLEEP[0], SLEEP, os.environ)",
     "system": "os.system('sleep 600 > /dev/null 2>&1 &')",
@@ -167,8 +167,8 @@ def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported_wh
     for name, (_, outcomes) in tests.items():
         assert [outcome for one, outcome in found if one == name] == outcomes, runner.output
         assert [outcome for one, outcome in found if one == f"after_{name}"] == ["PASSED"], runner.output
-    # Lines of the tracebacks alone: how much of them the summary repeats depends on its width.
-    # Lines of the tracebacks alone, also of a group: how much of them the summary repeats depends on its width.
+    # Only lines of tracebacks count, also of exception groups. The summary repeats more or less of them, depending on
+    # its width.
     line = r"^[E |]+ AssertionError: the test left processes behind, which are ended now"
     assert len(re.findall(line, runner.output, re.MULTILINE)) == len(tests)
 

@@ -1,4 +1,4 @@
-"""docs/recipes.md: each recipe is applied as printed, and RabbitMQ does what the page says of it."""
+"""docs/recipes.md: each recipe is applied as printed, and RabbitMQ then behaves as the page states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.running import ROOT, Project
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text("utf-8")
 CHAPTERS = {title: text for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)}
-#: What is too long for a test: 10 minutes, and an hour.
+#: Times of the page that are too long for a test: 10 minutes and an hour.
 TTL, SHORT_TTL = re.compile(r"(?<=message-ttl: )(600000|3600000)"), 300
 
 Recipe = Callable[[str], Project]
@@ -30,7 +30,7 @@ Recipe = Callable[[str], Project]
 
 @pytest.fixture
 def recipe(project: Project, vhost: Vhost) -> Recipe:
-    """Write a recipe into a project, check and apply it; no command finds anything wrong with it."""
+    """Write a recipe into a project, check it and apply it. All commands must report no problem."""
     (printer,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     project.plugin("printer", printer)
 
@@ -134,7 +134,7 @@ def test_a_project_in_a_vhost_touches_no_other_one(recipe: Recipe, vhost: Vhost)
 
 @pytest.fixture
 def users(vhost: Vhost) -> Iterator[Callable[[str], str]]:
-    """Create users that may do nothing yet; returns the URL of the vhost for each."""
+    """Return a function that creates a user without rights, and returns the URL of the vhost for that user."""
     made = []
 
     def make(name: str) -> str:

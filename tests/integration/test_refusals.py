@@ -1,4 +1,4 @@
-"""The commands and a start after a refusal by the broker: exit 78 at once, or wait, with the broker's words."""
+"""Commands and a start that the broker refuses: they exit with 78 at once or wait, and print the broker's reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASE: dict[str, Any] = {
     "exchanges": {"a": {"type": "topic"}, "h": DELAYED, "z": {"type": "fanout"}},
     "queues": {"q": {"bind": {"a": ["#"]}}},
 }
-#: Nothing listens there.
+#: An address without a server.
 NOWHERE = "http://127.0.0.1:1"
 REMEDY = "take the exchange out"
 
@@ -78,7 +78,7 @@ def test_a_start_ends_with_the_reason_and_does_not_wait(project: Project, vhost:
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """Create a user without permissions; return the URL of the vhost for it."""
+    """Create a user without permissions, and yield the URL of the vhost for that user."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": "administrator"})
     yield vhost.url.replace("guest:guest", f"{vhost.name}:pw")

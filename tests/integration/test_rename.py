@@ -1,4 +1,4 @@
-"""A queue gets another name by ``formerly``: its messages, bindings, retries and dead letters move."""
+"""The key ``formerly`` renames a queue. Its messages, bindings, retries and dead letters move."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_all_of_a_queue_moves_in_order_and_a_second_run_has_nothing_to_do(shop: 
     publish_all(vhost.url, numbered("", "old.name.dlq", range(30, 32), **{"x-origin-queue": "old.name"}))
     foreign = "/bindings/{0}/e/amq.topic/q/old.name"
     vhost.rabbit.api("POST", foreign.format(vhost.name), {"routing_key": "theirs"})
-    # Of the two delays one stays, and one goes: what waits there is tried at once.
+    # One of the two delays is kept. Messages that wait for the other delay are handled at once.
     shop.write(renamed(type=kind, retry=["10m"]))
     (line,) = [one for one in shop.plan()["changes"] if one["mark"] == ">"]
     assert (line["name"], line["new_name"]) == ("old.name", "new.name")
@@ -92,7 +92,8 @@ def test_dead_letters_of_the_broker_itself_are_replayed_to_the_new_name(shop: Sh
     if kind == "classic":
         assert shop.run("apply", "--replace", "old.name")[0] == 0
     assert shop.run("apply")[0] == 0
-    # Parked in a queue that other queues share, so it does not move; and in its own one, which does.
+    # One dead-letter queue is shared with other queues, so it is not renamed. The other belongs to this queue and is
+    # renamed.
     with channel_to(shop.vhost.url) as channel:
         publish(channel, "shop", "a", b"{}", pika.BasicProperties(message_id="1"))
         method, _, _ = channel.basic_get("old.name")
@@ -115,7 +116,7 @@ def test_a_queue_that_is_consumed_keeps_its_name_and_all_its_messages_until_the_
         assert code == 3
         reason = "'old.name' has 1 consumer; stop the service that consumes it, then: python -m runner apply"
         assert f"left: queue 'old.name': {reason}" in plain(output)
-        # What is new for the new queue comes to the old one meanwhile: no key is without a queue, and none has two.
+        # The old queue also gets the new queue's messages. Each routing key has exactly one queue.
         assert bound(vhost) == {("old.name", "a"), ("old.name", "b"), ("old.name", "c")}
         assert {(one["mark"], one["name"]) for one in shop.plan()["changes"] if one["mark"] != "?"} == {
             (">", "old.name"),
@@ -135,7 +136,7 @@ def proxy(vhost: Vhost) -> Iterator[Proxy]:
 
 
 class Stream:
-    """A publisher that never stops, and a consumer of the new queue from when it is there."""
+    """A publisher that never stops, and a consumer of the new queue that starts once the queue exists."""
 
     def __init__(self, vhost: Vhost) -> None:
         self._vhost, self._stopping = vhost, threading.Event()
@@ -207,7 +208,7 @@ def test_under_load_and_killed_twice_nothing_is_lost_and_what_comes_twice_has_th
     assert set(handled) == {str(one) for one in range(count)} | set(stream.published), "nothing is lost"
     twice = {id for id, times in handled.items() if times > 1}
     flagged = {id for id, again in stream.handled if again}
-    # Live messages that came while the bindings moved come twice; all others say that they were delivered before.
+    # Live messages may arrive twice while the bindings move. All other duplicates have the redelivered flag.
     assert {id for id in twice if not id.startswith("live")} <= flagged
     assert len(twice - flagged) < 50
     waiting = ids(vhost, "new.name.retry.10m"), ids(vhost, "new.name.dlq")
@@ -226,7 +227,7 @@ def test_two_runs_at_once_rename_a_queue_once(tmp_path: Path, shop: Shop) -> Non
         one.write(renamed())
     command = [sys.executable, "-m", "runner", "--project"]
     runs = [Runner([*command, str(one.folder), "apply"], tmp_path) for one in (shop, other)]
-    # One may have nothing left to do, leave the rest to the other one, or meet a queue that is just being deleted.
+    # A run may find nothing to do, leave the rest to the other run, or meet a queue that is just being deleted.
     codes = {run.process.wait(60) for run in runs}
     assert codes <= {0, 3, 75}, [run.output for run in runs]
     assert shop.run("apply")[0] == 0

@@ -1,4 +1,4 @@
-"""How a declaration has RabbitMQ write the quorum queues it has just made; ``test_quorum_settled.py`` kills it then."""
+"""A declaration makes RabbitMQ write new quorum queues to disk. ``test_quorum_settled.py`` kills the broker then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.rabbit import Vhost
 
 @pytest.fixture
 def bystander(vhost: Vhost) -> Iterator[str]:
-    """The URL of the vhost for a user who may declare nothing."""
+    """Yield the URL of the vhost for a user that may not declare any object."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
     api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": "^$", "write": ".*", "read": ".*"})

@@ -1,4 +1,4 @@
-"""The gate: what must succeed before services start is tried until it does, and no oftener than needed."""
+"""The start gate. It repeats the preparation until it succeeds, and no more often than needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def run(prepare: Callable[[int], None], script: Callable[[Gate, list[int]], Callable[[], bool]]) -> list[int]:
-    """Let a script do something with a gate until its condition holds; returns the tries."""
+    """Run a script with a gate until the condition that it returns is true. Return the numbers of the attempts."""
     tries: list[int] = []
 
     def counted() -> None:

@@ -1,4 +1,4 @@
-"""The store on a real SQLite and a real PostgreSQL: shared commits, failures that take nobody along, and the inbox."""
+"""The store on a real SQLite and a real PostgreSQL: shared commits, isolated failures, and deduplication."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def insert(order: str, connection: Connection) -> bool:
 
 
 def take_in(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
-    """Note a message's outcome as a worker does; returns the earlier one where it was noted before."""
+    """Record a message's outcome as a worker does. Return the earlier outcome if there is one."""
 
     def otherwise(connection: Connection) -> Sequence[Event] | None:
         return inbox.earlier(connection, service, one)
@@ -116,7 +116,7 @@ def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> Non
     held = store.commit(hold)
     first, failed = store.commit(partial(insert, "first")), store.commit(half)
     refused, last = store.commit(broken), store.commit(partial(insert, "last"))
-    gate.set()  # so that all of them share a transaction
+    gate.set()  # so that all jobs share a transaction
     assert held.result(10) is None
     assert first.result(10) is True
     with pytest.raises(ValueError, match="a bug"):
@@ -162,7 +162,7 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
             store.read(select(CHARGES.c.order_id))
         waiting = [store.commit(partial(insert, "a"))]
         wait_until(lambda: said, 30, "it is tried again and again")
-        # Those that come now wait no longer than they may, however long others do.
+        # New jobs wait no longer than their own timeout, even though other jobs wait longer.
         for number in range(3):
             with pytest.raises(StoreAway):
                 store.commit(partial(insert, "b"), timeout=0.1).result(30)
@@ -262,7 +262,7 @@ def delivery(name: str) -> DeliveryLifecycle:
 
 
 def charging(order: str, meanwhile: Callable[[], object] = lambda: None) -> Handler:
-    """Return a handler that charges an order, and publishes an event."""
+    """Return a handler that charges an order and publishes an event."""
 
     def handle(one: DeliveryLifecycle) -> DeliveryEvent:
         meanwhile()
@@ -300,7 +300,7 @@ def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_ou
     assert handle(second) is DeliveryEvent.DUPLICATE
     assert [one.event for one in second.outgoing] == [EVENT]
     assert second.is_duplicate
-    # What another process did meanwhile counts: nothing of ours is written.
+    # The outcome of the other process counts, so this process writes nothing.
     other, late = delivery("n"), delivery("n")
     is_late = here.around(charging("late", lambda: elsewhere.around(charging("n"))(other)))(late)
     assert is_late is DeliveryEvent.WRITTEN
@@ -343,7 +343,7 @@ def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database
 
 
 class Broker:
-    """Takes events, or not."""
+    """A broker that accepts or refuses events."""
 
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -424,7 +424,7 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
 
 def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Path) -> None:
     store = make_tables(Store(postgres.make_database("long_row"), tmp_path))
-    # Random, because PostgreSQL compresses what repeats.
+    # The text is random, because PostgreSQL compresses repetitions.
     long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
     bad, good = store.commit(partial(insert, long)), store.commit(partial(insert, "good"))
     with pytest.raises(DBAPIError, match="index row"):

@@ -1,4 +1,4 @@
-"""A statement that the database refuses is its own job's fault, and holds up nobody else's."""
+"""If the database refuses a statement, only its job fails, and no other job waits for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables are what the migrations make of an empty database, whoever opens it first."""
+"""The migrations create the same tables whichever process opens the empty database first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.postgres import Postgres
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-#: Processes, made of one that has imported everything, that open a database at the same moment.
+#: A program that forks processes, after all imports, that open a database at the same moment.
 OPEN = """
 import os, sys
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_processes_that_open_an_empty_database_at_once_all_can(database: str, tm
 
 
 def test_connections_that_are_the_first_to_a_file_wait_for_each_other(tmp_path: Path) -> None:
-    """SQLite itself refuses one of eight in about every twentieth file."""
+    """SQLite itself refuses one of eight connections in about every twentieth file."""
     refused: list[BaseException] = []
 
     def connect(url: str, gate: threading.Barrier) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor with real children that misbehave; no broker is needed here."""
+"""The supervisor with real children that misbehave. No broker is needed."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_what_was_ignored_at_the_start_stays_ignored(supervise: Supervise, tmp_p
     assert runner.stop() == 0
 
 
-#: Start the rest of the command line with these signals blocked or ignored.
+#: A program that runs the rest of its command line with these signals blocked or ignored.
 BLOCKED = "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, {}); os.execvp(sys.argv[1], sys.argv[1:])"
 IGNORED = 'trap \'\' {}; exec "$0" "$@"'
 
@@ -239,7 +239,7 @@ def test_a_supervisor_stops_and_restarts_children_whatever_signals_it_inherits(
 
 
 def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Supervise) -> None:
-    # Without what most children import, so that it is quick.
+    # The child imports little, so that it starts fast.
     source = 'import os; print("up", flush=True); os.write(int(os.environ["FASTCOMMERCE_LIFELINE"]), b"READY=1\\n")'
     source += "; os.kill(os.getpid(), 9)"
     runner = supervise({"source": "", "command": [sys.executable, "-I", "-S", "-c", source]}, SLEEPS)
@@ -248,6 +248,6 @@ def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Supervi
     runner.wait_for("restarting", count=20)
     before = len(list(folder.iterdir()))
     runner.wait_for("restarting", count=80)
-    # While a child is made there are some more; what is left behind would stay.
+    # While a child starts, some more descriptors are open. Leaked descriptors would stay open.
     wait_until(lambda: len(list(folder.iterdir())) <= before + 4, 5)
     assert runner.stop() == 0

@@ -1,4 +1,4 @@
-"""The other forms of a topology on a real broker: definitions, permissions, an import, and the known arguments."""
+"""Other forms of a topology on a real broker: definitions, permissions, an import, and the known arguments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 
 def test_rabbitmq_s_own_import_takes_the_definitions_and_then_nothing_is_to_do(shop: Shop) -> None:
-    # A header's value of nothing is no value to RabbitMQ's own import.
+    # RabbitMQ's own import ignores a header with the value null.
     bindings = [TOPOLOGY["bindings"][0], TOPOLOGY["bindings"][1] | {"arguments": {"x-match": "any", "region": "eu"}}]
     shop.write(TOPOLOGY | {"bindings": bindings}, SERVICES)
     code, output = shop.run("render", "--definitions")
@@ -58,7 +58,7 @@ def test_rabbitmq_s_own_import_takes_the_definitions_and_then_nothing_is_to_do(s
     definitions = json.loads(output)
     assert definitions["vhosts"] == [{"name": shop.vhost.name}]
     shop.vhost.rabbit.api("POST", "/definitions", definitions)
-    # A file for every version has no key that only later ones know.
+    # A file for all versions has no key that only later versions accept.
     later = [one["why"] for one in shop.plan()["changes"]]
     assert all(why.startswith("consumer-timeout not set becomes ") for why in later), later
     assert bool(later) == (shop.vhost.rabbit.version >= (3, 12))
@@ -100,7 +100,7 @@ def test_arguments_that_only_plugins_know_are_imported_and_need_no_replacement(s
     assert shop.plan() == {
         "changes": [], "uncompared": [], "warnings": [], "problems": [], "exit_code": 0,
     }  # fmt: skip
-    # A person takes them out: RabbitMQ does not compare them.
+    # A user can remove them, because RabbitMQ does not compare them.
     without = re.sub(r"(x-ha-policy|x-cache-size|x-message-deduplication|x-max-lenght): \w+,? ?", "", imported.stdout)
     (shop.folder / "topology.yaml").write_text(without)
     plan = shop.plan()

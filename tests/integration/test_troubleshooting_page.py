@@ -21,7 +21,7 @@ QUEUE = "payment.order.created"
 
 
 def event(id: str, order: str, kind: str = "order.created") -> dict[str, Any]:
-    """One event as ``events --json`` prints it."""
+    """Return an event as ``events --json`` prints it."""
     return {
         "id": id, "type": kind, "order_id": order, "published_at": "2026-11-30T08:08:13.761Z",
         "exchange": "orders.topic", "routing_key": kind, "app_id": "order_api", "causation_id": None,
@@ -31,7 +31,7 @@ def event(id: str, order: str, kind: str = "order.created") -> dict[str, Any]:
 
 
 def resend(vhost: Vhost, folder: Path, events: list[dict[str, Any]], *, more: bool = False) -> tuple[int, str, str]:
-    """Run the script of the page against the test's broker; return its exit code and what it printed."""
+    """Run the page's script with the test's broker. Return its exit code, output and errors."""
     script = folder / "resend.py"
     address = f"{vhost.rabbit.management}/api/exchanges/{vhost.name}/amq.default/publish"
     changed = SCRIPT.replace("http://localhost:15672/api/exchanges/%2F/amq.default/publish", address)

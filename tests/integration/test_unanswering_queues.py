@@ -1,4 +1,4 @@
-"""Queues that do not tell what they hold: one stops no other, and none is deleted with messages."""
+"""Queues that report no counts do not stop other queues, and are never deleted with messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.topologies import Shop
 
 @pytest.fixture
 def locked(vhost: Vhost) -> Iterator[str]:
-    """An exclusive queue of another connection: it answers no other client, like a queue whose node is down."""
+    """Yield an exclusive queue of another connection. It answers no other client, like a queue whose node is down."""
     with channel_to(vhost.url) as channel:
         channel.queue_declare("locked.dlq", exclusive=True)
         yield "locked.dlq"
@@ -80,7 +80,7 @@ def test_the_desk_shows_the_other_dead_letters(vhost: Vhost, locked: str, tmp_pa
 
 @pytest.fixture
 def admin(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Administrator:
-    """One whose first look and statistics report nothing, as for a busy quorum queue."""
+    """Return an administrator for which counts and statistics are empty, as for a busy quorum queue."""
     management = Management(vhost.url, vhost.rabbit.management)
     monkeypatch.setattr(management, "messages_of", lambda _: None)
     one = Administrator([vhost.url], management, lambda _: None)

@@ -1,4 +1,4 @@
-"""A broker whose HTTP API reports no counts: unknown is not treated as zero, and the queue itself is asked."""
+"""A broker whose HTTP API reports no counts. Unknown is not treated as zero, and the queue itself is asked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.amqp import channel_to, publish_all
 from tests.rabbit import Rabbit, Vhost
 from tests.topologies import Shop
 
-pytestmark = pytest.mark.xdist_group("silent broker")  # one broker for all tests of this module
+pytestmark = pytest.mark.xdist_group("silent broker")  # all tests of this module share a broker
 
-#: From 4.3 on an operator may deny this deprecated feature; before, settings of "Management Plugin" have this effect.
+#: RabbitMQ 4.3 lets an operator deny this deprecated feature. Before, the settings of "Management Plugin" do the same.
 CONFIGURATION = """[
   {rabbit, [{permit_deprecated_features, #{management_metrics_collection => false}}]},
   {rabbitmq_management_agent, [{disable_metrics_collector, true}]},
@@ -53,7 +53,7 @@ def shop(silent: Rabbit, tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.fixture
 def consumer(shop: Shop) -> Iterator[Any]:
-    """Return a function that consumes all messages of a queue and acknowledges none."""
+    """Return a function that consumes all messages of a queue without acknowledging."""
     with channel_to(shop.vhost.url) as channel:
 
         def hold(queue: str, count: int) -> None:

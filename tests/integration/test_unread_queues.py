@@ -1,4 +1,4 @@
-"""Quorum queues without a consumer, on a real broker: a message that passes the delivery limit is not lost."""
+"""Quorum queues without a consumer on a real broker keep a message that passes the delivery limit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def publish(vhost: Vhost, exchange: str, key: str) -> None:
 
 
 def look(vhost: Vhost, queue: str, times: int) -> None:
-    """Deliver the first message and put it back, as the management page does."""
+    """Deliver the first message and requeue it, as the management page does."""
     with channel_to(vhost.url) as channel:
         for _ in range(times):
             method, _, _ = channel.basic_get(queue)

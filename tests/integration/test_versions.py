@@ -1,4 +1,4 @@
-"""The table of versions, compared with the answers of the broker at hand."""
+"""The table of versions, compared with the answers of the test's broker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.rabbit import Refusal, Vhost, wait_until
 from tests.topologies import Shop
 
 TYPES = (CLASSIC, QUORUM, STREAM)
-#: Other settings that a setting requires.
+#: Settings that another setting requires.
 TOGETHER: dict[str, dict[str, Any]] = {
     "dead-letter-routing-key": {"dead-letter-exchange": ""},
     "dead-letter-strategy": {"dead-letter-exchange": "", "overflow": "reject-publish"},
@@ -50,7 +50,7 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "ha-promote-on-shutdown": {"ha-mode": "all"},
     "ha-promote-on-failure": {"ha-mode": "all"},
 }
-#: Values of settings whose type lists no values.
+#: Values of settings whose type has no list of values.
 LONG_ENOUGH = {"expires": 1_000_000, "message-ttl": 1_000_000}
 
 
@@ -100,7 +100,7 @@ def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) ->
                 if said is None:
                     vhost.delete_queue("probe")
                 compared += 1
-                # A broker ignores an argument that it does not know, so our table may refuse more.
+                # A broker ignores unknown arguments, so the table may refuse more than the broker.
                 is_refused_by_us = of_value is not None or of_version is not None
                 must_refuse = of_value is None and of_version is not None and "is refused" in of_version
                 if (said is not None and not is_refused_by_us) or (said is None and must_refuse):
@@ -120,7 +120,7 @@ def test_each_policy_key_is_refused_or_accepted_as_the_table_says(vhost: Vhost) 
             of_version = version_problems(definition, version, is_policy=True, denied=denied)
             of_value = setting.problem(value, repr(value)) if setting.is_policy else "no policy key"
             compared += 1
-            # Longer times than timers can count are refused when a queue is declared, and not in a policy.
+            # Times that are too long for timers are refused when a queue is declared, but not in a policy.
             if (said is None) != (of_value is None and not of_version):
                 wrong.append((setting.key, value, said, of_value, of_version))
     print(f"{compared} policy keys compared with RabbitMQ {version}")
@@ -180,7 +180,7 @@ def test_a_policy_key_with_a_typing_error_is_unknown_to_the_broker(vhost: Vhost)
     assert "not recognised" in str(refusal(vhost, f"/policies/{vhost.name}/typo", body))
 
 
-#: Sets one policy after the other, and prints its number and the numbers of the queues to which it applies.
+#: An Erlang program that sets one policy after another, and prints its number and the queues to which it applies.
 _ASK = """
 VHost = {vhost},
 [begin
@@ -294,7 +294,7 @@ def test_a_refused_setting_is_an_error_before_any_change(
     shop.write({**topology, "queues": {"first": {}, **topology.get("queues", {})}})
     code, output = shop.run("apply")
     if code == 0:
-        # This version accepts the setting.
+        # This version of RabbitMQ accepts the setting.
         assert "first" in vhost.queues()
         assert not [one for one in shop.plan()["changes"] if one["mark"] != "?"]
         return
@@ -315,7 +315,7 @@ def used_features(vhost: Vhost) -> set[str]:
 
 
 def written(vhost: Vhost, words: str) -> str:
-    """Return the node's log once these words are in it, and with them all that was logged before."""
+    """Wait until the node's log contains ``words``. Return the log up to then."""
     vhost.rabbit.rabbitmqctl("eval", f'logger:info("{words}").')
     (path,) = (vhost.rabbit.folder / "log").glob("*@localhost.log")
 
@@ -336,13 +336,13 @@ def test_the_log_of_a_broker_that_runs_the_shipped_topology_names_no_deprecated_
     config = (shop.folder / "config.yaml").read_text().replace("start: auto", f"management: {vhost.rabbit.management}")
     (shop.folder / "config.yaml").write_text(config)
     used = used_features(vhost)
-    written(vhost, "nothing is declared")  # what earlier tests did is in the log, too, though it is written late
+    written(vhost, "nothing is declared")  # earlier tests are in the log too, and the node writes it late
     assert shop.run("apply")[0] == 0
     log = written(vhost, "all is declared").rpartition("nothing is declared")[2]
     said = [
         line
         for line in log.splitlines()
-        # A new vhost starts with an empty message store.
+        # A new vhost has an empty message store, about which the node warns.
         if re.search(r"\[(warning|error)\]|deprecated", line, re.IGNORECASE) and "Message store" not in line
     ]
     assert said == []

@@ -1,4 +1,4 @@
-"""Wrong wirings of a working project: each is named by ``check`` with file, line and remedy."""
+"""Wiring mistakes in a working project: ``check`` reports each with file, line and remedy."""
 
 from __future__ import annotations
 

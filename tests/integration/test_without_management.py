@@ -1,4 +1,4 @@
-"""Where RabbitMQ's HTTP API cannot be used, the runner still declares and says what it could not compare."""
+"""Without RabbitMQ's HTTP API the topology is still declared, and ``apply`` reports what it cannot compare."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOPOLOGY: dict[str, Any] = {
     "queues": {"work": {"bind": {"orders": ["a"]}, "retry": ["1s"], "policy": {"max-length": 9}}},
     "policies": {"cap": {"pattern": "^lost", "definition": {"max-length": 9}}},
 }
-#: Nothing listens there.
+#: An address without a server.
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -39,7 +39,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 @pytest.fixture
 def user(vhost: Vhost) -> Iterator[str]:
-    """A user with all rights on this vhost and no tag; the URL of the vhost for it."""
+    """Create a user with all rights on this vhost and no tag, and yield the URL of the vhost for that user."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": ""})
     api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
@@ -48,7 +48,7 @@ def user(vhost: Vhost) -> Iterator[str]:
 
 
 def declared(shop: Shop) -> list[str]:
-    """Bring the broker to the topology; returns what was said."""
+    """Apply the topology, and return the lines that were printed."""
     said: list[str] = []
     examination = examine(load_project(shop.folder))
     said += examination.plan.uncompared
@@ -71,7 +71,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_in_the_place
     assert shop.vhost.exchanges()["orders"]["arguments"] == {"alternate-exchange": "lost"}
     code, output = shop.run("plan")
     assert (code, output.splitlines()[-1]) == (4, "nothing more could be compared")
-    # With the API again, what the arguments say already is no difference.
+    # When the API is back, settings that the arguments already contain are no difference.
     shop.config["broker"]["management"] = shop.vhost.rabbit.management
     shop.write(TOPOLOGY)
     assert {one["kind"] for one in shop.plan()["changes"]} == {"policy"}
@@ -166,7 +166,7 @@ def test_a_service_works_with_no_more_than_its_rendered_permissions(project: Pro
 
 @pytest.fixture
 def watcher(vhost: Vhost) -> Iterator[str]:
-    """A user who may read everything and set no policies; the URL of the vhost for it."""
+    """Create a user that may read everything and set no policies, and yield the URL of the vhost for that user."""
     api = vhost.rabbit.api
     api("PUT", f"/users/{vhost.name}", {"password": "pw", "tags": "monitoring"})
     api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": ".*", "write": ".*", "read": ".*"})
@@ -191,7 +191,7 @@ def test_what_takes_policies_is_named_if_they_cannot_be_set(shop: Shop, watcher:
     unlimited = [line for line in plan.uncompared if "drops a message at its 21st delivery" in line]
     assert ["queue 'unread'" in line for line in unlimited] == ([True] if HAS_DELIVERY_LIMIT.holds(version) else [])
     assert ["service 'slow'" in line for line in plan.warnings] == [True]
-    # No apply of this user makes them.
+    # An ``apply`` by this user cannot create them.
     _, output = shop.run("dlq", "list")
     assert "not on the broker yet" not in output
     shop.vhost.delete_queue("work.dlq")

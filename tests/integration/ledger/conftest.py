@@ -17,19 +17,19 @@ from tests.keeping import CHARGES, EMAILS
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
 
-#: Seconds for which all queues are to be empty before nothing is on its way: longer than statistics are late.
+#: Seconds for which all queues must be empty, longer than the delay of statistics.
 QUIET = 1.2
 
 
 @pytest.fixture
 def shop(project: Project, vhost: Vhost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    """A project whose orders, events and tries are written down."""
+    """Return a project that records its orders, events and attempts."""
     return audited_shop(project, vhost, tmp_path, monkeypatch)
 
 
 @dataclass
 class Lasting:
-    """A shop that is at work for several tests, and made as new between them."""
+    """A running shop that several tests share, and that is reset between them."""
 
     shop: Shop
     runner: Runner
@@ -40,7 +40,7 @@ class Lasting:
         self._queues = {*self.shop.vhost.queues()}
 
     def renew(self) -> None:
-        """Take everything back that a test has done, but for plugins that nobody runs any more."""
+        """Undo all changes of a test except plugins that no service runs any more."""
         if self.is_new:
             self.is_new = False
             return
@@ -53,7 +53,7 @@ class Lasting:
                 shop.run("start", name.partition(".")[0])
         wait_until(lambda: all(one["state"] == "RUNNING" for one in shop.project.slots().values()), 30, "all run")
         for queue in {*shop.vhost.queues()} - self._queues:
-            # The wait queues of delays that the shop has no more are among them.
+            # These include retry queues of delays that the shop no longer has.
             shop.vhost.delete_queue(queue)
         self._empty()
         shop.empty(events, attempts, inbox, outbox, CHARGES, EMAILS)
@@ -76,13 +76,13 @@ class Lasting:
 
 @pytest.fixture(scope="module")
 def with_outbox() -> bool:
-    """Whether the shops of a module have an outbox, and an inbox of payments."""
+    """Return True if the shops of a module have an outbox, and an inbox for payments."""
     return False
 
 
 @pytest.fixture(scope="module")
 def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory, with_outbox: bool) -> Iterator[Lasting]:
-    """One for the tests of a module that leave its runner at work."""
+    """Yield a shop for the tests of a module that leave its runner running."""
     folder = tmp_path_factory.mktemp("lasting")
     vhost, project = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), Project(folder / "project")
     with pytest.MonkeyPatch.context() as patch:
@@ -102,19 +102,19 @@ def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory, with_outbo
 
 @pytest.fixture
 def lasting_shop(lasting: Lasting) -> Shop:
-    """A shop at work after its first order, which other tests have had before."""
+    """Return a running shop that has handled its first order."""
     lasting.renew()
     return lasting.shop
 
 
 @pytest.fixture
 def lasting_runner(lasting: Lasting) -> Runner:
-    """Its runner."""
+    """Return the runner of the lasting shop."""
     return lasting.runner
 
 
 @pytest.fixture
 def running(shop: Shop) -> Iterator[Runner]:
-    """Its runner, up until the test ends."""
+    """Run the services of ``shop`` until the test ends."""
     with running_in(shop) as runner:
         yield runner

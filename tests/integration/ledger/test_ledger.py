@@ -1,4 +1,4 @@
-"""``ledger``: what is lost is named, and what is only on its way never is; on the real broker with the real runner."""
+"""``ledger`` with the real runner: it reports lost messages, and never a message that is in flight."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(
     assert {line.split()[-1] for line in lines[begin + 1 : begin + 6]} == {*orders}
     assert lines[-1] == "1 lost: 20 published = 15 handled + 4 waiting + 1 lost"
 
-    # Those that are lost stay so, and those that come later are told from them.
+    # Lost messages remain lost, and later messages are not mistaken for them.
     shop.purge(PAYMENT)
     shop.run("start", "payment")
     later = shop.post(2)
@@ -86,7 +86,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(
 @pytest.mark.timeout(180)
 def test_under_load_nothing_is_ever_called_lost(lasting_shop: Shop) -> None:
     shop = lasting_shop
-    # Slower than orders come, so that most are in its hands, of which the statistics tell late.
+    # Payment is slower than the orders arrive, so most orders are unacked, which the statistics report late.
     shop.project.options("payment", failure_rate=0.1, latency="150ms", timeout_rate=0.3)
     shop.run("reload")
     load, looks = Load(shop.project.port, 8, clients=8), 0

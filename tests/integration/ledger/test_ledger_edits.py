@@ -1,4 +1,4 @@
-"""``ledger`` where something was edited, discarded, handled twice or made anew, with the real runner."""
+"""``ledger`` after edits, discards, repeated handling and a new vhost, with the real runner."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(la
     shop = lasting_shop
     shop.post(2)
     shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
-    # There and back again: the former name of a former name counts too.
+    # The queue is renamed and renamed back, because the former name of a former name counts too.
     for old, new in ((PAYMENT, "payments.due"), ("payments.due", PAYMENT)):
         topology, config = shop.project.topology(), shop.project.config()
         topology["queues"][new] = topology["queues"].pop(old) | {"formerly": old}
@@ -77,7 +77,7 @@ def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(la
         shop.project.set_topology(topology)
         shop.run("reload")
         shop.post(1)
-    # None is left out as published before the binding was there.
+    # No message is left out as published before the binding existed.
     shop.settled({PAYMENT: (5, 5, 0, 0, 0, 0, 0)})
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) 
         return {one["properties"]["correlation_id"] for one in shop.vhost.messages(f"{PAYMENT}.dlq")}
 
     shop.run("stop", "audit")
-    # It takes no more notes.
+    # The queue of notes becomes full.
     shop.edit(AUDIT, policy={"max-length": 1, "overflow": "reject-publish"})
     shop.run("apply")
     wait_until(lambda: shop.project.post()[0] == 503, 20, "the queue of notes is full")
@@ -139,7 +139,7 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a
     shop.project.set_config(config)
     shop.run("reload")
     lasting_runner.pid_of("other.1")
-    # The broker gives it to both of them in turn, and either one keeps its promise.
+    # The broker delivers messages to both services in turn. Each service deduplicates its own.
     tries = select(attempts.c.service, attempts.c.outcome).where(attempts.c.message_id == "event-2")
     tries = tries.where(attempts.c.queue == PAYMENT)
     count = 0
@@ -153,7 +153,7 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a
 
     wait_until(had_by_both, 30, "both had it")
     assert row(shop.ledger(), PAYMENT) == (3, 3, 0, 0, 0, 0, 2)
-    # As if one of them had not.
+    # One of the services seems to have handled a duplicate again.
     mine = attempts.c.service == "other"
     shop.execute(update(attempts).where(attempts.c.outcome == "duplicate", mine).values(outcome="handled"))
     code, output, _ = shop.command("ledger")
@@ -184,7 +184,7 @@ def test_a_queue_counts_what_is_published_once_its_bindings_are_there(
     assert (row(found, "counter.orders"), found["unapplied"]) == ((0,) * 7, [])
     note = of_queue(found, "counter.orders")["note"]
     assert "4 published before the binding was there, and not handled: not counted" in note
-    # Before it has handled anything, what is lost there is known to be; an edit that is not applied changes nothing.
+    # The service has not handled any order yet, but the loss is certain. Edits that are not applied change no figures.
     shop.run("stop", "counter")
     orders = shop.post(2)
     shop.settled({"counter.orders": (2, 0, 0, 0, 2, 0, 0)})
@@ -212,7 +212,7 @@ def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_kno
     remembered = shop.vhost.rabbit.api("GET", path)
     value = {name: one for name, one in remembered["value"].items() if name != "since"}
     shop.vhost.rabbit.api("PUT", path, {**remembered, "value": value})
-    # Events that came before there was any queue but that of audit, and one that is lost now.
+    # Old events, published when only audit had a queue, and an event that is lost now.
     shop.execute(insert(events).values([an_event(f"old-{n}", "order.created", n) for n in range(4)]))
     found = shop.ledger()
     assert row(found, PAYMENT) == (3, 3, 0, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""``ledger`` where one queue refused an event that another one took, so that its publisher has no confirm of it."""
+"""``ledger`` if one queue refused an event that another queue accepted, so that its publisher got no confirm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_els
         return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
 
     count = wait_until(refused, 30, "what the outbox has no confirm of is not counted")
-    # Where nobody tells what was confirmed, it cannot be told from what is lost.
+    # If no service reports the confirmed events, refused events cannot be distinguished from lost events.
     shop.run("stop", "order_api")
     shop.execute(delete(outbox))
     found = of_queue(shop.losing(), PAYMENT)
@@ -62,7 +62,7 @@ def test_what_an_inbox_made_and_one_queue_refused_is_not_lost_as_long_as_its_mes
     def refused() -> dict[str, Any] | None:
         found = shop.ledger()
         is_said = "the messages that they are made of are not done yet" in of_queue(found, PAID)["note"]
-        # It waits for the confirm of one event until it makes the next one.
+        # The worker publishes its next event only after the confirm of the last one.
         return found if is_said and row(found, PAID)[4] else None
 
     found = wait_until(refused, 40, "what may not be sent yet is not counted")

@@ -1,4 +1,4 @@
-"""``ledger`` where audit or attempts are off: it proves what an outbox and inboxes tell, and says what is not known."""
+"""``ledger`` without audit or attempts: it uses the outbox and inboxes, and reports what remains unknown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
         shop.run("stop", "payment")
         orders = shop.post(2)
         assert shop.settled({PAYMENT: (6, 4, 0, 0, 2, 0, 0)})["settled"]
-        # Of a message that is not acknowledged the event may not be sent yet, which as good as hides its loss.
+        # The event of an unacknowledged message may not be published yet, so its loss is not certain.
         ghost = Event("payment.success", {}, exchange="payments.topic", routing_key="payment.success", id="ghost")
         made = {"service": "payment", "queue": PAYMENT, "message_id": "m", "events": to_bytes([ghost])}
         shop.execute(insert(inbox).values({**made, "done_at": int(time.time() * 1000)}))
@@ -75,7 +75,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
             "1 more are not counted: the messages that they are made of are not done" in of_queue(found, PAID)["note"]
         )
         shop.purge(PAYMENT)
-        # The other loss is known at once.
+        # The loss of the orders is certain at once.
         found = wait_until(
             lambda: found if orders_lost(found := shop.losing(), PAYMENT) == sorted(orders) else None, 30, "both losses"
         )
