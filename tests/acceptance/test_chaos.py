@@ -1,4 +1,4 @@
-"""Orders at a steady rate while everything fails that can: none is lost, and none is paid or told of twice."""
+"""Orders at a steady rate during all kinds of fault injection: none is lost, paid twice or reported twice."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 from tests.chaos.plan import KINDS
 from tests.running import ROOT
 
-#: The short form of ``make chaos``: the same faults each time, one of every kind, and those that need the runner have
-#: time after the others.
+#: The short form of ``make chaos``. It injects the same faults each time, at least one of every kind. Faults that need
+#: the runner have enough time after the others.
 SECONDS, RATE, EVERY, SEED = 31, 12, 2, 19892
 
 
@@ -32,7 +32,7 @@ def test_while_everything_fails_that_can_nothing_is_lost_and_nothing_happens_twi
         try:
             said, _ = chaos.communicate(timeout=500)
         except subprocess.TimeoutExpired:
-            # It ends all that it started.
+            # The chaos run stops all processes that it started.
             chaos.terminate()
             said, _ = chaos.communicate(timeout=60)
         print(said)
@@ -42,7 +42,7 @@ def test_while_everything_fails_that_can_nothing_is_lost_and_nothing_happens_twi
     assert report["orders"] >= 0.8 * SECONDS * RATE
     assert report["checked"]["figures"]["accepted"] >= 0.95 * report["orders"]
     injected = {kind for kind, row in report["faults"].items() if row["count"]}
-    # The store is full only where a disk of its own can be mounted.
+    # The store can become full only if a separate disk can be mounted.
     assert injected >= {one.name for one in KINDS} - {"store full"}
     assert "<svg" in (tmp_path / "out" / "chart.svg").read_text()
     assert "nothing was lost, and nothing happened twice" in said

@@ -1,4 +1,4 @@
-"""A handler that runs longer than the broker waits for its ack: the message counts as crashing and is dead-lettered."""
+"""A handler that exceeds the broker's consumer timeout: its message counts as crashing and is dead-lettered."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.proof import times
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project
 
-pytestmark = pytest.mark.xdist_group("impatient broker")  # one broker for all tests of this module
+pytestmark = pytest.mark.xdist_group("impatient broker")  # all tests of this module share a broker
 
-#: Seconds for which the broker waits for an ack. RabbitMQ checks classic queues (up to 4.2 all queues) at each tick.
+#: Seconds until the broker's consumer timeout. RabbitMQ checks classic queues (up to 4.2 all queues) at each tick.
 TIMEOUT = 2
 CONFIGURATION = f"[{{rabbit, [{{consumer_timeout, {TIMEOUT * 1000}}}, {{channel_tick_interval, 300}}]}}].\n"
-#: Notes each message, and runs for the seconds that the message contains.
+#: A handler that logs each message, and runs for the seconds that the message contains.
 PLUGIN = """import time
 from runner import Event, hookimpl
 
@@ -50,7 +50,7 @@ def version_of(rabbit: Rabbit) -> tuple[int, ...]:
 
 
 def hurry(jobs: Project, rabbit: Rabbit) -> None:
-    """Give the queue the broker's timeout, instead of the longer one that follows from the service's settings."""
+    """Set the broker's timeout for the queue, instead of the longer one that follows from the service's settings."""
     if version_of(rabbit) >= (3, 12):
         topology = jobs.topology()
         topology["queues"]["jobs"]["policy"] = {"consumer-timeout": TIMEOUT * 1000}
@@ -78,7 +78,7 @@ def handled(jobs: Project) -> list[str]:
 #: The type of the queue, the seconds of the handler, and settings of the service.
 CASES: dict[str, tuple[str, float, dict[str, int]]] = {
     "hangs": ("quorum", 600, {"max_crashes": 2}),
-    # RabbitMQ 4.3 may look at a queue some seconds late.
+    # RabbitMQ 4.3 may check a queue some seconds late.
     "would end a little later": ("quorum", TIMEOUT + 13, {"max_crashes": 1}),
     "three times": ("quorum", 600, {}),
     "beside others": ("quorum", 600, {"concurrency": 2}),
@@ -104,7 +104,7 @@ def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handl
     runner.wait_for(BLAME)
     headers = parked["properties"]["headers"]
     assert parked["properties"]["message_id"] == "slow"
-    # A crash with several messages in flight blames none of them alone.
+    # If several messages are in flight, a crash blames none of them alone.
     assert headers["x-crashes"] == deaths or (deaths < headers["x-crashes"] and "concurrency" in settings)
     assert "over the broker's consumer_timeout" in headers["x-last-error"]
     assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than max_crashes allows"

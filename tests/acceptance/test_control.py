@@ -1,4 +1,4 @@
-"""The commands that talk to a runner that is running, from any folder."""
+"""Commands to a running supervisor, called from any folder."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from tests.running import Project, Runner, plain
 
 
 class Shop:
-    """A project whose runner is up, and the commands to it from another folder."""
+    """A project with a running supervisor, and its commands called from another folder."""
 
     def __init__(self, project: Project, vhost: Vhost, elsewhere: Path) -> None:
         self.project, self._url, self._elsewhere = project, vhost.url, elsewhere
         self.runner: Runner = self.run()
 
     def run(self) -> Runner:
-        """Start a runner; its broker outlives it, so it need not wait after a declaration."""
+        """Start a runner that does not wait after a declaration, because its broker outlives it."""
         runner = self.project.run(url=self._url, env={"FASTCOMMERCE_SETTLE": "0"})
         runner.wait_for("everything is RUNNING")
         return runner
 
     def tell(self, *arguments: str, code: int = 0) -> str:
-        """Run a command from another folder; returns what it prints, errors too."""
+        """Run a command from another folder, and return its output and errors."""
         before = Path.cwd()
         os.chdir(self._elsewhere)
         try:
@@ -54,22 +54,22 @@ class Shop:
         return output
 
     def slots(self) -> dict[str, Any]:
-        """What status says, by slot."""
+        """Return the output of ``status`` by slot."""
         return self.project.slots()
 
     @contextlib.contextmanager
     def orders(self) -> Iterator[list[object]]:
-        """Yield a list for the orders that are posted, and wait until each is handled to its end."""
+        """Yield a list for posted orders. At the end, wait until each order is handled completely."""
         before = self.slots()["notification.1"]["handled"]
         posted: list[object] = []
         yield posted
-        all_events = before + 2 * len(posted)  # that it is accepted, and how its payment went
+        all_events = before + 2 * len(posted)  # an event for the order, and one for its payment
         wait_until(lambda: self.slots()["notification.1"]["handled"] == all_events, 20, f"{all_events} handled")
 
 
 @pytest.fixture(scope="module")
 def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One for the tests that leave the services as they found them: each running, and with nothing to do."""
+    """Yield a shop for the tests that leave all services running and idle."""
     vhost, folder = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("lasting")
     project = Project(folder / "project")
     project.options("payment", failure_rate=0.0, latency="0ms")
@@ -83,7 +83,7 @@ def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def edited(lasting: Shop) -> Iterator[Shop]:
-    """The lasting one for a test that edits its files: they are put back and taken over."""
+    """Yield the lasting shop for a test that edits its files. The files are restored afterwards."""
     folder = lasting.project.folder
     before = {path: path.read_bytes() for path in [*folder.glob("*.yaml"), *folder.glob("plugins/*.py")]}
     yield lasting
@@ -116,7 +116,7 @@ def test_status_tells_how_every_slot_stands(lasting: Shop) -> None:
     assert 10_000_000 < payment["memory"] < 200_000_000
 
     def is_at_work() -> bool:
-        # It is that of the last seconds: of nothing where the orders were handled before them.
+        # The share is that of the last seconds, and 0 if the orders were handled before them.
         posted.append(lasting.project.first_order())
         return bool(lasting.slots()["payment.1"]["cpu_percent"] > 0)
 
@@ -415,7 +415,7 @@ def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(lasting: Shop) 
 
 @pytest.fixture
 def shop(tmp_path: Path, vhost: Vhost) -> Iterator[Shop]:
-    """One of one service, in a folder whose path is longer than a socket's may be."""
+    """Run one service in a folder whose path is too long for a socket."""
     project = Project(tmp_path / ("deep" * 20) / ("er" * 30) / "project")
     assert len(str(project.folder)) > 108
     config = project.config()

@@ -1,4 +1,4 @@
-"""A failed message's way: parked by a worker, looked at, mended, sent back, and handled in the end."""
+"""The life of a failing message: a worker dead-letters it, a user edits and replays it, a worker handles it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.jobs import CONFIG, TOPOLOGY, publish
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project
 
-pytestmark = pytest.mark.xdist_group("desk beside a runner")  # one runner for all tests of this module
+pytestmark = pytest.mark.xdist_group("desk beside a runner")  # all tests of this module share a runner
 
-#: Fails, or ends its worker, as long as the file is there.
+#: A handler that fails, or kills its worker, as long as a file named ``broken`` exists.
 HANDLER = """import os, pathlib
 from runner import hookimpl, Message
 
@@ -32,7 +32,7 @@ def handle(message: Message):
 
 
 class Desk:
-    """A runner whose service handles jobs, and the commands beside it."""
+    """A runner whose service handles jobs, and the commands of ``dlq``."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
         self.project, self.vhost = project, vhost
@@ -44,18 +44,18 @@ class Desk:
         self.runner.pid_of("jobs.1")
 
     def dlq(self, *arguments: str) -> tuple[int, str]:
-        """``dlq``; returns its exit code and what it printed."""
+        """Run a ``dlq`` command. Return its exit code and output."""
         code, output = self.project.call("dlq", *arguments, url=self.vhost.url)
         return code, output.rstrip("\n")
 
     def groups(self) -> Any:
-        """What is parked, by origin and error."""
+        """Return the dead letters by origin and error."""
         return json.loads(self.dlq("list", "--json")[1])["groups"]
 
 
 @pytest.fixture(scope="module")
 def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """One for all tests of this module; each leaves the desk empty."""
+    """Run the service for all tests of this module. Each test leaves no dead letter."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("dead-letters") / "project")
     one = Desk(project, vhost)
@@ -72,7 +72,7 @@ def test_what_failed_is_replayed_until_it_is_handled(desk: Desk) -> None:
     publish(desk.vhost, '{"n": 1}', message_id="m-1", type="job.x")
     (group,) = wait_until(desk.groups, 30, "it is parked")
     assert (group["origin"], group["error"], group["count"]) == ("jobs", "ValueError: no such luck", 1)
-    # It fails again: all retries before it, and parked once more with the count of its replays.
+    # The message fails all its attempts again, and is dead-lettered with the count of its replays.
     assert desk.dlq("replay", "--all") == (0, "1 message replayed")
     runner.wait_for("try 1 of m-1, replayed 1, job.x")
     runner.wait_for("try 3 of m-1, replayed 1, job.x")

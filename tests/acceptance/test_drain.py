@@ -1,4 +1,4 @@
-"""A queue with many messages is replaced, and the process that does it is killed three times on the way."""
+"""A queue with many messages is replaced. The process that replaces it is killed three times."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ RUNNER, REPLACE = (sys.executable, "-m", "runner"), ("apply", "--replace", "work
 
 
 def numbered(count: int) -> Iterator[Message]:
-    """Yield persistent messages, with their numbers as ids."""
+    """Yield persistent messages with their numbers as ids."""
     for number in range(count):
         yield "shop", "work", b"x" * BODY, pika.BasicProperties(message_id=str(number), delivery_mode=2)
 
 
 def take_all(url: str, queue: str) -> list[tuple[int, bool]]:
-    """The numbers of a queue's messages in their order, each with whether it says that it was delivered before."""
+    """Return the numbers of a queue's messages in order, each with its redelivered flag."""
     with channel_to(url) as channel:
         return [
             (int(properties.message_id), bool((properties.headers or {}).get("x-redelivered")))
@@ -48,7 +48,7 @@ def topology(kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def proxy(vhost: Vhost) -> Iterator[Proxy]:
-    """Return a proxy before the broker that only the drain uses."""
+    """Yield a proxy before the broker that only the drain uses."""
     one = Proxy([("127.0.0.1", int(urlsplit(vhost.url).port or 0))])
     yield one
     one.close()
@@ -64,7 +64,7 @@ def test_a_drain_that_is_killed_three_times_loses_nothing_and_doubles_only_what_
     assert shop.run("apply")[0] == 0
     publish_all(vhost.url, numbered(MESSAGES))
     shop.write(topology(after))
-    # The same project, except that the broker's address leads through the proxy.
+    # The same project, except that it reaches the broker through the proxy.
     slow = Shop(tmp_path / "slow", vhost)
     slow.config["broker"]["url"] = vhost.url.replace(f":{urlsplit(vhost.url).port}/", f":{proxy.ports[0]}/")
     slow.write(topology(after))
@@ -73,9 +73,9 @@ def test_a_drain_that_is_killed_three_times_loses_nothing_and_doubles_only_what_
     chance = random.Random(seed)
     print(f"seed {seed}")
     for _ in range(3):
-        # At a random byte of the work, and not of the start. Each message passes the proxy at least four times, from
-        # the old queue to a queue beside it, and from there to the new queue. So the work is never done before the
-        # kill, however fast the machine is.
+        # The kill comes at a random byte of the work, not of the start. Each message passes the proxy at least four
+        # times, from the old queue to a temporary queue and from there to the new queue. So the drain cannot complete
+        # before the kill, however fast the machine is.
         proxy.blackhole_after(chance.randrange(20_000, BODY * 4 * MESSAGES // 3))
         drain = Runner([*RUNNER, "--project", str(slow.folder), *REPLACE], tmp_path)
         wait_until(lambda: proxy.is_black, 60, "the bytes are used up")

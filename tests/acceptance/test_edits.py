@@ -1,4 +1,4 @@
-"""Edits of topology.yaml under ``run --watch``, with a steady stream of orders: no order is lost."""
+"""Edits of topology.yaml under ``run --watch`` with a steady stream of orders, none of which is lost."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ class Watched:
         return self.runner.wait_for("^.*reloaded.*$", count=count + 1)[0]
 
     def command(self, *arguments: str) -> tuple[int, str]:
-        """Run a command; returns its exit code and all that it printed."""
+        """Run a command, and return its exit code and its output."""
         return self.project.call(*arguments, url=self.vhost.url)
 
     def plan(self) -> dict[str, Any]:
-        """Return the plan."""
+        """Return the output of ``plan --json``."""
         _, output = self.command("plan", "--json")
         found: dict[str, Any] = json.loads(output)
         return found
@@ -118,7 +118,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     assert runner.children() == before
     order = project.first_order()
     runner.wait_for(f"Your order {order} is paid")
-    # A killed worker is restarted: the held-back changes were accepted at the reload.
+    # A killed worker is restarted, because the reload accepted the held-back changes.
     os.kill(runner.pid_of("payment.1"), 9)
     runner.pid_of("payment.1", count=2)
     vhost.close_connections()
@@ -143,7 +143,7 @@ def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest_or_app
     before = {runner.pid_of("notification.1")}
     config, topology = project.config(), project.topology()
     topology["queues"]["unrouted.all"]["type"] = "classic"
-    # Without attempts: other services would have to be started again to report theirs.
+    # Attempts are off. To report them, the other services would have to restart.
     config["services"]["audit"] = {"consumes": ["unrouted.all"], "options": {"attempts": False}}
     project.set_topology(topology)
     project.set_config(config)
@@ -159,7 +159,7 @@ def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest_or_app
     code, output = shop.command("apply")
     assert (code, "takes it over" in output) == (0, False)
     assert runner.output.count("files reloaded") == count
-    # What is taken only at the start.
+    # This setting is read only at the start.
     config["runner"] = {"on_fatal": "exit"}
     topology["queues"]["more"] = {"bind": {"orders.topic": ["#"]}}
     project.set_topology(topology)
@@ -236,7 +236,7 @@ def test_a_consumed_queue_is_renamed_under_load_and_each_order_is_paid_once(proj
     config["services"]["payment"]["consumes"] = ["payments.due"]
     project.set_config(config)
     shop.runner.wait_for(rf"topology: > queue    rename {PAYMENT} -> payments.due", timeout=60)
-    # The old process has stopped by then, and the new one consumes the new name.
+    # By then the old process has stopped, and the new process consumes the renamed queue.
     assert shop.runner.output.index("payment.1: the old process stopped") < shop.runner.output.index("renaming queue")
     count = len(orders.accepted)
     wait_until(lambda: len(orders.accepted) > count + 20, 20, "orders still come in")

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: its exercises with the very lines of YAML that it gives, and the service of the README."""
+"""docs/tutorial.md: its exercises with exactly the lines of YAML that it prints, and the service of the README."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.running import ROOT, Project, Runner
 
 
 def lines_of(heading: str) -> list[tuple[str, Any]]:
-    """The YAML of one exercise: pairs of file and what is to be added to it."""
+    """Return the YAML of one exercise as pairs of a file and its additional lines."""
     text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
     section = re.search(rf"^### {heading}.*?(?=^##)", text, re.MULTILINE | re.DOTALL)
     assert section is not None, heading
@@ -179,7 +179,7 @@ def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sen
                     history = json.loads(response.read())["history"]
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code != 404:  # audit knows of it soon
+                if error.code != 404:  # audit has not recorded the order yet
                     raise
                 return None
             return history if len(history) == count else None
@@ -187,7 +187,7 @@ def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sen
         history = wait_until(told, 20, f"a story of {count} entries")
         return [(one["kind"], one["service"]) for one in history if one["kind"] != "published"]
 
-    # Two events, and each of order.created's two readers and payment.success's one three times.
+    # Two events, and each of the three consumers handles its event three times.
     first = post_three("my-first-key")
     before = kinds(first, count=2 + 9)
     assert sorted(before) == [("handled", "notification")] * 6 + [("handled", "payment")] * 3
@@ -200,7 +200,7 @@ def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sen
     assert after.count(("handled", "notification")) == 2
     assert len([kind for kind, _ in after if kind == "duplicate"]) == 6
     received = f"order {order}: received from payment.order.created"
-    runner.wait_for(received)  # a line of the log may come after the history has the attempt
+    runner.wait_for(received)  # the log may be later than the history
     assert runner.output.count(received) == 1
     with sqlite3.connect(shipped.folder / "var" / "fastcommerce.db") as database:
         charged = database.execute("select order_id from charges where order_id in (?, ?)", (first, order))

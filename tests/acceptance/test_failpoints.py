@@ -1,4 +1,4 @@
-"""A process that ends right before or right after any step loses no order, and pays and tells of none twice."""
+"""A process that exits right before or after any step loses no order, and causes no second payment or e-mail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.postgres import Postgres
 from tests.proof import DATABASES, IS_FULL
 from tests.rabbit import Rabbit
 
-#: What the short form leaves out, as other services go the same way through the same code there.
+#: Steps that the short form omits, because other services run the same code there.
 ALIKE = {
     *(("notification", step) for step in ("commit", "note", "ack", "dead-letter publish")),
     *(("points", step) for step in ("wait-queue publish", "dead-letter publish")),
@@ -29,7 +29,7 @@ SERVICES = list(dict.fromkeys(point.service for point in POINTS))
 def rounds(
     request: pytest.FixtureRequest, rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rounds]:
-    """A shop whose processes end at failpoints, at work for both tests."""
+    """Yield a shop for both tests whose processes exit at failpoints."""
     name, folder = f"test_{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("failpoints")
     database = f"sqlite:///{folder}/shop.db"
     if request.param == "postgresql":
@@ -41,7 +41,7 @@ def rounds(
         runner = one.start()
         yield one
         assert runner.stop() == 0
-        # Once more, because what was in somebody's hands is in no queue.
+        # The last check includes messages that were unacked before.
         assert not one.verdict().violations, shown(one.verdict())
     finally:
         one.close()
@@ -53,7 +53,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("failpoints")]
 
 
 def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds: Rounds) -> None:
-    """In each round one process of each service ends, at one of its steps."""
+    """In each round a process of each service exits at one of its steps."""
     all_points = (
         POINTS * 5 if IS_FULL else [one for one in one_of_each_step(POINTS) if (one.service, one.step) not in ALIKE]
     )
@@ -73,7 +73,7 @@ def test_orders_are_paid_once_where_their_replay_ends_at_any_step(rounds: Rounds
     rounds.park_orders(4 * len(points))
     for point in points:
         rounds.points.arm(point)
-        # So slowly that only some are on their way when it ends.
+        # The rate is so low that only some messages are in flight when the process exits.
         assert rounds.replay("--rate", "10") == EXIT_CODE
         assert rounds.points.has_fired(point)
     assert rounds.parked_orders(), "some are left for the last one"

@@ -1,4 +1,4 @@
-"""What becomes of messages that cannot be handled, and of workers that cannot run."""
+"""Messages that cannot be handled, and workers that cannot run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.jobs import TOPOLOGY, publish, publish_all
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project
 
-#: What a message's ``do`` asks for; each event names its message.
+#: A handler that acts as the message's ``do`` requests. Each event names its message.
 PECULIAR = """import asyncio, sys, time
 from runner import Event, hookimpl, Message, Reject
 
@@ -55,13 +55,13 @@ WORK = '{"do": "work"}'
 
 
 class Jobs:
-    """A service that handles ``jobs``, which has retries, ``once``, which has none, and ``classic``, of that type."""
+    """A service that handles ``jobs`` (with retries), ``once`` (without retries) and ``classic`` (a classic queue)."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
         self.project, self.vhost = project, vhost
         project.set_topology(TOPOLOGY)
         topology = project.topology()
-        topology["queues"]["done"]["type"] = "classic"  # which may be looked at as often as a test wants
+        topology["queues"]["done"]["type"] = "classic"  # it has no delivery limit, so the tests may read it often
         topology["queues"]["once"] = {"bind": {"work": ["once"]}}
         topology["queues"]["classic"] = {"bind": {"work": ["classic"]}, "type": "classic", "retry": ["200ms"]}
         project.set_topology(topology)
@@ -72,11 +72,11 @@ class Jobs:
         self.runner.pid_of("jobs.1")
 
     def pid(self) -> int:
-        """The pid of its worker."""
+        """Return the pid of the worker."""
         return int(self.project.slots()["jobs.1"]["pid"])
 
     def send(self, queue: str, body: str, **properties: Any) -> str:
-        """Publish one job straight into a queue; returns its id."""
+        """Publish a job directly to a queue, and return its id."""
         properties = {"message_id": uuid.uuid4().hex, **properties}
         with channel_to(self.vhost.url) as channel:
             own = pika.BasicProperties(delivery_mode=2, **properties)
@@ -84,7 +84,7 @@ class Jobs:
         return str(properties["message_id"])
 
     def parked(self, queue: str, *ids: str) -> list[Any]:
-        """Return the parked messages of these ids, once all are there."""
+        """Return the dead letters with these ids, once all are there."""
 
         def look() -> list[Any]:
             there = {one["properties"].get("message_id"): one for one in self.vhost.messages(f"{queue}.dlq")}
@@ -93,11 +93,11 @@ class Jobs:
         return list(wait_until(look, 30, f"parked: {ids}"))
 
     def reasons(self, queue: str, *ids: str) -> list[str]:
-        """Why each of these is parked."""
+        """Return the reason of each dead letter."""
         return [one["properties"]["headers"]["x-last-error"] for one in self.parked(queue, *ids)]
 
     def events_of(self, *ids: str) -> list[Any]:
-        """Return the events of these messages, once each has one."""
+        """Return the events of these messages, once each message has an event."""
 
         def look() -> list[Any]:
             there = {one["payload"]: one for one in self.vhost.messages("done")}
@@ -109,7 +109,7 @@ class Jobs:
 
 @pytest.fixture(scope="module")
 def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
-    """One for the tests that leave the service running; each looks at messages of its own."""
+    """Run the service for the tests that leave it running. Each test uses its own messages."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("failures") / "project")
     one = Jobs(project, vhost)
@@ -219,7 +219,7 @@ def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(l
 @pytest.mark.parametrize("queue", ["jobs", "classic"])
 def test_a_message_of_which_no_copy_can_be_made_is_parked_by_the_broker_itself(lasting: Jobs, queue: str) -> None:
     pid = lasting.pid()
-    # As large as the broker takes, so that our own headers no longer fit.
+    # The message is as large as the broker allows, so there is no room for our own headers.
     foreign = lasting.send(queue, '{"do": "fail"}', headers={"at": "x" * 131_000})
     lasting.events_of(lasting.send(queue, WORK))
     lasting.parked(queue, foreign)
@@ -358,7 +358,7 @@ def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runn
             publish_all(vhost, {f"m-{number}": '{"do": "work"}' for number in range(40)})
         before = vhost.ready("done")
         wait_until(lambda before=before: vhost.ready("done") >= before + 2, 20)  # type: ignore[misc]
-        # Stop it once, then kill it: as often as a message may crash its worker (max_crashes).
+        # The runner is stopped once, then killed, as often as a message may crash its worker (max_crashes).
         if turn:
             runner.process.kill()
             wait_until(lambda: not vhost.queues()["jobs"].get("consumers"), 20, "the broker knows")

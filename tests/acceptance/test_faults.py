@@ -1,4 +1,4 @@
-"""Things are broken on purpose, one after the other, in a system that runs: each does what it says, and ends."""
+"""Fault injection in a running system. Each fault has the effect that it announces, and ends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.ports import free_port
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project, Runner
 
-pytestmark = pytest.mark.xdist_group("shop with faults")  # one shop for all tests of this module
+pytestmark = pytest.mark.xdist_group("shop with faults")  # all tests of this module share a shop
 
 ORDERS, MAILS = "payment.order.created", "notification.order.events"
 
@@ -40,14 +40,14 @@ def begin(project: Project, *arguments: str, url: str) -> subprocess.Popen[str]:
 
 
 def call(project: Project, *arguments: str, url: str) -> tuple[int, str]:
-    """Run it in this process, because to start one takes longer; returns its exit code and what it said."""
+    """Run ``fault`` in this process, which is faster than a new process. Return its exit code and output."""
     arguments = ("--project", str(project.folder), "fault", *arguments)
     done = CliRunner().invoke(main, arguments, env={"RABBITMQ_URL": url})
     return done.exit_code, done.stdout or done.stderr
 
 
 class Shop:
-    """The shipped services, with ``faults: true``."""
+    """The shipped services with ``faults: true``."""
 
     def __init__(self, folder: Path, vhost: Vhost) -> None:
         self.project, self.vhost = Project(folder), vhost
@@ -60,7 +60,7 @@ class Shop:
         self.runner.wait_for("everything is RUNNING", 60)
 
     def fault(self, *arguments: str) -> Any:
-        """Inject a fault; returns what it tells programs."""
+        """Inject a fault, and return the JSON that the command prints."""
         code, output = call(self.project, *arguments, "--json", url=self.vhost.url)
         assert code == 0, output
         told = json.loads(output)
@@ -70,12 +70,12 @@ class Shop:
         return told
 
     def slot(self, name: str) -> Any:
-        """How a slot stands."""
+        """Return the status of a slot."""
         (found,) = ask(self.project.folder, "status", patience=10)
         return next(one for one in found["slots"] if one["slot"] == name)
 
     def settled(self, name: str) -> Any:
-        """The slot once it is RUNNING and has no problem."""
+        """Wait until the slot is RUNNING without a problem, and return its status."""
 
         def look() -> Any:
             slot = self.slot(name)
@@ -90,13 +90,13 @@ class Shop:
         return str(body["order_id"])
 
     def wait_paid(self, order: str) -> None:
-        """Wait until somebody was told that an order is paid."""
+        """Wait until the customer's e-mail about the paid order was sent."""
         self.runner.wait_for(f"Your order {order} is paid")
 
 
 @pytest.fixture(scope="module")
 def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One for all tests here; each leaves it as it was."""
+    """Run a shop for all tests of this module. Each test leaves it unchanged."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     one = Shop(tmp_path_factory.mktemp("faults") / "project", vhost)
     yield one
@@ -104,7 +104,7 @@ def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     one.project.close()
     vhost.delete()
     assert code == 0
-    # What lasted may still lie there, and is over by its time.
+    # Files of active faults may still exist, and expire by themselves.
     left = {path.name for path in (one.project.folder / "var" / "faults").iterdir()}
     assert "runner" not in left, "nothing names the runner that has ended"
 
@@ -119,7 +119,7 @@ def _all_is_well(request: pytest.FixtureRequest) -> None:
 
 
 def state_of(pid: int) -> str:
-    """A process's state, such as ``T`` for one that is stopped (proc(5)); empty where it is gone."""
+    """Return a process's state, such as ``T`` for stopped (proc(5)), or an empty text if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -192,7 +192,7 @@ def test_a_hang_ends_although_its_command_is_held_up(shop: Shop) -> None:
         deadline = time.monotonic() + 20
         while not (found := children.read_text().split()):
             assert time.monotonic() < deadline
-            time.sleep(0.001)  # before it goes on
+            time.sleep(0.001)  # before the command continues
         command.send_signal(signal.SIGSTOP)
         releaser = int(found[0])
         wait_until(lambda: state_of(releaser) in ("Z", ""), 20, "what lets it go on has ended")
@@ -216,7 +216,7 @@ def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
     shop.fault("slow", "payment", "60s", "--for", "1h")
     order = shop.order()
     assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["slow"]
-    shop.wait_paid(order)  # although a handler had begun to wait
+    shop.wait_paid(order)  # although the handler's delay had started already
 
 
 def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None:
@@ -230,7 +230,7 @@ def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None
         told = json.loads(output)
         assert command.returncode == 0
         assert len(set(told["ids"])) == 2
-        # Its own copies come behind it, and all of them before one that is posted now.
+        # The copies are behind the original messages, and before an order that is posted now.
         shop.wait_paid(last := shop.order())
         shop.runner.wait_for(f"We have your order {last}")
         found = [shop.runner.output.count(words.format(one)) for one in orders]
@@ -324,7 +324,7 @@ def test_the_private_broker_is_killed_and_comes_back_with_all_orders(project: Pr
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     config = project.config()
     project.set_config({"faults": True, **config})
-    # Nobody pays: the orders wait in their queue.
+    # Payment does not run, so the orders wait in their queue.
     runner: Runner = project.run("run", "order_api", url=url)
     runner.wait_for("everything is RUNNING", 90)
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""A newcomer's first minute: ``python -m runner`` on a real private RabbitMQ, and the order of the README."""
+"""A newcomer's first minute: ``python -m runner`` on a real private RabbitMQ, and the README's first order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.running import PRINTED, Project
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; to collect the exit code of an orphan is its new parent's business."""
+    """Return True if a process has exited. An orphan's exit code is left to its new parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -28,7 +28,7 @@ def gone(pid: int) -> bool:
 def test_the_first_202_comes_within_2_s_and_the_order_is_paid_and_told_of_also_when_its_worker_or_queue_is_gone(
     shipped: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As it is for a person.
+    # A user's environment does not contain this variable.
     monkeypatch.delenv("FASTCOMMERCE_SETTLE")
     shipped.options("payment", failure_rate=0.0)
     runner = shipped.run(url=vhost.url)
@@ -46,7 +46,7 @@ def test_the_first_202_comes_within_2_s_and_the_order_is_paid_and_told_of_also_w
             runner.pid_of("payment.1", count=2)
             order = shipped.first_order()
         elif count == 2:
-            # It is declared again and consumed again.
+            # The queue is declared and consumed again.
             vhost.delete_queue("payment.order.created")
             runner.wait_for("after the topology is declared again")
             runner.pid_of("payment.1", count=3)
@@ -56,7 +56,7 @@ def test_the_first_202_comes_within_2_s_and_the_order_is_paid_and_told_of_also_w
     assert runner.stop(signal.SIGINT) == 0
     assert time.monotonic() - started < 10
     assert all(gone(pid) for pid in children)
-    # The best of several runs, because other tests share the machine's cores.
+    # The best of several runs counts, because other tests share the machine's cores.
     while min(took) >= in_time(2.0):
         assert len(took) < 3, took
         runner = shipped.run(url=vhost.url)
@@ -67,7 +67,7 @@ def test_the_first_202_comes_within_2_s_and_the_order_is_paid_and_told_of_also_w
 
 @pytest.fixture
 def link(vhost: Vhost) -> Iterator[Proxy]:
-    """The way to the broker of the tests, to cut."""
+    """Yield a proxy before the test's broker that can be cut."""
     one = Proxy([("127.0.0.1", int(urlsplit(vhost.url).port or 0))])
     yield one
     one.close()
@@ -83,7 +83,7 @@ def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_
     project.set_config(config)
     runner = project.run(url=f"amqp://guest:guest@127.0.0.1:{link.ports[0]}/{vhost.name}")
     project.first_order()
-    # A broker that is short of disk takes no messages, and says so only once something is published.
+    # A broker that is short of disk space blocks publishers, but reports that only after a publish.
     rabbit.rabbitmqctl("set_disk_free_limit", "900000GB")
     try:
         for _ in range(2):
@@ -93,7 +93,7 @@ def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_
             assert "the broker takes no messages for now" in problem["detail"]
             assert time.monotonic() - started < in_time(1)
     finally:
-        # It is the broker of other tests too.
+        # Other tests use this broker too.
         rabbit.rabbitmqctl("set_disk_free_limit", "1MB")
     project.first_order()
     link.cut(60)

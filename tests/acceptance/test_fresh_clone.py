@@ -17,7 +17,7 @@ from tests.running import ROOT, Project, Runner
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The files that git would give to a clone, with the changes that are not committed yet."""
+    """Copy the files that git would give to a clone, including uncommitted changes."""
     command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in files:
@@ -36,15 +36,15 @@ def test_make_run_prepares_everything_and_takes_an_order_and_the_second_time_ski
     config = clone / "config.yaml"
     config.write_text(config.read_text().replace("port: 8000", f"port: {project.port}"))
     outputs = []
-    # A broker of its own, which test_own_broker starts again, and then one that answers.
+    # First a private broker, as in test_own_broker, then a broker that runs already.
     for url in (f"amqp://guest:guest@127.0.0.1:{free_port()}/", vhost.url):
-        # Python compiles what is imported, when it is; to compile all packages takes longer than the rest.
+        # Python compiles modules when it imports them. To compile all packages takes longer than the rest of the test.
         runner = Runner(["make", "run"], clone, {"RABBITMQ_URL": url, "PIP_NO_COMPILE": "1"})
         try:
             order = project.first_order(300)
             runner.wait_for(f"We have your order {order}")
             runner.wait_for(f"payment.1 .*order {order}: (approved|card_declined)")
-            # To the whole group, as a terminal's Ctrl-C goes.
+            # Ctrl-C in a terminal also signals the whole group.
             runner.signal_group(signal.SIGINT)
             wait_until(lambda: runner.process.poll() is not None, 15)  # noqa: B023 - called within the round
             runner.wait_for("runner .*stopped$")

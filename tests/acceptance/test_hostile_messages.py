@@ -1,4 +1,4 @@
-"""Messages of a hostile client among good orders: the good are paid, the others dead-lettered, no service stops."""
+"""Messages of a hostile client among good orders. Good orders are paid, others are dead-lettered, services run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.running import Project
 
 SEED = 20261130
 COUNT = times(60, 500)
-#: Seconds within which all good orders are paid, from the first hostile message on.
+#: Seconds from the first hostile message until all good orders are paid.
 PAID_WITHIN = 30.0
 CONSUMED = ("payment.order.created", "notification.order.events", "notification.payment.events")
 
@@ -38,20 +38,20 @@ def dlq(project: Project, *arguments: str) -> tuple[int, str]:
 
 
 def large_bodies() -> Iterator[tuple[bytes, bytes]]:
-    """Yield bodies of many frames, with a header that cannot be decoded; RabbitMQ 3.10 accepts up to 128 MiB."""
+    """Yield bodies of many frames, with a header that cannot be decoded. RabbitMQ 3.10 accepts up to 128 MiB."""
     deep = hostile.table((b"deep", hostile.nested(500)))
     for size in times(2, 50) * 1_000_000, 300_000:
         yield hostile.properties(headers=deep, message_id=hostile.short(b"large-%d" % size)), b"x" * size
 
 
 def paid(project: Project) -> dict[str, str]:
-    """Return the message ids of the charges, by the order's id."""
+    """Return the message ids of the charges by order id."""
     with closing(sqlite3.connect(project.folder / "var" / "fastcommerce.db", timeout=20)) as database:
         return dict(database.execute("select order_id, message_id from charges"))
 
 
 def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
-    """Publish all messages, and return how many of the broken ones the broker accepted."""
+    """Publish all messages, and return the number of broken ones that the broker accepted."""
     client = hostile.Client(vhost.url, "orders.topic", "order.created")
     for begin in range(0, len(messages), 20):
         client.publish([(one.properties, one.body) for one in messages[begin : begin + 20]])
@@ -61,7 +61,7 @@ def attack(vhost: Vhost, messages: list[hostile.Hostile]) -> int:
             client.publish([content])
             taken += 1
         except (AMQPError, BrokerAway) as error:
-            # The broker refuses most of them, and from 4.0 on a body of over 16 MiB.
+            # The broker refuses most of them, and since 4.0 also bodies of over 16 MiB.
             if not re.search("541|406|501", str(error)):
                 raise
     return taken
@@ -88,7 +88,7 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_let
     project.set_config(config)
     runner = project.run(url=vhost.url)
     good = {project.first_order()}
-    runner.pid_of("payment.1")  # its tables exist from now on
+    runner.pid_of("payment.1")  # its tables exist now
     messages = list(hostile.fitting(COUNT, SEED))
     began = time.monotonic()
     with ThreadPoolExecutor(1) as thread:

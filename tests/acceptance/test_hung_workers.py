@@ -1,4 +1,4 @@
-"""Workers that live and do nothing: each is noticed, writes down where it hangs, and is replaced."""
+"""Workers that run without working. The supervisor notices each, logs where it hangs, and replaces it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.machine import in_time
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
 
-#: The plugin of each service of the one runner that most tests share; each has a queue of its own, of its name.
+#: The plugin of each service of the shared runner. Each service has a queue of the same name.
 PLUGINS = {
     "overtime": """import os, time
 from runner import hookimpl, Event
@@ -123,7 +123,7 @@ def handle(message):
     [print("x" * 90) for _ in range(1000)]
 """,
 }
-#: Further keys of the services that consume their queue.
+#: Additional settings of the services that consume their queue.
 SETTINGS: dict[str, dict[str, Any]] = {
     "overtime": {"handler_timeout": "1s"},
     "held": {"watchdog": "2s"},
@@ -143,20 +143,20 @@ shared = pytest.mark.xdist_group("misbehaving runner")
 
 @dataclass(frozen=True)
 class Misbehaving:
-    """The runner of all these services."""
+    """The runner of all misbehaving services."""
 
     project: Project
     vhost: Vhost
     runner: Runner
 
     def publish(self, service: str, bodies: list[str]) -> None:
-        """Publish a service's jobs, with the ids m-0, m-1 and so on."""
+        """Publish a service's jobs with the ids m-0, m-1 and so on."""
         properties = [pika.BasicProperties(message_id=f"m-{number}", delivery_mode=2) for number in range(len(bodies))]
         messages = [("work", service, body.encode(), one) for body, one in zip(bodies, properties, strict=True)]
         amqp.publish_all(self.vhost.url, messages)
 
     def lines(self, slot: str) -> str:
-        """What the runner said of a slot, and the slot itself."""
+        """Return the log lines of a slot, including the supervisor's lines about it."""
         return "\n".join(line for line in self.runner.lines if slot in line)
 
 
@@ -279,7 +279,7 @@ def test_a_failing_service_is_not_scaled(jobs: Project, vhost: Vhost) -> None:
     config["services"]["jobs"] |= {
         "autoscale": {"min": 1, "max": 3, "messages_per_instance": 10, "up": "0s"},
         "restart_limit": {"count": 2, "window": "60s"},
-        "max_crashes": 1,  # so that each crash counts: further ones of the same message would be blamed on that
+        "max_crashes": 1,  # so that each crash counts, because further crashes would be blamed on the message
     }
     config["services"]["other"] = {"consumes": ["done"]}
     jobs.set_config(config)
@@ -287,7 +287,7 @@ def test_a_failing_service_is_not_scaled(jobs: Project, vhost: Vhost) -> None:
     jobs.plugin("jobs", "from runner import hookimpl\n@hookimpl\ndef handle(message): __import__('os')._exit(1)\n")
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")
-    publish_all(vhost, {"m-1": "{}", "m-2": "{}"})  # each ends an instance; both are too few to be scaled for
+    publish_all(vhost, {"m-1": "{}", "m-2": "{}"})  # each message stops an instance; two are too few for scaling
     runner.wait_for("jobs.1 FATAL", 60)
     publish_all(vhost, {f"more-{number}": "{}" for number in range(30)})
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A runner that is killed at any instant leaves nothing behind."""
+"""A runner that is killed at any time leaves no process behind."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.proof import times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-#: Seconds after its start within which it is killed; it takes about one to be ready.
+#: Seconds after its start within which the runner is killed. It takes about one second to be ready.
 LONGEST = 3.0
 
 
 def carrying(mark: str) -> dict[int, str]:
-    """The live processes with this word in their environment, by pid with their command lines."""
+    """Return the live processes with ``mark`` in their environment: their command lines by pid."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def test_after_kills_at_random_instants_under_load_everything_is_gone_within_3_s
     for number in range(rounds):
         mark = uuid.uuid4().hex
         runner = project.run(url=vhost.url, env={"TEST_MARK": mark})
-        # One in each part of the time, so that few rounds meet the preparation, the start and the work too.
+        # Each round has its own part of the time, so that few rounds still include preparation, start and work.
         delay = (number + chance.random()) / rounds * LONGEST
         wait_until(lambda runner=runner, delay=delay: time.monotonic() - runner.started >= delay)  # type: ignore[misc]
         runner.process.kill()

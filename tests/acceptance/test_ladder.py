@@ -1,4 +1,4 @@
-"""The retry ladder on a real broker: its delays, what others see of it, and a broker that dies on every step."""
+"""Retries on a real broker: their delays, their effect on other queues, and a broker that is killed during them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.proof import QUEUE_TYPES, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-#: Fails as often as its body says, and tells what it was given.
+#: A handler that fails as often as the message's body requests, and records its messages.
 FAILING = """import json, time
 from runner import Event, hookimpl
 
@@ -84,7 +84,7 @@ def test_a_message_that_fails_k_times_is_tried_after_each_configured_delay_and_o
     assert [one["properties"]["message_id"] for one in parked] == [f"{kind}-3" for kind in kinds]
     assert {one["properties"]["headers"]["x-last-error"] for one in parked} == {"ValueError: failure 3"}
     assert vhost.ready("others") == 8, "who else is subscribed sees each event once"
-    # Replayed, the ladder begins anew; this time they can be handled.
+    # After a replay the retry delays start again. This time the handler succeeds.
     (jobs.folder / "plugins" / "jobs.py").write_text(FAILING.replace('["fails"]', '["fails"] - 3'))
     for command in (["restart", "jobs"], ["dlq", "replay", "--all"]):
         code, output = jobs.call(*command, url=vhost.url)
@@ -124,9 +124,9 @@ def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_
             try:
                 publish(vhost, json.dumps({"fails": published % 4}), message_id=f"m-{published}", delivery_mode=2)
             except (AssertionError, OSError):
-                continue  # the broker is away; the same one again
+                continue  # the broker is unreachable, so the message is published again
             published += 1
-            # A steady stream, so that at every kill some are on each step.
+            # The stream is steady, so that at each kill some messages wait in each retry queue.
             stop.wait(0.02)
 
     thread = threading.Thread(target=keep_publishing)

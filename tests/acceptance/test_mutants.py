@@ -1,4 +1,4 @@
-"""The checks find bugs that are put into a copy of the product, so that they may be believed where they find none."""
+"""The checks find bugs that are put into a copy of the product. So a check that finds none can be believed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.proof import IS_FULL, times
 from tests.rabbit import Rabbit, Vhost, wait_until
 
 SIMULATED = [one for one in MUTANTS if one.is_simulated]
-#: The short form puts two of those to the real thing that the simulation does not see, both at once: each of them has
-#: a front door lose orders, and it is told which.
+#: The short form tests two mutants that the simulation cannot find, both in one run. Each makes a different front door
+#: lose orders, and the report names the door.
 SHORT = {"202 does not wait for the confirm", "what the relay could not publish is marked as sent"}
 REAL = (
     [[one] for one in MUTANTS if one.point is not None] if IS_FULL else [[one for one in MUTANTS if one.name in SHORT]]
@@ -35,7 +35,7 @@ def test_the_simulation_finds_that(mutant: Mutant, tmp_path: Path) -> None:
     )  # fmt: skip
     print(found.stdout[-3000:], found.stderr[-3000:])
     assert found.returncode == 1
-    # By what it looks at, and not by an error of its own.
+    # The simulation fails by its own check, not by an unexpected error.
     assert re.match(r"seed \d+: [a-z ]+: ", found.stdout), found.stdout + found.stderr
     assert "Traceback" not in found.stdout + found.stderr
 

@@ -1,4 +1,4 @@
-"""Orders go on being taken while the order API is reloaded, killed and scaled."""
+"""Orders are accepted without a break while the order API is reloaded, killed and scaled."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ RATE = times(40, 200)
 
 
 class KeepAliveLoad(Load):
-    """The same from clients that keep their connections, and send an order again whose connection ended without answer.
+    """A load with keep-alive connections, which sends an order again if its connection was closed without an answer.
 
-    An idle connection may always end while a request is on its way to it (RFC 9112, section 9.3.1); the key makes the
-    second try safe.
+    A server may close an idle connection while a request is on its way (RFC 9112, section 9.3.1). The key makes the
+    second request safe.
     """
 
     def __init__(self, port: int, rate: int, clients: int = 8) -> None:
@@ -34,7 +34,7 @@ class KeepAliveLoad(Load):
         super().__init__(port, rate, clients)
 
     def stop(self) -> list[Answer]:
-        """Finish what has begun; returns all answers."""
+        """Wait for the requests in progress, and return all answers."""
         answers = super().stop()
         for connection in self.connections:
             connection.close()
@@ -65,7 +65,7 @@ class KeepAliveLoad(Load):
 
 
 def command(project: Project, *arguments: str) -> None:
-    """Tell the runner something."""
+    """Run a command of the runner."""
     code, output = project.call(*arguments)
     assert code == 0, output
 
@@ -83,7 +83,7 @@ def test_reloads_kills_and_scaling_under_load_cost_no_connection(
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
     project.options("payment", failure_rate=0.0, latency="0ms")
     if not IS_FULL:
-        # What the others do with the orders is no matter to connections.
+        # The other services do not affect connections.
         config = project.config()
         config["services"] = {"order_api": config["services"]["order_api"]}
         project.set_config(config)

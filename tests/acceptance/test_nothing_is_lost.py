@@ -1,4 +1,4 @@
-"""Orders under fire: killed workers and a broker that goes away."""
+"""Orders during kills of workers and a restart of the broker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import Project, Runner, workers_killed
 
 ORDERS = times(200, 1000)
-#: Seconds between two orders of a client; all of them take as long as five kills and more.
+#: Seconds between two orders of a client. All orders together take longer than five kills.
 PAUSE = times(120, 35) / 1000
 
 
 def is_settled(order: str, output: str) -> bool:
-    """Whether an order was paid and both of its e-mails were written."""
+    """Return True if an order was paid and both of its e-mails were written."""
     return (
         f"order {order}: approved" in output
         and f"We have your order {order}" in output
@@ -28,7 +28,7 @@ def is_settled(order: str, output: str) -> bool:
 
 
 def wait_settled(runner: Runner, orders: set[str], timeout: float) -> None:
-    """Wait until all orders are settled, looking only at those that are not yet."""
+    """Wait until all orders are settled, and check only unsettled orders again."""
     left = set(orders)
     deadline = time.monotonic() + timeout
     while left and time.monotonic() < deadline:
@@ -56,7 +56,7 @@ def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_se
     def post(_: int) -> str:
         status, body = project.post()
         assert status == 202
-        # Paced, so that the kills fall into the stream of orders and not behind it.
+        # The pauses spread the orders, so that each kill meets some of them.
         threading.Event().wait(PAUSE)
         return str(body["order_id"])
 
@@ -65,7 +65,7 @@ def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_se
         assert len(orders) == ORDERS
         wait_settled(runner, orders, 120)
     assert len(killed) >= 5
-    # A payment may be told of twice, but then it is the same event.
+    # A payment's event may be published twice, but then both copies are the same event.
     seen = [one["properties"] for one in vhost.messages("seen", 5000)]
     assert {one["correlation_id"] for one in seen} == orders
     assert len({one["message_id"] for one in seen}) == len(orders)

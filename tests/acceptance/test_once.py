@@ -1,4 +1,4 @@
-"""With an inbox each message counts once, whatever is delivered twice and whoever is killed."""
+"""With an inbox each message counts once, in spite of duplicate deliveries and killed workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ORDERS = times(100, 2000)
 
 
 def publish_orders(url: str, orders: list[str]) -> None:
-    """Publish an ``order.created`` for each entry; the same order is the same event each time."""
+    """Publish ``order.created`` for each entry. The same order is always the same event."""
 
     def message(order: str) -> Message:
         body = {"order_id": order, "customer_email": "alice@example.com", "amount": "9.99", "currency": "EUR"}
@@ -95,7 +95,7 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
 
 @dataclass(frozen=True)
 class Documented:
-    """The plugin that docs/delivery.md shows, at work with an inbox."""
+    """A runner with the plugin of docs/delivery.md and an inbox."""
 
     jobs: Project
     vhost: Vhost
@@ -104,7 +104,7 @@ class Documented:
 
 @pytest.fixture(scope="module")
 def documented(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Documented]:
-    """One for the tests that leave it as it is."""
+    """Run the plugin for the tests that leave it unchanged."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     jobs = Project(tmp_path_factory.mktemp("documented") / "project")
     (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "delivery.md").read_text(), re.DOTALL)
@@ -130,7 +130,7 @@ def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(d
     jobs, vhost = documented.jobs, documented.vhost
     for order in ("a", "b", "a", "a"):
         publish(vhost, json.dumps({"order_id": order, "currency": "EUR"}), message_id=f"event-{order}")
-    # With an id of its own the same order is refused by the table's key, which is this message's failure alone.
+    # Under another id, the table's key refuses the same order. Only this message fails.
     publish(vhost, json.dumps({"order_id": "a", "currency": "EUR"}), message_id="other")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
     assert parked["properties"]["message_id"] == "other"
@@ -149,7 +149,7 @@ def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(d
 def test_what_the_database_cannot_take_now_waits_and_is_not_parked(documented: Documented) -> None:
     jobs, vhost, runner = documented.jobs, documented.vhost, documented.runner
     store = Store("sqlite:///var/fastcommerce.db", jobs.folder)
-    with store.engine.begin():  # nobody else can write
+    with store.engine.begin():  # no other connection can write
         publish(vhost, '{"order_id": "waits", "currency": "EUR"}', message_id="waits")
         runner.wait_for("nothing can be written for now, database is locked: tried again until it can", 20)
         assert "the database is away: database is locked" in jobs.call("status", "--json", url=vhost.url)[1]
@@ -173,7 +173,7 @@ def test_a_service_whose_database_is_away_waits_for_it_and_is_not_given_up(jobs:
         server.stop()
         runner = jobs.run(url=vhost.url)
         runner.wait_for("jobs.1 +. ERROR: store.url: postgresql.*: is away, ", 20)
-        # More often than a service may fail before it is given up.
+        # The service restarts more often than it may fail.
         runner.wait_for(r"jobs.1 exited with status 74 \(database unreachable\): restarting in", 60, count=3)
         server.start()
         runner.pid_of("jobs.1")

@@ -1,4 +1,4 @@
-"""What an order went through, told afterwards: by a command, by the API, and by neither if audit is off."""
+"""The history of an order, from the command and from the API. Without audit there is none."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from tests.running import ALICE, Project, Runner
 RATE = 0.5
 
 
-#: Of the orders of all tests, as some of them share a database.
+#: Numbers of the orders of all tests, because some tests share a database.
 NUMBERS = count()
 
 
 def order_that_times_out(*times: bool) -> str:
-    """The key of a new order whose tries time out, or not, in just this order."""
+    """Return the key of a new order whose attempts time out or succeed in exactly this order."""
     gateway = Gateway(PaymentOptions(timeout_rate=RATE), logging.getLogger())
     order = Order.model_validate(decode_json(json.dumps(ALICE).encode()))
 
@@ -72,7 +72,7 @@ def shown(project: Project, vhost: Vhost, *arguments: str) -> str:
 
 
 def complete(project: Project, order: str, entries: int) -> Any:
-    """The story, once nothing more is to come."""
+    """Return the order's history, once it is complete."""
 
     def found() -> Any:
         status, body = asked(project, order)
@@ -101,7 +101,7 @@ class SlowPayment:
 def slow_payment(
     request: pytest.FixtureRequest, rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SlowPayment]:
-    """One for the tests that leave it as it is."""
+    """Run the services for the tests that leave them unchanged."""
     name, folder = f"test_{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("story")
     database = f"sqlite:///{folder}/shop.db"
     if request.param == "postgresql":
@@ -132,7 +132,7 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
     retried = place(project, order_that_times_out(True, False))
     parked = place(project, order_that_times_out(True, True, True))
 
-    # Made, told of, tried, paid, told of; and made, told of, tried three times.
+    # The first order needs two attempts and has six entries. The other fails three attempts and has five.
     story, failed = complete(project, retried, 6), complete(project, parked, 5)
     assert story["status"] == "paid"
     assert tries(story, "payment") == [("retried", 1), ("handled", 2)]
@@ -190,7 +190,7 @@ def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: S
 
 @contextmanager
 def payments_in_time(shop: SlowPayment) -> Iterator[None]:
-    """While none times out."""
+    """Reload payment so that no payment times out during the block."""
 
     def reload(rate: float) -> None:
         shop.project.options("payment", timeout_rate=rate)
@@ -223,7 +223,7 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: SlowPayment) -> None:
         assert vhost.rabbit.api("POST", path, message)["routed"]
     runner.wait_for(f"order {order}: received from payment.order.created", count=2)
     complete(project, order, 10)
-    # An event that comes last adds no entry.
+    # The last event belongs to the order, but adds no entry to its history.
     wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")
     engine = open_database(slow_payment.database, project.folder)
     with engine.connect() as connection:

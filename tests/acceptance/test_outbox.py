@@ -1,4 +1,4 @@
-"""With an outbox orders are taken while the broker is away, and none of them is lost or charged twice."""
+"""With an outbox orders are accepted while the broker is unreachable. None is lost or charged twice."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ALICE, Project, Runner
 
 AWAY = times(3, 20)
-#: Orders for each worker that is killed, and how many are killed.
+#: The orders for each killed worker, and the number of kills.
 ORDERS, KILLS = times(40, 60), times(3, 4)
 
 
 def take_orders(project: Project, url: str, **options: Any) -> None:
-    """Let the order API keep an outbox, and the others an inbox."""
+    """Give the order API an outbox, and the other services an inbox."""
     config = project.config()
     config["store"] = {"url": url}
     config["broker"]["start"] = "never"
@@ -50,7 +50,7 @@ def take_orders(project: Project, url: str, **options: Any) -> None:
 
 
 class Orders:
-    """Posts orders at a rate until it is stopped."""
+    """A client that posts orders at a steady rate until it is stopped."""
 
     def __init__(self, project: Project, rate: float) -> None:
         self.statuses: list[int] = []
@@ -76,7 +76,7 @@ class Orders:
 
 
 def wait_settled(store: Store, accepted: set[str]) -> None:
-    """Wait until each of the orders was charged and told of, once."""
+    """Wait until each order was charged once, and its e-mails were sent."""
 
     def told(kind: str) -> set[str]:
         return {one.order_id for one in store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))}
@@ -87,13 +87,13 @@ def wait_settled(store: Store, accepted: set[str]) -> None:
 
 
 def ready(project: Project) -> Any:
-    """What the order API says of itself."""
+    """Return the order API's answer to a readiness probe."""
     with urllib.request.urlopen(f"http://127.0.0.1:{project.port}/readyz", timeout=10) as answer:
         return json.loads(answer.read())
 
 
 class Absence:
-    """A broker that goes away and comes back; in full it is killed, in short all connections are cut."""
+    """A broker that can be unreachable for a while. In full it is killed, in short all connections are cut."""
 
     def __init__(self, vhost: Vhost) -> None:
         self._vhost = vhost
@@ -188,7 +188,7 @@ def test_orders_that_were_taken_survive_the_end_of_the_process_that_took_them(
     store = make_tables(Store(url, tmp_path))
     wait_settled(store, accepted)
     charged = {one.order_id for one in store.read(select(CHARGES.c.order_id))}
-    # An order whose answer was lost may have been taken all the same; no other one was charged.
+    # An order without an answer may have been accepted too. No other order was charged.
     assert len(charged - accepted) <= len(orders.statuses) - len(accepted) + 1
     store.close(5)
     assert runner.stop() == 0
@@ -196,7 +196,7 @@ def test_orders_that_were_taken_survive_the_end_of_the_process_that_took_them(
 
 @dataclass(frozen=True)
 class Taking:
-    """A runner whose order API keeps an outbox, and sends each order the way that its fields say."""
+    """A runner whose order API has an outbox, and routes each order by its fields."""
 
     project: Project
     vhost: Vhost
@@ -206,7 +206,7 @@ class Taking:
 
 @pytest.fixture(scope="module")
 def taking(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taking]:
-    """One for the tests that leave it as it is: the order API alone."""
+    """Run only the order API for the tests that leave it unchanged."""
     vhost, folder = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("taking")
     project, url = Project(folder / "project"), f"sqlite:///{folder}/shop.db"
     take_orders(project, url)
@@ -262,7 +262,7 @@ def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp
     other = Order.model_validate({"customer_email": "b@example.com", "amount": "2.00", "currency": "EUR"})
     api.accept(other, None, created_event(other, "other"))
     for _ in range(2):
-        # The second time as the store's thread does where the connection was lost after the commit.
+        # The second call is the one of the store's thread if it lost the connection after the commit.
         api.accept(order, None, created_event(order, "mine"))
     with pytest.raises(Problem) as refused:
         api.accept(other, None, created_event(other, "mine"))
@@ -273,7 +273,7 @@ def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp
 
 
 class Api:
-    """As much of a worker's context as an outbox needs; the broker is unreachable."""
+    """The part of a worker's context that an outbox needs, with an unreachable broker."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.store = make_tables(Store(url, folder))
@@ -291,7 +291,7 @@ class Api:
 @shared
 def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(taking: Taking) -> None:
     project = taking.project
-    with taking.store.engine.begin():  # BEGIN IMMEDIATE: nobody else can write
+    with taking.store.engine.begin():  # BEGIN IMMEDIATE locks out all other writers
         status, problem = project.post(timeout=20)
     assert status == 503
     assert "the database" in problem["detail"]

@@ -1,4 +1,4 @@
-"""Commands on a project whose private broker is not running: they start it for as long as they take."""
+"""Commands on a project whose private broker is stopped. They start the broker while they run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.running import PRINTED, Project
 
 @pytest.fixture
 def taken_management_port() -> Iterator[int]:
-    """Return a free AMQP port whose management port another program uses, which never answers."""
+    """Yield a free AMQP port whose management port belongs to another program that never answers."""
     port = next(one for one in iter(free_port, None) if one < 55_000)
     with socket.create_server(("127.0.0.1", port + 10_000)):
         yield port
@@ -51,7 +51,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     assert runner.process.wait(60) == 78
     runner.wait_for("this broker is the project's own; to start it without any of its messages: ")
     runner.wait_for(f"or: {PRINTED} apply --replace payment.order.created --drain")
-    # As a process: it starts one itself.
+    # A separate process, which must start a broker itself.
     applied = project.run("apply", "--replace", "payment.order.created", "--drain", url=url)
     assert applied.process.wait(120) == 0, applied.output
     applied.wait_for("no broker answers: starting the project's own on")
@@ -61,7 +61,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     runner = project.run(url=url)
     for order in orders:
         runner.wait_for(f"Your order {order} is paid")
-    # The broker that answers is used, and its HTTP API found.
+    # The command uses the running broker and finds its HTTP API.
     assert project.call("plan", url=url) == (0, "nothing to do\n")
     assert runner.stop() == 0
     wait_until(lambda: not (project.folder / "var" / "broker" / "node.pid").exists(), 10)
@@ -73,7 +73,7 @@ def test_where_none_may_be_started_it_is_said_what_to_do(project: Project, comma
     config["broker"] = {"url": "amqp://127.0.0.1:1/", "start": "never"}
     project.set_config(config)
     if "import" in command:
-        # It is emptied before an import.
+        # An import needs an empty topology.
         (project.folder / "topology.yaml").write_text("")
     code, output = project.call(*command.split())
     assert code == 75

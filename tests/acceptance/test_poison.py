@@ -1,4 +1,4 @@
-"""Messages that kill every worker that gets them: each is parked with the reason, and all others are handled."""
+"""Messages that kill every worker that handles them. They are dead-lettered with the reason. All others are handled."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.jobs import TOPOLOGY
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project
 
-pytestmark = pytest.mark.xdist_group("deadly messages")  # one runner for all tests of this module
+pytestmark = pytest.mark.xdist_group("deadly messages")  # all tests of this module share a runner
 
-#: The handler kills its own process in several ways; it also writes down which messages it was given.
+#: A handler that kills its own process in several ways, and records the messages that it gets.
 DEADLY = """import ctypes, os, signal, time
 from runner import Event, hookimpl
 
@@ -45,19 +45,19 @@ def handle(message):
         time.sleep(0.05)
     return Event("done", {})
 """
-#: How a worker ends, by the messages of ``ways`` and ``hung``, which may kill one each: reason, signal, all deaths.
+#: The messages of ``ways`` and ``hung``, which may kill one worker each: reason, signal, number of deaths.
 WAYS = {
     "exit 0": ("exited with status 0 unexpectedly", "", 1),
-    # One of the codes by which a worker of ours tells something, here that there is no broker.
+    # Workers also use this exit code to report that no broker answers.
     "exit 75": ("exited with status 75", "", 1),
     "grow": ("killed by SIGKILL, used", "SIGKILL", 1),
-    # Somebody may have done it: only every fourth counts.
+    # Another process may have killed the worker, so only every fourth kill counts.
     "killed": ("killed by SIGKILL", "SIGKILL", 4),
 }
 HUNG = {"hang": ("killed by SIGABRT, a handler has been at message hang", "SIGABRT", 1)}
 INNOCENT = "killed 2 times"
 OFTEN = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
-#: A second failure that counts would be the end of these.
+#: A second counted failure would stop these services.
 SELDOM = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 2}}
 SERVICES: dict[str, dict[str, Any]] = {
     "jobs": {"instances": 2, "prefetch": 50, **SELDOM},
@@ -70,7 +70,7 @@ SERVICES: dict[str, dict[str, Any]] = {
 
 
 def good(count: int, how: str = "work") -> list[tuple[str, str]]:
-    """Ids, and how each is handled, of messages that kill nobody."""
+    """Return the ids and jobs of messages that kill no worker."""
     return [(f"good-{number}", how) for number in range(count)]
 
 
@@ -86,7 +86,7 @@ MESSAGES: dict[str, list[tuple[str, str]]] = {
 
 
 class Deadly:
-    """Services whose queues hold what kills their workers, from before they start."""
+    """Services whose queues contain poison messages before they start."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
         self.project, self.vhost = project, vhost
@@ -113,13 +113,13 @@ class Deadly:
         self.runner = project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT), "FASTCOMMERCE_SETTLE": "0"})
 
     def parked(self, queue: str, count: int) -> dict[str, dict[str, Any]]:
-        """Return the headers of the parked messages by id, once there are so many."""
+        """Wait for ``count`` dead letters, and return their headers by id."""
         wait_until(lambda: self.vhost.ready(f"{queue}.dlq") >= count, 90, "the poison is parked")
         found = self.vhost.messages(f"{queue}.dlq")
         return {one["properties"]["message_id"]: one["properties"]["headers"] for one in found}
 
     def handled(self, queue: str) -> list[str]:
-        """Return the ids of the messages that a handler was given, each once all are handled."""
+        """Wait until all messages are handled. Return the ids that the handler got, with repetitions."""
         path = self.project.folder / f"handled.{queue}"
         wait_until(lambda: self.vhost.ready(queue) == 0, 60, "each message is taken")
         everything = {id for id, _ in MESSAGES[queue]}
@@ -128,13 +128,13 @@ class Deadly:
         return path.read_text().splitlines()
 
     def in_hand(self, service: str) -> int:
-        """How many messages its workers are at."""
+        """Return the number of unacked messages of a service."""
         return sum(int(one["in_hand"] or 0) for one in self.project.slots().values() if one["service"] == service)
 
 
 @pytest.fixture(scope="module")
 def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deadly]:
-    """One for all tests of this module, each of which looks at services of its own."""
+    """Run the services for all tests of this module. Each test uses its own services."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("poison") / "project")
     one = Deadly(project, vhost)
@@ -161,7 +161,7 @@ def test_one_message_that_kills_its_workers_among_many_is_parked_with_the_reason
     assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than it may"
     assert deadly.vhost.ready(f"{queue}.dlq") == 1
     assert deadly.runner.output.count(f"while handling message poison of {queue},") == deaths
-    # Only the first of its deaths counts as a failure of the service, which may have one.
+    # Only the first death counts as a failure of the service, which may fail once.
     assert f"{queue}.1 FATAL" not in deadly.runner.output
 
 
@@ -190,7 +190,7 @@ def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(deadly: D
     assert set(parked) == {"poison"}
     deadly.handled("several")
     assert deadly.vhost.ready("several.dlq") == 1
-    # The first time others were in hand too, which says little; then it was alone.
+    # The first crash says little, because other messages were unacked too. Then the message was alone.
     assert deadly.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
 
 

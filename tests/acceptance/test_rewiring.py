@@ -1,4 +1,4 @@
-"""One save changes what a service publishes and the bindings for it: no order in between misses its queue."""
+"""One save changes a service's events and their bindings. No order misses its queue meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shop(project: Project, vhost: Vhost) -> Watched:
 
 
 def write(project: Project, publishes: dict[str, Any], keys: list[str]) -> None:
-    """Save both files at once."""
+    """Save both files together."""
     config, topology = project.config(), project.topology()
     config["services"]["order_api"]["publishes"] = publishes
     for name in (PAYMENT, MAIL):
@@ -35,7 +35,7 @@ def write(project: Project, publishes: dict[str, Any], keys: list[str]) -> None:
 
 
 def bound(vhost: Vhost) -> set[str]:
-    """The keys by which orders come to be paid."""
+    """Return the routing keys that are bound to payment's queue."""
     return {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT and one["source"]}
 
 
@@ -59,14 +59,14 @@ def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced_
     accepted = orders.stop()
     wait_settled(runner, accepted, 60)
     assert vhost.ready("unrouted.all") == 0
-    # And back, by a version that does not get ready: they stay with the old services.
+    # The way back, with a version that does not get ready. The bindings remain with the old services.
     path = project.folder / "plugins" / "order_api" / "__init__.py"
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef run(options, context):\n    raise RuntimeError('wrong version')\n")
     write(project, {"orders.topic": ["order.created"]}, [OLD])
     runner.wait_for(r"order_api.\d: the new process did not become ready")
     assert bound(vhost) == {OLD, NEW}
-    # Also when the topology is declared again, and a restart changes nothing of it.
+    # The bindings also survive a new declaration of the topology, and a failed restart.
     vhost.delete_queue(PAID)
     wait_until(lambda: PAID in vhost.queues())
     assert shop.command("restart", "order_api")[0] == 1, "the plugin is still wrong"

@@ -1,4 +1,4 @@
-"""Services in runners of their own, as the split containers run them."""
+"""Services in separate runners, as in separate containers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.postgres import Postgres
 from tests.rabbit import Vhost, wait_until
 from tests.running import ALICE, Project, Runner
 
-#: One runner each; the payment service runs twice, as with ``--scale payment-service=2``.
+#: A runner for each service. The payment service runs twice, as with ``--scale payment-service=2``.
 SERVICES = {
     "order": "order_api",
     "payment": "payment",
@@ -23,7 +23,7 @@ ORDERS = 5
 
 
 def post_all(api: Project) -> None:
-    """Post all orders but the first, each with a key of its own."""
+    """Post all orders except the first, each with its own key."""
     for number in range(1, ORDERS):
         headers: Any = {"Idempotency-Key": f"key-{number}"}
         assert api.post(ALICE | {"amount": number}, **headers)[0] == 202
@@ -54,7 +54,8 @@ def test_runners_with_one_service_each_make_one_system_that_charges_each_order_o
                 return int(found[0])
 
             wait_until(lambda: count("charges") == ORDERS, 20, "each order is charged")
-            # Only now: two workers that get the same order in the same instant both ask the gateway.
+            # The orders are posted only now, because two workers that get the same order at the same time both ask the
+            # gateway.
             post_all(api)
             post_all(api)
             attempts = "attempts where service = 'payment'"

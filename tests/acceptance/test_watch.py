@@ -1,4 +1,4 @@
-"""``run --watch``: what is saved takes effect, and whatever did not change runs on untouched."""
+"""``run --watch``: saved changes take effect, and unchanged services keep running."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import PRINTED, Project, Runner
 
-pytestmark = pytest.mark.xdist_group("watched runner")  # one for all tests of this module
+pytestmark = pytest.mark.xdist_group("watched runner")  # all tests of this module share a runner
 
 
 class Watched:
-    """A runner that watches its files, for one test after another: each sees what was printed since it began."""
+    """A runner that watches its files. Each test sees only the output since its own start."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
         self.project, self.vhost, self._begin = project, vhost, 0
@@ -27,11 +27,11 @@ class Watched:
         self._children = len(self.children())
 
     def begin(self) -> None:
-        """Forget what was printed so far."""
+        """Ignore the output so far."""
         self._begin = len(self.runner.lines)
 
     def restore(self) -> None:
-        """Put the files back, and wait until what runs is as it was."""
+        """Restore the files, and wait until all processes run as before."""
         self.begin()
         edited = [path for path, content in self._files.items() if not path.exists() or path.read_bytes() != content]
         for path in edited:
@@ -46,24 +46,24 @@ class Watched:
 
     @property
     def output(self) -> str:
-        """What was printed since the test began."""
+        """The output since the test began."""
         return "\n".join(self.runner.lines[self._begin :])
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait until the pattern is printed, since the test began."""
+        """Wait until the pattern is printed after the test began."""
         before = "\n".join(self.runner.lines[: self._begin])
         return self.runner.wait_for(pattern, count=len(re.findall(pattern, before, re.MULTILINE)) + 1)
 
     def next_pid_of(self, slot: str) -> int:
-        """The pid of the first instance of a slot that gets ready since the test began."""
+        """Return the pid of the first instance of a slot that becomes ready after the test began."""
         return int(self.wait_for(rf"{re.escape(slot)} RUNNING, pid (\d+)")[1])
 
     def pids(self) -> dict[str, int]:
-        """The pid of each slot now."""
+        """Return the current pid of each slot."""
         return {name: slot["pid"] for name, slot in self.project.slots().items()}
 
     def children(self) -> dict[int, str]:
-        """The live children of the runner."""
+        """Return the live children of the runner."""
         return self.runner.children()
 
 
@@ -85,7 +85,7 @@ def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def watched(lasting: Watched) -> Iterator[Watched]:
-    """Return the one of all tests, with its files as shipped; they are put back."""
+    """Yield the shared runner with its shipped files, and restore them afterwards."""
     lasting.begin()
     yield lasting
     lasting.restore()
