@@ -20,7 +20,7 @@ SECONDS, RATE, EVERY, SEED = 31, 12, 2, 19892
 
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("load")
-def test_while_everything_fails_that_can_nothing_is_lost_and_nothing_happens_twice(tmp_path: Path) -> None:
+def test_fault_injection_of_all_kinds_loses_no_order_and_repeats_none(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "tests.chaos", "--seconds", str(SECONDS), "--rate", str(RATE), "--every", str(EVERY),
         "--seed", str(SEED), "--output", str(tmp_path / "out"),

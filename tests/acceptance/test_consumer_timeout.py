@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, float, dict[str, int]]] = {
 
 
 @pytest.mark.parametrize(("kind", "seconds", "settings"), [*CASES.values()][: times(2, len(CASES))])
-def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handled(
+def test_a_message_over_the_timeout_is_dead_lettered_and_the_others_are_handled(
     jobs: Project, impatient: Rabbit, shop: Vhost, kind: str, seconds: float, settings: dict[str, int]
 ) -> None:
     if kind == "classic" and version_of(impatient) >= (4, 3):
@@ -114,7 +114,7 @@ def test_a_message_that_takes_too_long_is_dead_lettered_and_the_others_are_handl
     assert runner.stop() == 0
 
 
-def test_messages_that_only_waited_too_long_beside_others_are_all_handled(jobs: Project, shop: Vhost) -> None:
+def test_messages_that_only_waited_over_the_timeout_are_all_handled(jobs: Project, shop: Vhost) -> None:
     todo = {f"job-{number}": 0.5 for number in range(8)}
     begin(jobs, shop, "quorum", todo, prefetch=20)
     runner = jobs.run(url=shop.url)

@@ -100,7 +100,7 @@ shared = pytest.mark.xdist_group("lasting runner")
 
 
 @shared
-def test_status_tells_how_every_slot_stands(lasting: Shop) -> None:
+def test_status_reports_every_slot(lasting: Shop) -> None:
     before = lasting.slots()
     with lasting.orders() as posted:
         posted.extend(lasting.project.first_order() for _ in range(5))
@@ -136,7 +136,7 @@ def test_status_tells_how_every_slot_stands(lasting: Shop) -> None:
 
 
 @shared
-def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_lines(edited: Shop) -> None:
+def test_status_shows_a_failed_slot_with_its_reason_its_last_exit_and_its_last_lines(edited: Shop) -> None:
     config = edited.project.config()
     config["services"]["broken"] = {
         "consumes": ["unrouted.all"],
@@ -166,7 +166,7 @@ def test_a_slot_that_failed_is_shown_with_its_reason_its_last_exit_and_its_last_
 
 
 @shared
-def test_a_killed_worker_is_shown_with_the_signal_s_name(lasting: Shop) -> None:
+def test_status_names_the_signal_that_killed_a_worker(lasting: Shop) -> None:
     before = lasting.slots()["payment.1"]
     os.kill(before["pid"], signal.SIGKILL)
 
@@ -193,7 +193,7 @@ def test_a_service_is_stopped_and_started_and_the_others_run_on(lasting: Shop) -
 
 
 @shared
-def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(lasting: Shop) -> None:
+def test_a_restart_starts_the_new_process_before_it_stops_the_old_process(lasting: Shop) -> None:
     before = lasting.slots()["order_api.1"]["pid"]
     text = lasting.tell("restart", "order_api")
     told = re.findall(r"order_api.1(:| )(replacing|RUNNING|stopped)?", text)
@@ -205,7 +205,7 @@ def test_a_restart_has_the_new_one_ready_before_the_old_one_drains(lasting: Shop
 
 
 @shared
-def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(edited: Shop) -> None:
+def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edited: Shop) -> None:
     before = edited.slots()["payment.1"]["pid"]
     path = edited.project.folder / "plugins" / "payment.py"
     good = path.read_text()
@@ -220,7 +220,7 @@ def test_a_new_version_that_does_not_get_ready_leaves_the_old_one_at_work(edited
 
 
 @shared
-def test_scaling_touches_no_other_process(lasting: Shop) -> None:
+def test_scaling_affects_no_other_process(lasting: Shop) -> None:
     before = {slot: one["pid"] for slot, one in lasting.slots().items()}
     assert lasting.tell("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
     wider = {slot: one["pid"] for slot, one in lasting.slots().items()}
@@ -231,7 +231,7 @@ def test_scaling_touches_no_other_process(lasting: Shop) -> None:
 
 
 @shared
-def test_what_cannot_be_meant_is_said_with_what_can(lasting: Shop) -> None:
+def test_errors_for_unknown_names_list_the_allowed_names(lasting: Shop) -> None:
     assert "unknown service, 'paymnt'; allowed: notification, order_api, payment" in lasting.tell(
         "stop", "paymnt", code=1
     )
@@ -240,7 +240,7 @@ def test_what_cannot_be_meant_is_said_with_what_can(lasting: Shop) -> None:
 
 
 @shared
-def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_anybody(edited: Shop) -> None:
+def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_a_connection(edited: Shop) -> None:
     edited.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
     with edited.orders() as posted:
         load = Load(edited.project.port, 50, clients=8)
@@ -252,7 +252,7 @@ def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_an
 
 
 @shared
-def test_a_wrong_file_is_not_taken_over_and_says_why(edited: Shop) -> None:
+def test_a_reload_refuses_a_wrong_file_with_the_reason(edited: Shop) -> None:
     before = {slot: one["pid"] for slot, one in edited.slots().items()}
     config = edited.project.config()
     config["services"]["payment"]["consumes"] = ["payment.order.creatd"]
@@ -264,7 +264,7 @@ def test_a_wrong_file_is_not_taken_over_and_says_why(edited: Shop) -> None:
 
 
 @shared
-def test_sighup_takes_over_the_files(edited: Shop) -> None:
+def test_sighup_reloads_the_files(edited: Shop) -> None:
     before = edited.runner.output.count("files reloaded")
     config = edited.project.config()
     config["services"]["payment"]["instances"] = 2
@@ -298,7 +298,7 @@ def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost:
     assert project.post()[0] == 0
 
 
-def test_while_the_broker_is_away_status_says_what_everything_waits_for(project: Project) -> None:
+def test_status_reports_that_all_services_wait_for_an_unreachable_broker(project: Project) -> None:
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)
@@ -311,7 +311,7 @@ def test_while_the_broker_is_away_status_says_what_everything_waits_for(project:
 
 
 @shared
-def test_logs_show_what_was_printed_and_follow_what_comes(lasting: Shop) -> None:
+def test_logs_prints_earlier_output_and_follows_new_output(lasting: Shop) -> None:
     with lasting.orders() as posted:
         order = lasting.project.first_order()
         posted.append(order)
@@ -340,7 +340,7 @@ def test_logs_show_what_was_printed_and_follow_what_comes(lasting: Shop) -> None
 
 
 @shared
-def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_by_its_id(lasting: Shop) -> None:
+def test_logs_prints_the_lines_of_an_order_in_causal_order(lasting: Shop) -> None:
     with ThreadPoolExecutor(8) as pool, lasting.orders() as posted:
         orders = [body["order_id"] for _, body in pool.map(lambda _: lasting.project.post(), range(40))]
         posted.extend(orders)
@@ -363,7 +363,7 @@ def test_the_lines_of_an_order_stand_in_the_order_of_their_causes_and_are_found_
     assert "too short, 'abc'; allowed: 4 characters or more" in lasting.tell("logs", "--order", "abc", code=2)
 
 
-def test_where_no_runner_ever_was_it_is_said_too(project: Project) -> None:
+def test_commands_report_a_project_whose_runner_was_never_started(project: Project) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runner", "logs"],
         cwd=project.folder, capture_output=True, text=True, timeout=30, check=False,
@@ -383,7 +383,7 @@ def raw(shop: Shop, request: bytes) -> dict[str, Any]:
 
 
 @shared
-def test_the_socket_is_its_user_s_alone_and_speaks_one_version(lasting: Shop) -> None:
+def test_the_socket_is_private_to_its_user_and_accepts_one_protocol_version(lasting: Shop) -> None:
     mode = (lasting.project.folder / "var" / "runner.sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
@@ -399,7 +399,7 @@ def test_the_socket_is_its_user_s_alone_and_speaks_one_version(lasting: Shop) ->
 
 
 @shared
-def test_clients_that_say_nothing_or_read_nothing_hold_up_nobody(lasting: Shop) -> None:
+def test_silent_clients_delay_no_other_client(lasting: Shop) -> None:
     silent = []
     with socket_path(lasting.project.folder / "var") as path:
         for _ in range(20):
@@ -425,7 +425,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Iterator[Shop]:
     project.close()
 
 
-def test_a_socket_that_a_killed_runner_left_is_in_nobody_s_way_and_down_ends_the_next_runner_and_waits_for_it(
+def test_a_socket_that_a_killed_runner_left_is_replaced_and_down_waits_for_the_next_runner_to_stop(
     shop: Shop,
 ) -> None:
     socket_file = shop.project.folder / "var" / "runner.sock"

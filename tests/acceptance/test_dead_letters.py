@@ -66,7 +66,7 @@ def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     assert code == 0
 
 
-def test_what_failed_is_replayed_until_it_is_handled(desk: Desk) -> None:
+def test_a_failed_message_is_replayed_until_it_is_handled(desk: Desk) -> None:
     runner, folder = desk.runner, desk.project.folder
     desk.broken.touch()
     publish(desk.vhost, '{"n": 1}', message_id="m-1", type="job.x")
@@ -90,7 +90,7 @@ def test_what_failed_is_replayed_until_it_is_handled(desk: Desk) -> None:
     assert desk.dlq("list") == (0, "the desk is empty: no message is parked")
 
 
-def test_a_message_that_killed_its_workers_is_told_of_and_can_be_replayed(desk: Desk) -> None:
+def test_a_crashing_message_is_listed_and_can_be_replayed(desk: Desk) -> None:
     desk.broken.touch()
     publish(desk.vhost, '{"n": 3}', message_id="deadly")
     found = wait_until(desk.groups, 60, "it is parked")

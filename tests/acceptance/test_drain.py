@@ -56,7 +56,7 @@ def proxy(vhost: Vhost) -> Iterator[Proxy]:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("before", "after"), [("classic", "quorum"), ("quorum", "classic")])
-def test_a_drain_that_is_killed_three_times_loses_nothing_and_doubles_only_what_it_says(
+def test_a_drain_that_is_killed_three_times_loses_nothing_and_marks_all_duplicates(
     tmp_path: Path, vhost: Vhost, proxy: Proxy, before: str, after: str
 ) -> None:
     shop = Shop(tmp_path / "shop", vhost)

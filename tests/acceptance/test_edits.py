@@ -132,7 +132,7 @@ def test_a_queue_held_back_by_an_edit_still_gets_orders_and_its_service_runs_on_
     assert runner.stop() == 0
 
 
-def test_a_service_that_was_held_back_starts_once_apply_has_done_the_rest_or_apply_says_why_not_and_what_to_do(
+def test_a_held_back_service_starts_after_apply_or_apply_reports_the_reason_and_the_remedy(
     project: Project, vhost: Vhost
 ) -> None:
     config = project.config()

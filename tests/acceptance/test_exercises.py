@@ -153,9 +153,7 @@ def an_order_is_told_of(shipped: Project, runner: Runner, order: str) -> None:
 
 
 @needs_curl
-def test_exercises_4_and_5_an_order_is_told_of_and_charged_as_often_as_it_is_sent_and_with_an_inbox_once(
-    shipped: Project, vhost: Vhost
-) -> None:
+def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(shipped: Project, vhost: Vhost) -> None:
     apply(shipped, 4)
     runner = shipped.run("run", "--watch", url=vhost.url)
     runner.pid_of("audit.1")

@@ -52,7 +52,7 @@ def rounds(
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("failpoints")]
 
 
-def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds: Rounds) -> None:
+def test_orders_are_paid_and_reported_once_although_processes_exit_at_any_step(rounds: Rounds) -> None:
     """In each round a process of each service exits at one of its steps."""
     all_points = (
         POINTS * 5 if IS_FULL else [one for one in one_of_each_step(POINTS) if (one.service, one.step) not in ALIKE]
@@ -68,7 +68,7 @@ def test_orders_are_paid_and_told_of_once_where_processes_end_at_any_step(rounds
     assert Counter(ends) == expected, said
 
 
-def test_orders_are_paid_once_where_their_replay_ends_at_any_step(rounds: Rounds) -> None:
+def test_orders_are_paid_once_although_their_replay_exits_at_any_step(rounds: Rounds) -> None:
     points = REPLAYS * 5 if IS_FULL else one_of_each_step(REPLAYS)
     rounds.park_orders(4 * len(points))
     for point in points:

@@ -125,7 +125,9 @@ shared = pytest.mark.xdist_group("lasting failures")
 
 
 @shared
-def test_a_failing_message_is_tried_with_the_configured_delays_and_then_parked_with_its_reason(lasting: Jobs) -> None:
+def test_a_failing_message_is_retried_with_the_configured_delays_and_then_dead_lettered_with_its_reason(
+    lasting: Jobs,
+) -> None:
     vhost, runner = lasting.vhost, lasting.runner
     publish(
         vhost, '{"do": "fail"}',
@@ -154,7 +156,7 @@ def test_a_failing_message_is_tried_with_the_configured_delays_and_then_parked_w
 
 
 @shared
-def test_a_rejected_message_is_parked_at_once_and_the_good_ones_behind_it_are_handled(lasting: Jobs) -> None:
+def test_a_rejected_message_is_dead_lettered_at_once_and_good_messages_behind_it_are_handled(lasting: Jobs) -> None:
     bad, unread, *good = [lasting.send("jobs", body) for body in ('{"do": "reject"}', "not json", WORK, WORK)]
     assert all(one["properties"]["app_id"] == "jobs" for one in lasting.events_of(*good))
     reasons = lasting.reasons("jobs", bad, unread)
@@ -165,7 +167,7 @@ def test_a_rejected_message_is_parked_at_once_and_the_good_ones_behind_it_are_ha
 
 
 @shared
-def test_an_event_that_the_service_does_not_publish_or_nobody_receives_parks_its_message(lasting: Jobs) -> None:
+def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: Jobs) -> None:
     ids = [lasting.send("once", f'{{"do": "event", "type": "{name}"}}') for name in ("dome", "lost")]
     assert lasting.reasons("once", *ids) == [
         "PluginError: services.jobs.publishes: event 'dome' is not there; did you mean 'done'?",
@@ -175,7 +177,7 @@ def test_an_event_that_the_service_does_not_publish_or_nobody_receives_parks_its
 
 
 @shared
-def test_whatever_a_handler_does_its_message_is_parked_and_the_next_ones_are_handled(lasting: Jobs) -> None:
+def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messages_are_handled(lasting: Jobs) -> None:
     pid = lasting.pid()
     *ids, good = [
         lasting.send("once", f'{{"do": "{what}"}}') for what in ("exit", "cancel", "mute", "surrogate", "unfit", "work")
@@ -191,7 +193,7 @@ def test_whatever_a_handler_does_its_message_is_parked_and_the_next_ones_are_han
 
 
 @shared
-def test_a_dead_letter_queue_that_somebody_deleted_is_declared_again(lasting: Jobs) -> None:
+def test_a_deleted_dead_letter_queue_is_declared_again(lasting: Jobs) -> None:
     starts = lasting.runner.output.count("jobs.1 RUNNING")
     lasting.vhost.delete_queue("once.dlq")
     sent = lasting.send("once", '{"do": "exit"}')
@@ -202,7 +204,7 @@ def test_a_dead_letter_queue_that_somebody_deleted_is_declared_again(lasting: Jo
 
 
 @shared
-def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(lasting: Jobs) -> None:
+def test_a_timestamp_that_python_cannot_represent_is_kept_through_all_attempts(lasting: Jobs) -> None:
     pid, before = lasting.pid(), lasting.runner.output.count("no broker")
     # A timestamp in milliseconds, as other languages' clients send it.
     foreign = lasting.send("jobs", '{"do": "fail"}', headers={"at": Timestamp(1_700_000_000_000)})
@@ -217,7 +219,7 @@ def test_a_header_that_is_no_date_in_python_is_kept_on_the_message_s_whole_way(l
 
 @shared
 @pytest.mark.parametrize("queue", ["jobs", "classic"])
-def test_a_message_of_which_no_copy_can_be_made_is_parked_by_the_broker_itself(lasting: Jobs, queue: str) -> None:
+def test_a_message_that_cannot_be_copied_is_dead_lettered_by_the_broker(lasting: Jobs, queue: str) -> None:
     pid = lasting.pid()
     # The message is as large as the broker allows, so there is no room for our own headers.
     foreign = lasting.send(queue, '{"do": "fail"}', headers={"at": "x" * 131_000})
@@ -227,7 +229,7 @@ def test_a_message_of_which_no_copy_can_be_made_is_parked_by_the_broker_itself(l
     assert lasting.pid() == pid
 
 
-def test_at_the_stop_messages_in_hand_of_both_instances_are_finished_and_a_worker_that_cannot_hear_it_is_killed(
+def test_a_stop_completes_the_unacked_messages_of_both_instances_and_kills_a_worker_that_ignores_it(
     jobs: Project, vhost: Vhost
 ) -> None:
     config = jobs.config()
@@ -290,7 +292,7 @@ def handle(message: Message):
 """
 
 
-def test_a_worker_that_always_crashes_is_given_up_while_the_others_go_on_and_with_the_last_one_the_runner_ends(
+def test_a_worker_that_always_crashes_becomes_fatal_while_others_run_and_the_runner_exits_with_the_last(
     jobs: Project, vhost: Vhost
 ) -> None:
     topology, config = jobs.topology(), jobs.config()
@@ -313,7 +315,7 @@ def test_a_worker_that_always_crashes_is_given_up_while_the_others_go_on_and_wit
     runner.wait_for("stopping: every service was given up")
 
 
-def test_routing_keys_are_made_from_the_orders_fields(project: Project, vhost: Vhost) -> None:
+def test_routing_keys_contain_fields_of_the_order(project: Project, vhost: Vhost) -> None:
     config = project.config()
     config["services"] = {"order_api": config["services"]["order_api"]}
     config["services"]["order_api"]["publishes"] = {"orders.topic": ["order.created.{currency}.{region}"]}
@@ -337,16 +339,14 @@ def test_routing_keys_are_made_from_the_orders_fields(project: Project, vhost: V
     assert runner.stop() == 0
 
 
-def test_a_project_without_services_is_told_of(jobs: Project) -> None:
+def test_a_project_without_services_is_an_error(jobs: Project) -> None:
     (jobs.folder / "config.yaml").write_text("")
     code, output = jobs.call("run")
     assert code == 78
     assert "config.yaml:1: services: none is defined; add one" in output
 
 
-def test_messages_that_wait_for_their_turn_are_not_parked_however_often_the_runner_is_stopped(
-    jobs: Project, vhost: Vhost
-) -> None:
+def test_messages_that_only_wait_are_not_dead_lettered_by_stops_of_the_runner(jobs: Project, vhost: Vhost) -> None:
     config = jobs.config()
     config["services"]["jobs"]["max_crashes"] = 1
     jobs.set_config(config)

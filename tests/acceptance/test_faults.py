@@ -126,11 +126,11 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def test_the_start_warns_of_it(shop: Shop) -> None:
+def test_the_start_warns_about_enabled_fault_injection(shop: Shop) -> None:
     assert len(re.findall(r"runner +\| WARNING: faults: true: users who may write", shop.runner.output)) == 1
 
 
-def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None:
+def test_kill_kills_a_process_and_the_supervisor_replaces_it(shop: Shop) -> None:
     told = shop.fault("kill", "payment")
     assert told["target"] == "payment.1"
     assert state_of(told["pid"]) in ("Z", ""), "it has ended"
@@ -140,7 +140,7 @@ def test_kill_ends_a_process_and_another_one_takes_its_place(shop: Shop) -> None
     shop.wait_paid(shop.order())
 
 
-def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Shop) -> None:
+def test_a_process_survives_a_hang_shorter_than_its_watchdog(shop: Shop) -> None:
     told = shop.fault("hang", "payment.1", "4s")
     assert state_of(told["pid"]) == "T"
     assert any("the same pid goes on" in one for one in told["expect"])
@@ -155,7 +155,7 @@ def test_a_hang_shorter_than_the_watchdog_is_over_with_the_same_process(shop: Sh
     wait_until(lambda: shop.fault("list")["active"] == [])
 
 
-def test_the_shortest_hang_is_over_too_and_clear_ends_the_longest(shop: Shop) -> None:
+def test_the_shortest_hang_ends_by_itself_and_clear_ends_the_longest(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
     for _ in range(2):
         shop.fault("hang", "payment.1", "1ms")
@@ -167,7 +167,7 @@ def test_the_shortest_hang_is_over_too_and_clear_ends_the_longest(shop: Shop) ->
     shop.wait_paid(shop.order())
 
 
-def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) -> None:
+def test_a_process_is_killed_in_a_hang_longer_than_its_watchdog(shop: Shop) -> None:
     told = shop.fault("hang", "notification", "30s")
     assert any("the watchdog (3s) kills it" in one for one in told["expect"])
     shop.runner.wait_for(r"notification.1 killed by SIG\w+, sent no watchdog ping for 3 s: restarting")
@@ -175,7 +175,7 @@ def test_a_hang_longer_than_the_watchdog_costs_the_process_its_life(shop: Shop) 
     wait_until(lambda: shop.fault("list")["active"] == [], 10, "nobody waits for it any more")
 
 
-def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
+def test_a_hang_ends_even_if_its_command_is_killed(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
     with begin(shop.project, "hang", "payment", "1s", url=shop.vhost.url) as command:
         wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
@@ -185,7 +185,7 @@ def test_a_hang_ends_although_its_command_is_killed(shop: Shop) -> None:
     assert shop.settled("payment.1")["pid"] == pid
 
 
-def test_a_hang_ends_although_its_command_is_held_up(shop: Shop) -> None:
+def test_a_hang_ends_even_if_its_command_is_stopped(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
     with begin(shop.project, "hang", "payment", "200ms", url=shop.vhost.url) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
@@ -201,7 +201,7 @@ def test_a_hang_ends_although_its_command_is_held_up(shop: Shop) -> None:
     wait_until(lambda: state_of(pid) == "S", 5, "it goes on")
 
 
-def test_slow_makes_handlers_take_longer_until_it_is_over(shop: Shop) -> None:
+def test_slow_delays_handlers_until_it_ends(shop: Shop) -> None:
     def charged(order: str) -> None:
         shop.runner.wait_for(f"order {order}: (approved|card_declined|over_limit)")
 
@@ -237,12 +237,12 @@ def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None
         assert found == [times, times, 1]
 
 
-def test_a_duplicate_that_nobody_needs_ends_by_its_time(shop: Shop) -> None:
+def test_a_duplicate_without_messages_ends_after_its_time(shop: Shop) -> None:
     assert shop.fault("duplicate", ORDERS, "--for", "300ms")["ids"] == []
     assert not [name for name in shop.vhost.queues() if name.startswith("amq.")]
 
 
-def test_a_duplicate_whose_command_is_killed_is_over(shop: Shop) -> None:
+def test_a_duplicate_ends_with_its_killed_command(shop: Shop) -> None:
     with begin(shop.project, "duplicate", ORDERS, "--for", "1h", url=shop.vhost.url) as command:
         assert command.stderr is not None
         command.stderr.readline()
@@ -251,7 +251,7 @@ def test_a_duplicate_whose_command_is_killed_is_over(shop: Shop) -> None:
     assert shop.fault("list")["active"] == []
 
 
-def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_as_many_deaths_as_allowed(shop: Shop) -> None:
+def test_a_poison_message_is_dead_lettered_with_the_reason_and_a_crashing_message_after_max_crashes(shop: Shop) -> None:
     def parked(queue: str) -> dict[str, Any]:
         return {one["properties"]["message_id"]: one["properties"]["headers"] for one in shop.vhost.messages(queue)}
 
@@ -270,7 +270,7 @@ def test_poison_is_parked_with_the_reason_and_a_deadly_one_after_as_many_deaths_
     shop.wait_paid(order)
 
 
-def test_a_cut_takes_the_broker_away_and_gives_it_back(shop: Shop) -> None:
+def test_a_cut_makes_the_broker_unreachable_for_its_time(shop: Shop) -> None:
     before = shop.runner.output.count("the broker is back")
     pids = [shop.slot(name)["pid"] for name in ("payment.1", "order_api.1")]
     shop.fault("cut", "2s")
@@ -281,7 +281,7 @@ def test_a_cut_takes_the_broker_away_and_gives_it_back(shop: Shop) -> None:
     shop.wait_paid(shop.order())
 
 
-def test_a_cut_of_one_service_leaves_the_others_at_work(shop: Shop) -> None:
+def test_a_cut_of_one_service_does_not_affect_the_others(shop: Shop) -> None:
     assert shop.fault("cut", "payment", "1h")["target"] == "payment"
     wait_until(lambda: shop.slot("payment.1")["problem"], 10)
     order = shop.order()
@@ -291,18 +291,18 @@ def test_a_cut_of_one_service_leaves_the_others_at_work(shop: Shop) -> None:
     shop.wait_paid(order)
 
 
-def test_a_broker_that_the_runner_does_not_keep_is_left_alone(shop: Shop) -> None:
+def test_a_broker_that_the_runner_did_not_start_is_left_alone(shop: Shop) -> None:
     code, output = call(shop.project, "broker-restart", url=shop.vhost.url)
     assert code == 1
     assert "was there before the runner, which does not keep it; allowed: the private RabbitMQ" in output
 
 
-def test_a_broker_that_is_away_is_told_of_with_75(shop: Shop) -> None:
+def test_an_unreachable_broker_exits_with_75(shop: Shop) -> None:
     code, output = call(shop.project, "poison", ORDERS, url=f"amqp://127.0.0.1:{free_port()}/")
     assert code == 75, output
 
 
-def test_a_runner_that_was_started_without_faults_is_left_alone(project: Project, vhost: Vhost) -> None:
+def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project: Project, vhost: Vhost) -> None:
     runner = project.run("run", "payment", url=vhost.url)
     runner.pid_of("payment.1")
     config = project.config()
@@ -320,7 +320,7 @@ def test_a_runner_that_was_started_without_faults_is_left_alone(project: Project
 
 
 @pytest.mark.timeout(180)
-def test_the_private_broker_is_killed_and_comes_back_with_all_orders(project: Project) -> None:
+def test_the_private_broker_is_killed_and_restarts_with_all_orders(project: Project) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{free_port()}/"
     config = project.config()
     project.set_config({"faults": True, **config})

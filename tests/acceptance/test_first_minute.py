@@ -25,7 +25,7 @@ def gone(pid: int) -> bool:
         return True
 
 
-def test_the_first_202_comes_within_2_s_and_the_order_is_paid_and_told_of_also_when_its_worker_or_queue_is_gone(
+def test_the_first_202_comes_within_2_s_and_orders_survive_a_lost_worker_or_queue(
     shipped: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A user's environment does not contain this variable.
@@ -73,7 +73,7 @@ def link(vhost: Vhost) -> Iterator[Proxy]:
     one.close()
 
 
-def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_it_is_back(
+def test_an_order_is_refused_while_the_broker_blocks_or_is_unreachable_and_accepted_afterwards(
     project: Project, vhost: Vhost, link: Proxy
 ) -> None:
     rabbit = vhost.rabbit
@@ -108,7 +108,7 @@ def test_an_order_is_refused_while_the_broker_is_blocked_or_away_and_taken_when_
     assert runner.stop() == 0
 
 
-def test_a_second_runner_in_a_folder_is_refused_with_the_pid_of_the_first_of_which_nothing_is_left_when_it_is_killed(
+def test_a_second_runner_in_a_folder_is_refused_and_a_killed_runner_leaves_no_process(
     project: Project, vhost: Vhost
 ) -> None:
     runner = project.run(url=vhost.url)
@@ -123,7 +123,9 @@ def test_a_second_runner_in_a_folder_is_refused_with_the_pid_of_the_first_of_whi
     wait_until(lambda: all(gone(pid) for pid in children), in_time(3), "all children are gone")
 
 
-def test_a_topology_that_the_broker_refuses_stops_with_the_line_and_both_values(project: Project, vhost: Vhost) -> None:
+def test_a_topology_that_the_broker_refuses_stops_the_start_with_the_line_and_both_values(
+    project: Project, vhost: Vhost
+) -> None:
     assert project.call("apply", url=vhost.url)[0] == 0
     topology = project.topology()
     topology["queues"]["notification.order.events"]["type"] = "classic"

@@ -29,7 +29,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(400)
-def test_make_run_prepares_everything_and_takes_an_order_and_the_second_time_skips_what_is_done(
+def test_make_run_prepares_everything_and_accepts_an_order_and_a_second_run_skips_completed_steps(
     clone: Path, tmp_path: Path, vhost: Vhost
 ) -> None:
     project = Project(tmp_path / "only-for-its-port")

@@ -184,7 +184,7 @@ def misbehaving(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @shared
-def test_a_handler_that_takes_too_long_is_ended_with_its_stack_and_its_message_comes_again(
+def test_a_handler_over_its_timeout_is_killed_with_its_stack_logged_and_its_message_is_redelivered(
     misbehaving: Misbehaving,
 ) -> None:
     runner, vhost = misbehaving.runner, misbehaving.vhost
@@ -198,7 +198,7 @@ def test_a_handler_that_takes_too_long_is_ended_with_its_stack_and_its_message_c
 
 
 @shared
-def test_a_worker_whose_interpreter_is_held_is_ended(misbehaving: Misbehaving) -> None:
+def test_a_worker_whose_interpreter_is_blocked_is_killed(misbehaving: Misbehaving) -> None:
     runner, vhost = misbehaving.runner, misbehaving.vhost
     misbehaving.publish("held", ["{}"])
     runner.wait_for("held.1 sent no watchdog ping for 2 s: killed, stack traces follow", 15)
@@ -207,7 +207,7 @@ def test_a_worker_whose_interpreter_is_held_is_ended(misbehaving: Misbehaving) -
 
 
 @shared
-def test_a_worker_that_lost_its_consumer_is_ended(misbehaving: Misbehaving) -> None:
+def test_a_worker_that_lost_its_consumer_is_replaced(misbehaving: Misbehaving) -> None:
     runner, vhost = misbehaving.runner, misbehaving.vhost
     misbehaving.publish("lost", ["{}"])
     runner.wait_for("lost.1 killed by SIGABRT, lost its consumer: restarting now", 15)
@@ -216,7 +216,7 @@ def test_a_worker_that_lost_its_consumer_is_ended(misbehaving: Misbehaving) -> N
 
 
 @shared
-def test_a_loop_of_its_own_that_no_longer_comes_round_is_ended(misbehaving: Misbehaving) -> None:
+def test_a_service_whose_own_loop_hangs_is_killed(misbehaving: Misbehaving) -> None:
     runner = misbehaving.runner
     (misbehaving.project.folder / "hang").touch()
     runner.wait_for(r"looping.1 +\| ERROR: its own loop has not come round for 1\.\d s")
@@ -226,16 +226,14 @@ def test_a_loop_of_its_own_that_no_longer_comes_round_is_ended(misbehaving: Misb
 
 
 @shared
-def test_a_slow_start_and_a_long_message_and_a_loop_that_only_waits_are_no_hang(misbehaving: Misbehaving) -> None:
+def test_a_slow_start_a_long_message_and_a_waiting_loop_are_no_hang(misbehaving: Misbehaving) -> None:
     misbehaving.publish("patient", ["{}"])
     wait_until(lambda: misbehaving.vhost.ready("patient.done"), 10)
     assert "killed" not in misbehaving.lines("patient.1")
     assert "patient.1 RUNNING" in misbehaving.lines("patient.1")
 
 
-def test_a_broker_that_is_away_is_no_reason_to_give_up_however_short_the_start_may_be(
-    jobs: Project, vhost: Vhost
-) -> None:
+def test_an_unreachable_broker_is_not_fatal_even_with_a_short_start_timeout(jobs: Project, vhost: Vhost) -> None:
     config = jobs.config()
     config["services"]["jobs"] |= {"start_timeout": f"{in_time(2):.0f}s", "backoff": {"max": "500ms"}}
     jobs.set_config(config)
@@ -253,7 +251,7 @@ def test_a_broker_that_is_away_is_no_reason_to_give_up_however_short_the_start_m
 
 
 @shared
-def test_a_run_that_has_done_its_work_ends_and_others_may_depend_on_that(misbehaving: Misbehaving) -> None:
+def test_a_completed_run_exits_and_other_services_can_depend_on_it(misbehaving: Misbehaving) -> None:
     runner = misbehaving.runner
     runner.wait_for("seed.1 EXITED, done")
     assert runner.output.index("three published") < runner.output.index("dependent.1 RUNNING")
@@ -261,7 +259,7 @@ def test_a_run_that_has_done_its_work_ends_and_others_may_depend_on_that(misbeha
 
 
 @shared
-def test_the_number_of_instances_follows_the_queue_and_says_why(misbehaving: Misbehaving) -> None:
+def test_the_number_of_instances_follows_the_queue_and_the_reason_is_logged(misbehaving: Misbehaving) -> None:
     runner = misbehaving.runner
     first = runner.pid_of("crowded.1")
     misbehaving.publish("crowded", [str(number) for number in range(300)])
@@ -297,7 +295,7 @@ def test_a_failing_service_is_not_scaled(jobs: Project, vhost: Vhost) -> None:
 
 
 @shared
-def test_output_and_history_are_in_files_where_they_are_asked_for(misbehaving: Misbehaving) -> None:
+def test_output_and_history_are_written_to_files_if_configured(misbehaving: Misbehaving) -> None:
     runner = misbehaving.runner
     os.kill(runner.pid_of("talkative.1"), 9)
     runner.pid_of("talkative.1", count=2)

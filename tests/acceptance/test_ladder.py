@@ -40,7 +40,7 @@ def tries_of(project: Project) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_a_message_that_fails_k_times_is_tried_after_each_configured_delay_and_others_see_it_once(
+def test_a_message_that_fails_k_times_is_retried_after_each_configured_delay_and_other_queues_get_it_once(
     jobs: Project, vhost: Vhost
 ) -> None:
     kinds = ("quorum", "classic")
@@ -100,7 +100,7 @@ MESSAGES, KILLS = times(60, 600), times(1, 12)
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
-def test_a_broker_that_is_killed_while_messages_are_on_every_step_of_the_ladder_loses_none(
+def test_a_broker_that_is_killed_while_messages_wait_in_every_retry_queue_loses_none(
     jobs: Project, mortal: Vhost, kind: str
 ) -> None:
     vhost, rabbit = mortal, mortal.rabbit

@@ -26,7 +26,7 @@ REAL = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", SIMULATED, ids=str)
-def test_the_simulation_finds_that(mutant: Mutant, tmp_path: Path) -> None:
+def test_the_simulation_finds_the_bug(mutant: Mutant, tmp_path: Path) -> None:
     source = mutant.make(tmp_path / "tree")
     found = subprocess.run(
         [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{times(500, 3000)}"],
@@ -42,7 +42,7 @@ def test_the_simulation_finds_that(mutant: Mutant, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutants", REAL, ids=lambda mutants: " and ".join(map(str, mutants)))
-def test_a_process_that_ends_at_a_step_shows_that(mutants: list[Mutant], tmp_path: Path, vhost: Vhost) -> None:
+def test_a_process_that_exits_at_a_step_reveals_the_bug(mutants: list[Mutant], tmp_path: Path, vhost: Vhost) -> None:
     first, *others = mutants
     tree = first.make(tmp_path / "tree")
     for other in others:
@@ -69,7 +69,7 @@ def test_a_process_that_ends_at_a_step_shows_that(mutants: list[Mutant], tmp_pat
 
 @pytest.mark.skipif(not IS_FULL, reason="a part of make chaos-full")
 @pytest.mark.timeout(300)
-def test_a_broker_that_is_killed_shows_that_messages_are_not_persistent(tmp_path: Path) -> None:
+def test_a_kill_of_the_broker_reveals_messages_that_are_not_persistent(tmp_path: Path) -> None:
     mutant = Mutant("not persistent", "runner/amqp/properties.py", "PERSISTENT = 2\n", "PERSISTENT = 1\n")
     for source, is_found in ((mutant.make(tmp_path / "tree"), True), (None, False)):
         rabbit = Rabbit(tmp_path / f"broker-{is_found}")

@@ -77,7 +77,7 @@ def api_pids(project: Project) -> list[int]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("load")
-def test_reloads_kills_and_scaling_under_load_cost_no_connection(
+def test_reloads_kills_and_scaling_under_load_refuse_no_connection(
     project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)

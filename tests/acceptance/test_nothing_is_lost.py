@@ -39,7 +39,7 @@ def wait_settled(runner: Runner, orders: set[str], timeout: float) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_second(
+def test_orders_are_paid_and_reported_while_the_payment_worker_is_killed_every_second(
     project: Project, vhost: Vhost
 ) -> None:
     project.options("payment", failure_rate=0.0, latency="5ms")
@@ -74,7 +74,7 @@ def test_orders_are_paid_and_told_of_while_the_payment_worker_is_killed_every_se
 
 
 @pytest.mark.timeout(180)
-def test_with_the_broker_away_for_10_s_every_order_answered_202_is_paid_and_the_others_get_503(
+def test_with_the_broker_unreachable_for_10_s_every_order_with_202_is_paid_and_the_others_get_503(
     project: Project, mortal: Vhost
 ) -> None:
     config = project.config()

@@ -59,7 +59,7 @@ def messages_left(vhost: Vhost) -> int:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
-def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_charged_and_told_of_once(
+def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_charged_and_reported_once(
     project: Project, vhost: Vhost, database: str, tmp_path: Path
 ) -> None:
     keep(project, database)
@@ -126,7 +126,7 @@ shared = pytest.mark.xdist_group("the plugin in the docs")
 
 
 @shared
-def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(documented: Documented) -> None:
+def test_the_plugin_in_the_docs_stores_its_rows_and_a_second_delivery_adds_none(documented: Documented) -> None:
     jobs, vhost = documented.jobs, documented.vhost
     for order in ("a", "b", "a", "a"):
         publish(vhost, json.dumps({"order_id": order, "currency": "EUR"}), message_id=f"event-{order}")
@@ -146,7 +146,7 @@ def test_the_plugin_in_the_docs_keeps_its_rows_and_a_second_delivery_adds_none(d
 
 
 @shared
-def test_what_the_database_cannot_take_now_waits_and_is_not_parked(documented: Documented) -> None:
+def test_a_message_waits_for_a_locked_database_and_is_not_dead_lettered(documented: Documented) -> None:
     jobs, vhost, runner = documented.jobs, documented.vhost, documented.runner
     store = Store("sqlite:///var/fastcommerce.db", jobs.folder)
     with store.engine.begin():  # no other connection can write
@@ -160,7 +160,7 @@ def test_what_the_database_cannot_take_now_waits_and_is_not_parked(documented: D
     store.close(5)
 
 
-def test_a_service_whose_database_is_away_waits_for_it_and_is_not_given_up(jobs: Project, vhost: Vhost) -> None:
+def test_a_service_waits_for_an_unreachable_database_and_is_not_fatal(jobs: Project, vhost: Vhost) -> None:
     server = Postgres()
     try:
         jobs.plugin("jobs", "from runner import hookimpl\n\n@hookimpl\ndef handle(message):\n    pass\n")

@@ -127,7 +127,7 @@ shared = pytest.mark.xdist_group("a shop with slow payments")
 
 
 @shared
-def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: SlowPayment) -> None:
+def test_the_order_history_is_complete_in_order_and_the_same_everywhere(slow_payment: SlowPayment) -> None:
     project, vhost = slow_payment.project, slow_payment.vhost
     retried = place(project, order_that_times_out(True, False))
     parked = place(project, order_that_times_out(True, True, True))
@@ -160,7 +160,7 @@ def test_the_whole_story_is_told_in_order_and_the_same_everywhere(slow_payment: 
 
 @shared
 @pytest.mark.parametrize("slow_payment", DATABASES, indirect=True)
-def test_a_message_that_is_replayed_is_told_of_between_its_tries(slow_payment: SlowPayment) -> None:
+def test_a_replay_is_listed_between_the_attempts(slow_payment: SlowPayment) -> None:
     project, vhost = slow_payment.project, slow_payment.vhost
     order = place(project, order_that_times_out(True, True, True))
     complete(project, order, 5)
@@ -205,7 +205,7 @@ def payments_in_time(shop: SlowPayment) -> Iterator[None]:
 
 
 @shared
-def test_what_is_delivered_twice_is_one_row(slow_payment: SlowPayment) -> None:
+def test_an_event_that_is_delivered_twice_is_one_row(slow_payment: SlowPayment) -> None:
     project, vhost, runner = slow_payment.project, slow_payment.vhost, slow_payment.runner
     key = order_that_times_out(False)
     order = place(project, key)
@@ -236,7 +236,7 @@ def test_what_is_delivered_twice_is_one_row(slow_payment: SlowPayment) -> None:
 
 @shared
 @pytest.mark.parametrize("slow_payment", DATABASES, indirect=True)
-def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment: SlowPayment) -> None:
+def test_a_malformed_note_is_dead_lettered_with_the_reason_and_delays_no_other_note(slow_payment: SlowPayment) -> None:
     project, vhost, runner = slow_payment.project, slow_payment.vhost, slow_payment.runner
     note = {"type": "runner.attempt", "message_id": "n1"}
     message = {"routing_key": "audit.events", "payload": "{}", "payload_encoding": "string", "properties": note}
@@ -245,7 +245,7 @@ def test_a_malformed_note_is_parked_with_words_and_holds_nothing_up(slow_payment
     complete(project, place(project, order_that_times_out(False)), 5)
 
 
-def test_without_audit_the_api_says_how_to_turn_it_on(project: Project, vhost: Vhost) -> None:
+def test_without_audit_the_api_explains_how_to_turn_it_on(project: Project, vhost: Vhost) -> None:
     runner = project.run("run", "order_api", url=vhost.url)
     status, problem = asked(project, project.first_order())
     assert status == 501
@@ -254,7 +254,7 @@ def test_without_audit_the_api_says_how_to_turn_it_on(project: Project, vhost: V
     assert runner.stop() == 0
 
 
-def test_a_database_that_goes_away_is_a_503_and_comes_back_and_the_story_is_told_also_while_nothing_runs(
+def test_the_history_is_a_503_while_the_database_is_unreachable_and_is_available_without_a_runner(
     project: Project, vhost: Vhost
 ) -> None:
     server = Postgres()

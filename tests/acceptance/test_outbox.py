@@ -127,7 +127,7 @@ def absence(request: pytest.FixtureRequest) -> Iterator[Absence]:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
-def test_while_the_broker_is_away_every_order_gets_202_and_is_paid_and_told_of_afterwards(
+def test_while_the_broker_is_unreachable_every_order_gets_202_and_is_paid_and_reported_afterwards(
     project: Project, absence: Absence, database: str, tmp_path: Path
 ) -> None:
     take_orders(project, database)
@@ -165,7 +165,7 @@ def relaying(runner: Runner) -> list[int]:
 
 
 @pytest.mark.timeout(240)
-def test_orders_that_were_taken_survive_the_end_of_the_process_that_took_them(
+def test_accepted_orders_survive_a_kill_of_the_process_that_accepted_them(
     project: Project, vhost: Vhost, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
@@ -230,7 +230,7 @@ shared = pytest.mark.xdist_group("an order API with an outbox")
 
 
 @shared
-def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(taking: Taking) -> None:
+def test_a_repeated_key_gets_the_same_order_and_422_with_a_different_order(taking: Taking) -> None:
     project, order = taking.project, {**ALICE, "region": "eu"}
     first = [project.post(order, 10, **{"Idempotency-Key": "k-1"}) for _ in range(3)]
     assert [status for status, _ in first] == [202, 202, 202]
@@ -245,7 +245,7 @@ def test_a_key_that_comes_again_gets_the_same_order_and_with_another_order_422(t
 
 
 @shared
-def test_an_order_of_the_outbox_takes_the_way_that_its_fields_say(taking: Taking) -> None:
+def test_an_order_of_the_outbox_is_routed_by_its_fields(taking: Taking) -> None:
     status, body = taking.project.post({**ALICE, "region": "eu"})
     assert status == 202
     _, other = taking.project.post({**ALICE, "region": "us"})
@@ -255,7 +255,7 @@ def test_an_order_of_the_outbox_takes_the_way_that_its_fields_say(taking: Taking
     assert other["order_id"] not in sent
 
 
-def test_an_order_whose_commit_was_done_and_not_heard_of_is_no_other_order_s(tmp_path: Path) -> None:
+def test_a_repeated_commit_after_a_lost_answer_stores_the_order_once(tmp_path: Path) -> None:
     context = Api(f"sqlite:///{tmp_path}/shop.db", tmp_path)
     api = OrderOutbox(cast("Context", context))
     order = Order.model_validate({"customer_email": "a@example.com", "amount": "1.00", "currency": "EUR"})
@@ -289,7 +289,7 @@ class Api:
 
 
 @shared
-def test_while_the_database_is_locked_no_order_gets_202_and_afterwards_they_do(taking: Taking) -> None:
+def test_no_order_gets_202_while_the_database_is_locked(taking: Taking) -> None:
     project = taking.project
     with taking.store.engine.begin():  # BEGIN IMMEDIATE locks out all other writers
         status, problem = project.post(timeout=20)

@@ -68,7 +68,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "import live"])
-def test_where_none_may_be_started_it_is_said_what_to_do(project: Project, command: str) -> None:
+def test_the_error_names_the_remedy_if_no_broker_may_be_started(project: Project, command: str) -> None:
     config = project.config()
     config["broker"] = {"url": "amqp://127.0.0.1:1/", "start": "never"}
     project.set_config(config)

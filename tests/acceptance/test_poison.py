@@ -148,7 +148,7 @@ def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("queue", "deaths"), [("jobs", 3), ("classic", 2)])
-def test_one_message_that_kills_its_workers_among_many_is_parked_with_the_reason_after_as_many_deaths_as_allowed(
+def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_max_crashes(
     deadly: Deadly, queue: str, deaths: int
 ) -> None:
     parked = deadly.parked(queue, 1)
@@ -167,7 +167,7 @@ def test_one_message_that_kills_its_workers_among_many_is_parked_with_the_reason
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("queue", "ways"), [("ways", WAYS), ("hung", HUNG)])
-def test_however_a_handler_ends_its_worker_the_message_is_parked_and_those_beside_it_are_handled(
+def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_neighbours_are_handled(
     deadly: Deadly, queue: str, ways: dict[str, tuple[str, str, int]]
 ) -> None:
     parked = deadly.parked(queue, len(ways))
@@ -185,7 +185,7 @@ def test_however_a_handler_ends_its_worker_the_message_is_parked_and_those_besid
 
 
 @pytest.mark.timeout(180)
-def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(deadly: Deadly) -> None:
+def test_of_several_unacked_messages_only_the_crashing_message_is_dead_lettered(deadly: Deadly) -> None:
     parked = deadly.parked("several", 1)
     assert set(parked) == {"poison"}
     deadly.handled("several")
@@ -194,7 +194,7 @@ def test_of_several_messages_in_hand_only_the_one_that_kills_is_parked(deadly: D
     assert deadly.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
 
 
-def test_somebody_s_sigterm_is_no_failure_of_the_service(deadly: Deadly) -> None:
+def test_a_sigterm_of_another_process_is_no_failure_of_the_service(deadly: Deadly) -> None:
     for count in range(1, 4):
         os.kill(deadly.runner.pid_of("idle.1", count=count), signal.SIGTERM)
         deadly.runner.wait_for("idle.1 exited with status 143 after SIGTERM: restarting", count=count)

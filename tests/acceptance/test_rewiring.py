@@ -39,7 +39,7 @@ def bound(vhost: Vhost) -> set[str]:
     return {one["routing_key"] for one in vhost.bindings() if one["destination"] == PAYMENT and one["source"]}
 
 
-def test_old_bindings_stay_until_the_services_that_publish_by_them_are_replaced_and_while_the_new_ones_do_not_get_ready(
+def test_old_bindings_remain_until_the_services_that_use_them_are_replaced(
     shop: Watched,
 ) -> None:
     project, runner, vhost = shop.project, shop.runner, shop.vhost

@@ -29,9 +29,7 @@ def post_all(api: Project) -> None:
         assert api.post(ALICE | {"amount": number}, **headers)[0] == 202
 
 
-def test_runners_with_one_service_each_make_one_system_that_charges_each_order_once(
-    tmp_path: Path, vhost: Vhost, postgres: Postgres
-) -> None:
+def test_runners_with_one_service_each_charge_each_order_once(tmp_path: Path, vhost: Vhost, postgres: Postgres) -> None:
     address = postgres.make_database("split")
     (tmp_path / "url").write_text(f"{address}\n")
     shared = {"DATABASE_URL": "", "DATABASE_URL_FILE": str(tmp_path / "url"), "INBOX": "true"}
@@ -71,7 +69,7 @@ def test_runners_with_one_service_each_make_one_system_that_charges_each_order_o
             project.close()
 
 
-def test_an_unknown_service_is_named_with_what_is_meant(project: Project) -> None:
+def test_the_error_for_an_unknown_service_suggests_a_name(project: Project) -> None:
     code, output = project.call("run", "paymnet")
     assert code == 78
     assert "run: unknown service 'paymnet'; did you mean 'payment'?" in output

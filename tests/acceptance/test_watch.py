@@ -103,7 +103,7 @@ def vhost(watched: Watched) -> Vhost:
     return watched.vhost
 
 
-def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
+def test_a_new_queue_is_declared_at_once_and_no_service_is_restarted(
     watched: Watched, project: Project, vhost: Vhost
 ) -> None:
     before = watched.children()
@@ -118,7 +118,7 @@ def test_a_new_queue_is_there_at_once_and_no_service_is_restarted(
     assert watched.children() == before
 
 
-def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
+def test_only_the_changed_service_is_restarted_and_instances_are_added_and_removed(
     watched: Watched, project: Project
 ) -> None:
     pids = watched.pids()
@@ -145,7 +145,9 @@ def test_only_the_service_that_changed_is_restarted_and_instances_come_and_go(
     watched.next_pid_of("audit.1")
 
 
-def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Watched, project: Project, vhost: Vhost) -> None:
+def test_a_configuration_error_changes_nothing_and_is_reported(
+    watched: Watched, project: Project, vhost: Vhost
+) -> None:
     before, text = watched.children(), (project.folder / "topology.yaml").read_text()
     (project.folder / "topology.yaml").write_text(text.replace("orders.topic:", "orders.topik:"))
     watched.wait_for(r"config.yaml:\d+: .*unknown exchange 'orders.topic'; did you mean 'orders.topik'\?")
@@ -159,7 +161,7 @@ def test_a_fault_keeps_everything_as_it_was_and_says_why(watched: Watched, proje
     assert "orders.topik" not in vhost.exchanges()
 
 
-def test_what_would_have_to_be_replaced_is_told_and_left_and_the_rest_is_done(
+def test_an_object_that_would_have_to_be_replaced_is_reported_and_left_and_other_changes_are_applied(
     watched: Watched, project: Project, vhost: Vhost
 ) -> None:
     topology = project.topology()
@@ -185,7 +187,7 @@ def test_an_edit_of_a_plugin_restarts_the_services_that_use_it(watched: Watched,
     watched.wait_for("not reloaded: all services keep running")
 
 
-def test_another_broker_is_not_taken_over(watched: Watched, project: Project) -> None:
+def test_a_change_of_the_broker_is_not_applied(watched: Watched, project: Project) -> None:
     config = project.config()
     config["broker"]["start"] = "never"
     project.set_config(config)

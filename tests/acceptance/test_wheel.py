@@ -86,7 +86,7 @@ class NewProject(Project):
         config.write_text(text)
 
 
-def test_a_new_project_of_the_installed_wheel_takes_an_order_to_both_e_mails(
+def test_a_new_project_of_the_installed_wheel_handles_an_order_up_to_both_e_mails(
     environment: dict[str, str], tmp_path: Path, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTHONPATH")

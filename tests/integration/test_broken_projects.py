@@ -45,7 +45,9 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("source", sorted(BROKEN.iterdir()), ids=lambda source: source.name)
-def test_every_fault_is_told_at_its_line_and_no_secret_with_it(source: Path, tmp_path: Path, secret: str) -> None:
+def test_every_configuration_error_is_reported_at_its_line_without_secrets(
+    source: Path, tmp_path: Path, secret: str
+) -> None:
     folder = make_project(source, tmp_path)
     expected = (source / "expected.txt").read_text(encoding="utf-8").replace("{project}", str(folder))
     with pytest.raises(ConfigError) as caught:
@@ -58,7 +60,7 @@ def test_every_fault_is_told_at_its_line_and_no_secret_with_it(source: Path, tmp
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "], ids=["lists", "mappings", "dashes"])
-def test_brackets_without_end_are_a_fault_and_no_crash(opening: str, tmp_path: Path) -> None:
+def test_endless_brackets_are_a_configuration_error_and_no_crash(opening: str, tmp_path: Path) -> None:
     # A recursive parser that overflows the stack kills its process, so it needs a process of its own.
     (tmp_path / "topology.yaml").write_text("queues:\n  " + opening * 100_000)
     (tmp_path / "config.yaml").write_text("")

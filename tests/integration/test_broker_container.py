@@ -63,7 +63,7 @@ def test_container_is_run_in_the_foreground_and_stopped_with_its_child(tmp_path:
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
-def test_container_that_ends_by_itself_is_a_failure(tmp_path: Path):
+def test_container_that_exits_by_itself_is_a_failure(tmp_path: Path):
     engine = tmp_path / "docker"
     engine.write_text('#!/bin/sh\n[ "$1" = run ] || exit 0\necho "no such image" >&2\nexit 125\n')
     engine.chmod(0o755)

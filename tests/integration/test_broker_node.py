@@ -195,7 +195,7 @@ def get(run: Run) -> list[str]:
         return [channel.basic_get(queue, auto_ack=True)[2].decode() for queue in ("quorum", "classic")]
 
 
-def test_node_is_ready_on_loopback_only_and_keeps_data_over_a_clean_stop_and_kills_that_leave_no_process(
+def test_node_listens_on_loopback_only_keeps_its_data_and_leaves_no_process_after_kills(
     tmp_path: Path, runs: list[Run]
 ):
     folder, port = tmp_path / "with a space", free_port()
@@ -265,7 +265,7 @@ def test_node_is_ready_on_loopback_only_and_keeps_data_over_a_clean_stop_and_kil
     wait_until(lambda: not alive(pids), 20, "processes of the ended node are gone")
 
 
-def test_ordinary_user_runs_a_node_on_a_host_that_knows_no_names(runs: list[Run]):
+def test_ordinary_user_runs_a_node_on_a_host_without_name_resolution(runs: list[Run]):
     if os.geteuid() != 0 or not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("becoming another user on another host needs root, setpriv and unshare")
     user = pwd.getpwnam("nobody")
@@ -294,7 +294,7 @@ def test_ordinary_user_runs_a_node_on_a_host_that_knows_no_names(runs: list[Run]
         assert run.end(signal.SIGINT, group=True) == 0, "as Ctrl-C in a terminal does"
 
 
-def test_port_that_something_else_holds_is_said_in_one_line(tmp_path: Path, runs: list[Run]):
+def test_port_of_another_program_is_reported_in_one_line(tmp_path: Path, runs: list[Run]):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         run = Run(tmp_path / "broker", port)
@@ -313,7 +313,7 @@ def test_stop_while_starting_leaves_no_process(tmp_path: Path, runs: list[Run]):
     assert run.end() == 0
 
 
-def test_broken_configuration_ends_for_good(tmp_path: Path, runs: list[Run]):
+def test_broken_configuration_is_fatal(tmp_path: Path, runs: list[Run]):
     folder = tmp_path / "broker"
     folder.mkdir()
     (folder / "advanced.config").write_text("[")

@@ -73,7 +73,7 @@ def test_host_that_does_not_exist_is_unreachable():
     assert probe(Address.of("amqp://broker.invalid/")).kind is Kind.UNREACHABLE
 
 
-def test_answer_in_pieces_is_an_answer(serve):
+def test_answer_in_pieces_is_recognised(serve):
     def answer(connection: socket.socket) -> None:
         assert connection.recv(8) == b"AMQP\x00\x00\x09\x01"
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,7 +111,7 @@ def test_plain_broker_is_reported_if_the_url_is_for_tls(rabbit: Rabbit):
     assert finding == ProbeResult(Kind.OTHER, "it does not speak TLS (the URL without TLS begins with amqp://)")
 
 
-def test_broker_that_answers_only_after_a_name_was_not_resolved_is_a_broker(serve, monkeypatch):
+def test_broker_that_answers_only_after_its_resolver_timed_out_is_recognised(serve, monkeypatch):
     # If a RabbitMQ's host name does not resolve, it sometimes stalls for the 5 s of a resolver's timeout.
     monkeypatch.setattr(probe_module, "ANSWER_TIMEOUT", 20.0)
     resolved = threading.Event()
@@ -159,7 +159,7 @@ def resolve(monkeypatch) -> Callable[..., None]:
 BROKER = Address.of("amqp://broker.example/")
 
 
-def test_name_that_takes_too_long_to_resolve_is_the_named_cause(resolve):
+def test_slow_name_resolution_is_reported_as_the_cause(resolve):
     done = threading.Event()
     resolve(until=done)
     finding = probe(BROKER, 0.2)
@@ -168,7 +168,7 @@ def test_name_that_takes_too_long_to_resolve_is_the_named_cause(resolve):
     assert finding == ProbeResult(Kind.UNREACHABLE, "the host's name did not resolve within 0.2 s")
 
 
-def test_resolver_that_fails_is_the_named_cause(resolve):
+def test_failed_name_resolution_is_reported_as_the_cause(resolve):
     resolve(error=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
 
     assert probe(BROKER) == ProbeResult(Kind.UNREACHABLE, "temporary failure in name resolution")
@@ -199,13 +199,13 @@ def test_the_most_informative_of_several_addresses_without_a_broker_is_reported(
     assert probe(BROKER) == ProbeResult(Kind.NOTHING, "connection refused")
 
 
-def test_other_version_of_amqp_is_named(serve):
+def test_another_version_of_amqp_is_reported(serve):
     finding = _look(serve(lambda connection: connection.sendall(b"AMQP\x00\x01\x00\x00")))
 
     assert finding == ProbeResult(Kind.OTHER, "it speaks another version of AMQP")
 
 
-def test_listener_that_says_nothing_is_no_broker(serve):
+def test_silent_listener_is_no_broker(serve):
     finding = _look(serve(lambda connection: connection.recv(8) and connection.recv(1)), timeout=0.1)
 
     assert finding == ProbeResult(Kind.SILENT, "it says nothing within 0.1 s")

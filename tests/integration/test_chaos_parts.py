@@ -106,7 +106,7 @@ def passes(proxy: Proxy) -> bool:
     return False
 
 
-def test_bytes_pass_in_order_and_the_end_passes_too(proxy: Proxy) -> None:
+def test_the_proxy_forwards_bytes_in_order_and_the_close(proxy: Proxy) -> None:
     data = bytes(range(256)) * 20_000
     with connect(proxy) as client:
         sender = threading.Thread(target=client.sendall, args=(data,))
@@ -135,7 +135,7 @@ def test_ten_thousand_messages_pass_in_a_second(proxy: Proxy) -> None:
     assert seconds < 2.0, "a machine that does much else takes longer, but not that much"
 
 
-def test_a_cut_resets_connections_and_refuses_new_ones_until_it_ends_by_itself(proxy: Proxy) -> None:
+def test_a_cut_resets_connections_and_refuses_new_connections_until_it_expires(proxy: Proxy) -> None:
     with connect(proxy) as client:
         client.sendall(b"a")
         assert take(client, 1) == b"a"
@@ -148,7 +148,7 @@ def test_a_cut_resets_connections_and_refuses_new_ones_until_it_ends_by_itself(p
     wait_until(lambda: passes(proxy), 5, "bytes pass again")
 
 
-def test_a_black_hole_is_silent_and_what_lost_bytes_carries_none_any_more(proxy: Proxy) -> None:
+def test_a_black_hole_is_silent_and_connections_that_lost_bytes_never_recover(proxy: Proxy) -> None:
     with connect(proxy) as old, connect(proxy) as idle:
         old.sendall(b"a")
         assert take(old, 1) == b"a"
@@ -171,7 +171,7 @@ def test_a_black_hole_is_silent_and_what_lost_bytes_carries_none_any_more(proxy:
         assert take(idle, 1) == b"e"
 
 
-def test_slow_delays_each_direction_and_keeps_the_order_when_it_ends(proxy: Proxy) -> None:
+def test_a_slow_proxy_delays_each_direction_and_keeps_the_order_afterwards(proxy: Proxy) -> None:
     with connect(proxy) as client:
         proxy.slow(0.15, 60)
         started = time.monotonic()
@@ -198,14 +198,14 @@ def test_slices_are_small_and_lose_nothing(proxy: Proxy) -> None:
         assert min(sizes) <= 3
 
 
-def test_a_client_is_reset_where_its_target_does_not_answer_and_each_target_has_its_port(echo: Echo) -> None:
+def test_a_client_of_an_unreachable_target_is_reset_and_each_target_has_its_port(echo: Echo) -> None:
     with contextlib.closing(Proxy([echo.address, ("127.0.0.1", 1)])) as proxy:
         assert passes(proxy)
         with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", proxy.ports[1]), 5) as client:
             client.recv(1)
 
 
-def test_connections_that_come_while_others_are_cut_leave_nothing_behind(echo: Echo) -> None:
+def test_connections_during_a_cut_are_all_closed(echo: Echo) -> None:
     with contextlib.closing(Proxy([echo.address])) as proxy:
         stop = threading.Event()
 
@@ -229,7 +229,7 @@ def test_connections_that_come_while_others_are_cut_leave_nothing_behind(echo: E
         assert passes(proxy)
 
 
-def test_a_closed_proxy_leaves_no_thread_and_its_ports_to_the_next(echo: Echo) -> None:
+def test_a_closed_proxy_leaves_no_thread_and_releases_its_ports(echo: Echo) -> None:
     first = Proxy([echo.address])
     with connect(first) as client:
         client.sendall(b"a")
@@ -292,7 +292,7 @@ def program(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[s
     shutil.rmtree(folder)
 
 
-def test_a_full_disk_refuses_bytes_takes_them_once_freed_and_is_gone_with_a_killed_run(
+def test_a_full_disk_refuses_bytes_until_it_is_freed_and_disappears_with_a_killed_run(
     program: tuple[subprocess.Popen[str], Path],
 ) -> None:
     process, folder = program
@@ -310,13 +310,13 @@ def test_a_full_disk_refuses_bytes_takes_them_once_freed_and_is_gone_with_a_kill
     assert f"{folder}/small" not in Path("/proc/mounts").read_text()
 
 
-def test_a_disk_that_would_outlive_its_run_is_not_made(tmp_path: Path) -> None:
+def test_a_disk_that_would_outlive_its_run_is_not_created(tmp_path: Path) -> None:
     assert not disk.is_possible()
     with pytest.raises(RuntimeError, match="call enter"):
         disk.Disk(tmp_path / "small", 1 << 20)
 
 
-def test_a_chart_names_all_kinds_with_their_counts_and_is_well_formed() -> None:
+def test_a_chart_lists_all_kinds_with_their_counts_and_is_well_formed() -> None:
     samples = [Sample(at, at * 100, at * 90, 10 * (at % 50)) for at in range(600)]
     faults = [(at, "worker killed", 0.0) for at in range(5, 500, 50)] + [(100.0, "a <broker> & more", 8.0)]
     drawing = chart(samples, faults, "Orders & <faults>")
@@ -331,7 +331,7 @@ def test_a_chart_names_all_kinds_with_their_counts_and_is_well_formed() -> None:
     assert len(ticks) == len(faults)
 
 
-def test_a_chart_stands_a_run_without_faults_or_orders_and_refuses_one_sample() -> None:
+def test_a_chart_accepts_a_run_without_faults_or_orders_and_refuses_a_single_sample() -> None:
     ET.fromstring(chart([Sample(0.0, 0, 0, 0), Sample(0.5, 0, 0, 0)], [], "nothing"))
     with pytest.raises(ValueError, match="at least two"):
         chart([Sample(0.0, 0, 0, 0)], [], "nothing")
@@ -370,7 +370,7 @@ def empty(url: str, queue: str) -> list[bytes]:
 
 @IN_FULL
 @pytest.mark.timeout(300)
-def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(cluster: Cluster) -> None:
+def test_a_cluster_survives_a_kill_of_its_leader_and_the_node_joins_again(cluster: Cluster) -> None:
     cluster.wait_whole(120)
     cluster.api("PUT", "/queues/%2F/kept", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
     cluster.wait_whole(30)
@@ -401,7 +401,7 @@ def test_a_cluster_survives_its_leader_being_killed_and_the_node_joins_again(clu
 @IN_FULL
 @pytest.mark.timeout(300)
 @pytest.mark.kills_broker
-def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_that_node_is_back(
+def test_a_publisher_whose_first_event_meets_a_dead_leader_is_confirmed_before_that_node_is_back(
     cluster: Cluster,
 ) -> None:
     cluster.wait_whole(120)
@@ -438,7 +438,7 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_not_refused_until_
 
 @IN_FULL
 @pytest.mark.timeout(300)
-def test_commands_use_another_node_where_the_first_of_the_list_is_away(cluster: Cluster, project: Project) -> None:
+def test_commands_use_another_node_if_the_first_is_unreachable(cluster: Cluster, project: Project) -> None:
     cluster.wait_whole(120)
     config, topology = project.config(), project.topology()
     config["broker"] = {"url": cluster.urls, "start": "never"}
@@ -463,7 +463,7 @@ def _is_retired(cluster: Cluster) -> bool:
 
 @IN_FULL
 @pytest.mark.timeout(300)
-def test_a_cluster_that_was_killed_as_a_whole_comes_back_with_its_messages(cluster: Cluster) -> None:
+def test_a_cluster_whose_nodes_were_all_killed_restarts_with_its_messages(cluster: Cluster) -> None:
     cluster.wait_whole(120)
     cluster.api("PUT", "/queues/%2F/cold", {"durable": True, "arguments": {"x-queue-type": "quorum"}})
     cluster.wait_whole(30)

@@ -153,7 +153,7 @@ def test_a_vhost_without_permissions_names_the_permissions(vhost: Vhost, user: s
 
 
 @pytest.mark.usefixtures("each_connection")
-def test_a_vhost_at_its_connection_limit_is_waited_for_in_the_brokers_words(vhost: Vhost) -> None:
+def test_a_vhost_at_its_connection_limit_is_waited_for_with_the_brokers_reason(vhost: Vhost) -> None:
     vhost.rabbit.api("PUT", f"/vhost-limits/{vhost.name}/max-connections", {"value": 0})
     refused(vhost.url, BrokerAway, EXIT_BROKER, "connection limit (0) is reached (530); close other connections")
     vhost.rabbit.api("DELETE", f"/vhost-limits/{vhost.name}/max-connections")
@@ -162,7 +162,7 @@ def test_a_vhost_at_its_connection_limit_is_waited_for_in_the_brokers_words(vhos
 
 @pytest.mark.parametrize(("limit", "words"), [("max-connections", "user connection limit (0) is reached"),
                                               ("max-channels", "number of channels opened for user")])  # fmt: skip
-def test_a_user_at_its_limit_is_waited_for_in_the_brokers_words(
+def test_a_user_at_its_limit_is_waited_for_with_the_brokers_reason(
     vhost: Vhost, user: str, limit: str, words: str
 ) -> None:
     api = vhost.rabbit.api
@@ -172,7 +172,7 @@ def test_a_user_at_its_limit_is_waited_for_in_the_brokers_words(
 
 
 @pytest.mark.usefixtures("each_connection")
-def test_a_queue_without_permission_is_refused_by_each_way_to_it(vhost: Vhost, user: str) -> None:
+def test_a_queue_without_permission_is_refused_for_each_operation(vhost: Vhost, user: str) -> None:
     vhost.rabbit.api("PUT", f"/permissions/{vhost.name}/{vhost.name}", {"configure": "", "write": "", "read": ""})
     (refusal,) = declare([user], Objects((), (Queue("q"),), ()))
     assert refusal.is_denied

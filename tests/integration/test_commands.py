@@ -26,7 +26,7 @@ def up(supervise: Supervise, *programs: Any, **policy: Any) -> Any:
     return runner
 
 
-def test_one_slot_of_a_stopped_service_may_be_started_and_all_is_stopped_in_the_end(supervise: Supervise) -> None:
+def test_one_slot_of_a_stopped_service_can_be_started_and_the_runner_then_stops_cleanly(supervise: Supervise) -> None:
     runner = up(supervise, {"service": "pay", "source": SLEEPS, "instances": 2})
     assert supervise.tell("stop", target="pay")["done"] == "pay.1, pay.2 stopped"
     assert supervise.tell("start", target="pay.1")["done"] == "pay.1 running"
@@ -35,7 +35,7 @@ def test_one_slot_of_a_stopped_service_may_be_started_and_all_is_stopped_in_the_
     assert runner.stop() == 0
 
 
-def test_a_client_that_goes_away_takes_no_other_with_it(supervise: Supervise) -> None:
+def test_a_client_that_disconnects_does_not_affect_other_clients(supervise: Supervise) -> None:
     runner = up(supervise, DRAINS)
     answers: list[Any] = []
     other = threading.Thread(target=lambda: answers.append(supervise.tell("restart", target="child1")))
@@ -56,7 +56,7 @@ def readable(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])
 
 
-def test_a_better_version_that_comes_while_a_bad_one_is_starting_is_taken(supervise: Supervise) -> None:
+def test_a_good_version_replaces_a_bad_version_that_is_still_starting(supervise: Supervise) -> None:
     runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"}, start_timeout=30)
     first = runner.pid_of("a.1")
     bad = {"service": "a", "source": "time.sleep(600)", "revision": "2"}
@@ -70,7 +70,7 @@ def test_a_better_version_that_comes_while_a_bad_one_is_starting_is_taken(superv
     assert runner.stop() == 0
 
 
-def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supervise: Supervise) -> None:
+def test_if_a_later_instance_does_not_get_ready_the_earlier_instances_are_rolled_back(supervise: Supervise) -> None:
     once = "if os.path.exists('second'): sys.exit(1)\nif os.path.exists('first'): open('second', 'w').close()\n"
     runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1", "instances": 2})
     (supervise.folder / "first").touch()
@@ -89,7 +89,7 @@ def test_where_a_later_instance_does_not_get_ready_the_earlier_ones_go_back(supe
     assert runner.stop() == 0
 
 
-def test_what_was_given_up_is_tried_again_by_a_reload_although_nothing_differs(supervise: Supervise) -> None:
+def test_a_reload_starts_a_fatal_service_again_even_without_changes(supervise: Supervise) -> None:
     program = {"service": "a", "source": "if not os.path.exists('there'): sys.exit(78)\n" + SLEEPS}
     runner = supervise(dict(program), SLEEPS)
     runner.wait_for("a.1 FATAL")
@@ -101,7 +101,7 @@ def test_what_was_given_up_is_tried_again_by_a_reload_although_nothing_differs(s
     assert runner.stop() == 0
 
 
-def test_a_restart_that_has_to_wait_says_for_what_and_comes_to_its_end_later(supervise: Supervise) -> None:
+def test_a_restart_that_must_wait_reports_the_reason_and_completes_later(supervise: Supervise) -> None:
     runner = up(
         supervise,
         {"service": "base", "source": SLEEPS},
@@ -118,7 +118,7 @@ def test_a_restart_that_has_to_wait_says_for_what_and_comes_to_its_end_later(sup
     assert runner.stop() == 0
 
 
-def test_a_start_while_it_stops_waits_for_both(supervise: Supervise) -> None:
+def test_a_start_during_a_stop_waits_for_both(supervise: Supervise) -> None:
     runner = up(supervise, DRAINS)
     threading.Thread(target=supervise.tell, args=("stop",), kwargs={"target": "child1"}, daemon=True).start()
     wait_until(lambda: supervise.slots()["child1.1"]["state"] == "STOPPING")
@@ -126,7 +126,7 @@ def test_a_start_while_it_stops_waits_for_both(supervise: Supervise) -> None:
     assert runner.stop() == 0
 
 
-def test_a_stop_in_the_middle_of_a_replacement_waits_for_the_old_one_too(supervise: Supervise) -> None:
+def test_a_stop_during_a_replacement_also_waits_for_the_old_process(supervise: Supervise) -> None:
     runner = up(supervise, DRAINS)
     first = runner.pid_of("child1.1")
     threading.Thread(target=supervise.tell, args=("restart",), kwargs={"target": "child1"}, daemon=True).start()
@@ -136,7 +136,7 @@ def test_a_stop_in_the_middle_of_a_replacement_waits_for_the_old_one_too(supervi
     assert runner.stop() == 0
 
 
-def test_the_old_one_that_dies_while_it_is_replaced_ends_nothing(supervise: Supervise) -> None:
+def test_a_crash_of_the_old_process_does_not_end_its_replacement(supervise: Supervise) -> None:
     runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"}, exits=True, count=1, start_timeout=30)
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "time.sleep(1.5)\n" + SLEEPS, "revision": "2"}
@@ -148,7 +148,7 @@ def test_the_old_one_that_dies_while_it_is_replaced_ends_nothing(supervise: Supe
     assert runner.stop() == 0
 
 
-def test_what_cannot_be_started_at_all_is_a_failure_like_any_other(supervise: Supervise) -> None:
+def test_a_program_that_cannot_be_executed_is_an_ordinary_failure(supervise: Supervise) -> None:
     runner = supervise({"source": SLEEPS, "environment": {"X": "a\0b"}}, SLEEPS, count=2)
     runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*embedded null byte")
     runner.pid_of("child2.1")
@@ -161,7 +161,7 @@ def test_what_cannot_be_started_at_all_is_a_failure_like_any_other(supervise: Su
     assert runner.stop() == 1
 
 
-def test_a_job_that_is_done_stays_done_when_it_is_stopped(supervise: Supervise) -> None:
+def test_a_completed_job_remains_completed_after_a_stop(supervise: Supervise) -> None:
     runner = supervise(
         {"service": "job", "source": "ready()\nsys.exit(0)"},
         {"service": "a", "source": SLEEPS, "depends_on": ["job"]},
@@ -177,7 +177,7 @@ def test_a_job_that_is_done_stays_done_when_it_is_stopped(supervise: Supervise) 
     assert runner.stop() == 0
 
 
-def test_a_service_scaled_to_none_is_told_of_and_holds_up_nobody(supervise: Supervise) -> None:
+def test_a_service_scaled_to_zero_is_reported_and_delays_no_dependent_service(supervise: Supervise) -> None:
     runner = up(
         supervise,
         {"service": "base", "source": SLEEPS},
@@ -208,7 +208,7 @@ def test_a_second_interrupt_restarts_nothing(supervise: Supervise) -> None:
     assert "restarting" not in runner.output
 
 
-def test_why_a_process_was_ended_is_remembered_with_its_end(supervise: Supervise) -> None:
+def test_the_reason_of_a_kill_is_kept_with_the_exit(supervise: Supervise) -> None:
     runner = up(supervise, "ready()\nif not os.path.exists('hung'):\n    open('hung', 'w').close()\n"
                 "    say('STATUS=at one message for too long', 'WATCHDOG=trigger')\ntime.sleep(600)")  # fmt: skip
     runner.pid_of("child1.1", count=2)
@@ -217,7 +217,7 @@ def test_why_a_process_was_ended_is_remembered_with_its_end(supervise: Supervise
     assert runner.stop() == 0
 
 
-def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> None:
+def test_a_child_that_reports_a_problem_is_not_healthy(supervise: Supervise) -> None:
     runner = up(supervise, SLEEPS.replace("ready()", "ready()\nsay('X_PROBLEM=the broker is away')"))
     # The child reports it after it was ready.
     slot = wait_until(lambda: (one := supervise.slots()["child1.1"])["problem"] and one, 10)
@@ -226,7 +226,9 @@ def test_one_that_cannot_work_for_now_is_no_well_one(supervise: Supervise) -> No
     assert runner.stop() == 0
 
 
-def test_a_shell_that_became_the_supervisor_keeps_what_it_had_started(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_supervisor_that_a_shell_executed_leaves_the_shells_earlier_children_alone(
+    supervise: Supervise, tmp_path: Path
+) -> None:
     script = 'setsid sleep 600 & echo $! > before; exec "$@"'
     runner = supervise(SLEEPS, prefix=("sh", "-c", script, "sh"))
     os.kill(runner.pid_of("child1.1"), signal.SIGKILL)
@@ -238,14 +240,14 @@ def test_a_shell_that_became_the_supervisor_keeps_what_it_had_started(supervise:
     os.kill(before, signal.SIGKILL)
 
 
-def test_a_guardian_that_was_stopped_holds_up_no_end(supervise: Supervise) -> None:
+def test_a_guardian_that_sigstop_stopped_does_not_delay_the_exit(supervise: Supervise) -> None:
     runner = up(supervise, SLEEPS)
     (guardian,) = [pid for pid, command in runner.children().items() if "guardian" in command]
     os.kill(guardian, signal.SIGSTOP)
     assert runner.stop() == 0
 
 
-def test_a_new_version_that_is_killed_at_each_start_is_given_up_in_the_end(supervise: Supervise) -> None:
+def test_a_new_version_that_is_killed_at_each_start_is_finally_rejected(supervise: Supervise) -> None:
     runner = up(supervise, {"service": "a", "source": SLEEPS, "revision": "1"})
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "os.kill(os.getpid(), signal.SIGKILL)", "revision": "2"}
@@ -256,7 +258,7 @@ def test_a_new_version_that_is_killed_at_each_start_is_given_up_in_the_end(super
     assert runner.stop() == 0
 
 
-def test_a_version_that_is_refused_takes_its_number_of_instances_with_it(supervise: Supervise) -> None:
+def test_a_rejected_version_also_loses_its_number_of_instances(supervise: Supervise) -> None:
     old = {"service": "a", "source": SLEEPS, "revision": "1", "instances": 3}
     runner = up(supervise, dict(old))
     new = {"service": "a", "source": "sys.exit(1)", "revision": "2", "instances": 1}
@@ -266,7 +268,7 @@ def test_a_version_that_is_refused_takes_its_number_of_instances_with_it(supervi
     assert runner.stop() == 0
 
 
-def test_an_old_one_that_was_killed_while_the_new_one_failed_comes_back(supervise: Supervise) -> None:
+def test_an_old_process_that_is_killed_while_the_new_process_fails_is_restarted(supervise: Supervise) -> None:
     runner = up(supervise, {"service": "a", "source": "time.sleep(0.3)\n" + SLEEPS, "revision": "1"}, SLEEPS)
     first = runner.pid_of("a.1")
     new = {"service": "a", "source": "while not os.path.exists('fail'): time.sleep(0.01)\nsys.exit(1)", "revision": "2"}
@@ -282,7 +284,7 @@ def test_an_old_one_that_was_killed_while_the_new_one_failed_comes_back(supervis
     assert runner.stop() == 0
 
 
-def test_a_stranger_goes_when_all_have_ended_that_it_may_have_come_from(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_stray_process_is_killed_after_the_exit_of_all_possible_parents(supervise: Supervise, tmp_path: Path) -> None:
     sleep = "import time; time.sleep(600)"
     runner = up(
         supervise,
@@ -302,7 +304,7 @@ def test_a_stranger_goes_when_all_have_ended_that_it_may_have_come_from(supervis
     assert runner.stop() == 0
 
 
-def test_a_port_is_held_from_each_end_anew_until_the_next_process_is_ready(supervise: Supervise) -> None:
+def test_a_port_stays_open_after_each_exit_until_the_next_process_is_ready(supervise: Supervise) -> None:
     port = free_port()
     runner = up(
         supervise,

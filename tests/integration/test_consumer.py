@@ -72,7 +72,7 @@ def settle(deliveries: list[Delivery]) -> None:
         delivery.ack()
 
 
-def test_messages_come_one_by_one_until_as_many_as_can_be_in_hand_have_been_answered(
+def test_messages_arrive_one_by_one_until_a_full_prefetch_was_acknowledged(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     one = subscribe("a", prefetch=5)
@@ -85,7 +85,7 @@ def test_messages_come_one_by_one_until_as_many_as_can_be_in_hand_have_been_answ
     wait_until(lambda: ready(vhost, "a") == 20, 5)
 
 
-def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
+def test_no_more_messages_than_the_prefetch_are_delivered_until_some_are_acknowledged(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     one = subscribe("a", prefetch=5, at_first=5)
@@ -97,7 +97,7 @@ def test_no_more_than_the_prefetch_are_delivered_until_some_are_answered(
     wait_until(lambda: len(one.deliveries) == 8, 10)
 
 
-def test_messages_answered_in_any_order_and_from_many_threads_are_each_settled_once(
+def test_messages_can_be_acknowledged_in_any_order_from_many_threads_each_exactly_once(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     one = subscribe("a", "b", prefetch=500, at_first=500)
@@ -117,7 +117,7 @@ def test_messages_answered_in_any_order_and_from_many_threads_are_each_settled_o
     assert one.states == [None]
 
 
-def test_a_message_says_what_it_is(subscribe: Callable[..., Subscription], vhost: Vhost) -> None:
+def test_a_message_has_the_properties_of_its_delivery(subscribe: Callable[..., Subscription], vhost: Vhost) -> None:
     one = subscribe("a")
     publish(vhost, "a", 1, message_id="m", type="order.created", headers={"x-attempt": 3})
     wait_until(lambda: len(one.deliveries) == 1, 10)
@@ -126,7 +126,7 @@ def test_a_message_says_what_it_is(subscribe: Callable[..., Subscription], vhost
     assert (first.routing_key, first.exchange, first.queue, first.body) == ("a", "", "a", b"0")
 
 
-def test_whatever_a_sender_wrote_comes_in_order_with_what_can_be_read_of_it(
+def test_messages_with_unreadable_properties_arrive_in_order_with_their_readable_properties(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     messages = list(hostile.fitting(60, 5))
@@ -146,7 +146,7 @@ def test_whatever_a_sender_wrote_comes_in_order_with_what_can_be_read_of_it(
     assert one.states == [None], "the connection was not lost"
 
 
-def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead(
+def test_the_consumer_subscribes_again_after_a_lost_connection_and_ignores_old_deliveries(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     one = subscribe("a", prefetch=3, at_first=3)
@@ -162,7 +162,7 @@ def test_after_a_lost_connection_it_subscribes_again_and_old_deliveries_are_dead
     wait_until(lambda: len(one.deliveries) == 7, 5, "the old answers did no harm")
 
 
-def test_a_permission_that_is_gone_for_a_moment_is_waited_for(
+def test_the_consumer_waits_for_a_permission_that_is_missing_for_a_moment(
     subscribe: Callable[..., Subscription], vhost: Vhost
 ) -> None:
     """The same happens if the backend that the broker asks for permissions, such as LDAP, does not answer."""
@@ -185,7 +185,7 @@ def test_a_deleted_queue_is_reported_as_missing(subscribe: Callable[..., Subscri
     wait_until(lambda: one.missing, 10)
 
 
-def test_a_queue_that_never_was_is_reported_as_missing(vhost: Vhost) -> None:
+def test_a_queue_that_was_never_declared_is_reported_as_missing(vhost: Vhost) -> None:
     io = IoThread(on_crash=lambda: None)
     io.start()
     one = Subscription(io, vhost, ["nowhere"], 10)

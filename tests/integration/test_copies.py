@@ -48,7 +48,7 @@ def dlq(project: Project, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_a_copy_has_all_properties_and_repeats_no_routing(
+def test_a_copy_has_all_properties_and_is_not_routed_again(
     jobs: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setenv("RABBITMQ_URL", vhost.url)
@@ -118,7 +118,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
 
 
 @pytest.mark.usefixtures("each_connection")
-def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vhost: Vhost) -> None:
+def test_a_drain_moves_messages_that_cannot_be_decoded_and_routes_none_again(vhost: Vhost) -> None:
     with channel_to(vhost.url) as channel:
         for name in ("source", "target", "other"):
             channel.queue_declare(name, durable=True)
@@ -139,7 +139,9 @@ def test_a_drain_moves_messages_that_cannot_be_decoded_and_repeats_no_routing(vh
 @pytest.mark.parametrize(
     ("kind", "room"), [("classic", 1), ("classic", 44), ("classic", 100), ("classic", 107), ("quorum", 250)]
 )
-def test_a_drain_that_its_target_stops_leaves_no_message_in_both_queues(vhost: Vhost, kind: str, room: int) -> None:
+def test_a_drain_whose_target_refuses_messages_leaves_no_message_in_both_queues(
+    vhost: Vhost, kind: str, room: int
+) -> None:
     with channel_to(vhost.url) as channel:
         channel.queue_declare("source", durable=True, arguments={"x-queue-type": kind})
         arguments = {"x-max-length": room, "x-overflow": "reject-publish"}
@@ -166,7 +168,7 @@ def test_a_drain_that_has_moved_enough_returns_no_message_to_its_source(vhost: V
     assert not any(method.redelivered for method, *_ in left)
 
 
-def test_a_drain_stops_at_a_message_that_cannot_be_written_with_the_others_moved(
+def test_a_drain_moves_the_messages_before_a_message_that_cannot_be_copied(
     vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(method: Any, properties: Any, **options: Any) -> Properties:

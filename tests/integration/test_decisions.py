@@ -76,9 +76,7 @@ def outcome_of(service: Deduplication, call: Call, name: str) -> tuple[DeliveryE
 
 
 @pytest.mark.parametrize("inbox", [None, 60.0], ids=["without inbox", "with inbox"])
-def test_of_twelve_orders_of_three_from_ten_pieces_three_are_reserved(
-    inbox: float | None, storages: list[Storage]
-) -> None:
+def test_twelve_orders_of_three_pieces_reserve_nine_of_ten_pieces(inbox: float | None, storages: list[Storage]) -> None:
     services = [Deduplication("stock", one, inbox, ROUTER) for one in storages]
 
     def handle(number: int) -> tuple[DeliveryEvent | str, list[bytes]]:
@@ -139,7 +137,7 @@ OTHER = DeliveryStore(Storage("sqlite:///none.db", Path(), lambda _: None), inbo
     ],
     ids=["rejected", "retried", "failed", "not published", "not JSON", "no event", "another store's"],
 )
-def test_what_a_decision_raises_undoes_its_message_s_writes_alone(
+def test_an_error_in_a_decision_undoes_only_its_message_s_writes(
     call: Call, words: str, inbox: float | None, storages: list[Storage]
 ) -> None:
     service, store = Deduplication("stock", storages[0], inbox, ROUTER), storages[0].get()
@@ -161,7 +159,7 @@ def test_what_a_decision_raises_undoes_its_message_s_writes_alone(
     assert outcome_of(service, reserve, "failed") == (DeliveryEvent.COMMITTED, [b'{"left":1}'])
 
 
-def test_a_handler_that_ignores_the_result_of_its_transaction_publishes_what_it_returns(
+def test_a_handler_that_ignores_its_transaction_s_result_publishes_its_own_event(
     storages: list[Storage],
 ) -> None:
     def handle(message: Message, store: DeliveryStore) -> Event:

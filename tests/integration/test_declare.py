@@ -36,7 +36,7 @@ TOPOLOGY = Topology.model_validate(
 )
 
 
-def test_everything_in_the_topology_is_on_the_broker_after_one_declaration_and_after_two(vhost: Vhost) -> None:
+def test_the_whole_topology_is_on_the_broker_after_one_declaration_and_after_two(vhost: Vhost) -> None:
     objects = compile_topology(TOPOLOGY, consumed={"payment"}, with_policies=False)
     for _ in range(2):
         assert declare([vhost.url], objects) == []
@@ -89,20 +89,20 @@ def test_every_refused_object_is_named_with_both_values_and_the_rest_is_declared
     assert [one["destination"] for one in vhost.bindings()] == ["other"]
 
 
-def test_a_refusal_that_is_no_difference_keeps_the_brokers_own_words(vhost: Vhost) -> None:
+def test_a_refusal_without_a_difference_keeps_the_brokers_reason(vhost: Vhost) -> None:
     objects = Objects((), (Queue("q", True, {"x-message-ttl": -5}),), ())
     (refusal,) = declare([vhost.url], objects)
     assert refusal.text.startswith("the broker refuses it: PRECONDITION_FAILED - invalid arg 'x-message-ttl'")
 
 
-def test_the_second_address_is_tried_when_the_first_does_not_answer(vhost: Vhost) -> None:
+def test_the_second_address_is_used_if_the_first_does_not_answer(vhost: Vhost) -> None:
     objects = Objects((), (Queue("q"),), ())
     assert declare(["amqp://guest:guest@127.0.0.1:1/", vhost.url], objects) == []
     assert set(vhost.queues()) == {"q"}
 
 
 @pytest.mark.parametrize(("said", "waits"), [("0", False), ("", True), ("no", True), (None, True)])
-def test_the_wait_after_a_declaration_is_left_out_only_where_it_is_said_in_so_many_words(
+def test_the_wait_after_a_declaration_is_skipped_only_for_the_exact_setting(
     said: str | None, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)

@@ -43,7 +43,7 @@ def ids_in_order(url: str, queue: str) -> list[str]:
     return found
 
 
-def test_an_empty_desk_is_said_to_be_empty(shop: Shop) -> None:
+def test_empty_dead_letter_queues_are_reported_as_empty(shop: Shop) -> None:
     assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
     assert json.loads(shop.run("dlq", "list", "--json")[1]) == {"messages": 0, "groups": []}
     assert shop.run("dlq", "replay", "--all") == (0, "nothing replayed: the desk is empty\n")
@@ -51,7 +51,7 @@ def test_an_empty_desk_is_said_to_be_empty(shop: Shop) -> None:
     assert shop.run("dlq", "export") == (0, "")
 
 
-def test_a_dead_letter_queue_that_is_not_made_yet_is_told_of(tmp_path: Path, vhost: Vhost) -> None:
+def test_a_dead_letter_queue_that_is_not_declared_yet_is_reported(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.write(TOPOLOGY)
     code, output = shop.run("dlq", "list")
@@ -87,7 +87,7 @@ def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: S
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
-def test_looking_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vhost, kind: str) -> None:
+def test_list_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vhost, kind: str) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     topology = {"queues": {**TOPOLOGY["queues"], "pay.dlq": {"type": kind}}, "exchanges": TOPOLOGY["exchanges"]}
     shop.write(topology)
@@ -102,7 +102,7 @@ def test_looking_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vho
     assert take_all(vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(300)]
 
 
-def test_show_tells_all_of_one_message_by_the_beginning_of_its_id(shop: Shop) -> None:
+def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
     body, properties = parked("4240e46b-aaaa", error="broke \x1b[31mhere", **{"x-crashes": 3, "x-signal": "SIGSEGV"})
     publish(shop.vhost.url, "pay.dlq", [(body, properties), parked("4240ffff"), parked("9")])
     code, output = shop.run("dlq", "show", "4240e")
@@ -134,7 +134,7 @@ def test_a_message_that_failed_in_two_queues_is_shown_for_each(shop: Shop) -> No
     assert shop.run("dlq", "show", "same", "--queue", "mail")[1].count("failed in") == 1
 
 
-def test_a_replayed_message_is_as_new_and_says_that_it_was_replayed(shop: Shop) -> None:
+def test_a_replayed_message_starts_with_fresh_attempts_and_counts_its_replays(shop: Shop) -> None:
     body, properties = parked("a1", **{"x-replays": 1, "x-crashes": 2, "x-signal": "SIGKILL"})
     publish(shop.vhost.url, "pay.dlq", [(body, properties)])
     before = int(time.time() * 1000)
@@ -154,7 +154,7 @@ def test_a_replayed_message_is_as_new_and_says_that_it_was_replayed(shop: Shop) 
     }  # fmt: skip
 
 
-def test_only_what_is_selected_is_replayed_to_the_queue_it_failed_in(shop: Shop) -> None:
+def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_failed(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a3")])
     publish(shop.vhost.url, "lost", [parked("c1", queue="mail"), parked("d1", queue="stock")])
     code, output = shop.run("dlq", "replay")
@@ -169,7 +169,7 @@ def test_only_what_is_selected_is_replayed_to_the_queue_it_failed_in(shop: Shop)
     assert [take_all(shop.vhost.url, name) for name in ("pay", "mail", "stock")] == [["a2", "a3"], ["c1"], ["d1"]]
 
 
-def test_a_dry_run_says_what_would_be_done_and_does_nothing(shop: Shop) -> None:
+def test_a_dry_run_prints_the_planned_replays_and_changes_nothing(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", **{"x-replays": 3}), parked("a3", queue="old")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert code == 0
@@ -180,7 +180,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(shop: Shop) -> None:
     assert held(shop.vhost.url, "pay.dlq", "pay") == [3, 0]
 
 
-def test_what_was_replayed_three_times_stays_until_it_is_named(shop: Shop) -> None:
+def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1", **{"x-replays": 3}), parked("a2", **{"x-replays": 2})])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
@@ -194,7 +194,7 @@ def test_what_was_replayed_three_times_stays_until_it_is_named(shop: Shop) -> No
     assert [one[1].headers["x-replays"] for one in take(shop.vhost.url, "pay", 2)] == [3, 4]
 
 
-def test_what_was_replayed_three_times_is_replayed_with_all_others_where_that_is_said(shop: Shop) -> None:
+def test_messages_that_were_replayed_three_times_are_replayed_with_again(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked(name, **{"x-replays": 3}) for name in ("a1", "a2")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 that are meant stay")
@@ -202,7 +202,7 @@ def test_what_was_replayed_three_times_is_replayed_with_all_others_where_that_is
     assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
 
 
-def test_what_has_no_queue_any_more_stays_and_is_counted(shop: Shop) -> None:
+def test_dead_letters_whose_queue_is_deleted_are_left_and_counted(shop: Shop) -> None:
     publish(
         shop.vhost.url, "lost", [parked("a1", queue="gone"), parked("a2", queue="mail"), parked("a3", queue="gone")]
     )
@@ -214,7 +214,7 @@ def test_what_has_no_queue_any_more_stays_and_is_counted(shop: Shop) -> None:
     assert take_all(shop.vhost.url, "mail") == ["a2"]
 
 
-def test_without_a_word_of_its_queue_a_message_goes_to_the_only_one_that_leads_there(shop: Shop) -> None:
+def test_a_message_without_an_origin_is_replayed_to_the_only_queue_with_that_dead_letter_queue(shop: Shop) -> None:
     bare = pika.BasicProperties(message_id="bare")
     publish(shop.vhost.url, "pay.dlq", [(b"\xff\x00", bare)])
     publish(shop.vhost.url, "lost", [(b"{}", bare)])
@@ -226,7 +226,7 @@ def test_without_a_word_of_its_queue_a_message_goes_to_the_only_one_that_leads_t
     assert held(shop.vhost.url, "lost") == [1]
 
 
-def test_a_queue_that_is_full_keeps_its_message_on_the_desk(shop: Shop) -> None:
+def test_a_message_for_a_full_queue_remains_a_dead_letter(shop: Shop) -> None:
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["queues"]["mail"]["policy"] = {"max-length": 1, "overflow": "reject-publish"}
     shop.write(topology)
@@ -240,7 +240,7 @@ def test_a_queue_that_is_full_keeps_its_message_on_the_desk(shop: Shop) -> None:
     assert counts[0] >= 1
 
 
-def test_a_rate_is_kept(shop: Shop) -> None:
+def test_a_replay_keeps_the_given_rate(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", many(11))
     began = time.monotonic()
     assert shop.run("dlq", "replay", "--all", "--rate", "10") == (0, "11 messages replayed\n")
@@ -253,7 +253,7 @@ def test_a_rate_is_kept(shop: Shop) -> None:
         assert "allowed: a finite number above 0" in output
 
 
-def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
+def test_in_a_long_replay_waiting_messages_are_requeued_and_read_again(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The broker would close a channel that keeps a message unacked for half an hour.
@@ -269,7 +269,7 @@ def test_what_must_wait_long_is_put_back_now_and_then_and_read_anew(
     assert take_all(shop.vhost.url, "pay.dlq") == ["x", "y"]
 
 
-def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Shop) -> None:
+def test_a_message_that_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Shop) -> None:
     # Each message to this queue is dead-lettered at once, as by a service that rejects it.
     topology = json.loads(json.dumps(TOPOLOGY))
     topology["queues"]["stock"] = {"type": "classic", "dead_letter": "lost", "policy": {"message-ttl": 0}}
@@ -284,7 +284,9 @@ def test_what_fails_again_at_once_is_not_replayed_again_in_the_same_run(shop: Sh
     assert {letter.error for letter in found} == {"parked by the broker: waited longer than its time to live"}
 
 
-def test_what_the_broker_parked_is_listed_in_words_and_goes_back_to_its_queue(shop: Shop) -> None:
+def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_replayed_to_their_queue(
+    shop: Shop,
+) -> None:
     with channel_to(shop.vhost.url) as channel:
         properties = pika.BasicProperties(message_id="deadly")
         amqp_publish(channel, "orders", "order.created.usd", b"{}", properties)
@@ -312,7 +314,7 @@ def test_what_the_broker_parked_is_listed_in_words_and_goes_back_to_its_queue(sh
     }  # fmt: skip
 
 
-def test_discarded_messages_are_in_a_file_first(shop: Shop, tmp_path: Path) -> None:
+def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Path) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a1")])
     code, output = shop.run("dlq", "discard", "--match", "gateway")
     assert code == 2
@@ -342,7 +344,7 @@ def test_discarded_messages_are_in_a_file_first(shop: Shop, tmp_path: Path) -> N
     assert held(shop.vhost.url, "pay.dlq", "pay") == [0, 0]
 
 
-def test_an_export_holds_everything_and_consumes_nothing(shop: Shop, tmp_path: Path) -> None:
+def test_an_export_contains_every_message_and_consumes_none(shop: Shop, tmp_path: Path) -> None:
     body, properties = parked("a1", price=1.5, big=2**40, flag=True, raw=b"\xff", nested={"list": [1, None]})
     publish(shop.vhost.url, "pay.dlq", [(body, properties), (b"\xff\x00", pika.BasicProperties(message_id="raw"))])
     code, output = shop.run("dlq", "export")
@@ -360,7 +362,7 @@ def test_an_export_holds_everything_and_consumes_nothing(shop: Shop, tmp_path: P
     assert held(shop.vhost.url, "pay.dlq") == [2]
 
 
-def test_a_limited_quorum_queue_is_warned_of_before_it_is_read(tmp_path: Path, vhost: Vhost) -> None:
+def test_a_warning_precedes_the_reading_of_a_quorum_queue_with_a_delivery_limit(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     limited = {"type": "quorum", "arguments": {"x-delivery-limit": 20}}
     topology = {"queues": {**TOPOLOGY["queues"], "pay.dlq": limited}, "exchanges": TOPOLOGY["exchanges"]}
@@ -375,7 +377,7 @@ def test_a_limited_quorum_queue_is_warned_of_before_it_is_read(tmp_path: Path, v
     assert words in shop.run("dlq", "list")[1]
 
 
-def test_messages_in_somebody_s_hands_are_not_counted_and_come_back(shop: Shop) -> None:
+def test_unacked_messages_of_another_consumer_are_not_counted(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", many(5))
     with channel_to(shop.vhost.url) as channel:
         channel.basic_qos(prefetch_count=2)
@@ -389,7 +391,7 @@ def test_messages_in_somebody_s_hands_are_not_counted_and_come_back(shop: Shop) 
     assert ids_in_order(shop.vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(5)]
 
 
-def test_a_full_desk_is_listed_in_seconds(shop: Shop) -> None:
+def test_8_000_dead_letters_are_listed_in_seconds(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", many(8_000))
     began = time.monotonic()
     assert groups(shop)["pay", "gateway timed out"]["count"] == 8_000
@@ -397,7 +399,7 @@ def test_a_full_desk_is_listed_in_seconds(shop: Shop) -> None:
     wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [8_000], 10)
 
 
-def test_no_broker_is_worth_another_try(shop: Shop) -> None:
+def test_an_unreachable_broker_exits_with_75(shop: Shop) -> None:
     shop.config["broker"] |= {"url": "amqp://127.0.0.1:1/", "management": "http://127.0.0.1:1"}
     shop.write(TOPOLOGY)
     assert shop.run("dlq", "list")[0] == 75

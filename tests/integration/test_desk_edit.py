@@ -25,7 +25,7 @@ def kept(shop: Shop) -> list[Path]:
     return list((shop.folder / "var").glob("replaced-*.jsonl"))
 
 
-def test_an_edited_body_is_sent_in_the_place_of_the_old_one_which_is_in_a_file(shop: Shop, tmp_path: Path) -> None:
+def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: Shop, tmp_path: Path) -> None:
     old, _ = parked("a1")
     publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2")])
     publish(shop.vhost.url, "lost", [parked("a2", queue="mail")])
@@ -52,7 +52,7 @@ def test_an_edited_body_is_sent_in_the_place_of_the_old_one_which_is_in_a_file(s
     assert (properties.message_id, body) == ("a1", b'{"mended": true}')
 
 
-def test_a_body_that_is_no_json_is_refused_where_the_message_is_json(shop: Shop, tmp_path: Path) -> None:
+def test_an_edited_body_that_is_not_json_is_refused_for_a_json_message(shop: Shop, tmp_path: Path) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1"), (b"[1]", pika.BasicProperties(message_id="bare"))])
     edited = tmp_path / "body"
     for number, (body, why) in enumerate([(b'{"a": 1', "is not JSON, "), (b'{"a": 1}\xff', "'utf-8' codec")]):
@@ -67,7 +67,7 @@ def test_a_body_that_is_no_json_is_refused_where_the_message_is_json(shop: Shop,
     assert held(shop.vhost.url, "pay.dlq", "pay") == [2, 0]
 
 
-def test_any_bytes_may_take_the_place_of_what_is_no_json(shop: Shop, tmp_path: Path) -> None:
+def test_any_edited_body_is_accepted_for_a_message_that_is_not_json(shop: Shop, tmp_path: Path) -> None:
     publish(shop.vhost.url, "pay.dlq", [(b"\xff\x00", pika.BasicProperties(message_id="raw"))])
     edited = tmp_path / "body"
     edited.write_bytes(b"\xfe")

@@ -66,7 +66,7 @@ def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kin
     assert len(replayed) - MESSAGES <= AT_HAND
 
 
-def test_after_a_kill_each_message_is_on_the_desk_or_in_its_queue(tmp_path: Path, vhost: Vhost) -> None:
+def test_after_a_kill_each_message_is_in_its_dead_letter_queue_or_its_own_queue(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
     with desk(shop, "replay", "--all", *SLOWLY) as process:
         wait_until(in_the_middle(vhost), 20, "it is in the middle")
@@ -81,7 +81,7 @@ def test_after_a_kill_each_message_is_on_the_desk_or_in_its_queue(tmp_path: Path
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_left(
+def test_an_interrupted_replay_completes_its_unconfirmed_messages_and_reports_the_rest(
     tmp_path: Path, vhost: Vhost, number: signal.Signals, code: int
 ) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
@@ -98,7 +98,7 @@ def test_whoever_is_asked_to_end_finishes_what_is_at_hand_and_says_how_much_is_l
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", QUEUE_TYPES)
-def test_a_broker_that_is_killed_loses_nothing_and_the_next_run_goes_on(
+def test_a_replay_loses_nothing_in_a_broker_kill_and_the_next_run_continues(
     tmp_path: Path, mortal: Vhost, kind: str
 ) -> None:
     shop = full_shop(tmp_path / "shop", mortal, kind)
@@ -142,7 +142,7 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
     return process.returncode, output
 
 
-def test_on_a_terminal_it_is_asked_before_anything_is_discarded(tmp_path: Path, vhost: Vhost) -> None:
+def test_discard_asks_before_it_removes_messages(tmp_path: Path, vhost: Vhost) -> None:
     others = 50
     shop = full_shop(tmp_path / "shop", vhost, count=others)
     publish(
@@ -159,7 +159,7 @@ def test_on_a_terminal_it_is_asked_before_anything_is_discarded(tmp_path: Path, 
     wait_until(lambda: held(vhost.url, "pay.dlq") == [others], 10)
 
 
-def test_a_discard_that_is_killed_has_written_down_whatever_is_gone(tmp_path: Path, vhost: Vhost) -> None:
+def test_a_killed_discard_has_written_all_messages_that_it_removed(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
     file = tmp_path / "discarded"
     with desk(shop, "discard", "--all", "--yes", "--to", str(file)) as process:

@@ -35,7 +35,7 @@ def reader(url: str, queue: str) -> Iterator[None]:
         yield
 
 
-def test_what_others_hold_is_not_called_an_empty_desk(shop: Shop) -> None:
+def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1")])
     with reader(shop.vhost.url, "pay.dlq"):
         said = "nothing to see for now: somebody else reads pay.dlq, and may hold its messages\n"
@@ -63,7 +63,7 @@ def test_what_others_hold_is_not_called_an_empty_desk(shop: Shop) -> None:
     assert shop.run("dlq", "list")[0] == 0
 
 
-def test_the_messages_of_a_queue_that_was_taken_out_of_the_topology_are_told_of(shop: Shop) -> None:
+def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [parked("a1")])
     queues = {name: one for name, one in TOPOLOGY["queues"].items() if name != "pay"}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
@@ -78,7 +78,7 @@ def test_the_messages_of_a_queue_that_was_taken_out_of_the_topology_are_told_of(
     assert "topology.yaml" not in shop.run("dlq", "list")[1]
 
 
-def test_an_empty_queue_is_called_by_its_name_on_a_desk_that_is_not(shop: Shop) -> None:
+def test_an_empty_dead_letter_queue_is_reported_by_name_beside_full_queues(shop: Shop) -> None:
     publish(shop.vhost.url, "lost", [parked("c1", queue="mail")])
     for name in ("stock", "pay"):
         for done, arguments in (("replayed", ("replay",)), ("discarded", ("discard", "--yes"))):
@@ -89,7 +89,7 @@ def test_an_empty_queue_is_called_by_its_name_on_a_desk_that_is_not(shop: Shop) 
     assert found == (0, "nothing exported: the desk is empty for queue stock\n")
 
 
-def test_an_order_is_shown_and_replayed_whole(shop: Shop, tmp_path: Path) -> None:
+def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_path: Path) -> None:
     contents = [parked("a1"), parked("a2"), parked("a3")]
     for _, properties in contents[:2]:
         properties.correlation_id = "5f2dd97f-order"
@@ -107,7 +107,7 @@ def test_an_order_is_shown_and_replayed_whole(shop: Shop, tmp_path: Path) -> Non
     assert json.loads(shop.run("dlq", "list", "--json")[1])["messages"] == 1
 
 
-def test_no_broker_and_a_runner_that_waits_for_one_too_is_worth_another_try(tmp_path: Path, vhost: Vhost) -> None:
+def test_an_unreachable_broker_exits_with_75_and_names_the_waiting_runner(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     port = free_port()
     shop.config["broker"] = {"url": f"amqp://127.0.0.1:{port}/", "start": "auto"}

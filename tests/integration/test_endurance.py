@@ -22,7 +22,9 @@ DIES = ["/bin/sh", "-c", "kill -KILL $$"]
 
 
 @pytest.mark.timeout(900)
-def test_descriptors_memory_and_zombies_stay_flat_over_very_many_crashes(supervise: Supervise, tmp_path: Path) -> None:
+def test_descriptors_memory_and_zombies_stay_constant_over_thousands_of_crashes(
+    supervise: Supervise, tmp_path: Path
+) -> None:
     count = times(800, 10_000)
     runner = supervise({"source": "", "command": DIES, "instances": 4, "service": "dies"}, SLEEPS)
     runner.pid_of("child2.1")
@@ -66,7 +68,7 @@ _NEW = [*(["--user", "--map-root-user"] if os.geteuid() else []), "--pid", "--fo
     ("source", "number", "code"),
     [(SLEEPS, signal.SIGTERM, 0), (SLEEPS, signal.SIGINT, 0), ("sys.exit(78)", None, 1)],
 )
-def test_as_the_first_process_it_reaps_everything_hears_signals_and_ends_with_its_own_code(
+def test_a_supervisor_as_the_first_process_reaps_orphans_handles_signals_and_exits_with_its_own_code(
     supervise: Supervise, tmp_path: Path, source: str, number: signal.Signals | None, code: int
 ) -> None:
     daemon = (

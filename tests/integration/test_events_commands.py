@@ -76,7 +76,7 @@ def fill_many(project: Project, count: int) -> list[str]:
     return [f"{number * 2654435761 % 2**32:08x}-{number}" for number in range(count)]
 
 
-def test_the_latest_events_come_last_and_what_is_left_out_is_said(filled) -> None:
+def test_the_latest_events_are_printed_last_after_a_note_about_omitted_events(filled) -> None:
     found = filled("events", "--limit", "2")
     assert found[0] == "older ones are left out; --limit 4 shows more"
     assert [line.split()[2:5] for line in found[2:]] == [
@@ -86,7 +86,7 @@ def test_the_latest_events_come_last_and_what_is_left_out_is_said(filled) -> Non
     assert "left out" not in "".join(filled("events", "--limit", "6"))
 
 
-def test_as_json_events_hold_everything_and_more_says_whether_there_are_others(filled) -> None:
+def test_events_as_json_are_complete_and_more_reports_omitted_events(filled) -> None:
     found = listed(filled("events", "--order", "bb", "--json"))
     assert found["more"] is False
     first, second = found["events"]
@@ -98,7 +98,7 @@ def test_as_json_events_hold_everything_and_more_says_whether_there_are_others(f
     assert listed(filled("events", "--json", "--limit", "1"))["more"] is True
 
 
-def test_events_are_chosen_by_order_type_and_age(filled) -> None:
+def test_events_are_selected_by_order_type_and_age(filled) -> None:
     found = listed(filled("events", "--json", "--type", "order.created", "--order", "aaaa1"))["events"]
     assert [one["id"] for one in found] == ["aaaa1111-c"]
     assert len(listed(filled("events", "--json", "--type", "order.created"))["events"]) == 3
@@ -106,13 +106,13 @@ def test_events_are_chosen_by_order_type_and_age(filled) -> None:
     assert len(listed(filled("events", "--since", "9999d", "--json"))["events"]) == 6
 
 
-def test_times_and_texts_that_no_database_takes_are_no_crash(filled) -> None:
+def test_times_and_texts_that_no_database_accepts_cause_no_crash(filled) -> None:
     assert len(listed(filled("events", "--json", "--since", "99999999999999999d"))["events"]) == 6
     assert "not a type" in filled("events", "--type", os.fsdecode(b"\xff"), code=2)[-1]
     assert "no such order here" in filled("events", "--order", os.fsdecode(b"\xff"), code=1)[-1]
 
 
-def test_a_look_imports_nothing_that_it_has_not_the_time_for(project: Project) -> None:
+def test_the_commands_import_no_slow_package(project: Project) -> None:
     turn_on(project)
     engine = open_database("sqlite:///var/fastcommerce.db", project.folder)
     fill(engine, ORDERS)
@@ -129,7 +129,7 @@ print(sorted({"sqlalchemy", "pydantic", "alembic", "pika", "flask", "psycopg"} &
         assert found.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_file_that_is_no_database_is_refused_in_words(project: Project) -> None:
+def test_a_file_that_is_no_database_is_refused_with_a_clear_error(project: Project) -> None:
     (project.folder / "var").mkdir()
     (project.folder / "var" / "fastcommerce.db").write_text("no database " * 500)
     (found,) = run(project, "events", code=78)
@@ -138,11 +138,11 @@ def test_a_file_that_is_no_database_is_refused_in_words(project: Project) -> Non
 
 
 @pytest.mark.parametrize("since", ["1", "1w", "-1h", ""])
-def test_a_time_that_is_none_is_a_wrong_command_line(project: Project, since: str) -> None:
+def test_an_invalid_time_is_a_usage_error(project: Project, since: str) -> None:
     assert "allowed: a number and its unit" in run(project, "events", "--since", since, code=2)[-1]
 
 
-def test_a_story_is_told_of_as_much_of_an_id_as_no_other_begins_with(filled) -> None:
+def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
     found = filled("order", "show", "aaaa1")
     assert found[0] == "order aaaa1111: paid"
     assert [line.split(" s  ")[1] for line in found[2:-1]] == [
@@ -162,7 +162,7 @@ def test_a_story_is_told_of_as_much_of_an_id_as_no_other_begins_with(filled) -> 
     assert listed(filled("order", "show", "aaaa1111", "--json"))["status"] == "paid"
 
 
-def test_an_id_of_several_and_of_none_are_told_apart(filled) -> None:
+def test_an_ambiguous_id_and_an_unknown_id_have_different_errors(filled) -> None:
     assert filled("order", "show", "aaaa", code=1) == [
         "several orders begin with 'aaaa': aaaa1111, aaaa2222; give more of the id"
     ]
@@ -172,7 +172,7 @@ def test_an_id_of_several_and_of_none_are_told_apart(filled) -> None:
 
 
 @pytest.mark.parametrize("command", [["events"], ["events", "--order", "x"], ["order", "show", "x"]])
-def test_without_audit_the_lines_that_turn_it_on_are_given_and_with_it_the_runner_is_asked_for(
+def test_without_audit_the_lines_to_add_are_printed_and_with_audit_the_command_to_start_the_runner(
     project: Project, command: list[str]
 ) -> None:
     off = "\n".join(run(project, *command, code=1))
@@ -184,14 +184,14 @@ def test_without_audit_the_lines_that_turn_it_on_are_given_and_with_it_the_runne
     assert not (project.folder / "var").exists()
 
 
-def test_a_fault_in_the_configuration_is_told_as_check_tells_it(project: Project) -> None:
+def test_a_configuration_error_is_reported_as_check_reports_it(project: Project) -> None:
     config = project.config()
     config["store"] = {"url": "mysql://x"}
     project.set_config(config)
     assert "not a database's address" in run(project, "events", code=78)[-1]
 
 
-def test_a_look_at_one_order_among_100_000_events_is_quick(project: Project) -> None:
+def test_one_order_among_100_000_events_is_found_quickly(project: Project) -> None:
     turn_on(project)
     middle = fill_many(project, 50_000)[25_000]
     of_one = ["events", "--order", middle]

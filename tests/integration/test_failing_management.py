@@ -127,7 +127,7 @@ def test_a_passing_failure_is_not_reported(shop: Shop, proxy: Proxy, failures: l
 
 
 @pytest.mark.parametrize("command", [("plan",), ("import", "live"), ("dlq", "list")])
-def test_every_command_asks_again(shop: Shop, proxy: Proxy, command: tuple[str, ...]) -> None:
+def test_every_command_repeats_a_failed_request(shop: Shop, proxy: Proxy, command: tuple[str, ...]) -> None:
     assert shop.run("apply")[0] == 0
     before = shop.run(*command)
     proxy.failures = list(FAILURES["one after the other"])
@@ -175,7 +175,7 @@ class Clock:
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 405])
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_refusal_costs_no_patience(
+def test_a_refusal_does_not_use_up_the_retries_of_later_failures(
     vhost: Vhost, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, code: int, before: int
 ) -> None:
     clock = Clock()
@@ -190,7 +190,7 @@ def test_a_refusal_costs_no_patience(
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum", "stream"])
-def test_a_queue_that_is_gone_already_is_no_error(vhost: Vhost, proxy: Proxy, kind: str) -> None:
+def test_the_deletion_of_a_deleted_queue_is_no_error(vhost: Vhost, proxy: Proxy, kind: str) -> None:
     management = Management(vhost.url, proxy.url)
     # The broker had deleted the queue before it failed.
     proxy.failures = [status(500)]

@@ -55,7 +55,7 @@ def test_the_shortest_hang_ends_too(folder: FaultFolder, victim: Identity) -> No
         assert list(folder.path.iterdir()) == []
 
 
-def test_it_goes_on_by_itself_although_nobody_reads_what_is_told(folder: FaultFolder, victim: Identity) -> None:
+def test_a_hang_ends_by_itself_even_if_no_process_reads_its_output(folder: FaultFolder, victim: Identity) -> None:
     with stop(folder, victim, 0.5) as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -64,7 +64,7 @@ def test_it_goes_on_by_itself_although_nobody_reads_what_is_told(folder: FaultFo
     assert victim.state != "T"
 
 
-def test_clear_lets_it_go_on_whoever_was_killed(folder: FaultFolder, victim: Identity) -> None:
+def test_clear_continues_a_process_whose_hang_command_was_killed(folder: FaultFolder, victim: Identity) -> None:
     with stop(folder, victim, 600) as process:
         told(process)
         process.kill()
@@ -74,7 +74,9 @@ def test_clear_lets_it_go_on_whoever_was_killed(folder: FaultFolder, victim: Ide
     assert folder.clear() == []
 
 
-def test_clear_lets_go_on_also_what_is_over_and_still_stopped(folder: FaultFolder, victim: Identity) -> None:
+def test_clear_continues_a_process_that_is_stopped_after_its_hang_expired(
+    folder: FaultFolder, victim: Identity
+) -> None:
     folder.write(NAME, ActiveFault("hang", SLOT, time.time() - 10, 9.0, process=victim))
     victim.send(signal.SIGSTOP)
     victim.wait_stopped(10)
@@ -82,7 +84,7 @@ def test_clear_lets_go_on_also_what_is_over_and_still_stopped(folder: FaultFolde
     wait_until(lambda: victim.state != "T", 10, "it goes on")
 
 
-def test_clear_while_it_begins_leaves_nothing_stopped(folder: FaultFolder, victim: Identity) -> None:
+def test_clear_during_the_start_of_a_hang_leaves_no_process_stopped(folder: FaultFolder, victim: Identity) -> None:
     with stop(folder, victim, 600) as process:
         wait_until(lambda: folder.read(NAME), 20, "it begins")
         folder.clear()
@@ -91,7 +93,7 @@ def test_clear_while_it_begins_leaves_nothing_stopped(folder: FaultFolder, victi
     assert list(folder.path.iterdir()) == []
 
 
-def test_a_second_one_is_refused_while_the_first_lasts(folder: FaultFolder, victim: Identity) -> None:
+def test_a_second_hang_is_refused_during_the_first(folder: FaultFolder, victim: Identity) -> None:
     with stop(folder, victim, 600) as first:
         told(first)
         with stop(folder, victim, 0.001) as second:
@@ -108,7 +110,7 @@ def test_a_second_one_is_refused_while_the_first_lasts(folder: FaultFolder, vict
     assert victim.state != "T"
 
 
-def test_what_has_ended_is_not_stopped(folder: FaultFolder, victim: Identity) -> None:
+def test_a_process_that_has_exited_is_not_stopped(folder: FaultFolder, victim: Identity) -> None:
     other = Identity(victim.pid, victim.start - 1)
     with stop(folder, other, 600) as process:
         assert told(process) == f"failed {SLOT}: pid {victim.pid} has just ended; try again\n"

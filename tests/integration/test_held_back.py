@@ -171,7 +171,7 @@ def test_plan_shows_the_object_that_each_change_waits_for(shop: Shop) -> None:
     assert "waits for queue 'payment.order.created'" in shop.run("plan")[1]
 
 
-def test_an_apply_that_the_broker_refuses_half_way_prints_the_changes_done_before(shop: Shop) -> None:
+def test_an_apply_that_the_broker_refuses_prints_the_changes_made_before(shop: Shop) -> None:
     limit = f"/vhost-limits/{shop.vhost.name}/max-queues"
     shop.vhost.rabbit.api("PUT", limit, {"value": len(shop.vhost.queues()) + 1})
     topology = edited()
@@ -187,7 +187,7 @@ def test_an_apply_that_the_broker_refuses_half_way_prints_the_changes_done_befor
     assert shop.plan()["changes"] == []
 
 
-def test_an_exchange_is_replaced_while_its_sources_keep_routing(shop: Shop) -> None:
+def test_an_exchange_is_replaced_while_its_source_exchanges_keep_routing(shop: Shop) -> None:
     topology = edited()
     topology["exchanges"]["front"] = {"type": "topic"}
     topology["bindings"] = [

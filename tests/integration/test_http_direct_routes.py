@@ -47,7 +47,7 @@ def web() -> Iterator[Web]:
         {"type": "text/plain\nX: y"},
     ],
 )
-def test_an_answer_whose_head_is_not_made_of_plain_lines_is_left_to_the_application(
+def test_an_answer_with_invalid_headers_is_left_to_the_application(
     given: dict[str, Any], web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = len(web.context.published)
@@ -56,14 +56,14 @@ def test_an_answer_whose_head_is_not_made_of_plain_lines_is_left_to_the_applicat
     assert "allowed: Latin-1, one line" in caplog.text
 
 
-def test_a_plain_answer_is_sent_as_it_is(web: Web) -> None:
+def test_a_plain_answer_is_sent_unchanged(web: Web) -> None:
     status, headers, body = web.ask("POST", "/", b'{"status": "201 CREATED", "headers": {"X-Name": "\\u00e9 b"}}')
     assert (status, headers["X-Name"], body) == (201, "é b", b"direct")
     assert web.ask("GET", "/")[2] == b"direct"
 
 
 @pytest.mark.parametrize("path", ["/", "/other", "/parts"])
-def test_the_answer_to_head_is_the_application_s_and_has_no_body(path: str, web: Web) -> None:
+def test_the_application_answers_head_without_a_body(path: str, web: Web) -> None:
     one = f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     received = web.send(one * 2)
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -84,7 +84,7 @@ def test_the_loop_does_not_read_a_long_body() -> None:
 
 
 @pytest.mark.parametrize("most", [0, 1000, 64 * 1024, MAX_BODY_IN_MEMORY, 10**9])
-def test_a_body_takes_little_memory_however_long_it_may_be(most: int) -> None:
+def test_a_long_body_needs_little_memory(most: int) -> None:
     with socket.socket() as sock:
         limits = adjustments(sock, 1, most, 1, 1)
     assert limits.inbuf_overflow == min(2 * most, MAX_BODY_IN_MEMORY)

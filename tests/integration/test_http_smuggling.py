@@ -160,7 +160,7 @@ HOSTS = {"two hosts", "two hosts in one line", "no host"}
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - HOSTS))
-def test_an_unclear_request_is_refused_and_nothing_behind_it_is_read(web: Web, seen: Seen, name: str) -> None:
+def test_an_ambiguous_request_is_refused_and_the_bytes_after_it_are_not_read(web: Web, seen: Seen, name: str) -> None:
     raw, status = CASES[name]
     refused(web.send(raw + SECRET), status)
     assert not seen.requests
@@ -176,7 +176,7 @@ def test_a_request_for_two_hosts_or_none_does_not_reach_the_application(web: Web
 
 @pytest.mark.parametrize("name", ["two lengths", "chunked", "a folded header", "LF ends a header", "two spaces"])
 @pytest.mark.parametrize("size", [1, 7, 64])
-def test_a_refused_request_that_comes_in_pieces_is_refused_the_same(web: Web, seen: Seen, name: str, size: int) -> None:
+def test_a_refused_request_is_also_refused_in_pieces(web: Web, seen: Seen, name: str, size: int) -> None:
     raw, status = CASES[name]
     raw += SECRET * 3
     # Bytes that are sent after the answer reset the connection, possibly before the client has read the answer.
@@ -186,7 +186,7 @@ def test_a_refused_request_that_comes_in_pieces_is_refused_the_same(web: Web, se
 
 
 @pytest.mark.parametrize("fill", [8191, 8192, 8193])
-def test_a_request_behind_a_refused_one_is_not_read_however_the_reads_fall(web: Web, seen: Seen, fill: int) -> None:
+def test_a_request_behind_a_refused_request_is_never_read(web: Web, seen: Seen, fill: int) -> None:
     # waitress reads 8192 bytes at once. The next read gets the rest while the first bytes are being refused.
     bad = head(b"Content-Length: 4", b"Content-Length: 5")
     filled = bad[:-2] + b"X: " + b"a" * (fill - len(bad) - 5) + b"\r\n\r\n"
@@ -196,7 +196,7 @@ def test_a_request_behind_a_refused_one_is_not_read_however_the_reads_fall(web: 
     assert not seen.requests
 
 
-def test_requests_that_follow_each_other_are_told_apart(web: Web, seen: Seen) -> None:
+def test_pipelined_requests_are_separated(web: Web, seen: Seen) -> None:
     body = b"GET /secret HTTP/1.1\r\n\r\n"
     answer = web.send((head(b"Content-Length: %d" % len(body)) + body) * 3 + head(line=b"GET /last HTTP/1.1"))
     assert answer.count(b"200 OK") == 4
@@ -214,7 +214,7 @@ def test_requests_that_follow_each_other_are_told_apart(web: Web, seen: Seen) ->
         b"Bad" * 4000,
     ],
 )
-def test_no_header_takes_long_to_refuse(web: Web, line: bytes) -> None:
+def test_every_bad_header_is_refused_quickly(web: Web, line: bytes) -> None:
     began = time.monotonic()
     refused(web.send(head(line)), 400)
     assert time.monotonic() - began < in_time(1)

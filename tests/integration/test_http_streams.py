@@ -131,7 +131,7 @@ def test_a_stream_has_the_head_that_browsers_and_proxies_need(web: Web) -> None:
         assert rest == b"retry: 2000\n\n"
 
 
-def test_streams_hold_no_thread(web: Web, feed: Feed) -> None:
+def test_streams_need_no_thread(web: Web, feed: Feed) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(web)).opened() for _ in range(20)]
         assert web.ask("GET", "/")[2] == b"<p>a page</p>"
@@ -139,7 +139,7 @@ def test_streams_hold_no_thread(web: Web, feed: Feed) -> None:
         assert all(client.until(b"data: now\n\n") for client in clients)
 
 
-def test_more_streams_than_there_are_places_get_a_503_until_one_ends(web: Web, feed: Feed) -> None:
+def test_streams_over_the_limit_get_a_503_until_a_stream_ends(web: Web, feed: Feed) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(web)).opened() for _ in range(MAX_STREAMS)]
         status, headers, body = web.ask("GET", "/events")
@@ -159,7 +159,7 @@ def try_again(web: Web, stack: contextlib.ExitStack) -> Client | None:
     return client if client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200") else None
 
 
-def test_a_client_that_reads_nothing_loses_events_and_is_told_how_many(
+def test_a_client_that_does_not_read_loses_events_and_gets_their_number(
     web: Web, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -186,7 +186,7 @@ def test_a_client_that_reads_nothing_loses_events_and_is_told_how_many(
         assert b"event: lost" not in quick.received
 
 
-def test_events_for_which_the_loop_has_no_time_are_counted_too(web: Web, feed: Feed) -> None:
+def test_events_that_a_busy_loop_drops_are_counted_too(web: Web, feed: Feed) -> None:
     held, go_on = threading.Event(), threading.Event()
     turn = http_server.HttpServer.turn
 
@@ -217,7 +217,7 @@ def feed_until(feed: Feed, client: Client, text: bytes) -> None:
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
-def test_a_client_that_leaves_gives_its_place_back_at_once(web: Web, feed: Feed, is_reset: bool) -> None:
+def test_a_client_that_leaves_frees_its_stream_at_once(web: Web, feed: Feed, is_reset: bool) -> None:
     client = Client(web).opened()
     assert has_subscribers(feed)
     if is_reset:
@@ -231,7 +231,7 @@ def test_a_client_that_leaves_gives_its_place_back_at_once(web: Web, feed: Feed,
         assert data_of(another.until(b"data: somebody")) == [b"somebody"], "of what was sent before it gets nothing"
 
 
-def test_a_client_that_has_left_before_its_stream_begins_gets_no_place(
+def test_a_client_that_leaves_before_its_stream_starts_uses_no_stream(
     feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "MAX_STREAMS", 1)
@@ -245,7 +245,7 @@ def test_a_client_that_has_left_before_its_stream_begins_gets_no_place(
             wait_until(lambda: not has_subscribers(feed))
 
 
-def test_what_a_client_sends_into_its_stream_is_not_read_as_a_request(web: Web, feed: Feed) -> None:
+def test_bytes_that_a_client_sends_during_its_stream_are_not_read_as_a_request(web: Web, feed: Feed) -> None:
     with Client(web, ask=ASK * 3) as client:
         client.opened()
         client.connection.sendall(ASK + b"x" * 100_000)
@@ -253,7 +253,7 @@ def test_what_a_client_sends_into_its_stream_is_not_read_as_a_request(web: Web, 
         assert client.until(b"data: still here\n\n").count(b"HTTP/1.1") == 1
 
 
-def test_an_old_client_may_have_a_stream_too(web: Web, feed: Feed) -> None:
+def test_an_http_1_0_client_can_have_a_stream_too(web: Web, feed: Feed) -> None:
     with Client(web, ask=ASK.replace(b"HTTP/1.1", b"HTTP/1.0")) as client:
         assert client.opened().received.startswith(b"HTTP/1.0 200 OK")
         feed.send("old")
@@ -269,7 +269,7 @@ def test_a_silent_stream_is_kept_alive(feed: Feed, monkeypatch: pytest.MonkeyPat
         client.until(b"data: after\n\n")
 
 
-def test_a_stream_whose_client_reads_nothing_ends(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_closed_if_its_client_does_not_read(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REQUEST_SECONDS", 1)
     small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     monkeypatch.setattr(Adjustments, "socket_options", [*Adjustments.socket_options, small])
@@ -301,7 +301,7 @@ def test_a_client_that_reads_nothing_does_not_delay_the_stop(feed: Feed) -> None
         assert not web.thread.is_alive()
 
 
-def test_events_that_were_lost_to_an_earlier_client_are_not_told_to_the_next_one(feed: Feed) -> None:
+def test_lost_events_of_an_earlier_client_are_not_reported_to_the_next_client(feed: Feed) -> None:
     feed.connect(lambda _: None)
     for number in range(MAX_WAITING + 30):
         feed.send(number)
@@ -312,7 +312,7 @@ def test_events_that_were_lost_to_an_earlier_client_are_not_told_to_the_next_one
     assert feed.taken() == (0, [frame("first")])
 
 
-def test_a_stream_is_no_silent_connection_that_makes_room(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_not_closed_as_a_silent_connection(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 10)
     with Web(make(feed)) as web, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(web)).opened() for _ in range(5)]
@@ -347,7 +347,7 @@ def test_an_application_keeps_its_own_pages_for_errors() -> None:
         assert web.ask("GET", "/bad")[0] == 409
 
 
-def test_another_application_than_a_flask_one_may_raise_a_problem_and_have_streams() -> None:
+def test_an_application_without_flask_can_raise_problems_and_have_streams() -> None:
     feed = Feed()
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -378,7 +378,7 @@ def test_another_application_than_a_flask_one_may_raise_a_problem_and_have_strea
         (("data: x\n\nevent: y",), b"data: data: x\ndata: \ndata: event: y\n\n"),
     ],
 )
-def test_an_event_is_written_so_that_a_browser_reads_the_same(given: Any, sent: bytes) -> None:
+def test_a_browser_reads_an_event_as_it_was_sent(given: Any, sent: bytes) -> None:
     assert frame(*given) == sent
 
 
@@ -388,7 +388,7 @@ def test_a_name_or_id_of_several_lines_is_refused(given: Any) -> None:
         frame(*given)
 
 
-def test_data_that_is_no_json_is_refused_where_it_is_sent(web: Web, feed: Feed) -> None:
+def test_data_that_is_not_json_is_refused_at_the_call_that_sends_it(web: Web, feed: Feed) -> None:
     with Client(web) as client:
         client.opened()
         with pytest.raises(TypeError, match="cannot be written as JSON"):
@@ -397,7 +397,7 @@ def test_data_that_is_no_json_is_refused_where_it_is_sent(web: Web, feed: Feed) 
         client.until(b"data: fine\n\n")
 
 
-def test_a_generator_may_raise_a_problem_and_have_a_body_in_parts() -> None:
+def test_a_generator_can_raise_a_problem_and_send_its_body_in_parts() -> None:
     ended: list[str] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:

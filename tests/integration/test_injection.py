@@ -65,7 +65,7 @@ def test_a_copy_is_the_same_in_body_id_headers_and_properties_and_in_no_other_qu
     assert held(vhost.url, "other") == [1]
 
 
-def test_only_as_many_are_copied_as_was_said_and_each_once(vhost: Vhost, channel: Any) -> None:
+def test_only_the_given_number_of_messages_is_copied_and_each_once(vhost: Vhost, channel: Any) -> None:
     def publish() -> None:
         for number in range(300):
             properties = pika.BasicProperties(message_id=f"m{number}", delivery_mode=2)
@@ -76,7 +76,7 @@ def test_only_as_many_are_copied_as_was_said_and_each_once(vhost: Vhost, channel
     assert [name for name in vhost.queues() if name.startswith("amq.")] == []
 
 
-def test_it_is_over_once_it_is_not_wanted_any_more(vhost: Vhost, channel: Any) -> None:
+def test_a_duplicate_stops_once_it_is_no_longer_active(vhost: Vhost, channel: Any) -> None:
     assert Duplicate(vhost.url, "jobs", BINDINGS, 5, lambda: None, lambda: False).run(60) == []
 
 
@@ -84,13 +84,13 @@ def event(queue: str) -> Any:
     return encode(Event("x", b"no JSON", exchange="", routing_key=queue, id=str(uuid.uuid4())))
 
 
-def test_what_is_put_into_a_queue_is_there_once_it_returns(vhost: Vhost, channel: Any) -> None:
+def test_injected_messages_are_in_the_queue_when_the_call_returns(vhost: Vhost, channel: Any) -> None:
     messages = [event("jobs") for _ in range(50)]
     publish_all(vhost.url, "test", messages)
     assert held(vhost.url, "jobs", "other") == [50, 0]
 
 
-def test_a_queue_that_is_not_there_or_full_and_a_broker_that_is_away_are_told_of(vhost: Vhost, channel: Any) -> None:
+def test_a_missing_or_full_queue_and_an_unreachable_broker_are_errors(vhost: Vhost, channel: Any) -> None:
     channel.queue_declare("full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     with pytest.raises(RunnerError, match="queue 'nowhere' does not exist"):
         publish_all(vhost.url, "test", [event("nowhere")])

@@ -35,7 +35,7 @@ def check(tmp_path: Path) -> Check:
     return check_text
 
 
-def test_the_shipped_project_is_fine() -> None:
+def test_the_shipped_project_has_no_errors() -> None:
     project, objects = checked_project(ROOT)
     assert set(project.config.services) == {"order_api", "payment", "notification", "audit"}
     names = {queue.name for queue in objects.queues}
@@ -80,18 +80,18 @@ def test_a_plugin_may_print_while_it_is_imported(check: Check, text: str) -> Non
     check(text + HANDLE)
 
 
-def test_a_plugin_that_ends_the_process_is_told_with_the_reason(check: Check) -> None:
+def test_a_plugin_that_kills_the_process_is_reported_with_the_reason(check: Check) -> None:
     with pytest.raises((PluginError, ConfigError), match="exit -6"):
         check("import os\nos.abort()\n" + HANDLE)
 
 
-def test_a_plugin_that_hangs_is_told_after_a_while(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_that_hangs_is_reported_after_a_timeout(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TIMEOUT", 6)
     with pytest.raises(ConfigError, match="plugin 'stock': importing it took over 6 s; move slow work from the module"):
         check("import threading\nthreading.Event().wait()\n" + HANDLE)
 
 
-def test_the_fault_of_an_option_never_shows_what_a_variable_holds(check: Check) -> None:
+def test_the_error_for_an_option_never_contains_the_value_of_a_variable(check: Check) -> None:
     options = "from pydantic import BaseModel\nclass Options(BaseModel):\n    size: int = 1\n    key: str = ''\n"
     config = CONFIG + '    options: {size: "${KEY:-hunter2}", other: "${KEY:-hunter2}"}\n'
     with pytest.raises(ConfigError) as caught:
@@ -102,20 +102,20 @@ def test_the_fault_of_an_option_never_shows_what_a_variable_holds(check: Check) 
     assert "not a whole number, '${KEY:-hunter2}'; allowed: a whole number" in caught.value.faults[1]
 
 
-def test_options_of_a_plugin_that_has_none_are_unknown(check: Check) -> None:
+def test_options_for_a_plugin_without_options_are_unknown(check: Check) -> None:
     with pytest.raises(ConfigError) as caught:
         check(HANDLE, CONFIG + "    options: {size: 1}\n")
     assert caught.value.faults == ["config.yaml:4: services.stock.options.size: unknown key 'size'; none is defined"]
 
 
-def test_two_services_may_share_a_plugin_and_each_is_told_of_its_own_faults(check: Check) -> None:
+def test_two_services_can_share_a_plugin_and_errors_name_the_right_service(check: Check) -> None:
     config = CONFIG + "  store:\n    plugin: stock\n    consumes: [orders]\n    options: {a: 1}\n"
     with pytest.raises(ConfigError) as caught:
         check(HANDLE, config)
     assert caught.value.faults == ["config.yaml:7: services.store.options.a: unknown key 'a'; none is defined"]
 
 
-def test_a_plugin_that_ends_the_process_hides_no_other_fault(tmp_path: Path) -> None:
+def test_a_plugin_that_kills_the_process_hides_no_other_error(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "stock.py").write_text("import os\nos.abort()\n")
     (tmp_path / "topology.yaml").write_text("queues: {orders: {durabel: true}}\n")

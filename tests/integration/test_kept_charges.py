@@ -41,7 +41,7 @@ def charge(storage: Storage, message: Message) -> Event:
     return event
 
 
-def test_an_order_that_comes_under_another_id_is_told_of_again_and_not_charged_again(tmp_path: Path) -> None:
+def test_an_order_under_another_message_id_is_reported_again_and_not_charged_again(tmp_path: Path) -> None:
     storage, _ = kept(tmp_path)
     first, again = charge(storage, order("m-1")), charge(storage, order("m-2"))
     assert (first.type, first.body) == (again.type, again.body)
@@ -77,7 +77,7 @@ def test_an_order_that_was_charged_another_amount_is_rejected(tmp_path: Path, ch
     storage.close(5)
 
 
-def test_of_two_deliveries_at_once_over_two_amounts_the_second_is_rejected(tmp_path: Path) -> None:
+def test_of_two_simultaneous_deliveries_with_different_amounts_the_second_is_rejected(tmp_path: Path) -> None:
     storage, _ = kept(tmp_path)
     gateway = payment.Gateway(payment.Options(latency="0ms"), logging.getLogger("test"))
     first, second = DeliveryStore(storage, inbox=True), DeliveryStore(storage, inbox=True)
@@ -100,7 +100,7 @@ class Post:
 
 
 @pytest.mark.parametrize("name", ["o-1", "\ud800", "nul\0", "long" * 5000])
-def test_an_e_mail_is_sent_once_whatever_the_order_is_called(tmp_path: Path, name: str) -> None:
+def test_an_e_mail_is_sent_once_for_any_order_id(tmp_path: Path, name: str) -> None:
     storage, _ = kept(tmp_path)
     post = Post()
     notifier = Notifier(load_templates(None), "Shop <shop@example.com>", post)

@@ -99,7 +99,7 @@ def close(io: IoThread, link: Link) -> None:
 
 # The client sends the header, then connection.start-ok, then connection.tune-ok and connection.open.
 @pytest.mark.parametrize(("frames", "sent"), [(0, 1), (1, 2), (2, 4)])
-def test_it_closes_at_once_at_every_step_of_the_handshake(
+def test_a_link_closes_at_once_at_every_step_of_the_handshake(
     stalling: Proxy, io: IoThread, frames: int, sent: int
 ) -> None:
     port, count = stalling
@@ -109,14 +109,14 @@ def test_it_closes_at_once_at_every_step_of_the_handshake(
     close(io, link)
 
 
-def test_it_closes_at_once_before_there_is_a_connection(rabbit: Rabbit, io: IoThread) -> None:
+def test_a_link_closes_at_once_before_the_connection_opens(rabbit: Rabbit, io: IoThread) -> None:
     close(io, link_to(io, rabbit.url))
     link = link_to(io, rabbit.url)
     link.start()
     close(io, link)
 
 
-def test_it_closes_at_once_while_it_waits_for_the_next_attempt(io: IoThread) -> None:
+def test_a_link_closes_at_once_while_it_waits_for_the_next_attempt(io: IoThread) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     link = link_to(io, f"amqp://127.0.0.1:{port}/")
@@ -127,7 +127,9 @@ def test_it_closes_at_once_while_it_waits_for_the_next_attempt(io: IoThread) -> 
 
 @pytest.mark.parametrize("frames", [1])
 @pytest.mark.parametrize("first", ["close", "cut"])
-def test_a_connection_that_is_cut_and_closed_at_once_ends_once(stalling: Proxy, io: IoThread, first: str) -> None:
+def test_a_connection_that_is_cut_and_closed_at_the_same_time_reports_its_end_once(
+    stalling: Proxy, io: IoThread, first: str
+) -> None:
     port, count = stalling
     link, closed = link_to(io, f"amqp://127.0.0.1:{port}/"), threading.Event()
     link.start()

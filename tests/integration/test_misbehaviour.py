@@ -23,7 +23,7 @@ def pid_in(path: Path) -> int:
     return int(wait_until(lambda: path.exists() and path.read_text()))
 
 
-def test_a_child_that_hangs_writes_down_where_and_is_restarted(supervise: Supervise) -> None:
+def test_a_child_that_hangs_logs_its_stack_and_is_restarted(supervise: Supervise) -> None:
     runner = supervise(
         """
         ready()
@@ -63,21 +63,23 @@ def test_a_child_that_holds_the_interpreter_and_ignores_everything_is_killed(sup
     assert runner.stop() == 0
 
 
-def test_a_child_that_was_stopped_gives_no_sign_of_life(supervise: Supervise) -> None:
+def test_a_child_that_sigstop_stopped_is_killed_for_lack_of_watchdog_pings(supervise: Supervise) -> None:
     runner = supervise("ready()\nwhile True:\n    say('WATCHDOG=1')\n    time.sleep(0.1)", watchdog=1)
     os.kill(runner.pid_of("child1.1"), signal.SIGSTOP)
     runner.wait_for("child1.1 killed by SIGABRT, sent no watchdog ping for 1 s: restarting now")
     assert runner.stop() == 0
 
 
-def test_a_child_that_finds_itself_hung_is_killed_with_its_own_reason(supervise: Supervise) -> None:
+def test_a_child_that_reports_its_own_hang_is_killed_with_that_reason(supervise: Supervise) -> None:
     runner = supervise("ready()\nsay('STATUS=lost its consumer', 'WATCHDOG=trigger')\ntime.sleep(600)", count=2)
     runner.wait_for("child1.1 killed by SIGABRT, lost its consumer: restarting now")
     runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: killed by SIGABRT, lost its consumer")
     assert runner.process.wait(10) == 1
 
 
-def test_what_a_child_left_in_another_session_goes_with_it(supervise: Supervise, tmp_path: Path) -> None:
+def test_processes_that_a_child_left_in_another_session_are_killed_with_it(
+    supervise: Supervise, tmp_path: Path
+) -> None:
     def escaping(number: int, *, is_forked_twice: bool, has_environment: bool) -> str:
         escape = "    os.setsid()\n    if os.fork(): os._exit(0)\n" if is_forked_twice else "    os.setsid()\n"
         environment = "dict(os.environ)" if has_environment else "{}"
@@ -105,7 +107,7 @@ def test_what_a_child_left_in_another_session_goes_with_it(supervise: Supervise,
     assert not descendants(os.getpid()).keys() & {*escaped, *again}
 
 
-def test_what_a_living_child_has_detached_runs_on_and_goes_with_the_runner(
+def test_a_detached_process_of_a_running_child_runs_on_until_the_runner_stops(
     supervise: Supervise, tmp_path: Path
 ) -> None:
     runner = supervise(
@@ -133,7 +135,7 @@ def test_a_zombie_of_a_detached_process_is_reaped_while_its_child_lives(supervis
     assert runner.stop() == 0
 
 
-def test_when_the_runner_is_killed_even_what_left_its_session_is_gone_within_3_s(
+def test_after_a_kill_of_the_runner_even_processes_outside_its_session_are_gone_within_3_s(
     supervise: Supervise, tmp_path: Path
 ) -> None:
     runner = supervise(
@@ -148,7 +150,7 @@ def test_when_the_runner_is_killed_even_what_left_its_session_is_gone_within_3_s
     wait_until(lambda: all(is_gone(pid) for pid in everything), in_time(3))
 
 
-def test_megabytes_as_fast_as_a_child_can_write_hold_up_nobody(supervise: Supervise, tmp_path: Path) -> None:
+def test_megabytes_of_output_delay_no_other_child(supervise: Supervise, tmp_path: Path) -> None:
     runner = supervise(
         """
         ready()
@@ -188,7 +190,7 @@ def test_megabytes_as_fast_as_a_child_can_write_hold_up_nobody(supervise: Superv
     assert shown + dropped >= int(written) - 1, "what is dropped is counted"
 
 
-def test_a_line_of_ten_megabytes_comes_in_pieces(supervise: Supervise) -> None:
+def test_a_line_of_ten_megabytes_is_printed_in_pieces(supervise: Supervise) -> None:
     runner = supervise(
         "ready()\nsys.stdout.write('x' * 10_000_000 + chr(10) + 'after' + chr(10))\nsys.stdout.flush()\n" + SLEEPS
     )
@@ -209,7 +211,7 @@ def test_a_line_of_ten_megabytes_comes_in_pieces(supervise: Supervise) -> None:
         ("never", "os.kill(os.getpid(), signal.SIGSEGV)", "child1.1 EXITED, killed by SIGSEGV", 1),
     ],
 )
-def test_the_policy_says_what_follows_an_end_and_when_all_have_ended_so_does_the_runner(
+def test_the_restart_policy_decides_after_an_exit_and_the_runner_exits_after_its_last_child(
     supervise: Supervise, restart: str, ending: str, words: str, code: int | None
 ) -> None:
     runner = supervise(f"ready()\n{ending}", restart=restart)
@@ -221,15 +223,13 @@ def test_the_policy_says_what_follows_an_end_and_when_all_have_ended_so_does_the
         assert runner.process.wait(10) == code
 
 
-def test_where_one_that_is_given_up_is_to_end_all_it_does(supervise: Supervise) -> None:
+def test_a_fatal_child_stops_all_others_if_so_configured(supervise: Supervise) -> None:
     runner = supervise("sys.exit(78)", SLEEPS, exits=True)
     runner.wait_for("stopping: a service was given up")
     assert runner.process.wait(10) == 1
 
 
-def test_a_child_starts_when_those_it_depends_on_are_ready_and_they_stop_after_it(
-    supervise: Supervise, tmp_path: Path
-) -> None:
+def test_a_child_starts_after_its_dependencies_and_stops_before_them(supervise: Supervise, tmp_path: Path) -> None:
     slow = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit(0)))\n"
     runner = supervise(
         {"service": "last", "source": slow + SLEEPS, "depends_on": ["middle", "elsewhere"]},
@@ -243,7 +243,7 @@ def test_a_child_starts_when_those_it_depends_on_are_ready_and_they_stop_after_i
     assert [name for name, what in told if what == "stopped"] == ["last", "middle", "first"]
 
 
-def test_nothing_is_left_that_runs_where_one_depends_on_what_was_given_up(supervise: Supervise) -> None:
+def test_the_runner_exits_if_the_last_child_depends_on_a_fatal_child(supervise: Supervise) -> None:
     runner = supervise(
         {"service": "needs", "source": SLEEPS, "depends_on": ["broken"]},
         {"service": "broken", "source": "sys.exit(78)"},
@@ -275,7 +275,7 @@ def test_limits_and_environment_reach_the_child(supervise: Supervise) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give others' rights")
-def test_as_root_a_child_may_be_another_user_s(supervise: Supervise) -> None:
+def test_root_can_run_a_child_as_another_user(supervise: Supervise) -> None:
     runner = supervise(
         {
             "source": "",
@@ -287,13 +287,13 @@ def test_as_root_a_child_may_be_another_user_s(supervise: Supervise) -> None:
     assert runner.stop() == 0
 
 
-def test_a_user_that_is_not_there_is_said_and_given_up(supervise: Supervise) -> None:
+def test_an_unknown_user_is_reported_and_fatal(supervise: Supervise) -> None:
     runner = supervise({"source": SLEEPS, "limits": {"user": "nobody-of-this-name"}}, count=2)
     runner.wait_for("child1.1 FATAL, 2 failures within 20 s, the last: .*no user 'nobody-of-this-name'")
     assert runner.process.wait(10) == 1
 
 
-def test_a_child_that_takes_too_much_memory_is_replaced_by_a_fresh_one(supervise: Supervise, tmp_path: Path) -> None:
+def test_a_child_that_uses_too_much_memory_is_replaced(supervise: Supervise, tmp_path: Path) -> None:
     runner = supervise(
         {
             "source": """

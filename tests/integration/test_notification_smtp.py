@@ -127,23 +127,23 @@ def test_a_duplicate_can_be_recognised_by_its_message_id(mail_server):
     assert ids == {"<event-1@example.com>"}
 
 
-def test_an_address_beyond_ascii_is_served(mail_server):
+def test_an_address_with_other_characters_than_ascii_gets_its_e_mail(mail_server):
     handle(message("юля@example.com"), notifier(mail_server.port))
     assert mail_server.mailbox.mails[0][1] == ["юля@example.com"]
 
 
-def test_a_server_that_knows_no_such_addresses_means_the_dead_letter_queue():
+def test_an_address_that_the_server_does_not_support_is_dead_lettered():
     with MailServer(enable_SMTPUTF8=False) as server, pytest.raises(Reject, match="cannot take the address"):
         handle(message("юля@example.com"), notifier(server.port))
 
 
-def test_an_unknown_mailbox_is_rejected_with_the_servers_words(mail_server):
+def test_an_unknown_mailbox_is_rejected_with_the_servers_reason(mail_server):
     mail_server.mailbox.rcpt_answer = "550 no such mailbox here"
     with pytest.raises(Reject, match=rf"127\.0\.0\.1:{mail_server.port}: .*550 no such mailbox here"):
         handle(message(), notifier(mail_server.port))
 
 
-def test_a_mailbox_that_is_busy_is_tried_again(mail_server):
+def test_an_e_mail_to_a_busy_mailbox_is_retried(mail_server):
     mail_server.mailbox.rcpt_answer = "450 greylisted, come back later"
     with pytest.raises(Retry, match="450 greylisted"):
         handle(message(), notifier(mail_server.port))
@@ -151,7 +151,7 @@ def test_a_mailbox_that_is_busy_is_tried_again(mail_server):
 
 @pytest.mark.parametrize(("answer", "outcome"), [("554 this is spam", Reject), ("452 disk is full", Retry)])
 @pytest.mark.parametrize("step", ["mail_answer", "data_answer"])
-def test_the_servers_code_decides_about_a_later_try(mail_server, step, answer, outcome):
+def test_the_servers_code_decides_about_a_retry(mail_server, step, answer, outcome):
     setattr(mail_server.mailbox, step, answer)
     with pytest.raises(outcome, match=answer):
         handle(message(), notifier(mail_server.port))
@@ -162,7 +162,7 @@ def test_a_lost_goodbye_does_not_send_the_e_mail_again(mail_server):
     assert handle(message(), notifier(mail_server.port)) is None
 
 
-def test_a_server_that_is_down_is_tried_again():
+def test_an_e_mail_is_retried_if_the_server_is_down():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -170,14 +170,14 @@ def test_a_server_that_is_down_is_tried_again():
             handle(message(), notifier(port))
 
 
-def test_a_server_that_says_nothing_is_given_up_after_the_timeout():
+def test_a_silent_server_fails_the_attempt_after_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         resources = notifier(silent.getsockname()[1], timeout=0.2)
         with pytest.raises(Retry, match="timed out"):
             handle(message(), resources)
 
 
-def test_a_refused_login_is_tried_again_since_the_message_is_not_at_fault():
+def test_a_refused_login_is_retried_because_the_message_is_good():
     def refuse(*_):
         return AuthResult(success=False, handled=False)
 
@@ -189,7 +189,7 @@ def test_a_refused_login_is_tried_again_since_the_message_is_not_at_fault():
         assert not server.mailbox.mails
 
 
-def test_a_login_is_made_before_the_e_mail_is_sent():
+def test_the_login_comes_before_the_e_mail():
     seen = []
 
     def accept(server, session, envelope, mechanism, login):
@@ -202,7 +202,7 @@ def test_a_login_is_made_before_the_e_mail_is_sent():
         assert len(server.mailbox.mails) == 1
 
 
-def test_an_e_mail_is_not_sent_in_the_clear_where_encryption_is_asked_for(mail_server):
+def test_an_e_mail_is_not_sent_unencrypted_if_encryption_is_required(mail_server):
     with pytest.raises(Retry, match="STARTTLS"):
         handle(message(), notifier(mail_server.port, starttls=True))
     assert not mail_server.mailbox.mails
@@ -230,7 +230,7 @@ def encrypting_server(certificate):
         yield server
 
 
-def test_a_connection_is_encrypted_where_asked_for(encrypting_server, certificate, monkeypatch):
+def test_a_connection_is_encrypted_if_required(encrypting_server, certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
     handle(message(), notifier(encrypting_server.port, host="localhost", starttls=True))
     assert len(encrypting_server.mailbox.mails) == 1

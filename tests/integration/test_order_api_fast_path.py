@@ -219,7 +219,7 @@ def test_a_confirm_that_never_comes_is_a_503(monkeypatch):
 
 
 @pytest.mark.parametrize(("error", "status"), [(BrokerBlocked("an alarm"), 503), (RuntimeError("secret"), 500)])
-def test_an_error_that_publish_raises_is_the_answer(service, monkeypatch, error, status):
+def test_an_error_of_publish_becomes_the_answer(service, monkeypatch, error, status):
     tries = []
 
     def publish(event: Any) -> Any:
@@ -233,7 +233,7 @@ def test_an_error_that_publish_raises_is_the_answer(service, monkeypatch, error,
     assert len(tries) == 1
 
 
-def test_more_orders_than_may_be_in_hand_wait_for_a_thread(monkeypatch):
+def test_orders_over_the_limit_of_unconfirmed_orders_wait_for_a_thread(monkeypatch):
     monkeypatch.setattr(direct, "MAX_UNANSWERED", 3)
     assert MAX_UNANSWERED + MAX_THREADS < WINDOW, "no publish waits for room"
     with Service(threads=2) as service, contextlib.ExitStack() as stack:
@@ -250,7 +250,7 @@ def test_more_orders_than_may_be_in_hand_wait_for_a_thread(monkeypatch):
         assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections)
 
 
-def test_requests_that_follow_at_once_are_answered_in_their_order(service):
+def test_pipelined_requests_are_answered_in_order(service):
     keys = [b"Idempotency-Key: %d\r\n" % number for number in range(300)]
     probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with service.connect() as connection:
@@ -267,7 +267,7 @@ def test_requests_that_follow_at_once_are_answered_in_their_order(service):
     assert [one.decode() for one in order[::2]] == [event.body["order_id"] for event, _ in service.context.published]
 
 
-def test_a_client_that_reads_nothing_for_long_gets_all_answers_in_the_end(monkeypatch):
+def test_a_client_that_starts_to_read_late_gets_all_answers(monkeypatch):
     count = 1000
     small = (socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     monkeypatch.setattr(Adjustments, "socket_options", [*Adjustments.socket_options, small])
@@ -289,7 +289,7 @@ def test_a_client_that_reads_nothing_for_long_gets_all_answers_in_the_end(monkey
         assert len(service.context.published) == count + 1
 
 
-def test_a_client_that_leaves_before_its_answer_disturbs_nobody(service):
+def test_a_client_that_leaves_before_its_answer_does_not_affect_other_clients(service):
     with contextlib.ExitStack() as stack:
         connections = hold(service, 10, stack)
         for connection in connections[:5]:
@@ -313,7 +313,7 @@ def takes_no_more(service: Any) -> bool:
     return False
 
 
-def test_orders_in_hand_are_answered_before_the_service_stops(service):
+def test_unconfirmed_orders_are_answered_before_the_service_stops(service):
     with contextlib.ExitStack() as stack:
         connections = hold(service, 5, stack)
         service.context.stopping.set()
@@ -325,7 +325,7 @@ def test_orders_in_hand_are_answered_before_the_service_stops(service):
         assert not service.thread.is_alive()
 
 
-def test_orders_in_hand_are_refused_before_the_time_to_stop_is_over(monkeypatch):
+def test_unconfirmed_orders_are_refused_before_the_stop_timeout(monkeypatch):
     monkeypatch.setattr(http_server, "STOP_RESERVE", 4.8)
     with Service() as service, contextlib.ExitStack() as stack:
         connections = hold(service, 40, stack)
@@ -345,7 +345,7 @@ def test_a_confirm_that_never_comes_is_a_503_while_the_service_stops_too(monkeyp
 
 
 @pytest.mark.parametrize("is_followed", [False, True])
-def test_a_client_is_told_that_its_connection_ends_as_the_service_stops(service, is_followed):
+def test_answers_announce_the_close_of_the_connection_when_the_service_stops(service, is_followed):
     with contextlib.ExitStack() as stack:
         (connection,) = hold(service, 1, stack)
         if is_followed:
@@ -358,7 +358,7 @@ def test_a_client_is_told_that_its_connection_ends_as_the_service_stops(service,
         assert body.count(b"\n") == 1
 
 
-def test_a_connection_to_be_closed_takes_no_thread(monkeypatch):
+def test_a_connection_that_will_be_closed_uses_no_thread(monkeypatch):
     monkeypatch.setattr(Acceptor, "give", lambda *_: pytest.fail("it took a thread"))
     with Service() as service:
         answer = service.send(raw(LENGTH + b"Connection: close\r\n"))
@@ -369,7 +369,7 @@ def test_a_connection_to_be_closed_takes_no_thread(monkeypatch):
 @pytest.mark.parametrize(
     "part", [b"\\u0061lice@example.com", "ü@example.com".encode(), b"a@XN--e1afmkfd.com", b"A" * 200]
 )
-def test_what_may_take_long_to_read_is_not_read_on_the_loop(plain_service, monkeypatch, part):
+def test_the_loop_does_not_read_slow_parts_of_a_request(plain_service, monkeypatch, part):
     monkeypatch.setattr(direct, "decode_json", lambda _: pytest.fail("it was read"))
     with plain_service.connect() as connection:
         connection.sendall(sized(BODY.replace(b"alice@example.com", part)))
@@ -382,7 +382,7 @@ def test_an_error_while_an_order_is_read_is_logged_and_the_application_answers(p
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_an_error_while_an_order_is_answered_is_logged_and_ends_its_connection_alone(
+def test_an_error_while_an_order_is_answered_is_logged_and_closes_only_its_connection(
     plain_service, monkeypatch, caplog
 ):
     with plain_service.connect() as connection, monkeypatch.context() as patch:
@@ -413,7 +413,7 @@ def stuck() -> Iterator[Any]:
     log.removeHandler(handler)
 
 
-def test_a_log_that_nobody_reads_keeps_nobody_waiting_and_loses_no_line(stuck):
+def test_a_blocked_log_delays_no_client_and_loses_no_line(stuck):
     go_on, lines = stuck
     with Service() as service:
         for _ in range(20):
@@ -424,7 +424,7 @@ def test_a_log_that_nobody_reads_keeps_nobody_waiting_and_loses_no_line(stuck):
     assert len(lines) == 20
 
 
-def test_when_the_log_is_full_orders_wait_for_it_and_the_probes_do_not(stuck, monkeypatch):
+def test_a_full_log_delays_orders_but_no_probes(stuck, monkeypatch):
     monkeypatch.setattr(log_writer, "MAX_WAITING", 3)
     go_on, lines = stuck
     with Service(threads=2) as service, contextlib.ExitStack() as stack:
@@ -471,7 +471,7 @@ def test_a_client_that_reads_nothing_for_too_long_is_disconnected(monkeypatch):
 
 
 @pytest.mark.parametrize(("orders", "most"), [(0, 1), (40, 11), (100, http_server.MAX_ACCEPTS)])
-def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn(monkeypatch, orders, most):
+def test_the_more_orders_are_unconfirmed_the_more_connections_are_accepted_at_once(monkeypatch, orders, most):
     accepted: list[int] = []
     is_held, may_turn, take_turn = threading.Event(), threading.Event(), http_server.HttpServer.turn
 
@@ -494,7 +494,7 @@ def test_the_more_orders_are_in_hand_the_more_connections_are_accepted_in_a_turn
         assert max(accepted) == most
 
 
-def test_a_confirm_after_the_end_reaches_nobody(monkeypatch):
+def test_a_confirm_after_the_stop_reaches_no_other_connection(monkeypatch):
     with Service() as service, contextlib.ExitStack() as stack:
         monkeypatch.setattr(http_server, "STOP_RESERVE", 100.0)
         hold(service, 1, stack)

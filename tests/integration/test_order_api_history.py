@@ -50,7 +50,7 @@ def asking(store: Store | None) -> Any:
     return client_of(Audited(store))
 
 
-def test_it_answers_what_order_show_tells(store: Store, database: str, tmp_path: Path) -> None:
+def test_the_answer_is_the_history_that_order_show_prints(store: Store, database: str, tmp_path: Path) -> None:
     fill(store.engine, ["o1", "o2"])
     answer = asking(store).get("/orders/o1")
     conforms(answer, "get", PATH)
@@ -69,13 +69,13 @@ def test_it_answers_what_order_show_tells(store: Store, database: str, tmp_path:
 
 
 @pytest.mark.parametrize("order_id", ["o", "o11", "%00", "%ff", "x" * 5000, "a%20b", "'--"])
-def test_an_order_that_is_not_known_is_a_404_also_where_its_id_is_no_id(store: Store, order_id: str) -> None:
+def test_an_unknown_order_or_an_invalid_id_is_a_404(store: Store, order_id: str) -> None:
     fill(store.engine, ["o1"])
     problem = refusal(asking(store).get(f"/orders/{order_id}"), 404, path=PATH, method="get")
     assert "no such order is known here" in problem["detail"]
 
 
-def test_a_database_that_is_away_is_a_503_that_says_so() -> None:
+def test_an_unreachable_database_is_a_503_with_the_reason() -> None:
     answer = asking(None).get("/orders/o1")
     problem = refusal(answer, 503, path=PATH, method="get")
     assert "connection refused" in problem["detail"]
@@ -83,7 +83,7 @@ def test_a_database_that_is_away_is_a_503_that_says_so() -> None:
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_all_the_same() -> None:
+def test_a_database_that_hangs_blocks_few_threads_and_orders_are_still_accepted() -> None:
     hangs, asked = threading.Event(), threading.Semaphore(0)
 
     class Hanging:
@@ -113,7 +113,7 @@ def test_a_database_that_hangs_takes_few_threads_with_it_and_orders_are_placed_a
     assert sorted(answers) == [404, 404, 503, 503]
 
 
-def test_an_answer_does_not_wait_for_somebody_who_writes(tmp_path: Path) -> None:
+def test_an_answer_does_not_wait_for_a_writing_connection(tmp_path: Path) -> None:
     store = Store("sqlite:///var/fastcommerce.db", tmp_path)
     fill(store.engine, ["o1"])
     with store.engine.begin():  # holds SQLite's write lock

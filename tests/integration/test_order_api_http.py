@@ -177,7 +177,7 @@ def service():
         yield service
 
 
-def test_the_service_says_where_it_listens_and_takes_orders(service):
+def test_the_service_logs_its_address_and_accepts_orders(service):
     assert service.context.status == f"listening on http://127.0.0.1:{service.port}"
     status, headers, body = service.order()
     assert status == 202
@@ -207,7 +207,7 @@ def test_a_foreign_host_is_refused_by_the_real_server(service):
     assert not service.context.published
 
 
-def test_only_the_path_of_a_url_is_that_url(service):
+def test_only_the_exact_path_of_a_route_is_accepted(service):
     found = {}
     targets = ["//orders", "///orders", "/%2Forders", "/%2f%2forders", "http://localhost//orders", "orders", "*"]
     targets += [
@@ -256,13 +256,13 @@ def test_a_100_mb_upload_is_refused_before_it_is_sent(service):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
 
 
-def test_a_client_that_asks_before_sending_too_much_is_not_told_to_go_on(service):
+def test_a_client_that_expects_100_continue_before_a_large_body_is_refused(service):
     answer = service.send(post(b"Content-Length: 104857600\r\nExpect: 100-continue\r\n", b""))
     assert b"100 Continue" not in answer
     assert problem_of(answer)["status"] == 413
 
 
-def test_a_client_that_asks_before_sending_an_order_is_told_to_go_on(service):
+def test_a_client_that_expects_100_continue_before_an_order_gets_it(service):
     with service.connect() as connection:
         connection.sendall(
             post(b"Content-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n" % len(BODY), b"")
@@ -302,24 +302,24 @@ SECOND = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
         (b"Transfer-Encoding: gzip, chunked\r\n", CHUNKED, 411),
     ],
 )
-def test_a_request_whose_length_is_unclear_is_refused_and_nothing_after_it_is_read(service, headers, body, status):
+def test_a_request_of_ambiguous_length_is_refused_and_the_bytes_after_it_are_not_read(service, headers, body, status):
     answer = service.send(post(headers, body + SECOND))
     assert answer.count(b"HTTP/1.") == 1
     assert problem_of(answer)["status"] == status
     assert not service.context.published
 
 
-def test_an_old_client_cannot_smuggle_either(service):
+def test_an_http_1_0_client_cannot_smuggle_requests_either(service):
     answer = service.send(post(LENGTH + b"Transfer-Encoding: chunked\r\n").replace(b"HTTP/1.1", b"HTTP/1.0"))
     assert problem_of(answer)["status"] == 400
 
 
 @pytest.mark.parametrize("raw", [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"get / HTTP/1.1\r\n\r\n"])
-def test_what_is_not_http_is_a_400_problem(service, raw):
+def test_bytes_that_are_not_http_get_a_400_problem(service, raw):
     assert problem_of(service.send(raw))["status"] == 400
 
 
-def test_half_open_requests_do_not_keep_out_others(service):
+def test_incomplete_requests_do_not_block_other_clients(service):
     with contextlib.ExitStack() as stack:
         for _ in range(150):
             connection = stack.enter_context(service.connect())
@@ -341,7 +341,7 @@ def test_too_many_silent_connections_make_room_for_the_newest(monkeypatch):
         assert read_all(oldest) == b""
 
 
-def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplog):
+def test_the_number_of_connections_follows_the_number_of_descriptors(monkeypatch, caplog):
     used = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr("runner.http.endpoint.resource.getrlimit", lambda _: (used + 64, 10_000))
     with Service() as service, contextlib.ExitStack() as stack:
@@ -360,14 +360,14 @@ def test_connections_are_as_many_as_there_are_descriptors_for(monkeypatch, caplo
 @pytest.mark.parametrize(
     ("limit", "most"), [(0, 1), (3, 2), (20, 10), (64, 32), (100, 68), (544, 512), (10_000, 512), (-1, 512)]
 )
-def test_some_descriptors_are_kept_for_all_else(monkeypatch, caplog, limit, most):
+def test_some_descriptors_are_reserved_for_other_purposes(monkeypatch, caplog, limit, most):
     monkeypatch.setattr("runner.http.endpoint.resource.getrlimit", lambda _: (limit, limit))
     monkeypatch.setattr("runner.http.endpoint.os.listdir", lambda _: [])
     assert endpoint.most_connections(512, logging.getLogger("test.order_api")) == most
     assert len(caplog.records) == (most < 512)
 
 
-def test_orders_are_taken_again_after_a_moment_without_descriptors(monkeypatch, caplog):
+def test_orders_are_accepted_again_after_a_moment_without_descriptors(monkeypatch, caplog):
     accept, calls = socket.socket.accept, iter(range(5))
 
     def fail(one: socket.socket) -> Any:
@@ -430,7 +430,7 @@ def test_an_idle_service_stops_at_once(service):
 
 
 @pytest.mark.parametrize("has_moved", [False, True])
-def test_whoever_waits_to_be_accepted_at_the_stop_is_answered(has_moved):
+def test_connections_that_wait_to_be_accepted_during_the_stop_are_answered(has_moved):
     with Service() as service, contextlib.ExitStack() as stack:
         listener = service.context.listener
         if has_moved:
@@ -451,7 +451,7 @@ def test_whoever_waits_to_be_accepted_at_the_stop_is_answered(has_moved):
     assert listener.fileno() == -1
 
 
-def test_an_order_in_hand_is_answered_before_the_service_stops(service):
+def test_an_unconfirmed_order_is_answered_before_the_service_stops(service):
     service.context.hold = True
     answers = []
     caller = threading.Thread(target=lambda: answers.append(service.order()))
@@ -472,7 +472,7 @@ def test_an_order_in_hand_is_answered_before_the_service_stops(service):
     assert answers[0][0] == 202
 
 
-def test_a_stop_does_not_wait_for_ever(service, monkeypatch):
+def test_a_stop_does_not_wait_forever(service, monkeypatch):
     monkeypatch.setattr(http_server, "STOP_RESERVE", 100.0)
     service.context.hold = True
     with service.connect() as connection:
@@ -489,7 +489,7 @@ def test_no_thread_is_left_behind():
         assert time.monotonic() < deadline
 
 
-def test_a_taken_port_is_named_with_the_remedy():
+def test_a_port_that_is_in_use_is_reported_with_the_remedy():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with Service(port=port) as service:
@@ -502,12 +502,12 @@ def test_a_taken_port_is_named_with_the_remedy():
             )
 
 
-def test_an_address_of_another_computer_is_named_with_the_remedy():
+def test_an_address_of_another_host_is_reported_with_the_remedy():
     with Service(host="192.0.2.1") as service:
         assert "services.order_api.options.host: cannot listen on '192.0.2.1'" in str(service.error)
 
 
-def test_a_port_can_be_taken_again_right_after_the_stop():
+def test_a_port_can_be_used_again_right_after_the_stop():
     with Service() as first:
         port = first.port
         with first.connect() as connection:

@@ -57,7 +57,7 @@ def amqp(vhost: Vhost, *messages: tuple[bytes, pika.BasicProperties]) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_notes_of_more_events_than_the_window_holds_do_not_stop_the_thread_that_makes_room(
+def test_notes_about_more_events_than_the_publish_window_do_not_block_the_publisher(
     jobs: Project, vhost: Vhost
 ) -> None:
     runner = traced(jobs, vhost, concurrency=8, prefetch=1000)
@@ -68,7 +68,7 @@ def test_notes_of_more_events_than_the_window_holds_do_not_stop_the_thread_that_
     assert runner.stop() == 0
 
 
-def test_properties_that_are_no_utf_8_are_handled_and_traced_like_any_with_an_inbox_and_without(
+def test_messages_with_properties_that_are_not_utf_8_are_handled_and_traced_with_and_without_an_inbox(
     jobs: Project, vhost: Vhost
 ) -> None:
     topology, config = jobs.topology(), jobs.config()
@@ -103,7 +103,7 @@ def with_inbox(jobs: Project) -> None:
     jobs.plugin("jobs", FAILS_FIRST)
 
 
-def test_two_messages_without_an_id_that_hold_the_same_are_two_on_the_ladder_too(jobs: Project, vhost: Vhost) -> None:
+def test_two_equal_messages_without_an_id_remain_two_messages_in_their_retries(jobs: Project, vhost: Vhost) -> None:
     with_inbox(jobs)
     runner = jobs.run(url=vhost.url)
     runner.pid_of("jobs.1")

@@ -61,7 +61,7 @@ def policy(vhost: Vhost, name: str) -> dict[str, Any]:
     return found
 
 
-def test_from_an_empty_broker_everything_is_created_and_then_nothing_is_to_do(tmp_path: Path, vhost: Vhost) -> None:
+def test_apply_creates_everything_on_an_empty_broker_and_then_has_nothing_to_do(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.write(BASE)
     plan = shop.plan()
@@ -91,9 +91,7 @@ IN_PLACE = [
 
 
 @pytest.mark.parametrize(("topology", "line"), [case[1:] for case in IN_PLACE], ids=[case[0] for case in IN_PLACE])
-def test_what_can_change_in_place_does_so_and_no_message_is_touched(
-    shop: Shop, topology: dict[str, Any], line: tuple[str, str, str]
-) -> None:
+def test_changes_in_place_touch_no_message(shop: Shop, topology: dict[str, Any], line: tuple[str, str, str]) -> None:
     publish(shop.vhost, "work", 3)
     shop.write(topology)
     plan = shop.plan()
@@ -123,7 +121,7 @@ TO_REPLACE = [
 @pytest.mark.parametrize(
     ("topology", "name", "kind", "why"), [case[1:] for case in TO_REPLACE], ids=[case[0] for case in TO_REPLACE]
 )
-def test_what_cannot_change_is_only_replaced_where_a_person_names_it(
+def test_an_object_that_cannot_change_is_only_replaced_if_the_user_names_it(
     shop: Shop, topology: dict[str, Any], name: str, kind: str, why: str
 ) -> None:
     shop.vhost.rabbit.api("PUT", f"/queues/{shop.vhost.name}/foreign", {"durable": True})
@@ -173,7 +171,7 @@ def test_a_queue_with_messages_is_only_replaced_with_drain_and_keeps_their_order
     assert shop.plan()["changes"] == []
 
 
-def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
+def test_a_queue_with_a_consumer_is_not_replaced(shop: Shop) -> None:
     with channel_to(shop.vhost.url) as channel:
         channel.basic_consume("fixed", lambda *_: None)
         shop.write(changed("queues", "fixed", "type", to="quorum"))
@@ -183,7 +181,7 @@ def test_a_queue_that_is_read_is_not_replaced(shop: Shop) -> None:
         assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
 
-def test_a_replaced_queue_takes_its_wait_queues_along(shop: Shop) -> None:
+def test_the_retry_queues_of_a_replaced_queue_are_replaced_too(shop: Shop) -> None:
     shop.write(changed("queues", "work", to=BASE["queues"]["work"] | {"durable": False, "policy": {"max-length": 3}}))
     assert {("!", "queue", "work"), ("!", "queue", "work.retry.1s")} <= shop.marks()
     code, output = shop.run("apply")
@@ -196,7 +194,7 @@ def test_a_replaced_queue_takes_its_wait_queues_along(shop: Shop) -> None:
     assert policy(shop.vhost, "fastcommerce.queue.work")["max-length"] == 3
 
 
-def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Shop) -> None:
+def test_only_objects_under_retire_are_deleted_and_only_when_they_are_empty(shop: Shop) -> None:
     publish(shop.vhost, "fixed", 1)
     topology = copy.deepcopy(BASE)
     del topology["queues"]["fixed"], topology["queues"]["lost.all"], topology["policies"]
@@ -222,7 +220,7 @@ def test_only_what_is_under_retire_is_deleted_and_only_when_it_is_empty(shop: Sh
     assert shop.plan()["changes"] == []
 
 
-def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop: Shop) -> None:
+def test_a_retired_queue_is_unbound_first_and_deleted_with_its_own_queues(shop: Shop) -> None:
     publish(shop.vhost, "work", 2)
     topology = copy.deepcopy(BASE)
     del topology["queues"]["work"]
@@ -255,7 +253,7 @@ def test_a_retired_queue_takes_along_what_is_its_alone_and_is_unbound_first(shop
     assert shop.marks() == set()
 
 
-def test_the_policy_of_a_new_queue_takes_no_message_from_the_old_one(shop: Shop) -> None:
+def test_the_policy_of_a_new_queue_drops_no_message_of_the_old_queue(shop: Shop) -> None:
     publish(shop.vhost, "fixed", 50)
     shop.write(changed("queues", "fixed", to={"type": "quorum", "policy": {"max-length": 10}}))
     wait_until(lambda: any(one["messages"] == 50 for one in shop.plan()["changes"]), 15, "the count is known")
@@ -268,14 +266,14 @@ def test_the_policy_of_a_new_queue_takes_no_message_from_the_old_one(shop: Shop)
     assert shop.vhost.queues()["fixed"]["type"] == "classic"
 
 
-def test_a_limit_below_what_a_classic_queue_holds_is_warned_of(shop: Shop) -> None:
+def test_a_limit_below_the_messages_of_a_classic_queue_is_a_warning(shop: Shop) -> None:
     publish(shop.vhost, "work", 50)
     shop.write(changed("queues", "work", "policy", to={"max-length": 7}))
     wait_until(lambda: shop.plan()["warnings"], 15, "the count is known")
     assert "queue 'work': max-length 7 is below its 50 messages" in shop.plan()["warnings"][0]
 
 
-def test_a_message_in_somebody_s_hands_keeps_a_retired_queue(shop: Shop) -> None:
+def test_an_unacked_message_keeps_a_retired_queue(shop: Shop) -> None:
     publish(shop.vhost, "fixed", 1)
     with channel_to(shop.vhost.url) as channel:
         channel.basic_get("fixed")
@@ -304,7 +302,7 @@ def test_a_message_that_waits_for_a_retry_keeps_its_retired_queue(shop: Shop) ->
     assert {"work", "work.retry.1h"} <= set(shop.vhost.queues())
 
 
-def test_an_exchange_that_the_broker_does_not_take_is_refused_before_the_old_one_is_gone(shop: Shop) -> None:
+def test_an_exchange_that_the_broker_refuses_is_reported_before_the_old_exchange_is_deleted(shop: Shop) -> None:
     shop.vhost.rabbit.api("PUT", f"/queues/{shop.vhost.name}/foreign", {"durable": True})
     shop.vhost.rabbit.api("POST", f"/bindings/{shop.vhost.name}/e/orders/q/foreign", {"routing_key": "their.#"})
     shop.write(changed("exchanges", "orders", to={"type": "x-random"}))
@@ -313,7 +311,7 @@ def test_an_exchange_that_the_broker_does_not_take_is_refused_before_the_old_one
     assert "foreign" in {one["destination"] for one in shop.vhost.bindings()}
 
 
-def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
+def test_objects_of_other_clients_are_listed_and_never_changed(shop: Shop) -> None:
     api, name = shop.vhost.rabbit.api, shop.vhost.name
     api("PUT", f"/queues/{name}/theirs", {"durable": True})
     api("PUT", f"/exchanges/{name}/their.exchange", {"type": "fanout"})
@@ -334,14 +332,14 @@ def test_what_others_made_is_shown_and_never_touched(shop: Shop) -> None:
     assert bound == ["theirs"]
 
 
-def test_a_policy_on_the_broker_that_hides_ours_is_told_of(shop: Shop) -> None:
+def test_a_policy_on_the_broker_that_overrides_ours_is_reported(shop: Shop) -> None:
     body = {"pattern": "^work$", "definition": {"max-length": 1}, "apply-to": "queues", "priority": 5000}
     shop.vhost.rabbit.api("PUT", f"/policies/{shop.vhost.name}/theirs", body)
     (warning,) = shop.plan()["warnings"]
     assert warning.startswith("queue 'work': the broker's own policy 'theirs' hides 'fastcommerce.queue.work'")
 
 
-def test_a_setting_that_this_broker_lacks_stops_apply_before_any_change(shop: Shop) -> None:
+def test_a_setting_that_this_broker_does_not_support_stops_apply_before_any_change(shop: Shop) -> None:
     version = ".".join(map(str, shop.vhost.rabbit.version))
     is_new = shop.vhost.rabbit.version >= (4, 3)
     old = {"type": "quorum", "policy": {"consumer-disconnected-timeout": 1000}}
@@ -362,13 +360,13 @@ def test_a_setting_that_this_broker_lacks_stops_apply_before_any_change(shop: Sh
     assert "new" not in shop.vhost.queues()
 
 
-def test_an_unknown_name_to_replace_is_a_wrong_command_line(shop: Shop) -> None:
+def test_an_unknown_name_to_replace_is_a_usage_error(shop: Shop) -> None:
     code, output = shop.run("apply", "--replace", "work")
     assert code == 2
     assert "nothing named 'work' is to be replaced" in output
 
 
-def test_no_broker_is_worth_another_try(tmp_path: Path, vhost: Vhost) -> None:
+def test_an_unreachable_broker_exits_with_75(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.config["broker"] |= {"url": "amqp://127.0.0.1:1/", "management": "http://127.0.0.1:1"}
     shop.write(BASE)

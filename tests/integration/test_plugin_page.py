@@ -163,7 +163,7 @@ def order(number: int) -> tuple[str, str, bytes, pika.BasicProperties]:
     return "orders.topic", "order.created", body, properties
 
 
-def test_every_hook_with_its_arguments_stands_on_the_page() -> None:
+def test_the_page_documents_every_hook_and_its_arguments() -> None:
     hooks = {name: member for name, member in vars(Hooks).items() if not name.startswith("_")}
     table = {line.split("|")[1].strip(" `"): line for line in chapter("Hooks").splitlines() if line.startswith("| `")}
     assert set(table) == set(hooks)
@@ -172,7 +172,7 @@ def test_every_hook_with_its_arguments_stands_on_the_page() -> None:
         assert set(re.findall(r"`(\w+)`", line.split("|")[4])) == set(arguments), name
 
 
-def test_every_field_of_what_hooks_get_and_return_stands_on_the_page() -> None:
+def test_the_page_documents_every_field_of_arguments_and_results_of_hooks() -> None:
     public = {name for name, member in vars(Message).items() if isinstance(member, property)}
     assert named("Message") == {one.name for one in fields(Message)} | public
     assert named("Event") == {one.name for one in fields(Event)}
@@ -182,6 +182,6 @@ def test_every_field_of_what_hooks_get_and_return_stands_on_the_page() -> None:
     assert named("Outbox") == {name for name in vars(EventOutbox) if not name.startswith("_")} - {"stop"}
 
 
-def test_every_public_name_stands_on_the_page() -> None:
+def test_the_page_documents_every_public_name() -> None:
     words = set(re.findall(r"\w+", PAGE))
     assert {name for name in public.__all__ if name not in words} == set()

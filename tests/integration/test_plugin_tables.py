@@ -75,7 +75,7 @@ def test_a_database_of_an_earlier_version_opens_with_every_row(version: str, dat
 
 
 @pytest.mark.parametrize("table", ["charges", "emails", "orders"])
-def test_a_first_row_that_an_earlier_version_commits_meanwhile_is_kept(
+def test_a_first_row_that_an_earlier_version_commits_during_the_migration_is_kept(
     table: str, postgres: Postgres, tmp_path: Path
 ) -> None:
     address = postgres.make_database(f"late_{table}")
@@ -131,7 +131,7 @@ def rows(engine: Engine) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text("SELECT * FROM stock"))]
 
 
-def test_a_plugin_s_tables_are_made_once_and_changed_by_each_new_step_once(engine: Engine) -> None:
+def test_a_plugin_s_tables_are_created_once_and_each_new_step_runs_once(engine: Engine) -> None:
     migrate(engine, stock())
     insert(engine)
     migrate(engine, stock())
@@ -222,7 +222,7 @@ def leave(op: Operations) -> None:
     ],
     ids=["bad SQL", "an error of its own", "no step", "a step that adds no column", "a step given twice"],
 )
-def test_a_step_that_fails_or_lacks_is_told_of_and_nothing_changes(
+def test_a_failing_or_missing_step_is_reported_and_changes_nothing(
     declared: OwnedTables, words: str, engine: Engine
 ) -> None:
     migrate(engine, stock())
@@ -235,7 +235,7 @@ def test_a_step_that_fails_or_lacks_is_told_of_and_nothing_changes(
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback", "close"])
-def test_a_step_that_ends_the_transaction_is_told_of(ending: str, engine: Engine) -> None:
+def test_a_step_that_ends_the_transaction_is_reported(ending: str, engine: Engine) -> None:
     migrate(engine, stock())
 
     def end(op: Operations) -> None:

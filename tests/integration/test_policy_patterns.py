@@ -82,7 +82,7 @@ def test_the_broker_agrees_on_more_than_300_patterns_and_names(vhost: Vhost) -> 
     assert compared > 500
 
 
-def test_a_generated_pattern_applies_to_its_queue_alone(vhost: Vhost) -> None:
+def test_a_generated_pattern_applies_only_to_its_queue(vhost: Vhost) -> None:
     answers = applied(vhost, [only(name) for name in HARD_NAMES], HARD_NAMES)
     assert answers == [{name} for name in HARD_NAMES]
 
@@ -109,7 +109,7 @@ def test_a_foreign_policy_that_only_rabbitmq_can_read_is_only_a_warning(tmp_path
     assert code == 0
 
 
-def test_a_policy_that_an_older_version_made_is_changed_in_place(tmp_path: Path, vhost: Vhost) -> None:
+def test_a_policy_of_an_older_version_is_changed_in_place(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.write({"queues": {"work": {"retry": ["1s"]}}})
     assert shop.run("apply")[0] == 0

@@ -42,7 +42,7 @@ def pid_of(preparation: Preparation) -> int:
     return preparation._process.pid
 
 
-def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
+def test_the_process_exits_after_its_work_and_the_next_process_has_its_knowledge(
     prepared: Preparation, project: Project, vhost: Vhost
 ) -> None:
     said: list[tuple[str, str]] = []
@@ -65,7 +65,7 @@ def test_it_ends_when_its_work_is_done_and_the_next_one_knows_what_it_knew(
     assert ("topology: + queue    new  quorum", "info") in said
 
 
-def test_what_is_gone_from_the_files_is_removed_by_finish_and_by_no_prepare_before(
+def test_bindings_removed_from_the_files_are_unbound_by_finish_and_not_by_prepare(
     preparation: Preparation, project: Project, vhost: Vhost
 ) -> None:
     def keys() -> set[str]:
@@ -115,7 +115,7 @@ def test_a_start_prints_up_to_ten_findings_and_a_reload_only_new_ones(
     assert not any("unread-queue" in line for line in findings)
 
 
-def test_what_is_gone_from_the_files_is_one_line_at_each_start_that_says_how_to_end_it(
+def test_objects_removed_from_the_files_are_reported_in_one_line_at_each_start(
     preparation: Preparation, project: Project, vhost: Vhost
 ) -> None:
     config, topology = project.config(), project.topology()
@@ -144,7 +144,7 @@ def test_what_is_gone_from_the_files_is_one_line_at_each_start_that_says_how_to_
     )
 
 
-def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, project: Project) -> None:
+def test_errors_pass_unchanged_from_the_other_process(prepared: Preparation, project: Project) -> None:
     prepared.prepare()
     (project.folder / "config.yaml").write_text("colour: red\nsize: 1\n")
     with pytest.raises(ConfigError) as caught:
@@ -154,7 +154,7 @@ def test_errors_are_what_they_were_in_the_other_process(prepared: Preparation, p
     assert caught.value.exit_code == 78
 
 
-def test_one_that_is_killed_while_it_has_nothing_to_do_is_replaced(prepared: Preparation, vhost: Vhost) -> None:
+def test_an_idle_process_that_is_killed_is_replaced(prepared: Preparation, vhost: Vhost) -> None:
     os.kill(pid_of(prepared), signal.SIGKILL)
     process = prepared._process
     wait_until(lambda: process is not None and process.poll() is not None)
@@ -162,7 +162,7 @@ def test_one_that_is_killed_while_it_has_nothing_to_do_is_replaced(prepared: Pre
     assert "payment.order.created" in vhost.queues()
 
 
-def test_one_that_is_killed_at_work_is_an_error_to_try_again_after(prepared: Preparation) -> None:
+def test_a_kill_of_the_working_process_is_an_error_that_can_be_retried(prepared: Preparation) -> None:
     found: list[BaseException] = []
 
     def prepare() -> None:
@@ -185,7 +185,7 @@ def test_one_that_is_killed_at_work_is_an_error_to_try_again_after(prepared: Pre
     prepared.prepare()
 
 
-def test_it_stays_while_it_is_asked_again_and_again(prepared: Preparation, project: Project) -> None:
+def test_the_process_stays_alive_while_autoscaling_needs_it(prepared: Preparation, project: Project) -> None:
     config = project.config()
     config["services"]["payment"]["autoscale"] = {"max": 3}
     project.set_config(config)
@@ -201,7 +201,7 @@ def test_it_stays_while_it_is_asked_again_and_again(prepared: Preparation, proje
     assert is_gone(pid)
 
 
-def test_when_its_supervisor_is_gone_so_is_it_whatever_it_is_at(project: Project, vhost: Vhost) -> None:
+def test_the_process_and_its_children_exit_with_their_supervisor(project: Project, vhost: Vhost) -> None:
     project.plugin("slow", "import time\ntime.sleep(600)\n")
     config = project.config()
     config["services"]["slow"] = {"consumes": ["unrouted.all"]}

@@ -60,7 +60,7 @@ def test_options_in_the_wrong_order_are_printed_in_the_right_one(here: Path, pro
     assert "config.yaml, under services:" in run_printed(command, here).stderr
 
 
-def test_an_unknown_order_leads_to_the_events(here: Path, project: Project) -> None:
+def test_the_error_for_an_unknown_order_prints_the_command_for_events(here: Path, project: Project) -> None:
     url = f"sqlite:///{project.folder}/shop.db"
     turn_on(project, url)
     engine = open_database(url, project.folder)
@@ -74,7 +74,7 @@ def test_an_unknown_order_leads_to_the_events(here: Path, project: Project) -> N
     assert "aaaa1111" in done.stdout
 
 
-def test_the_folder_that_another_runner_holds_is_named_in_the_command(here: Path, tmp_path: Path) -> None:
+def test_the_command_names_the_folder_that_another_runner_uses(here: Path, tmp_path: Path) -> None:
     with invoked_for(tmp_path / "a b"), take_lock(tmp_path / "a b" / "var"), pytest.raises(AlreadyRunning) as caught:
         take_lock(tmp_path / "a b" / "var")
     (command,) = printed_commands(str(caught.value))
@@ -82,7 +82,7 @@ def test_the_folder_that_another_runner_holds_is_named_in_the_command(here: Path
     assert (done.returncode, done.stderr.partition(";")[0]) == (1, f"no supervisor is running in {tmp_path}/a b")
 
 
-def test_what_has_to_be_replaced_is_replaced_by_the_printed_command(here: Path, tmp_path: Path, vhost: Vhost) -> None:
+def test_the_printed_command_replaces_the_queue(here: Path, tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     shop.write({"queues": {"it's mine": {"type": "quorum"}}})
     assert shop.run("apply")[0] == 0
@@ -101,9 +101,7 @@ def test_what_has_to_be_replaced_is_replaced_by_the_printed_command(here: Path, 
     assert vhost.queues()["it's mine"]["type"] == "classic"
 
 
-def test_commands_of_a_runner_in_another_folder_begin_as_the_client_was_started(
-    here: Path, supervise: Supervise
-) -> None:
+def test_commands_for_a_runner_in_another_folder_start_like_the_client_s_own(here: Path, supervise: Supervise) -> None:
     programs = [{"service": name, "source": source} for name, source in zip("abc", SOURCES, strict=True)]
     runner = supervise(*programs)
     runner.wait_for("b.1 FATAL")
@@ -133,7 +131,7 @@ def test_commands_of_a_runner_in_another_folder_begin_as_the_client_was_started(
 
 
 @pytest.mark.parametrize("scenario", [KILL, POISON], ids=lambda one: one.name)
-def test_what_a_fault_advises_to_look_at_is_a_list_of_commands(here: Path, project: Project, scenario) -> None:
+def test_a_fault_prints_a_list_of_commands_to_observe_it(here: Path, project: Project, scenario) -> None:
     facts = {"service": "payment", "slot": "payment.1", "pid": 7, "count": "1 message", "queue": "a b", "first": "x"}
     with invoked_for(project.folder):
         _, _, look = scenario.told({**facts, "dead_letter": "d", "keeps": True})
@@ -143,7 +141,7 @@ def test_what_a_fault_advises_to_look_at_is_a_list_of_commands(here: Path, proje
 
 
 @pytest.mark.parametrize("arguments", [[], ["plan"], ["lint"], ["fault", "kill", "x y"]])
-def test_a_missing_package_is_one_line_with_a_command_in_every_process(
+def test_a_missing_package_is_reported_in_one_line_with_a_command_by_every_process(
     here: Path, tmp_path: Path, project: Project, arguments: list[str]
 ) -> None:
     blocked = tmp_path / "blocked"
@@ -169,7 +167,7 @@ def test_a_missing_package_is_one_line_with_a_command_in_every_process(
     assert not command or Path(command.split()[0]).exists()
 
 
-def test_without_any_package_python_says_so_in_one_line(here: Path) -> None:
+def test_missing_packages_are_reported_in_one_line(here: Path) -> None:
     # Option -S leaves out the folders of installed packages.
     done = subprocess.run(
         [sys.executable, "-S", "-m", "runner", "status"],

@@ -40,7 +40,7 @@ def names(vhost: Vhost) -> set[str]:
     return {*vhost.queues(), *policies} | {name for name in vhost.exchanges() if name and not name.startswith("amq.")}
 
 
-def test_an_exercise_that_is_undone_leaves_no_trace_once_its_messages_are_purged(undone: Shop) -> None:
+def test_an_undone_exercise_leaves_no_objects_once_its_messages_are_purged(undone: Shop) -> None:
     vhost = undone.vhost
     vhost.rabbit.api("PUT", f"/queues/{vhost.name}/eu.others", {"durable": True})
     assert undone.run("apply")[0] == 0

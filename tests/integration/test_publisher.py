@@ -77,7 +77,9 @@ def test_events_from_many_threads_are_all_confirmed_and_in_the_queue(
     )
 
 
-def test_a_published_event_is_persistent_and_says_what_it_is(connect: Callable[..., Publisher], vhost: Vhost) -> None:
+def test_a_published_event_is_persistent_and_has_all_properties(
+    connect: Callable[..., Publisher], vhost: Vhost
+) -> None:
     one = Event(
         "order.created",
         {"a": 1},
@@ -107,7 +109,7 @@ def test_a_published_event_is_persistent_and_says_what_it_is(connect: Callable[.
     }
 
 
-def test_an_event_that_no_queue_is_bound_for_is_unroutable_and_its_neighbours_are_not(
+def test_only_the_event_without_a_bound_queue_is_unroutable(
     connect: Callable[..., Publisher],
 ) -> None:
     publisher = connect()
@@ -128,14 +130,14 @@ def test_the_same_unroutable_event_published_again_is_unroutable_again(connect: 
     publisher.publish(event(1)).result(5)
 
 
-def test_a_full_queue_refuses_and_says_so(connect: Callable[..., Publisher]) -> None:
+def test_an_event_that_a_full_queue_refuses_fails_with_the_reason(connect: Callable[..., Publisher]) -> None:
     publisher = connect()
     outcomes = [publisher.publish(event(n, "small")).exception(5) for n in range(10)]
     assert outcomes[0] is None
     assert isinstance(outcomes[-1], PublishRefused)
 
 
-def test_a_connection_closed_by_an_administrator_comes_back_and_no_future_stays_open(
+def test_the_publisher_reconnects_after_an_administrators_close_and_completes_all_futures(
     connect: Callable[..., Publisher], vhost: Vhost
 ) -> None:
     publisher = connect()
@@ -160,7 +162,7 @@ def test_a_connection_closed_by_an_administrator_comes_back_and_no_future_stays_
         thread.join()
 
 
-def test_a_broker_that_is_away_fails_a_publish_at_once() -> None:
+def test_an_unreachable_broker_fails_a_publish_at_once() -> None:
     io = IoThread(on_crash=lambda: None)
     io.start()
     publisher = Publisher(io, ["amqp://guest:secret@127.0.0.1:1/"], "test", lambda _: None, lambda _: None)
@@ -173,7 +175,7 @@ def test_a_broker_that_is_away_fails_a_publish_at_once() -> None:
     io.stop(5)
 
 
-def test_a_body_that_is_no_json_is_the_callers_error(connect: Callable[..., Publisher]) -> None:
+def test_a_body_that_is_not_json_is_the_callers_error(connect: Callable[..., Publisher]) -> None:
     publisher = connect()
     with pytest.raises(TypeError, match="cannot be written as JSON"):
         publisher.publish(Event("x", {"a": object()}, "orders", "order.x"))
@@ -182,7 +184,7 @@ def test_a_body_that_is_no_json_is_the_callers_error(connect: Callable[..., Publ
 
 
 @pytest.mark.parametrize("identifier", ["the-same", None])
-def test_an_event_that_is_dropped_is_never_reported_as_routed_even_with_the_id_of_one_that_is(
+def test_a_dropped_event_is_never_reported_as_routed_even_with_the_id_of_a_routed_event(
     connect: Callable[..., Publisher], identifier: str | None
 ) -> None:
     publisher = connect()
@@ -218,9 +220,7 @@ def test_an_event_that_is_dropped_is_never_reported_as_routed_even_with_the_id_o
     ],
     ids=lambda unfit: next(iter(unfit)),
 )
-def test_an_event_that_does_not_fit_amqp_is_its_publishers_error_and_harms_nobody_else(
-    connect: Callable[..., Publisher], unfit: dict[str, Any]
-) -> None:
+def test_an_event_that_does_not_fit_amqp_fails_alone(connect: Callable[..., Publisher], unfit: dict[str, Any]) -> None:
     publisher = connect()
     fields: dict[str, Any] = {"type": "x", "body": {}, "exchange": "orders", "routing_key": "order.x"}
     with pytest.raises((ValueError, TypeError)):
@@ -237,7 +237,7 @@ def small_messages(tmp_path: Path) -> Iterator[Rabbit]:
 
 
 @pytest.mark.parametrize("each_connection", ["fast"], indirect=True)  # a broker of its own takes seconds
-def test_an_event_over_the_broker_s_own_limit_fails_alone_and_the_others_are_published(
+def test_an_event_over_the_broker_s_limit_fails_alone_and_other_events_are_published(
     small_messages: Rabbit,
 ) -> None:
     url = small_messages.url
@@ -275,7 +275,7 @@ def test_an_event_over_the_broker_s_own_limit_fails_alone_and_the_others_are_pub
     assert refused == []
 
 
-def test_when_the_io_thread_ends_no_future_stays_open(vhost: Vhost) -> None:
+def test_when_the_io_thread_exits_all_futures_complete(vhost: Vhost) -> None:
     declare([vhost.url], OBJECTS)
     crashed = threading.Event()
     io = IoThread(on_crash=crashed.set)

@@ -73,7 +73,9 @@ def test_the_first_messages_are_shown_and_stay_in_their_order(shop: Shop, vhost:
 
 
 @pytest.mark.parametrize(("limit", "looks"), [(0, 3), (1, 4), (3, 6), (None, 23)])
-def test_no_look_at_a_message_makes_the_broker_drop_it(shop: Shop, vhost: Vhost, limit: int | None, looks: int) -> None:
+def test_no_number_of_peeks_makes_the_broker_drop_a_message(
+    shop: Shop, vhost: Vhost, limit: int | None, looks: int
+) -> None:
     # Without a dead-letter exchange the broker drops messages that pass the limit. RabbitMQ 4 sets the limit to 20 by
     # default.
     declare(vhost, "other", **{"x-queue-type": "quorum"}, **({} if limit is None else {"x-delivery-limit": limit}))
@@ -102,7 +104,7 @@ def test_no_look_at_a_message_makes_the_broker_drop_it(shop: Shop, vhost: Vhost,
         )
 
 
-def test_a_message_at_its_limit_is_reported_with_its_new_place(shop: Shop, vhost: Vhost) -> None:
+def test_a_message_at_its_delivery_limit_is_reported_as_moved_to_the_end(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "other", **{"x-queue-type": "quorum", "x-delivery-limit": 1})
     publish(vhost.url, "other", many(2))
     first, second = (shop.run("peek", "other")[1] for _ in range(2))
@@ -116,13 +118,13 @@ def test_a_message_at_its_limit_is_reported_with_its_new_place(shop: Shop, vhost
         assert take_all(vhost.url, "other") == ["m000000", "m000001"]
 
 
-def test_a_header_of_the_queue_that_a_sender_wrote_does_not_move_a_message(shop: Shop, vhost: Vhost) -> None:
+def test_a_delivery_count_header_of_the_sender_does_not_move_a_message(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "other", **{"x-queue-type": "quorum", "x-delivery-limit": 3})
     publish(vhost.url, "other", many(1, **{"x-delivery-count": 99}))
     assert peeked(shop, "other")["moved_to_end"] == []
 
 
-def test_messages_that_consumers_hold_are_counted_and_not_shown(shop: Shop, vhost: Vhost) -> None:
+def test_unacked_messages_are_counted_and_not_shown(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "classic")
     assert shop.run("peek", "classic") == (0, "classic: 0 ready\n")
     publish(vhost.url, "classic", many(2))
@@ -153,7 +155,7 @@ def test_a_queue_of_a_single_active_consumer_is_not_waited_for(shop: Shop, vhost
 
 @pytest.mark.parametrize("looks", [(1, 3, 2, 1), (40, 1), (5, 4, 3, 2, 1), (1,) * 7])
 @pytest.mark.parametrize("limit", [20, None])
-def test_looks_at_different_numbers_of_messages_keep_their_order(
+def test_peeks_at_different_numbers_of_messages_keep_the_order(
     vhost: Vhost, looks: tuple[int, ...], limit: int | None
 ) -> None:
     given = {} if limit is None else {"x-delivery-limit": limit}
@@ -183,7 +185,7 @@ HOSTILE: list[Content] = [
 ]
 
 
-def test_whatever_a_sender_wrote_is_shown_and_writes_nothing_else_to_the_terminal(shop: Shop, vhost: Vhost) -> None:
+def test_all_fields_of_a_message_are_shown_without_terminal_control_codes(shop: Shop, vhost: Vhost) -> None:
     declare(vhost, "classic")
     publish(vhost.url, "classic", HOSTILE)
     code, output = shop.run("peek", "classic", "-n", "10")
@@ -214,14 +216,14 @@ def test_an_unknown_queue_is_refused(shop: Shop, name: str, words: str) -> None:
     assert words in output
 
 
-def test_a_queue_that_is_not_made_yet_says_so(shop: Shop) -> None:
+def test_a_queue_that_is_not_declared_yet_is_reported(shop: Shop) -> None:
     code, output = shop.run("peek", "quorum")
     assert code == 1
     assert output.startswith("queue 'quorum': not on the broker yet; to create it: ")
     assert output.endswith(f" --project {shop.folder} apply\n")
 
 
-def test_without_the_http_api_a_queue_whose_limit_is_not_known_is_not_looked_at(shop: Shop, vhost: Vhost) -> None:
+def test_without_the_http_api_a_queue_with_an_unknown_limit_is_not_read(shop: Shop, vhost: Vhost) -> None:
     for name in ("other", "quorum"):
         declare(vhost, name, **{"x-queue-type": "quorum"})
         publish(vhost.url, name, many(1))

@@ -83,7 +83,7 @@ def test_each_queue_has_one_line_with_its_retries_its_dead_letters_and_its_servi
     assert "\x1b" not in output
 
 
-def test_unacked_messages_are_no_ready_ones_and_a_consumer_is_no_missing_one(shop: Shop, vhost: Vhost) -> None:
+def test_unacked_messages_are_not_ready_and_a_consumer_is_not_missing(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "mail", many(5))
     management = Management(vhost.url, vhost.rabbit.management)
     with channel_to(vhost.url) as channel:
@@ -114,9 +114,7 @@ def test_rates_and_ages_come_from_the_statistics(shop: Shop, vhost: Vhost) -> No
 
 
 @pytest.mark.parametrize("way", ["no API", "no tag"])
-def test_without_the_http_api_what_cannot_be_known_is_a_question_mark(
-    shop: Shop, vhost: Vhost, user: str, way: str
-) -> None:
+def test_without_the_http_api_unknown_values_are_question_marks(shop: Shop, vhost: Vhost, user: str, way: str) -> None:
     shop.config["broker"] |= {"management": NOWHERE} if way == "no API" else {"url": user}
     shop.write(TOPOLOGY, SERVICES)
     publish(vhost.url, "pay", many(4))
@@ -131,7 +129,7 @@ def test_without_the_http_api_what_cannot_be_known_is_a_question_mark(
     assert lines[4].startswith("no statistics: RabbitMQ's HTTP API at ")
 
 
-def test_a_queue_that_is_not_on_the_broker_yet_says_so(written: Shop) -> None:
+def test_a_queue_that_is_not_declared_yet_is_reported(written: Shop) -> None:
     found = listed(written)
     assert {name: (one["ready"], one["unacked"], one["notes"]) for name, one in found.items()} == {
         name: (None, None, ["not on the broker"]) for name in TOPOLOGY["queues"]
@@ -149,13 +147,13 @@ def test_a_queue_that_is_not_on_the_broker_yet_says_so(written: Shop) -> None:
         ("nothing.like.it", "allowed: mail, pay, stock"),
     ],
 )
-def test_an_unknown_queue_is_refused_with_what_is_allowed(written: Shop, name: str, words: str) -> None:
+def test_an_unknown_queue_is_refused_with_the_allowed_names(written: Shop, name: str, words: str) -> None:
     code, output = written.run("queues", "mail", name)
     assert code == 2
     assert f"unknown queue {name!r}; {words}" in output
 
 
-def test_a_watch_shows_the_queues_again_and_survives_a_lost_connection(shop: Shop, vhost: Vhost) -> None:
+def test_watch_prints_the_queues_repeatedly_and_survives_a_lost_connection(shop: Shop, vhost: Vhost) -> None:
     shop.config["broker"]["management"] = NOWHERE
     shop.write(TOPOLOGY, SERVICES)
     with channel_to(vhost.url) as channel:
@@ -185,7 +183,7 @@ def test_a_watch_shows_the_queues_again_and_survives_a_lost_connection(shop: Sho
             assert process.wait(20) == 130
 
 
-def test_status_learns_the_ready_messages_of_each_service_s_queues_from_the_broker(shop: Shop, vhost: Vhost) -> None:
+def test_status_reads_the_ready_messages_of_each_service_from_the_broker(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "pay", many(4))
     publish(vhost.url, "mail", many(1))
     assert ready_messages(shop.folder) == {"payment": 4, "mailer": 5}
@@ -211,6 +209,6 @@ def test_status_does_not_wait_for_a_broker_that_does_not_answer(written: Shop, v
         assert time.monotonic() - started < 5
 
 
-def test_status_reports_no_messages_of_files_that_cannot_be_read(written: Shop) -> None:
+def test_status_reports_no_messages_if_the_files_cannot_be_read(written: Shop) -> None:
     (written.folder / "config.yaml").write_text("services: [")
     assert ready_messages(written.folder) == {}

@@ -142,7 +142,7 @@ def test_a_purged_message_is_noted_in_the_order_history(shop: Shop, vhost: Vhost
     assert held(vhost.url, "audit.events") == [0]
 
 
-def test_without_its_note_no_message_is_purged(shop: Shop, vhost: Vhost) -> None:
+def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     vhost.delete_queue("audit.events")
     publish(vhost.url, "pay", many(3))
@@ -164,7 +164,7 @@ def test_without_its_note_no_message_is_purged(shop: Shop, vhost: Vhost) -> None
         (["pay", "--yes", "--file", "."], "is there already", 1),
     ],
 )
-def test_what_cannot_be_purged_is_refused_and_stays(
+def test_an_invalid_purge_is_refused_and_removes_nothing(
     shop: Shop, vhost: Vhost, arguments: list[str], words: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shop.folder)
@@ -236,7 +236,7 @@ def test_a_purge_that_is_interrupted_ends_with_each_message_in_one_place(
     assert written(path) + take_all(vhost.url, "pay") == ALL
 
 
-def test_a_purge_that_is_killed_has_written_whatever_is_gone(shop: Shop, vhost: Vhost, tmp_path: Path) -> None:
+def test_a_killed_purge_has_written_all_messages_that_it_removed(shop: Shop, vhost: Vhost, tmp_path: Path) -> None:
     publish(vhost.url, "pay", many(MESSAGES))
     path = tmp_path / "purged"
     with process(shop, "purge", "pay", "--yes", "--file", str(path)) as one:
@@ -254,7 +254,7 @@ def unacked(vhost: Vhost, name: str) -> bool:
 
 
 @pytest.mark.parametrize("at", [1, 50, 101, 250, 300])
-def test_a_disk_that_is_full_removes_nothing_that_is_not_written(vhost: Vhost, at: int) -> None:
+def test_a_full_disk_keeps_messages_that_are_not_written(vhost: Vhost, at: int) -> None:
     publish_all = many(300)
     with channel_to(vhost.url) as channel:
         channel.queue_declare("mail", durable=True)
@@ -343,7 +343,7 @@ def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
         (["pay", "capped"], "queue 'capped': its max-length 2 would make it drop messages, it would contain 4", 1),
     ],
 )
-def test_what_cannot_be_moved_is_refused_and_stays(
+def test_an_invalid_move_is_refused_and_moves_nothing(
     shop: Shop, vhost: Vhost, arguments: list[str], words: str, code: int
 ) -> None:
     with channel_to(vhost.url) as channel:
@@ -378,7 +378,7 @@ def test_a_target_that_refuses_messages_gets_no_message_twice(shop: Shop, vhost:
     assert take_all(vhost.url, "pay") == ALL[30:100]
 
 
-def test_a_target_that_is_deleted_takes_no_message_with_it(vhost: Vhost) -> None:
+def test_a_deletion_of_the_target_loses_no_message(vhost: Vhost) -> None:
     with channel_to(vhost.url) as channel:
         channel.queue_declare("mail", durable=True)
     publish(vhost.url, "mail", many(100))
@@ -388,7 +388,7 @@ def test_a_target_that_is_deleted_takes_no_message_with_it(vhost: Vhost) -> None
 
 
 @pytest.mark.parametrize("is_full", [False, True])
-def test_a_trace_that_takes_no_notes_makes_no_message_double(vhost: Vhost, is_full: bool) -> None:
+def test_a_refused_note_duplicates_no_message(vhost: Vhost, is_full: bool) -> None:
     with channel_to(vhost.url) as channel:
         channel.queue_declare("mail", durable=True)
         channel.queue_declare("other", durable=True)
@@ -411,7 +411,7 @@ def test_a_trace_that_takes_no_notes_makes_no_message_double(vhost: Vhost, is_fu
     assert take_all(vhost.url, "mail") == ALL[len(moved) : 300]
 
 
-def test_a_message_that_stays_is_not_noted_as_moved(shop: Shop, vhost: Vhost) -> None:
+def test_a_message_that_is_not_moved_is_not_noted_as_moved(shop: Shop, vhost: Vhost) -> None:
     shop.write(TOPOLOGY, {"audit": {"consumes": ["audit.events"]}})
     with channel_to(vhost.url) as channel:
         arguments = {"x-max-length": 30, "x-overflow": "reject-publish"}
@@ -436,7 +436,7 @@ def test_a_message_that_stays_is_not_noted_as_moved(shop: Shop, vhost: Vhost) ->
         ("pay.dlq", {}, True),
     ],
 )
-def test_without_the_http_api_nothing_moves_to_a_queue_whose_limits_are_not_known(
+def test_without_the_http_api_nothing_moves_to_a_queue_with_unknown_limits(
     shop: Shop, vhost: Vhost, target: str, arguments: dict[str, Any], is_known: bool
 ) -> None:
     shop.config["broker"]["management"] = "http://127.0.0.1:1"
@@ -464,7 +464,7 @@ def test_a_move_that_is_interrupted_ends_with_each_message_in_one_queue(
     assert take_all(vhost.url, "mail") + take_all(vhost.url, "pay") == ALL
 
 
-def test_a_move_that_is_killed_loses_nothing_and_another_one_ends_it(shop: Shop, vhost: Vhost) -> None:
+def test_a_killed_move_loses_nothing_and_the_next_move_completes_it(shop: Shop, vhost: Vhost) -> None:
     publish(vhost.url, "pay", many(MESSAGES))
     with process(shop, "move", "pay", "mail") as one:
         wait_until(lambda: held(vhost.url, "mail")[0] > 0, 20, "it moves")

@@ -85,7 +85,7 @@ def is_ready(runner: Runner, folder: Path) -> Callable[[], bool]:
     return check
 
 
-def test_all_servers_end_with_a_killed_suite_of_several_processes(tmp_path: Path) -> None:
+def test_all_servers_stop_with_a_killed_suite_of_several_processes(tmp_path: Path) -> None:
     runner = begin(tmp_path, FULL, *XDIST, "-n", "1")
     wait_until(is_ready(runner, tmp_path), 90, "all is started")
     found = " ".join(ours().values())
@@ -96,7 +96,7 @@ def test_all_servers_end_with_a_killed_suite_of_several_processes(tmp_path: Path
     wait_gone()
 
 
-def test_all_processes_of_a_suite_end_with_it_when_a_signal_ends_it(tmp_path: Path) -> None:
+def test_all_processes_of_a_suite_stop_when_a_signal_stops_the_suite(tmp_path: Path) -> None:
     runner = begin(tmp_path, WAITS)
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     wait_until(lambda: len(ours()) >= 4, 20, "the suite, its guardian, and two deaf processes")
@@ -104,7 +104,7 @@ def test_all_processes_of_a_suite_end_with_it_when_a_signal_ends_it(tmp_path: Pa
     wait_gone()
 
 
-def test_a_suite_that_is_killed_with_its_group_as_by_timeout_ends_its_processes(tmp_path: Path) -> None:
+def test_all_processes_of_a_suite_stop_when_its_process_group_is_killed(tmp_path: Path) -> None:
     runner = begin(tmp_path, WAITS)
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     runner.signal_group(signal.SIGKILL)
@@ -112,14 +112,14 @@ def test_a_suite_that_is_killed_with_its_group_as_by_timeout_ends_its_processes(
     wait_gone()
 
 
-def test_a_suite_that_is_interrupted_ends_its_processes(tmp_path: Path) -> None:
+def test_an_interrupted_suite_stops_its_processes(tmp_path: Path) -> None:
     runner = begin(tmp_path, WAITS)
     wait_until(is_ready(runner, tmp_path), 60, "it runs")
     assert runner.stop(signal.SIGINT, 60) in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.TESTS_FAILED)
     wait_gone()
 
 
-def test_processes_of_a_crashed_xdist_worker_end_with_it_and_not_with_the_suite(tmp_path: Path) -> None:
+def test_processes_of_a_crashed_xdist_worker_stop_before_the_suite_ends(tmp_path: Path) -> None:
     other = "\ndef test_two():\n    while not os.path.exists('crashed'):\n        time.sleep(0.02)\n    wait()\n"
     crash = "\ndef test_one():\n    start()\n    open('crashed', 'w').close()\n    os.kill(os.getpid(), 9)\n"
     runner = begin(tmp_path, LIGHT + other + crash, *XDIST, "-n", "2", "--max-worker-restart", "0")
@@ -152,7 +152,7 @@ WAYS = {
 }
 
 
-def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported_whatever_started_them(
+def test_processes_that_a_test_leaves_are_reported_and_killed_before_the_next_test(
     tmp_path: Path,
 ) -> None:
     tests = LEAVING | {name: (f"def test_{name}():\n    {way}\n", ["PASSED", "ERROR"]) for name, way in WAYS.items()}
@@ -173,7 +173,7 @@ def test_processes_left_by_a_test_are_ended_before_the_next_test_and_reported_wh
     assert len(re.findall(line, runner.output, re.MULTILINE)) == len(tests)
 
 
-def test_a_process_with_an_environment_of_its_own_is_not_mistaken_for_ours(tmp_path: Path) -> None:
+def test_a_process_with_a_foreign_environment_is_not_killed(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], MARK: "another"})
     try:
         assert stranger.pid not in marked(os.environ[MARK])

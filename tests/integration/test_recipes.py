@@ -64,7 +64,7 @@ def bodies(vhost: Vhost, queue: str, count: int) -> list[str]:
     return [message["payload"] for message in vhost.messages(queue)]
 
 
-def test_every_recipe_is_tried_here() -> None:
+def test_every_recipe_has_a_test() -> None:
     source = Path(__file__).read_text("utf-8")
     assert set(re.findall(r'recipe\("(.*?)"\)', source)) == set(CHAPTERS)
     assert len(CHAPTERS) == 8
@@ -101,7 +101,7 @@ def test_each_queue_of_a_fanout_gets_a_copy(recipe: Recipe, vhost: Vhost) -> Non
     assert bodies(vhost, "stock.orders", 1) == bodies(vhost, "statistics.orders", 1) == ["one"]
 
 
-def test_what_matches_goes_on_to_the_bound_exchange(recipe: Recipe, vhost: Vhost) -> None:
+def test_matching_messages_reach_the_bound_exchange(recipe: Recipe, vhost: Vhost) -> None:
     project = recipe("Exchange-to-exchange binding")
     code, output = project.call("check", url=vhost.url)
     assert code == 0, output
@@ -112,7 +112,7 @@ def test_what_matches_goes_on_to_the_bound_exchange(recipe: Recipe, vhost: Vhost
     assert bodies(vhost, "payment.order.created", 1) == ["order"]
 
 
-def test_an_expired_message_becomes_a_dead_letter_that_the_commands_show(recipe: Recipe, vhost: Vhost) -> None:
+def test_an_expired_message_becomes_a_dead_letter_that_dlq_lists(recipe: Recipe, vhost: Vhost) -> None:
     project = recipe("TTL")
     send(vhost, "orders.topic", "order.created", "late", message_id="m1")
     wait_until(lambda: vhost.ready("offer.orders.dlq") == 1, 15, "the dead letter")
@@ -122,7 +122,7 @@ def test_an_expired_message_becomes_a_dead_letter_that_the_commands_show(recipe:
     assert re.search(r"offer\.orders +1 .* m1 .*waited longer than its time to live$", output, re.MULTILINE), output
 
 
-def test_a_project_in_a_vhost_touches_no_other_one(recipe: Recipe, vhost: Vhost) -> None:
+def test_a_project_in_a_vhost_changes_no_other_vhost(recipe: Recipe, vhost: Vhost) -> None:
     address = re.search(r"RABBITMQ_URL:-(.*?)\}", CHAPTERS["Another vhost"])
     assert address is not None
     assert Address.of(address[1]).login.vhost == "shop"
@@ -147,7 +147,7 @@ def users(vhost: Vhost) -> Iterator[Callable[[str], str]]:
         vhost.rabbit.api("DELETE", f"/users/{name}")
 
 
-def test_a_user_with_the_printed_rights_may_do_its_work_and_nothing_else(
+def test_the_printed_permissions_allow_a_user_its_work_and_nothing_else(
     recipe: Recipe, vhost: Vhost, users: Callable[[str], str]
 ) -> None:
     project = recipe("A user with few rights")

@@ -52,7 +52,7 @@ def test_an_unknown_exchange_type_is_a_problem_before_any_change(shop: Shop, kin
     assert shop.vhost.queues() == {}
 
 
-def test_without_the_http_api_the_refused_type_is_named_with_its_line_and_the_brokers_words(shop: Shop) -> None:
+def test_without_the_http_api_the_refused_type_is_reported_with_its_line_and_the_brokers_reason(shop: Shop) -> None:
     shop.config["broker"]["management"] = NOWHERE
     shop.write(BASE)
     code, output = shop.run("apply")
@@ -64,7 +64,9 @@ def test_without_the_http_api_the_refused_type_is_named_with_its_line_and_the_br
 
 
 @pytest.mark.parametrize("management", [None, NOWHERE])
-def test_a_start_ends_with_the_reason_and_does_not_wait(project: Project, vhost: Vhost, management: str | None) -> None:
+def test_a_start_exits_with_the_reason_and_does_not_wait(
+    project: Project, vhost: Vhost, management: str | None
+) -> None:
     config, topology = project.config(), project.topology()
     config["broker"]["management"] = management or vhost.rabbit.management
     topology["exchanges"]["h"] = DELAYED
@@ -85,7 +87,7 @@ def user(vhost: Vhost) -> Iterator[str]:
     api("DELETE", f"/users/{vhost.name}")
 
 
-def test_a_start_that_may_not_use_the_vhost_ends_with_the_brokers_words(
+def test_a_start_without_permission_for_the_vhost_exits_with_the_brokers_reason(
     project: Project, vhost: Vhost, user: str
 ) -> None:
     config = project.config()
@@ -115,7 +117,7 @@ def test_a_command_that_the_broker_refuses_exits_with_78(
     assert code == 78
 
 
-def test_a_start_waits_while_the_vhost_is_at_its_connection_limit_and_then_goes_on(
+def test_a_start_waits_while_the_vhost_is_at_its_connection_limit_and_then_continues(
     project: Project, vhost: Vhost
 ) -> None:
     limit = f"/vhost-limits/{vhost.name}/max-connections"
@@ -132,7 +134,7 @@ def test_a_start_waits_while_the_vhost_is_at_its_connection_limit_and_then_goes_
     assert runner.stop() == 0
 
 
-def test_a_consumer_without_the_right_to_read_is_fatal_with_the_brokers_words(
+def test_a_consumer_without_the_right_to_read_is_fatal_with_the_brokers_reason(
     project: Project, vhost: Vhost, user: str
 ) -> None:
     config = project.config()

@@ -58,7 +58,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_all_of_a_queue_moves_in_order_and_a_second_run_has_nothing_to_do(shop: Shop, kind: str) -> None:
+def test_all_messages_of_a_queue_move_in_order_and_a_second_run_has_nothing_to_do(shop: Shop, kind: str) -> None:
     vhost = shop.vhost
     publish_all(vhost.url, numbered("shop", "a", range(3)))
     publish_all(vhost.url, numbered("", "old.name.retry.10m", range(10, 12), **{"x-attempt": 1}))
@@ -105,7 +105,7 @@ def test_dead_letters_of_the_broker_itself_are_replayed_to_the_new_name(shop: Sh
     assert ids(shop.vhost, "new.name") == ["1"]
 
 
-def test_a_queue_that_is_consumed_keeps_its_name_and_all_its_messages_until_the_consumer_stops(shop: Shop) -> None:
+def test_a_consumed_queue_keeps_its_name_and_messages_until_the_consumer_stops(shop: Shop) -> None:
     vhost = shop.vhost
     topology = renamed()
     topology["queues"]["new.name"]["bind"]["shop"].append("c")
@@ -173,7 +173,7 @@ class Stream:
 
 
 @pytest.mark.timeout(200)
-def test_under_load_and_killed_twice_nothing_is_lost_and_what_comes_twice_has_the_same_id(
+def test_a_rename_under_load_with_two_kills_loses_nothing_and_duplicates_have_the_same_id(
     tmp_path: Path, shop: Shop, proxy: Proxy
 ) -> None:
     vhost, count, body = shop.vhost, 900, b"x" * 100

@@ -23,13 +23,13 @@ def bystander(vhost: Vhost) -> Iterator[str]:
     api("DELETE", f"/users/{vhost.name}")
 
 
-def test_it_takes_one_more_queue_of_which_nothing_is_left(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_temporary_queue_is_deleted(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 60.0)
     settle([vhost.url])
     assert vhost.queues() == {}
 
 
-def test_several_addresses_may_be_those_of_several_nodes_for_which_it_waits(
+def test_several_addresses_may_be_several_nodes_so_the_declaration_waits(
     vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
@@ -38,14 +38,14 @@ def test_several_addresses_may_be_those_of_several_nodes_for_which_it_waits(
     assert time.monotonic() - started >= 0.7
 
 
-def test_who_may_not_declare_it_waits(bystander: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_that_may_not_declare_the_queue_waits(bystander: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
     settle([bystander])
     assert time.monotonic() - started >= 0.7
 
 
-def test_a_broker_that_is_gone_meanwhile_is_waited_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_period_is_waited_if_the_broker_becomes_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
     settle(["amqp://guest:guest@127.0.0.1:1/"])
@@ -59,5 +59,5 @@ def test_a_broker_that_is_gone_meanwhile_is_waited_for_all_the_same(monkeypatch:
         ("4.3.6", False), ("4.1.0-rc.1", False), ("", False), ("unknown", False),
     ],
 )  # fmt: skip
-def test_only_versions_of_which_it_is_known_are_trusted_with_it(version: str, is_known: bool) -> None:
+def test_only_tested_versions_skip_the_wait(version: str, is_known: bool) -> None:
     assert WRITES_EARLIER_NAMES.holds(parsed(version)) is is_known

@@ -32,7 +32,7 @@ def run(prepare: Callable[[int], None], script: Callable[[Gate, list[int]], Call
     return tries
 
 
-def test_it_is_tried_again_until_the_broker_is_there() -> None:
+def test_the_preparation_is_repeated_until_the_broker_answers() -> None:
     def prepare(number: int) -> None:
         if number < 3:
             raise BrokerAway("not yet")
@@ -44,7 +44,7 @@ def test_it_is_tried_again_until_the_broker_is_there() -> None:
     assert run(prepare, script) == [1, 2, 3]
 
 
-def test_being_asked_for_it_often_prepares_it_once() -> None:
+def test_many_requests_cause_one_preparation() -> None:
     def script(gate: Gate, _: list[int]) -> Callable[[], bool]:
         gate.invalidate("a worker found no queue")
         for _number in range(10):
@@ -54,7 +54,7 @@ def test_being_asked_for_it_often_prepares_it_once() -> None:
     assert run(lambda number: None, script) == [1]
 
 
-def test_a_result_from_before_the_broker_went_is_not_believed() -> None:
+def test_a_result_from_before_the_broker_stopped_does_not_count() -> None:
     def script(gate: Gate, tries: list[int]) -> Callable[[], bool]:
         gate.ensure()
         gate.shut("the broker has ended")
@@ -63,7 +63,7 @@ def test_a_result_from_before_the_broker_went_is_not_believed() -> None:
     assert run(lambda number: None, script) == [1, 2]
 
 
-def test_once_closed_a_try_that_fails_arms_no_other() -> None:
+def test_a_failure_after_the_close_schedules_no_attempt() -> None:
     def prepare() -> None:
         raise BrokerAway("gone")
 

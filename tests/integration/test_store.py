@@ -83,7 +83,7 @@ def message(name: str) -> Message:
     return Message(b"{}", "q", id=name)
 
 
-def test_what_several_threads_commit_together_is_all_there(store: Store) -> None:
+def test_all_jobs_that_several_threads_commit_together_are_stored(store: Store) -> None:
     futures: list[Future[bool]] = []
 
     def work(thread: int) -> None:
@@ -99,7 +99,7 @@ def test_what_several_threads_commit_together_is_all_there(store: Store) -> None
     assert len(charged(store)) == 800
 
 
-def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> None:
+def test_a_failing_job_undoes_no_other_job(store: Store) -> None:
     gate = threading.Event()
 
     def hold(_: Connection) -> None:
@@ -127,7 +127,7 @@ def test_a_job_that_fails_takes_nothing_of_the_others_along(store: Store) -> Non
     assert charged(store) == {"first", "last"}
 
 
-def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
+def test_errors_of_the_database_contain_no_values(store: Store) -> None:
     future = store.commit(lambda one: insert_new(one, CHARGES, {**charge("secret-id"), "payment_id": None}))
     with pytest.raises(IntegrityError) as caught:
         future.result(10)
@@ -135,7 +135,7 @@ def test_the_database_s_words_hold_none_of_the_values(store: Store) -> None:
         assert "secret-id" not in str(caught.value)
 
 
-def test_while_another_holds_the_lock_jobs_wait_and_one_with_a_deadline_fails(tmp_path: Path) -> None:
+def test_jobs_wait_for_a_locked_database_and_fail_at_their_deadline(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/a.db"
     said: list[str | None] = []
     store, other = make_tables(Store(url, tmp_path, said.append)), Store(url, tmp_path)
@@ -152,7 +152,7 @@ def test_while_another_holds_the_lock_jobs_wait_and_one_with_a_deadline_fails(tm
     other.close(5)
 
 
-def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path: Path) -> None:
+def test_jobs_wait_for_a_restarted_server_and_are_then_committed(tmp_path: Path) -> None:
     server = Postgres()
     said: list[str | None] = []
     try:
@@ -176,7 +176,7 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_to_be_written(tmp_path:
         server.close()
 
 
-def test_what_a_server_closed_while_nothing_was_to_be_done_is_opened_again_without_a_word(tmp_path: Path) -> None:
+def test_connections_that_the_server_closed_while_idle_are_reopened_silently(tmp_path: Path) -> None:
     server = Postgres()
     said: list[str | None] = []
     try:
@@ -194,7 +194,7 @@ def test_what_a_server_closed_while_nothing_was_to_be_done_is_opened_again_witho
         server.close()
 
 
-def test_of_a_commit_that_others_share_only_the_new_messages_are_taken_in(store: Store) -> None:
+def test_in_a_shared_commit_only_new_messages_are_recorded(store: Store) -> None:
     assert take_in(store, "a", message("old"), [Event("x", b"", id="1")]) is None
     gate = threading.Event()
     held = store.commit(lambda _: gate.wait(10))
@@ -218,7 +218,7 @@ def test_of_a_commit_that_others_share_only_the_new_messages_are_taken_in(store:
     assert charged(store) == {"first-0", "last-1"}
 
 
-def test_a_database_that_is_not_there_is_away_and_one_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+def test_a_missing_server_is_unreachable_and_an_unusable_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is away, "):
         Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
     (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
@@ -244,7 +244,7 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
     assert inbox.outcome(store, "payment", renamed, "other") is None
 
 
-def test_only_what_is_older_than_it_is_kept_is_forgotten(store: Store) -> None:
+def test_only_rows_older_than_the_limit_are_deleted(store: Store) -> None:
     for number in range(3):
         take_in(store, "a", message(str(number)))
     assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
@@ -279,7 +279,7 @@ def committed(one: DeliveryLifecycle) -> DeliveryEvent:
     return one.committed(done.get(timeout=10))
 
 
-def test_of_two_deliveries_at_once_one_is_handled_and_the_other_waits_for_its_outcome(
+def test_of_two_simultaneous_deliveries_one_is_handled_and_the_other_waits_for_its_outcome(
     database: str, tmp_path: Path
 ) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
@@ -329,7 +329,7 @@ def test_a_message_whose_handler_fails_is_handled_again(database: str, tmp_path:
     storage.close(5)
 
 
-def test_without_an_inbox_a_handler_s_writes_are_committed_all_the_same(database: str, tmp_path: Path) -> None:
+def test_without_an_inbox_a_handler_s_writes_are_committed_too(database: str, tmp_path: Path) -> None:
     storage = Storage(database, tmp_path, lambda _: None)
     make_tables(storage.get())
     without = Deduplication("a", storage, None, EventRouter("a", {}))
@@ -360,7 +360,7 @@ class Broker:
         return future
 
 
-def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(store: Store) -> None:
+def test_the_relay_publishes_waiting_events_in_order_and_skips_refused_events(store: Store) -> None:
     broker, log = Broker(), logging.getLogger("test")
     broker.refused = {"3"}
     for number in range(10):
@@ -375,7 +375,7 @@ def test_the_relay_sends_what_waits_in_order_and_passes_over_what_is_refused(sto
     relay.stop(5)
 
 
-def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Store) -> None:
+def test_of_two_relays_one_works_and_the_other_continues_after_it(store: Store) -> None:
     first, second, log = Broker(), Broker(), logging.getLogger("test")
     one = Relay(store, "api", first.publish, lambda: None, log)
     wait_until(lambda: store.read(select(func.count()).select_from(tables.leases))[0][0] == 1, 10)
@@ -392,7 +392,7 @@ def test_of_two_relays_one_is_at_work_and_the_other_goes_on_after_it(store: Stor
     other.stop(5)
 
 
-def test_a_job_that_ends_by_leaving_is_told_to_who_waits_and_the_next_ones_go_on(store: Store) -> None:
+def test_a_job_that_raises_system_exit_fails_alone(store: Store) -> None:
     def leave(_: Connection) -> None:
         raise SystemExit(3)
 
@@ -422,7 +422,7 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
         server.close()
 
 
-def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Path) -> None:
+def test_a_row_that_is_too_large_for_an_index_fails_alone(postgres: Postgres, tmp_path: Path) -> None:
     store = make_tables(Store(postgres.make_database("long_row"), tmp_path))
     # The text is random, because PostgreSQL compresses repetitions.
     long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
@@ -434,7 +434,7 @@ def test_a_row_that_no_index_takes_fails_alone(postgres: Postgres, tmp_path: Pat
 
 
 @pytest.mark.parametrize("lock", [None, "shop"])
-def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_server_that_only_reads_is_not(
+def test_a_slow_statement_finally_fails_and_a_read_only_server_counts_as_unreachable(
     lock: str | None, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "TIMEOUTS", 0.5)
@@ -464,7 +464,7 @@ def test_a_statement_that_takes_too_long_is_in_the_end_its_own_fault_and_a_serve
     store.close(5)
 
 
-def test_after_its_end_a_store_takes_nothing(tmp_path: Path) -> None:
+def test_a_closed_store_refuses_jobs(tmp_path: Path) -> None:
     store = make_tables(Store("sqlite:///a.db", tmp_path))
     assert (tmp_path / "a.db").stat().st_mode & 0o777 == 0o600
     store.close(5)
@@ -472,7 +472,7 @@ def test_after_its_end_a_store_takes_nothing(tmp_path: Path) -> None:
         store.commit(partial(insert, "a")).result(5)
 
 
-def test_trouble_of_the_one_who_is_told_of_it_loses_no_job(tmp_path: Path) -> None:
+def test_an_error_in_the_listener_for_outages_loses_no_later_job(tmp_path: Path) -> None:
     def fails(_: str | None) -> None:
         raise RuntimeError("a bug of who listens")
 

@@ -16,9 +16,7 @@ from runner.store.process_store import Store
     "statement",
     ["INSERT INTO nowhere VALUES (1)", "SELEKT 1", "INSERT INTO leases VALUES ('a')", "UPDATE events SET nothing = 1"],
 )
-def test_what_the_database_does_not_understand_fails_alone_and_at_once(
-    database: str, tmp_path: Path, statement: str
-) -> None:
+def test_an_invalid_statement_fails_alone_and_at_once(database: str, tmp_path: Path, statement: str) -> None:
     store = Store(database, tmp_path)
     wrong = store.commit(lambda connection: connection.execute(text(statement)))
     right = store.commit(lambda _: "done")
@@ -29,7 +27,7 @@ def test_what_the_database_does_not_understand_fails_alone_and_at_once(
     store.close(5)
 
 
-def test_a_lock_that_somebody_else_holds_passes(tmp_path: Path) -> None:
+def test_a_job_waits_for_a_lock_of_another_connection(tmp_path: Path) -> None:
     store = Store("sqlite:///x.db", tmp_path)
     with store.engine.begin():
         waiting = store.commit(lambda _: "done")

@@ -47,7 +47,7 @@ print([os.waitpid(child, 0)[1] for child in children])
 """
 
 
-def test_the_tables_in_the_code_are_those_that_the_migrations_make(database: str, tmp_path: Path) -> None:
+def test_the_migrations_create_the_tables_of_the_code(database: str, tmp_path: Path) -> None:
     engine = open_database(database, tmp_path)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
@@ -57,13 +57,13 @@ def test_the_tables_in_the_code_are_those_that_the_migrations_make(database: str
     engine.dispose()
 
 
-def test_processes_that_open_an_empty_database_at_once_all_can(database: str, tmp_path: Path) -> None:
+def test_several_processes_can_open_an_empty_database_at_once(database: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", OPEN, database, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.splitlines() == ["0"] * 4 + ["[0, 0, 0, 0]"], done.stderr
 
 
-def test_connections_that_are_the_first_to_a_file_wait_for_each_other(tmp_path: Path) -> None:
+def test_the_first_connections_to_a_file_wait_for_each_other(tmp_path: Path) -> None:
     """SQLite itself refuses one of eight connections in about every twentieth file."""
     refused: list[BaseException] = []
 
@@ -102,7 +102,7 @@ def test_a_schema_of_a_newer_version_is_refused_with_78(database: str, project: 
     runner.wait_for("its schema 9999 is of a newer version")
 
 
-def test_a_service_that_keeps_something_refuses_it_too_and_parks_nothing(
+def test_a_service_with_a_table_refuses_a_newer_schema_and_dead_letters_nothing(
     database: str, project: Project, vhost: Vhost
 ) -> None:
     turn_on(project, database)
@@ -124,7 +124,7 @@ def test_a_service_that_keeps_something_refuses_it_too_and_parks_nothing(
     assert runner.stop() == EXIT_FAILURE
 
 
-def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project) -> None:
+def test_a_command_exits_with_74_if_the_database_does_not_answer(project: Project) -> None:
     server = Postgres()
     url = server.make_database("shop")
     config = project.config()
@@ -137,7 +137,7 @@ def test_a_database_that_does_not_answer_ends_a_command_with_74(project: Project
     runner.wait_for(r"store\.url: postgresql://shop@127\.0\.0\.1:\d+/shop: is away")
 
 
-def test_reading_makes_no_tables(database: str, tmp_path: Path) -> None:
+def test_reading_creates_no_tables(database: str, tmp_path: Path) -> None:
     with reading(database, tmp_path) as read:
         assert read is None
     with reading(database, tmp_path) as read:

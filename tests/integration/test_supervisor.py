@@ -23,7 +23,7 @@ ENDINGS = {
 }
 
 
-def test_whatever_ends_without_having_been_told_to_is_restarted(supervise: Supervise) -> None:
+def test_a_child_that_exits_without_a_stop_is_restarted(supervise: Supervise) -> None:
     runner = supervise(
         *(
             f"ready()\nif not os.path.exists('{n}'):\n    open('{n}', 'w')\n    {ending}\ntime.sleep(600)"
@@ -36,7 +36,7 @@ def test_whatever_ends_without_having_been_told_to_is_restarted(supervise: Super
     assert runner.stop() == 0
 
 
-def test_a_wrong_configuration_is_fatal_at_once_and_the_others_go_on(supervise: Supervise) -> None:
+def test_a_configuration_error_is_fatal_at_once_and_other_children_run_on(supervise: Supervise) -> None:
     runner = supervise("print('port: not a number')\nsys.exit(78)", SLEEPS)
     runner.wait_for(r"child1.1 FATAL, exited with status 78 \(configuration error\): given up")
     assert "port: not a number" in runner.output
@@ -45,7 +45,7 @@ def test_a_wrong_configuration_is_fatal_at_once_and_the_others_go_on(supervise: 
     assert runner.stop() == 1
 
 
-def test_a_child_that_never_gets_ready_is_killed_and_tried_again(supervise: Supervise) -> None:
+def test_a_child_that_never_gets_ready_is_killed_and_restarted(supervise: Supervise) -> None:
     runner = supervise("time.sleep(600)", start_timeout=2)
     runner.wait_for("child1.1 not ready within 2 s: killed, stack traces follow")
     runner.wait_for("child1.1 killed by SIGABRT, not ready within 2 s: restarting")
@@ -63,7 +63,7 @@ def test_the_first_restart_of_a_ready_child_is_immediate(supervise: Supervise) -
     assert runner.stop() == 0
 
 
-def test_a_stopped_child_is_continued_to_hear_that_it_shall_stop(supervise: Supervise) -> None:
+def test_a_child_that_sigstop_stopped_is_continued_to_receive_the_stop_signal(supervise: Supervise) -> None:
     runner = supervise(SLEEPS)
     os.kill(runner.pid_of("child1.1"), signal.SIGSTOP)
     started = time.monotonic()
@@ -99,7 +99,7 @@ def test_a_second_interrupt_kills_at_once(supervise: Supervise) -> None:
     assert time.monotonic() - began < in_time(0.9)
 
 
-def test_when_the_leader_is_gone_the_rest_of_its_group_goes_too(supervise: Supervise, tmp_path: Path) -> None:
+def test_when_the_leader_of_a_group_exits_the_rest_of_the_group_is_killed(supervise: Supervise, tmp_path: Path) -> None:
     runner = supervise(
         """
         ready()
@@ -117,7 +117,7 @@ def test_when_the_leader_is_gone_the_rest_of_its_group_goes_too(supervise: Super
     runner.stop()
 
 
-def test_a_grandchild_that_escaped_and_holds_the_output_open_does_not_hold_up_the_restart(
+def test_an_escaped_grandchild_that_keeps_the_output_open_does_not_delay_the_restart(
     supervise: Supervise, tmp_path: Path
 ) -> None:
     runner = supervise(
@@ -142,7 +142,7 @@ def test_a_grandchild_that_escaped_and_holds_the_output_open_does_not_hold_up_th
     assert runner.stop() == 0
 
 
-def test_a_flood_of_output_in_any_bytes_and_of_any_length_neither_blocks_nor_breaks(
+def test_a_flood_of_arbitrary_output_neither_blocks_nor_breaks_the_supervisor(
     supervise: Supervise,
 ) -> None:
     runner = supervise(
@@ -201,7 +201,7 @@ def test_a_guardian_that_is_killed_is_replaced_and_knows_all_children(supervise:
     wait_until(lambda: is_gone(first) and is_gone(second), in_time(4))
 
 
-def test_what_was_ignored_at_the_start_stays_ignored(supervise: Supervise, tmp_path: Path) -> None:
+def test_signals_that_are_ignored_at_the_start_stay_ignored(supervise: Supervise, tmp_path: Path) -> None:
     runner = supervise(SLEEPS, prefix=("nohup",))
     runner.pid_of("child1.1")
     runner.process.send_signal(signal.SIGHUP)
@@ -227,7 +227,7 @@ IGNORED = 'trap \'\' {}; exec "$0" "$@"'
     ],
     ids=["SIGINT ignored", "SIGTERM ignored", "SIGCHLD ignored", "those that stop blocked", "all blocked"],
 )
-def test_a_supervisor_stops_and_restarts_children_whatever_signals_it_inherits(
+def test_a_supervisor_with_any_inherited_signals_stops_and_restarts_children(
     supervise: Supervise, prefix: tuple[str, ...], number: signal.Signals
 ) -> None:
     runner = supervise(SLEEPS, prefix=prefix)
@@ -238,7 +238,7 @@ def test_a_supervisor_stops_and_restarts_children_whatever_signals_it_inherits(
     assert "did not stop" not in runner.output
 
 
-def test_no_descriptor_and_no_zombie_is_left_by_many_restarts(supervise: Supervise) -> None:
+def test_many_restarts_leave_no_descriptor_and_no_zombie(supervise: Supervise) -> None:
     # The child imports little, so that it starts fast.
     source = 'import os; print("up", flush=True); os.write(int(os.environ["FASTCOMMERCE_LIFELINE"]), b"READY=1\\n")'
     source += "; os.kill(os.getpid(), 9)"

@@ -49,7 +49,7 @@ def shop(tmp_path: Path, vhost: Vhost) -> Shop:
     return one
 
 
-def test_rabbitmq_s_own_import_takes_the_definitions_and_then_nothing_is_to_do(shop: Shop) -> None:
+def test_rabbitmq_s_import_accepts_the_definitions_and_leaves_no_changes_to_apply(shop: Shop) -> None:
     # RabbitMQ's own import ignores a header with the value null.
     bindings = [TOPOLOGY["bindings"][0], TOPOLOGY["bindings"][1] | {"arguments": {"x-match": "any", "region": "eu"}}]
     shop.write(TOPOLOGY | {"bindings": bindings}, SERVICES)
@@ -64,7 +64,7 @@ def test_rabbitmq_s_own_import_takes_the_definitions_and_then_nothing_is_to_do(s
     assert bool(later) == (shop.vhost.rabbit.version >= (3, 12))
 
 
-def test_what_is_on_a_broker_is_imported_to_a_topology_that_leaves_nothing_to_do(shop: Shop) -> None:
+def test_the_topology_imported_from_a_broker_leaves_no_changes_to_apply(shop: Shop) -> None:
     assert shop.run("apply")[0] == 0
     code, text = shop.run("import", "live")
     assert code == 0
@@ -84,7 +84,7 @@ PLUGINS_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_arguments_that_only_plugins_know_are_imported_and_need_no_replacement(shop: Shop) -> None:
+def test_arguments_of_rabbitmq_plugins_are_imported_and_need_no_replacement(shop: Shop) -> None:
     shop.write({})
     api, vhost = shop.vhost.rabbit.api, shop.vhost.name
     for name, arguments in PLUGINS_ARGUMENTS.items():
@@ -120,9 +120,7 @@ TYPED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("default", ["quorum", "classic", None])
-def test_queues_of_an_export_get_the_type_that_rabbitmq_s_own_import_gives_them(
-    vhost: Vhost, default: str | None
-) -> None:
+def test_queues_of_an_export_get_the_type_that_rabbitmq_s_import_gives_them(vhost: Vhost, default: str | None) -> None:
     if default == "quorum" and vhost.rabbit.version < (4,):
         pytest.skip("the import of older brokers knows no default type")
     name = f"{vhost.name}.{default}"
@@ -139,7 +137,7 @@ def test_queues_of_an_export_get_the_type_that_rabbitmq_s_own_import_gives_them(
     assert {one.name: one.type for one in objects.queues} == theirs
 
 
-def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_else(shop: Shop) -> None:
+def test_the_rendered_permissions_allow_a_service_its_work_and_nothing_else(shop: Shop) -> None:
     assert shop.run("apply")[0] == 0
     code, output = shop.run("render", "--permissions", "--json")
     assert code == 0
@@ -172,7 +170,7 @@ def test_a_service_with_the_rendered_permissions_may_do_its_work_and_nothing_els
     assert f"rabbitmqctl set_permissions -p {vhost} shop '^$' '^(orders)$' '^$'" in output
 
 
-def test_the_pictures_name_every_service_exchange_and_queue(shop: Shop) -> None:
+def test_the_diagrams_contain_every_service_exchange_and_queue(shop: Shop) -> None:
     for form in ("mermaid", "dot", "svg"):
         code, output = shop.run("graph", "--format", form)
         assert code == 0
@@ -181,14 +179,14 @@ def test_the_pictures_name_every_service_exchange_and_queue(shop: Shop) -> None:
         assert "retry 1s 5s" in output
 
 
-def test_the_picture_in_the_documentation_is_that_of_the_shipped_topology(tmp_path: Path, vhost: Vhost) -> None:
+def test_the_diagram_in_the_documentation_shows_the_shipped_topology(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(ROOT, vhost)
     code, output = shop.run("graph", "--format", "svg")
     assert code == 0
     assert (ROOT / "docs" / "topology.svg").read_text() == output, "make schema writes it anew"
 
 
-def test_route_follows_a_message_and_says_who_reads_it_and_what_becomes_of_it(shop: Shop) -> None:
+def test_route_follows_a_message_to_its_queues_services_and_dead_letters(shop: Shop) -> None:
     code, output = shop.run("route", "orders", "a.new", "--header", "region=eu")
     assert code == 0
     assert output.splitlines() == [

@@ -45,7 +45,7 @@ def declare(vhost: Vhost, name: str, kind: str, messages: int) -> None:
         ["locked.dlq", "full"],
     ],
 )
-def test_a_queue_that_does_not_answer_stops_no_other(vhost: Vhost, locked: str, names: list[str]) -> None:
+def test_a_queue_that_does_not_answer_stops_no_other_queue(vhost: Vhost, locked: str, names: list[str]) -> None:
     declare(vhost, "full", "classic", 2)
     unknown: dict[str, str] = {}
     url, found = look([vhost.url], names, unknown)
@@ -57,14 +57,14 @@ def test_a_queue_that_does_not_answer_stops_no_other(vhost: Vhost, locked: str, 
         look([vhost.url], names)
 
 
-def test_no_queue_that_answers_is_an_error(vhost: Vhost, locked: str) -> None:
+def test_an_error_is_raised_if_no_queue_answers(vhost: Vhost, locked: str) -> None:
     with pytest.raises(BrokerAway, match="exclusive access"):
         look([vhost.url], [locked], {})
     with pytest.raises(BrokerAway):
         look(["amqp://guest:guest@127.0.0.1:1/"], ["a"], {})
 
 
-def test_the_desk_shows_the_other_dead_letters(vhost: Vhost, locked: str, tmp_path: Path) -> None:
+def test_dead_letters_of_other_queues_are_listed(vhost: Vhost, locked: str, tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     queues = {name: {"type": "classic", "dead_letter": f"{name}.dlq"} for name in ("locked", "work")}
     shop.write({"queues": queues}, {})
@@ -104,7 +104,9 @@ def test_a_quorum_queue_that_reports_nothing_is_asked_for_a_message(
     assert reason is None or reason.startswith("kept, it has ")
 
 
-def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Administrator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queue_with_an_unknown_count_is_kept(
+    vhost: Vhost, admin: Administrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declare(vhost, "q", "quorum", 2)
     empty: Any = lambda urls, names: (urls[0], dict.fromkeys(names, QueueCounts(0, 0)))  # noqa: E731
     monkeypatch.setattr(look_module, "look", empty)
@@ -115,20 +117,20 @@ def test_one_that_stays_unknown_is_kept(vhost: Vhost, admin: Administrator, monk
     )
 
 
-def test_one_that_does_not_answer_is_kept(vhost: Vhost, locked: str) -> None:
+def test_a_queue_that_does_not_answer_is_kept(vhost: Vhost, locked: str) -> None:
     management = Management(vhost.url, vhost.rabbit.management)
     reason = Administrator([vhost.url], management, lambda _: None).in_use(locked)
     assert reason is not None
     assert reason.startswith(f"kept, queue '{locked}'")
 
 
-def test_counts_that_are_sure(vhost: Vhost) -> None:
+def test_counts_of_an_answering_broker_are_certain(vhost: Vhost) -> None:
     declare(vhost, "full", "quorum", 2)
     declare(vhost, "empty", "quorum", 0)
     assert sure_counts(vhost.url, "full", 5.0).messages == 2
     assert sure_counts(vhost.url, "empty", 5.0) == QueueCounts(0, 0)
 
 
-def test_the_version_that_a_connection_reports(vhost: Vhost) -> None:
+def test_a_connection_reports_the_brokers_version(vhost: Vhost) -> None:
     live = Management(vhost.url, vhost.rabbit.management).live()
     assert version_at(vhost.url) == live.version

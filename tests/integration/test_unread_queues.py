@@ -95,7 +95,7 @@ def test_a_message_in_a_retry_queue_that_passes_the_broker_s_limit_returns_to_it
     wait_until(lambda: vhost.ready(there) == 1, what=f"it is in {there}")
 
 
-def test_a_handler_may_take_longer_than_the_broker_s_own_timeout(shop: Shop, vhost: Vhost) -> None:
+def test_a_handler_can_run_longer_than_the_broker_s_default_timeout(shop: Shop, vhost: Vhost) -> None:
     (shop.folder / "plugins").mkdir()
     service = {"consumes": ["work"], "handler_timeout": "2h", "prefetch": 1}
     shop.write({"queues": {"work": {"retry": ["1s"]}}}, {"payment": service})

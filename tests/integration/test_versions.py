@@ -82,7 +82,7 @@ def refusal(vhost: Vhost, path: str, body: dict[str, Any]) -> str | None:
     return None
 
 
-def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
+def test_each_argument_is_refused_or_accepted_as_in_the_table(vhost: Vhost) -> None:
     version, denied = vhost.rabbit.version, denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in QUEUE_SETTINGS if one.is_argument):
@@ -109,7 +109,7 @@ def test_each_argument_is_refused_or_accepted_as_the_table_says(vhost: Vhost) ->
     assert wrong == []
 
 
-def test_each_policy_key_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
+def test_each_policy_key_is_refused_or_accepted_as_in_the_table(vhost: Vhost) -> None:
     version, denied = vhost.rabbit.version, denied_of(vhost)
     wrong, compared = [], 0
     for setting in (one for one in (*QUEUE_SETTINGS, *EXCHANGE_SETTINGS) if not one.key.startswith("federation-")):
@@ -142,7 +142,7 @@ BINDINGS: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
-def test_each_binding_is_refused_or_accepted_as_the_table_says(vhost: Vhost) -> None:
+def test_each_binding_is_refused_or_accepted_as_in_the_table(vhost: Vhost) -> None:
     version = vhost.rabbit.version
     topology: dict[str, Any] = {
         "exchanges": {"other": {"type": "fanout"}},
@@ -202,7 +202,7 @@ def term(value: Any) -> str:
     return str(value).lower()
 
 
-def test_each_policy_key_excludes_its_whole_policy_from_the_queue_types_of_the_table(vhost: Vhost) -> None:
+def test_a_policy_does_not_apply_to_queue_types_that_the_table_excludes_for_one_of_its_keys(vhost: Vhost) -> None:
     version, denied = vhost.rabbit.version, denied_of(vhost)
     numbers = {1000 + index: kind for index, kind in enumerate(TYPES)}
     for kind in TYPES:
@@ -237,7 +237,7 @@ def test_each_policy_key_excludes_its_whole_policy_from_the_queue_types_of_the_t
         assert found[key] == expected, (key, definition, version)
 
 
-def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None:
+def test_deprecated_features_are_denied_as_the_broker_reports(vhost: Vhost) -> None:
     version, denied = vhost.rabbit.version, denied_of(vhost)
     try:
         with channel_to(vhost.url) as channel:
@@ -251,7 +251,7 @@ def test_deprecated_features_are_denied_as_the_broker_says(vhost: Vhost) -> None
         assert {TRANSIENT_QUEUES.feature, MASTER_LOCATOR.feature} <= known
 
 
-def test_exchange_types_and_policies_by_type_are_there_since_the_table_says(vhost: Vhost) -> None:
+def test_exchange_types_and_policies_by_type_exist_since_the_versions_of_the_table(vhost: Vhost) -> None:
     version = vhost.rabbit.version
     for name, span in EXCHANGE_TYPE_VERSIONS.items():
         said = refusal(vhost, f"/exchanges/{vhost.name}/probe", {"type": name, "durable": True})
@@ -326,9 +326,7 @@ def written(vhost: Vhost, words: str) -> str:
     return str(wait_until(log, what="the log"))
 
 
-def test_the_log_of_a_broker_that_runs_the_shipped_topology_names_no_deprecated_feature(
-    tmp_path: Path, vhost: Vhost
-) -> None:
+def test_the_shipped_topology_uses_no_deprecated_feature(tmp_path: Path, vhost: Vhost) -> None:
     shop = Shop(tmp_path / "shop", vhost)
     for name in ("topology.yaml", "config.yaml"):
         text = (Path(__file__).parents[2] / name).read_text()

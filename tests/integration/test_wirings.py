@@ -36,7 +36,7 @@ def test_the_shipped_project_has_no_finding(shipped: Path) -> None:
 
 
 @pytest.mark.parametrize("wiring", WIRINGS, ids=[one["name"] for one in WIRINGS])
-def test_a_wrong_wiring_is_named_with_its_line_and_a_remedy(wiring: dict[str, Any], shipped: Path) -> None:
+def test_a_wiring_mistake_is_reported_with_its_line_and_a_remedy(wiring: dict[str, Any], shipped: Path) -> None:
     for file, texts in wiring["replace"].items():
         content = (shipped / file).read_text()
         for old, new in texts.items():

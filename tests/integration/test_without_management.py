@@ -56,7 +56,7 @@ def declared(shop: Shop) -> list[str]:
     return said
 
 
-def test_without_the_http_api_everything_is_declared_with_arguments_in_the_place_of_policies(shop: Shop) -> None:
+def test_without_the_http_api_everything_is_declared_with_arguments_instead_of_policies(shop: Shop) -> None:
     shop.config["broker"]["management"] = NOWHERE
     shop.write(TOPOLOGY)
     said = declared(shop)
@@ -79,7 +79,7 @@ def test_without_the_http_api_everything_is_declared_with_arguments_in_the_place
     assert shop.plan()["changes"] == []
 
 
-def test_a_queue_whose_policy_cannot_be_seen_is_told_of_and_left(shop: Shop) -> None:
+def test_a_queue_whose_policy_is_unknown_is_reported_and_left_unchanged(shop: Shop) -> None:
     assert shop.run("apply")[0] == 0
     shop.config["broker"]["management"] = NOWHERE
     shop.write(TOPOLOGY)
@@ -90,7 +90,7 @@ def test_a_queue_whose_policy_cannot_be_seen_is_told_of_and_left(shop: Shop) -> 
     )
 
 
-def test_a_real_difference_still_stops_by_amqp_alone(shop: Shop) -> None:
+def test_a_real_difference_is_still_refused_over_amqp_alone(shop: Shop) -> None:
     assert shop.run("apply")[0] == 0
     shop.config["broker"]["management"] = NOWHERE
     topology = TOPOLOGY | {"queues": {"work": {"type": "classic"}}}
@@ -100,7 +100,7 @@ def test_a_real_difference_still_stops_by_amqp_alone(shop: Shop) -> None:
     assert "queue 'work': x-queue-type is 'classic' here, but 'quorum' on the broker" in output
 
 
-def test_a_user_without_the_tag_is_told_which_it_needs(shop: Shop, user: str) -> None:
+def test_the_error_for_a_user_without_a_tag_names_the_required_tag(shop: Shop, user: str) -> None:
     shop.config["broker"]["url"] = user
     shop.write(TOPOLOGY)
     said = declared(shop)
@@ -109,7 +109,7 @@ def test_a_user_without_the_tag_is_told_which_it_needs(shop: Shop, user: str) ->
     assert "work.dlq" in shop.vhost.queues()
 
 
-def test_a_user_that_may_look_but_not_set_policies_gets_arguments_and_a_comparison(shop: Shop, user: str) -> None:
+def test_a_user_that_may_only_read_policies_gets_arguments_and_a_comparison(shop: Shop, user: str) -> None:
     shop.vhost.rabbit.api("PUT", f"/users/{shop.vhost.name}", {"password": "pw", "tags": "management"})
     shop.config["broker"]["url"] = user
     shop.write(TOPOLOGY)
@@ -175,7 +175,9 @@ def watcher(vhost: Vhost) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("has_api", [True, False])
-def test_what_takes_policies_is_named_if_they_cannot_be_set(shop: Shop, watcher: str, has_api: bool) -> None:
+def test_settings_that_need_policies_are_reported_if_policies_cannot_be_set(
+    shop: Shop, watcher: str, has_api: bool
+) -> None:
     shop.config["broker"]["url"] = watcher
     if not has_api:
         shop.config["broker"]["management"] = NOWHERE

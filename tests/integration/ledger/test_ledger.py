@@ -24,7 +24,7 @@ from tests.running import Runner
 pytestmark = pytest.mark.xdist_group("ledger")
 
 
-def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sure(lasting_shop: Shop) -> None:
+def test_handled_orders_add_up_and_nothing_is_certain_while_audit_is_behind(lasting_shop: Shop) -> None:
     shop = lasting_shop
     shop.post(9)
     figures = dict.fromkeys((PAYMENT, MAIL, PAID), (10, 10, 0, 0, 0, 0, 0))
@@ -52,7 +52,7 @@ def test_orders_that_are_handled_add_up_and_while_audit_is_behind_nothing_is_sur
 
 
 @pytest.mark.timeout(120)
-def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(
+def test_waiting_messages_are_not_lost_but_purged_and_removed_messages_are(
     lasting_shop: Shop, lasting_runner: Runner
 ) -> None:
     shop = lasting_shop
@@ -84,7 +84,7 @@ def test_what_waits_is_not_lost_and_what_was_purged_or_taken_by_others_is(
 
 
 @pytest.mark.timeout(180)
-def test_under_load_nothing_is_ever_called_lost(lasting_shop: Shop) -> None:
+def test_under_load_no_message_is_reported_as_lost(lasting_shop: Shop) -> None:
     shop = lasting_shop
     # Payment is slower than the orders arrive, so most orders are unacked, which the statistics report late.
     shop.project.options("payment", failure_rate=0.1, latency="150ms", timeout_rate=0.3)

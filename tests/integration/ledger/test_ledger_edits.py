@@ -29,7 +29,7 @@ HANDLES = "from runner import hookimpl\n\n\n@hookimpl\ndef handle(message):\n   
 
 
 @shared
-def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_purged_dead_letter_is_lost(
+def test_dead_letters_and_discarded_messages_are_found_after_edits_and_a_purged_dead_letter_is_lost(
     lasting_shop: Shop, lasting_runner: Runner
 ) -> None:
     shop = lasting_shop
@@ -61,7 +61,7 @@ def test_parked_and_discarded_messages_are_found_where_an_edit_left_them_and_a_p
 
 
 @shared
-def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(lasting_shop: Shop) -> None:
+def test_a_renamed_queue_has_one_account_even_without_the_key_formerly(lasting_shop: Shop) -> None:
     shop = lasting_shop
     shop.post(2)
     shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
@@ -81,7 +81,7 @@ def test_a_renamed_queue_has_one_account_also_after_the_line_formerly_is_gone(la
     shop.settled({PAYMENT: (5, 5, 0, 0, 0, 0, 0)})
 
 
-def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) -> None:
+def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> None:
     shop.project.options("payment", timeout_rate=1.0)
     shop.run("reload")
     orders = shop.post(2)
@@ -112,7 +112,7 @@ def test_nothing_is_discarded_that_cannot_be_noted(shop: Shop, running: Runner) 
 
 
 @shared
-def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a_failure(
+def test_messages_handled_twice_are_reported_and_with_an_inbox_they_are_an_error(
     lasting_shop: Shop, lasting_runner: Runner
 ) -> None:
     shop = lasting_shop
@@ -162,9 +162,7 @@ def test_what_is_handled_twice_is_shown_and_with_an_inbox_of_one_service_it_is_a
 
 
 @shared
-def test_a_queue_counts_what_is_published_once_its_bindings_are_there(
-    lasting_shop: Shop, lasting_runner: Runner
-) -> None:
+def test_a_queue_counts_events_from_the_declaration_of_its_bindings(lasting_shop: Shop, lasting_runner: Runner) -> None:
     shop = lasting_shop
     shop.post(3)
     shop.settled({PAYMENT: (4, 4, 0, 0, 0, 0, 0)})
@@ -204,7 +202,7 @@ def an_event(id: str, type: str, at: int) -> dict[str, Any]:
 
 
 @shared
-def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_known_event_on(lasting_shop: Shop) -> None:
+def test_if_the_time_of_the_bindings_is_unknown_a_queue_counts_from_its_first_known_event(lasting_shop: Shop) -> None:
     shop = lasting_shop
     shop.post(2)
     shop.settled({PAYMENT: (3, 3, 0, 0, 0, 0, 0)})
@@ -223,7 +221,7 @@ def test_where_the_broker_does_not_remember_it_a_queue_counts_from_its_first_kno
 
 
 @shared
-def test_what_a_broker_held_whose_data_is_gone_is_lost_though_all_bindings_are_new(lasting_shop: Shop) -> None:
+def test_messages_of_a_broker_that_lost_its_data_are_lost_although_all_bindings_are_new(lasting_shop: Shop) -> None:
     shop = lasting_shop
     shop.settled({PAYMENT: (1, 1, 0, 0, 0, 0, 0)})
     shop.run("stop", "payment")

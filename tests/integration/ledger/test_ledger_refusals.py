@@ -21,7 +21,7 @@ def with_outbox() -> bool:
     return True
 
 
-def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_else_nobody_who_waits_is_named(
+def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
     lasting_shop: Shop,
 ) -> None:
     shop = lasting_shop
@@ -49,7 +49,7 @@ def test_what_one_queue_refused_is_not_lost_as_long_as_the_outbox_has_it_and_els
     assert "it refuses what is more than its max-length: an order that was answered 503" in found["note"]
 
 
-def test_what_an_inbox_made_and_one_queue_refused_is_not_lost_as_long_as_its_message_is_not_acknowledged(
+def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacked(
     lasting_shop: Shop,
 ) -> None:
     shop = lasting_shop

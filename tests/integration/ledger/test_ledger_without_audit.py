@@ -27,7 +27,7 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 
-def test_without_audit_it_says_how_to_turn_it_on(
+def test_without_audit_ledger_explains_how_to_turn_it_on(
     project: Project, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code, _, errors = Shop(project, vhost, monkeypatch).command("ledger")
@@ -82,7 +82,7 @@ def test_an_outbox_and_inboxes_prove_it_without_audit(
         assert [one["id"] for one in of_queue(found, PAID)["lost"]] == ["ghost"]
 
 
-def test_with_audit_but_no_attempts_it_says_what_is_not_known(shop: Shop) -> None:
+def test_without_attempts_ledger_reports_the_unknown_figures(shop: Shop) -> None:
     config = shop.project.config()
     config["services"]["audit"]["options"] = {"attempts": False}
     del config["services"]["notification"]
