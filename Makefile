@@ -41,10 +41,10 @@ chaos-full: ## every proof in full, then chaos on SQLite, PostgreSQL and a clust
 		tests/integration/test_chaos_parts.py tests/acceptance/test_drain.py
 	@FASTCOMMERCE_PROOF=full .venv/bin/python -m pytest -s tests/integration/test_endurance.py \
 		tests/acceptance/test_killed_runner.py tests/acceptance/test_no_connection_is_refused.py \
-		tests/acceptance/test_ladder.py tests/acceptance/test_once.py tests/acceptance/test_outbox.py \
-		tests/acceptance/test_edits.py tests/acceptance/test_order_story.py tests/acceptance/test_nothing_is_lost.py \
+		tests/acceptance/test_retries.py tests/acceptance/test_inbox.py tests/acceptance/test_outbox.py \
+		tests/acceptance/test_edits.py tests/acceptance/test_order_history.py tests/acceptance/test_nothing_is_lost.py \
 		tests/acceptance/test_consumer_timeout.py tests/acceptance/test_hostile_messages.py \
-		tests/integration/test_desk_interrupted.py
+		tests/integration/test_interrupted_dead_letter_commands.py
 	@.venv/bin/python -m tests.chaos
 	@.venv/bin/python -m tests.chaos --store postgresql
 	@.venv/bin/python -m tests.chaos --cluster

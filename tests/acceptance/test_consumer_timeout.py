@@ -98,12 +98,12 @@ def test_a_message_over_the_timeout_is_dead_lettered_and_the_others_are_handled(
     begin(jobs, shop, kind, {**good, "slow": seconds, "last": 0.0}, **{"prefetch": 20} | settings)
     runner = jobs.run(url=shop.url)
     runner.wait_for(r"message slow: .* parked in jobs\.dlq", 60)
-    wait_until(lambda: shop.ready("jobs.dlq"), 20, "the slow one is dead-lettered")
-    (parked,) = shop.messages("jobs.dlq")
+    wait_until(lambda: shop.ready("jobs.dlq"), 20, "the slow message is dead-lettered")
+    (dead_letter,) = shop.messages("jobs.dlq")
     wait_until(lambda: {*good, "last"} <= set(handled(jobs)), 20, "the others are handled")
     runner.wait_for(BLAME)
-    headers = parked["properties"]["headers"]
-    assert parked["properties"]["message_id"] == "slow"
+    headers = dead_letter["properties"]["headers"]
+    assert dead_letter["properties"]["message_id"] == "slow"
     # If several messages are in flight, a crash blames none of them alone.
     assert headers["x-crashes"] == deaths or (deaths < headers["x-crashes"] and "concurrency" in settings)
     assert "over the broker's consumer_timeout" in headers["x-last-error"]

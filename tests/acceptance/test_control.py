@@ -42,7 +42,7 @@ class Shop:
         runner.wait_for("everything is RUNNING")
         return runner
 
-    def tell(self, *arguments: str, code: int = 0) -> str:
+    def command(self, *arguments: str, code: int = 0) -> str:
         """Run a command from another folder, and return its output and errors."""
         before = Path.cwd()
         os.chdir(self._elsewhere)
@@ -122,12 +122,12 @@ def test_status_reports_every_slot(lasting: Shop) -> None:
 
     with lasting.orders() as posted:
         wait_until(is_at_work, 20, "its share of a core is shown")
-    whole = json.loads(lasting.tell("status", "--json"))
+    whole = json.loads(lasting.command("status", "--json"))
     assert {one["slot"] for one in whole["slots"]} == set(slots)
     assert isinstance(whole["ready"]["payment"], int)
     assert "order_api" not in whole["ready"], "it consumes no queue"
-    assert list(json.loads(lasting.tell("status", "payment", "--json"))["ready"]) == ["payment"]
-    text = lasting.tell("status")
+    assert list(json.loads(lasting.command("status", "payment", "--json"))["ready"]) == ["payment"]
+    text = lasting.command("status")
     assert re.search(
         r"^SLOT +STATE +PID +UPTIME +RESTARTS +CPU +MEMORY +MSG/S +READY +IN HAND +WHY$", text, re.MULTILINE
     )
@@ -155,10 +155,10 @@ def test_status_shows_a_failed_slot_with_its_reason_its_last_exit_and_its_last_l
     assert slot["state"] == "FATAL"
     assert slot["last_exit"]["words"] == "exited with status 1"
     assert "ValueError: no such table" in slot["lines"]
-    text = edited.tell("status", code=1)
+    text = edited.command("status", code=1)
     assert "    last exit " in text
     assert "    | ValueError: no such table" in text
-    failed = edited.tell("start", "broken", code=1)
+    failed = edited.command("start", "broken", code=1)
     assert "broken.1 BACKOFF: exited with status 1; see: python -m runner logs broken" in plain(failed)
     edited.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
     assert edited.tell("reload").endswith("reloaded\n")
@@ -182,11 +182,11 @@ def test_status_names_the_signal_that_killed_a_worker(lasting: Shop) -> None:
 @shared
 def test_a_service_is_stopped_and_started_and_the_others_run_on(lasting: Shop) -> None:
     before = lasting.slots()
-    assert lasting.tell("stop", "payment").endswith("payment.1 stopped\n")
+    assert lasting.command("stop", "payment").endswith("payment.1 stopped\n")
     assert lasting.slots()["payment.1"]["state"] == "STOPPED"
     with lasting.orders() as posted:
         posted.append(lasting.project.first_order())
-        assert "payment.1 running" in lasting.tell("start", "payment.1")
+        assert "payment.1 running" in lasting.command("start", "payment.1")
     assert lasting.slots()["payment.1"]["handled"] == 1
     for slot in ("order_api.1", "notification.1"):
         assert lasting.slots()[slot]["pid"] == before[slot]["pid"]
@@ -195,9 +195,9 @@ def test_a_service_is_stopped_and_started_and_the_others_run_on(lasting: Shop) -
 @shared
 def test_a_restart_starts_the_new_process_before_it_stops_the_old_process(lasting: Shop) -> None:
     before = lasting.slots()["order_api.1"]["pid"]
-    text = lasting.tell("restart", "order_api")
-    told = re.findall(r"order_api.1(:| )(replacing|RUNNING|stopped)?", text)
-    assert [what for _, what in told if what] == ["RUNNING", "stopped"]
+    text = lasting.command("restart", "order_api")
+    steps = re.findall(r"order_api.1(:| )(replacing|RUNNING|stopped)?", text)
+    assert [what for _, what in steps if what] == ["RUNNING", "stopped"]
     assert text.endswith("order_api.1 restarted\n")
     after = lasting.slots()["order_api.1"]
     assert after["pid"] != before
@@ -210,7 +210,7 @@ def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edite
     path = edited.project.folder / "plugins" / "payment.py"
     good = path.read_text()
     path.write_text(good + "\n@hookimpl\ndef start(options, context):\n    raise RuntimeError('wrong version')\n")
-    text = edited.tell("reload", code=1)
+    text = edited.command("reload", code=1)
     problem = "the new process did not become ready, exited with status 1 (python -m runner logs payment)"
     assert f"payment.1: {problem}; the old process keeps running" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
@@ -222,12 +222,12 @@ def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edite
 @shared
 def test_scaling_affects_no_other_process(lasting: Shop) -> None:
     before = {slot: one["pid"] for slot, one in lasting.slots().items()}
-    assert lasting.tell("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
+    assert lasting.command("scale", "payment", "3").endswith("payment scaled from 1 to 3\n")
     wider = {slot: one["pid"] for slot, one in lasting.slots().items()}
     assert set(wider) - set(before) == {"payment.2", "payment.3"}
-    assert lasting.tell("scale", "payment", "1").endswith("payment scaled from 3 to 1\n")
+    assert lasting.command("scale", "payment", "1").endswith("payment scaled from 3 to 1\n")
     assert {slot: one["pid"] for slot, one in lasting.slots().items()} == before
-    assert "IntRange" not in lasting.tell("scale", "payment", "65", code=2)
+    assert "IntRange" not in lasting.command("scale", "payment", "65", code=2)
 
 
 @shared
@@ -257,7 +257,7 @@ def test_a_reload_refuses_a_wrong_file_with_the_reason(edited: Shop) -> None:
     config = edited.project.config()
     config["services"]["payment"]["consumes"] = ["payment.order.creatd"]
     edited.project.set_config(config)
-    text = edited.tell("reload", code=1)
+    text = edited.command("reload", code=1)
     assert "unknown queue 'payment.order.creatd'; did you mean 'payment.order.created'?" in text
     assert "not reloaded: all services keep running unchanged" in text
     assert {slot: one["pid"] for slot, one in edited.slots().items()} == before
@@ -271,7 +271,7 @@ def test_sighup_reloads_the_files(edited: Shop) -> None:
     edited.project.set_config(config)
     edited.runner.process.send_signal(signal.SIGHUP)
     edited.runner.wait_for("files reloaded", count=before + 1)
-    wait_until(lambda: edited.slots().get("payment.2", {}).get("state") == "RUNNING", 30, "the second one runs")
+    wait_until(lambda: edited.slots().get("payment.2", {}).get("state") == "RUNNING", 30, "the second process runs")
 
 
 def test_closing_the_terminal_s_window_stops_everything(project: Project, vhost: Vhost) -> None:
@@ -315,13 +315,13 @@ def test_logs_prints_earlier_output_and_follows_new_output(lasting: Shop) -> Non
     with lasting.orders() as posted:
         order = lasting.project.first_order()
         posted.append(order)
-    wait_until(lambda: "is paid" in lasting.tell("logs"), 10)
-    text = lasting.tell("logs", "payment", "--lines", "2")
+    wait_until(lambda: "is paid" in lasting.command("logs"), 10)
+    text = lasting.command("logs", "payment", "--lines", "2")
     assert len(text.splitlines()) == 2
     assert all(re.match(r"\d\d:\d\d:\d\d payment.1      \| order", line) for line in text.splitlines())
     assert order in text
-    assert "RUNNING" in lasting.tell("logs", "runner")
-    (last,) = lasting.tell("logs", "payment.1", "-n", "1", "--json").splitlines()
+    assert "RUNNING" in lasting.command("logs", "runner")
+    (last,) = lasting.command("logs", "payment.1", "-n", "1", "--json").splitlines()
     assert json.loads(last)["slot"] == "payment.1"
     follower = Runner(
         [sys.executable, "-m", "runner", "--project", str(lasting.project.folder), "logs", "-f", "-n", "0", "payment"],
@@ -356,11 +356,11 @@ def test_logs_prints_the_lines_of_an_order_in_causal_order(lasting: Shop) -> Non
         lines = [line for line in lasting.runner.lines if order in line]
         places = [next(at for at, line in enumerate(lines) if cause in line) for cause in causes]
         assert places == sorted(places), lines
-    found = lasting.tell("logs", "--order", f"{orders[0][:8]}…").splitlines()
+    found = lasting.command("logs", "--order", f"{orders[0][:8]}…").splitlines()
     assert len(found) == len([line for line in lasting.runner.lines if orders[0] in line])
     assert all(orders[0] in line for line in found)
-    assert len(lasting.tell("logs", "payment", "--order", orders[0]).splitlines()) == 2
-    assert "too short, 'abc'; allowed: 4 characters or more" in lasting.tell("logs", "--order", "abc", code=2)
+    assert len(lasting.command("logs", "payment", "--order", orders[0]).splitlines()) == 2
+    assert "too short, 'abc'; allowed: 4 characters or more" in lasting.command("logs", "--order", "abc", code=2)
 
 
 def test_commands_report_a_project_whose_runner_was_never_started(project: Project) -> None:
@@ -407,7 +407,7 @@ def test_silent_clients_delay_no_other_client(lasting: Shop) -> None:
             one.connect(path)
             silent.append(one)
     started = time.monotonic()
-    lasting.tell("status")
+    lasting.command("status")
     assert time.monotonic() - started < in_time(3)
     for one in silent:
         one.close()
@@ -429,13 +429,13 @@ def test_a_socket_that_a_killed_runner_left_is_replaced_and_down_waits_for_the_n
     shop: Shop,
 ) -> None:
     socket_file = shop.project.folder / "var" / "runner.sock"
-    assert "payment.1" in shop.tell("status")
+    assert "payment.1" in shop.command("status")
     shop.runner.process.kill()
     shop.runner.process.wait()
     assert socket_file.exists()
     assert "no supervisor is running in" in shop.tell("status", code=1)
     again = shop.run()
-    text = shop.tell("down")
+    text = shop.command("down")
     assert "stopping: requested by 'down'" in text
     assert text.endswith("stopped\n")
     assert again.process.wait(15) == 0

@@ -13,7 +13,7 @@ from tests.jobs import CONFIG, TOPOLOGY, publish
 from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import ROOT, Project
 
-pytestmark = pytest.mark.xdist_group("desk beside a runner")  # all tests of this module share a runner
+pytestmark = pytest.mark.xdist_group("dead letters beside a runner")  # all tests of this module share a runner
 
 #: A handler that fails, or kills its worker, as long as a file named ``broken`` exists.
 HANDLER = """import os, pathlib
@@ -22,7 +22,7 @@ from runner import hookimpl, Message
 @hookimpl
 def handle(message: Message):
     headers = message.headers
-    print(f"try {message.attempt} of {message.id}, replayed {headers.get('x-replays', 0)}, {message.routing_key}")
+    print(f"attempt {message.attempt} of {message.id}, replayed {headers.get('x-replays', 0)}, {message.routing_key}")
     if pathlib.Path("broken").exists():
         if message.id == "deadly":
             os._exit(9)
@@ -31,7 +31,7 @@ def handle(message: Message):
 """
 
 
-class Desk:
+class FailingService:
     """A runner whose service handles jobs, and the commands of ``dlq``."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
@@ -54,11 +54,11 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def service(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FailingService]:
     """Run the service for all tests of this module. Each test leaves no dead letter."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("dead-letters") / "project")
-    one = Desk(project, vhost)
+    one = FailingService(project, vhost)
     yield one
     code = one.runner.process.poll() or one.runner.stop()
     project.close()
@@ -66,38 +66,38 @@ def desk(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     assert code == 0
 
 
-def test_a_failed_message_is_replayed_until_it_is_handled(desk: Desk) -> None:
-    runner, folder = desk.runner, desk.project.folder
-    desk.broken.touch()
-    publish(desk.vhost, '{"n": 1}', message_id="m-1", type="job.x")
-    (group,) = wait_until(desk.groups, 30, "it is parked")
+def test_a_failed_message_is_replayed_until_it_is_handled(service: FailingService) -> None:
+    runner, folder = service.runner, service.project.folder
+    service.broken.touch()
+    publish(service.vhost, '{"n": 1}', message_id="m-1", type="job.x")
+    (group,) = wait_until(service.groups, 30, "it is dead-lettered")
     assert (group["origin"], group["error"], group["count"]) == ("jobs", "ValueError: no such luck", 1)
     # The message fails all its attempts again, and is dead-lettered with the count of its replays.
-    assert desk.dlq("replay", "--all") == (0, "1 message replayed")
-    runner.wait_for("try 1 of m-1, replayed 1, job.x")
-    runner.wait_for("try 3 of m-1, replayed 1, job.x")
+    assert service.dlq("replay", "--all") == (0, "1 message replayed")
+    runner.wait_for("attempt 1 of m-1, replayed 1, job.x")
+    runner.wait_for("attempt 3 of m-1, replayed 1, job.x")
     runner.wait_for("ValueError: no such luck: parked in jobs.dlq", count=2)
-    record = json.loads(desk.dlq("show", "m", "--json")[1])
+    record = json.loads(service.dlq("show", "m", "--json")[1])
     assert (record["replays"], record["headers"]["x-attempt"]) == (1, 3)
-    desk.broken.unlink()
-    (folder / "mended").write_text('{"n": 2}')
-    code, output = desk.dlq("replay", "--id", "m-1", "--edit", str(folder / "mended"))
+    service.broken.unlink()
+    (folder / "edited").write_text('{"n": 2}')
+    code, output = service.dlq("replay", "--id", "m-1", "--edit", str(folder / "edited"))
     (kept,) = (folder / "var").glob("replaced-*.jsonl")
     assert (code, output.splitlines()[-1]) == (0, "1 message replayed")
     assert json.loads(kept.read_text())["body"] == '{"n": 1}'
-    runner.wait_for("try 1 of m-1, replayed 2, job.x")
+    runner.wait_for("attempt 1 of m-1, replayed 2, job.x")
     runner.wait_for('handled {"n": 2}')
-    assert desk.dlq("list") == (0, "the desk is empty: no message is parked")
+    assert service.dlq("list") == (0, "the desk is empty: no message is parked")
 
 
-def test_a_crashing_message_is_listed_and_can_be_replayed(desk: Desk) -> None:
-    desk.broken.touch()
-    publish(desk.vhost, '{"n": 3}', message_id="deadly")
-    found = wait_until(desk.groups, 60, "it is parked")
+def test_a_crashing_message_is_listed_and_can_be_replayed(service: FailingService) -> None:
+    service.broken.touch()
+    publish(service.vhost, '{"n": 3}', message_id="deadly")
+    found = wait_until(service.groups, 60, "it is dead-lettered")
     assert [(one["origin"], one["error"]) for one in found] == [
         ("jobs", "Crashed: its worker died of it 3 times, exited with status 9")
     ]
-    desk.broken.unlink()
-    assert desk.dlq("replay", "--id", "deadly") == (0, "1 message replayed")
-    desk.runner.wait_for('handled {"n": 3}')
-    assert desk.groups() == []
+    service.broken.unlink()
+    assert service.dlq("replay", "--id", "deadly") == (0, "1 message replayed")
+    service.runner.wait_for('handled {"n": 3}')
+    assert service.groups() == []

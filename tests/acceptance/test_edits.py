@@ -243,7 +243,7 @@ def test_a_consumed_queue_is_renamed_under_load_and_each_order_is_paid_once(proj
     accepted = orders.stop()
     wait_settled(shop.runner, accepted, 60)
     approved = [line for line in shop.runner.lines if ": approved" in line]
-    assert len(approved) == len(accepted), "the inbox knows what was handled under the old name"
+    assert len(approved) == len(accepted), "the inbox knows messages handled under the old name"
     assert orders.refused == []
     assert not [name for name in vhost.queues() if name.startswith(PAYMENT)]
     assert shop.command("plan") == (0, "nothing to do\n")

@@ -92,8 +92,8 @@ def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_r
         runner.wait_for(words)
     runner.wait_for(r"attempt 3 of 3 .*: parked in payment\.order\.created\.dlq")
     runner.wait_for(r"counter\.1 +\| \{'USD': 1\}")
-    (parked,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
-    assert parked["properties"]["correlation_id"] == order
+    (dead_letter,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
+    assert dead_letter["properties"]["correlation_id"] == order
     code, output = project.call("dlq", "list", url=vhost.url)
     assert code == 0
     assert re.search("payment.order.created +1 .* gateway timed out", output)
@@ -140,7 +140,7 @@ def test_the_routes_of_exercise_3_are_those_of_the_page(tmp_path: Path) -> None:
     project.close()
 
 
-def an_order_is_told_of(shipped: Project, runner: Runner, order: str) -> None:
+def check_history(shipped: Project, runner: Runner, order: str) -> None:
     runner.wait_for(f"order {order}: received from payment.order.created")
 
     def shown() -> str:
@@ -157,7 +157,7 @@ def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(
     apply(shipped, 4)
     runner = shipped.run("run", "--watch", url=vhost.url)
     runner.pid_of("audit.1")
-    an_order_is_told_of(shipped, runner, shipped.first_order())
+    check_history(shipped, runner, shipped.first_order())
     config = shipped.config()
     del config["services"]["payment"]["options"]
     shipped.set_config(config)
@@ -171,7 +171,7 @@ def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(
         return str(order)
 
     def kinds(order: str, *, count: int) -> list[tuple[str, str]]:
-        def told() -> Any:
+        def complete_history() -> Any:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{shipped.port}/orders/{order}", timeout=10) as response:
                     history = json.loads(response.read())["history"]
@@ -182,7 +182,7 @@ def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(
                 return None
             return history if len(history) == count else None
 
-        history = wait_until(told, 20, f"a story of {count} entries")
+        history = wait_until(complete_history, 20, f"a history of {count} entries")
         return [(one["kind"], one["service"]) for one in history if one["kind"] != "published"]
 
     # Two events, and each of the three consumers handles its event three times.
@@ -202,7 +202,7 @@ def test_exercises_4_and_5_the_history_of_an_order_and_one_charge_with_an_inbox(
     assert runner.output.count(received) == 1
     with sqlite3.connect(shipped.folder / "var" / "fastcommerce.db") as database:
         charged = database.execute("select order_id from charges where order_id in (?, ?)", (first, order))
-        assert charged.fetchall() == [(order,)], "an inbox notes what is charged"
+        assert charged.fetchall() == [(order,)], "only the order with an inbox has a row"
         assert database.execute("select count(*) from emails where order_id = ?", (order,)).fetchone() == (2,)
     database.close()
     assert runner.stop() == 0

@@ -76,7 +76,7 @@ def test_orders_are_paid_once_although_their_replay_exits_at_any_step(rounds: Ro
         # The rate is so low that only some messages are in flight when the process exits.
         assert rounds.replay("--rate", "10") == EXIT_CODE
         assert rounds.points.has_fired(point)
-    assert rounds.parked_orders(), "some are left for the last one"
+    assert rounds.parked_orders(), "some dead letters remain for the last replay"
     assert rounds.replay() == 0
     verdict = rounds.settled()
     assert not verdict.violations, shown(verdict)

@@ -32,7 +32,7 @@ class Mute(Exception):
 def handle(message: Message):
     job = message.json()
     what = job["do"]
-    print(f"try {message.attempt} at {time.monotonic()} {message.routing_key} {message.id}")
+    print(f"attempt {message.attempt} at {time.monotonic()} {message.routing_key} {message.id}")
     if what == "fail":
         raise ValueError("no such luck")
     if what == "reject":
@@ -54,7 +54,7 @@ def handle(message: Message):
 WORK = '{"do": "work"}'
 
 
-class Jobs:
+class JobService:
     """A service that handles ``jobs`` (with retries), ``once`` (without retries) and ``classic`` (a classic queue)."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
@@ -83,7 +83,7 @@ class Jobs:
             amqp_publish(channel, "", queue, body.encode(), own, mandatory=True)
         return str(properties["message_id"])
 
-    def parked(self, queue: str, *ids: str) -> list[Any]:
+    def dead_letters(self, queue: str, *ids: str) -> list[Any]:
         """Return the dead letters with these ids, once all are there."""
 
         def look() -> list[Any]:
@@ -94,7 +94,7 @@ class Jobs:
 
     def reasons(self, queue: str, *ids: str) -> list[str]:
         """Return the reason of each dead letter."""
-        return [one["properties"]["headers"]["x-last-error"] for one in self.parked(queue, *ids)]
+        return [one["properties"]["headers"]["x-last-error"] for one in self.dead_letters(queue, *ids)]
 
     def events_of(self, *ids: str) -> list[Any]:
         """Return the events of these messages, once each message has an event."""
@@ -108,11 +108,11 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+def lasting(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
     """Run the service for the tests that leave it running. Each test uses its own messages."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("failures") / "project")
-    one = Jobs(project, vhost)
+    one = JobService(project, vhost)
     yield one
     code = one.runner.process.poll() or one.runner.stop()
     project.close()
@@ -126,7 +126,7 @@ shared = pytest.mark.xdist_group("lasting failures")
 
 @shared
 def test_a_failing_message_is_retried_with_the_configured_delays_and_then_dead_lettered_with_its_reason(
-    lasting: Jobs,
+    lasting: JobService,
 ) -> None:
     vhost, runner = lasting.vhost, lasting.runner
     publish(
@@ -136,12 +136,12 @@ def test_a_failing_message_is_retried_with_the_configured_delays_and_then_dead_l
     runner.wait_for("attempt 1 of 3 failed, ValueError: no such luck: again in 200ms")
     runner.wait_for("attempt 2 of 3 failed, ValueError: no such luck: again in 400ms")
     runner.wait_for("attempt 3 of 3 failed, ValueError: no such luck: parked in jobs.dlq")
-    runner.wait_for(r"try 3 at [\d.]+ job.x m-1")
-    tries = [float(at) for at in re.findall(r"try \d at ([\d.]+) job.x m-1", runner.output)]
-    assert 0.2 <= tries[1] - tries[0] < 0.5
-    assert 0.4 <= tries[2] - tries[1] < 0.8
-    (parked,) = lasting.parked("jobs", "m-1")
-    properties = parked["properties"]
+    runner.wait_for(r"attempt 3 at [\d.]+ job.x m-1")
+    attempts = [float(at) for at in re.findall(r"attempt \d at ([\d.]+) job.x m-1", runner.output)]
+    assert 0.2 <= attempts[1] - attempts[0] < 0.5
+    assert 0.4 <= attempts[2] - attempts[1] < 0.8
+    (dead_letter,) = lasting.dead_letters("jobs", "m-1")
+    properties = dead_letter["properties"]
     assert (properties["message_id"], properties["correlation_id"], properties["type"]) == ("m-1", "order-1", "job.x")
     headers = properties["headers"]
     assert headers["kept"] == "yes"
@@ -156,18 +156,20 @@ def test_a_failing_message_is_retried_with_the_configured_delays_and_then_dead_l
 
 
 @shared
-def test_a_rejected_message_is_dead_lettered_at_once_and_good_messages_behind_it_are_handled(lasting: Jobs) -> None:
+def test_a_rejected_message_is_dead_lettered_at_once_and_good_messages_behind_it_are_handled(
+    lasting: JobService,
+) -> None:
     bad, unread, *good = [lasting.send("jobs", body) for body in ('{"do": "reject"}', "not json", WORK, WORK)]
     assert all(one["properties"]["app_id"] == "jobs" for one in lasting.events_of(*good))
     reasons = lasting.reasons("jobs", bad, unread)
     assert reasons[0] == "this one is bad"
     assert "the body is not usable JSON" in reasons[1]
-    assert [one["properties"]["headers"]["x-attempt"] for one in lasting.parked("jobs", bad, unread)] == [1, 1]
+    assert [one["properties"]["headers"]["x-attempt"] for one in lasting.dead_letters("jobs", bad, unread)] == [1, 1]
     assert lasting.vhost.ready("jobs") == 0
 
 
 @shared
-def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: Jobs) -> None:
+def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: JobService) -> None:
     ids = [lasting.send("once", f'{{"do": "event", "type": "{name}"}}') for name in ("dome", "lost")]
     assert lasting.reasons("once", *ids) == [
         "PluginError: services.jobs.publishes: event 'dome' is not there; did you mean 'done'?",
@@ -177,7 +179,9 @@ def test_an_undeclared_or_unroutable_event_dead_letters_its_message(lasting: Job
 
 
 @shared
-def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messages_are_handled(lasting: Jobs) -> None:
+def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messages_are_handled(
+    lasting: JobService,
+) -> None:
     pid = lasting.pid()
     *ids, good = [
         lasting.send("once", f'{{"do": "{what}"}}') for what in ("exit", "cancel", "mute", "surrogate", "unfit", "work")
@@ -193,38 +197,38 @@ def test_a_message_of_a_misbehaving_handler_is_dead_lettered_and_the_next_messag
 
 
 @shared
-def test_a_deleted_dead_letter_queue_is_declared_again(lasting: Jobs) -> None:
+def test_a_deleted_dead_letter_queue_is_declared_again(lasting: JobService) -> None:
     starts = lasting.runner.output.count("jobs.1 RUNNING")
     lasting.vhost.delete_queue("once.dlq")
     sent = lasting.send("once", '{"do": "exit"}')
     lasting.runner.wait_for("after the topology is declared again")
     lasting.runner.pid_of("jobs.1", count=starts + 1)
     wait_until(lambda: "once.dlq" in lasting.vhost.queues(), 20)
-    lasting.parked("once", sent)
+    lasting.dead_letters("once", sent)
 
 
 @shared
-def test_a_timestamp_that_python_cannot_represent_is_kept_through_all_attempts(lasting: Jobs) -> None:
+def test_a_timestamp_that_python_cannot_represent_is_kept_through_all_attempts(lasting: JobService) -> None:
     pid, before = lasting.pid(), lasting.runner.output.count("no broker")
     # A timestamp in milliseconds, as other languages' clients send it.
     foreign = lasting.send("jobs", '{"do": "fail"}', headers={"at": Timestamp(1_700_000_000_000)})
     good = lasting.send("jobs", WORK, headers={"at": 1.5})
     lasting.events_of(good)
-    (parked,) = lasting.parked("jobs", foreign)
-    assert parked["properties"]["headers"]["at"] == 1_700_000_000_000
-    assert parked["properties"]["headers"]["x-attempt"] == 3
+    (dead_letter,) = lasting.dead_letters("jobs", foreign)
+    assert dead_letter["properties"]["headers"]["at"] == 1_700_000_000_000
+    assert dead_letter["properties"]["headers"]["x-attempt"] == 3
     assert lasting.runner.output.count("no broker") == before
     assert lasting.pid() == pid
 
 
 @shared
 @pytest.mark.parametrize("queue", ["jobs", "classic"])
-def test_a_message_that_cannot_be_copied_is_dead_lettered_by_the_broker(lasting: Jobs, queue: str) -> None:
+def test_a_message_that_cannot_be_copied_is_dead_lettered_by_the_broker(lasting: JobService, queue: str) -> None:
     pid = lasting.pid()
     # The message is as large as the broker allows, so there is no room for our own headers.
     foreign = lasting.send(queue, '{"do": "fail"}', headers={"at": "x" * 131_000})
     lasting.events_of(lasting.send(queue, WORK))
-    lasting.parked(queue, foreign)
+    lasting.dead_letters(queue, foreign)
     lasting.runner.wait_for(f"parked in {queue}.dlq by the broker, since no copy can be made")
     assert lasting.pid() == pid
 
@@ -307,7 +311,7 @@ def test_a_worker_that_always_crashes_becomes_fatal_while_others_run_and_the_run
     runner.wait_for(r"broken.1 exited with status 1: restarting in \d\.\d s \(failure 1 of 3\)")
     runner.wait_for(r"broken.1 FATAL, 3 failures within 60 s, the last: exited with status 1: given up", 40)
     publish(vhost, WORK)
-    wait_until(lambda: vhost.ready("done") == 1, 15, "the others go on")
+    wait_until(lambda: vhost.ready("done") == 1, 15, "the others continue")
     jobs.plugin("jobs", BROKEN.format(error="PluginError('jobs: no licence')"))
     os.kill(runner.pid_of("jobs.1"), signal.SIGKILL)
     assert runner.process.wait(20) == 1
@@ -361,7 +365,7 @@ def test_messages_that_only_wait_are_not_dead_lettered_by_stops_of_the_runner(jo
         # The runner is stopped once, then killed, as often as a message may crash its worker (max_crashes).
         if turn:
             runner.process.kill()
-            wait_until(lambda: not vhost.queues()["jobs"].get("consumers"), 20, "the broker knows")
+            wait_until(lambda: not vhost.queues()["jobs"].get("consumers"), 20, "the broker has noticed the kill")
         else:
             assert runner.stop() == 0
     runner = jobs.run(url=vhost.url)

@@ -100,20 +100,22 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_let
         print(f"{len(good)} orders accepted after {time.monotonic() - began:.1f} s")
         taken = attacked.result()
     print(f"{len(messages)} hostile messages published after {time.monotonic() - began:.1f} s")
-    wait_until(lambda: good <= paid(project).keys(), PAID_WITHIN - (time.monotonic() - began), "all good are paid")
+    wait_until(
+        lambda: good <= paid(project).keys(), PAID_WITHIN - (time.monotonic() - began), "all good orders are paid"
+    )
 
     print(f"all good orders paid after {time.monotonic() - began:.1f} s")
     fit = {json.loads(one.body)["order_id"] for one in messages if one.is_fit}
     unfit = len(messages) - len(fit) + taken
     names = [f"{name}.dlq" for name in CONSUMED[:2]]
-    wait_until(lambda: fit <= paid(project).keys(), 20, "those of which only the decoration is odd are paid")
+    wait_until(lambda: fit <= paid(project).keys(), 20, "orders with odd properties are paid")
     assert paid(project).keys() == good | fit
 
-    def parked() -> list[int]:
+    def dead_letters() -> list[int]:
         return held(vhost.url, *CONSUMED, *names)
 
-    wait_until(lambda: parked() == [0, 0, 0, unfit, unfit], 30, f"{unfit} are on each desk")
-    print(f"all others on the desk after {time.monotonic() - began:.1f} s")
+    wait_until(lambda: dead_letters() == [0, 0, 0, unfit, unfit], 30, f"{unfit} are in each dead-letter queue")
+    print(f"all others dead-lettered after {time.monotonic() - began:.1f} s")
     for slot in ("payment.1", "notification.1", "order_api.1"):
         assert runner.output.count(f"{slot} RUNNING") == 1
     assert "restarting" not in runner.output
@@ -128,10 +130,10 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_let
     code, output = dlq(project, "replay", "--queue", CONSUMED[0], "--match", "nested too deep")
     deep = sum(one["count"] for one in listed["groups"] if "deep" in one["error"] and one["origin"] == CONSUMED[0])
     assert (code, output.splitlines()[-1]) == (0, f"{deep} messages replayed")
-    wait_until(lambda: parked() == [0, 0, 0, unfit, unfit], 30, "they are parked again")
+    wait_until(lambda: dead_letters() == [0, 0, 0, unfit, unfit], 30, "they are dead-lettered again")
     code, output = dlq(project, "discard", "--all", "--yes")
     assert code == 0, output
     assert f"{2 * unfit} messages discarded" in output
     assert held(vhost.url, *names) == [0, 0]
-    print(f"the desk empty after {time.monotonic() - began:.1f} s")
+    print(f"all replayed after {time.monotonic() - began:.1f} s")
     assert runner.stop() == 0

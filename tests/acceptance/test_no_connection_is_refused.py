@@ -122,5 +122,5 @@ def test_reloads_kills_and_scaling_under_load_refuse_no_connection(
     refused = [answer for answer in failures if answer.problem == "ConnectionRefusedError"]
     assert not refused
     others = [one for one in failures if not any(one.began <= kill + 0.05 and one.ended >= kill for kill in kills)]
-    assert not others, "only what a killed worker had in hand may fail"
+    assert not others, "only requests of a killed worker may fail"
     assert runner.stop() == 0

@@ -107,7 +107,7 @@ def test_with_the_broker_unreachable_for_10_s_every_order_with_202_is_paid_and_t
         wait_until(lambda: time.monotonic() - away >= 10.0, 15)
         mortal.rabbit.start()
         back = len(statuses)
-        wait_until(lambda: statuses[back:].count(202) >= times(20, 60), 30, "orders are taken again")
+        wait_until(lambda: statuses[back:].count(202) >= times(20, 60), 30, "orders are accepted again")
     finally:
         stop.set()
         for thread in threads:

@@ -38,7 +38,7 @@ AWAY = times(3, 20)
 ORDERS, KILLS = times(40, 60), times(3, 4)
 
 
-def take_orders(project: Project, url: str, **options: Any) -> None:
+def configure(project: Project, url: str, **options: Any) -> None:
     """Give the order API an outbox, and the other services an inbox."""
     config = project.config()
     config["store"] = {"url": url}
@@ -78,11 +78,11 @@ class Orders:
 def wait_settled(store: Store, accepted: set[str]) -> None:
     """Wait until each order was charged once, and its e-mails were sent."""
 
-    def told(kind: str) -> set[str]:
+    def e_mailed(kind: str) -> set[str]:
         return {one.order_id for one in store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))}
 
-    wait_until(lambda: accepted <= told("payment.success"), 60, "all are paid and told of")
-    assert accepted <= told("order.created")
+    wait_until(lambda: accepted <= e_mailed("payment.success"), 60, "all are paid and reported")
+    assert accepted <= e_mailed("order.created")
     assert accepted <= {one.order_id for one in store.read(select(CHARGES.c.order_id))}
 
 
@@ -92,7 +92,7 @@ def ready(project: Project) -> Any:
         return json.loads(answer.read())
 
 
-class Absence:
+class Outage:
     """A broker that can be unreachable for a while. In full it is killed, in short all connections are cut."""
 
     def __init__(self, vhost: Vhost) -> None:
@@ -119,8 +119,8 @@ class Absence:
 
 
 @pytest.fixture
-def absence(request: pytest.FixtureRequest) -> Iterator[Absence]:
-    one = Absence(request.getfixturevalue("mortal" if IS_FULL else "vhost"))
+def outage(request: pytest.FixtureRequest) -> Iterator[Outage]:
+    one = Outage(request.getfixturevalue("mortal" if IS_FULL else "vhost"))
     yield one
     one.close()
 
@@ -128,24 +128,24 @@ def absence(request: pytest.FixtureRequest) -> Iterator[Absence]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("database", DATABASES, indirect=True)
 def test_while_the_broker_is_unreachable_every_order_gets_202_and_is_paid_and_reported_afterwards(
-    project: Project, absence: Absence, database: str, tmp_path: Path
+    project: Project, outage: Outage, database: str, tmp_path: Path
 ) -> None:
-    take_orders(project, database)
-    runner = project.run(url=absence.url)
+    configure(project, database)
+    runner = project.run(url=outage.url)
     project.first_order()
     orders = Orders(project, 20)
     wait_until(lambda: len(orders.statuses) >= 20, 20)
-    absence.begin()
+    outage.begin()
     away = time.monotonic()
     runner.wait_for(r"order_api\.1 .*publisher: no broker for now")
     assert wait_until(lambda: ready(project)["waiting"], 20, "the outbox says how many wait")
     assert ready(project)["status"] == "ready"
-    code, output = project.call("status", "order_api", url=absence.url)
+    code, output = project.call("status", "order_api", url=outage.url)
     assert code == 0, output
     assert "cannot work" not in output
     wait_until(lambda: time.monotonic() > away + AWAY, AWAY + 5)
     during = len(orders.statuses)
-    absence.end()
+    outage.end()
     wait_until(lambda: len(orders.statuses) >= during + 40, 30)
     accepted = orders.stop()
     assert set(orders.statuses) == {202}
@@ -169,7 +169,7 @@ def test_accepted_orders_survive_a_kill_of_the_process_that_accepted_them(
     project: Project, vhost: Vhost, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path}/shop.db"
-    take_orders(project, url)
+    configure(project, url)
     config = project.config()
     config["services"]["order_api"]["instances"] = 2
     project.set_config(config)
@@ -195,7 +195,7 @@ def test_accepted_orders_survive_a_kill_of_the_process_that_accepted_them(
 
 
 @dataclass(frozen=True)
-class Taking:
+class OutboxShop:
     """A runner whose order API has an outbox, and routes each order by its fields."""
 
     project: Project
@@ -205,11 +205,11 @@ class Taking:
 
 
 @pytest.fixture(scope="module")
-def taking(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taking]:
+def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OutboxShop]:
     """Run only the order API for the tests that leave it unchanged."""
     vhost, folder = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("taking")
     project, url = Project(folder / "project"), f"sqlite:///{folder}/shop.db"
-    take_orders(project, url)
+    configure(project, url)
     config, topology = project.config(), project.topology()
     config["services"]["order_api"]["publishes"] = {"orders.topic": ["order.created.{currency}.{region}"]}
     topology["queues"]["eu.orders"] = {"bind": {"orders.topic": ["order.created.usd.eu"]}}
@@ -217,7 +217,7 @@ def taking(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     project.set_topology(topology)
     runner, store = project.run("run", "order_api", url=vhost.url), Store(url, folder)
     project.first_order()
-    yield Taking(project, vhost, runner, store)
+    yield OutboxShop(project, vhost, runner, store)
     store.close(5)
     code = runner.process.poll() or runner.stop()
     project.close()
@@ -230,8 +230,8 @@ shared = pytest.mark.xdist_group("an order API with an outbox")
 
 
 @shared
-def test_a_repeated_key_gets_the_same_order_and_422_with_a_different_order(taking: Taking) -> None:
-    project, order = taking.project, {**ALICE, "region": "eu"}
+def test_a_repeated_key_gets_the_same_order_and_422_with_a_different_order(shop: OutboxShop) -> None:
+    project, order = shop.project, {**ALICE, "region": "eu"}
     first = [project.post(order, 10, **{"Idempotency-Key": "k-1"}) for _ in range(3)]
     assert [status for status, _ in first] == [202, 202, 202]
     assert len({body["order_id"] for _, body in first}) == 1
@@ -240,17 +240,17 @@ def test_a_repeated_key_gets_the_same_order_and_422_with_a_different_order(takin
     assert problem["detail"] == "Idempotency-Key: was used for another order; send a new key with a new order"
     assert project.post({**order, "amount": 1}, 10, **{"Idempotency-Key": "k-2"})[0] == 202
     wait_until(lambda: ready(project)["waiting"] == 0, 20, "all are sent")
-    sent = [one["properties"]["correlation_id"] for one in taking.vhost.messages("eu.orders")]
+    sent = [one["properties"]["correlation_id"] for one in shop.vhost.messages("eu.orders")]
     assert sent.count(first[0][1]["order_id"]) == 1
 
 
 @shared
-def test_an_order_of_the_outbox_is_routed_by_its_fields(taking: Taking) -> None:
-    status, body = taking.project.post({**ALICE, "region": "eu"})
+def test_an_order_of_the_outbox_is_routed_by_its_fields(shop: OutboxShop) -> None:
+    status, body = shop.project.post({**ALICE, "region": "eu"})
     assert status == 202
-    _, other = taking.project.post({**ALICE, "region": "us"})
-    wait_until(lambda: ready(taking.project)["waiting"] == 0, 20, "both are sent")
-    sent = {one["properties"]["correlation_id"]: one["routing_key"] for one in taking.vhost.messages("eu.orders")}
+    _, other = shop.project.post({**ALICE, "region": "us"})
+    wait_until(lambda: ready(shop.project)["waiting"] == 0, 20, "both are sent")
+    sent = {one["properties"]["correlation_id"]: one["routing_key"] for one in shop.vhost.messages("eu.orders")}
     assert sent[body["order_id"]] == "order.created.usd.eu"
     assert other["order_id"] not in sent
 
@@ -289,11 +289,11 @@ class Api:
 
 
 @shared
-def test_no_order_gets_202_while_the_database_is_locked(taking: Taking) -> None:
-    project = taking.project
-    with taking.store.engine.begin():  # BEGIN IMMEDIATE locks out all other writers
+def test_no_order_gets_202_while_the_database_is_locked(shop: OutboxShop) -> None:
+    project = shop.project
+    with shop.store.engine.begin():  # BEGIN IMMEDIATE locks out all other writers
         status, problem = project.post(timeout=20)
     assert status == 503
     assert "the database" in problem["detail"]
     assert problem["type"].endswith("StoreUnavailable")
-    wait_until(lambda: project.post()[0] == 202, 20, "orders are taken again")
+    wait_until(lambda: project.post()[0] == 202, 20, "orders are accepted again")

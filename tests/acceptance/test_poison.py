@@ -112,22 +112,22 @@ class Deadly:
         )
         self.runner = project.run(url=vhost.url, env={"PYTHONPATH": str(ROOT), "FASTCOMMERCE_SETTLE": "0"})
 
-    def parked(self, queue: str, count: int) -> dict[str, dict[str, Any]]:
+    def dead_letters(self, queue: str, count: int) -> dict[str, dict[str, Any]]:
         """Wait for ``count`` dead letters, and return their headers by id."""
-        wait_until(lambda: self.vhost.ready(f"{queue}.dlq") >= count, 90, "the poison is parked")
+        wait_until(lambda: self.vhost.ready(f"{queue}.dlq") >= count, 90, "the messages are dead-lettered")
         found = self.vhost.messages(f"{queue}.dlq")
         return {one["properties"]["message_id"]: one["properties"]["headers"] for one in found}
 
     def handled(self, queue: str) -> list[str]:
         """Wait until all messages are handled. Return the ids that the handler got, with repetitions."""
         path = self.project.folder / f"handled.{queue}"
-        wait_until(lambda: self.vhost.ready(queue) == 0, 60, "each message is taken")
+        wait_until(lambda: self.vhost.ready(queue) == 0, 60, "each message is delivered")
         everything = {id for id, _ in MESSAGES[queue]}
         wait_until(lambda: set(path.read_text().splitlines()) == everything, 60, "each message is handled")
-        wait_until(lambda: self.in_hand(queue) == 0, 20, "and nothing is left")
+        wait_until(lambda: self.unacked(queue) == 0, 20, "no message is unacked")
         return path.read_text().splitlines()
 
-    def in_hand(self, service: str) -> int:
+    def unacked(self, service: str) -> int:
         """Return the number of unacked messages of a service."""
         return sum(int(one["in_hand"] or 0) for one in self.project.slots().values() if one["service"] == service)
 
@@ -151,14 +151,14 @@ def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_max_crashes(
     deadly: Deadly, queue: str, deaths: int
 ) -> None:
-    parked = deadly.parked(queue, 1)
-    assert set(parked) == {"poison"}
-    headers = parked["poison"]
+    dead_letters = deadly.dead_letters(queue, 1)
+    assert set(dead_letters) == {"poison"}
+    headers = dead_letters["poison"]
     assert headers["x-crashes"] == deaths
     assert headers["x-signal"] == "SIGSEGV"
     times = {2: "twice", 3: "3 times"}[deaths]
     assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
-    assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than it may"
+    assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than max_crashes"
     assert deadly.vhost.ready(f"{queue}.dlq") == 1
     assert deadly.runner.output.count(f"while handling message poison of {queue},") == deaths
     # Only the first death counts as a failure of the service, which may fail once.
@@ -170,11 +170,11 @@ def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_ma
 def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_neighbours_are_handled(
     deadly: Deadly, queue: str, ways: dict[str, tuple[str, str, int]]
 ) -> None:
-    parked = deadly.parked(queue, len(ways))
+    dead_letters = deadly.dead_letters(queue, len(ways))
     handled = deadly.handled(queue)
-    assert set(parked) == set(ways), "one that was in hand when somebody killed its worker is not blamed"
+    assert set(dead_letters) == set(ways), "a message is not blamed for a kill from outside"
     for how, (reason, name, deaths) in ways.items():
-        headers = parked[how]
+        headers = dead_letters[how]
         assert headers["x-crashes"] == deaths
         assert headers["x-signal"] == name
         times = {1: "once", 4: "4 times"}[deaths]
@@ -186,8 +186,8 @@ def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_nei
 
 @pytest.mark.timeout(180)
 def test_of_several_unacked_messages_only_the_crashing_message_is_dead_lettered(deadly: Deadly) -> None:
-    parked = deadly.parked("several", 1)
-    assert set(parked) == {"poison"}
+    dead_letters = deadly.dead_letters("several", 1)
+    assert set(dead_letters) == {"poison"}
     deadly.handled("several")
     assert deadly.vhost.ready("several.dlq") == 1
     # The first crash says little, because other messages were unacked too. Then the message was alone.

@@ -112,7 +112,7 @@ def test_a_restart_that_must_wait_reports_the_reason_and_completes_later(supervi
     answer = supervise.tell("restart", target="a")
     assert answer["error"] == "a is waiting for base, which is STOPPED; it will be replaced after that"
     assert time.monotonic() - started < 10
-    assert supervise.slots()["a.1"]["state"] == "RUNNING", "the old one works on"
+    assert supervise.slots()["a.1"]["state"] == "RUNNING", "the old process still works"
     supervise.tell("start", target="base")
     runner.pid_of("a.1", count=2)
     assert runner.stop() == 0

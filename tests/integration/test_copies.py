@@ -106,7 +106,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
     ]
     good = (properties(message_id=short(b"good")), b"{}")
     hostile.Client(vhost.url, "work", "job.x").publish([good, *sent, good])
-    wait_until(lambda: held(vhost.url, "jobs.dlq", "done", "jobs") == [len(sent), 2, 0], 10, "the others go on")
+    wait_until(lambda: held(vhost.url, "jobs.dlq", "done", "jobs") == [len(sent), 2, 0], 10, "the others continue")
     assert "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels" in dlq(jobs, "list")
     assert "$undecoded" in dlq(jobs, "show", "m1", "--json")
     assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
@@ -150,7 +150,7 @@ def test_a_drain_whose_target_refuses_messages_leaves_no_message_in_both_queues(
     drain = Drain(vhost.url, "source", "target")
     with pytest.raises(PublishRefused, match="queue 'target' refused a message; it may be full"):
         drain.run()
-    wait_until(lambda: held(vhost.url, "source", "target") == [400 - room, room], 10, "the others are put back")
+    wait_until(lambda: held(vhost.url, "source", "target") == [400 - room, room], 10, "the others are requeued")
     assert drain.done == room
 
 
@@ -183,7 +183,7 @@ def test_a_drain_moves_the_messages_before_a_message_that_cannot_be_copied(
     publish(vhost.url, "source", many(400))
     with pytest.raises(RunnerError, match="message m000120: cannot be written; export and remove it"):
         Drain(vhost.url, "source", "target").run()
-    wait_until(lambda: held(vhost.url, "source", "target") == [280, 120], 10, "the others are put back")
+    wait_until(lambda: held(vhost.url, "source", "target") == [280, 120], 10, "the others are requeued")
 
 
 def test_a_message_that_leaves_no_room_for_our_headers_stays_a_dead_letter_with_the_reason(

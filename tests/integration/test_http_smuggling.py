@@ -228,5 +228,5 @@ def test_clients_that_leave_at_once_leave_nothing_behind(web: Web) -> None:
         connection.close()
     before = time.process_time()
     time.sleep(0.3)
-    assert time.process_time() - before < 0.25, "the loop goes round for nothing"
+    assert time.process_time() - before < 0.25, "the loop spins"
     wait_until(lambda: web.ask("GET", "/")[0] == 200)

@@ -147,7 +147,7 @@ def test_streams_over_the_limit_get_a_503_until_a_stream_ends(web: Web, feed: Fe
         assert headers["Content-Type"] == "application/problem+json"
         assert int(headers["Retry-After"]) > 0
         assert "64 streams are open" in json.loads(body)["detail"]
-        assert web.ask("GET", "/")[0] == 200, "all else is answered"
+        assert web.ask("GET", "/")[0] == 200, "other requests are answered"
         clients.pop().connection.close()
         late = wait_until(lambda: try_again(web, stack))
         feed.send("still")
@@ -180,7 +180,7 @@ def test_a_client_that_does_not_read_loses_events_and_gets_their_number(
         received = slow.until(b"data: the last\n\n")
         lost = sum(map(int, re.findall(rb"event: lost\ndata: (\d+)\n\n", received)))
         got = [int(number) for number in re.findall(rb"^data: (\d+) x{1000}\n\n", received, re.MULTILINE)]
-        assert len(got) + lost == 400, "each came whole, or was counted"
+        assert len(got) + lost == 400, "each event arrived whole or was counted"
         assert lost > 100
         assert got == sorted(set(got))
         assert b"event: lost" not in quick.received
@@ -228,7 +228,7 @@ def test_a_client_that_leaves_frees_its_stream_at_once(web: Web, feed: Feed, is_
     with Client(web) as another:
         another.opened()
         feed.send("somebody")
-        assert data_of(another.until(b"data: somebody")) == [b"somebody"], "of what was sent before it gets nothing"
+        assert data_of(another.until(b"data: somebody")) == [b"somebody"], "it gets no earlier event"
 
 
 def test_a_client_that_leaves_before_its_stream_starts_uses_no_stream(
@@ -321,7 +321,7 @@ def test_a_stream_is_not_closed_as_a_silent_connection(feed: Feed, monkeypatch: 
             assert web.ask("GET", "/")[0] == 200
         feed.send("all")
         assert all(client.until(b"data: all\n\n") for client in clients)
-        assert web.ask("GET", "/events")[0] == 503, "half of the connections are for all else"
+        assert web.ask("GET", "/events")[0] == 503, "half of the connections are for other requests"
 
 
 def test_errors_of_an_application_are_problems(web: Web, caplog: Any) -> None:

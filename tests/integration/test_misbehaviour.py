@@ -238,9 +238,9 @@ def test_a_child_starts_after_its_dependencies_and_stops_before_them(supervise: 
     )
     runner.wait_for("everything is RUNNING")
     assert runner.stop() == 0
-    told = re.findall(r"(last|middle|first).1 (RUNNING|stopped)", runner.output)
-    assert [name for name, what in told if what == "RUNNING"] == ["first", "middle", "last"]
-    assert [name for name, what in told if what == "stopped"] == ["last", "middle", "first"]
+    events = re.findall(r"(last|middle|first).1 (RUNNING|stopped)", runner.output)
+    assert [name for name, what in events if what == "RUNNING"] == ["first", "middle", "last"]
+    assert [name for name, what in events if what == "stopped"] == ["last", "middle", "first"]
 
 
 def test_the_runner_exits_if_the_last_child_depends_on_a_fatal_child(supervise: Supervise) -> None:

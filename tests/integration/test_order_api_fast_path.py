@@ -103,7 +103,7 @@ def first_answer(service: Any, request: bytes) -> bytes:
     return answer if b"-Key" in request else re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"id", answer)
 
 
-def told(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
+def recorded(service: Any, caplog: Any) -> tuple[list[Any], list[str]]:
     """Return published events and log lines without their varying parts. The log may order them differently."""
     bodies = [{**event.body, "order_id": ""} for event, _ in service.context.published]
     wait_until(lambda: sum(" accepted: " in record.getMessage() for record in caplog.records) == len(bodies))
@@ -136,10 +136,10 @@ def test_every_request_gets_the_answer_that_the_application_gives(plain_service,
 
     monkeypatch.setattr(DirectRoutes, "_accept", count)
     fast = {name: first_answer(plain_service, request) for name, request in REQUESTS.items()}
-    told_fast = told(plain_service, caplog)
+    recorded_fast = recorded(plain_service, caplog)
     monkeypatch.setattr(DirectRoutes, "take", lambda *_: False)
     assert fast == {name: first_answer(plain_service, request) for name, request in REQUESTS.items()}
-    assert told_fast == told(plain_service, caplog)
+    assert recorded_fast == recorded(plain_service, caplog)
     assert len(taken) > 8
 
 
@@ -220,17 +220,17 @@ def test_a_confirm_that_never_comes_is_a_503(monkeypatch):
 
 @pytest.mark.parametrize(("error", "status"), [(BrokerBlocked("an alarm"), 503), (RuntimeError("secret"), 500)])
 def test_an_error_of_publish_becomes_the_answer(service, monkeypatch, error, status):
-    tries = []
+    published = []
 
     def publish(event: Any) -> Any:
-        tries.append(event)
+        published.append(event)
         raise error
 
     monkeypatch.setattr(service.context, "publish", publish)
     got, _, body = service.order()
     assert got == status
     assert b"secret" not in body
-    assert len(tries) == 1
+    assert len(published) == 1
 
 
 def test_orders_over_the_limit_of_unconfirmed_orders_wait_for_a_thread(monkeypatch):
@@ -279,7 +279,7 @@ def test_a_client_that_starts_to_read_late_gets_all_answers(monkeypatch):
         sender.start()
         time.sleep(0.5)
         assert service.order()[0] == 202, "others are served meanwhile"
-        assert len(service.context.published) < count, "what nobody reads is not asked for"
+        assert len(service.context.published) < count, "requests of a client that does not read wait"
         started, received = time.monotonic(), b""
         while received.count(b"}\n") < count:
             received += connection.recv(65536)
@@ -297,7 +297,7 @@ def test_a_client_that_leaves_before_its_answer_does_not_affect_other_clients(se
             connection.close()
         before = time.process_time()
         time.sleep(0.3)
-        assert time.process_time() - before < 0.2, "the loop goes round for nothing"
+        assert time.process_time() - before < 0.2, "the loop spins"
         for _, future in service.context.published:
             future.set_result(None)
         assert all(read_answer(connection)[0].startswith(b"HTTP/1.1 202") for connection in connections[5:])

@@ -60,8 +60,8 @@ def test_the_answer_is_the_history_that_order_show_prints(store: Store, database
         assert read is not None
         found = journey(read, "o1")
     assert found is not None
-    story = as_json(found)
-    assert answer.json == {name: story[name] for name in ("order_id", "status", "history")}
+    history = as_json(found)
+    assert answer.json == {name: history[name] for name in ("order_id", "status", "history")}
     assert [entry["kind"] for entry in answer.json["history"]] == [
         "published", "retried", "parked", "replayed", "handled", "published",
     ]  # fmt: skip

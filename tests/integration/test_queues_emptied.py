@@ -149,7 +149,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
     code, output = shop.run("purge", "pay", "--yes")
     assert code == 75
     assert "queue 'audit.events' does not exist; without a note in the order history nothing is removed" in output
-    wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are put back")
+    wait_until(lambda: held(vhost.url, "pay") == [3], 10, "they are requeued")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_killed_purge_has_written_all_messages_that_it_removed(shop: Shop, vho
     with process(shop, "purge", "pay", "--yes", "--file", str(path)) as one:
         wait_until(path.exists, 20, "it writes")
         one.kill()
-    wait_until(lambda: not unacked(vhost, "pay"), 20, "what was unacked is put back")
+    wait_until(lambda: not unacked(vhost, "pay"), 20, "unacked messages are requeued")
     left = take_all(vhost.url, "pay")
     assert sorted({*written(path), *left}) == ALL
 
@@ -374,7 +374,7 @@ def test_a_target_that_refuses_messages_gets_no_message_twice(shop: Shop, vhost:
     assert "not moved to full: queue 'full' refused a message; it may be full" in output
     assert f"{len(moved)} messages moved, {100 - len(moved)} left in pay" in output
     assert moved == ALL[:30]
-    wait_until(lambda: held(vhost.url, "pay") == [70], 10, "they are put back")
+    wait_until(lambda: held(vhost.url, "pay") == [70], 10, "they are requeued")
     assert take_all(vhost.url, "pay") == ALL[30:100]
 
 
@@ -384,7 +384,7 @@ def test_a_deletion_of_the_target_loses_no_message(vhost: Vhost) -> None:
     publish(vhost.url, "mail", many(100))
     with pytest.raises(Unroutable, match="queue 'gone' does not exist"):
         Transfer(vhost.url, "mail", "gone", 100).run()
-    wait_until(lambda: held(vhost.url, "mail") == [100], 10, "they are put back")
+    wait_until(lambda: held(vhost.url, "mail") == [100], 10, "they are requeued")
 
 
 @pytest.mark.parametrize("is_full", [False, True])
@@ -407,7 +407,7 @@ def test_a_refused_note_duplicates_no_message(vhost: Vhost, is_full: bool) -> No
     assert one.done == len(moved)
     assert one.unnoted == len(moved) - (30 if is_full else 0)
     assert moved == ALL[: len(moved)]
-    wait_until(lambda: held(vhost.url, "mail") == [300 - len(moved)], 10, "the others are put back")
+    wait_until(lambda: held(vhost.url, "mail") == [300 - len(moved)], 10, "the others are requeued")
     assert take_all(vhost.url, "mail") == ALL[len(moved) : 300]
 
 
@@ -469,7 +469,7 @@ def test_a_killed_move_loses_nothing_and_the_next_move_completes_it(shop: Shop, 
     with process(shop, "move", "pay", "mail") as one:
         wait_until(lambda: held(vhost.url, "mail")[0] > 0, 20, "it moves")
         one.kill()
-    wait_until(lambda: not unacked(vhost, "pay"), 20, "what was unacked is put back")
+    wait_until(lambda: not unacked(vhost, "pay"), 20, "unacked messages are requeued")
     assert shop.run("move", "pay", "mail")[0] == 0
     moved = take_all(vhost.url, "mail")
     assert sorted(set(moved)) == ALL

@@ -98,7 +98,7 @@ def test_dead_letters_of_the_broker_itself_are_replayed_to_the_new_name(shop: Sh
         publish(channel, "shop", "a", b"{}", pika.BasicProperties(message_id="1"))
         method, _, _ = channel.basic_get("old.name")
         channel.basic_reject(method.delivery_tag, requeue=False)
-        wait_until(lambda: shop.vhost.ready("parked") == 1, 10, "it is parked")
+        wait_until(lambda: shop.vhost.ready("parked") == 1, 10, "it is dead-lettered")
     shop.write(renamed(type=kind, dead_letter="parked"))
     assert shop.run("apply")[0] == 0
     assert shop.run("dlq", "replay", "--all")[0] == 0

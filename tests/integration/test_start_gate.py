@@ -17,19 +17,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def run(prepare: Callable[[int], None], script: Callable[[Gate, list[int]], Callable[[], bool]]) -> list[int]:
     """Run a script with a gate until the condition that it returns is true. Return the numbers of the attempts."""
-    tries: list[int] = []
+    attempts: list[int] = []
 
     def counted() -> None:
-        tries.append(len(tries) + 1)
-        prepare(len(tries))
+        attempts.append(len(attempts) + 1)
+        prepare(len(attempts))
 
     async def main() -> None:
         gate = Gate(counted, lambda: None, lambda error: None)
-        await until(script(gate, tries))
+        await until(script(gate, attempts))
         gate.close()
 
     asyncio.run(main())
-    return tries
+    return attempts
 
 
 def test_the_preparation_is_repeated_until_the_broker_answers() -> None:
@@ -55,10 +55,10 @@ def test_many_requests_cause_one_preparation() -> None:
 
 
 def test_a_result_from_before_the_broker_stopped_does_not_count() -> None:
-    def script(gate: Gate, tries: list[int]) -> Callable[[], bool]:
+    def script(gate: Gate, attempts: list[int]) -> Callable[[], bool]:
         gate.ensure()
         gate.shut("the broker has ended")
-        return lambda: gate.is_open and len(tries) == 2
+        return lambda: gate.is_open and len(attempts) == 2
 
     assert run(lambda number: None, script) == [1, 2]
 

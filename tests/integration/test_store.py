@@ -61,7 +61,7 @@ def insert(order: str, connection: Connection) -> bool:
     return insert_new(connection, CHARGES, charge(order))
 
 
-def take_in(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
+def record(store: Store, service: str, one: Message, events: Sequence[Event] = ()) -> Sequence[Event] | None:
     """Record a message's outcome as a worker does. Return the earlier outcome if there is one."""
 
     def otherwise(connection: Connection) -> Sequence[Event] | None:
@@ -161,7 +161,7 @@ def test_jobs_wait_for_a_restarted_server_and_are_then_committed(tmp_path: Path)
         with pytest.raises(StoreAway):
             store.read(select(CHARGES.c.order_id))
         waiting = [store.commit(partial(insert, "a"))]
-        wait_until(lambda: said, 30, "it is tried again and again")
+        wait_until(lambda: said, 30, "it is retried")
         # New jobs wait no longer than their own timeout, even though other jobs wait longer.
         for number in range(3):
             with pytest.raises(StoreAway):
@@ -181,13 +181,13 @@ def test_connections_that_the_server_closed_while_idle_are_reopened_silently(tmp
     said: list[str | None] = []
     try:
         store = make_tables(Store(server.make_database("shop"), tmp_path, said.append))
-        assert take_in(store, "a", message("1")) is None
+        assert record(store, "a", message("1")) is None
         assert inbox.outcome(store, "a", message("1")) == []
         for number in range(2, 5):
             server.stop()
             server.start()
             assert inbox.outcome(store, "a", message(str(number))) is None
-            assert take_in(store, "a", message(str(number))) is None
+            assert record(store, "a", message(str(number))) is None
         assert said == []
         store.close(5)
     finally:
@@ -195,7 +195,7 @@ def test_connections_that_the_server_closed_while_idle_are_reopened_silently(tmp
 
 
 def test_in_a_shared_commit_only_new_messages_are_recorded(store: Store) -> None:
-    assert take_in(store, "a", message("old"), [Event("x", b"", id="1")]) is None
+    assert record(store, "a", message("old"), [Event("x", b"", id="1")]) is None
     gate = threading.Event()
     held = store.commit(lambda _: gate.wait(10))
     done: list[str] = []
@@ -232,8 +232,8 @@ def test_a_missing_server_is_unreachable_and_an_unusable_database_is_refused(tmp
 def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
     events = [Event("paid", {"a": 1}, "e", "k", id="1"), Event("told", b"\xff", "e", "k", {"x": b"y"}, id="2")]
     assert inbox.outcome(store, "payment", message("m")) is None
-    assert take_in(store, "payment", message("m"), events) is None
-    again = take_in(store, "payment", message("m"))
+    assert record(store, "payment", message("m"), events) is None
+    again = record(store, "payment", message("m"))
     assert again == inbox.outcome(store, "payment", message("m"))
     assert again is not None
     assert [one.encoded() for one in again] == [b'{"a":1}', b"\xff"]
@@ -246,7 +246,7 @@ def test_a_second_delivery_gets_the_events_of_the_first(store: Store) -> None:
 
 def test_only_rows_older_than_the_limit_are_deleted(store: Store) -> None:
     for number in range(3):
-        take_in(store, "a", message(str(number)))
+        record(store, "a", message(str(number)))
     assert store.commit(lambda one: inbox.prune(one, "a", 3600)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "b", -1)).result(10) == 0
     assert store.commit(lambda one: inbox.prune(one, "a", -1)).result(10) == 3
@@ -368,7 +368,7 @@ def test_the_relay_publishes_waiting_events_in_order_and_skips_refused_events(st
     relay = Relay(store, "api", broker.publish, lambda: broker.problem, log)
     wait_until(lambda: len(broker.taken) == 9, 10)
     assert broker.taken == [str(number) for number in range(10) if number != 3]
-    wait_until(lambda: outbox.count_waiting(store, "api") == 1, 10, "what was confirmed is marked, and nothing else")
+    wait_until(lambda: outbox.count_waiting(store, "api") == 1, 10, "only confirmed events are marked")
     broker.refused.clear()
     wait_until(lambda: outbox.count_waiting(store, "api") == 0, 10)
     assert broker.taken[-1] == "3"
@@ -450,15 +450,15 @@ def test_a_slow_statement_finally_fails_and_a_read_only_server_counts_as_unreach
 
     with pytest.raises(DBAPIError, match="statement timeout"):
         store.commit(slow, lock=lock).result(20)
-    tries = 0
+    attempts = 0
 
     def slow_at_first(connection: Connection) -> None:
-        nonlocal tries
-        tries += 1
-        slow(connection) if tries < 3 else insert("patient", connection)
+        nonlocal attempts
+        attempts += 1
+        slow(connection) if attempts < 3 else insert("patient", connection)
 
     store.commit(slow_at_first, lock=lock).result(20)
-    assert (tries, charged(store)) == (3, {"patient"})
+    assert (attempts, charged(store)) == (3, {"patient"})
     with pytest.raises(StoreAway, match="read-only"):
         store.commit(only_reads, timeout=0.1, lock=lock).result(20)
     store.close(5)

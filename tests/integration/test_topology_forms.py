@@ -183,7 +183,7 @@ def test_the_diagram_in_the_documentation_shows_the_shipped_topology(tmp_path: P
     shop = Shop(ROOT, vhost)
     code, output = shop.run("graph", "--format", "svg")
     assert code == 0
-    assert (ROOT / "docs" / "topology.svg").read_text() == output, "make schema writes it anew"
+    assert (ROOT / "docs" / "topology.svg").read_text() == output, "make schema writes it again"
 
 
 def test_route_follows_a_message_to_its_queues_services_and_dead_letters(shop: Shop) -> None:

@@ -49,7 +49,7 @@ def test_a_message_that_passes_the_delivery_limit_is_kept(shop: Shop, vhost: Vho
     look(vhost, "unrouted.all", DEFAULT_DELIVERY_LIMIT + 5)
     wait_until(lambda: vhost.ready("unrouted.all") == 1, what="it is still there")
     look(vhost, "unrouted.all", DELIVERY_LIMIT)
-    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is parked")
+    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is dead-lettered")
     assert vhost.ready("unrouted.all") == 0
     code, output = shop.run("dlq", "list")
     assert code == 0
@@ -61,7 +61,7 @@ def test_a_dead_letter_of_a_queue_without_a_consumer_is_replayed(shop: Shop, vho
     publish(vhost, "unrouted", "")
     wait_until(lambda: vhost.ready("unrouted.all") == 1, what="the message is there")
     look(vhost, "unrouted.all", DELIVERY_LIMIT + 1)
-    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is parked")
+    wait_until(lambda: vhost.ready("unrouted.all.dlq") == 1, what="it is dead-lettered")
     assert shop.run("dlq", "replay", "--queue", "unrouted.all")[0] == 0
     wait_until(lambda: vhost.ready("unrouted.all") == 1, what="it is back")
 

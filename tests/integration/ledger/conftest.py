@@ -71,7 +71,7 @@ class Lasting:
             time.sleep(0.2)
             return time.monotonic() > since + QUIET
 
-        wait_until(is_quiet, 30, "nothing is on its way")
+        wait_until(is_quiet, 30, "no message is in flight")
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_handled_orders_add_up_and_nothing_is_certain_while_audit_is_behind(last
     assert f"queue {PAYMENT}: 3 more wait here, of which nothing is written down yet" in output
     assert output.splitlines()[-1] == "not sure yet: 50 published = 50 handled"
     shop.run("start", "audit")
-    wait_until(lambda: row(shop.losing(), PAYMENT) == (16, 10, 0, 0, 3, 3, 0), 30, "audit has written it down")
+    wait_until(lambda: row(shop.losing(), PAYMENT) == (16, 10, 0, 0, 3, 3, 0), 30, "audit has recorded it")
 
 
 @pytest.mark.timeout(120)
@@ -105,4 +105,4 @@ def test_under_load_no_message_is_reported_as_lost(lasting_shop: Shop) -> None:
         found = row(shop.ledger(), PAYMENT)
         return found[0] == accepted and found[1] + found[2] == accepted
 
-    wait_until(all_handled, 90, "all orders are handled or parked")
+    wait_until(all_handled, 90, "all orders are handled or dead-lettered")

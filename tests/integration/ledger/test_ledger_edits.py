@@ -40,10 +40,10 @@ def test_dead_letters_and_discarded_messages_are_found_after_edits_and_a_purged_
     shop.settled({PAYMENT: (4, 1, 3, 0, 0, 0, 0)})
     shop.run("dlq", "discard", "--id", orders[0], "--yes")
     shop.settled({PAYMENT: (4, 1, 2, 1, 0, 0, 0)})
-    _, story, _ = shop.command("order", "show", orders[0])
-    assert f"order.created discarded by a person from {PAYMENT}.dlq" in story
-    assert story.startswith(f"order {orders[0]}: failed")
-    assert "still parked" not in story
+    _, history, _ = shop.command("order", "show", orders[0])
+    assert f"order.created discarded by a person from {PAYMENT}.dlq" in history
+    assert history.startswith(f"order {orders[0]}: failed")
+    assert "still parked" not in history
 
     shop.edit(PAYMENT, retry=["10m"])
     shop.run("reload")
@@ -87,7 +87,7 @@ def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> 
     orders = shop.post(2)
     shop.settled({PAYMENT: (3, 1, 2, 0, 0, 0, 0)})
 
-    def parked() -> set[str]:
+    def dead_letters() -> set[str]:
         return {one["properties"]["correlation_id"] for one in shop.vhost.messages(f"{PAYMENT}.dlq")}
 
     shop.run("stop", "audit")
@@ -101,13 +101,13 @@ def test_no_message_is_discarded_without_a_note(shop: Shop, running: Runner) -> 
         "attempts: not reported, so nothing is discarded (order show may tell of 2 that were: their notes had gone"
         in errors
     )
-    assert parked() >= {*orders}
+    assert dead_letters() >= {*orders}
 
     shop.vhost.delete_queue(AUDIT)
     code, _, errors = shop.command("dlq", "discard", "--id", orders[0], "--yes")
     assert code == 75
     assert f"attempts: not reported, so nothing is discarded, queue '{AUDIT}' does not exist" in errors
-    assert parked() >= {*orders}
+    assert dead_letters() >= {*orders}
     assert not [*(shop.project.folder / "var").glob("discarded-*")]
 
 
@@ -140,18 +140,18 @@ def test_messages_handled_twice_are_reported_and_with_an_inbox_they_are_an_error
     shop.run("reload")
     lasting_runner.pid_of("other.1")
     # The broker delivers messages to both services in turn. Each service deduplicates its own.
-    tries = select(attempts.c.service, attempts.c.outcome).where(attempts.c.message_id == "event-2")
-    tries = tries.where(attempts.c.queue == PAYMENT)
+    query = select(attempts.c.service, attempts.c.outcome).where(attempts.c.message_id == "event-2")
+    query = query.where(attempts.c.queue == PAYMENT)
     count = 0
 
     def had_by_both() -> bool:
         nonlocal count
         publish("event-2", "o2", 3)
         count += 3
-        wait_until(lambda: len(shop.rows(tries)) == count, 20, "all tries are written down")
-        return {*shop.rows(tries)} >= {("payment", "handled"), ("other", "handled"), ("other", "duplicate")}
+        wait_until(lambda: len(shop.rows(query)) == count, 20, "all attempts are recorded")
+        return {*shop.rows(query)} >= {("payment", "handled"), ("other", "handled"), ("other", "duplicate")}
 
-    wait_until(had_by_both, 30, "both had it")
+    wait_until(had_by_both, 30, "both services got it")
     assert row(shop.ledger(), PAYMENT) == (3, 3, 0, 0, 0, 0, 2)
     # One of the services seems to have handled a duplicate again.
     mine = attempts.c.service == "other"
@@ -232,6 +232,6 @@ def test_messages_of_a_broker_that_lost_its_data_are_lost_although_all_bindings_
     rabbit.api("DELETE", f"/global-parameters/fastcommerce.{name}")
     rabbit.make_vhost(name)
     shop.project.first_order()
-    wait_until(lambda: row(shop.losing(), PAYMENT) == (7, 1, 0, 0, 1, 5, 0), 30, "all is there again")
+    wait_until(lambda: row(shop.losing(), PAYMENT) == (7, 1, 0, 0, 1, 5, 0), 30, "the order is accounted for")
     candidates = of_queue(shop.losing(), PAYMENT)["candidates"]
     assert {one["order_id"] for one in candidates} > {*orders}

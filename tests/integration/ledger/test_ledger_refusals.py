@@ -39,7 +39,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
         is_said = f"{held} more are not counted: the outbox has no confirm of them yet" in note
         return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
 
-    count = wait_until(refused, 30, "what the outbox has no confirm of is not counted")
+    count = wait_until(refused, 30, "unconfirmed events are not counted")
     # If no service reports the confirmed events, refused events cannot be distinguished from lost events.
     shop.run("stop", "order_api")
     shop.execute(delete(outbox))
@@ -65,7 +65,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacke
         # The worker publishes its next event only after the confirm of the last one.
         return found if is_said and row(found, PAID)[4] else None
 
-    found = wait_until(refused, 40, "what may not be sent yet is not counted")
+    found = wait_until(refused, 40, "events that may be unpublished are not counted")
     assert (found["lost"], found["settled"]) == (0, False)
     assert shop.command("ledger")[1].splitlines()[-1].startswith("not sure yet: ")
     shop.run("start", "notification")

@@ -43,7 +43,7 @@ def publish_orders(url: str, orders: list[str]) -> None:
     publish_all(url, map(message, orders))
 
 
-def keep(project: Project, url: str) -> None:
+def turn_on_inboxes(project: Project, url: str) -> None:
     """Give payment and notification an inbox."""
     config = project.config()
     config["store"] = {"url": url}
@@ -62,7 +62,7 @@ def messages_left(vhost: Vhost) -> int:
 def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_charged_and_reported_once(
     project: Project, vhost: Vhost, database: str, tmp_path: Path
 ) -> None:
-    keep(project, database)
+    turn_on_inboxes(project, database)
     assert project.run("apply", url=vhost.url).process.wait(30) == 0
     orders = [str(uuid.uuid4()) for _ in range(ORDERS)]
     thrice = random.Random(3).sample(orders * 3, 3 * ORDERS)
@@ -78,19 +78,19 @@ def test_orders_that_are_delivered_three_times_while_workers_are_killed_are_char
         wait_until(lambda: count(CHARGES) > ORDERS / 4, 120, "the first are charged")
         publish_orders(vhost.url, thrice[2 * ORDERS :])
         wait_until(lambda: count(CHARGES) == ORDERS, 200, "all are charged")
-        wait_until(lambda: count(EMAILS) == 2 * ORDERS, 200, "all are told of")
+        wait_until(lambda: count(EMAILS) == 2 * ORDERS, 200, "all e-mails are sent")
     wait_until(lambda: messages_left(vhost) == 0, 60, "nothing is left")
     print(f"{ORDERS} orders, each delivered 3 times, {len(killed)} kills")
     for kind in ("order.created", "payment.success"):
         assert count(EMAILS, EMAILS.c.type == kind) == ORDERS
-        told = store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))
-        assert {one.order_id for one in told} == set(orders)
+        e_mailed = store.read(select(EMAILS.c.order_id).where(EMAILS.c.type == kind))
+        assert {one.order_id for one in e_mailed} == set(orders)
     assert {one.order_id for one in store.read(select(CHARGES.c.order_id))} == set(orders)
     assert count(inbox, inbox.c.service == "payment") == ORDERS
     assert not any(one.get("messages") for name, one in vhost.queues().items() if name.endswith(".dlq"))
     assert runner.stop() == 0
     store.close(5)
-    print(f"{runner.output.count('received from payment.order.created')} tries of the gateway")
+    print(f"{runner.output.count('received from payment.order.created')} attempts at the gateway")
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,9 @@ def test_the_plugin_in_the_docs_stores_its_rows_and_a_second_delivery_adds_none(
         publish(vhost, json.dumps({"order_id": order, "currency": "EUR"}), message_id=f"event-{order}")
     # Under another id, the table's key refuses the same order. Only this message fails.
     publish(vhost, json.dumps({"order_id": "a", "currency": "EUR"}), message_id="other")
-    (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
-    assert parked["properties"]["message_id"] == "other"
-    assert "IntegrityError" in parked["properties"]["headers"]["x-last-error"]
+    (dead_letter,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
+    assert dead_letter["properties"]["message_id"] == "other"
+    assert "IntegrityError" in dead_letter["properties"]["headers"]["x-last-error"]
     with sqlite3.connect(jobs.folder / "var" / "fastcommerce.db") as database:
         rows = database.execute(
             "select order_id from seen_currencies where order_id in ('a', 'b') order by 1"

@@ -63,11 +63,11 @@ class Shop:
         """Inject a fault, and return the JSON that the command prints."""
         code, output = call(self.project, *arguments, "--json", url=self.vhost.url)
         assert code == 0, output
-        told = json.loads(output)
-        assert told["fault"] == arguments[0]
-        assert isinstance(told["expect"], list)
-        assert told["look"]
-        return told
+        result = json.loads(output)
+        assert result["fault"] == arguments[0]
+        assert isinstance(result["expect"], list)
+        assert result["look"]
+        return result
 
     def slot(self, name: str) -> Any:
         """Return the status of a slot."""
@@ -106,7 +106,7 @@ def shop(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     assert code == 0
     # Files of active faults may still exist, and expire by themselves.
     left = {path.name for path in (one.project.folder / "var" / "faults").iterdir()}
-    assert "runner" not in left, "nothing names the runner that has ended"
+    assert "runner" not in left, "no file names the stopped runner"
 
 
 @pytest.fixture(autouse=True)
@@ -131,27 +131,27 @@ def test_the_start_warns_about_enabled_fault_injection(shop: Shop) -> None:
 
 
 def test_kill_kills_a_process_and_the_supervisor_replaces_it(shop: Shop) -> None:
-    told = shop.fault("kill", "payment")
-    assert told["target"] == "payment.1"
-    assert state_of(told["pid"]) in ("Z", ""), "it has ended"
-    wait_until(lambda: shop.settled("payment.1")["pid"] != told["pid"], 10, "another one is RUNNING")
+    result = shop.fault("kill", "payment")
+    assert result["target"] == "payment.1"
+    assert state_of(result["pid"]) in ("Z", ""), "the process has exited"
+    wait_until(lambda: shop.settled("payment.1")["pid"] != result["pid"], 10, "the new process is RUNNING")
     shop.runner.wait_for("payment.1 killed by SIGKILL: restarting")
-    assert any("killed by SIGKILL: restarting" in one for one in told["expect"])
+    assert any("killed by SIGKILL: restarting" in one for one in result["expect"])
     shop.wait_paid(shop.order())
 
 
 def test_a_process_survives_a_hang_shorter_than_its_watchdog(shop: Shop) -> None:
-    told = shop.fault("hang", "payment.1", "4s")
-    assert state_of(told["pid"]) == "T"
-    assert any("the same pid goes on" in one for one in told["expect"])
+    result = shop.fault("hang", "payment.1", "4s")
+    assert state_of(result["pid"]) == "T"
+    assert any("the same pid goes on" in one for one in result["expect"])
     (active,) = shop.fault("list")["active"]
-    assert (active["fault"], active["target"], active["until"]) == ("hang", "payment.1", told["until"])
+    assert (active["fault"], active["target"], active["until"]) == ("hang", "payment.1", result["until"])
     code, output = call(shop.project, "hang", "payment.1", "1h", url=shop.vhost.url)
     assert code == 1
     assert "payment.1: hang lasts until" in output
     order = shop.order()
     shop.wait_paid(order)
-    assert shop.settled("payment.1")["pid"] == told["pid"]
+    assert shop.settled("payment.1")["pid"] == result["pid"]
     wait_until(lambda: shop.fault("list")["active"] == [])
 
 
@@ -159,20 +159,20 @@ def test_the_shortest_hang_ends_by_itself_and_clear_ends_the_longest(shop: Shop)
     pid = shop.slot("payment.1")["pid"]
     for _ in range(2):
         shop.fault("hang", "payment.1", "1ms")
-        wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+        wait_until(lambda: state_of(pid) == "S", 10, "it continues")
         wait_until(lambda: shop.fault("list")["active"] == [])
     shop.fault("hang", "payment.1", "1h")
     assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["hang"]
-    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    wait_until(lambda: state_of(pid) == "S", 10, "it continues")
     shop.wait_paid(shop.order())
 
 
 def test_a_process_is_killed_in_a_hang_longer_than_its_watchdog(shop: Shop) -> None:
-    told = shop.fault("hang", "notification", "30s")
-    assert any("the watchdog (3s) kills it" in one for one in told["expect"])
+    result = shop.fault("hang", "notification", "30s")
+    assert any("the watchdog (3s) kills it" in one for one in result["expect"])
     shop.runner.wait_for(r"notification.1 killed by SIG\w+, sent no watchdog ping for 3 s: restarting")
-    assert shop.settled("notification.1")["pid"] != told["pid"]
-    wait_until(lambda: shop.fault("list")["active"] == [], 10, "nobody waits for it any more")
+    assert shop.settled("notification.1")["pid"] != result["pid"]
+    wait_until(lambda: shop.fault("list")["active"] == [], 10, "no client waits for it")
 
 
 def test_a_hang_ends_even_if_its_command_is_killed(shop: Shop) -> None:
@@ -181,7 +181,7 @@ def test_a_hang_ends_even_if_its_command_is_killed(shop: Shop) -> None:
         wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
         command.kill()
         command.wait(10)
-    wait_until(lambda: state_of(pid) == "S", 10, "it goes on")
+    wait_until(lambda: state_of(pid) == "S", 10, "it continues")
     assert shop.settled("payment.1")["pid"] == pid
 
 
@@ -195,10 +195,10 @@ def test_a_hang_ends_even_if_its_command_is_stopped(shop: Shop) -> None:
             time.sleep(0.001)  # before the command continues
         command.send_signal(signal.SIGSTOP)
         releaser = int(found[0])
-        wait_until(lambda: state_of(releaser) in ("Z", ""), 20, "what lets it go on has ended")
+        wait_until(lambda: state_of(releaser) in ("Z", ""), 20, "the releasing process has exited")
         command.send_signal(signal.SIGCONT)
         assert command.wait(20) == 0
-    wait_until(lambda: state_of(pid) == "S", 5, "it goes on")
+    wait_until(lambda: state_of(pid) == "S", 5, "it continues")
 
 
 def test_slow_delays_handlers_until_it_ends(shop: Shop) -> None:
@@ -209,9 +209,9 @@ def test_slow_delays_handlers_until_it_ends(shop: Shop) -> None:
     began = time.monotonic()
     charged(shop.order())
     assert time.monotonic() - began >= 1
-    told = shop.fault("slow", "payment", "60s", "--for", "1s")
+    result = shop.fault("slow", "payment", "60s", "--for", "1s")
     charged(shop.order())
-    assert time.time() >= told["until"]
+    assert time.time() >= result["until"]
     assert shop.fault("list")["active"] == []
     shop.fault("slow", "payment", "60s", "--for", "1h")
     order = shop.order()
@@ -227,9 +227,9 @@ def test_a_duplicate_is_handled_twice_and_with_an_inbox_once(shop: Shop) -> None
             assert command.stderr.readline() == f"duplicating the next 2 messages routed to {queue}, for 10s at most\n"
             orders = [shop.order() for _ in range(3)]
             output, _ = command.communicate(timeout=30)
-        told = json.loads(output)
+        result = json.loads(output)
         assert command.returncode == 0
-        assert len(set(told["ids"])) == 2
+        assert len(set(result["ids"])) == 2
         # The copies are behind the original messages, and before an order that is posted now.
         shop.wait_paid(last := shop.order())
         shop.runner.wait_for(f"We have your order {last}")
@@ -252,19 +252,19 @@ def test_a_duplicate_ends_with_its_killed_command(shop: Shop) -> None:
 
 
 def test_a_poison_message_is_dead_lettered_with_the_reason_and_a_crashing_message_after_max_crashes(shop: Shop) -> None:
-    def parked(queue: str) -> dict[str, Any]:
+    def dead_letters(queue: str) -> dict[str, Any]:
         return {one["properties"]["message_id"]: one["properties"]["headers"] for one in shop.vhost.messages(queue)}
 
-    told = shop.fault("poison", ORDERS, "--count", "2")
+    result = shop.fault("poison", ORDERS, "--count", "2")
     deadly = shop.fault("poison", MAILS, "--kill")
     order = shop.order()
-    wait_until(lambda: set(told["ids"]) <= set(parked(told["dead_letter"])), 20, "both are parked")
-    for identity in told["ids"]:
-        headers = parked(f"{ORDERS}.dlq")[identity]
+    wait_until(lambda: set(result["ids"]) <= set(dead_letters(result["dead_letter"])), 20, "both are dead-lettered")
+    for identity in result["ids"]:
+        headers = dead_letters(f"{ORDERS}.dlq")[identity]
         assert (headers["x-exception"], headers["x-attempt"]) == ("BadBody", 1)
         assert "not usable JSON" in headers["x-last-error"]
     (killer,) = deadly["ids"]
-    headers = wait_until(lambda: parked(f"{MAILS}.dlq").get(killer), 60, "it is parked too")
+    headers = wait_until(lambda: dead_letters(f"{MAILS}.dlq").get(killer), 60, "it is dead-lettered too")
     assert (headers["x-crashes"], headers["x-signal"]) == (2, "SIGSEGV")
     shop.runner.wait_for(f"killed by SIGSEGV while handling message {killer} of {MAILS}", count=2)
     shop.wait_paid(order)
@@ -274,7 +274,7 @@ def test_a_cut_makes_the_broker_unreachable_for_its_time(shop: Shop) -> None:
     before = shop.runner.output.count("the broker is back")
     pids = [shop.slot(name)["pid"] for name in ("payment.1", "order_api.1")]
     shop.fault("cut", "2s")
-    wait_until(lambda: shop.project.post()[0] == 503, 10, "no order is taken")
+    wait_until(lambda: shop.project.post()[0] == 503, 10, "no order is accepted")
     shop.runner.wait_for("payment.1 +. WARNING: consumer: no broker for now, .*cut off on purpose until")
     wait_until(lambda: shop.runner.output.count("the broker is back") >= before + 5, 20, "all are back")
     assert [shop.settled(name)["pid"] for name in ("payment.1", "order_api.1")] == pids
@@ -331,10 +331,10 @@ def test_the_private_broker_is_killed_and_restarts_with_all_orders(project: Proj
         project.first_order()
     code, output = call(project, "broker-restart", "--json", url=url)
     assert code == 0, output
-    told = json.loads(output)
-    assert told["seconds"] > 0
-    assert state_of(told["pid"]) == ""
-    assert runner.pid_of("broker.1", count=2) != told["pid"]
+    result = json.loads(output)
+    assert result["seconds"] > 0
+    assert state_of(result["pid"]) == ""
+    assert runner.pid_of("broker.1", count=2) != result["pid"]
     runner.wait_for("broker.1 killed by SIGKILL: restarting")
     project.first_order(60)
     with channel_to(url) as channel:

@@ -34,13 +34,13 @@ def folder(tmp_path: Path) -> FaultFolder:
     return FaultFolder(tmp_path)
 
 
-def stop(folder: FaultFolder, victim: Identity, seconds: float) -> subprocess.Popen[str]:
+def hang(folder: FaultFolder, victim: Identity, seconds: float) -> subprocess.Popen[str]:
     """Start a process that stops the victim for the given seconds."""
     words = [str(folder.path.parent), SLOT, str(victim.pid), str(victim.start), str(seconds)]
     return subprocess.Popen([sys.executable, "-m", release.__name__, *words], stdout=subprocess.PIPE, text=True)
 
 
-def told(process: subprocess.Popen[str]) -> str:
+def first_line(process: subprocess.Popen[str]) -> str:
     """Return the first line that the process prints."""
     assert process.stdout is not None
     return process.stdout.readline()
@@ -48,15 +48,15 @@ def told(process: subprocess.Popen[str]) -> str:
 
 def test_the_shortest_hang_ends_too(folder: FaultFolder, victim: Identity) -> None:
     for _ in range(5):
-        with stop(folder, victim, 0.001) as process:
-            assert told(process).startswith("stopped ")
+        with hang(folder, victim, 0.001) as process:
+            assert first_line(process).startswith("stopped ")
             assert process.wait(20) == 0
         assert victim.state != "T"
         assert list(folder.path.iterdir()) == []
 
 
 def test_a_hang_ends_by_itself_even_if_no_process_reads_its_output(folder: FaultFolder, victim: Identity) -> None:
-    with stop(folder, victim, 0.5) as process:
+    with hang(folder, victim, 0.5) as process:
         assert process.stdout is not None
         process.stdout.close()
         wait_until(lambda: victim.state == "T", 20, "it is stopped")
@@ -65,12 +65,12 @@ def test_a_hang_ends_by_itself_even_if_no_process_reads_its_output(folder: Fault
 
 
 def test_clear_continues_a_process_whose_hang_command_was_killed(folder: FaultFolder, victim: Identity) -> None:
-    with stop(folder, victim, 600) as process:
-        told(process)
+    with hang(folder, victim, 600) as process:
+        first_line(process)
         process.kill()
     assert victim.state == "T"
     assert [one.process for one in folder.clear()] == [victim]
-    wait_until(lambda: victim.state != "T", 10, "it goes on")
+    wait_until(lambda: victim.state != "T", 10, "it continues")
     assert folder.clear() == []
 
 
@@ -81,11 +81,11 @@ def test_clear_continues_a_process_that_is_stopped_after_its_hang_expired(
     victim.send(signal.SIGSTOP)
     victim.wait_stopped(10)
     assert [one.process for one in folder.clear()] == [victim]
-    wait_until(lambda: victim.state != "T", 10, "it goes on")
+    wait_until(lambda: victim.state != "T", 10, "it continues")
 
 
 def test_clear_during_the_start_of_a_hang_leaves_no_process_stopped(folder: FaultFolder, victim: Identity) -> None:
-    with stop(folder, victim, 600) as process:
+    with hang(folder, victim, 600) as process:
         wait_until(lambda: folder.read(NAME), 20, "it begins")
         folder.clear()
         assert process.wait(20) == 0
@@ -94,17 +94,17 @@ def test_clear_during_the_start_of_a_hang_leaves_no_process_stopped(folder: Faul
 
 
 def test_a_second_hang_is_refused_during_the_first(folder: FaultFolder, victim: Identity) -> None:
-    with stop(folder, victim, 600) as first:
-        told(first)
-        with stop(folder, victim, 0.001) as second:
-            assert told(second).startswith(f"failed {SLOT}: hang lasts until ")
+    with hang(folder, victim, 600) as first:
+        first_line(first)
+        with hang(folder, victim, 0.001) as second:
+            assert first_line(second).startswith(f"failed {SLOT}: hang lasts until ")
             second.wait(20)
         assert victim.state == "T"
         folder.clear()
-        with stop(folder, victim, 600) as third:
-            assert told(third).startswith("stopped ")
+        with hang(folder, victim, 600) as third:
+            assert first_line(third).startswith("stopped ")
             first.wait(20)
-            assert victim.state == "T", "the first one leaves it to the third"
+            assert victim.state == "T", "the first process leaves the victim to the third"
             folder.clear()
             assert third.wait(20) == 0
     assert victim.state != "T"
@@ -112,7 +112,7 @@ def test_a_second_hang_is_refused_during_the_first(folder: FaultFolder, victim: 
 
 def test_a_process_that_has_exited_is_not_stopped(folder: FaultFolder, victim: Identity) -> None:
     other = Identity(victim.pid, victim.start - 1)
-    with stop(folder, other, 600) as process:
-        assert told(process) == f"failed {SLOT}: pid {victim.pid} has just ended; try again\n"
+    with hang(folder, other, 600) as process:
+        assert first_line(process) == f"failed {SLOT}: pid {victim.pid} has just ended; try again\n"
     assert victim.state != "T"
     assert not folder.path.exists()

@@ -38,7 +38,7 @@ def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum", count: int = MES
     return shop
 
 
-def desk(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start_dlq(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start ``dlq`` as a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "runner", "--project", str(shop.folder), "dlq", *arguments],
@@ -53,11 +53,11 @@ def in_the_middle(vhost: Vhost, least: int = 100) -> Callable[[], bool]:
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kind: str) -> None:
     shop = full_shop(tmp_path / "shop", vhost, kind)
-    with desk(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
+        wait_until(in_the_middle(vhost), 20, "the replay has started")
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    wait_until(lambda: held(vhost.url, "pay.dlq")[0] > 0, 10, "what was at hand is put back")
+    wait_until(lambda: held(vhost.url, "pay.dlq")[0] > 0, 10, "unacked messages are requeued")
     code, output = shop.run("dlq", "replay", "--all")
     assert (code, output.endswith("messages replayed\n")) == (0, True)
     assert held(vhost.url, "pay.dlq") == [0]
@@ -68,11 +68,11 @@ def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kin
 
 def test_after_a_kill_each_message_is_in_its_dead_letter_queue_or_its_own_queue(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with desk(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
+        wait_until(in_the_middle(vhost), 20, "the replay has started")
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 10, "what was at hand is put back")
+    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 10, "unacked messages are requeued")
     left, replayed = take_all(vhost.url, "pay.dlq"), take_all(vhost.url, "pay")
     assert set(left) | set(replayed) == ALL
     assert left == sorted(left)
@@ -85,12 +85,12 @@ def test_an_interrupted_replay_completes_its_unconfirmed_messages_and_reports_th
     tmp_path: Path, vhost: Vhost, number: signal.Signals, code: int
 ) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with desk(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "it is in the middle")
+    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
+        wait_until(in_the_middle(vhost), 20, "the replay has started")
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == code
-    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) == MESSAGES, 10, "what was at hand is put back")
+    wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) == MESSAGES, 10, "unacked messages are requeued")
     replayed, left = held(vhost.url, "pay", "pay.dlq")
     assert output == f"interrupted: {replayed} messages replayed, {left} left on the desk\n"
     assert set(take_all(vhost.url, "pay.dlq")) | set(take_all(vhost.url, "pay")) == ALL
@@ -102,8 +102,8 @@ def test_a_replay_loses_nothing_in_a_broker_kill_and_the_next_run_continues(
     tmp_path: Path, mortal: Vhost, kind: str
 ) -> None:
     shop = full_shop(tmp_path / "shop", mortal, kind)
-    with desk(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(mortal), 20, "it is in the middle")
+    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
+        wait_until(in_the_middle(mortal), 20, "the replay has started")
         mortal.rabbit.kill()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
@@ -119,12 +119,12 @@ def answer(shop: Shop, answer: str | signal.Signals, *arguments: str) -> tuple[i
     """Run ``dlq discard`` on a terminal with a user's answer."""
     master, slave = pty.openpty()
     try:
-        with desk(shop, "discard", *arguments, stdin=slave) as process:
+        with start_dlq(shop, "discard", *arguments, stdin=slave) as process:
             try:
                 if isinstance(answer, str):
                     os.write(master, answer.encode())
                 else:
-                    wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks, or is about to")
+                    wait_until(lambda: list((shop.folder / "var").glob("*.jsonl")), 20, "it asks or is about to ask")
                     process.send_signal(answer)
                     # Python handles a signal that arrives as it starts to read only after the read. A user would press
                     # Ctrl-C again.
@@ -162,10 +162,10 @@ def test_discard_asks_before_it_removes_messages(tmp_path: Path, vhost: Vhost) -
 def test_a_killed_discard_has_written_all_messages_that_it_removed(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
     file = tmp_path / "discarded"
-    with desk(shop, "discard", "--all", "--yes", "--to", str(file)) as process:
+    with start_dlq(shop, "discard", "--all", "--yes", "--to", str(file)) as process:
         wait_until(lambda: file.exists() and file.stat().st_size > 100_000, 20, "it writes")
         process.kill()
-    wait_until(lambda: _is_settled(vhost), 20, "what was at hand is put back")
+    wait_until(lambda: _is_settled(vhost), 20, "unacked messages are requeued")
     written = {line.split('"', 4)[3] for line in file.read_text().splitlines() if line.endswith("}")}
     assert set(take_all(vhost.url, "pay.dlq")) | written >= ALL
 

@@ -25,7 +25,7 @@ from runner import Event, hookimpl
 
 @hookimpl
 def handle(message):
-    with open("tries", "a") as file:
+    with open("attempts", "a") as file:
         about = [message.id, message.attempt, time.time(), dict(message.headers)]
         file.write(json.dumps(about, default=str) + "\\n")
     if message.attempt <= message.json()["fails"]:
@@ -35,8 +35,8 @@ def handle(message):
 DELAYS = (1.5, 2.5)
 
 
-def tries_of(project: Project) -> list[Any]:
-    path = project.folder / "tries"
+def attempts_of(project: Project) -> list[Any]:
+    path = project.folder / "attempts"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -68,28 +68,28 @@ def test_a_message_that_fails_k_times_is_retried_after_each_configured_delay_and
             for kind in kinds
         ],
     )
-    parked = []
+    dead_letters = []
     for kind in kinds:
-        parked += wait_until(partial(vhost.messages, f"{kind}.dlq"), 30, "what fails always is parked")
+        dead_letters += wait_until(partial(vhost.messages, f"{kind}.dlq"), 30, "failing messages are dead-lettered")
     wait_until(lambda: vhost.ready("done") == 6, 10, "the others succeed")
-    tries = tries_of(jobs)
+    attempts = attempts_of(jobs)
     for id, fails in ((f"{kind}-{fails}", fails) for fails in range(4) for kind in kinds):
-        own = [one for one in tries if one[0] == id]
+        own = [one for one in attempts if one[0] == id]
         assert [attempt for _, attempt, _, _ in own] == list(range(1, min(fails, 2) + 2))
         for (_, _, before, _), (_, attempt, after, headers), delay in zip(own, own[1:], DELAYS, strict=False):
             assert delay <= after - before <= 1.2 * delay, f"attempt {attempt} came after {after - before:.2f} s"
             assert headers["x-attempt"] == attempt
             assert headers["x-first-error"] == "ValueError: failure 1"
             assert headers["x-last-error"] == f"ValueError: failure {attempt - 1}"
-    assert [one["properties"]["message_id"] for one in parked] == [f"{kind}-3" for kind in kinds]
-    assert {one["properties"]["headers"]["x-last-error"] for one in parked} == {"ValueError: failure 3"}
-    assert vhost.ready("others") == 8, "who else is subscribed sees each event once"
+    assert [one["properties"]["message_id"] for one in dead_letters] == [f"{kind}-3" for kind in kinds]
+    assert {one["properties"]["headers"]["x-last-error"] for one in dead_letters} == {"ValueError: failure 3"}
+    assert vhost.ready("others") == 8, "other queues get each event once"
     # After a replay the retry delays start again. This time the handler succeeds.
     (jobs.folder / "plugins" / "jobs.py").write_text(FAILING.replace('["fails"]', '["fails"] - 3'))
     for command in (["restart", "jobs"], ["dlq", "replay", "--all"]):
         code, output = jobs.call(*command, url=vhost.url)
         assert code == 0, output
-    wait_until(lambda: vhost.ready("done") == 8, 20, "the replayed ones are handled")
+    wait_until(lambda: vhost.ready("done") == 8, 20, "the replayed messages are handled")
     assert [vhost.ready(f"{kind}.dlq") for kind in kinds] == [0, 0]
     assert jobs.call("dlq", "list", url=vhost.url)[0] == 0
     assert runner.stop() == 0
@@ -150,8 +150,8 @@ def test_a_broker_that_is_killed_while_messages_wait_in_every_retry_queue_loses_
     def done() -> set[str]:
         return {json.loads(one["payload"])["id"] for one in vhost.messages("done", 10_000)}
 
-    wait_until(lambda: good <= done(), 60, "every good one is handled")
-    wait_until(lambda: bad <= ids("jobs.dlq"), 60, "every bad one is parked")
+    wait_until(lambda: good <= done(), 60, "every good message is handled")
+    wait_until(lambda: bad <= ids("jobs.dlq"), 60, "every bad message is dead-lettered")
     assert ids("jobs.dlq") == bad
     print(
         f"{MESSAGES} messages, {KILLS} kills of the broker, {len(vhost.messages('done', 10_000)) - len(good)} doubles"

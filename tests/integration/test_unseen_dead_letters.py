@@ -59,7 +59,7 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
         code, output = shop.run("dlq", "list")
         assert code == 0
         assert "1 message parked" in output
-    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [1], 10, "it is put back")
+    wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [1], 10, "it is requeued")
     assert shop.run("dlq", "list")[0] == 0
 
 
@@ -69,7 +69,7 @@ def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
     said = "queue pay.dlq: 1 message, of no queue in topology.yaml any more; put its queue back to reach them\n"
     # The broker's statistics are some seconds late.
-    wait_until(lambda: said in shop.run("dlq", "list")[1], 20, "it is told of")
+    wait_until(lambda: said in shop.run("dlq", "list")[1], 20, "it is reported")
     assert said not in shop.run("dlq", "list", "--queue", "mail")[1]
     shop.config["broker"]["management"] = "http://127.0.0.1:1"
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})

@@ -78,12 +78,12 @@ def complete(project: Project, order: str, entries: int) -> Any:
         status, body = asked(project, order)
         return body if status == 200 and len(body["history"]) >= entries else None
 
-    return wait_until(found, 30, f"a story of {entries} entries")
+    return wait_until(found, 30, f"a history of {entries} entries")
 
 
-def tries(story: Any, service: str) -> list[tuple[str, int]]:
+def attempts_of(history: Any, service: str) -> list[tuple[str, int]]:
     return [
-        (one["kind"], one["attempt"]) for one in story["history"] if one.get("attempt") and one["service"] == service
+        (one["kind"], one["attempt"]) for one in history["history"] if one.get("attempt") and one["service"] == service
     ]
 
 
@@ -130,32 +130,32 @@ shared = pytest.mark.xdist_group("a shop with slow payments")
 def test_the_order_history_is_complete_in_order_and_the_same_everywhere(slow_payment: SlowPayment) -> None:
     project, vhost = slow_payment.project, slow_payment.vhost
     retried = place(project, order_that_times_out(True, False))
-    parked = place(project, order_that_times_out(True, True, True))
+    dead_letter = place(project, order_that_times_out(True, True, True))
 
     # The first order needs two attempts and has six entries. The other fails three attempts and has five.
-    story, failed = complete(project, retried, 6), complete(project, parked, 5)
-    assert story["status"] == "paid"
-    assert tries(story, "payment") == [("retried", 1), ("handled", 2)]
-    kinds = [(one["kind"], one["type"], one["service"]) for one in story["history"]]
+    history, failed = complete(project, retried, 6), complete(project, dead_letter, 5)
+    assert history["status"] == "paid"
+    assert attempts_of(history, "payment") == [("retried", 1), ("handled", 2)]
+    kinds = [(one["kind"], one["type"], one["service"]) for one in history["history"]]
     assert kinds[0] == ("published", "order.created", "order_api")
     paid = ("published", "payment.success", "payment")
     assert kinds[kinds.index(paid) - 1] == ("handled", "order.created", "payment")
     assert kinds[-1] == ("handled", "payment.success", "notification")
-    second = next(one for one in story["history"] if one.get("attempt") == 2)
+    second = next(one for one in history["history"] if one.get("attempt") == 2)
     assert 0.1 <= second["waited"] < 10
     assert 0.04 <= second["took"] < 5
 
     assert failed["status"] == "failed"
-    assert tries(failed, "payment") == [("retried", 1), ("retried", 2), ("parked", 3)]
+    assert attempts_of(failed, "payment") == [("retried", 1), ("retried", 2), ("parked", 3)]
     assert "gateway timed out" in failed["history"][-1]["error"]
 
-    for order, answer in ((retried, story), (parked, failed)):
-        told = json.loads(shown(project, vhost, order, "--json"))
-        assert {name: told[name] for name in answer} == answer
+    for order, answer in ((retried, history), (dead_letter, failed)):
+        printed = json.loads(shown(project, vhost, order, "--json"))
+        assert {name: printed[name] for name in answer} == answer
         text = shown(project, vhost, order[:13])
         places = [text.index(one["what"]) for one in answer["history"]]
         assert places == sorted(places)
-    assert "still parked: order.created of payment.order.created" in shown(project, vhost, parked)
+    assert "still parked: order.created of payment.order.created" in shown(project, vhost, dead_letter)
 
 
 @shared
@@ -165,24 +165,24 @@ def test_a_replay_is_listed_between_the_attempts(slow_payment: SlowPayment) -> N
     order = place(project, order_that_times_out(True, True, True))
     complete(project, order, 5)
 
-    def its_copies() -> list[Any]:
-        all_parked = vhost.messages("payment.order.created.dlq")
-        return [one for one in all_parked if one["properties"]["correlation_id"] == order]
+    def dead_letters() -> list[Any]:
+        all_dead_letters = vhost.messages("payment.order.created.dlq")
+        return [one for one in all_dead_letters if one["properties"]["correlation_id"] == order]
 
-    (parked,) = wait_until(its_copies, 20)
+    (dead_letter,) = wait_until(dead_letters, 20)
     now = int(time.time() * 1000)
     headers = {"x-replays": 1, "x-replayed-at": now, "x-sent-at": now, "x-attempt": 1}
     copy = {
         "routing_key": "payment.order.created",
-        "payload": parked["payload"],
+        "payload": dead_letter["payload"],
         "payload_encoding": "string",
-        "properties": {**parked["properties"], "headers": headers},
+        "properties": {**dead_letter["properties"], "headers": headers},
     }
     with payments_in_time(slow_payment):
         vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", copy)
-        story = complete(project, order, 9)
-    assert story["status"] == "paid"
-    payment = [one for one in story["history"] if one.get("queue") == "payment.order.created"]
+        history = complete(project, order, 9)
+    assert history["status"] == "paid"
+    payment = [one for one in history["history"] if one.get("queue") == "payment.order.created"]
     assert [one["kind"] for one in payment] == ["retried", "retried", "parked", "replayed", "handled"]
     assert payment[3]["what"] == "order.created replayed to payment.order.created"
     assert "parked" not in shown(project, vhost, order).splitlines()[-2]
@@ -224,13 +224,13 @@ def test_an_event_that_is_delivered_twice_is_one_row(slow_payment: SlowPayment) 
     runner.wait_for(f"order {order}: received from payment.order.created", count=2)
     complete(project, order, 10)
     # The last event belongs to the order, but adds no entry to its history.
-    wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has had all")
+    wait_until(lambda: not vhost.queues()["audit.events"].get("messages", 1), 20, "audit has handled all messages")
     engine = open_database(slow_payment.database, project.folder)
     with engine.connect() as connection:
         of_order = select(events.c.type).where(events.c.order_id == order).order_by(events.c.type)
         assert [*connection.scalars(of_order)] == ["order.created", "order.last", "order.twice", "payment.success"]
         tried = select(func.count()).select_from(attempts).where(attempts.c.order_id == order)
-        assert connection.scalar(tried) == 6, "each delivery was handled, and is told of"
+        assert connection.scalar(tried) == 6, "each delivery was handled and is recorded"
     engine.dispose()
 
 
@@ -262,7 +262,7 @@ def test_the_history_is_a_503_while_the_database_is_unreachable_and_is_available
         turn_on(project, server.make_database("shop"))
         runner = project.run("run", "order_api", "audit", url=vhost.url)
         order = project.first_order()
-        story = complete(project, order, 1)
+        history = complete(project, order, 1)
         server.stop()
         status, problem = asked(project, order)
         assert status == 503
@@ -270,6 +270,6 @@ def test_the_history_is_a_503_while_the_database_is_unreachable_and_is_available
         server.start()
         wait_until(lambda: asked(project, order)[0] == 200, 20, "the database is back")
         assert runner.stop() == 0
-        assert json.loads(shown(project, vhost, order, "--json"))["history"] == story["history"]
+        assert json.loads(shown(project, vhost, order, "--json"))["history"] == history["history"]
     finally:
         server.close()

@@ -1,4 +1,4 @@
-"""A declaration makes RabbitMQ write new quorum queues to disk. ``test_quorum_settled.py`` kills the broker then."""
+"""A declaration makes RabbitMQ write new quorum queues to disk. ``test_quorum_survival.py`` kills the broker then."""
 
 from __future__ import annotations
 

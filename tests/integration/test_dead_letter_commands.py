@@ -98,7 +98,7 @@ def test_list_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vhost,
         ("replay", "--all", "--dry-run"),
     ):  # fmt: skip
         assert shop.run("dlq", *arguments)[0] == 0
-        wait_until(lambda: held(vhost.url, "pay.dlq", "pay") == [300, 0], 10, "all is put back")
+        wait_until(lambda: held(vhost.url, "pay.dlq", "pay") == [300, 0], 10, "all messages are requeued")
     assert take_all(vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(300)]
 
 
@@ -277,7 +277,7 @@ def test_a_message_that_fails_again_at_once_is_not_replayed_again_in_the_same_ru
     assert shop.run("apply")[0] == 0
     publish(shop.vhost.url, "lost", many(1200, queue="stock"))
     assert shop.run("dlq", "replay", "--all") == (0, "1200 messages replayed\n")
-    wait_until(lambda: held(shop.vhost.url, "lost") == [1200], 10, "all are parked again")
+    wait_until(lambda: held(shop.vhost.url, "lost") == [1200], 10, "all are dead-lettered again")
     found: list[DeadLetter] = []
     Browser(shop.vhost.url, "lost", found.append).run()
     assert {letter.replays for letter in found} == {1}
@@ -296,7 +296,7 @@ def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_r
             channel.basic_reject(method.delivery_tag, requeue=True)
         (mail, *_) = channel.basic_get("mail")
         channel.basic_reject(mail.delivery_tag, requeue=False)
-        wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are parked")
+        wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are dead-lettered")
     found = groups(shop)
     assert set(found) == {
         ("pay", "parked by the broker: delivered too often without an answer"),
