@@ -85,7 +85,7 @@ class Figure:
 
 
 def number(value: float) -> str:
-    """Format a number for a table, with at least three digits and thousands separated."""
+    """Format a number for a table: three significant digits or all whole digits, with thousands separated."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))

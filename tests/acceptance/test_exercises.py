@@ -58,7 +58,7 @@ def add_the_service_of_the_readme(project: Project) -> None:
 
 
 def shell(project: Project, page: str, beginning: str, **changes: str) -> str:
-    """Run a sample of a page in a shell, with the port of the project and other changes; return what it prints."""
+    """Run a page's shell sample with the project's port and other changes, and return its output."""
     text = (ROOT / page).read_text("utf-8")
     (sample,) = (one for one in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if one.startswith(beginning))
     command = sample.replace("localhost:8000", f"localhost:{project.port}")

@@ -17,7 +17,7 @@ from tests.proof import DATABASES, IS_FULL
 from tests.rabbit import Rabbit
 
 #: Steps that the short form omits, because other services run the same code there.
-ALIKE = {
+SKIPPED_STEPS = {
     *(("notification", step) for step in ("commit", "note", "ack", "dead-letter publish")),
     *(("points", step) for step in ("wait-queue publish", "dead-letter publish")),
     ("audit", "dead-letter publish"),
@@ -55,7 +55,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("failpoints")]
 def test_orders_are_paid_and_reported_once_although_processes_exit_at_any_step(rounds: Rounds) -> None:
     """In each round a process of each service exits at one of its steps."""
     all_points = (
-        POINTS * 5 if IS_FULL else [one for one in one_of_each_step(POINTS) if (one.service, one.step) not in ALIKE]
+        POINTS * 5
+        if IS_FULL
+        else [one for one in one_of_each_step(POINTS) if (one.service, one.step) not in SKIPPED_STEPS]
     )
     by_service = [[point for point in all_points if point.service == one] for one in SERVICES]
     for points in zip_longest(*by_service):

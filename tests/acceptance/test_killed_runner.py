@@ -17,10 +17,10 @@ from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
 #: Seconds after its start within which the runner is killed. It takes about one second to be ready.
-LONGEST = 3.0
+MAX_DELAY = 3.0
 
 
-def carrying(mark: str) -> dict[int, str]:
+def processes_with(mark: str) -> dict[int, str]:
     """Return the live processes with ``mark`` in their environment: their command lines by pid."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
@@ -49,12 +49,12 @@ def test_after_kills_at_random_instants_under_load_everything_is_gone_within_3_s
         mark = uuid.uuid4().hex
         runner = project.run(url=vhost.url, env={"TEST_MARK": mark})
         # Each round has its own part of the time, so that few rounds still include preparation, start and work.
-        delay = (number + chance.random()) / rounds * LONGEST
+        delay = (number + chance.random()) / rounds * MAX_DELAY
         wait_until(lambda runner=runner, delay=delay: time.monotonic() - runner.started >= delay)  # type: ignore[misc]
         runner.process.kill()
         killed = time.monotonic()
         when = f"nothing left, round {number}, after {delay:.3f} s"
-        wait_until(lambda mark=mark: not carrying(mark), in_time(3), when)  # type: ignore[misc]
+        wait_until(lambda mark=mark: not processes_with(mark), in_time(3), when)  # type: ignore[misc]
         longest = max(longest, time.monotonic() - killed)
     answers = load.stop()
     print(f"{rounds} kills, gone after {longest:.2f} s at most, {len(answers)} orders meanwhile")

@@ -19,7 +19,7 @@ from tests.running import ROOT, Project
 pytestmark = pytest.mark.xdist_group("deadly messages")  # all tests of this module share a runner
 
 #: A handler that kills its own process in several ways, and records the messages that it gets.
-DEADLY = """import ctypes, os, signal, time
+CRASHING = """import ctypes, os, signal, time
 from runner import Event, hookimpl
 
 @hookimpl
@@ -56,16 +56,16 @@ WAYS = {
 }
 HUNG = {"hang": ("killed by SIGABRT, a handler has been at message hang", "SIGABRT", 1)}
 INNOCENT = "killed 2 times"
-OFTEN = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
+MANY_FAILURES = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
 #: A second counted failure would stop these services.
-SELDOM = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 2}}
+ONE_FAILURE = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 2}}
 SERVICES: dict[str, dict[str, Any]] = {
-    "jobs": {"instances": 2, "prefetch": 50, **SELDOM},
-    "classic": {"prefetch": 50, "max_crashes": 2, **SELDOM},
-    "ways": {"prefetch": 50, "max_crashes": 1, "memory_max": "128MiB", **OFTEN},
-    "hung": {"prefetch": 50, "max_crashes": 1, "handler_timeout": "1s", **SELDOM},
-    "several": {"concurrency": 8, "max_crashes": 2, **OFTEN},
-    "idle": SELDOM,
+    "jobs": {"instances": 2, "prefetch": 50, **ONE_FAILURE},
+    "classic": {"prefetch": 50, "max_crashes": 2, **ONE_FAILURE},
+    "ways": {"prefetch": 50, "max_crashes": 1, "memory_max": "128MiB", **MANY_FAILURES},
+    "hung": {"prefetch": 50, "max_crashes": 1, "handler_timeout": "1s", **ONE_FAILURE},
+    "several": {"concurrency": 8, "max_crashes": 2, **MANY_FAILURES},
+    "idle": ONE_FAILURE,
 }
 
 
@@ -85,7 +85,7 @@ MESSAGES: dict[str, list[tuple[str, str]]] = {
 }
 
 
-class Deadly:
+class CrashingServices:
     """Services whose queues contain poison messages before they start."""
 
     def __init__(self, project: Project, vhost: Vhost) -> None:
@@ -99,7 +99,7 @@ class Deadly:
             for name, settings in SERVICES.items()
         }
         project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, "services": services})
-        project.plugin("jobs", DEADLY)
+        project.plugin("jobs", CRASHING)
         code, output = project.call("apply", url=vhost.url)
         assert code == 0, output
         amqp.publish_all(
@@ -133,11 +133,11 @@ class Deadly:
 
 
 @pytest.fixture(scope="module")
-def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deadly]:
+def crashing(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashingServices]:
     """Run the services for all tests of this module. Each test uses its own services."""
     vhost = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     project = Project(tmp_path_factory.mktemp("poison") / "project")
-    one = Deadly(project, vhost)
+    one = CrashingServices(project, vhost)
     yield one
     code = one.runner.process.poll() or one.runner.stop()
     project.close()
@@ -149,29 +149,29 @@ def deadly(rabbit: Rabbit, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("queue", "deaths"), [("jobs", 3), ("classic", 2)])
 def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_max_crashes(
-    deadly: Deadly, queue: str, deaths: int
+    crashing: CrashingServices, queue: str, deaths: int
 ) -> None:
-    dead_letters = deadly.dead_letters(queue, 1)
+    dead_letters = crashing.dead_letters(queue, 1)
     assert set(dead_letters) == {"poison"}
     headers = dead_letters["poison"]
     assert headers["x-crashes"] == deaths
     assert headers["x-signal"] == "SIGSEGV"
     times = {2: "twice", 3: "3 times"}[deaths]
     assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
-    assert deadly.handled(queue).count("poison") == deaths, "it killed no more workers than max_crashes"
-    assert deadly.vhost.ready(f"{queue}.dlq") == 1
+    assert crashing.handled(queue).count("poison") == deaths, "it killed no more workers than max_crashes"
+    assert crashing.vhost.ready(f"{queue}.dlq") == 1
     assert deadly.runner.output.count(f"while handling message poison of {queue},") == deaths
     # Only the first death counts as a failure of the service, which may fail once.
-    assert f"{queue}.1 FATAL" not in deadly.runner.output
+    assert f"{queue}.1 FATAL" not in crashing.runner.output
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(("queue", "ways"), [("ways", WAYS), ("hung", HUNG)])
 def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_neighbours_are_handled(
-    deadly: Deadly, queue: str, ways: dict[str, tuple[str, str, int]]
+    crashing: CrashingServices, queue: str, ways: dict[str, tuple[str, str, int]]
 ) -> None:
-    dead_letters = deadly.dead_letters(queue, len(ways))
-    handled = deadly.handled(queue)
+    dead_letters = crashing.dead_letters(queue, len(ways))
+    handled = crashing.handled(queue)
     assert set(dead_letters) == set(ways), "a message is not blamed for a kill from outside"
     for how, (reason, name, deaths) in ways.items():
         headers = dead_letters[how]
@@ -181,22 +181,22 @@ def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_nei
         assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, {reason}")
         assert handled.count(how) == deaths
     assert handled.count(INNOCENT) == (3 if queue == "ways" else 0)
-    assert deadly.vhost.ready(f"{queue}.dlq") == len(ways)
+    assert crashing.vhost.ready(f"{queue}.dlq") == len(ways)
 
 
 @pytest.mark.timeout(180)
-def test_of_several_unacked_messages_only_the_crashing_message_is_dead_lettered(deadly: Deadly) -> None:
-    dead_letters = deadly.dead_letters("several", 1)
+def test_of_several_unacked_messages_only_the_crashing_message_is_dead_lettered(crashing: CrashingServices) -> None:
+    dead_letters = crashing.dead_letters("several", 1)
     assert set(dead_letters) == {"poison"}
-    deadly.handled("several")
-    assert deadly.vhost.ready("several.dlq") == 1
+    crashing.handled("several")
+    assert crashing.vhost.ready("several.dlq") == 1
     # The first crash says little, because other messages were unacked too. Then the message was alone.
     assert deadly.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
 
 
-def test_a_sigterm_of_another_process_is_no_failure_of_the_service(deadly: Deadly) -> None:
+def test_a_sigterm_of_another_process_is_no_failure_of_the_service(crashing: CrashingServices) -> None:
     for count in range(1, 4):
-        os.kill(deadly.runner.pid_of("idle.1", count=count), signal.SIGTERM)
+        os.kill(crashing.runner.pid_of("idle.1", count=count), signal.SIGTERM)
         deadly.runner.wait_for("idle.1 exited with status 143 after SIGTERM: restarting", count=count)
-    deadly.runner.pid_of("idle.1", count=4)
-    assert "idle.1 FATAL" not in deadly.runner.output
+    crashing.runner.pid_of("idle.1", count=4)
+    assert "idle.1 FATAL" not in crashing.runner.output

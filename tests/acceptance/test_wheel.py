@@ -1,4 +1,4 @@
-"""The wheel in a virtual environment of its own: ``fastcommerce init shop && cd shop && fastcommerce``."""
+"""The wheel in a virtual environment: ``fastcommerce init shop && cd shop && fastcommerce``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.ports import free_port
 from tests.rabbit import Vhost
 from tests.running import ROOT, Project, Runner
 
-# All of them use one installation.
+# All tests of this module share one installation.
 pytestmark = pytest.mark.xdist_group("wheel")
 
-#: Each loads the completions of the program and prints what it would offer after ``fastcommerce pe`` and
-#: ``fastcommerce run --w``. The functions of zsh work only while a person types, so one of them is replaced.
+#: A script for each shell. It loads the completions of the program and prints those for ``fastcommerce pe`` and
+#: ``fastcommerce run --w``. The functions of zsh work only during interactive input, so the script replaces one.
 SHELLS = {
     "bash": """
         eval "$(fastcommerce completion bash)"
@@ -46,7 +46,7 @@ SHELLS = {
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built from its source distribution, as build frontends do."""
+    """Build the wheel of this checkout from its source distribution, as build frontends do."""
     folder = tmp_path_factory.mktemp("dist")
     build = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(folder)], cwd=ROOT, check=True)
@@ -59,9 +59,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables of a shell in whose virtual environment the wheel is installed.
+    """Install the wheel in a virtual environment, and return the variables of a shell that uses it.
 
-    The packages that it requires are those of the tests, so that no index has to be reached.
+    The required packages are those of the tests, so that no package index is needed.
     """
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
@@ -74,7 +74,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 class NewProject(Project):
-    """A project that ``init`` has written, on a free port, with a gateway that declines no card."""
+    """A project that ``init`` creates, on a free port, with a gateway that declines no card."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self._runners = folder, free_port(), []
@@ -133,7 +133,7 @@ def test_a_shell_completes_commands_and_options(environment: dict[str, str], tmp
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stderr == ""
-    # zsh and fish add the help.
+    # zsh and fish add the help texts.
     assert [line.replace(":", "\t").split("\t")[0] for line in done.stdout.splitlines()] == ["peek", "--watch"]
 
 

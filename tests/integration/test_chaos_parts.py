@@ -381,13 +381,13 @@ def test_a_cluster_survives_a_kill_of_its_leader_and_the_node_joins_again(cluste
     assert cluster.running() == [one for one in range(SIZE) if one != leader]
     others = [url for number, url in enumerate(cluster.urls) if number != leader]
 
-    def goes_on() -> bool:
+    def publishes() -> bool:
         with contextlib.suppress(pika.exceptions.AMQPError):
             publish(others[0], "kept", 1)
             return True
         return False
 
-    wait_until(goes_on, 10, "publishing goes on")
+    wait_until(publishes, 10, "publishing goes on")
     print(f"publishing went on after {time.monotonic() - killed:.2f} s")
     assert not cluster.is_whole()
     assert cluster.leader_of("kept") != leader
@@ -418,7 +418,7 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_confirmed_before_t
     cluster.kill(leader)
     errors = []
 
-    def is_taken() -> bool:
+    def is_confirmed() -> bool:
         try:
             publisher.publish(Event("first", {}, routing_key="first")).result(10)
         except BrokerError as error:
@@ -426,7 +426,7 @@ def test_a_publisher_whose_first_event_meets_a_dead_leader_is_confirmed_before_t
             return False
         return True
 
-    wait_until(is_taken, 8, "an event is confirmed")
+    wait_until(is_confirmed, 8, "an event is confirmed")
     print(f"refused {len(errors)} times: {set(map(str, errors))}")
     closed = threading.Event()
     io.call(lambda: publisher.close(closed.set))

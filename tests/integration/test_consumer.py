@@ -67,7 +67,7 @@ def ready(vhost: Vhost, queue: str) -> int:
     return held(vhost.url, queue)[0]
 
 
-def settle(deliveries: list[Delivery]) -> None:
+def acknowledge(deliveries: list[Delivery]) -> None:
     for delivery in deliveries:
         delivery.ack()
 
@@ -105,7 +105,7 @@ def test_messages_can_be_acknowledged_in_any_order_from_many_threads_each_exactl
     publish(vhost, "b", 200)
     wait_until(lambda: len(one.deliveries) == 400, 10)
     backwards = list(reversed(one.deliveries))
-    threads = [threading.Thread(target=settle, args=(backwards[part::4],)) for part in range(4)]
+    threads = [threading.Thread(target=acknowledge, args=(backwards[part::4],)) for part in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,7 +142,7 @@ def test_messages_with_unreadable_properties_arrive_in_order_with_their_readable
         assert repr(came) == repr(wrote)
         assert delivery.problem == (sent.problem or None)
         assert delivery.message().body == message.body
-    settle(one.deliveries)
+    acknowledge(one.deliveries)
     assert one.states == [None], "the connection was not lost"
 
 
@@ -156,7 +156,7 @@ def test_the_consumer_subscribes_again_after_a_lost_connection_and_ignores_old_d
     vhost.close_connections()
     wait_until(lambda: len(one.deliveries) == 6, 15, "delivered again")
     assert not one.deliveries[0].is_alive
-    settle(one.deliveries)
+    acknowledge(one.deliveries)
     wait_until(lambda: ready(vhost, "a") == 0, 5)
     publish(vhost, "a", 1)
     wait_until(lambda: len(one.deliveries) == 7, 5, "the old answers did no harm")

@@ -39,7 +39,7 @@ def groups(shop: Shop, *arguments: str) -> dict[tuple[str, str], Any]:
 
 def ids_in_order(url: str, queue: str) -> list[str]:
     found: list[str] = []
-    Browser(url, queue, lambda letter: found.append(letter.id)).run()
+    Browser(url, queue, lambda dead_letter: found.append(dead_letter.id)).run()
     return found
 
 
@@ -280,8 +280,8 @@ def test_a_message_that_fails_again_at_once_is_not_replayed_again_in_the_same_ru
     wait_until(lambda: held(shop.vhost.url, "lost") == [1200], 10, "all are dead-lettered again")
     found: list[DeadLetter] = []
     Browser(shop.vhost.url, "lost", found.append).run()
-    assert {letter.replays for letter in found} == {1}
-    assert {letter.error for letter in found} == {"parked by the broker: waited longer than its time to live"}
+    assert {dead_letter.replays for dead_letter in found} == {1}
+    assert {dead_letter.error for dead_letter in found} == {"parked by the broker: waited longer than its time to live"}
 
 
 def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_replayed_to_their_queue(

@@ -18,7 +18,7 @@ from tests.rabbit import wait_until
 from tests.supervised import SLEEPS, Supervise, descendants
 
 #: A child that crashes at once, in a way that does not count as fatal.
-DIES = ["/bin/sh", "-c", "kill -KILL $$"]
+CRASHES = ["/bin/sh", "-c", "kill -KILL $$"]
 
 
 @pytest.mark.timeout(900)
@@ -26,7 +26,7 @@ def test_descriptors_memory_and_zombies_stay_constant_over_thousands_of_crashes(
     supervise: Supervise, tmp_path: Path
 ) -> None:
     count = times(800, 10_000)
-    runner = supervise({"source": "", "command": DIES, "instances": 4, "service": "dies"}, SLEEPS)
+    runner = supervise({"source": "", "command": CRASHES, "instances": 4, "service": "dies"}, SLEEPS)
     runner.pid_of("child2.1")
 
     def restarts() -> int:

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.kills_broker
 MESSAGES = times(1000, 2000)
 ALL = {f"m{number:06}" for number in range(MESSAGES)}
 #: Messages that may be unconfirmed at once, plus those that are confirmed and not yet acknowledged.
-AT_HAND = 500 + 100
+IN_FLIGHT = 500 + 100
 #: At this rate a replay takes at least 5 s, so it is still running when it is killed after the first messages.
-SLOWLY = ("--rate", str(times(200, 300)))
+SLOW_RATE = ("--rate", str(times(200, 300)))
 
 
 def full_shop(folder: Path, vhost: Vhost, kind: str = "quorum", count: int = MESSAGES) -> Shop:
@@ -46,15 +46,15 @@ def start_dlq(shop: Shop, *arguments: str, **options: Any) -> subprocess.Popen[s
     )
 
 
-def in_the_middle(vhost: Vhost, least: int = 100) -> Callable[[], bool]:
+def has_started(vhost: Vhost, least: int = 100) -> Callable[[], bool]:
     return lambda: held(vhost.url, "pay")[0] >= least
 
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kind: str) -> None:
     shop = full_shop(tmp_path / "shop", vhost, kind)
-    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "the replay has started")
+    with start_dlq(shop, "replay", "--all", *SLOW_RATE) as process:
+        wait_until(has_started(vhost), 20, "the replay has started")
         process.kill()
     assert process.returncode == -signal.SIGKILL
     wait_until(lambda: held(vhost.url, "pay.dlq")[0] > 0, 10, "unacked messages are requeued")
@@ -63,13 +63,13 @@ def test_a_replay_that_is_killed_loses_nothing(tmp_path: Path, vhost: Vhost, kin
     assert held(vhost.url, "pay.dlq") == [0]
     replayed = take_all(vhost.url, "pay")
     assert set(replayed) == ALL
-    assert len(replayed) - MESSAGES <= AT_HAND
+    assert len(replayed) - MESSAGES <= IN_FLIGHT
 
 
 def test_after_a_kill_each_message_is_in_its_dead_letter_queue_or_its_own_queue(tmp_path: Path, vhost: Vhost) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "the replay has started")
+    with start_dlq(shop, "replay", "--all", *SLOW_RATE) as process:
+        wait_until(has_started(vhost), 20, "the replay has started")
         process.kill()
     assert process.returncode == -signal.SIGKILL
     wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) >= MESSAGES, 10, "unacked messages are requeued")
@@ -77,7 +77,7 @@ def test_after_a_kill_each_message_is_in_its_dead_letter_queue_or_its_own_queue(
     assert set(left) | set(replayed) == ALL
     assert left == sorted(left)
     assert len(set(left)) == len(left)
-    assert len(set(left) & set(replayed)) <= AT_HAND
+    assert len(set(left) & set(replayed)) <= IN_FLIGHT
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -85,8 +85,8 @@ def test_an_interrupted_replay_completes_its_unconfirmed_messages_and_reports_th
     tmp_path: Path, vhost: Vhost, number: signal.Signals, code: int
 ) -> None:
     shop = full_shop(tmp_path / "shop", vhost)
-    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(vhost), 20, "the replay has started")
+    with start_dlq(shop, "replay", "--all", *SLOW_RATE) as process:
+        wait_until(has_started(vhost), 20, "the replay has started")
         process.send_signal(number)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == code
@@ -102,8 +102,8 @@ def test_a_replay_loses_nothing_in_a_broker_kill_and_the_next_run_continues(
     tmp_path: Path, mortal: Vhost, kind: str
 ) -> None:
     shop = full_shop(tmp_path / "shop", mortal, kind)
-    with start_dlq(shop, "replay", "--all", *SLOWLY) as process:
-        wait_until(in_the_middle(mortal), 20, "the replay has started")
+    with start_dlq(shop, "replay", "--all", *SLOW_RATE) as process:
+        wait_until(has_started(mortal), 20, "the replay has started")
         mortal.rabbit.kill()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output

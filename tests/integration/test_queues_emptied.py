@@ -262,10 +262,10 @@ def test_a_full_disk_keeps_messages_that_are_not_written(vhost: Vhost, at: int) 
     lines: list[str] = []
     saved: list[str] = []
 
-    def write(letter: Any) -> None:
+    def write(dead_letter: Any) -> None:
         if len(lines) == at - 1:
             raise RunnerError("file: cannot be written, no space left")
-        lines.append(letter.id)
+        lines.append(dead_letter.id)
 
     one = Purge(vhost.url, "mail", 300, write, lambda: saved.extend(lines[len(saved) :]))
     one.batch = 100
@@ -397,8 +397,8 @@ def test_a_refused_note_duplicates_no_message(vhost: Vhost, is_full: bool) -> No
             channel.queue_declare("notes", durable=True, arguments=arguments)
     publish(vhost.url, "mail", many(300))
 
-    def note(letter: DeadLetter, number: int) -> Event:
-        return Event("note", {"id": letter.id}, exchange="", routing_key="notes")
+    def note(dead_letter: DeadLetter, number: int) -> Event:
+        return Event("note", {"id": dead_letter.id}, exchange="", routing_key="notes")
 
     one = Transfer(vhost.url, "mail", "other", 300, note)
     with pytest.raises(PublishRefused if is_full else Unroutable, match="notes"):

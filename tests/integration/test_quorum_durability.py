@@ -45,7 +45,7 @@ def test_a_user_that_may_not_declare_the_queue_waits(bystander: str, monkeypatch
     assert time.monotonic() - started >= 0.7
 
 
-def test_the_full_period_is_waited_if_the_broker_becomes_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declaration_waits_the_full_period_if_the_broker_becomes_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PERIOD", 0.7)
     started = time.monotonic()
     settle(["amqp://guest:guest@127.0.0.1:1/"])

@@ -17,7 +17,7 @@ from tests.reaper import MARK, command_line, marked
 from tests.running import ROOT, Runner
 
 #: A process in its own session that only SIGKILL stops, with an orphaned grandchild.
-DEAF = """
+IGNORES_SIGNALS = """
 import os, signal, time
 for number in (1, 2, 3, 15):
     signal.signal(number, signal.SIG_IGN)
@@ -33,7 +33,7 @@ import pytest
 started = []
 
 def start():
-    started.append(subprocess.Popen([sys.executable, "-c", {DEAF!r}]))
+    started.append(subprocess.Popen([sys.executable, "-c", {IGNORES_SIGNALS!r}]))
 
 def wait():
     open("ready", "w").close()
@@ -54,7 +54,7 @@ def test_one(project, vhost, postgres, supervise):
 #: The options that load the plugin for several processes.
 XDIST = ("-p", "xdist.plugin")
 #: Seconds until all processes are gone: the guardian's time, plus some for a busy machine.
-GONE = 20.0
+EXIT_TIMEOUT = 20.0
 
 
 def begin(folder: Path, source: str, *options: str) -> Runner:
@@ -74,7 +74,7 @@ def ours() -> dict[int, str]:
 
 
 def wait_gone() -> None:
-    wait_until(lambda: not ours(), GONE, f"all is gone: {ours()}")
+    wait_until(lambda: not ours(), EXIT_TIMEOUT, f"all is gone: {ours()}")
 
 
 def is_ready(runner: Runner, folder: Path) -> Callable[[], bool]:
@@ -126,7 +126,7 @@ def test_processes_of_a_crashed_xdist_worker_stop_before_the_suite_ends(tmp_path
     wait_until(is_ready(runner, tmp_path), 60, "the other one goes on")
     wait_until(
         lambda: not [one for one in ours().values() if "signal.SIG_IGN" in one],
-        GONE,
+        EXIT_TIMEOUT,
         "the processes that it left are gone",
     )
     assert runner.process.poll() is None

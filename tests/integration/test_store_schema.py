@@ -22,7 +22,7 @@ from tests.postgres import Postgres
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 
-#: A program that forks processes, after all imports, that open a database at the same moment.
+#: A program that forks processes after all imports. The processes open a database at the same moment.
 OPEN = """
 import os, sys
 from pathlib import Path

@@ -80,7 +80,7 @@ def test_dead_letters_of_other_queues_are_listed(vhost: Vhost, locked: str, tmp_
 
 @pytest.fixture
 def admin(vhost: Vhost, monkeypatch: pytest.MonkeyPatch) -> Administrator:
-    """Return an administrator for which counts and statistics are empty, as for a busy quorum queue."""
+    """Return an administrator that first gets counts of 0 and no statistics, as for a busy quorum queue."""
     management = Management(vhost.url, vhost.rabbit.management)
     monkeypatch.setattr(management, "messages_of", lambda _: None)
     one = Administrator([vhost.url], management, lambda _: None)

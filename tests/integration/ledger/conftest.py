@@ -18,7 +18,7 @@ from tests.rabbit import Rabbit, Vhost, wait_until
 from tests.running import Project, Runner
 
 #: Seconds for which all queues must be empty, longer than the delay of statistics.
-QUIET = 1.2
+QUIET_PERIOD = 1.2
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ class Lasting:
                 for name in held:
                     self.shop.purge(name)
             time.sleep(0.2)
-            return time.monotonic() > since + QUIET
+            return time.monotonic() > since + QUIET_PERIOD
 
         wait_until(is_quiet, 30, "no message is in flight")
 
