@@ -56,7 +56,7 @@ def test_a_private_broker_keeps_its_data_and_is_started_for_run_and_for_a_comman
     assert applied.process.wait(120) == 0, applied.output
     applied.wait_for("no broker answers: starting the project's own on")
     applied.wait_for("queue payment.order.created: 3 messages in the new queue, 3 before")
-    # The command itself holds the project's folder, which is no runner to reload.
+    # The command locks the project's folder itself, so it must not find a runner to reload there.
     assert "the runner that runs here" not in applied.output
     runner = project.run(url=url)
     for order in orders:
