@@ -92,7 +92,7 @@ def edited(lasting: Shop) -> Iterator[Shop]:
             path.unlink()
     for path, content in before.items():
         path.write_bytes(content)
-    assert lasting.tell("reload").endswith("reloaded\n")
+    assert lasting.command("reload").endswith("reloaded\n")
 
 
 #: These tests share one runner, so they run in one process.
@@ -149,7 +149,7 @@ def test_status_shows_a_failed_slot_with_its_reason_its_last_exit_and_its_last_l
         "from runner import hookimpl\n@hookimpl\ndef start(options, context):\n    raise ValueError('no such table')\n"
         "@hookimpl\ndef handle(message): pass\n",
     )
-    assert "reloaded, but broken.1 BACKOFF: exited with status 1" in edited.tell("reload", code=1)
+    assert "reloaded, but broken.1 BACKOFF: exited with status 1" in edited.command("reload", code=1)
     edited.runner.wait_for("broken.1 FATAL", 60)
     slot = edited.slots()["broken.1"]
     assert slot["state"] == "FATAL"
@@ -161,7 +161,7 @@ def test_status_shows_a_failed_slot_with_its_reason_its_last_exit_and_its_last_l
     failed = edited.command("start", "broken", code=1)
     assert "broken.1 BACKOFF: exited with status 1; see: python -m runner logs broken" in plain(failed)
     edited.project.plugin("broken", "from runner import hookimpl\n@hookimpl\ndef handle(message): pass\n")
-    assert edited.tell("reload").endswith("reloaded\n")
+    assert edited.command("reload").endswith("reloaded\n")
     assert edited.slots()["broken.1"]["state"] == "RUNNING"
 
 
@@ -215,7 +215,7 @@ def test_the_old_process_keeps_working_if_a_new_version_does_not_get_ready(edite
     assert f"payment.1: {problem}; the old process keeps running" in plain(text)
     assert edited.slots()["payment.1"]["pid"] == before
     path.write_text(good)
-    assert edited.tell("reload").endswith("reloaded\n")
+    assert edited.command("reload").endswith("reloaded\n")
     assert edited.slots()["payment.1"]["pid"] == before, "nothing differs from what runs"
 
 
@@ -232,11 +232,11 @@ def test_scaling_affects_no_other_process(lasting: Shop) -> None:
 
 @shared
 def test_errors_for_unknown_names_list_the_allowed_names(lasting: Shop) -> None:
-    assert "unknown service, 'paymnt'; allowed: notification, order_api, payment" in lasting.tell(
+    assert "unknown service, 'paymnt'; allowed: notification, order_api, payment" in lasting.command(
         "stop", "paymnt", code=1
     )
-    assert "unknown slot, 'payment.7'; allowed: payment.1" in lasting.tell("restart", "payment.7", code=1)
-    assert "unknown service, 'nix'" in lasting.tell("logs", "nix", code=1)
+    assert "unknown slot, 'payment.7'; allowed: payment.1" in lasting.command("restart", "payment.7", code=1)
+    assert "unknown service, 'nix'" in lasting.command("logs", "nix", code=1)
 
 
 @shared
@@ -244,7 +244,7 @@ def test_the_api_moves_to_another_address_with_the_same_port_without_refusing_a_
     edited.project.options("order_api", host="0.0.0.0", allowed_hosts=["*"])
     with edited.orders() as posted:
         load = Load(edited.project.port, 50, clients=8)
-        assert edited.tell("reload").endswith("reloaded\n")
+        assert edited.command("reload").endswith("reloaded\n")
         answers = load.stop()
         posted.extend(answers)
     assert edited.slots()["order_api.1"]["why"] == f"listening on http://0.0.0.0:{edited.project.port}"
@@ -433,12 +433,12 @@ def test_a_socket_that_a_killed_runner_left_is_replaced_and_down_waits_for_the_n
     shop.runner.process.kill()
     shop.runner.process.wait()
     assert socket_file.exists()
-    assert "no supervisor is running in" in shop.tell("status", code=1)
+    assert "no supervisor is running in" in shop.command("status", code=1)
     again = shop.run()
     text = shop.command("down")
     assert "stopping: requested by 'down'" in text
     assert text.endswith("stopped\n")
     assert again.process.wait(15) == 0
     assert not socket_file.exists()
-    assert f"no supervisor is running in {shop.project.folder}" in shop.tell("status", code=1)
-    assert "start it with: python -m runner" in plain(shop.tell("down", code=1))
+    assert f"no supervisor is running in {shop.project.folder}" in shop.command("status", code=1)
+    assert "start it with: python -m runner" in plain(shop.command("down", code=1))

@@ -160,7 +160,7 @@ def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_ma
     assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
     assert crashing.handled(queue).count("poison") == deaths, "it killed no more workers than max_crashes"
     assert crashing.vhost.ready(f"{queue}.dlq") == 1
-    assert deadly.runner.output.count(f"while handling message poison of {queue},") == deaths
+    assert crashing.runner.output.count(f"while handling message poison of {queue},") == deaths
     # Only the first death counts as a failure of the service, which may fail once.
     assert f"{queue}.1 FATAL" not in crashing.runner.output
 
@@ -191,12 +191,12 @@ def test_of_several_unacked_messages_only_the_crashing_message_is_dead_lettered(
     crashing.handled("several")
     assert crashing.vhost.ready("several.dlq") == 1
     # The first crash says little, because other messages were unacked too. Then the message was alone.
-    assert deadly.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
+    assert crashing.runner.output.count("several.1 killed by SIGSEGV while handling message poison of several,") == 3
 
 
 def test_a_sigterm_of_another_process_is_no_failure_of_the_service(crashing: CrashingServices) -> None:
     for count in range(1, 4):
         os.kill(crashing.runner.pid_of("idle.1", count=count), signal.SIGTERM)
-        deadly.runner.wait_for("idle.1 exited with status 143 after SIGTERM: restarting", count=count)
+        crashing.runner.wait_for("idle.1 exited with status 143 after SIGTERM: restarting", count=count)
     crashing.runner.pid_of("idle.1", count=4)
     assert "idle.1 FATAL" not in crashing.runner.output
