@@ -1,4 +1,4 @@
-"""The delivery pipeline under a virtual clock and a broker in memory: the same seed makes the same run."""
+"""The delivery pipeline with a virtual clock and a broker in memory. The same seed produces the same run."""
 
 from tests.simulation.history import Violation
 from tests.simulation.run import Report, run

@@ -1,4 +1,4 @@
-"""``python -m tests.simulation --seeds 1-3000`` looks for a violation; ``--seed 17 --history`` replays one."""
+"""The command ``python -m tests.simulation``: ``--seeds 1-3000`` searches for a violation, ``--seed 17`` replays it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.simulation import Violation, run
 def _range(parser: argparse.ArgumentParser, text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-        parser.error(f"--seeds: no range, {text!r}; allowed: the first and the last one, such as 1-3000")
+        parser.error(f"--seeds: not a range, {text!r}; allowed: the first and the last seed, such as 1-3000")
     return int(first), int(last)
 
 
 def main() -> int:
-    """Returns the exit code: 1 where an invariant did not hold."""
+    """Run the seeds. Return the exit code: 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--seeds", metavar="FIRST-LAST", help="run these, until one fails")
-    which.add_argument("--seed", type=int, help="run this one")
-    parser.add_argument("--history", action="store_true", help="print all that happened")
-    parser.add_argument("--windows", action="store_true", help="print how often each window was hit")
+    which.add_argument("--seeds", metavar="FIRST-LAST", help="run these seeds until one of them fails")
+    which.add_argument("--seed", type=int, help="run this seed")
+    parser.add_argument("--history", action="store_true", help="print the history of the run")
+    parser.add_argument("--windows", action="store_true", help="print the number of times that each window was hit")
     options = parser.parse_args()
     first, last = (options.seed, options.seed) if options.seeds is None else _range(parser, options.seeds)
     began, windows, is_terminal = time.monotonic(), Counter[str](), sys.stderr.isatty()
@@ -37,7 +37,7 @@ def main() -> int:
             print("\n".join(violation.history) if options.history else f"{violation}")
             return 1
         except BaseException:
-            print(f"seed {seed} ended by an error of its own")
+            print(f"seed {seed} failed with an unexpected error")
             raise
         windows += report.windows
         if options.history:

@@ -1,4 +1,7 @@
-"""Which deaths speak against which message, by the words of docs/delivery.md and not by the code that counts them."""
+"""The blame of messages for the deaths of their workers, by the rules of docs/delivery.md.
+
+It shares no code with the product.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tests.simulation.supervisor import End
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
-#: Of the deaths that come from outside every fourth counts.
+#: Every fourth death from outside counts against a message.
 OUTSIDE_COUNTS = 4
 
 
@@ -27,7 +30,7 @@ class _Death:
 
 
 class Blame:
-    """Told of each handler that begins, and of each death."""
+    """The record of started handlers and of deaths, which checks the rules for crashing messages."""
 
     def __init__(self, history: History, clock: Clock, max_crashes: int) -> None:
         self._history, self._clock, self._max_crashes = history, clock, max_crashes
@@ -35,30 +38,36 @@ class Blame:
         self._names: dict[str, str] = {}
 
     def begun(self, process: Process, message: Message) -> None:
-        """A handler begins: not with what has killed too often, and alone with what has killed at all."""
+        """Record that a handler starts.
+
+        Its message must not be a poison message, and a blamed message must be alone.
+        """
         name = self._names[message.id] = message.json()["m"]
-        # What the supervisor noticed for certain.
+        # The supervisor has certainly noticed these deaths.
         known = self._clock.now - SETTLE
         if self._count(name, known) >= self._max_crashes:
-            self._history.fail("poison", f"{name} is handled in spite of {self.of(name)}")
+            self._history.fail("poison", f"{name} is handled although its workers died: {self.of(name)}")
         beside = (
             set()
             if len(process.threads) == 1
             else {self._names.get(one.id, one.id) for one in process.file.messages()} - {name}
         )
-        for suspect in {name, *beside} if beside else ():
-            if self._is_suspect(suspect, known if suspect == name else min(known, process.began[suspect])):
-                self._history.fail("suspects alone", f"{name} is handled beside {sorted(beside)}, {suspect} is suspect")
-        if self._is_suspect(name, known):
-            self._history.hit("a suspect is handled alone")
+        for blamed in {name, *beside} if beside else ():
+            if self._is_blamed(blamed, known if blamed == name else min(known, process.began[blamed])):
+                self._history.fail(
+                    "blamed messages alone",
+                    f"{name} is handled beside {sorted(beside)}, {blamed} is blamed for a death",
+                )
+        if self._is_blamed(name, known):
+            self._history.hit("a blamed message is handled alone")
         process.began[name] = known
 
     def died(self, process: Process, end: End) -> None:
-        """A worker died that was not told to."""
+        """Record the death of a worker that was not asked to stop."""
         names = {self._names.get(one.id, one.id) for one in process.file.messages()}
         if process.is_stopping and not end.is_over_memory and (not end.why or end.code == 0):
             if names:
-                self._history.hit("a death while stopping, with messages in hand")
+                self._history.hit("a death while stopping, with unacked messages")
             return
         kind = "outside" if end.is_outside else "shared" if len(names) > 1 else "alone"
         if names:
@@ -70,18 +79,18 @@ class Blame:
         kinds = [death.kind for death in self._deaths[name] if death.when <= until]
         return kinds.count("alone") + kinds.count("outside") // OUTSIDE_COUNTS
 
-    def _is_suspect(self, name: str, until: float) -> bool:
+    def _is_blamed(self, name: str, until: float) -> bool:
         is_shared = any(death.kind == "shared" and death.when <= until for death in self._deaths[name])
         return is_shared or self._count(name, until) > 0
 
     def is_guilty(self, crashes: int, name: str) -> bool:
-        """Whether a message may be parked for its deaths, with this many told."""
+        """Return True if the recorded deaths allow the message to be dead-lettered for ``crashes`` crashes."""
         return self._count(name, self._clock.now) >= self._max_crashes and crashes <= len(self._deaths[name])
 
     def of(self, name: str) -> list[str]:
-        """In words."""
+        """Return the deaths that count against a message, as text."""
         return [f"{death.kind} at {death.when:.3f}" for death in self._deaths[name]]
 
     def alone(self, name: str) -> int:
-        """How many workers died with it alone in hand."""
+        """Return the number of workers that died while the message was their only unacked message."""
         return sum(death.kind == "alone" for death in self._deaths[name])

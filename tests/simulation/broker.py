@@ -1,4 +1,4 @@
-"""A broker in memory: queues, wait queues with a TTL, routing, deliveries, and what goes wrong with them.
+"""A broker in memory: queues, retry queues with a TTL, routing, deliveries, and injected faults.
 
 Sources: RabbitMQ's guides "Consumer Acknowledgements and Publisher Confirms", "Dead Letter Exchanges",
 "Time-To-Live and Expiration" and "Consumer Prefetch".
@@ -20,7 +20,7 @@ from tests.simulation.history import History
 if TYPE_CHECKING:
     from tests.simulation.session import Session, Subscription
 
-#: Deliveries in vain after which a quorum queue parks a message by itself.
+#: The number of failed deliveries after which a quorum queue dead-letters a message.
 DELIVERY_LIMIT = 100
 EVENTS = "events"
 
@@ -40,39 +40,39 @@ class Stored:
 
 @dataclass(eq=False)
 class Queue:
-    """One queue."""
+    """A queue with its messages and consumers."""
 
     name: str
-    #: Seconds, and the queue that what expires goes to; of a queue that is consumed, where what is rejected goes to.
+    #: The TTL in seconds, and the queue that receives expired and rejected messages.
     ttl: float | None = None
     dead_letter: str | None = None
     ready: list[Stored] = field(default_factory=list)
     subscriptions: list[Subscription] = field(default_factory=list)
-    #: Delivered and not answered.
+    #: Messages that are delivered and not acknowledged.
     unacked: int = 0
 
 
 class Broker:
-    """All queues of one vhost. ``on_stored`` is told of each message that reaches a queue."""
+    """All queues of one vhost. It calls ``on_stored`` for each message that reaches a queue."""
 
     def __init__(
         self, clock: Clock, random: Random, history: History, on_stored: Callable[[str, Stored], None]
     ) -> None:
         self.clock, self.random, self.history, self._on_stored = clock, random, history, on_stored
         self.queues: dict[str, Queue] = {}
-        #: Routing keys of the exchange for events, and the queue that is bound with them.
+        #: Routing keys of the event exchange, with the queue that each is bound to.
         self.bindings: dict[str, str] = {}
         self.sessions: list[Session] = []
         self.is_down = False
-        #: Whether queues take nothing, and the longest delay of a confirm, in seconds.
+        #: True if queues refuse messages; and the longest delay of a confirm, in seconds.
         self.is_full = False
         self.slowness = 0.0
-        #: How likely an alarm blocks a publisher between a return and its confirm.
+        #: The probability that an alarm blocks a publisher between a return and its confirm.
         self.blocks = 0.0
         self._position = 0
 
     def declare(self, queue: Queue) -> None:
-        """Make a queue unless it is there."""
+        """Create a queue if it does not exist."""
         self.queues.setdefault(queue.name, queue)
 
     def delete(self, name: str) -> bool:
@@ -84,13 +84,13 @@ class Broker:
         return True
 
     def route(self, exchange: str, routing_key: str) -> Queue | None:
-        """The queue that a message goes to."""
+        """Return the queue that a message is routed to."""
         if exchange == "":
             return self.queues.get(routing_key)
         return self.queues.get(self.bindings.get(routing_key, ""))
 
     def store(self, queue: Queue, exchange: str, routing_key: str, properties: Properties, body: bytes) -> Stored:
-        """Put a message at the end of a queue."""
+        """Add a message at the end of a queue."""
         self._position += 1
         stored = Stored(self._position, exchange, routing_key, properties, body)
         queue.ready.append(stored)
@@ -108,7 +108,7 @@ class Broker:
     def _dead_letter(self, queue: Queue, stored: Stored, reason: str) -> None:
         target = self.queues.get(queue.dead_letter or "")
         if target is None:
-            # Dead-lettering at least once: it is kept, and tried again (RabbitMQ: "Quorum Queues").
+            # At-least-once dead-lettering keeps the message and tries again (RabbitMQ: "Quorum Queues").
             self.clock.after(1.0, partial(self._dead_letter, queue, stored, reason))
             return
         headers = {**(stored.properties.headers or {}), "x-first-death-queue": queue.name}
@@ -119,7 +119,7 @@ class Broker:
         self.store(target, "", target.name, properties, stored.body)
 
     def pump(self, queue: Queue) -> None:
-        """Deliver what is ready to subscriptions with room, in turn."""
+        """Deliver ready messages to subscriptions with room, in turn."""
         while queue.ready:
             found = next((one for one in queue.subscriptions if one.has_room), None)
             if found is None:
@@ -130,22 +130,25 @@ class Broker:
             found.session.deliver(found, queue.ready.pop(0))
 
     def requeue(self, queue: Queue, stored: Stored) -> None:
-        """Back to its place: it was delivered and not answered."""
+        """Return an unacked message to its place in the queue."""
         queue.unacked -= 1
         stored.redelivered = True
         stored.returns += 1
         if stored.returns > DELIVERY_LIMIT:
-            self.history.fail("delivery limit", f"{stored.properties.message_id} was delivered in vain too often")
+            self.history.fail(
+                "delivery limit",
+                f"{stored.properties.message_id} was delivered more often than the delivery limit allows",
+            )
         bisect.insort(queue.ready, stored, key=lambda one: one.position)
 
     def settle(self, queue: Queue, stored: Stored, *, is_ack: bool) -> None:
-        """It was answered."""
+        """Handle the ack or the rejection of a delivery."""
         queue.unacked -= 1
         if not is_ack:
             self._dead_letter(queue, stored, "rejected")
 
     def restart(self, seconds: float) -> None:
-        """All connections are lost, and of what was not confirmed some messages."""
+        """Close all connections, and lose some of the messages that are not confirmed."""
         self.is_down = True
         self.clock.after(seconds, self._back)
         for session in list(self.sessions):
@@ -153,8 +156,8 @@ class Broker:
                 if stored in queue.ready and self.random.random() < 0.5:
                     queue.ready.remove(stored)
                     self.history.hit("an unconfirmed message is lost by the broker")
-                    self.history.say("broker", f"lost {stored.properties.message_id} of {queue.name}, unconfirmed")
-            session.connection.lose("the broker is restarted")
+                    self.history.say("broker", f"lost {stored.properties.message_id} in {queue.name}, unconfirmed")
+            session.connection.lose("the broker restarts")
 
     def _back(self) -> None:
         self.is_down = False

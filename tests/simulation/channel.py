@@ -1,4 +1,4 @@
-"""pika's side of a channel; the ledger is told of all that passes."""
+"""Pika's side of a channel. It reports all frames to the ledger."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Channel:
-    """Stands for ``pika.channel.Channel``."""
+    """The replacement of ``pika.channel.Channel``."""
 
     def __init__(self, connection: Connection, broker: Broker) -> None:
         self.connection, self._broker = connection, broker
         self.session = Session(broker, connection, self)
         self._ledger = connection.process.ledger
         self._receivers: dict[str, Callable[..., None]] = {}
-        #: Those whose deliveries the broker takes for answered.
+        #: Consumer tags with automatic acknowledgement.
         self._auto: set[str] = set()
-        #: What has come and was not answered, by its tag.
+        #: Unacked deliveries by their tags.
         self.open: dict[int, Stored] = {}
         self._on_return: Callable[..., None] = lambda *_: None
         self._on_confirm: Callable[[Any], None] = lambda _: None
@@ -35,31 +35,31 @@ class Channel:
 
     @property
     def is_open(self) -> bool:
-        """As pika."""
+        """Return True if the connection is open, as in pika."""
         return not self.connection.is_closed and not self.connection.is_closing
 
     @property
     def consumer_tags(self) -> list[str]:
-        """As pika."""
+        """Return the tags of the consumers, as in pika."""
         return list(self._receivers)
 
     def add_on_close_callback(self, _: object) -> None:
-        """The broker of the simulation closes no channel alone: that would be a violation."""
+        """Do nothing: the simulated broker never closes a single channel, because that would be a violation."""
 
     def add_on_cancel_callback(self, _: object) -> None:
-        """Nor cancels it a consumer."""
+        """Do nothing: the simulated broker never cancels a consumer."""
 
     def add_on_return_callback(self, callback: Callable[..., None]) -> None:
-        """As pika."""
+        """Set the callback for returned messages, as in pika."""
         self._on_return = callback
 
     def confirm_delivery(self, on_confirm: Callable[[Any], None], callback: Callable[[Any], None]) -> None:
-        """As pika."""
+        """Ask for confirms, as in pika."""
         self._on_confirm = on_confirm
         self.connection.up(lambda: self.connection.down(lambda: callback(None)))
 
     def basic_qos(self, prefetch_count: int, callback: Callable[[Any], None]) -> None:
-        """As pika."""
+        """Set the prefetch, as in pika."""
 
         def arrived() -> None:
             self.session.prefetch = prefetch_count
@@ -70,7 +70,7 @@ class Channel:
     def basic_consume(
         self, queue: str, receiver: Callable[..., None], callback: Callable[[Any], None], auto_ack: bool = False
     ) -> None:
-        """As pika."""
+        """Start a consumer, as in pika."""
         tag = f"{queue}-{len(self._receivers) + 1}"
         if auto_ack:
             self._auto.add(tag)
@@ -79,7 +79,7 @@ class Channel:
         self.connection.up(lambda: self.session.subscribe(queue, tag, lambda: callback(frame), auto_ack))
 
     def basic_cancel(self, tag: str, callback: Callable[[Any], None]) -> None:
-        """As pika."""
+        """Cancel a consumer, as in pika."""
 
         def cancelled() -> None:
             self._receivers.pop(tag, None)
@@ -88,7 +88,7 @@ class Channel:
         self.connection.up(lambda: self.session.cancel(tag, cancelled))
 
     def receive(self, method: Any, stored: Stored) -> None:
-        """A delivery has come."""
+        """Handle a delivery."""
         self.open[method.delivery_tag] = stored
         if method.consumer_tag in self._auto:
             self._ledger.acked(self.connection.process, self.open.pop(method.delivery_tag))
@@ -97,12 +97,12 @@ class Channel:
             receiver(self, method, stored.properties, stored.body)
 
     def basic_ack(self, tag: int, multiple: bool = False) -> None:
-        """As pika."""
+        """Acknowledge a delivery, as in pika."""
         if tag not in self.open:
-            self._broker.history.fail("delivery tags", f"ack of {tag}, which is unknown or settled")
+            self._broker.history.fail("delivery tags", f"ack of {tag}, which is unknown or already acknowledged")
         tags = [one for one in self.open if one <= tag] if multiple else [tag]
         if len(tags) > 1:
-            self._broker.history.hit("one ack for many")
+            self._broker.history.hit("one ack for several deliveries")
         elif not multiple:
             self._broker.history.hit("an ack beyond a gap")
         for one in tags:
@@ -110,16 +110,16 @@ class Channel:
         self.connection.up(lambda: self.session.answer(tag, multiple=multiple, is_ack=True))
 
     def basic_reject(self, tag: int, requeue: bool) -> None:
-        """As pika."""
+        """Reject a delivery, as in pika."""
         if tag not in self.open:
-            self._broker.history.fail("delivery tags", f"reject of {tag}, which is unknown or settled")
+            self._broker.history.fail("delivery tags", f"reject of {tag}, which is unknown or already acknowledged")
         self._ledger.rejected(self.connection.process, self.open.pop(tag), requeue=requeue)
         self.connection.up(lambda: self.session.answer(tag, multiple=False, is_ack=False))
 
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, mandatory: bool
     ) -> None:
-        """As pika."""
+        """Publish a message, as in pika."""
         self._published += 1
         self._unconfirmed[self._published] = (exchange, routing_key, properties, body)
         self._ledger.published(self.connection.process, routing_key, properties, body)
@@ -132,14 +132,14 @@ class Channel:
 
         self.connection.up(arrived)
 
-    def take_back(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        """A return has come."""
+    def receive_return(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+        """Handle a returned message."""
         self._broker.history.hit("a return before its confirm")
         self._ledger.returned(self.connection.process, properties, body)
         self._on_return(self, method, properties, body)
 
     def confirm(self, frame: Any) -> None:
-        """A confirm has come."""
+        """Handle a confirm."""
         method = frame.method
         is_ack = isinstance(method, pika.spec.Basic.Ack)
         last = method.delivery_tag

@@ -1,16 +1,16 @@
-"""Virtual time: what is to happen, in order of its time, and then of its planning."""
+"""Virtual time with its planned events."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
 
-#: The virtual time 0.0 in seconds since the epoch: any moment would do, but always the same one.
+#: The virtual time 0.0 in seconds since the epoch. Any constant would do.
 EPOCH = 1_700_000_000.0
 
 
 class Clock:
-    """Jumps from event to event; a whole run takes no longer than its code."""
+    """A clock that jumps from event to event, so that a run takes only the time of its code."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -18,7 +18,7 @@ class Clock:
         self._number = 0
 
     def at(self, when: float, callback: Callable[[], object]) -> None:
-        """Call ``callback`` at a virtual time, or now where that is over."""
+        """Call ``callback`` at a virtual time, or now if that time has passed."""
         self._number += 1
         heapq.heappush(self._events, (max(when, self.now), self._number, callback))
 
@@ -27,7 +27,7 @@ class Clock:
         self.at(self.now + delay, callback)
 
     def step(self) -> bool:
-        """Go on to the next event; False where there is none."""
+        """Run the next event. Return False if there is none."""
         if not self._events:
             return False
         self.now, _, callback = heapq.heappop(self._events)

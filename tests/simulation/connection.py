@@ -1,4 +1,4 @@
-"""pika's side of a connection, over two wires."""
+"""Pika's side of a connection, over two wires."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """Stands for ``pika.SelectConnection``."""
+    """The replacement of ``pika.SelectConnection``."""
 
     def __init__(
         self,
@@ -56,19 +56,19 @@ class Connection:
         self._on_open_error(self, error)
 
     def _terminate_stream(self, error: BaseException) -> None:
-        """As pika: end it without a goodbye."""
+        """End the connection without closing frames, as in pika."""
         if self.is_open:
             self.lose(str(error))
         else:
             self._broker.clock.after(0.0, lambda: self._not_opened(error))
 
     def up(self, frame: Callable[[], None]) -> None:
-        """To the broker."""
+        """Send a frame to the broker."""
         if self.process.alive:
             self._up.send(frame)
 
     def down(self, frame: Callable[[], None]) -> None:
-        """From the broker."""
+        """Send a frame from the broker."""
         self._down.send(partial(self._receive, frame))
 
     def _receive(self, frame: Callable[[], None]) -> None:
@@ -76,27 +76,27 @@ class Connection:
             self.process.io.round(frame)
 
     def channel(self, on_open_callback: Callable[[Any], None]) -> None:
-        """Open the one channel."""
+        """Open the only channel."""
         self.the_channel = channel = Channel(self, self._broker)
         self.up(lambda: self.down(lambda: on_open_callback(channel)))
 
     def add_on_connection_blocked_callback(self, callback: Callable[[Any, Any], None]) -> None:
-        """As pika."""
+        """Set the callback for a blocked connection, as in pika."""
         self._on_blocked = callback
 
     def add_on_connection_unblocked_callback(self, callback: Callable[[Any, Any], None]) -> None:
-        """As pika."""
+        """Set the callback for an unblocked connection, as in pika."""
         self._on_unblocked = callback
 
     def block(self, seconds: float) -> None:
-        """The broker says that it reads nothing for now, and does so."""
+        """Make the broker announce that it blocks the connection, and stop reading for ``seconds``."""
         self._up.held_until = self._broker.clock.now + seconds
         reason = SimpleNamespace(method=SimpleNamespace(reason="low on memory"))
         self.down(lambda: self._on_blocked(self, reason))
         self._broker.clock.after(seconds, lambda: self.down(lambda: self._on_unblocked(self, None)))
 
     def close(self) -> None:
-        """Close in good order."""
+        """Close the connection with the closing frames of AMQP."""
         self.is_open, self.is_closing = False, True
         self.up(self._close)
 
@@ -108,7 +108,10 @@ class Connection:
         self._gone(pika.exceptions.ConnectionClosedByClient(200, "Normal shutdown"))
 
     def lose(self, reason: str, *, is_seen: bool = True) -> None:
-        """Cut it; each side sees that in its own time, a process that has ended (not ``is_seen``) never."""
+        """Cut the connection.
+
+        Each side notices the cut later, except a process that has exited (``is_seen`` is False).
+        """
         if self._is_lost or self.is_closed:
             return
         self._is_lost = True

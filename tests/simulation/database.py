@@ -1,4 +1,4 @@
-"""The store of one process on a real SQLite in memory, with commits that come to an end when the clock says so."""
+"""The store of one process: a real SQLite database in memory, whose commits finish at virtual times."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 metadata = MetaData()
-#: What handlers write: without a key, so that what is done twice shows. A negative run is refused.
+#: The table that handlers write to. It has no key, so that repeated effects are visible. It refuses negative runs.
 effects = Table(
     "effects",
     metadata,
@@ -48,7 +48,7 @@ effects = Table(
 
 @cache
 def engine() -> Engine:
-    """One for all runs of this real process, opened as ``runner.store.database`` does."""
+    """Return the engine for all runs of this real process, opened as ``runner.store.database`` does."""
     one = create_engine("sqlite://", poolclass=StaticPool, hide_parameters=True)
     event.listen(one, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
     event.listen(one, "begin", database._begin_sqlite)
@@ -59,12 +59,12 @@ def engine() -> Engine:
 
 
 class Database:
-    """The server's side: what is committed, and whether it answers."""
+    """The state of the database server: the committed rows, and whether the server is reachable."""
 
     def __init__(self, random: Random) -> None:
         self.engine, self.random = engine(), random
-        self.is_away = False
-        #: How likely the answer to a commit is lost, so that it is done again.
+        self.is_unreachable = False
+        #: The probability that the response to a commit is lost, so that the commit is repeated.
         self.forgetfulness = 0.0
         raw: Any = self.engine.raw_connection().driver_connection
         self._raw = raw
@@ -72,18 +72,18 @@ class Database:
             self._raw.execute(f"DELETE FROM {table}")
 
     def effects_of(self, message: str) -> list[int]:
-        """The runs of a message whose effect is committed."""
+        """Return the runs of a message whose effects are committed."""
         rows = self._raw.execute("SELECT run FROM effects WHERE message = ? ORDER BY rowid", (message,))
         return [run for (run,) in rows]
 
-    def is_taken_in(self, message_id: str) -> bool:
-        """Whether the inbox knows a message."""
+    def is_in_inbox(self, message_id: str) -> bool:
+        """Return True if the inbox contains the message."""
         row = self._raw.execute("SELECT 1 FROM inbox WHERE message_id = ?", (message_id,)).fetchone()
         return row is not None
 
 
 class VirtualStore(Store):
-    """``runner.store.process_store.Store`` with a writer that works when the virtual clock says so."""
+    """The replacement of ``runner.store.process_store.Store``, with a writer that works at virtual times."""
 
     def __init__(self, process: Process, shared: Database) -> None:
         self.engine = shared.engine
@@ -96,11 +96,11 @@ class VirtualStore(Store):
         self._idle = Condition(process.turns)
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """As the real one; takes a moment, in which others have their turn."""
+        """Read rows, as the real store does. Other threads may run meanwhile."""
         if self._shared.random.random() < 0.5:
             self._process.turns.sleep(0.001)
-        if self._shared.is_away:
-            raise StoreAway("the database is away: simulated")
+        if self._shared.is_unreachable:
+            raise StoreAway("the database is unreachable: simulated")
         return super().read(statement, parameters)
 
     def commit(
@@ -110,7 +110,7 @@ class VirtualStore(Store):
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """As the real one."""
+        """Queue a job for the next commit, as the real store does."""
         future: Future[T] = Future()
         self._jobs.append(Job(work, future, None, new, lock))
         self._next()
@@ -134,17 +134,17 @@ class VirtualStore(Store):
                 job.error = StoreAway("the store is closed")
             self._answer(batch)
             return
-        if self._shared.is_away:
+        if self._shared.is_unreachable:
             self._later(0.1, partial(self._transact, batch))
             return
         try:
             self._run(batch, is_careful=False)
-        except Exception:  # one of them is at fault, and the next try finds out which
+        except Exception:  # one of the jobs failed, and the careful run finds out which
             self._run(batch, is_careful=True)
         self._process.ledger.committed(self._process)
         random = self._shared.random
         if random.random() < self._shared.forgetfulness:
-            self._process.history.hit("a commit whose answer is lost is done again")
+            self._process.history.hit("a commit is repeated because its response was lost")
             self._later(0.1, partial(self._transact, batch))
         else:
             self._later(random.choice((0.0, 0.001, 0.02)), partial(self._finish, batch))
@@ -154,7 +154,7 @@ class VirtualStore(Store):
             run_jobs(batch, connection, is_careful=is_careful)
 
     def _finish(self, batch: list[Job]) -> None:
-        self._process.history.say(self._process.name, f"commit of {len(batch)} is answered")
+        self._process.history.say(self._process.name, f"commit of {len(batch)} jobs is reported")
         self._answer(batch)
 
     def _answer(self, batch: list[Job]) -> None:
@@ -169,6 +169,6 @@ class VirtualStore(Store):
             self._next()
 
     def close(self, timeout: float) -> None:
-        """As the real one: what does not get done in time fails."""
+        """Close the store, as the real store does: unfinished jobs fail."""
         self._idle.wait_for(lambda: not self._is_busy, timeout)
         self._is_closed = True

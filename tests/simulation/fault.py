@@ -1,4 +1,4 @@
-"""What goes wrong: at times that the scenario names, and now and then at a step of a message."""
+"""The fault injection of a run, at planned times and at random steps of a message."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from tests.simulation.supervisor import ENDS
 if TYPE_CHECKING:
     from tests.simulation.run import Simulation
 
-#: So many workers are killed from outside in a run at most: every fourth such death speaks against a message.
+#: The maximum number of workers that are killed from outside in a run. Every fourth such death counts against a
+#: message.
 MOST_KILLS = 3
 
 
 class Faults:
-    """Does them."""
+    """The injector of faults into a simulation."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
         self._kills = MOST_KILLS
-        # Fewer than a message may have against it, or a good one would be parked for what it did not do.
+        # Fewer crashes than a message may have; otherwise a good message would be dead-lettered without a cause.
         self._crashes = simulation.scenario.max_crashes - 1
         self._sabotages = simulation.scenario.most_sabotages
         for when, fault in simulation.scenario.faults:
@@ -37,12 +38,12 @@ class Faults:
         broker, database = self._simulation.broker, self._simulation.database
         self._sabotages = 0
         broker.is_full, broker.slowness, broker.blocks = False, 0.0, 0.0
-        database.is_away, database.forgetfulness = False, 0.0
+        database.is_unreachable, database.forgetfulness = False, 0.0
         self._simulation.declare()
-        self._simulation.history.say("faults", "no more from now on")
+        self._simulation.history.say("faults", "no more faults from now on")
 
     def step(self, process: Process) -> None:
-        """A message of this process has got a step further: maybe something goes wrong just then."""
+        """Maybe inject a fault, because a message of this process has reached its next step."""
         simulation = self._simulation
         scenario = simulation.scenario
         if not self._sabotages or not process.alive or simulation.random.random() >= scenario.sabotage:
@@ -52,7 +53,7 @@ class Faults:
         simulation.clock.after(0.0, partial(self._do, fault, process))
 
     def do(self, fault: str) -> None:
-        """One fault, to a worker drawn by lot."""
+        """Inject a fault into a worker that is chosen at random."""
         processes = [one for one in self._simulation.supervisor.processes.values() if one.alive]
         if processes:
             self._do(fault, self._simulation.random.choice(processes))
@@ -81,18 +82,18 @@ class Faults:
                 self._block(process, lasting)
             case "full queues":
                 self._for(lasting, lambda on: setattr(broker, "is_full", on))
-            case "database away":
-                self._for(lasting, lambda on: setattr(database, "is_away", on))
+            case "database unreachable":
+                self._for(lasting, lambda on: setattr(database, "is_unreachable", on))
             case "slow confirms" | "silent confirms":
                 seconds = 3.0 if fault == "slow confirms" else 80.0
                 self._for(lasting, lambda on: setattr(broker, "slowness", seconds if on else 0.0))
             case "unbind":
                 broker.bindings.pop("done", None)
                 simulation.clock.after(lasting, simulation.declare)
-            case "delete a wait queue" if simulation.ladder.steps:
-                broker.delete(random.choice(simulation.ladder.steps)[1])
+            case "delete a retry queue" if simulation.retry_delays.steps:
+                broker.delete(random.choice(simulation.retry_delays.steps)[1])
             case "delete the dead-letter queue":
-                broker.delete(simulation.ladder.dead_letter)
+                broker.delete(simulation.retry_delays.dead_letter)
 
     def _for(self, seconds: float, switch: Callable[[bool], None]) -> None:
         switch(True)

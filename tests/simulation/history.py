@@ -1,16 +1,16 @@
-"""What happened in one run, in order, and which of the windows that matter were hit."""
+"""The history of one run, and the windows that it hit."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 
-#: So much of the end of a run is told with a violation.
+#: The number of history lines that a violation shows.
 LAST = 40
 
 
 class Violation(AssertionError):
-    """Something that must never happen did; the text names the seed, the invariant and the last lines."""
+    """A violated invariant. The text names the seed, the invariant and the last lines."""
 
     def __init__(self, seed: int, invariant: str, what: str, history: list[str]) -> None:
         last = "\n".join(history[-LAST:])
@@ -19,13 +19,13 @@ class Violation(AssertionError):
 
 
 class History:
-    """The lines of one run; the same seed makes the same lines."""
+    """The lines of one run. The same seed produces the same lines."""
 
     def __init__(self, seed: int, now: Callable[[], float]) -> None:
         self._seed, self._now = seed, now
         self._lines: list[tuple[float, str, str]] = []
         self.windows: Counter[str] = Counter()
-        #: Kept as well as raised, because the code under test catches whatever a handler raises.
+        #: The violation is also stored, because the code under test catches all exceptions of a handler.
         self.violation: Violation | None = None
 
     def say(self, who: str, what: str) -> None:
@@ -37,12 +37,12 @@ class History:
         self.windows[window] += 1
 
     def fail(self, invariant: str, what: str) -> None:
-        """Raise the violation of an invariant; only the first one counts."""
+        """Raise the violation of an invariant. Only the first violation counts."""
         if self.violation is None:
             self.say("VIOLATION", f"{invariant}: {what}")
             self.violation = Violation(self._seed, invariant, what, self.lines())
         raise self.violation
 
     def lines(self) -> list[str]:
-        """All lines, with the virtual time in seconds."""
+        """Return all lines, with the virtual time in seconds."""
         return [f"{now:9.3f} {who:<12} {what}" for now, who, what in self._lines]

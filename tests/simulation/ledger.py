@@ -1,4 +1,4 @@
-"""What is true of each message, seen from above; and the invariants, checked at each step."""
+"""The true state of each message, and the invariants that are checked at each step."""
 
 from __future__ import annotations
 
@@ -14,62 +14,64 @@ from tests.simulation.blame import Blame
 from tests.simulation.broker import Stored
 from tests.simulation.clock import Clock
 from tests.simulation.database import Database
-from tests.simulation.held import STAGES, Held, attempt_of, content_of
 from tests.simulation.history import History
 from tests.simulation.scenario import Plan, Scenario
 from tests.simulation.supervisor import End
+from tests.simulation.unacked_delivery import STAGES, UnackedDelivery, attempt_of, content_of
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 
 class Ledger:
-    """Told of everything, by both sides."""
+    """The ledger of a run. Workers and the broker report every event to it."""
 
-    def __init__(self, history: History, clock: Clock, scenario: Scenario, ladder: Ladder, database: Database) -> None:
+    def __init__(
+        self, history: History, clock: Clock, scenario: Scenario, retry_delays: Ladder, database: Database
+    ) -> None:
         self._history, self._clock, self._scenario = history, clock, scenario
-        self._ladder, self._database = ladder, database
+        self._retry_delays, self._database = retry_delays, database
         self.plans = {plan.name: plan for plan in scenario.messages}
         self.blame = Blame(history, clock, scenario.max_crashes)
-        #: Told when a message gets a step further.
+        #: The function that is called when a message reaches its next step.
         self.on_step: Callable[[Process], None] = lambda _: None
-        self._held: defaultdict[Process, list[Held]] = defaultdict(list)
+        self._held: defaultdict[Process, list[UnackedDelivery]] = defaultdict(list)
         self._answered: set[Stored] = set()
         self._ran: set[str] = set()
-        #: Which handlers are at what, and whether they are through and only the commit is left.
+        #: Running handlers. The value is True if only the commit is still missing.
         self._at_work: dict[tuple[Process, str], bool] = {}
-        #: How often each attempt came, by worker.
-        self._came: defaultdict[tuple[str, int], Counter[Process]] = defaultdict(Counter)
+        #: The number of deliveries of each attempt, by worker.
+        self._deliveries: defaultdict[tuple[str, int], Counter[Process]] = defaultdict(Counter)
         self._event_ids: dict[tuple[str, int], str] = {}
         self._outcomes: dict[str, int] = {}
         self._confirmed: set[tuple[str, int]] = set()
-        #: Copies by name, attempt and queue: when the first was sent, and those that are confirmed.
+        #: Copies by name, attempt and queue: the time of the first publish, and the confirmed copies.
         self._sent: dict[tuple[str, int, str], float] = {}
         self._copied: set[tuple[str, int, str]] = set()
-        #: By worker and event: whether its last publish was returned.
+        #: By worker and event: True if the last publish was returned.
         self._strays: dict[tuple[Process, str, int], bool] = {}
-        #: Failures of handlers whose delivery could still be answered.
+        #: Failures of handlers whose delivery could still be acknowledged.
         self._failures: Counter[tuple[Process, str, int]] = Counter()
-        #: Those that were looked at: a copy that is sent again is the same object.
+        #: Checked copies. A copy that is published again is the same object.
         self._justified: dict[int, pika.BasicProperties] = {}
-        self.retries = {name: number + 2 for number, (_, name) in enumerate(ladder.steps)}
+        self.retries = {name: number + 2 for number, (_, name) in enumerate(retry_delays.steps)}
 
     def _has_inbox(self, plan: Plan) -> bool:
         return self._scenario.inbox and plan.has_id
 
     def delivered(self, process: Process, channel: object, stored: Stored) -> None:
-        """A delivery has come to a worker."""
+        """Record a delivery to a worker."""
         name = content_of(stored.body)["m"]
         for other, all_held in self._held.items():
             if any(one.name == name and one.stage in (1, 2) for one in all_held) and other.alive:
                 where = "the same worker" if other is process else "another worker"
-                self._history.hit(f"a second delivery while the first is at work in {where}")
+                self._history.hit(f"a second delivery while the first is handled in {where}")
         if stored in self._answered:
-            self._history.hit("an ack is lost and the message comes again")
-        held = Held(name, stored, channel)
+            self._history.hit("an ack is lost and the message is delivered again")
+        held = UnackedDelivery(name, stored, channel)
         again = ", again" if stored.redelivered else ""
         self._history.say(process.name, f"gets {name}, attempt {held.attempt}{again}")
-        self._came[name, held.attempt][process] += 1
+        self._deliveries[name, held.attempt][process] += 1
         self._held[process].append(held)
 
     def _move(self, process: Process, name: str, stage: int) -> None:
@@ -80,16 +82,16 @@ class Ledger:
         self.on_step(process)
 
     def begun(self, process: Process, plan: Plan, message: Message, run: int) -> None:
-        """A handler begins."""
+        """Record the start of a handler."""
         name, attempt = plan.name, message.attempt
         self._history.say(process.name, f"handles {name}, attempt {attempt}, run {run}")
-        if not 1 <= attempt <= len(self._ladder.steps) + 1:
-            self._history.fail("the ladder", f"{name} is at attempt {attempt}")
+        if not 1 <= attempt <= len(self._retry_delays.steps) + 1:
+            self._history.fail("retry delays", f"{name} is at attempt {attempt}")
         if attempt > 1:
-            delay, queue = self._ladder.steps[attempt - 2]
+            delay, queue = self._retry_delays.steps[attempt - 2]
             sent = self._sent.get((name, attempt, queue))
             if sent is None:
-                self._history.fail("the ladder", f"{name} is at attempt {attempt}, and no copy was sent to {queue}")
+                self._history.fail("retry delays", f"{name} is at attempt {attempt}, but no copy was sent to {queue}")
             elif self._clock.now < sent + delay:
                 self._history.fail("delays", f"{name} at attempt {attempt} {sent + delay - self._clock.now} s early")
         if self._has_inbox(plan) and (process, name) in self._at_work:
@@ -99,25 +101,25 @@ class Ledger:
         self._move(process, name, 1)
 
     def ended(self, process: Process, plan: Plan) -> None:
-        """A handler is through, in whatever way."""
+        """Record the end of a handler, with or without a failure."""
         if not self._at_work.get((process, plan.name)):
             self._at_work.pop((process, plan.name), None)
 
     def failed(self, process: Process, plan: Plan, attempt: int) -> None:
-        """A handler fails: that makes a copy where its delivery can still be answered, and else nothing."""
+        """Record a failure. It causes a copy only if the delivery can still be acknowledged."""
         channel = process.consumer.channel
         if any((one.name, one.attempt, one.channel) == (plan.name, attempt, channel) for one in self._held[process]):
             self._failures[process, plan.name, attempt] += 1
 
     def ran(self, process: Process, plan: Plan, run: int) -> None:
-        """A handler is through without a failure."""
+        """Record a handler that has finished without a failure."""
         self._history.say(process.name, f"handled {plan.name}, run {run}")
         self._ran.add(plan.name)
         self._at_work[process, plan.name] = plan.kind not in ("refused", "unwritable")
         self._move(process, plan.name, 2)
 
     def committed(self, process: Process) -> None:
-        """A batch is committed, though nobody knows yet."""
+        """Record a commit that has not been reported to the worker yet."""
         for held in self._held[process]:
             if held.stage == 2:
                 held.stage = 3
@@ -126,7 +128,7 @@ class Ledger:
         self.on_step(process)
 
     def published(self, process: Process, key: str, properties: pika.BasicProperties, body: bytes) -> None:
-        """A worker has written a publish to its connection."""
+        """Record a publish that a worker has written to its connection."""
         if key == "notes":
             return
         content = content_of(body)
@@ -145,39 +147,42 @@ class Ledger:
         if self._event_ids.setdefault((plan.name, index), properties.message_id) != properties.message_id:
             self._history.fail("event ids", f"event {index} of {plan.name} has another id than before")
         if plan.has_effect and run not in self._database.effects_of(plan.name):
-            self._history.fail("commit first", f"event {index} of {plan.name} is sent, run {run} is not committed")
+            self._history.fail(
+                "commit first", f"event {index} of {plan.name} is published before run {run} is committed"
+            )
         if self._has_inbox(plan):
-            if not self._database.is_taken_in(plan.name):
-                self._history.fail("commit first", f"event {index} of {plan.name} is sent, and not in the inbox")
+            if not self._database.is_in_inbox(plan.name):
+                self._history.fail("commit first", f"event {index} of {plan.name} is published, but not in the inbox")
             if self._outcomes.setdefault(plan.name, run) != run:
                 self._history.fail(
-                    "one outcome", f"{plan.name} is told with run {run} after {self._outcomes[plan.name]}"
+                    "one outcome",
+                    f"{plan.name} has events of runs {self._outcomes[plan.name]} and {run}",
                 )
 
     def _check_copy(self, process: Process, plan: Plan, key: str, properties: pika.BasicProperties) -> None:
         headers, attempt = properties.headers, attempt_of(properties)
-        name, error, is_parked = plan.name, headers["x-last-error"], key == self._ladder.dead_letter
-        failed = attempt if is_parked else attempt - 1
-        is_last = failed > len(self._ladder.steps)
+        name, error, is_dead_lettered = plan.name, headers["x-last-error"], key == self._retry_delays.dead_letter
+        failed = attempt if is_dead_lettered else attempt - 1
+        is_last = failed > len(self._retry_delays.steps)
         if "its worker died of it" in error:
-            self._history.hit("parked for killing its workers")
-            if not is_parked or not self.blame.is_guilty(headers["x-crashes"], name):
-                self._history.fail("poison", f"{name} to {key} for {error}, held against it: {self.blame.of(name)}")
-        elif is_parked != (is_last or error.startswith("rejected")) or (
-            not is_parked and self.retries.get(key) != attempt
+            self._history.hit("dead-lettered for crashing its workers")
+            if not is_dead_lettered or not self.blame.is_guilty(headers["x-crashes"], name):
+                self._history.fail("poison", f"{name} to {key} for {error}, deaths that count: {self.blame.of(name)}")
+        elif is_dead_lettered != (is_last or error.startswith("rejected")) or (
+            not is_dead_lettered and self.retries.get(key) != attempt
         ):
-            self._history.fail("the ladder", f"{name} goes to {key} as attempt {attempt}, for {error}")
+            self._history.fail("retry delays", f"{name} goes to {key} as attempt {attempt}, for {error}")
         elif not self._is_justified(process, plan, failed, error):
             self._history.fail("no failure without a cause", f"{name} goes to {key} as attempt {attempt}, for {error}")
         self._sent.setdefault((name, attempt, key), self._clock.now)
 
     def _is_justified(self, process: Process, plan: Plan, attempt: int, error: str) -> bool:
-        if (plan.name, attempt) not in self._came:
+        if (plan.name, attempt) not in self._deliveries:
             return False
         if "no queue is bound" in error:
-            # Of two that are at the same message nobody can tell whose events came back.
+            # If two handlers run on the same message, a returned event could be from either.
             held = sum(one.name == plan.name for one in self._held[process])
-            return max(held, self._came[plan.name, attempt][process]) > 1 or any(
+            return max(held, self._deliveries[plan.name, attempt][process]) > 1 or any(
                 self._strays.get((process, plan.name, index), False) for index in range(plan.events)
             )
         if "IntegrityError" in error:
@@ -188,7 +193,7 @@ class Ledger:
         return f"{plan.kind} at attempt {attempt}" in error and self._failures[process, plan.name, attempt] >= 0
 
     def returned(self, process: Process, properties: pika.BasicProperties, body: bytes) -> None:
-        """A return has come."""
+        """Record a returned message."""
         if (properties.headers or {}).get("x-causation-id") is not None:
             content = content_of(body)
             self._history.say(process.name, f"gets back {content.get('m', 'a note')}")
@@ -196,7 +201,7 @@ class Ledger:
                 self._strays[process, content["m"], content["i"]] = True
 
     def confirmed(self, process: Process, key: str, properties: pika.BasicProperties, body: bytes) -> None:
-        """A confirm has come."""
+        """Record a confirm."""
         if key == "notes":
             return
         content = content_of(body)
@@ -209,11 +214,11 @@ class Ledger:
         self._move(process, name, 5)
 
     def is_repeated(self, name: str) -> bool:
-        """Whether an attempt came more than once, so that the same message may have more than one end."""
-        return any(came.total() > 1 for (one, _), came in self._came.items() if one == name)
+        """Return True if an attempt was delivered more than once, so that several outcomes are possible."""
+        return any(came.total() > 1 for (one, _), came in self._deliveries.items() if one == name)
 
     def is_done(self, plan: Plan) -> bool:
-        """Whether its effect is committed and its events are with the broker."""
+        """Return True if the effect is committed and all events are confirmed."""
         return (
             plan.name in self._ran
             and (not plan.has_effect or bool(self._database.effects_of(plan.name)))
@@ -221,20 +226,20 @@ class Ledger:
         )
 
     def acked(self, process: Process, stored: Stored) -> None:
-        """A worker acknowledges a delivery."""
+        """Record an ack."""
         name, attempt = content_of(stored.body)["m"], attempt_of(stored.properties)
         self._history.say(process.name, f"acks {name}, attempt {attempt}")
-        copies = {(name, attempt, self._ladder.dead_letter)}
-        if attempt <= len(self._ladder.steps):
-            copies.add((name, attempt + 1, self._ladder.steps[attempt - 1][1]))
+        copies = {(name, attempt, self._retry_delays.dead_letter)}
+        if attempt <= len(self._retry_delays.steps):
+            copies.add((name, attempt + 1, self._retry_delays.steps[attempt - 1][1]))
         if not copies & self._copied and not self.is_done(self.plans[name]):
-            self._history.fail("ack", f"{name}, attempt {attempt}, is neither done nor is its copy confirmed")
+            self._history.fail("ack", f"{name}, attempt {attempt}, is not done, and no copy is confirmed")
         self._answered.add(stored)
         self._held[process] = [held for held in self._held[process] if held.stored is not stored]
         self.on_step(process)
 
     def rejected(self, process: Process, stored: Stored, *, requeue: bool) -> None:
-        """A worker has the broker park a delivery."""
+        """Record a rejection, which makes the broker dead-letter the message."""
         name = content_of(stored.body)["m"]
         self._history.say(process.name, f"rejects {name}")
         if self.plans[name].kind != "unfit" or requeue:
@@ -242,11 +247,11 @@ class Ledger:
         self._held[process] = [held for held in self._held[process] if held.stored is not stored]
 
     def lost(self, process: Process, what: str) -> None:
-        """A connection is lost."""
+        """Record a lost connection."""
         for stage in {held.stage for held in self._held[process]}:
             self._history.hit(f"{what}: {STAGES[stage]}")
 
     def died(self, process: Process, end: End) -> None:
-        """A worker has died."""
+        """Record the death of a worker."""
         self.lost(process, "crash")
         self.blame.died(process, end)

@@ -1,4 +1,4 @@
-"""The handler: what each message's plan says, at each of its attempts."""
+"""The handler, which follows each message's plan at each of its attempts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """One for all workers."""
+    """The plugin of all workers."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -27,7 +27,7 @@ class Plugin:
         self._kills: Counter[str] = Counter()
 
     def handle(self, process: Process, message: Message, store: DeliveryStore) -> list[Event] | TransactionResult:
-        """As ``runner.hooks.handle``."""
+        """Handle a message, as ``runner.hooks.handle`` does."""
         ledger = self._simulation.ledger
         plan = ledger.plans[message.json()["m"]]
         try:

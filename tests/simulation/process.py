@@ -1,4 +1,4 @@
-"""One worker process, put together as ``runner.worker.lifecycle`` does, and ended at any moment."""
+"""One worker process, built as in ``runner.worker.lifecycle``, that can be ended at any moment."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 SERVICE, QUEUE, NOTES = "jobs", "jobs", "notes"
 URLS = ["amqp://broker"]
-#: Seconds that a worker has for a stop in good order.
+#: Seconds that a worker has for a graceful stop.
 STOP_TIMEOUT = 6.0
 
 
 class Process:
-    """A worker; ``owner`` of virtual threads."""
+    """A worker, the ``owner`` of virtual threads."""
 
     def __init__(self, simulation: Simulation, slot: str, number: int) -> None:
         scenario = simulation.scenario
@@ -49,13 +49,13 @@ class Process:
         self.is_stopping = False
         self.threads: list[Thread] = []
         self.connections: list[Connection] = []
-        #: Until when deaths were known for certain as a handler began with a message, by its name.
+        #: By message: the time up to which all deaths were known when its handler started.
         self.began: dict[str, float] = {}
         self.file = SharedMemoryFile(self.name)
         self.record = SharedMemory(mmap.mmap(self.file.descriptor, 0))
         log = logging.Logger(self.name, logging.WARNING)
         log.addHandler(_Lines(self))
-        suspects = CrashingMessages(mmap.mmap(simulation.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
+        crashing = CrashingMessages(mmap.mmap(simulation.tracker.file.descriptor, 0, prot=mmap.PROT_READ))
         self.io = VirtualIo(self)
         io: Any = self.io
         self.publisher = Publisher(io, URLS, self.name, self._ignore, self._missing, Room(self.turns, scenario.window))
@@ -72,13 +72,13 @@ class Process:
             now = runtime.monotonic
             recorder = AttemptRecorder(SERVICE, slot, NOTES, log, lambda: EPOCH + now(), now)
         protection = CrashProtection(
-            self.record, suspects, scenario.max_crashes, scenario.concurrency, runtime.condition, self.turns.sleep
+            self.record, crashing, scenario.max_crashes, scenario.concurrency, runtime.condition, self.turns.sleep
         )
         plugin = PluginHandler(SERVICE, router, partial(simulation.plugin.handle, self))
         self.pipeline = Pipeline(
             surrounded(plugin, self.deduplication, recorder, protection),
             partial(self.publisher.send, timeout=scenario.confirm_timeout),
-            Retries(SERVICE, {QUEUE: simulation.ladder}), recorder, self.record, runtime, self._missing, log,
+            Retries(SERVICE, {QUEUE: simulation.retry_delays}), recorder, self.record, runtime, self._missing, log,
         )  # fmt: skip
         self.consumer = Consumer(
             io, URLS, self.name, [QUEUE], scenario.prefetch, self.pipeline.submit, self._ignore, self._missing,
@@ -86,13 +86,13 @@ class Process:
         )  # fmt: skip
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start consuming."""
         self.publisher.start()
         self.pipeline.start(self.simulation.scenario.concurrency)
         self.consumer.start()
 
     def stop(self, code: int = 0) -> None:
-        """End in good order: asked to (0), or by its own decision."""
+        """Stop gracefully: ``code`` is 0 if the process was asked to stop."""
         if self.is_stopping or not self.alive:
             return
         self.is_stopping = True
@@ -121,23 +121,23 @@ class Process:
         condition.wait_for(lambda: bool(done), 0.5)
 
     def end(self) -> None:
-        """It is no more: nothing of it is heard of, but for what is on its way."""
+        """End the process at once. Only frames that are already on their way still arrive."""
         self.alive = False
         self.consumer.channel = None
         for connection in self.connections:
-            connection.lose("its process ended", is_seen=False)
+            connection.lose("its process exited", is_seen=False)
         for thread in self.threads:
             thread.end()
         self.file.close()
 
     def _missing(self, reason: str) -> None:
         if self.alive and not self.is_stopping:
-            self.history.hit("a wait queue or the dead-letter queue is missing")
+            self.history.hit("a retry queue or the dead-letter queue is missing")
             self.history.say(self.name, f"missing: {reason}")
             self.stop(EXIT_BROKER)
 
     def _ignore(self, _: object) -> None:
-        """What is told of the state is not looked at."""
+        """Ignore a change of state."""
 
 
 class _Lines(logging.Handler):

@@ -1,4 +1,4 @@
-"""One run of one seed: set up, go on until nothing more is to happen, and see what has become of each message."""
+"""One run of one seed: build the parts, run all events, and judge the outcome of each message."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from tests.simulation.supervisor import Supervisor
 from tests.simulation.thread import Turns
 from tests.simulation.verdict import judge
 
-#: Bytes of headers that a message can just have, and a copy of it with a reason cannot.
+#: Bytes of a header that fits into a message, but not into its copy with a reason.
 UNFIT = 131_072 - 200
-#: A run of a few hundred is the rule; one that goes round without time passing ends too.
+#: The maximum number of events. A normal run has a few hundred; the limit ends a loop in which no time passes.
 MOST_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a run went."""
+    """The result of a run."""
 
     seed: int
     history: tuple[str, ...]
     windows: Counter[str]
     messages: int
-    #: Virtual seconds until nothing more happened.
+    #: Virtual seconds until the last event.
     seconds: float
 
 
@@ -56,30 +56,30 @@ class Simulation:
         self.broker = Broker(self.clock, self.random, self.history, self._stored)
         self.database = Database(self.random)
         steps = tuple((delay, f"{QUEUE}.retry.{number}") for number, delay in enumerate(self.scenario.steps))
-        self.ladder = Ladder(steps, f"{QUEUE}.dlq")
-        self.tracker = CrashTracker("jobs", lambda text, _: self.history.say("tracker", text))
-        self.ledger = Ledger(self.history, self.clock, self.scenario, self.ladder, self.database)
+        self.retry_delays = Ladder(steps, f"{QUEUE}.dlq")
+        self.tracker = CrashTracker("jobs", lambda text, _: self.history.say("blame", text))
+        self.ledger = Ledger(self.history, self.clock, self.scenario, self.retry_delays, self.database)
         self.plugin = Plugin(self)
         self.supervisor = Supervisor(self)
         self.declare()
 
     def declare(self) -> None:
-        """The topology, as ``runner.topology`` would make it."""
-        for delay, name in self.ladder.steps:
+        """Declare the topology as ``runner.topology`` would."""
+        for delay, name in self.retry_delays.steps:
             self.broker.declare(Queue(name, ttl=delay, dead_letter=QUEUE))
-        self.broker.declare(Queue(QUEUE, dead_letter=self.ladder.dead_letter))
-        self.broker.declare(Queue(self.ladder.dead_letter))
+        self.broker.declare(Queue(QUEUE, dead_letter=self.retry_delays.dead_letter))
+        self.broker.declare(Queue(self.retry_delays.dead_letter))
         self.broker.declare(Queue("output"))
         if self.scenario.has_notes:
             self.broker.declare(Queue(NOTES))
         self.broker.bindings["done"] = "output"
 
     def slowness(self) -> float:
-        """Seconds that a handler thread takes to get going."""
+        """Return the seconds that a handler thread needs before it starts."""
         return self.random.choice((0.0, 0.0, 0.0, 0.001, 0.05))
 
     def run(self) -> None:
-        """Until nothing more is to happen."""
+        """Run all events, then judge the outcome."""
         self.history.say("scenario", f"{self.scenario}"[:400])
         faults = Faults(self)
         self.ledger.on_step = faults.step
@@ -96,12 +96,12 @@ class Simulation:
             events += 1
             if self.clock.now > scenarios.QUIET_BY or events > MOST_EVENTS:
                 self.history.fail(
-                    "quiet in the end", f"not quiet {self.clock.now:.0f} s after the start, {events} events"
+                    "no more events", f"still active {self.clock.now:.0f} s after the start, {events} events"
                 )
         judge(self)
 
     def _publish(self, plan: Plan) -> None:
-        """A client sends a message; it sends it again where the broker does not answer."""
+        """Publish a message as a client that publishes again if the broker does not respond."""
         if self.broker.is_down:
             self.clock.after(0.5, partial(self._publish, plan))
             return
@@ -115,10 +115,10 @@ class Simulation:
         self.broker.store(self.broker.queues[QUEUE], "orders", "order.created", properties, event.encoded())
 
     def _stored(self, queue: str, stored: Stored) -> None:
-        self.history.say("broker", f"{queue} has {stored.properties.message_id or 'one without id'}")
+        self.history.say("broker", f"{queue} has {stored.properties.message_id or 'a message without an id'}")
 
     def close(self) -> None:
-        """Let go of what the kernel holds."""
+        """Release the shared memory of all processes."""
         for process in self.supervisor.processes.values():
             if process.alive:
                 process.end()
@@ -126,9 +126,9 @@ class Simulation:
 
 
 def run(seed: int) -> Report:
-    """Run a seed. Raises Violation where an invariant does not hold."""
+    """Run a seed. Raises Violation if an invariant is violated."""
     simulation = Simulation(seed)
-    # One look for garbage after each run costs a fifth less than many within.
+    # One garbage collection after each run costs a fifth less than many during the run.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

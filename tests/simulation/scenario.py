@@ -1,4 +1,4 @@
-"""What one seed stands for: how the service is set up, which messages come, and what goes wrong when."""
+"""The scenario of a seed: the settings of the service, the messages, and the planned faults."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ import zlib
 from dataclasses import dataclass
 from random import Random
 
-#: Seconds of virtual time in which messages come and things go wrong.
+#: Virtual seconds in which messages are published and faults are injected.
 FAULTS_END = 20.0
-#: Seconds after which all must be quiet: a whole ladder, more than once where deliveries were in vain.
+#: Seconds after which a run must be over. Messages may pass through all retry delays more than once.
 QUIET_BY = FAULTS_END + 600.0
-#: How a worker can die of a message: its exit code, why the supervisor killed it, and by whom it came.
+#: The ways in which a message can end its worker; see ``tests.simulation.supervisor.ENDS``.
 ENDS = ("segfault", "exit 0", "exit 1", "hang", "out of memory", "over memory_max", "killed from outside")
-#: How often each kind of message comes, in a hundred.
+#: The frequency of each kind of message, in percent.
 KINDS = {
     "good": 52, "flaky": 13, "failing": 6, "rejected": 5, "astray": 5, "refused": 4, "poison": 7, "weak poison": 5,
     "unfit": 1, "unwritable": 2,
 }  # fmt: skip
-#: What goes wrong from outside.
+#: Faults that are injected from outside.
 FAULTS = (
     "lose consumer", "lose consumer", "lose publisher", "lose publisher", "kill", "kill", "crash", "stop",
-    "restart broker", "block publishers", "full queues", "unbind", "database away", "slow confirms", "silent confirms",
-    "delete a wait queue", "delete the dead-letter queue",
+    "restart broker", "block publishers", "full queues", "unbind", "database unreachable", "slow confirms",
+    "silent confirms", "delete a retry queue", "delete the dead-letter queue",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One message, and what its handler makes of it."""
+    """One message, and the behaviour of its handler."""
 
     name: str
     kind: str
-    #: When it is published; more than one time: the client sends it again.
+    #: The times of its publishes. More than one means that the client publishes it again.
     times: tuple[float, ...]
     has_id: bool
     events: int
     has_effect: bool
     #: Seconds that the handler takes.
     duration: float
-    #: Of what is flaky: how many attempts fail; of a weak poison, how many workers die.
+    #: For a flaky message, the number of attempts that fail; for a weak poison message, of workers that die.
     failures: int
-    #: Of a poison: how its workers die.
+    #: For a poison message, the way in which its workers die.
     end: str
 
     @property
     def decides(self) -> bool:
-        """Whether its events are decided in its transaction: for every third name, whatever else is drawn."""
+        """True for about a third of the names: the events are decided in the transaction."""
         return zlib.crc32(self.name.encode()) % 3 == 0
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One run."""
+    """The settings, messages and faults of one run."""
 
     workers: int
     concurrency: int
     prefetch: int
     inbox: bool
-    #: Whether tries are noted, and whether the queue for that is there.
+    #: True if attempts are recorded; and if the queue for these records exists.
     trace: bool
     has_notes: bool
     steps: tuple[float, ...]
@@ -68,13 +68,13 @@ class Scenario:
     messages: tuple[Plan, ...]
     #: Pairs of time and fault.
     faults: tuple[tuple[float, str], ...]
-    #: How likely something goes wrong at each step of a message, and how often at most.
+    #: The probability of a fault at each step of a message, and the maximum number of such faults.
     sabotage: float
     most_sabotages: int
 
 
 def draw(random: Random) -> Scenario:
-    """A scenario of this seed."""
+    """Draw a scenario."""
     is_calm = random.random() < 0.1
     steps = random.choice([(), (1.0,), (1.0, 5.0), (1.0, 5.0), (0.5, 2.0, 30.0), (2.0, 1.0, 1.0)])
     max_crashes = random.choice([1, 2, 3, 3])

@@ -1,4 +1,4 @@
-"""The broker's side of one channel: tags, what is unanswered, and confirms that come when and as they like."""
+"""The broker's side of one channel: delivery tags, unacked deliveries, and confirms in any order."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from tests.simulation.channel import Channel
     from tests.simulation.connection import Connection
 
-#: Reply code of a message that no queue takes (AMQP 0-9-1, constants).
+#: The reply code of a message that is routed to no queue (AMQP 0-9-1, constants).
 NO_ROUTE = 312
 
 
 @dataclass(eq=False)
 class Subscription:
-    """One consumer, with the prefetch that held when it began (RabbitMQ: "Consumer Prefetch")."""
+    """A consumer, with the prefetch that was set when it started (RabbitMQ: "Consumer Prefetch")."""
 
     session: Session
     tag: str
@@ -37,7 +37,7 @@ class Subscription:
 
 
 class Session:
-    """All that the broker knows of a channel."""
+    """The broker's state of a channel."""
 
     def __init__(self, broker: Broker, connection: Connection, channel: Channel) -> None:
         self._broker, self.connection, self._channel = broker, connection, channel
@@ -47,18 +47,18 @@ class Session:
         self._tag = 0
         self._unacked: dict[int, tuple[Subscription, Stored]] = {}
         self._published = 0
-        #: What is not confirmed yet, by the number of its publish; where it went, and whether it is done or refused.
+        #: Unconfirmed publishes by number. The value is the queue and the message, or None if no queue has stored it.
         self._outstanding: dict[int, tuple[Queue, Stored] | None] = {}
         self._verdicts: dict[int, bool] = {}
         self._is_flushing = False
         broker.sessions.append(self)
 
     def unconfirmed(self) -> Iterator[tuple[Queue, Stored]]:
-        """Messages in queues whose confirms were not sent."""
+        """Yield the stored messages whose confirms were not sent."""
         return (one for one in self._outstanding.values() if one is not None)
 
     def subscribe(self, queue: str, tag: str, on_done: Callable[[], None], auto_ack: bool) -> None:
-        """``basic.consume``."""
+        """Handle ``basic.consume``."""
         subscription = Subscription(self, tag, self._broker.queues[queue], self.prefetch, auto_ack)
         self._subscriptions.append(subscription)
         subscription.queue.subscriptions.append(subscription)
@@ -66,14 +66,14 @@ class Session:
         self._broker.pump(subscription.queue)
 
     def cancel(self, tag: str, on_done: Callable[[], None]) -> None:
-        """``basic.cancel``: nothing more is delivered; what was can still be answered."""
+        """Handle ``basic.cancel``: deliver no more; accept acks for earlier deliveries."""
         for subscription in self._subscriptions:
             if subscription.tag == tag and subscription in subscription.queue.subscriptions:
                 subscription.queue.subscriptions.remove(subscription)
         self.connection.down(on_done)
 
     def deliver(self, subscription: Subscription, stored: Stored) -> None:
-        """``basic.deliver``."""
+        """Send ``basic.deliver``."""
         self._tag += 1
         tag = self._tag
         if subscription.auto_ack:
@@ -87,7 +87,7 @@ class Session:
         self.connection.down(partial(self._channel.receive, method, stored))
 
     def answer(self, tag: int, *, multiple: bool, is_ack: bool) -> None:
-        """``basic.ack``, or ``basic.reject`` without requeueing."""
+        """Handle ``basic.ack``, or ``basic.reject`` without requeueing."""
         tags = [one for one in self._unacked if one <= tag] if multiple else [tag]
         if tag not in self._unacked:
             self._broker.history.fail("delivery tags", f"406 PRECONDITION_FAILED - unknown delivery tag {tag}")
@@ -103,7 +103,7 @@ class Session:
     def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: pika.BasicProperties, mandatory: bool
     ) -> None:
-        """``basic.publish``."""
+        """Handle ``basic.publish``."""
         broker = self._broker
         self._published += 1
         number = self._published
@@ -113,7 +113,7 @@ class Session:
         if queue is None and mandatory:
             broker.history.say("broker", f"returns {properties.message_id}, no queue for {routing_key}")
             method = pika.spec.Basic.Return(NO_ROUTE, "NO_ROUTE", exchange, routing_key)
-            self.connection.down(partial(self._channel.take_back, method, properties, body))
+            self.connection.down(partial(self._channel.receive_return, method, properties, body))
             if broker.blocks and broker.random.random() < broker.blocks:
                 broker.history.hit("a publisher is blocked between a return and its confirm")
                 self.connection.block(0.3)
@@ -123,7 +123,7 @@ class Session:
         elif queue is not None:
             self._outstanding[number] = (queue, broker.store(queue, exchange, routing_key, properties, body))
         delay = broker.random.choice((0.0, 0.0, 0.001, 0.01))
-        if queue is not None:  # what is returned waits for no disk: its confirm follows at once
+        if queue is not None:  # A returned message is not written to disk, so its confirm follows immediately.
             delay += broker.slowness * broker.random.random()
         broker.clock.after(delay, partial(self._decided, number, is_refused))
 
@@ -136,7 +136,7 @@ class Session:
             self._broker.clock.after(self._broker.random.choice((0.0, 0.0, 0.005)), self._flush)
 
     def _flush(self) -> None:
-        """Send the confirms that are due: some with one for many, others in any order."""
+        """Send the confirms that are due: some with one confirm for several messages, others in any order."""
         self._is_flushing = False
         random, history = self._broker.random, self._broker.history
         if self.is_gone:
@@ -149,7 +149,7 @@ class Session:
                 last = number
             if last:
                 if sum(number <= last for number in self._outstanding) > 1:
-                    history.hit("one confirm for many")
+                    history.hit("one confirm for several messages")
                 for number in [one for one in self._outstanding if one <= last]:
                     del self._outstanding[number], self._verdicts[number]
                 self._confirm(pika.spec.Basic.Ack(last, True))
@@ -169,7 +169,7 @@ class Session:
         self.connection.down(partial(self._channel.confirm, SimpleNamespace(method=method)))
 
     def end(self) -> None:
-        """The connection is gone: all that is unanswered goes back to its queue."""
+        """Requeue all unacked deliveries, because the connection is lost."""
         if self.is_gone:
             return
         self.is_gone = True

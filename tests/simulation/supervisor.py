@@ -1,4 +1,4 @@
-"""Keeps the slots filled, and judges deaths by the real tracker."""
+"""A supervisor that restarts workers and judges deaths by the product's crash blame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class End:
-    """One way for a worker to die."""
+    """A way in which a worker dies."""
 
     code: int
     why: str = ""
@@ -27,7 +27,7 @@ class End:
 
     @property
     def is_outside(self) -> bool:
-        """Whether docs/delivery.md says that it speaks little against a message."""
+        """True if docs/delivery.md counts only every fourth such death against a message."""
         return self.code == -signal.SIGKILL and not self.why and not self.is_oom
 
 
@@ -43,7 +43,7 @@ ENDS = {
 
 
 class Supervisor:
-    """As far as a message is concerned."""
+    """The part of a supervisor that concerns messages."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -51,7 +51,7 @@ class Supervisor:
         self.processes: dict[str, Process] = {}
 
     def start(self, slot: str) -> None:
-        """A worker in this slot, after the topology is declared."""
+        """Declare the topology and start a worker in this slot."""
         self._simulation.declare()
         self._number += 1
         self.processes[slot] = process = Process(self._simulation, slot, self._number)
@@ -59,20 +59,20 @@ class Supervisor:
         process.start()
 
     def kill(self, process: Process, end: End) -> None:
-        """It dies now, whatever it is at."""
+        """Kill a worker now, in any state."""
         if process.alive:
             self._simulation.ledger.died(process, end)
             self._bury(process, end.code, end)
 
     def ended(self, process: Process, code: int) -> None:
-        """It ended in good order."""
+        """Record that a worker has stopped gracefully."""
         if process.alive:
             self._bury(process, code, End(code))
 
     def _bury(self, process: Process, code: int, end: End) -> None:
         simulation = self._simulation
         messages, is_leaving = process.file.messages(), process.file.is_leaving
-        simulation.history.say(process.name, f"ends, {code} {end.why}, in hand: {[one.id for one in messages]}")
+        simulation.history.say(process.name, f"exits, {code} {end.why}, unacked: {[one.id for one in messages]}")
         is_asked = (process.is_stopping and code == 0) or end.is_over_memory
         slot = Slot(process.slot, state=SlotState.STOPPING if is_asked else SlotState.RUNNING, why=end.why)
         death = Death(slot, code, end.is_over_memory, end.is_oom, is_leaving)

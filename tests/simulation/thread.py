@@ -1,7 +1,7 @@
 """Threads that take turns when they wait: greenlets on one real thread, woken by the virtual clock.
 
-The code under test gets these from its runtime. Whatever it does between two waits is one step, as if nothing had
-happened in between.
+The code under test gets these threads from its runtime. Its work between two waits is one step, as if nothing else
+had happened in between.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ class Thread(greenlet):  # type: ignore[misc]
     def __init__(self, turns: Turns, owner: Owner, target: Callable[..., object], args: Sequence[Any]) -> None:
         super().__init__(lambda: target(*args))
         self.turns, self.owner = turns, owner
-        #: Which wait it is in, so that what comes too late for one wakes no other.
+        #: The current wait. A late wake-up for an earlier wait has no effect.
         self.wait: object | None = None
         owner.threads.append(self)
 
     def start(self) -> None:
-        """Begin soon."""
+        """Start soon."""
         self.wait = begun = object()
         self.turns.clock.after(0.0, lambda: self.wake(begun))
 
     def wake(self, wait: object) -> None:
-        """Go on, if it is still in that wait; from the thread of the simulation itself."""
+        """Continue, if the thread is still in that wait. Only the thread of the simulation may call this."""
         if self.wait is wait and self.owner.alive:
             self.wait = None
             self.switch()
 
     def end(self) -> None:
-        """Unwind it, as its process is no more."""
+        """Unwind the thread, because its process has exited."""
         self.wait = None
         if not self.dead:
             self.throw(GreenletExit)
 
 
 class Turns:
-    """Whose turn it is."""
+    """The scheduler of the threads."""
 
     def __init__(self, clock: Clock, history: History) -> None:
         self.clock, self.history = clock, history
         self._hub = getcurrent()
 
     def sleep(self, seconds: float) -> None:
-        """Let others have their turn for so many virtual seconds."""
+        """Let other threads run for a number of virtual seconds."""
         self.pause(seconds, [])
 
     def pause(self, timeout: float | None, waiters: list[tuple[Thread, object]] | deque[tuple[Thread, object]]) -> None:
-        """Wait until woken as one of ``waiters``, at most ``timeout`` seconds."""
+        """Wait as one of ``waiters`` until woken, at most ``timeout`` seconds."""
         thread = getcurrent()
         if not isinstance(thread, Thread):
-            self.history.fail("no wait on the I/O thread", "a callback of the loop or of a future waits")
+            self.history.fail("no wait on the I/O thread", "a callback of the loop or of a future must not wait")
         assert isinstance(thread, Thread)
         if not thread.owner.alive:
             raise GreenletExit
@@ -81,14 +81,14 @@ class Turns:
         self._hub.switch()
 
     def wake(self, waiters: list[tuple[Thread, object]] | deque[tuple[Thread, object]]) -> None:
-        """Wake all of them soon."""
+        """Wake all waiters soon."""
         for thread, wait in waiters:
             self.clock.after(0.0, partial(thread.wake, wait))
         waiters.clear()
 
 
 class Condition:
-    """``threading.Condition``, as far as it is used; its lock is never held over a wait of another kind."""
+    """The used part of ``threading.Condition``. Its lock is never held during a wait for something else."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -101,7 +101,7 @@ class Condition:
         pass
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Until ``predicate`` holds, or the time is over."""
+        """Wait until ``predicate`` is true or ``timeout`` is over."""
         deadline = None if timeout is None else self._turns.clock.now + timeout
         while not predicate():
             left = None if deadline is None else deadline - self._turns.clock.now
@@ -111,12 +111,12 @@ class Condition:
         return True
 
     def notify_all(self) -> None:
-        """Have all look again."""
+        """Make all waiters check their predicates again."""
         self._turns.wake(self._waiters)
 
 
 class Room(WindowPlaces):
-    """The window of a publisher; it is seen how it is used."""
+    """The window of a publisher, which reports its use."""
 
     def __init__(self, turns: Turns, places: int) -> None:
         condition: Any = Condition(turns)
@@ -124,29 +124,29 @@ class Room(WindowPlaces):
         self._history = turns.history
 
     def acquire(self, timeout: float) -> bool:
-        """Take a place, or False when the time is over."""
+        """Take a place. Return False if none becomes free in time."""
         if not self._free:
             self._history.hit("a handler waits for room in the window")
         return super().acquire(timeout)
 
     def release(self) -> None:
-        """Give it back."""
+        """Release a place."""
         if len(self._free) >= self.places:
-            self._history.fail("window places", "released more often than taken")
+            self._history.fail("window places", "released more often than acquired")
         super().release()
 
 
 class SimpleQueue:
-    """``queue.SimpleQueue``."""
+    """The replacement of ``queue.SimpleQueue``."""
 
     def __init__(self, turns: Turns, delay: Callable[[], float]) -> None:
-        """``delay`` draws how long a thread takes to get going with what it got, in seconds."""
+        """Set ``delay``, which draws the seconds that a thread needs before it uses an item."""
         self._turns, self._delay = turns, delay
         self._items: deque[Any] = deque()
         self._condition = Condition(turns)
 
     def put(self, item: Any) -> None:
-        """Never waits."""
+        """Add an item without waiting."""
         self._items.append(item)
         self._condition.notify_all()
 
@@ -166,23 +166,23 @@ class VirtualRuntime(Runtime):
         self, turns: Turns, owner: Owner, call_later: Callable[[float, Callable[[], None]], None],
         slowness: Callable[[], float],
     ) -> None:  # fmt: skip
-        """``slowness`` draws how long a thread takes to get going, in seconds."""
+        """Set ``slowness``, which draws the seconds that a thread needs before it starts."""
         self._turns, self._owner, self.call_later, self._slowness = turns, owner, call_later, slowness
 
     def monotonic(self) -> float:
-        """The virtual time."""
+        """Return the virtual time."""
         return self._turns.clock.now
 
     def condition(self) -> Any:
-        """A condition that lets others have their turn."""
+        """Return a condition that lets other threads run."""
         return Condition(self._turns)
 
     def queue(self) -> Any:
-        """A queue that lets others have their turn."""
+        """Return a queue that lets other threads run."""
         return SimpleQueue(self._turns, self._slowness)
 
     def crash(self) -> None:
-        """Let the run fail."""
+        """Make the run fail."""
         error = sys.exception()
         assert error is not None
         raise error
@@ -193,7 +193,7 @@ class VirtualRuntime(Runtime):
         def run() -> None:
             try:
                 target()
-            except Exception as error:  # the thread's, which would end the process
-                self._turns.history.fail("handler threads", f"{name} ended by {error!r}")
+            except Exception as error:  # in the product, an error of the thread would end the process
+                self._turns.history.fail("handler threads", f"{name} failed with {error!r}")
 
         Thread(self._turns, self._owner, run, ()).start()

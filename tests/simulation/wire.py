@@ -1,4 +1,4 @@
-"""One direction of a connection, which takes its time and may be cut at any moment."""
+"""One direction of a connection, which delays frames and may be cut at any moment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Wire:
         self._frames: deque[Callable[[], None]] = deque()
         self._last = 0.0
         self._is_cut = False
-        #: Until when the other side reads nothing.
+        #: The virtual time until which the other side reads nothing.
         self.held_until = 0.0
 
     def send(self, frame: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class Wire:
             self._frames.popleft()()
 
     def cut(self) -> None:
-        """Nothing more is sent; of what is on its way some may still arrive."""
+        """Send no more. Some of the frames on their way may still arrive."""
         self._is_cut = True
         for _ in range(self._random.randint(0, len(self._frames))):
             self._frames.popleft()()

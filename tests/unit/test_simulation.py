@@ -1,4 +1,4 @@
-"""Thousands of lives of the delivery pipeline, each with its own faults: nothing is lost, and nothing is told twice."""
+"""Thousands of simulated runs of the delivery pipeline: no message is lost, and no event is published twice."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from tests.proof import times
 from tests.simulation import run
-from tests.simulation.held import STAGES
+from tests.simulation.unacked_delivery import STAGES
 
 SEEDS = times(450, 50_000)
-#: Each is hit so often at least, or the runs prove less than they seem to.
+#: The minimum number of hits of each window. Otherwise the runs prove too little.
 LEAST = times(6, 20)
 WINDOWS = (
     *(f"{what}: {stage}" for what in ("crash", "lose consumer", "lose publisher") for stage in STAGES),
-    "a commit whose answer is lost is done again",
+    "a commit is repeated because its response was lost",
     "a death, alone",
     "a death, outside",
     "a death, shared",
@@ -24,28 +24,28 @@ WINDOWS = (
     "a publisher is blocked",
     "a publisher is blocked between a return and its confirm",
     "a return before its confirm",
-    "a second delivery while the first is at work in another worker",
-    "a second delivery while the first is at work in the same worker",
-    "a suspect is handled alone",
-    "a wait queue or the dead-letter queue is missing",
+    "a second delivery while the first is handled in another worker",
+    "a second delivery while the first is handled in the same worker",
+    "a blamed message is handled alone",
+    "a retry queue or the dead-letter queue is missing",
     "an ack beyond a gap",
-    "an ack is lost and the message comes again",
+    "an ack is lost and the message is delivered again",
     "confirms out of order",
-    "one ack for many",
-    "one confirm for many",
-    "parked for killing its workers",
-    "without an inbox, an effect twice",
+    "one ack for several deliveries",
+    "one confirm for several messages",
+    "dead-lettered for crashing its workers",
+    "an effect twice without an inbox",
 )
 
 
 @pytest.mark.timeout(1800)
-def test_whatever_fails_and_whenever_every_message_is_handled_or_parked_and_each_window_was_hit() -> None:
+def test_every_message_is_handled_or_dead_lettered_under_any_faults_and_each_window_is_hit() -> None:
     windows: Counter[str] = Counter()
     for seed in range(1, SEEDS + 1):
         windows += run(seed).windows
     assert {window: windows[window] for window in WINDOWS if windows[window] < LEAST} == {}
 
 
-def test_the_same_seed_makes_the_same_history() -> None:
+def test_the_same_seed_produces_the_same_history() -> None:
     for seed in range(1, times(15, 40)):
         assert run(seed).history == run(seed).history

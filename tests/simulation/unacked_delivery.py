@@ -1,4 +1,4 @@
-"""A delivery in a worker's hands, and what can be read from a message."""
+"""An unacked delivery of a worker, and the fields that are read from its message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pika
 from runner.headers import ATTEMPT
 from tests.simulation.broker import Stored
 
-#: How far a delivery has got in its worker.
-STAGES = ("held", "at work", "in commit", "committed", "published", "confirmed")
+#: The stages of a delivery in its worker.
+STAGES = ("delivered", "at work", "in commit", "committed", "published", "confirmed")
 
 
 @dataclass(eq=False)
-class Held:
-    """One delivery in a worker's hands."""
+class UnackedDelivery:
+    """An unacked delivery of a worker."""
 
     name: str
     stored: Stored
@@ -27,17 +27,17 @@ class Held:
 
     @property
     def attempt(self) -> int:
-        """Which attempt it is."""
+        """The number of the attempt."""
         return attempt_of(self.stored.properties)
 
 
 @lru_cache(maxsize=4096)
 def content_of(body: bytes) -> dict[str, Any]:
-    """What a body says; each is read once."""
+    """Return the decoded body. Each body is decoded once."""
     found: dict[str, Any] = json.loads(body)
     return found
 
 
 def attempt_of(properties: pika.BasicProperties) -> int:
-    """Which attempt a message is."""
+    """Return the number of the attempt from a message's headers."""
     return int((properties.headers or {}).get(ATTEMPT, 1))
