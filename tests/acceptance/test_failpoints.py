@@ -19,7 +19,7 @@ from tests.rabbit import Rabbit
 #: Steps that the short form omits, because other services run the same code there.
 SKIPPED_STEPS = {
     *(("notification", step) for step in ("commit", "note", "ack", "dead-letter publish")),
-    *(("points", step) for step in ("wait-queue publish", "dead-letter publish")),
+    *(("points", step) for step in ("retry-queue publish", "dead-letter publish")),
     ("audit", "dead-letter publish"),
 }
 SERVICES = list(dict.fromkeys(point.service for point in POINTS))
@@ -72,13 +72,13 @@ def test_orders_are_paid_and_reported_once_although_processes_exit_at_any_step(r
 
 def test_orders_are_paid_once_although_their_replay_exits_at_any_step(rounds: Rounds) -> None:
     points = REPLAYS * 5 if IS_FULL else one_of_each_step(REPLAYS)
-    rounds.park_orders(4 * len(points))
+    rounds.dead_letter_orders(4 * len(points))
     for point in points:
         rounds.points.arm(point)
         # The rate is so low that only some messages are in flight when the process exits.
         assert rounds.replay("--rate", "10") == EXIT_CODE
         assert rounds.points.has_fired(point)
-    assert rounds.parked_orders(), "some dead letters remain for the last replay"
+    assert rounds.dead_lettered_orders(), "some dead letters remain for the last replay"
     assert rounds.replay() == 0
     verdict = rounds.settled()
     assert not verdict.violations, shown(verdict)

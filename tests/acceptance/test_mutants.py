@@ -52,7 +52,7 @@ def test_a_process_that_exits_at_a_step_reveals_the_bug(mutants: list[Mutant], t
     try:
         rounds.start()
         if points[0].service == "dlq":
-            rounds.park_orders(4)
+            rounds.dead_letter_orders(4)
             rounds.points.arm(points[0])
             assert rounds.replay() != 0
             rounds.replay()
@@ -62,7 +62,7 @@ def test_a_process_that_exits_at_a_step_reveals_the_bug(mutants: list[Mutant], t
         print(shown(verdict))
         assert verdict.violations
         if others:
-            assert rounds.doors_that_lost() == {*rounds.shop.doors}
+            assert rounds.ports_with_losses() == {*rounds.shop.doors}
     finally:
         rounds.close()
 

@@ -1,1 +1,1 @@
-"""A run under faults: orders go in while processes, connections, the broker and disk fail; then they are counted."""
+"""A run with injected faults: clients post orders while processes, connections, the broker and the disk fail."""

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: a run under faults, its report and its chart."""
+"""The command ``python -m tests.chaos``: a run with injected faults, its report and its chart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.installation import use_installation
 from tests.reaper import Reaper
 from tests.running import ROOT
 
-#: Seconds between two nodes that are killed, so that the one before is back.
+#: Seconds between two killed nodes, so that the first node is running again.
 NODE_EVERY = 20.0
 EXIT_INTERRUPTED = 130
 
@@ -37,24 +37,24 @@ def _positive(text: str) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos",
-        description="Post orders at a steady rate to the shipped services on a broker of their own, inject faults at"
-        " random, and check that every order answered 202 is paid and told of once. Exits with 1 where it is not.",
+        description="Post orders at a steady rate to the shipped services on a broker of their own, inject random"
+        " faults, and check that every order answered 202 was charged and reported once. Exit with 1 otherwise.",
     )
-    parser.add_argument("--seconds", type=_positive, help="for how long (600; with --cluster 180)")
-    parser.add_argument("--rate", type=_positive, default=50.0, help="orders a second (50)")
+    parser.add_argument("--seconds", type=_positive, help="length of the run in seconds (600; with --cluster 180)")
+    parser.add_argument("--rate", type=_positive, default=50.0, help="orders per second (50)")
     parser.add_argument("--every", type=_positive, default=3.0, help="seconds between two faults (3)")
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--cluster", action="store_true", help="three nodes, of which one is killed every 20 s")
-    parser.add_argument("--seed", type=int, help="draws the same faults and amounts again")
-    parser.add_argument("--output", type=Path, help="a folder for report.txt, report.json, chart.svg (var/chaos/…)")
+    parser.add_argument("--cluster", action="store_true", help="use three nodes, and kill one of them every 20 s")
+    parser.add_argument("--seed", type=int, help="repeat the faults and amounts of the run with this seed")
+    parser.add_argument("--output", type=Path, help="folder for report.txt, report.json and chart.svg (var/chaos/…)")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Do a run; returns 0 where everything held."""
+    """Run once. Return 0 if nothing is wrong."""
     given = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     has_disk = enter()
@@ -70,17 +70,17 @@ def main() -> int:
     )
     if not has_disk:
         faults = [one for one in faults if one.kind != "store full"]
-        print("no disk can be mounted here, so that the store is never full")
+        print("this system cannot mount a disk, so the store is never full")
     about = f"{given.rate:g} orders/s, {given.store}{', three nodes' if given.cluster else ''}"
     print(f"seed {given.seed}: {len(faults)} faults in {given.seconds:g} s, {about}", flush=True)
     output = given.output or ROOT / "var" / "chaos" / f"{time.strftime('%Y%m%d-%H%M%S')}-{given.seed}"
     folder = Path(tempfile.mkdtemp(prefix="fastcommerce-chaos-"))
-    # PostgreSQL, which root runs as another user, has to get to what is its own in there.
+    # PostgreSQL runs as another user if this process is root, and must reach its own files in the folder.
     folder.chmod(0o711)
     try:
         outcome = _run(given, faults, folder, output)
     except KeyboardInterrupt:
-        print("\ninterrupted, everything is ended, and nothing was judged", file=sys.stderr)
+        print("\ninterrupted: all processes are stopped, and nothing was checked", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
         return EXIT_INTERRUPTED
     print(as_text(outcome))
@@ -89,8 +89,8 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         return 0
     again = f"--seed {given.seed} --seconds {given.seconds:g} --rate {given.rate:g} --every {given.every:g}"
-    print(f"again: python -m tests.chaos {again} --store {given.store}{' --cluster' if given.cluster else ''}")
-    print(f"what was logged, and all else of the run: {folder}")
+    print(f"repeat with: python -m tests.chaos {again} --store {given.store}{' --cluster' if given.cluster else ''}")
+    print(f"logs and all other files of the run: {folder}")
     return 1
 
 
@@ -101,9 +101,9 @@ def _run(given: argparse.Namespace, faults: list[Planned], folder: Path, output:
     try:
         rig = Rig(folder, given.store, is_cluster=given.cluster)
         run = Run(rig, outcome, faults)
-        run.go(_sayer())
-    except Exception as error:  # the report says so, and has what there is
-        outcome.problems.append(f"the run ended early, {type(error).__name__}: {error}")
+        run.go(_progress())
+    except Exception as error:  # the report contains the error and the results so far
+        outcome.problems.append(f"the run stopped early, {type(error).__name__}: {error}")
     finally:
         if rig is not None:
             rig.close()
@@ -121,8 +121,8 @@ def _run(given: argparse.Namespace, faults: list[Planned], folder: Path, output:
     return outcome
 
 
-def _sayer() -> Callable[[str], None]:
-    """Progress: one line that changes on a terminal, and elsewhere a line now and then."""
+def _progress() -> Callable[[str], None]:
+    """Return a function that shows progress: on a terminal in one changing line, otherwise in a line every 10 s."""
     last = 0.0
 
     def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Axes of a chart: round marks, where a value lies in pixels, and numbers and times as people read them."""
+"""Axes of a chart: round marks, positions in pixels, and readable numbers and times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_TIMES, _MOST_VALUES = 13, 5
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from 0 to ``top`` on pixels from ``begin`` to ``end``, with a mark at each ``step``."""
+    """A scale from 0 to ``top`` on the pixels from ``begin`` to ``end``, with a mark at each ``step``."""
 
     top: float
     step: float
@@ -20,23 +20,23 @@ class Axis:
     end: float
 
     def place(self, value: float) -> float:
-        """The pixel of a value."""
+        """Return the pixel of a value."""
         return self.begin + (self.end - self.begin) * value / self.top
 
     @property
     def marks(self) -> list[float]:
-        """The values to mark."""
+        """Return the values to mark."""
         return [self.step * number for number in range(math.floor(self.top / self.step + 1e-9) + 1)]
 
 
 def time_axis(top: float, begin: float, end: float) -> Axis:
-    """An axis of seconds that ends with the last one."""
+    """Return an axis of seconds up to the last one."""
     step = next((one for one in _TIME_STEPS if top / one < _MOST_TIMES), _TIME_STEPS[-1])
     return Axis(top, step, begin, end)
 
 
 def value_axis(highest: float, begin: float, end: float) -> Axis:
-    """An axis that ends with a round number, at or above ``highest``."""
+    """Return an axis up to a round number that is at least ``highest``."""
     highest = max(highest, 1.0)
     size = 10.0 ** math.floor(math.log10(highest / _MOST_VALUES))
     step = max(1.0, next(size * one for one in (1, 2, 5, 10, 20) if highest / (size * one) <= _MOST_VALUES))
@@ -44,18 +44,18 @@ def value_axis(highest: float, begin: float, end: float) -> Axis:
 
 
 def grouped(value: float) -> str:
-    """A number with its thousands apart."""
+    """Return a number with thousands separators."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def time_text(seconds: float) -> str:
-    """Minutes and seconds, as 4:05; from an hour on as 1:04:05."""
+    """Return minutes and seconds, such as 4:05; from an hour on, 1:04:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def duration(seconds: float) -> str:
-    """A time in words: 45 s, 4 min 5 s, 2 h 10 min."""
+    """Return a duration in words: 45 s, 4 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

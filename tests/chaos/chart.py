@@ -1,4 +1,4 @@
-"""A chart of a run under faults, as SVG: how much was done, what waited, and when what was broken."""
+"""An SVG chart of a run with injected faults: the throughput, the waiting messages, and the faults over time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from html import escape
 
 from tests.chaos.axis import Axis, duration, grouped, time_axis, time_text, value_axis
 
-#: Seconds since the run began, the kind, and for how many seconds.
+#: Seconds since the start of the run, the kind, and the duration in seconds.
 Fault = tuple[float, str, float]
 Points = list[tuple[float, float]]
 
 WIDTH, HEIGHT = 1200, 740
 _LEFT, _RIGHT = 176, 1172
-#: The top of the upper panel, the bottom of the rows of faults, and what lies between panels and rows.
+#: The top of the upper panel, the bottom of the fault rows, and the gaps between panels and rows.
 _TOP, _BOTTOM, _GAP, _ROW_GAP = 108, 684, 46, 20
-#: The upper panel's share of the panels' height.
+#: The upper panel's share of the height of both panels.
 _UPPER_SHARE = 0.62
-#: A row is not higher than this.
+#: The maximum height of a row.
 _HIGHEST_ROW = 17.0
 _MOST_ROWS_HEIGHT = 212.0
-#: About so many points are drawn: rates are averaged between two of them, and of what waits the most is shown.
+#: The approximate number of points. Between two points, rates are averaged, and of waiting messages the maximum is
+#: shown.
 _MOST_POINTS = 330
-#: Of Okabe and Ito's kind, which people with any colour vision tell apart, in shades that stand on white and on black.
+#: Colours like those of Okabe and Ito, distinct for people with any colour vision, on white and on black.
 _COLOURS = (
     "#0a9396", "#d6336c", "#b87900", "#a64ac9", "#2b7de9", "#6a9a1f", "#d9480f", "#6b7f93", "#8f6b4e", "#a09000",
 )  # fmt: skip
@@ -44,13 +45,13 @@ text { fill: var(--ink); } .dim { fill: var(--dim); } .title { font-size: 19px; 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was counted at one moment."""
+    """The counts at one moment."""
 
-    #: Seconds since the run began.
+    #: Seconds since the start of the run.
     at: float
-    #: Orders answered 202 so far.
+    #: Orders answered 202 up to now.
     accepted: int
-    #: Orders done so far.
+    #: Orders done up to now.
     done: int
     #: Messages that wait in queues at this moment.
     waiting: int
@@ -58,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Area:
-    """Top and bottom of the panels, and of the rows of faults below them."""
+    """The top and bottom of the panels and of the fault rows below them."""
 
     upper: tuple[float, float]
     lower: tuple[float, float]
@@ -67,7 +68,7 @@ class _Area:
 
     @classmethod
     def of(cls, kinds: int) -> _Area:
-        """The panels get what the rows do not take."""
+        """Return the layout for a number of rows. The panels use the remaining height."""
         row_height = min(_HIGHEST_ROW, _MOST_ROWS_HEIGHT / max(1, kinds))
         rows = _BOTTOM - kinds * row_height
         height = rows - (_ROW_GAP if kinds else 0) - _TOP - _GAP
@@ -76,14 +77,14 @@ class _Area:
 
     @property
     def parts(self) -> tuple[tuple[float, float], ...]:
-        """All that the time axis goes through."""
+        """Return the parts that the time axis crosses."""
         return self.upper, self.lower, self.rows
 
 
 def chart(samples: Sequence[Sample], faults: Sequence[Fault], title: str) -> str:
-    """Draw orders per second and messages waiting over one time axis, with each fault: an SVG of 1200 x 640.
+    """Draw orders per second, waiting messages and each fault over one time axis, as an SVG of 1200 x 740.
 
-    It is light or dark as the reader prefers. Raises ValueError for fewer than two samples.
+    The reader's colour scheme selects light or dark colours. Raises ValueError for fewer than two samples.
     """
     samples = sorted(samples, key=lambda one: one.at)
     if len(samples) < 2 or samples[0].at == samples[-1].at:
@@ -115,14 +116,14 @@ def chart(samples: Sequence[Sample], faults: Sequence[Fault], title: str) -> str
         _line("accepted", accepted, times, rates),
         _line("done", done, times, rates),
         *_legend((("accepted", "answered 202"), ("done", "done")), area.upper[0] - 14),
-        *_legend((("waiting", "waiting in queues (the most at a time)"),), area.lower[0] - 14),
+        *_legend((("waiting", "waiting in queues (the maximum)"),), area.lower[0] - 14),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
 def _rates(samples: Sequence[Sample], count: Callable[[Sample], int]) -> Points:
-    """What was counted per second between one point and the next, at the middle of the two."""
+    """Return the counts per second between neighbouring points, each at the middle of the two."""
     points = []
     for before, after in _neighbours(samples):
         rate = max(0, count(after) - count(before)) / (after.at - before.at)
@@ -131,7 +132,7 @@ def _rates(samples: Sequence[Sample], count: Callable[[Sample], int]) -> Points:
 
 
 def _neighbours(samples: Sequence[Sample]) -> Iterable[tuple[Sample, Sample]]:
-    """Pairs of samples with about a point's time between them."""
+    """Return pairs of samples that are about one point apart."""
     least = (samples[-1].at - samples[0].at) / _MOST_POINTS
     before = samples[0]
     for after in samples[1:]:
@@ -142,7 +143,7 @@ def _neighbours(samples: Sequence[Sample]) -> Iterable[tuple[Sample, Sample]]:
 
 
 def _highest(samples: Sequence[Sample]) -> Points:
-    """The most that waited in each point's time, when it did."""
+    """Return the maximum number of waiting messages for each point, and its time."""
     width = (samples[-1].at - samples[0].at) / _MOST_POINTS
     highest: dict[int, Sample] = {}
     for one in samples:
@@ -162,7 +163,7 @@ def _panel(times: Axis, values: Axis, unit: str) -> list[str]:
 
 
 def _faults(faults: Sequence[Fault], times: Axis, area: _Area) -> list[str]:
-    """A thin line through the panels for each, and a row for each kind: what it is, how many, when and how long."""
+    """Draw a line through the panels for each fault, and a row for each kind with name, count and durations."""
     kinds = Counter(kind for _, kind, _ in faults)
     height = area.row_height
     parts = _time_marks(times, area)

@@ -1,7 +1,8 @@
-"""``python -m tests.chaos.checker``: says whether every order was paid and told of once, and nothing else happened.
+"""The command ``python -m tests.chaos.checker``: checks that every order was charged and reported once, and no more.
 
-A process of its own that reads three things only: what clients wrote down of their answers, the store, and the broker.
-It imports nothing of the product.
+It is a separate process with three inputs: the logs of the clients, the store, and the broker. It imports no code of
+the
+product.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from sqlalchemy import create_engine, text
 from tests.chaos.client import Answer, read_answers
 from tests.chaos.queue import QUEUES
 
-#: Ids that are shown of each fault that is found.
+#: The number of ids that are shown for each violation.
 SHOWN = 5
 DECIDED = {"payment.success", "payment.failed"}
 
 
 @dataclass
 class Verdict:
-    """What was found; it holds where ``violations`` is empty."""
+    """The result of the checks. A run is correct if ``violations`` is empty."""
 
     violations: list[str] = field(default_factory=list)
     figures: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, what: str, ids: Iterable[object]) -> None:
-        """Note a violation where there are any ids."""
+        """Add a violation if there are any ids."""
         found = sorted(map(str, ids))
         if found:
             more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -53,20 +54,20 @@ class Database:
         self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
 
     def rows(self, statement: str) -> Sequence[Any]:
-        """All rows of a SELECT."""
+        """Return all rows of a SELECT."""
         with self._engine.connect() as connection:
             return connection.execute(text(statement)).all()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connections."""
         self._engine.dispose()
 
 
 class Broker:
-    """RabbitMQ: its queues' names and parked messages by its HTTP API, and how much they hold by AMQP, as of now."""
+    """The state of RabbitMQ: queue names and dead letters from its HTTP API, current message counts from AMQP."""
 
     def __init__(self, management: str, amqp: str, vhost: str) -> None:
-        """``amqp`` is an address without a vhost."""
+        """Set the addresses. ``amqp`` is an address without a vhost."""
         self._url, self._vhost = management.rstrip("/"), quote(vhost, safe="")
         self._amqp = pika.URLParameters(f"{amqp.rstrip('/')}/{self._vhost}")
 
@@ -85,25 +86,25 @@ class Broker:
             raise
 
     def depths(self) -> dict[str, int]:
-        """How many messages wait in each queue; those in somebody's hands are not among them.
+        """Return the number of ready messages in each queue, without unacked messages.
 
-        The figures of the HTTP API are some seconds old, and are missing after a start: so each queue is asked itself.
-        Raises OSError and AMQPError.
+        The figures of the HTTP API are some seconds old, and are missing after a start. So this method asks each queue
+        by AMQP. Raises OSError and AMQPError.
         """
         names = [one["name"] for one in self._ask(f"queues/{self._vhost}?columns=name")]
         with contextlib.closing(pika.BlockingConnection(self._amqp)) as connection:
             channel = connection.channel()
             return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
 
-    def parked(self, queue: str) -> list[str]:
-        """The ids of all messages of a queue, which stay there."""
+    def dead_letters(self, queue: str) -> list[str]:
+        """Return the ids of all messages of a queue, and leave the messages there."""
         body = {"count": 100_000, "ackmode": "ack_requeue_true", "encoding": "base64", "truncate": 10}
         found = self._ask(f"queues/{self._vhost}/{quote(queue, safe='')}/get", body)
         return [one["properties"].get("message_id", "") for one in found]
 
 
 def judge(answers: Sequence[Answer], poison: Sequence[dict[str, Any]], database: Database, broker: Broker) -> Verdict:
-    """Compare what clients were told with what is there."""
+    """Compare the answers to the clients with the store and the broker."""
     verdict = Verdict()
     sent = {one.email: one for one in answers}
     accepted = {one.order_id: one for one in answers if one.status == 202}
@@ -122,10 +123,10 @@ def judge(answers: Sequence[Answer], poison: Sequence[dict[str, Any]], database:
     verdict.refuse("orders were answered 202 and never charged", set(accepted) - set(charges))
     emails = database.rows("SELECT order_id, type, recipient FROM emails")
     _judge_customers(verdict, sent, accepted, charges, emails)
-    told = _counted(emails)
+    reported = _counted(emails)
     points = database.rows("SELECT order_id, type FROM points")
     written = database.rows("SELECT order_id, type FROM events")
-    for what, found in (("e-mails", told), ("points", _counted(points)), ("audited events", _counted(written))):
+    for what, found in (("e-mails", reported), ("points", _counted(points)), ("audited events", _counted(written))):
         _judge_kinds(verdict, what, accepted, charges, found)
     _judge_broker(verdict, poison, broker)
     unsent = database.rows("SELECT event_id FROM outbox WHERE sent_at IS NULL")
@@ -156,17 +157,17 @@ def _judge_customers(
     charges: dict[str, Any],
     emails: Sequence[Any],
 ) -> None:
-    """Each order is that of the customer who sent it, over what they sent, whether they heard of it or not."""
-    verdict.refuse("e-mails went to nobody who ordered", {row.recipient for row in emails} - set(sent))
+    """Check that each order has the customer and amount of its request, even if the client received no answer."""
+    verdict.refuse("e-mails went to addresses without an order", {row.recipient for row in emails} - set(sent))
     wrong = [
         row.order_id for row in emails if row.order_id in accepted and accepted[row.order_id].email != row.recipient
     ]
-    verdict.refuse("orders were told of to another customer", set(wrong))
+    verdict.refuse("orders were reported to another customer", set(wrong))
     ordered: dict[str, set[str]] = defaultdict(set)
     for row in emails:
         ordered[row.recipient].add(row.order_id)
     doubled = [who for who, ids in ordered.items() if len(ids) > 1]
-    verdict.refuse("customers have more than the one order they sent", doubled)
+    verdict.refuse("customers have more orders than they sent", doubled)
     amounts = {row.order_id: sent[row.recipient].hundredths for row in emails if row.recipient in sent}
     other = [one for one, row in charges.items() if one in amounts and amounts[one] != row.hundredths]
     verdict.refuse("orders were charged another amount", other)
@@ -175,7 +176,7 @@ def _judge_customers(
 def _judge_kinds(
     verdict: Verdict, what: str, accepted: dict[str, Answer], charges: dict[str, Any], found: dict[str, Counter[str]]
 ) -> None:
-    """Each order that is anywhere has one of ``order.created``, one of how its payment went, and nothing else."""
+    """Check that each known order has one ``order.created``, one payment outcome, and nothing else."""
     twice, lacking, wrong = [], [], []
     for order in set(accepted) | set(charges) | set(found):
         counts = found.get(order, Counter())
@@ -189,8 +190,8 @@ def _judge_kinds(
             wrong += [] if counts[right] else [order]
     verdict.refuse(f"orders have {what} twice", twice)
     verdict.refuse(f"orders lack {what}", lacking)
-    verdict.refuse(f"orders have {what} of another outcome than their charge", wrong)
-    verdict.refuse(f"orders have {what} and no charge", set(found) - set(charges))
+    verdict.refuse(f"orders have {what} with another outcome than their charge", wrong)
+    verdict.refuse(f"orders have {what} but no charge", set(found) - set(charges))
     others = {kind for counts in found.values() for kind in counts} - DECIDED - {"order.created"}
     verdict.refuse(f"{what} are of another type", others)
 
@@ -198,27 +199,27 @@ def _judge_kinds(
 def _judge_broker(verdict: Verdict, poison: Sequence[dict[str, Any]], broker: Broker) -> None:
     depths = broker.depths()
     wanted = {*QUEUES, *(f"{queue}.dlq" for queue in QUEUES)}
-    verdict.refuse("queues are not there", wanted - set(depths))
+    verdict.refuse("queues do not exist", wanted - set(depths))
     held = [f"{queue} {depth}" for queue, depth in depths.items() if depth and not queue.endswith(".dlq")]
-    verdict.refuse("queues still hold messages", held)
+    verdict.refuse("queues still contain messages", held)
     for queue in sorted(one for one in depths if one.endswith(".dlq")):
-        # A worker that ends between the copy and its ack parks it once more, with the same id.
-        parked = set(broker.parked(queue))
+        # A worker that exits between the copy and its ack dead-letters the message again, with the same id.
+        dead_lettered = set(broker.dead_letters(queue))
         meant = {one["id"] for one in poison if queue == f"{one['queue']}.dlq"}
-        # Sure is what the broker said it had taken.
+        # The broker has confirmed these messages.
         sure = {one["id"] for one in poison if one["sure"] and queue == f"{one['queue']}.dlq"}
-        verdict.refuse(f"good messages are parked in {queue}", parked - meant)
-        verdict.refuse(f"bad messages are missing in {queue}", sure - parked)
+        verdict.refuse(f"good messages are dead-lettered in {queue}", dead_lettered - meant)
+        verdict.refuse(f"bad messages are missing in {queue}", sure - dead_lettered)
 
 
 def main() -> int:
-    """Judge; prints the verdict as JSON, and returns 1 where anything is wrong."""
+    """Check, and print the verdict as JSON. Return 1 if anything is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.checker", description=__doc__)
-    parser.add_argument("logs", nargs="+", type=Path, help="what the clients wrote down")
+    parser.add_argument("logs", nargs="+", type=Path, help="the logs of the clients")
     parser.add_argument("--poison", type=Path, help="the bad messages, one JSON object a line: id, queue, sure")
-    parser.add_argument("--store", required=True, help="the database's address")
+    parser.add_argument("--store", required=True, help="the address of the database")
     parser.add_argument("--management", required=True, help="the address of RabbitMQ's HTTP API")
-    parser.add_argument("--amqp", required=True, help="its AMQP address, without a vhost")
+    parser.add_argument("--amqp", required=True, help="the AMQP address of RabbitMQ, without a vhost")
     parser.add_argument("--vhost", default="/")
     given = parser.parse_args()
     poison = []

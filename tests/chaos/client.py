@@ -1,7 +1,7 @@
-"""``python -m tests.chaos.client``: posts orders at a steady rate, and writes each answer down before it goes on.
+"""The command ``python -m tests.chaos.client``: posts orders at a steady rate, and logs each answer immediately.
 
-A process of its own, which knows nothing of the shop but its ports. Each order has an ``Idempotency-Key``; where the
-answer is no 202, or none at all, it is sent again with the same key, as a careful client does.
+It is a separate process that knows only the ports of the shop. Each order has an ``Idempotency-Key``. If the answer is
+not 202, or missing, the client sends the order again with the same key, as a careful client does.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-#: Seconds that a request may take, before the next try of the same order, and in which an order is tried at all.
+#: The timeout of a request, the pause before the next request for an order, and the time limit for an order; in
+#: seconds.
 TIMEOUT, PAUSE, PATIENCE = 15.0, 0.5, 90.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request."""
+    """The result of one request."""
 
     key: str
     email: str
     #: In hundredths of a dollar.
     hundredths: int
-    #: 202, another status, or 0 where no answer came.
+    #: 202, another status, or 0 if there was no answer.
     status: int
     order_id: str
-    #: When the answer was there, in seconds since the epoch, and how long it took.
+    #: The time of the answer in seconds since the epoch, and the duration of the request in seconds.
     at: float
     took: float
-    #: The front door that was asked.
+    #: The port that was used.
     port: int = 0
 
 
 class Client:
-    """Threads that post what is due."""
+    """A client whose threads post the due orders."""
 
     def __init__(self, name: str, log: Path, seed: int) -> None:
         self._name = name
@@ -52,7 +53,7 @@ class Client:
         self._due: SimpleQueue[tuple[str, int, int] | None] = SimpleQueue()
 
     def run(self, port: int, rate: float, threads: int) -> None:
-        """Post ``rate`` orders a second to a port until standard input ends, then finish what is due."""
+        """Post ``rate`` orders per second to a port until standard input ends, then finish the due orders."""
         stop = threading.Event()
 
         def wait_end() -> None:
@@ -78,11 +79,11 @@ class Client:
             self.order(*order)
 
     def order(self, key: str, hundredths: int, port: int) -> bool:
-        """Send one order until it is taken; False where it was not in time. From any thread."""
+        """Send an order until it is accepted. Return False after the time limit. Any thread may call this."""
         deadline = time.monotonic() + PATIENCE
-        while not (is_taken := self._post(key, hundredths, port)) and time.monotonic() < deadline:
+        while not (is_accepted := self._post(key, hundredths, port)) and time.monotonic() < deadline:
             time.sleep(PAUSE)
-        return is_taken
+        return is_accepted
 
     def close(self) -> None:
         """Close the log."""
@@ -115,15 +116,15 @@ class Client:
             self._log.write(line)
             self._log.flush()
         if answer.status == 202:
-            # An order counts as answered once this is on the disk, and not before.
+            # An order counts as answered only when this line is on the disk.
             os.fsync(self._log.fileno())
 
 
 class Clients:
-    """A client for each of the ports, as a process with a log of its own: none waits for what another one meets."""
+    """One client process for each port, with its own log, so that trouble at one port delays no other client."""
 
     def __init__(self, folder: Path, ports: list[int], rate: float, *, threads: int = 32, seed: int = 1) -> None:
-        """``rate`` is that of all together, in orders a second."""
+        """Start the clients. ``rate`` is their total in orders per second."""
         self.logs = [folder / f"client-{number}.jsonl" for number in range(len(ports))]
         self._offsets = [0] * len(ports)
         self._processes = []
@@ -136,7 +137,7 @@ class Clients:
             self._processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
 
     def new_answers(self) -> list[Answer]:
-        """The answers that came since the last call."""
+        """Return the new answers since the last call."""
         found = []
         for number, log in enumerate(self.logs):
             if not log.exists():
@@ -150,7 +151,7 @@ class Clients:
         return found
 
     def stop(self, timeout: float = 2 * PATIENCE) -> int:
-        """Let them finish what is due; returns how many orders they had."""
+        """Stop after the due orders are finished. Return the total number of orders."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
@@ -163,7 +164,7 @@ class Clients:
         return total
 
     def kill(self) -> None:
-        """End what is left of them."""
+        """Kill the remaining clients."""
         for process in self._processes:
             process.kill()
             process.wait(5)
@@ -173,7 +174,7 @@ class Clients:
 
 
 def read_answers(logs: list[Path]) -> list[Answer]:
-    """All answers in these logs."""
+    """Return all answers in these logs."""
     return [Answer(**json.loads(line)) for log in logs if log.exists() for line in log.read_bytes().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""A cluster of three RabbitMQ nodes on this machine, any of which can be killed."""
+"""A cluster of three RabbitMQ nodes on this machine. Each node can be killed."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from tests.rabbit import Refusal, ask, wait_until
 from tests.reaper import MARK
 
 SIZE = 3
-#: Seconds for a node to start, on a machine that does much else.
+#: Seconds for a node to start on a busy machine.
 START_TIMEOUT = 120.0
 _ROOT = Path(__file__).parent.parent.parent
-#: The nodes find each other by this list, and a node that sees no majority pauses, so that two parts of a cluster never
-#: both take messages (RabbitMQ: "Cluster Formation and Peer Discovery", "Clustering and Network Partitions").
+#: The nodes find each other by this list. A node without a majority pauses, so that two parts of a cluster never both
+#: accept messages (RabbitMQ: "Cluster Formation and Peer Discovery", "Clustering and Network Partitions").
 _ADVANCED = "[{{rabbit, [{{cluster_nodes, {{[{names}], disc}}}}, {{cluster_partition_handling, pause_minority}}]}}].\n"
 
 
 class Cluster:
-    """Three nodes with all that is theirs below ``folder``, on loopback; construction waits until they are a cluster.
+    """Three nodes on loopback, with all their files below ``folder``. The constructor waits until they form a cluster.
 
-    Nodes are numbered from 0. The HTTP API of each is where its AMQP address makes one expect it, 10000 ports further.
+    Nodes are numbered from 0. The HTTP API of a node is at its AMQP port plus 10000, as usual.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,11 +53,12 @@ class Cluster:
         self._epmd = start_epmd(self._folders[0], self._epmd_port)
         try:
             if self._version() < (4,):
-                # The first node alone: nodes whose first starts coincide may form two clusters.
+                # Start the first node alone: nodes that start at the same time for the first time may form two
+                # clusters.
                 self.start(0)
                 self._wait_answers(0)
-            # Since 4.0 each node waits for the others of its list, and one of them is chosen to form the cluster
-            # (RabbitMQ: "Cluster Formation and Peer Discovery", "Peer Discovery Backend: Classic Config").
+            # Since 4.0 each node waits for the others in its list, and one node forms the cluster (RabbitMQ: "Cluster
+            # Formation and Peer Discovery", "Peer Discovery Backend: Classic Config").
             for number in range(SIZE):
                 self.start(number)
             self.wait_whole(START_TIMEOUT)
@@ -76,7 +77,7 @@ class Cluster:
         advanced = _ADVANCED.format(names=", ".join(f"'{one.node_name}'" for one in self._folders))
         for one in self._folders:
             one.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # An old one would keep the node out of a cluster that is new to it.
+            # A node with an old file would not join a new cluster.
             path = one.home / ".erlang.cookie"
             path.unlink(missing_ok=True)
             path.touch(mode=0o600)
@@ -86,14 +87,14 @@ class Cluster:
 
     @property
     def management(self) -> str:
-        """Where the HTTP API of the first node that runs answers."""
+        """The address of the HTTP API of the first running node."""
         return self._management(next(iter(self.running()), 0))
 
     def _management(self, number: int) -> str:
         return f"http://{HOST}:{self._ports[number].management}"
 
     def start(self, number: int) -> None:
-        """Start a node, and do not wait for it; nothing where it runs."""
+        """Start a node without waiting. Do nothing if it runs."""
         if self.is_running(number):
             return
         ports = self._ports[number]
@@ -114,23 +115,23 @@ class Cluster:
             )
 
     def kill(self, number: int) -> None:
-        """End a node as a power cut would, with all its processes."""
+        """Kill a node with all its processes, as a power failure would."""
         process = self._processes[number]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         self._reap(process)
 
     def is_running(self, number: int) -> bool:
-        """Whether a node's process lives; it may be starting."""
+        """Return True if a node's process is alive. The node may still be starting."""
         return number in self._processes and self._processes[number].poll() is None
 
     def running(self) -> list[int]:
-        """The nodes whose processes live."""
+        """Return the nodes whose processes are alive."""
         return [number for number in range(SIZE) if self.is_running(number)]
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
-        """Ask the HTTP API of the first node that answers. Raises Refusal, and OSError if none answers."""
-        problem = OSError("cluster: no node runs")
+        """Call the HTTP API of the first reachable node. Raises Refusal, and OSError if no node is reachable."""
+        problem = OSError("cluster: no node is running")
         for number in self.running():
             try:
                 return ask(self._management(number), method, path, body, timeout)
@@ -141,14 +142,14 @@ class Cluster:
         raise problem
 
     def leader_of(self, queue: str, vhost: str = "/") -> int | None:
-        """The node of a quorum queue's leader; None while there is none."""
+        """Return the node of a quorum queue's leader, or None if the queue has no leader."""
         path = f"/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}"
         names = [one.node_name for one in self._folders]
         leader = self.api("GET", path).get("leader")
         return names.index(leader) if leader in names else None
 
     def is_whole(self) -> bool:
-        """Whether all nodes run in one cluster and every quorum queue has all its members, one on each node, online."""
+        """Return True if all nodes form one cluster and each quorum queue has an online member on each node."""
         try:
             nodes = {one["name"] for one in self.api("GET", "/nodes") if one["running"]}
             queues = self.api("GET", "/queues")
@@ -159,18 +160,18 @@ class Cluster:
         return nodes == names and all(one == names for one in members) and all(map(self._answers, range(SIZE)))
 
     def wait_whole(self, timeout: float) -> None:
-        """Wait until it is whole. Raises AssertionError where a node has ended, or after ``timeout`` seconds."""
+        """Wait until ``is_whole``. Raises AssertionError if a node has exited, or after ``timeout`` seconds."""
 
         def whole() -> bool:
             ended = [number for number in self._processes if not self.is_running(number)]
-            assert not ended, f"nodes {ended} do not run, see {self.folder}"
+            assert not ended, f"nodes {ended} are not running; see {self.folder}"
             return self.is_whole()
 
-        wait_until(whole, timeout, "all nodes in one cluster, and all members of all queues online")
+        wait_until(whole, timeout, "one cluster of all nodes, with all queue members online")
 
     def _wait_answers(self, number: int) -> None:
         def answers() -> bool:
-            assert self.is_running(number), f"node {number} ended while it started, see {self.folder}"
+            assert self.is_running(number), f"node {number} exited during its start; see {self.folder}"
             return self._answers(number)
 
         wait_until(answers, START_TIMEOUT, f"node {number} answers")
@@ -183,7 +184,7 @@ class Cluster:
         return probe(Address.of(self.urls[number])).kind is Kind.BROKER
 
     def stop(self) -> None:
-        """Stop all nodes, in good order where they do within some seconds; once more does nothing."""
+        """Stop all nodes, gracefully if that takes only a few seconds. A second call does nothing."""
         for process in self._processes.values():
             if process.poll() is None:
                 process.terminate()

@@ -1,4 +1,4 @@
-"""A small file system that can be really full, in a mount namespace that ends with the run."""
+"""A small file system that can really become full, in a mount namespace that disappears after the run."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Holds the namespace that was left for a private one.
+#: The environment variable with the original namespace of a process that has entered a private one.
 _LEFT = "CHAOS_LEFT_NAMESPACE"
 _BALLAST = "ballast"
-#: unshare(1): root needs no user namespace; others, and root without all its rights, get one with the right to mount.
+#: unshare(1): root needs no user namespace. Other users, and root without all capabilities, need one to mount.
 _UNSHARE = (("unshare", "-m"), ("unshare", "-U", "--map-current-user", "--keep-caps", "-m"))
-#: Bytes for each write of ballast: large ones for speed, then small ones for the rest.
+#: Bytes for each write of ballast: first large writes for speed, then small ones for the rest.
 _STEPS = (1 << 20, 4096, 1)
 
 
 def enter() -> bool:
-    """Execute this program again in a mount namespace of its own, with the same arguments and pid.
+    """Execute this program again in a private mount namespace, with the same arguments and pid.
 
-    What is mounted there is gone with the last process in it, however that ends. Returns only where nothing is left to
-    do: True in such a namespace, False where the kernel or a container allows none.
+    The mounts disappear with the last process in the namespace. The function returns only if the namespace exists
+    (True) or if the kernel or a container allows none (False).
     """
     if is_possible():
         return True
@@ -36,19 +36,19 @@ def enter() -> bool:
 
 
 def is_possible() -> bool:
-    """Whether a Disk can be made: this process is in the namespace that ``enter`` made."""
+    """Return True if this process is in a namespace from ``enter``, so that it can create a Disk."""
     return os.environ.get(_LEFT, _namespace()) != _namespace()
 
 
 class Disk:
-    """A tmpfs of ``size`` bytes at ``folder``, which is made where it is missing; below it nothing else may fill it.
+    """A tmpfs of ``size`` bytes at ``folder``, which is created if it is missing. Only its user may fill it.
 
-    Raises RuntimeError outside a namespace of its own, and where it cannot be mounted.
+    Raises RuntimeError outside a private namespace, or if the mount fails.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
         if not is_possible():
-            raise RuntimeError("disk: no mount namespace of its own, so that a mount would stay; call enter() first")
+            raise RuntimeError("disk: no private mount namespace, so a mount would remain; call enter() first")
         self.folder, self.size = folder, size
         folder.mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
@@ -59,12 +59,12 @@ class Disk:
 
     @property
     def left(self) -> int:
-        """Bytes that are still free."""
+        """Return the number of free bytes."""
         found = os.statvfs(self.folder)
         return found.f_bavail * found.f_frsize
 
     def fill(self) -> None:
-        """Write ballast until there is no space for one more byte; again, where others have removed something."""
+        """Write ballast until not even one byte is free. A second call fills space that was freed since."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             for step in _STEPS:
@@ -77,13 +77,13 @@ class Disk:
         self._ballast.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Unmount it, also where files are open; the folder stays, empty."""
-        # Lazily: what holds a file there keeps it until it ends (umount(8)).
+        """Unmount the disk, even if files are open. The empty folder remains."""
+        # A lazy unmount: processes with open files keep the disk until they exit (umount(8)).
         subprocess.run(["umount", "-l", str(self.folder)], capture_output=True, check=False)
 
 
 def _write_all(descriptor: int, piece: bytes) -> None:
-    """Write until it is refused. Raises OSError for any reason but that nothing is left."""
+    """Write until the disk is full. Raises OSError for any other reason."""
     try:
         while True:
             os.write(descriptor, piece)

@@ -1,4 +1,4 @@
-"""Does to a running rig what the plan says, and tells how it went."""
+"""The injection of planned faults into a running rig, with their results."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from tests.chaos.plan import KINDS, Planned
 from tests.chaos.queue import QUEUES, bad_type
 from tests.chaos.rig import Rig
 
-#: Seconds for which a fault that cannot be injected for now, as where another has ended the runner, is tried.
+#: Seconds in which a fault is tried again if it cannot be injected now, for example because the runner is down.
 PATIENCE = 45.0
-#: How many messages are delivered twice at once.
+#: The number of messages that are delivered twice.
 DUPLICATES = 20
-#: A part of the memory that is over the limit whatever the broker uses, and RabbitMQ 3.10's own limit.
+#: A memory limit that is always exceeded, and the default limit of RabbitMQ 3.10.
 ALARM, NO_ALARM = "0", "0.4"
 
 
 class Missed(Exception):
-    """A fault could not be injected, and did nothing."""
+    """A fault that could not be injected and had no effect."""
 
 
 class Injector:
-    """Injects faults, each on a thread of its own."""
+    """The injector of faults. Each fault runs on its own thread."""
 
     def __init__(self, rig: Rig, poison: Path) -> None:
         self._rig, self._poison = rig, poison
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        # On a slow machine one may last longer than was planned, and the next of its group waits.
+        # On a slow machine a fault may last longer than planned; then the next one of its group waits.
         self._groups = {one.group: threading.Lock() for one in KINDS if one.group}
         self._kinds: dict[str, Callable[[Planned], None]] = {
-            "worker killed": lambda one: self._lab("kill", self._slot(one)),
-            "worker hung": lambda one: self._lab("hang", self._slot(one), f"{one.seconds}s"),
-            "handlers slow": lambda one: self._lab("slow", self._reader(one), "200ms", "--for", f"{one.seconds}s"),
-            "duplicates": lambda one: self._lab(
+            "worker killed": lambda one: self._command("kill", self._slot(one)),
+            "worker hung": lambda one: self._command("hang", self._slot(one), f"{one.seconds}s"),
+            "handlers slow": lambda one: self._command("slow", self._reader(one), "200ms", "--for", f"{one.seconds}s"),
+            "duplicates": lambda one: self._command(
                 "duplicate", self._queue(one), "--count", str(DUPLICATES), "--for", "5s"
             ),
-            "bad message": lambda one: self._park(one, {}),
-            "message that kills": lambda one: self._park(one, {"x-fault": "kill"}),
+            "bad message": lambda one: self._publish_bad(one, {}),
+            "crashing message": lambda one: self._publish_bad(one, {"x-fault": "kill"}),
             "supervisor killed": self._kill_supervisor,
             "broker killed": self._kill_broker,
             "connections cut": lambda one: rig.proxy.cut(one.seconds),
@@ -59,19 +59,19 @@ class Injector:
         }
 
     def inject(self, planned: Planned) -> None:
-        """Do it, and wait until it is over. Raises Missed."""
+        """Inject a fault, and wait until it is over. Raises Missed."""
         group = next((one.group for one in KINDS if one.name == planned.kind), "")
         with self._groups.get(group, contextlib.nullcontext()):
             self._kinds[planned.kind](planned)
 
     def stop(self) -> None:
-        """Try nothing again, and end what lasts."""
+        """Stop all retries, and end the lasting faults."""
         self._is_over.set()
         self._rig.proxy.heal()
         self._rig.store.free()
 
     def _slot(self, planned: Planned) -> str:
-        slots = sorted(one["slot"] for one in self._again(self._rig.slots, "no runner tells its processes"))
+        slots = sorted(one["slot"] for one in self._again(self._rig.slots, "no runner reports its processes"))
         return str(slots[int(planned.draw * len(slots))])
 
     def _reader(self, planned: Planned) -> str:
@@ -82,29 +82,29 @@ class Injector:
         return QUEUES[int(planned.draw * len(QUEUES))]
 
     def _again(self, action: Callable[[], Any], problem: str) -> Any:
-        """Try until it gives something. Raises Missed."""
+        """Repeat ``action`` until it returns a true value. Raises Missed."""
         deadline = time.monotonic() + PATIENCE
         while not (found := action()):
             if time.monotonic() > deadline or self._is_over.wait(0.5):
                 raise Missed(problem)
         return found
 
-    def _lab(self, *words: str) -> None:
-        """By the product's own fault lab."""
+    def _command(self, *words: str) -> None:
+        """Inject a fault with the product's ``fault`` command."""
         said = ""
 
-        def tell() -> bool:
+        def succeeds() -> bool:
             nonlocal said
             code, said = self._rig.tell("fault", *words, "--json")
             return code == 0
 
         try:
-            self._again(tell, "")
+            self._again(succeeds, "")
         except Missed:
-            raise Missed(said.strip().splitlines()[-1] if said.strip() else f"fault {words[0]} did nothing") from None
+            raise Missed(said.strip().splitlines()[-1] if said.strip() else f"fault {words[0]} had no effect") from None
 
-    def _park(self, planned: Planned, headers: dict[str, str]) -> None:
-        """Put a message into a queue that nobody can handle, known by its id."""
+    def _publish_bad(self, planned: Planned, headers: dict[str, str]) -> None:
+        """Publish a message that no handler can handle, and record its id."""
         queue, name = self._queue(planned), f"bad-{uuid.uuid4()}"
         properties = {"message_id": name, "delivery_mode": 2, "type": bad_type(queue), "headers": headers}
         message = {
@@ -112,13 +112,13 @@ class Injector:
         }  # fmt: skip
 
         def publish() -> bool:
-            # Noted before it goes, because it may be there also where no answer comes.
+            # Recorded before the publish, because the message may arrive without a response.
             self._note({"id": name, "queue": queue, "sure": False})
             with contextlib.suppress(OSError):
                 return bool(self._rig.api("POST", "/exchanges/%2F/amq.default/publish", message)["routed"])
             return False
 
-        self._again(publish, "the broker does not take it")
+        self._again(publish, "the broker does not accept the message")
         self._note({"id": name, "queue": queue, "sure": True})
 
     def _note(self, line: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Injector:
     def _kill_node(self, planned: Planned) -> None:
         cluster = self._rig.cluster
         assert cluster is not None
-        # Two of three away would be another fault, whose promise is another one.
+        # The promise for three nodes allows only one node down.
         cluster.wait_whole(60)
         number = round(planned.draw * 3)
         cluster.kill(number)

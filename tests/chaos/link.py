@@ -1,4 +1,4 @@
-"""A client's connection through the proxy, and the one to the target that belongs to it."""
+"""A client's connection through the proxy, with its connection to the target."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import struct
 from collections import deque
 from typing import Any, Protocol
 
-#: Bytes that wait for their time before the sender is made to wait.
+#: The number of delayed bytes from which on the sender must wait.
 _MOST_WAITING = 1 << 20
 
 
 class Faults(Protocol):
-    """What links need to know of their proxy."""
+    """The state of a proxy that its links use."""
 
     loop: asyncio.AbstractEventLoop
     links: set[Link]
-    #: Whether bytes vanish; seconds by which each chunk is late; bytes in a chunk, or 0 for as they come.
+    #: True if bytes are dropped. The delay of each chunk in seconds. The size of a chunk in bytes, or 0 for no change.
     is_black: bool
     delay: float
     size: int
 
     def spend(self, count: int) -> None:
-        """Count bytes that are about to pass."""
+        """Count bytes before they pass."""
 
 
 class _Side(asyncio.Protocol):
-    """One of the two connections of a link: what comes in here goes out at ``other``."""
+    """One of the two connections of a link. Its input is sent to ``other``."""
 
     transport: Any = None
     other: _Side
 
     def __init__(self, link: Link) -> None:
         self._link, self._proxy = link, link.proxy
-        #: What came in here and has not gone out yet, with the time at which it may; None is the end.
+        #: Input that has not been sent, with its due times. None marks the end.
         self._waiting: deque[tuple[float, bytes | None]] = deque()
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        #: Whether nothing is read, because the other side does not take it.
+        #: True if this side does not read, because the other side accepts no more bytes.
         self._is_held = True
-        #: Whether its sender has ended.
+        #: True if the sender has finished.
         self.is_ended = False
 
     def connection_made(self, transport: Any) -> None:
@@ -60,7 +60,7 @@ class _Side(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._link.swallows():
             self.is_ended = True
-            self._link.tell()
+            self._link.notify()
         else:
             self._wait(None)
         return True
@@ -75,7 +75,7 @@ class _Side(asyncio.Protocol):
         self.other.hold(False)
 
     def hold(self, is_held: bool) -> None:
-        """Read nothing more, or go on."""
+        """Stop or resume reading."""
         self._is_held = is_held
         self._read_or_not()
 
@@ -104,7 +104,7 @@ class _Side(asyncio.Protocol):
             return
         piece = data[: self._proxy.size] if self._proxy.size else data
         if rest := data[len(piece) :]:
-            # In another turn of the loop: what is written together arrives together.
+            # In another turn of the loop: bytes that are written together arrive together.
             self._waiting.appendleft((0.0, rest))
         self._bytes -= len(piece)
         self.other.transport.write(piece)
@@ -120,7 +120,7 @@ class _Side(asyncio.Protocol):
             self.other.transport.close()
 
     def reset(self) -> None:
-        """End it by RST."""
+        """Close the connection with RST."""
         if self._timer is not None:
             self._timer.cancel()
         if self.transport is not None:
@@ -129,7 +129,7 @@ class _Side(asyncio.Protocol):
 
 
 class Link:
-    """A client's connection, and the one to the target that belongs to it."""
+    """A client's connection, with its connection to the target."""
 
     def __init__(self, proxy: Faults, client: socket.socket, target: tuple[str, int]) -> None:
         self.proxy = proxy
@@ -159,35 +159,35 @@ class Link:
         self.proxy.links.discard(self)
 
     def swallows(self) -> bool:
-        """Whether bytes vanish here; once some have, the rest would make no sense."""
+        """Return True if this link drops bytes. After the first dropped byte the rest of the stream makes no sense."""
         self._has_swallowed |= self.proxy.is_black
         return self._has_swallowed
 
     def lost(self, side: _Side, error: Exception | None) -> None:
-        """One side is closed."""
+        """Handle the end of one side."""
         self._open_sides -= 1
         self.swallows()
         if self._open_sides == 0:
             self.proxy.links.discard(self)
         elif self._has_swallowed:
-            self.tell()
+            self.notify()
         elif error is not None:
             side.other.reset()
 
-    def tell(self) -> None:
-        """Reset the side that could not learn that the other is gone, as the answer to its next packet would."""
+    def notify(self) -> None:
+        """Reset a side that never noticed the end of the other side, as the response to its next packet would."""
         is_half = self._open_sides == 1 or self._near.is_ended or self._far.is_ended
         if is_half and self._has_swallowed and not self.proxy.is_black:
             self.reset()
 
     def reset(self) -> None:
-        """End both sides by RST."""
+        """Close both sides with RST."""
         self._opening.cancel()
         self._near.reset()
         self._far.reset()
 
 
 def _reset_at_close(one: Any) -> None:
-    """Send RST and not FIN when it is closed (socket(7), SO_LINGER)."""
+    """Make the socket send RST instead of FIN when it is closed (socket(7), SO_LINGER)."""
     with contextlib.suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

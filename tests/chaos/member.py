@@ -1,6 +1,6 @@
 """One node of a cluster, in the foreground: ``python -m tests.chaos.member --folder ... --epmd-port ...``.
 
-It is the product's private node but for epmd, which the nodes of a cluster share.
+It is the product's private node, except that the nodes of a cluster share one epmd.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STOP_SECONDS = 8.0
 
 
 def main() -> int:
-    """Run until the node ends (1), or a signal or the end of standard input says to stop it (0)."""
+    """Run until the node exits (return 1), or until a signal or the end of standard input (return 0)."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.member", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     for name in ("--epmd-port", "--port", "--management-port", "--distribution-port"):

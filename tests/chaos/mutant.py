@@ -1,4 +1,4 @@
-"""Bugs that are put into a copy of the product, each of which the checks must find, or they are not to be believed."""
+"""Bugs for a copy of the product. Checks that do not find each bug are not to be trusted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.chaos.failpoint import Point
 from tests.running import ROOT
 
-#: What a copy needs to run, and to be simulated.
+#: The folders that a copy needs to run and to be simulated.
 TREE = ("runner", "plugins", "tests/simulation")
 PIPELINE, DELIVERY = "runner/worker/pipeline.py", "runner/worker/delivery.py"
 DEDUPLICATION = "runner/worker/deduplication.py"
@@ -20,46 +20,46 @@ WINDOW = "runner/amqp/confirms_and_returns.py"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: a text that stands in a file once, and what is put there instead."""
+    """One bug: a text that occurs once in a file, and its replacement."""
 
     name: str
     file: str
     old: str
     new: str
-    #: The failpoint that shows it.
+    #: The failpoint that reveals the bug.
     point: Point | None = None
-    #: Whether the simulation finds it.
+    #: True if the simulation finds the bug.
     is_simulated: bool = True
-    #: Other texts of the same file that go with it.
+    #: Further replacements in the same file.
     more: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return self.name
 
     def make(self, folder: Path) -> Path:
-        """A copy of the product with the bug in it. Raises AssertionError where the code is no longer what it was."""
+        """Create a copy of the product with the bug. Raises AssertionError if the code has changed."""
         compileall.compile_dir(ROOT / "tests" / "simulation", quiet=2)
         for name in TREE:
-            # With what Python has compiled of it: it belongs to a file's time and size, which the copies keep.
-            # What another process is just writing is left out.
+            # With the compiled code: it is valid for a file's time and size, which the copies keep.
+            # # Temporary files of other processes are left out.
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
         shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests")
         self.apply(folder)
         return folder
 
     def apply(self, folder: Path) -> None:
-        """Put the bug into a copy, which may have others. Raises AssertionError as ``make`` does."""
+        """Put the bug into a copy, which may have other bugs. Raises AssertionError as ``make`` does."""
         path = folder / self.file
         text = path.read_text()
         for old, new in ((self.old, self.new), *self.more):
-            assert text.count(old) == 1, f"{self.file}: it holds {text.count(old)} times, not once: {old}"
+            assert text.count(old) == 1, f"{self.file}: found {text.count(old)} times instead of once: {old}"
             text = text.replace(old, new)
         path.write_text(text)
 
 
 MUTANTS = [
     Mutant(
-        "the ack goes first",
+        "the ack precedes the handler",
         PIPELINE,
         "        self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))",
         "        delivery.ack()\n        self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))",
@@ -67,7 +67,7 @@ MUTANTS = [
         more=(("        one.delivery.ack()\n", ""),),
     ),
     Mutant(
-        "the broker takes a delivery for an ack",
+        "the consumer acknowledges automatically",
         CONSUMER,
         "channel.basic_consume(queue, self._receiver(channel, queue), callback=self._count)",
         "channel.basic_consume(queue, self._receiver(channel, queue), auto_ack=True, callback=self._count)",
@@ -82,11 +82,11 @@ MUTANTS = [
         Point("payment", "before", "publish"),
     ),
     Mutant(
-        "a copy for the next try is not waited for",
+        "the ack does not wait for the copy for the next attempt",
         PIPELINE,
         "        self._feed(one, DeliveryEvent.DEAD_LETTER if failure.delay is None else DeliveryEvent.RETRY)",
         "        self._send(one.outgoing[0], lambda *_: None, may_wait=True)\n        self._ack(one)",
-        Point("payment", "before", "wait-queue publish"),
+        Point("payment", "before", "retry-queue publish"),
     ),
     Mutant(
         "the ack does not wait for the commit",
@@ -96,7 +96,7 @@ MUTANTS = [
         Point("points", "before", "commit"),
     ),
     Mutant(
-        "that a message was handled is committed apart from what it wrote",
+        "the inbox is committed apart from the handler's writes",
         DEDUPLICATION,
         "            store.run(connection)\n",
         "",
@@ -123,7 +123,7 @@ MUTANTS = [
         "        savepoint.commit()\n",
     ),
     Mutant(
-        "there is no inbox",
+        "deduplication is off",
         DEDUPLICATION,
         "        return self._keep is not None and message.has_own_id",
         "        return False",
@@ -147,7 +147,7 @@ MUTANTS = [
         is_simulated=False,
     ),
     Mutant(
-        "an event is marked as sent before it is",
+        "an event is marked as sent before its publish",
         RELAY,
         "        futures, sent = [], []\n",
         "        futures, sent = [], []\n"
@@ -165,7 +165,7 @@ MUTANTS = [
         is_simulated=False,
     ),
     Mutant(
-        "what the relay could not publish is marked as sent",
+        "an event that the relay could not publish is marked as sent",
         RELAY,
         "            except BrokerError as error:\n                self._say(str(error))\n        if sent:\n",
         "            except BrokerError:\n                sent.append(number)\n        if sent:\n",
@@ -183,25 +183,25 @@ MUTANTS = [
         more=(("            self._acks.done(copy.tag)\n", ""),),
     ),
     Mutant(
-        "acks reach beyond what is done",
+        "acks include unfinished deliveries",
         "runner/amqp/ack_batching.py",
         "        if self._done:\n            acks.extend((tag, False) for tag in sorted(self._done))\n",
         "        if self._done:\n            acks.append((max(self._done), True))\n",
     ),
     Mutant(
-        "what is unconfirmed when the connection ends counts as confirmed",
+        "messages that are unconfirmed at a lost connection count as confirmed",
         PUBLISHER,
         "        for outgoing in unconfirmed:\n            self._finish(outgoing, error)\n",
         "        for outgoing in unconfirmed:\n            self._finish(outgoing, None)\n",
     ),
     Mutant(
-        "what has no queue counts as confirmed",
+        "an unroutable message counts as confirmed",
         WINDOW,
         "        place = (name_of(properties.message_id), method.exchange, method.routing_key)\n",
         "        return\n",
     ),
     Mutant(
-        "what the broker refused counts as confirmed",
+        "a message that the broker refused counts as confirmed",
         WINDOW,
         "        is_refused = isinstance(method, pika.spec.Basic.Nack)\n",
         "        is_refused = False\n",
@@ -219,25 +219,25 @@ MUTANTS = [
         "        headers[ATTEMPT] = message.attempt\n",
     ),
     Mutant(
-        "a message that kills is never given up",
+        "a crashing message is never dead-lettered",
         "runner/worker/crash_protection.py",
         "        if suspect is not None and suspect.deaths >= self._max_crashes:",
         "        if False:",
     ),
     Mutant(
-        "whatever was in hand is to blame",
+        "all unacked messages are blamed",
         "runner/supervisor/crash_blame.py",
         "(0, 1, 0) if is_outside else (0, 0, 1) if is_shared else (1, 0, 0)",
         "(1, 0, 0)",
     ),
     Mutant(
-        "a failed message is parked without its copy",
+        "a failed message is acknowledged without its dead letter",
         PIPELINE,
         "        self._feed(one, DeliveryEvent.DEAD_LETTER if failure.delay is None else DeliveryEvent.RETRY)",
         "        self._ack(one) if failure.delay is None else self._feed(one, DeliveryEvent.RETRY)",
     ),
     Mutant(
-        "a message whose connection is lost is copied all the same",
+        "a message is copied after its connection is lost",
         PIPELINE,
         "        if not one.delivery.is_alive:\n",
         "        if False:\n",
@@ -249,13 +249,13 @@ MUTANTS = [
         "    (S.PUBLISHING, E.UNROUTABLE): (S.RECORDING, A.RECORD),",
     ),
     Mutant(
-        "what the broker does not confirm is not published again",
+        "an unconfirmed message is not published again",
         DELIVERY,
         "    (S.PUBLISHING, E.UNCONFIRMED): (S.PUBLISHING, A.PUBLISH_LATER),",
         "    (S.PUBLISHING, E.UNCONFIRMED): (S.RECORDING, A.RECORD),",
     ),
     Mutant(
-        "the last answer speaks for all messages",
+        "the last confirm counts for all messages",
         DELIVERY,
         "        if not self.unconfirmed:\n",
         "        if error is None:\n",

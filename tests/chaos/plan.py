@@ -1,4 +1,4 @@
-"""Which faults a run meets, and when: drawn from its seed alone, so that the seed is enough to draw them again."""
+"""The faults of a run and their times. The seed alone determines them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Kind:
     """A kind of fault."""
 
     name: str
-    #: How often it is drawn, beside the others.
+    #: The relative frequency of the kind.
     weight: int
-    #: Seconds for which it lasts, from and to; 0 for what happens in an instant.
+    #: The shortest and longest duration in seconds; 0 for an instantaneous fault.
     lasts: tuple[float, float] = (0.0, 0.0)
-    #: Of faults of one group the next begins only when the one before is over, and so many seconds have passed.
+    #: The group. The next fault of a group starts ``rest`` seconds after the end of the previous one.
     group: str = ""
     rest: float = 0.0
-    #: Seconds before the same kind comes again.
+    #: The minimum number of seconds between two faults of this kind.
     apart: float = 0.0
 
 
@@ -28,38 +28,38 @@ KINDS = (
     Kind("handlers slow", 2, (2.0, 4.0), "slow", 1.0),
     Kind("duplicates", 4),
     Kind("bad message", 3),
-    Kind("message that kills", 2),
+    Kind("crashing message", 2),
     Kind("supervisor killed", 2, (0.0, 0.0), "supervisor", 0.0, 20.0),
     Kind("broker killed", 2, (0.5, 4.0), "broker", 6.0, 30.0),
     Kind("connections cut", 3, (0.2, 4.0), "broker", 2.0),
     Kind("network silent", 1, (1.0, 4.0), "broker", 2.0),
     Kind("network slow", 2, (2.0, 5.0), "broker", 2.0),
-    # It takes rabbitmqctl some seconds to raise and to end it.
+    # rabbitmqctl needs some seconds to raise the alarm and to clear it.
     Kind("memory alarm", 2, (1.0, 3.0), "broker", 4.0),
     Kind("store locked", 3, (1.0, 5.0), "store", 2.0),
     Kind("store full", 2, (1.0, 4.0), "store", 2.0),
 )
-#: Of a cluster one node after the other is killed, and nothing else.
+#: The only fault of a cluster: one node after the other is killed.
 NODE = Kind("node killed", 1, (3.0, 3.0))
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A fault of a run."""
+    """A planned fault of a run."""
 
-    #: Seconds since the run began.
+    #: Seconds since the start of the run.
     at: float
     kind: str
-    #: For how many seconds it lasts.
+    #: The duration in seconds.
     seconds: float
-    #: From 0 up to 1: which of the services, slots or queues it meets.
+    #: From 0 to below 1: selects the service, slot or queue.
     draw: float
 
 
 def draw_faults(seed: int, length: float, every: float) -> list[Planned]:
-    """One fault every ``every`` seconds of ``length`` seconds, of all kinds.
+    """Draw one fault for every ``every`` seconds of ``length`` seconds, of all kinds.
 
-    Each kind comes once before it goes by weight, so that a short run meets all of them too.
+    Each kind is drawn once before the weights apply, so that a short run also contains all kinds.
     """
     chance = random.Random(seed)
     new = set(KINDS)
@@ -81,7 +81,7 @@ def draw_faults(seed: int, length: float, every: float) -> list[Planned]:
 
 
 def node_faults(length: float, every: float) -> list[Planned]:
-    """One node after the other is killed, every ``every`` seconds, and started again some seconds later."""
+    """Return a plan that kills one node every ``every`` seconds, in turn. Each node restarts some seconds later."""
     return [
         Planned(number * every, NODE.name, NODE.lasts[0], (number % 3) / 3) for number in range(1, int(length / every))
     ]

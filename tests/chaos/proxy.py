@@ -1,4 +1,4 @@
-"""A TCP proxy that can cut, silence, slow down and chop what goes through it."""
+"""A TCP proxy that can cut, silence, delay and split the bytes that pass through it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from tests.chaos.link import Link
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
-#: Seconds for the proxy's thread to do one thing.
+#: Seconds for one action of the proxy's thread.
 _PATIENCE = 30.0
 
 
 class Proxy:
-    """Stands before some targets, each with a port of its own on 127.0.0.1; works on a thread of its own.
+    """A proxy for several targets, each with its own port on 127.0.0.1. It runs on its own thread.
 
-    Each fault ends by itself after its ``seconds``, or at ``heal``; of one kind the last call counts, and different
-    kinds go together. All methods may be called from any thread, and what they do is done when they return. A client is
-    reset where its target does not answer.
+    Each fault ends after its ``seconds`` or at ``heal``. A later fault replaces an earlier one of the same kind, and
+    different kinds combine. All methods may be called from any thread, and their effect is complete when they return.
+    If a target does not respond, the proxy resets the client.
     """
 
     def __init__(self, targets: Sequence[tuple[str, int]], ports: Sequence[int] | None = None) -> None:
         self.loop = asyncio.new_event_loop()
         self.links: set[Link] = set()
-        #: Whether bytes vanish; seconds by which each chunk is late; bytes in a chunk, or 0 for as they come.
+        #: True if bytes are dropped. The delay of each chunk in seconds. The size of a chunk in bytes, or 0 for no
+        #: change.
         self.is_black, self.delay, self.size = False, 0.0, 0
-        #: Bytes, of both directions together, after which all later bytes vanish; None for no limit.
+        #: The number of bytes, in both directions together, after which all bytes are dropped; None for no limit.
         self._budget: int | None = None
-        # These keep the ports while nobody listens there: who connects to a port that is only bound is refused.
+        # These sockets keep the ports while the proxy does not listen: a port that is only bound refuses connections.
         self._bound = [_bind(port) for port in ports or [0] * len(targets)]
-        #: Where it listens, in the order of the targets.
+        #: The ports of the proxy, in the order of the targets.
         self.ports: list[int] = [one.getsockname()[1] for one in self._bound]
         self._targets = dict(zip(self.ports, targets, strict=True))
         self._listeners: list[socket.socket] = []
@@ -49,29 +50,30 @@ class Proxy:
         self._do(self._begin, seconds, self._cut, self._listen)
 
     def blackhole(self, seconds: float) -> None:
-        """Let all bytes vanish and say nothing of it; connections stay, and new ones are taken.
+        """Drop all bytes silently. Connections stay open, and new ones are accepted.
 
-        A connection that has lost bytes carries nothing any more, also later, as where a firewall has forgotten it: a
-        stream with a hole in it is what no network makes. Who did not see the other end close is reset at the end.
+        A connection that has lost bytes stays silent after the fault, as if a firewall had forgotten it, because no
+        network leaves a hole in a stream. At the end of the fault, sides that missed the end of the other side are
+        reset.
         """
         self._do(self._begin, seconds, self._blacken, self._brighten)
 
     def blackhole_after(self, count: int) -> None:
-        """Let ``count`` more bytes pass, of both directions together; drop all later ones until ``heal``."""
+        """Let ``count`` more bytes pass, in both directions together; drop all later ones until ``heal``."""
         self._do(setattr, self, "_budget", count)
 
     def spend(self, count: int) -> None:
-        """Count bytes that are about to pass; only links call this."""
+        """Count bytes before they pass. Only links call this."""
         if self._budget is not None:
             self._budget -= count
             self.is_black |= self._budget < 0
 
     def slow(self, delay: float, seconds: float) -> None:
-        """Pass each chunk on ``delay`` seconds late, in both directions."""
+        """Delay each chunk by ``delay`` seconds, in both directions."""
         self._do(self._begin, seconds, lambda: setattr(self, "delay", delay), self._quicken)
 
     def slice(self, seconds: float, size: int = 5) -> None:
-        """Pass on ``size`` bytes at a time."""
+        """Pass on at most ``size`` bytes at a time."""
         self._do(self._begin, seconds, lambda: setattr(self, "size", size), self._join)
 
     def heal(self) -> None:
@@ -80,11 +82,11 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many clients are connected."""
+        """Return the number of connected clients."""
         return self._do(lambda: len(self.links))
 
     def close(self) -> None:
-        """Reset all connections and end; once more does nothing."""
+        """Reset all connections and stop. A second call does nothing."""
         if self.loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(_PATIENCE)
@@ -125,7 +127,7 @@ class Proxy:
 
     def _accept(self, listener: socket.socket, target: tuple[str, int]) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
-            # Not all at once: others have their turn too while clients come without end.
+            # One client per turn, so that other tasks also run during an endless series of clients.
             for _ in range(16):
                 client = listener.accept()[0]
                 client.setblocking(False)
@@ -145,7 +147,7 @@ class Proxy:
     def _brighten(self) -> None:
         self.is_black = False
         for link in list(self.links):
-            link.tell()
+            link.notify()
 
     def _quicken(self) -> None:
         self.delay = 0.0
@@ -162,7 +164,7 @@ class Proxy:
 
 
 def _bind(port: int) -> socket.socket:
-    """A port of ours, also while another socket of ours has it (socket(7), SO_REUSEPORT)."""
+    """Bind a port that another socket of this process may also have (socket(7), SO_REUSEPORT)."""
     one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The queues of the shop that somebody consumes."""
+"""The queues of the shop that have a consumer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ QUEUES = (
 
 
 def bad_type(queue: str) -> str:
-    """The type of a message that is no order and no event, and that its queue's service cannot handle."""
-    # Audit writes down any event whatever it holds, but no note of a try that is none.
+    """Return the type for a bad message: neither an order nor an event that the queue's service can handle."""
+    # Audit records all events, whatever their content, but not an attempt with a wrong body.
     return "runner.attempt" if queue == "audit.events" else "order.created"

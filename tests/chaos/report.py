@@ -1,4 +1,4 @@
-"""What a run under faults came to, for people and for programs."""
+"""The report of a run with injected faults, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 from tests.chaos.client import Answer
 from tests.chaos.plan import Planned
 
-#: Seconds after a fault in which it may still be felt.
+#: Seconds after a fault in which its effects may still show.
 AFTER = 10.0
 
 
 @dataclass
 class Injected:
-    """A fault that was planned, and how it went."""
+    """A planned fault, and its result."""
 
     planned: Planned
-    #: When it began, in seconds since the epoch, and for how many seconds it was at work.
+    #: The start in seconds since the epoch, and the duration in seconds.
     at: float
     took: float = 0.0
-    #: Why it could not be injected; nothing where it was.
+    #: The reason if the fault could not be injected; otherwise empty.
     missed: str = ""
 
 
 @dataclass
 class Outcome:
-    """All that is known of a run."""
+    """All results of a run."""
 
     seed: int
     database: str
@@ -38,10 +38,11 @@ class Outcome:
     rate: float
     orders: int = 0
     answers: Sequence[Answer] = ()
-    #: When it was committed that the last e-mail of each order was sent, in seconds since the epoch.
+    #: By order: the time of the commit of its last e-mail, in seconds since the epoch.
     done: dict[str, float] = field(default_factory=dict)
     faults: list[Injected] = field(default_factory=list)
-    #: Seconds until all was as it should be once orders and faults had ended; None where it never was.
+    #: Seconds between the end of all orders and faults and the first correct verdict; None if the verdict was never
+    #: correct.
     settled: float | None = None
     verdict: dict[str, Any] = field(default_factory=dict)
     ledger: str = ""
@@ -49,30 +50,30 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return True if nothing is wrong."""
         return not self.problems and not self.verdict.get("violations", ["not judged"])
 
 
 class Gaps:
-    """For how long nothing went on around a fault; where two faults overlap, both are charged with it."""
+    """The longest pauses around faults. A pause during two overlapping faults counts for both."""
 
     def __init__(self, outcome: Outcome) -> None:
         doors: dict[int, list[float]] = defaultdict(list)
         for one in outcome.answers:
             if one.status == 202:
                 doors[one.port].append(one.at)
-        #: When orders were taken, at each door.
+        #: The times of accepted orders, by port.
         self._taken = [sorted(times) for times in doors.values()]
         self._done = [sorted(outcome.done.values())]
 
     def around(self, fault: Injected) -> tuple[float, float]:
-        """The longest time without a 202 at one of the doors, and without an order that was done."""
+        """Return the longest time without a 202 at one of the ports, and the longest time without a finished order."""
         begin, end = fault.at, fault.at + fault.took + AFTER
         return _longest(self._taken, begin, end), _longest(self._done, begin, end)
 
 
 def _longest(series: Sequence[Sequence[float]], begin: float, end: float) -> float:
-    """The longest time between two of a series that lies in the time from ``begin`` to ``end`` at least in part."""
+    """Return the longest time between two neighbours of a series that overlaps the time from ``begin`` to ``end``."""
     longest = 0.0
     for times in series:
         first = max(1, bisect.bisect_left(times, begin))
@@ -83,7 +84,7 @@ def _longest(series: Sequence[Sequence[float]], begin: float, end: float) -> flo
 
 
 def by_kind(outcome: Outcome) -> dict[str, dict[str, Any]]:
-    """Each kind of fault: how often it came, how often it was missed, and for how long nothing went on around it."""
+    """Return for each kind of fault how often it was injected, how often it was missed, and the pauses around it."""
     gaps, found = Gaps(outcome), defaultdict(list)
     for one in outcome.faults:
         found[one.planned.kind].append(one)
@@ -103,7 +104,7 @@ def by_kind(outcome: Outcome) -> dict[str, dict[str, Any]]:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The run as plain values."""
+    """Return the run as plain values."""
     statuses = Counter(str(one.status) for one in outcome.answers)
     return {
         "seed": outcome.seed,
@@ -114,7 +115,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "orders": outcome.orders,
         "answers": dict(sorted(statuses.items())),
         "answer_seconds": _quantiles([one.took for one in outcome.answers if one.status == 202]),
-        "taken_seconds": _quantiles(_tries(outcome)),
+        "taken_seconds": _quantiles(_accept_times(outcome)),
         "done_seconds": _quantiles(_waits(outcome)),
         "faults": by_kind(outcome),
         "injected": [[round(one.at, 3), one.planned.kind, one.planned.seconds, one.missed] for one in outcome.faults],
@@ -125,8 +126,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _tries(outcome: Outcome) -> list[float]:
-    """From the first request of each order to its 202."""
+def _accept_times(outcome: Outcome) -> list[float]:
+    """Return the seconds from the first request of each order to its 202."""
     began: dict[str, float] = {}
     taken: dict[str, float] = {}
     for one in outcome.answers:
@@ -150,23 +151,23 @@ def _quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def as_text(outcome: Outcome) -> str:
-    """The run for people."""
+    """Return the report as text."""
     data, figures = as_json(outcome), outcome.verdict.get("figures", {})
     answers = ", ".join(
         f"{count:,} x {status if status != '0' else 'no answer'}" for status, count in data["answers"].items()
     )
     lines = [
         f"seed {outcome.seed}, {outcome.database}, {outcome.rate:g} orders/s for {outcome.seconds:g} s",
-        f"orders     {outcome.orders:,}, of which {figures.get('accepted', 0):,} were answered 202 in the end",
+        f"orders     {outcome.orders:,}, of which {figures.get('accepted', 0):,} were finally answered 202",
         f"answers    {answers}",
         f"202 after  {_shown(data['answer_seconds'])}",
-        f"taken      {_shown(data['taken_seconds'])}, from an order's first request to its 202",
+        f"accepted   {_shown(data['taken_seconds'])}, from an order's first request to its 202",
         f"done       {_shown(data['done_seconds'])}, from the 202 to the commit of the last e-mail",
         f"effects    {figures.get('charges', 0):,} charges, {figures.get('emails', 0):,} e-mails,"
         f" {figures.get('points', 0):,} points; {figures.get('poison', 0)} bad messages",
         "",
-        f"longest time without a 202 at one of the doors, and without an order done, up to {AFTER:g} s after a fault:",
-        f"{'fault':<20}{'times':>6}{'missed':>8}   {'no 202: median, longest':<25}nothing done: median, longest",
+        f"longest time without a 202 at one port, and without a finished order, up to {AFTER:g} s after a fault:",
+        f"{'fault':<20}{'times':>6}{'missed':>8}   {'no 202: median, longest':<25}none done: median, longest",
     ]
     for kind, row in data["faults"].items():
         taken = f"{_seconds(row['taken_median'])} {_seconds(row['taken_longest'])}"
@@ -174,8 +175,8 @@ def as_text(outcome: Outcome) -> str:
         lines.append(f"{kind:<20}{row['count']:>6}{row['missed']:>8}   {taken:<25}{done}")
     lines.append("")
     if outcome.settled is not None:
-        lines.append(f"all was done {outcome.settled:.1f} s after the last order")
-    lines += [f"NOT AS IT SHOULD BE: {one}" for one in (*outcome.verdict.get("violations", []), *outcome.problems)]
+        lines.append(f"all orders were done {outcome.settled:.1f} s after the last one")
+    lines += [f"VIOLATION: {one}" for one in (*outcome.verdict.get("violations", []), *outcome.problems)]
     if outcome.ledger:
         lines.append(f"ledger: {outcome.ledger.strip().splitlines()[-1]}")
     if outcome.holds:

@@ -1,4 +1,4 @@
-"""What a run under faults consists of: a broker, a proxy before it, a database, and the runner with its services."""
+"""The parts of a run with injected faults: a broker behind a proxy, a database, and the runner with its services."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from tests.postgres import Postgres
 from tests.rabbit import Rabbit, wait_until
 from tests.running import ROOT
 
-#: Bytes of the disk that can be full: enough for the longest run.
+#: Bytes of the disk that can become full: enough for the longest run.
 DISK = 512 * 1024 * 1024
-#: Carried in the environment of all that the runner starts, so that what it leaves is found.
+#: The environment variable that marks all descendants of the runner, so that remaining processes are found.
 MARK = "CHAOS_MARK"
 
 
 class Store(Protocol):
-    """A database that can be locked, and be full."""
+    """A database that can be locked, and whose disk can be filled."""
 
     url: str
 
     def lock(self, seconds: float) -> None:
-        """Keep everybody else from writing for so long."""
+        """Block all other writers for ``seconds``."""
 
     def fill(self) -> None:
-        """Leave no space."""
+        """Fill the disk."""
 
     def free(self) -> None:
-        """Give the space back."""
+        """Free the space again."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the database."""
 
 
 class Sqlite:
-    """A file on a disk of its own."""
+    """A file on its own disk."""
 
     def __init__(self, folder: Path) -> None:
         self._disk = Disk(folder, DISK) if is_possible() else None
@@ -60,7 +60,7 @@ class Sqlite:
         self.url = f"sqlite:///{self._path}"
 
     def lock(self, seconds: float) -> None:
-        """Begin a transaction that writes, and leave it open."""
+        """Start a transaction that writes, and keep it open for ``seconds``."""
         import sqlite3
 
         with contextlib.closing(sqlite3.connect(self._path, timeout=20, isolation_level=None)) as connection:
@@ -69,7 +69,7 @@ class Sqlite:
             connection.execute("ROLLBACK")
 
     def fill(self) -> None:
-        """Write ballast until nothing fits any more."""
+        """Write ballast until the disk is full."""
         assert self._disk is not None
         self._disk.fill()
 
@@ -85,7 +85,7 @@ class Sqlite:
 
 
 class Postgresql:
-    """A server of its own, whose tables lie on a disk of their own."""
+    """A private server whose tables are on their own disk."""
 
     def __init__(self, folder: Path) -> None:
         self._server = Postgres()
@@ -98,7 +98,7 @@ class Postgresql:
             self._server.execute("ALTER DATABASE shop SET default_tablespace = small", "postgres")
 
     def lock(self, seconds: float) -> None:
-        """Lock the tables that everybody writes to; reading goes on."""
+        """Lock all tables that the services write to. Reads are not affected."""
         import psycopg
 
         with psycopg.connect(self.url, connect_timeout=10) as connection:
@@ -108,7 +108,7 @@ class Postgresql:
             connection.rollback()
 
     def fill(self) -> None:
-        """Write ballast until nothing fits any more."""
+        """Write ballast until the disk is full."""
         assert self._disk is not None
         self._disk.fill()
 
@@ -118,14 +118,14 @@ class Postgresql:
             self._disk.free()
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.close()
         if self._disk is not None:
             self._disk.close()
 
 
 class Rig:
-    """Everything that a run needs, private and on loopback."""
+    """All parts of a run, private and on loopback."""
 
     def __init__(self, folder: Path, database: str, *, is_cluster: bool = False) -> None:
         self.folder = folder
@@ -144,7 +144,7 @@ class Rig:
         broker = self.rabbit or self.cluster
         assert broker is not None
         self._undo.callback(broker.stop)
-        # Of a cluster nodes are killed and nothing else, and clients go to each node themselves.
+        # In a cluster only nodes are killed, and clients connect to the nodes directly.
         targets = [] if self.rabbit is None else [("127.0.0.1", int(urlsplit(self.rabbit.url).port or 0))]
         self.proxy = Proxy(targets)
         self._undo.callback(self.proxy.close)
@@ -171,7 +171,7 @@ class Rig:
 
     @property
     def amqp(self) -> str:
-        """Where the broker itself is; faults do not touch it."""
+        """The address of the broker itself, which no fault affects."""
         if self.rabbit is not None:
             return self.rabbit.url
         assert self.cluster is not None
@@ -179,24 +179,24 @@ class Rig:
 
     @property
     def management(self) -> str:
-        """Where RabbitMQ's HTTP API is; faults do not touch it."""
+        """The address of RabbitMQ's HTTP API, which no fault affects."""
         return self.rabbit.management if self.rabbit is not None else self.cluster.management  # type: ignore[union-attr]
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Ask the HTTP API. Raises OSError."""
+        """Call the HTTP API. Raises OSError."""
         broker = self.rabbit or self.cluster
         assert broker is not None
         return broker.api(method, path, body)
 
     def start(self) -> None:
-        """Start the runner, and wait until everything runs."""
+        """Start the runner, and wait until all slots run."""
         self.spawn()
-        # Not asked before it says so: each question is a process.
+        # Read the log first, because each status command is a process.
         wait_until(self._has_said_so, 60, "everything is RUNNING")
         wait_until(self.is_running, 60, "everything is RUNNING")
 
     def spawn(self) -> None:
-        """Start the runner; nothing once all is closed."""
+        """Start the runner. Do nothing after ``close``."""
         if self.is_closed:
             return
         with self.output.open("ab") as output:
@@ -207,7 +207,7 @@ class Rig:
             )  # fmt: skip
 
     def tell(self, *words: str, timeout: float = 60.0) -> tuple[int, str]:
-        """Run a command of the product; returns its exit code and what it printed."""
+        """Run a command of the product. Return its exit code and its output."""
         done = subprocess.run(
             [sys.executable, "-m", "runner", *words],
             cwd=self.shop.folder, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
@@ -216,9 +216,9 @@ class Rig:
         return done.returncode, done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     def is_running(self) -> bool:
-        """Whether everything that is wanted runs."""
+        """Return True if all desired instances run."""
         assert self.runner is not None
-        assert self.runner.poll() is None, f"the runner ended with {self.runner.returncode}; see {self.output}"
+        assert self.runner.poll() is None, f"the runner exited with code {self.runner.returncode}; see {self.output}"
         return self.tell("status", "--json")[0] == 0
 
     def _has_said_so(self) -> bool:
@@ -226,12 +226,12 @@ class Rig:
         return self.runner.poll() is not None or b"everything is RUNNING" in self.output.read_bytes()
 
     def slots(self) -> list[dict[str, Any]]:
-        """What ``status`` says of each process."""
+        """Return the slots as ``status`` reports them."""
         text = self.tell("status", "--json")[1]
         return list(json.loads(text).get("slots", [])) if text.startswith("{") else []
 
     def stop(self) -> tuple[int, list[str]]:
-        """Stop the runner as Ctrl-C does; returns its exit code, and the processes that it left."""
+        """Stop the runner as Ctrl-C does. Return its exit code and the processes that are left."""
         assert self.runner is not None
         self.runner.send_signal(signal.SIGINT)
         code = self.runner.wait(30)
@@ -241,7 +241,7 @@ class Rig:
         return code, left
 
     def left(self) -> list[str]:
-        """The command lines of live processes that the runner, or what it started, has started."""
+        """Return the command lines of live descendants of the runner."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -251,10 +251,10 @@ class Rig:
         return found
 
     def close(self) -> None:
-        """End all that is left, whatever of it there is."""
+        """Stop all remaining parts."""
         self.is_closed = True
         if self.runner is not None and self.runner.poll() is None:
             self.runner.kill()
             self.runner.wait(10)
-        with contextlib.suppress(Exception):  # some of it may be down by a fault of the run's; the rest is ended
+        with contextlib.suppress(Exception):  # a part may be down because of a fault; the other parts are stopped
             self._undo.close()

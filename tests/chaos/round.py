@@ -1,4 +1,4 @@
-"""A round of orders through a shop whose processes end at failpoints, and the judgement of all rounds."""
+"""Rounds of orders through a shop whose processes exit at failpoints, and the verdict on all rounds."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tests.chaos.shop import Shop
 from tests.rabbit import Vhost, wait_until
 from tests.running import ROOT, Runner
 
-#: Some of a round's orders meet with a gateway that does not answer.
+#: Orders per round. For some of them the gateway does not respond.
 ORDERS = 6
-#: The share of tries whose gateway does not answer, so few that hardly any order is parked for it.
+#: The share of attempts for which the gateway does not respond: too few to dead-letter an order.
 SOME = 0.25
-#: Seconds in which something moves where anything is under way: longer than the longest wait for a next try.
+#: Seconds without any change after which nothing more will change: longer than the longest retry delay.
 STILL = 4.0
-PARKED = "payment.order.created.dlq"
-#: Seconds before some more are sent where the process has not come to its failpoint.
+DEAD_LETTERS = "payment.order.created.dlq"
+#: Seconds before more orders are sent if a process has not reached its failpoint.
 MORE = 1.0
 GARBAGE = '["no", "order"]'
 
 
 class Rounds:
-    """One shop on a broker, some orders at a time."""
+    """A shop on a broker that receives a few orders per round."""
 
     def __init__(self, folder: Path, vhost: Vhost, database: str, source: Path = ROOT) -> None:
-        """``source`` is the tree whose ``runner`` and ``plugins`` run."""
+        """Create the shop. ``source`` is the tree whose ``runner`` and ``plugins`` run."""
         folder.mkdir(parents=True, exist_ok=True)
         self.vhost, self.folder = vhost, folder
         self.shop = Shop(folder / "shop", database, source)
@@ -52,14 +52,14 @@ class Rounds:
         self._keys = itertools.count()
 
     def start(self) -> Runner:
-        """Run the shop."""
+        """Start the shop."""
         runner = self.shop.run(url=self.vhost.url, env=dict(self.environment))
         runner.wait_for("everything is RUNNING", 90)
         self.runner = runner
         return runner
 
     def order(self, count: int = ORDERS) -> None:
-        """Have so many orders taken, by both doors in turn, all at once."""
+        """Send ``count`` orders at the same time, to both ports in turn, until they are accepted."""
         orders = [(f"fp-{number}", 1000 + number) for number in itertools.islice(self._keys, count)]
         threads = [
             threading.Thread(target=self.client.order, args=(key, hundredths, self.shop.doors[number % 2]))
@@ -70,24 +70,24 @@ class Rounds:
         for thread in threads:
             thread.join()
 
-    def park(self, queue: str) -> str:
-        """Put a message into a queue that nobody can handle; returns its id."""
+    def publish_bad(self, queue: str) -> str:
+        """Publish a message that no handler can handle. Return its id."""
         name = f"bad-{next(self._keys)}"
         properties = {"message_id": name, "delivery_mode": 2, "type": bad_type(queue)}
         message = {
             "routing_key": queue, "payload": GARBAGE, "payload_encoding": "string", "properties": properties,
         }  # fmt: skip
         path = f"/exchanges/{self.vhost.name}/amq.default/publish"
-        wait_until(lambda: self.vhost.rabbit.api("POST", path, message)["routed"], 10, "the broker has it")
+        wait_until(lambda: self.vhost.rabbit.api("POST", path, message)["routed"], 10, "the broker has the message")
         self.poison += [{"id": name, "queue": queue, "sure": is_sure} for is_sure in (False, True)]
         return name
 
     def end_at(self, *points: Point) -> None:
-        """Have processes end there, of one service each, while they handle orders."""
+        """Make one process of each service exit at its point while it handles orders."""
         for point in points:
             self.points.arm(point)
             if point.step == "dead-letter publish":
-                self.park(queue_of(point.service))
+                self.publish_bad(queue_of(point.service))
         self.order()
         due = time.monotonic() + MORE
 
@@ -97,21 +97,21 @@ class Rounds:
         def have_fired() -> bool:
             nonlocal due
             if missing() and time.monotonic() > due:
-                # Which orders meet with what is drawn by their ids, and these may have met with something else.
+                # The id of an order decides its way, and the first orders may have missed the point.
                 self.order(2)
                 due = time.monotonic() + MORE
             return not missing()
 
-        wait_until(have_fired, 40, f"a process ends at each of {', '.join(map(str, points))}")
+        wait_until(have_fired, 40, f"a process exits at each of {', '.join(map(str, points))}")
 
     def verdict(self) -> Verdict:
-        """What can be said now."""
+        """Return the current verdict."""
         return judge(read_answers([self.log]), self.poison, self._database, self._broker)
 
     def settled(self, timeout: float = 40.0) -> Verdict:
-        """The verdict once it is good, or once nothing has moved for a while; at the latest after so many seconds.
+        """Return the verdict when it is good, when nothing has changed for a while, or after ``timeout`` seconds.
 
-        What is in somebody's hands is no more in its queue: judge again when the runner has stopped.
+        Unacked messages are not in their queues. Check again after the runner has stopped.
         """
         deadline = time.monotonic() + timeout
         last, since = "", time.monotonic()
@@ -123,12 +123,15 @@ class Rounds:
             time.sleep(0.1)
         return found
 
-    def park_orders(self, count: int) -> None:
-        """Have orders taken whose payments all fail, and mend the payments when they are parked."""
-        before = self.vhost.ready(PARKED)
+    def dead_letter_orders(self, count: int) -> None:
+        """Send ``count`` orders whose payments all fail.
+
+        Wait until they are dead-lettered, then let payments succeed again.
+        """
+        before = self.vhost.ready(DEAD_LETTERS)
         self._have_payments_fail(1.0)
         self.order(count)
-        wait_until(lambda: self.vhost.ready(PARKED) == before + count, 60, "all are parked")
+        wait_until(lambda: self.vhost.ready(DEAD_LETTERS) == before + count, 60, "all are dead-lettered")
         self._have_payments_fail(SOME)
 
     def _have_payments_fail(self, rate: float) -> None:
@@ -136,38 +139,38 @@ class Rounds:
         code, output = self.shop.call("reload", url=self.vhost.url)
         assert code == 0, output
 
-    def parked_orders(self) -> int:
-        """How many good messages are parked, as of now."""
+    def dead_lettered_orders(self) -> int:
+        """Return the current number of good dead letters."""
         bad = {one["id"] for one in self.poison}
-        return sum(one["properties"]["message_id"] not in bad for one in self.vhost.messages(PARKED))
+        return sum(one["properties"]["message_id"] not in bad for one in self.vhost.messages(DEAD_LETTERS))
 
     def replay(self, *words: str) -> int:
-        """Replay what is parked; returns the exit code."""
+        """Replay all dead letters. Return the exit code."""
         return self.tell("dlq", "replay", "--all", *words)
 
-    def doors_that_lost(self) -> set[int]:
-        """The ports where an order was answered 202 that was never charged."""
+    def ports_with_losses(self) -> set[int]:
+        """Return the ports at which an order was answered 202 but never charged."""
         charged = {row.order_id for row in self._database.rows("SELECT order_id FROM charges")}
         return {one.port for one in read_answers([self.log]) if one.status == 202 and one.order_id not in charged}
 
     def tell(self, *words: str) -> int:
-        """Run a command of the product; returns its exit code."""
+        """Run a command of the product. Return its exit code."""
         return self.shop.run(*words, url=self.vhost.url, env=dict(self.environment)).process.wait(60)
 
     def close(self) -> None:
-        """Close what is open, and end what a failed test left."""
+        """Stop the shop, and close the client and the database."""
         self.shop.close()
         self.client.close()
         self._database.close()
 
 
 def queue_of(service: str) -> str:
-    """The queue of a service to which a bad message is sent."""
+    """Return the queue of a service for bad messages."""
     return {"payment": "payment.order.created", "notification": "notification.order.events"}.get(
         service, f"{service}.events"
     )
 
 
 def shown(verdict: Verdict) -> str:
-    """A verdict for people."""
+    """Return a verdict as text."""
     return json.dumps({"violations": verdict.violations, "figures": verdict.figures}, indent=2)

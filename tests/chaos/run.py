@@ -1,4 +1,4 @@
-"""One run: orders and faults side by side, then the judgement."""
+"""One run: orders and faults at the same time, then the verdict."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from tests.chaos.report import Injected, Outcome
 from tests.chaos.rig import Rig
 from tests.rabbit import wait_until
 
-#: Seconds for everything to be as it should be, once orders and faults have ended.
+#: Seconds after the end of orders and faults until everything must be correct.
 SETTLE = 600.0
 DONE = """
 SELECT emails.order_id, max(inbox.done_at) AS at FROM emails JOIN inbox ON inbox.message_id = emails.event_id
 WHERE inbox.service = 'notification' AND emails.type <> 'order.created' GROUP BY emails.order_id
 """
-#: The same at a glance, while the run goes on.
+#: A faster count for use during the run.
 COUNT = "SELECT count(*) AS n FROM emails WHERE type <> 'order.created'"
 
 
 class Run:
-    """A rig, its clients, and the faults that are planned for it."""
+    """A rig with its clients and planned faults."""
 
     def __init__(self, rig: Rig, outcome: Outcome, faults: Sequence[Planned]) -> None:
         self._rig, self._outcome, self._planned = rig, outcome, faults
@@ -46,7 +46,7 @@ class Run:
         self.began = 0.0
 
     def go(self, say: Callable[[str], None]) -> None:
-        """Do all of it; ``say`` is told how far it is."""
+        """Run the orders and faults, then check the results. ``say`` receives the progress."""
         rig, outcome = self._rig, self._outcome
         rig.start()
         clients = Clients(rig.folder, rig.shop.doors, outcome.rate, seed=outcome.seed)
@@ -72,14 +72,14 @@ class Run:
         self._ask_ledger()
         code, left = rig.stop()
         if code:
-            outcome.problems.append(f"the runner ended with exit code {code}")
-        outcome.problems += [f"a process is left over: {one}" for one in left]
-        # Once more, because what was in somebody's hands is in no queue, and may have come to something since.
-        self._look(clients.logs)
+            outcome.problems.append(f"the runner exited with code {code}")
+        outcome.problems += [f"a process is left: {one}" for one in left]
+        # Check again, because unacked messages are in no queue and may have been handled since.
+        self._check(clients.logs)
         never = {one.planned.kind for one in outcome.faults} - {
             one.planned.kind for one in outcome.faults if not one.missed
         }
-        outcome.problems += [f"{kind}: could not be injected once" for kind in sorted(never)]
+        outcome.problems += [f"{kind}: was never injected" for kind in sorted(never)]
 
     def _drive(self) -> None:
         began = time.monotonic()
@@ -95,8 +95,8 @@ class Run:
             self._sample(clients)
             last, count = self.samples[-1], len(self._outcome.faults)
             say(
-                f"{last.at:4.0f} s  {last.accepted:,} orders taken, {last.done:,} done,"
-                f" {last.waiting:,} messages wait, {count} faults"
+                f"{last.at:4.0f} s  {last.accepted:,} orders accepted, {last.done:,} done,"
+                f" {last.waiting:,} messages waiting, {count} faults"
             )
         self._sample(clients)
 
@@ -110,9 +110,9 @@ class Run:
                 self._injector.inject(planned)
             except Missed as error:
                 one.missed = str(error)
-            except Exception as error:  # the run goes on, and says so at its end
+            except Exception as error:  # the run continues, and its report contains the error
                 one.missed = f"{type(error).__name__}: {error}"
-                self._outcome.problems.append(f"{planned.kind} could not be injected, {one.missed}")
+                self._outcome.problems.append(f"{planned.kind}: could not be injected, {one.missed}")
             one.took = time.monotonic() - began
 
         thread = threading.Thread(target=work, daemon=True)
@@ -127,7 +127,7 @@ class Run:
             done = int(self._rig.database.rows(COUNT)[0].n)
             waiting = sum(self._depths().values())
         except (OSError, SQLAlchemyError, AMQPError):
-            pass  # the broker is down, or the database busy: as it was
+            pass  # the broker is down or the database is locked; keep the last values
         self.samples.append(Sample(time.time() - self.began, accepted, done, waiting))
 
     def _depths(self) -> dict[str, int]:
@@ -135,16 +135,16 @@ class Run:
         return {queue: depth for queue, depth in depths.items() if not queue.endswith(".dlq")}
 
     def _judge(self, logs: Sequence[Path]) -> None:
-        """Have the checker look until nothing is wrong, or for as long as things may take to settle."""
+        """Run the checker until nothing is wrong, or for at most ``SETTLE`` seconds."""
         deadline = time.monotonic() + SETTLE
         while time.monotonic() < deadline:
-            self._look(logs)
+            self._check(logs)
             if not self._outcome.verdict["violations"]:
                 return
-            # It is a process for each look, which takes from what is to settle.
+            # Each check is a process that uses processor time of the shop.
             time.sleep(1.0)
 
-    def _look(self, logs: Sequence[Path]) -> None:
+    def _check(self, logs: Sequence[Path]) -> None:
         command = [
             sys.executable, "-m", "tests.chaos.checker", *map(str, logs), "--poison", str(self._poison),
             "--store", self._rig.store.url, "--management", self._rig.management, "--amqp", self._rig.amqp,
@@ -159,4 +159,4 @@ class Run:
         code, said = self._rig.tell("ledger", timeout=120)
         self._outcome.ledger = said
         if code:
-            self._outcome.problems.append(f"the ledger ended with {code}: {said.strip()[-500:]}")
+            self._outcome.problems.append(f"the ledger command exited with code {code}: {said.strip()[-500:]}")

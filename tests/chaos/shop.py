@@ -1,4 +1,4 @@
-"""The project that is put under faults: the shipped services, each message once, and one more that no key protects."""
+"""The project for a run with injected faults: the shipped services, and one more whose table has no key."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.ports import free_port
 from tests.running import ROOT, Project
 
-#: Writes down each event that it gets, in a table without any key: what is handled twice is there twice. The tables
-#: ``charges`` and ``emails`` of the shipped plugins have keys, and could not hold what a broken inbox does.
+#: A plugin that writes each event into a table without a key, so that repeated handling is visible. The tables
+#: ``charges`` and ``emails`` of the shipped plugins have keys, which would hide a broken inbox.
 POINTS = '''"""Give the customer a point for each event of an order."""
 
 from sqlalchemy import Column, Integer, MetaData, Table, Text
@@ -40,15 +40,15 @@ def handle(message: Message, store: MessageStore) -> None:
         raise Retry("try again")
     store.execute(points.insert(), {"order_id": body["order_id"], "type": message.type})
 '''
-#: Restarted at once and never given up: what is tested here is what a crash does to messages.
+#: Instances restart at once and are never given up, because the tests are about the messages of crashed workers.
 KEPT = {"backoff": {"initial": "100ms", "max": "1s"}, "restart_limit": {"count": 100, "window": "2m"}}
 
 
 class Shop(Project):
-    """A project with two front doors: one with an outbox, and one that answers after the broker's confirm."""
+    """A project with two order APIs: the first has an outbox, the second answers after the broker's confirm."""
 
     def __init__(self, folder: Path, database: str, source: Path = ROOT) -> None:
-        """``source`` is the tree that the plugins come from."""
+        """Create the project. ``source`` is the tree of the plugins."""
         super().__init__(folder)
         if source != ROOT:
             shutil.rmtree(folder / "plugins")
@@ -59,7 +59,7 @@ class Shop(Project):
         for queue in topology["queues"].values():
             if "retry" in queue:
                 queue["retry"] = ["300ms", "600ms", "1s"]
-        # Of the classic type, whose messages a broker keeps only where they are marked persistent.
+        # A classic queue, which keeps only persistent messages when the broker restarts.
         topology["queues"]["points.events"] = {
             "type": "classic",
             "bind": {"orders.topic": ["order.created.#"], "payments.topic": ["payment.*"]},
@@ -91,11 +91,11 @@ class Shop(Project):
 
     @property
     def doors(self) -> list[int]:
-        """The ports where orders are taken."""
+        """Return the ports of the order APIs."""
         return [self.port, self.direct_port]
 
     def replicate(self) -> None:
-        """Have every queue on all nodes of a cluster: a classic one misses what is published while its node is away."""
+        """Replicate every queue to all nodes of a cluster. A classic queue misses events while its node is down."""
         topology = self.topology()
         del topology["queues"]["points.events"]["type"]
         self.set_topology(topology)

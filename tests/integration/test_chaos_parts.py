@@ -473,7 +473,7 @@ def test_a_cluster_whose_nodes_were_all_killed_restarts_with_its_messages(cluste
     wait_until(lambda: time.monotonic() > settled, 5)
     for number in range(SIZE):
         cluster.kill(number)
-    with pytest.raises(OSError, match="no node runs"):
+    with pytest.raises(OSError, match="no node is running"):
         cluster.api("GET", "/overview")
     for number in reversed(range(SIZE)):
         cluster.start(number)

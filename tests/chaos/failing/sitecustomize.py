@@ -1,12 +1,12 @@
-"""Ends a process of the product right before or right after a named step, once, where a file says so.
+"""The failpoints: a process of the product exits right before or right after a named step, once, if a file says so.
 
-Python imports this by its name from ``PYTHONPATH`` in every process; it does something in workers and in ``dlq`` only.
-The file ``SERVICE.armed`` in the folder ``FASTCOMMERCE_FAILPOINTS`` holds ``before`` or ``after``, and a step.
+Python imports this module by its name from ``PYTHONPATH`` in every process. It acts only in workers and in ``dlq``. The
+file ``SERVICE.armed`` in the folder ``FASTCOMMERCE_FAILPOINTS`` contains ``before``, ``after`` or ``cut``, and a step.
 
-Before: the step does not happen, and what does not wait for it goes on for a moment, so that what wrongly goes ahead
-gets its chance; of a publish all further ones are left out too, which the broker would take for it. After: what the
-step sent has reached the broker's machine, and nothing more happens in this process. Cut: the step does not happen,
-its connection is lost, and the process goes on.
+- Before: the step does not happen. Code that does not wait for the step continues for a moment, so that wrong progress
+  becomes visible. After a publish is left out, all later ones are left out too, because the broker numbers publishes.
+- After: the bytes of the step have reached the broker's machine, and the process does nothing more.
+- Cut: the step does not happen, its connection is lost, and the process continues.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-#: Seconds for which everything else goes on where a step is left out; and that what was sent may take to get away.
+#: Seconds for which the process continues after a step is left out, and the time limit for sending the last bytes.
 GOES_ON, LEAVES = 0.25, 5.0
-#: No code of the product's; ``tests.chaos.failpoint`` has the same.
+#: An exit code that the product does not use; ``tests.chaos.failpoint`` has the same.
 EXIT_CODE = 70
 
 
 class Failpoints:
-    """What this process may end at."""
+    """The failpoint of this process."""
 
     def __init__(self, folder: Path, service: str) -> None:
         self._armed, self._fired = folder / f"{service}.armed", folder / f"{service}.fired"
         self._lock = threading.Lock()
-        #: The step that is left out from now on, until the process ends.
+        #: The step that is left out from now on, until the process exits.
         self.left_out = ""
         #: The channel whose connection is about to be lost.
         self.lost: Any = None
 
     def is_at(self, when: str, step: str) -> bool:
-        """Whether to end here; of all processes one is told so."""
+        """Return True if this process must exit here. Only one process gets True."""
         try:
             with self._lock:
                 if self._armed.read_text() != f"{when} {step}":
@@ -53,23 +53,23 @@ class Failpoints:
         return True
 
     def cut(self, step: str, channel: Any) -> bool:
-        """Whether to lose the connection instead of the step."""
+        """Return True if the process must lose the connection instead of executing the step."""
         if not self.is_at("cut", step):
             return False
         from pika.exceptions import StreamLostError
 
         connection = channel.connection
-        # In the loop's next round, as what calls this is not prepared for it.
+        # In the loop's next round, because the caller is not prepared for it now.
         connection.ioloop.call_later(0, lambda: connection._terminate_stream(StreamLostError("cut")))
         self.lost = channel
         return True
 
     def sent(self) -> None:
-        """Note that what was sent has left this process."""
+        """Record that the bytes of the step have left this process."""
         self._fired.write_text("sent")
 
     def leave_out(self, step: str) -> bool:
-        """Whether a step is to be left out; the process ends a little later."""
+        """Return True if a step must be left out. Then the process exits a little later."""
         if self.left_out == step:
             return True
         if not self.is_at("before", step):
@@ -82,8 +82,8 @@ class Failpoints:
 
 
 def flush(points: Failpoints, channel: Any) -> None:
-    """Send what is still held back, wait until the other side's kernel has it, and end."""
-    # What is written goes out when the loop has come round, which it will not any more.
+    """Send the buffered bytes, wait until the other side's kernel has them, and exit."""
+    # Normally written bytes leave in the loop's next round, which will not happen.
     channel.connection.flush()
     transport = channel.connection._transport
     sock = transport._sock
@@ -92,11 +92,11 @@ def flush(points: Failpoints, channel: Any) -> None:
         sock.sendall(data)
     deadline = time.monotonic() + LEAVES
     while time.monotonic() < deadline:
-        # How many bytes are not acknowledged yet (SIOCOUTQ, tcp(7)).
+        # The number of bytes without an acknowledgement (SIOCOUTQ, tcp(7)).
         if struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] == 0:
             points.sent()
             break
-    # What has come in and was not read would have the kernel reset the connection, and what was sent with it.
+    # With unread input the kernel would reset the connection and drop the sent bytes.
     sock.shutdown(socket.SHUT_WR)
     sock.settimeout(GOES_ON)
     with contextlib.suppress(OSError):
@@ -106,25 +106,25 @@ def flush(points: Failpoints, channel: Any) -> None:
 
 
 def step_of(exchange: str, routing_key: str) -> str:
-    """What a publish is to the product."""
+    """Return the step of the product that a publish belongs to."""
     if exchange:
         return "publish"
     if ".retry." in routing_key:
-        return "wait-queue publish"
+        return "retry-queue publish"
     if routing_key.endswith(".dlq"):
         return "dead-letter publish"
     return "note" if routing_key == "audit.events" else "replay"
 
 
 def fail_in_pika(points: Failpoints) -> None:
-    """The steps that are a frame to the broker: publishes and acks."""
+    """Add failpoints to the steps that send a frame to the broker: publishes and acks."""
     from runner.amqp.pika_adapter import FastChannel as Channel
 
     publish, ack = Channel.basic_publish, Channel.basic_ack
 
     def basic_publish(self: Any, exchange: str, routing_key: str, *args: Any, **options: Any) -> None:
         step = step_of(exchange, routing_key)
-        # The broker numbers what it gets: with one left out, the next ones would be taken for it.
+        # The broker numbers publishes: after one is left out, it would take the next one for it.
         if points.left_out.endswith(("publish", "replay", "note")) or points.lost is self or points.leave_out(step):
             return
         if points.cut(step, self):
@@ -144,7 +144,7 @@ def fail_in_pika(points: Failpoints) -> None:
 
 
 def fail_at_confirms(points: Failpoints, steps_of: Callable[[Any, Any], set[str]]) -> None:
-    """The moment when the broker's confirm is heard of; ``steps_of`` gets the window and the frame."""
+    """Add failpoints to the broker's confirms. ``steps_of`` receives the window and the frame."""
     from runner.amqp.confirms_and_returns import ConfirmWindow
 
     confirm = ConfirmWindow.on_confirm
@@ -161,7 +161,7 @@ def fail_at_confirms(points: Failpoints, steps_of: Callable[[Any, Any], set[str]
 
 
 def steps_of_confirm(window: Any, frame: Any) -> set[str]:
-    """What a confirm is to the product: that of an event, of a copy for the next try or the desk, of a note."""
+    """Return the steps that a confirm belongs to: the confirm of an event, of a copy or of a note."""
     tag, multiple = frame.method.delivery_tag, frame.method.multiple
     steps = set()
     for number, ((_, exchange, routing_key), _) in window._unconfirmed.items():
@@ -171,12 +171,12 @@ def steps_of_confirm(window: Any, frame: Any) -> set[str]:
     return steps
 
 
-#: What a job of the store's thread is for, by the function that made it.
+#: The steps of the store's jobs, by the function that creates the job.
 JOBS = {"EventOutbox.transact": "commit", "Deduplication._commit": "commit", "Relay._relay": "mark"}
 
 
 def fail_at_commits(points: Failpoints) -> None:
-    """The durable commit of the store, and the relay's mark that an event was sent."""
+    """Add failpoints to the commits of the store, and to the relay's mark for a sent event."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
@@ -202,7 +202,7 @@ def fail_at_commits(points: Failpoints) -> None:
 
 
 def install(folder: Path, service: str) -> None:
-    """Put the failpoints in."""
+    """Add all failpoints."""
     points = Failpoints(folder, service)
     fail_in_pika(points)
     if service == "dlq":
@@ -213,7 +213,7 @@ def install(folder: Path, service: str) -> None:
 
 
 def main() -> None:
-    """Find out which process this is."""
+    """Detect the kind of this process, and install its failpoints."""
     folder, words = os.environ.get("FASTCOMMERCE_FAILPOINTS"), sys.orig_argv
     if folder is None:
         return
@@ -223,5 +223,5 @@ def main() -> None:
         install(Path(folder), "dlq")
 
 
-with contextlib.suppress(ImportError):  # the supervisor's own helpers may not find the product
+with contextlib.suppress(ImportError):  # helper processes of the supervisor may not find the product
     main()
