@@ -1,9 +1,9 @@
-"""``make compose-test``: build the image and run compose.yaml's containers in namespaces, without an engine.
+"""The command ``make compose-test``: runs compose.yaml's containers in namespaces, without an engine.
 
 It shows that Docker Compose accepts the file and that the Dockerfile builds. It also shows that each container of both
-profiles starts, is healthy, does its work and stops with the rights, mounts, variables and checks of compose.yaml. Not
-tried are an engine, its networks, and the official images of RabbitMQ, PostgreSQL and Python: Debian's packages stand
-in for them.
+profiles starts, becomes healthy, works, and stops with the user, mounts, variables and checks of compose.yaml. It does
+not test an engine, its networks, or the official images of RabbitMQ, PostgreSQL and Python. Debian's packages replace
+those.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from tests.running import ROOT
 
 
 def main() -> int:
-    """Build the image, try the system, and return the exit code."""
+    """Build the image, test the system, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make compose-test", description=__doc__)
     parser.parse_args()
-    # Raise an exception, so that what is mounted is unmounted after a signal too.
+    # Raise an exception, so that the mounts are removed after a signal too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
     started = time.monotonic()
     try:
@@ -38,7 +38,7 @@ def main() -> int:
         with built(say) as image, tempfile.TemporaryDirectory(prefix="fastcommerce-compose-") as folder:
             assert image.check == ("CMD", "python", "-m", "runner", "status"), image.check
             say(f"built in {time.monotonic() - started:.0f} s; user {image.user}, check: {' '.join(image.check[1:])}")
-            # The users of the containers go through it to their volumes.
+            # The users of the containers reach their volumes through this folder.
             Path(folder).chmod(0o755)
             enter = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--"]
             done = subprocess.run(
@@ -53,7 +53,7 @@ def main() -> int:
         return EXIT_FAILURE
     word = "FAILED" if done.returncode else "passed"
     say(f"{word} after {time.monotonic() - started:.0f} s")
-    say(f"not tried here: an engine, its networks, and the images {base_name()}, rabbitmq and postgres themselves")
+    say(f"not tested here: an engine, its networks, and the images {base_name()}, rabbitmq and postgres")
     return EXIT_FAILURE if done.returncode else EXIT_OK
 
 

@@ -1,4 +1,4 @@
-"""A container of compose.yaml in namespaces of its own: read-only, without capabilities, with its own user."""
+"""A container of compose.yaml in private namespaces: read-only, without capabilities, with its own user."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.compose.image import Image
 from tests.rabbit import wait_until
 from tests.running import ROOT
 
-#: Seconds for a container's first process to be there.
+#: Seconds until a container's first process exists.
 _START_TIMEOUT = 20.0
 _ENTER = Path(__file__).parent / "enter.sh"
 
 
 @dataclass
 class Host:
-    """What containers of one project share: names, named volumes, and a folder for all that is theirs."""
+    """The shared parts of one project's containers: host names, named volumes, and a folder for their files."""
 
     folder: Path
     names: list[str]
@@ -35,7 +35,7 @@ class Host:
 
 
 class Box:
-    """One container: started at once, and ended with this process at the latest."""
+    """One container. It starts with the object, and ends with this process at the latest."""
 
     def __init__(self, host: Host, name: str, service: dict[str, Any], image: Image, number: int = 1) -> None:
         self.name, self._service, self._image = f"{name}-{number}", service, image
@@ -48,7 +48,7 @@ class Box:
         self._uid, self._gid = _ids(image.root, service.get("user", image.user))
         (self._folder / "mounts").write_text("".join(f"{line}\n" for line in self._mounts(host)))
         self._log = (self._folder / "log").open("ab")
-        # Compose drops the image's command where it replaces its entry point.
+        # Compose ignores the image's command if the service sets an entry point.
         default = () if "entrypoint" in service else image.command
         command = [*service.get("entrypoint", image.entrypoint), *service.get("command", default)]
         enter = [
@@ -87,7 +87,7 @@ class Box:
         return lines
 
     def _volume(self, host: Host, name: str, place: str) -> Path:
-        """Return a named volume; a new one has the owner and contents of the image's folder, as with Docker."""
+        """Return a named volume. A new volume has the owner and contents of the image's folder, as with Docker."""
         if name not in host.volumes:
             path = host.folder / "volumes" / name
             path.parent.mkdir(exist_ok=True)
@@ -108,25 +108,25 @@ class Box:
             rights.append("--no-new-privs")
         ids = [f"--reuid={self._uid}", f"--regid={self._gid}", "--clear-groups"]
         words = [f"{name}={value}" for name, value in variables.items()]
-        # The rights go first of all: without them no other user could be taken.
+        # One setpriv drops the rights and changes the user, because the change needs the rights.
         return ["setpriv", *ids, *rights, "env", "-i", "-C", self._image.folder, *words, *command]
 
     @property
     def output(self) -> str:
-        """All that the container has printed."""
+        """The container's output so far."""
         return (self._folder / "log").read_text(errors="replace")
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of its first process, or None while that runs."""
+        """The exit code of the first process, or None while the process runs."""
         return self._process.poll()
 
     def first_process(self) -> int:
-        """Return the process that is number 1 in the container."""
+        """Return the process with number 1 in the container."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
 
         def found() -> int | None:
-            assert self.exit_code is None, f"{self.name} ended with {self.exit_code}\n{self.output[-3000:]}"
+            assert self.exit_code is None, f"{self.name} exited with code {self.exit_code}\n{self.output[-3000:]}"
             pids = children.read_text().split()
             # Until its exec the process is still the shell outside of the root folder.
             return int(pids[0]) if pids and os.readlink(f"/proc/{pids[0]}/root") != "/" else None
@@ -134,7 +134,7 @@ class Box:
         return int(wait_until(found, _START_TIMEOUT, f"{self.name} has begun"))
 
     def run(self, *command: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container, as ``docker compose exec`` does it."""
+        """Run a command in the container, as ``docker compose exec`` does."""
         pid = str(self.first_process())
         enter = ["nsenter", "--target", pid, "--mount", "--pid", "--ipc", "--uts", f"--root=/proc/{pid}/root"]
         return subprocess.run(
@@ -148,7 +148,7 @@ class Box:
         )
 
     def is_healthy(self) -> bool:
-        """Run the container's health check once; True if it succeeds in its time."""
+        """Run the container's health check once. Return True if it succeeds in time."""
         check = self._service["healthcheck"]
         assert check["test"][0] == "CMD"
         try:
@@ -157,13 +157,13 @@ class Box:
             return False
 
     def capabilities(self) -> dict[str, str]:
-        """Return what the kernel says of the first process's rights."""
+        """Return the user ids and capabilities of the first process, as the kernel reports them."""
         status = Path(f"/proc/{self.first_process()}/status").read_text()
         lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         return {name: lines[name] for name in ("Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")}
 
     def stop(self) -> int:
-        """Ask the first process to end, as the engine does it, and return its exit code. Raises AssertionError."""
+        """Stop the first process as the engine does, and return its exit code. Raises AssertionError."""
         grace = parse_duration(self._service.get("stop_grace_period", "10s"))
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.first_process(), signal.SIGTERM)
@@ -173,11 +173,11 @@ class Box:
             raise AssertionError(f"{self.name} has not stopped within {grace:g} s\n{self.output[-3000:]}") from None
 
     def wait(self, timeout: float) -> int:
-        """Return the exit code of a container that ends by itself."""
+        """Return the exit code of a container that exits without a stop."""
         return self._process.wait(timeout)
 
     def close(self) -> None:
-        """End everything in the container."""
+        """Kill all processes in the container."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -185,7 +185,7 @@ class Box:
 
 
 def _ids(root: Path, user: str) -> tuple[int, int]:
-    """Return the numbers of a user and of its group, as the image's own list of users has them."""
+    """Return the ids of a user and its group from the image's list of users."""
     for line in (root / "etc/passwd").read_text().splitlines():
         name, _, uid, gid, *_ = line.split(":")
         if user in (name, uid):

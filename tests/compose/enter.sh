@@ -1,7 +1,7 @@
 #!/bin/sh
-# Run a command in a container's root folder. The caller has made the namespaces.
+# Run a command in the root folder of a container. The caller creates the namespaces.
 # usage: enter.sh BOX IMAGE HOSTNAME COMMAND…
-# BOX has the folders upper, work and root, the list of mounts, and an empty file read-only if the root is to be so.
+# BOX contains the folders upper, work and root, and the list of mounts. A file read-only makes the root read-only.
 # A mount is a line of three words: tmpfs OPTIONS PLACE, or ro|rw SOURCE PLACE.
 set -eu
 box=$1 root=$1/root

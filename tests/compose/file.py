@@ -1,4 +1,4 @@
-"""compose.yaml and Dockerfile as plain values, each part in one of its forms."""
+"""The contents of compose.yaml and Dockerfile as plain values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from tests.running import ROOT
 
-#: The services of compose.yaml whose image the Dockerfile makes, except the one that ends.
+#: The services of compose.yaml that use the image of the Dockerfile, except the service that exits.
 OURS = ("order-service", "payment-service", "notification-service", "audit-service", "runner")
 
 
@@ -22,7 +22,7 @@ def compose(path: Path = ROOT / "compose.yaml") -> dict[str, Any]:
 
 
 def environment_of(service: dict[str, Any]) -> dict[str, str | None]:
-    """Return the variables of a service; None is one that compose passes on."""
+    """Return the variables of a service. None means that Compose passes the variable on."""
     given = service.get("environment", {})
     if isinstance(given, dict):
         return given
@@ -31,7 +31,7 @@ def environment_of(service: dict[str, Any]) -> dict[str, str | None]:
 
 
 def profile(services: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the services that run with a profile: those that have it, and those that have none."""
+    """Return the services of a profile: those with this profile, and those without any."""
     return {key: one for key, one in services.items() if name in one.get("profiles", [name])}
 
 

@@ -1,7 +1,7 @@
 """The image of the Dockerfile, built by Buildah without an engine and without a registry.
 
-The base is a Debian release with its own Python under the name that the Dockerfile asks for. The official image has the
-same release and the same minor version of Python.
+The base is a Debian release with its own Python, under the name of the Dockerfile's base image. The official image has
+the same release and the same minor version of Python.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tests.compose.file import instructions
 from tests.matrix.debian import Debian, Unavailable, cache_folder
 from tests.running import ROOT
 
-#: Seconds for one command of Buildah; the longest one installs all packages.
+#: Seconds for one Buildah command. The longest command installs all packages.
 _BUILD_TIMEOUT = 560
 _NAME = "localhost/fastcommerce"
-#: pip's own settings of this machine, such as the address of a mirror.
+#: The pip settings of this machine, such as the address of a mirror.
 _PIP_SETTINGS = Path("/etc/pip.conf")
 
 
 @dataclass(frozen=True)
 class Image:
-    """A root folder, and the settings of the image that it belongs to."""
+    """A root folder, and the settings of its image."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -54,7 +54,7 @@ def _buildah(*words: str) -> str:
     )
     if done.returncode:
         words_of_it = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise Unavailable(f"{' '.join(command[:8])} … ended with {done.returncode}\n{words_of_it}")
+        raise Unavailable(f"{' '.join(command[:8])} … exited with code {done.returncode}\n{words_of_it}")
     return done.stdout.strip()
 
 
@@ -79,7 +79,7 @@ def _make_base(say: Callable[[str], None]) -> None:
     say(f"making {name} of Debian {suite}")
     container = _buildah("from", "scratch")
     try:
-        # tar keeps owners and links; a copy by Buildah reads every file twice.
+        # tar keeps owners and links. A copy by Buildah would read every file twice.
         root = Path(_buildah("mount", container))
         subprocess.run(["cp", "-a", f"{python.folder}/.", str(root)], check=True)
         (root / ".complete").unlink()
@@ -102,7 +102,7 @@ def built(say: Callable[[str], None]) -> Iterator[Image]:
     _make_base(say)
     say("building the Dockerfile")
     settings = ["--volume", f"{_PIP_SETTINGS}:{_PIP_SETTINGS}:ro"] if _PIP_SETTINGS.exists() else []
-    # Docker's format has the health check, which OCI's has not. With layers a second build takes seconds.
+    # Docker's format supports health checks, OCI's does not. With layers a second build takes seconds.
     how = ["--isolation", "chroot", "--pull-never", "--layers", "--format", "docker", *settings]
     _buildah("bud", *how, "--tag", _NAME, str(ROOT))
     config = json.loads(_buildah("inspect", "--type", "image", _NAME))["Docker"]["config"]

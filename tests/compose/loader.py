@@ -1,4 +1,4 @@
-"""Docker Compose's own reading of compose.yaml and .env, which needs no engine: Debian's package, in a folder."""
+"""Docker Compose's own reading of compose.yaml and .env, by Debian's package in a folder, without an engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.compose.file import compose, environment_of, profile
 from tests.matrix.debian import Debian, View, cache_folder
 from tests.running import ROOT
 
-#: Debian 13 has Compose 2.26, and Debian 12 only the first one, in Python.
+#: Debian 13 has Compose 2.26, and Debian 12 only the Python version 1.
 _SUITE = "trixie"
-#: What Compose and we must read alike, because the containers are started as we read it.
+#: The keys that Compose and these tests must read alike, because the tests start the containers from their own reading.
 _SAME = ("image", "entrypoint", "command", "user", "hostname", "read_only", "cap_drop", "security_opt", "tmpfs")
 
 

@@ -1,7 +1,7 @@
 """Debian's RabbitMQ and PostgreSQL in place of the official images, which only a registry has.
 
-They have the same users, folders, variables and entry points as far as compose.yaml uses them. So its settings of the
-two servers are tried, but the official images themselves are not.
+They have the same users, folders, variables and entry points, as far as compose.yaml uses them. So the tests cover its
+settings of the two servers, but not the official images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.compose.image import Image
 from tests.matrix.debian import Debian, cache_folder
 
-#: Debian testing has the RabbitMQ of compose.yaml's image.
+#: Debian testing has the same RabbitMQ version as compose.yaml's image.
 SUITE = "testing"
 _PACKAGES = ["rabbitmq-server", "postgresql", "python3-venv", "procps"]
 _PATH = "/usr/local/bin:/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -22,7 +22,7 @@ _DATA = "/var/lib/postgresql/data"
 _RABBITMQ = """#!/bin/sh
 exec "$@"
 """
-# As the official image does it: a server without TCP makes the user and the database, then the real one starts.
+# Like the official image: a server without TCP creates the user and the database, then the real server starts.
 _POSTGRES = """#!/bin/sh
 set -eu
 PATH="$(echo /usr/lib/postgresql/*/bin):$PATH"
@@ -47,7 +47,7 @@ def release(say: Callable[[str], None]) -> Path:
 
 
 def _layer(folder: Path, lower: Path, files: dict[str, str]) -> Path:
-    """Mount files on top of a folder, in this process's own mount namespace; return the place."""
+    """Mount files on top of a folder, in this process's own mount namespace. Return the merged folder."""
     for name in ("upper", "work", "root"):
         (folder / name).mkdir(parents=True)
     for name, text in files.items():
@@ -61,7 +61,7 @@ def _layer(folder: Path, lower: Path, files: dict[str, str]) -> Path:
 
 
 def rabbitmq(folder: Path, lower: Path) -> Image:
-    """Return the stand-in of ``rabbitmq:…-management``."""
+    """Return the replacement of ``rabbitmq:…-management``."""
     files = {
         "usr/local/bin/docker-entrypoint.sh": _RABBITMQ,
         "etc/rabbitmq/enabled_plugins": "[rabbitmq_management].\n",
@@ -72,7 +72,7 @@ def rabbitmq(folder: Path, lower: Path) -> Image:
 
 
 def postgres(folder: Path, lower: Path) -> Image:
-    """Return the stand-in of ``postgres:…``."""
+    """Return the replacement of ``postgres:…``."""
     root = _layer(folder, lower, {"usr/local/bin/docker-entrypoint.sh": _POSTGRES})
     owner = (root / "var/lib/postgresql").stat()
     data = root / _DATA.lstrip("/")

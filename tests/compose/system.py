@@ -9,7 +9,7 @@ from tests.compose.file import compose, profile
 from tests.compose.image import Image
 from tests.rabbit import wait_until
 
-#: Seconds for a container to be healthy or to end, on a busy machine too.
+#: Seconds for a container to become healthy or to exit, on a busy machine too.
 HEALTHY_TIMEOUT = 120.0
 
 
@@ -49,7 +49,7 @@ class System:
         for box in self.boxes[name]:
             if condition == "service_completed_successfully":
                 code = box.wait(HEALTHY_TIMEOUT)
-                assert code == 0, f"{box.name} ended with {code}\n{box.output}"
+                assert code == 0, f"{box.name} exited with code {code}\n{box.output}"
             else:
                 self.wait_healthy(box)
 
@@ -61,26 +61,26 @@ class System:
             raise AssertionError(f"{error}\n{box.output[-3000:]}") from None
 
     def restart(self, name: str, **changes: Any) -> list[Box]:
-        """Stop the containers of a service, start as many new ones, and return those."""
+        """Stop the containers of a service, start the same number of new ones, and return those."""
         for box in self.boxes[name]:
             if box.exit_code is None:
-                assert box.stop() == 0, f"{box.name} ended with {box.exit_code}"
+                assert box.stop() == 0, f"{box.name} exited with code {box.exit_code}"
         self._started += 1
         numbers = range(100 * self._started + 1, 100 * self._started + 1 + len(self.boxes[name]))
         self.boxes[name] = [self._box(name, number, **changes) for number in numbers]
         return self.boxes[name]
 
     def output(self, name: str) -> str:
-        """All that a service's containers have printed."""
+        """Return the output of a service's containers."""
         return "".join(box.output for box in self.boxes[name])
 
     def down(self) -> dict[str, int]:
-        """Stop each container before those that it depends on; return the exit codes."""
+        """Stop each container before the containers that it depends on. Return the exit codes."""
         lasting = [box for name in reversed(self.boxes) for box in self.boxes[name] if box.exit_code is None]
         return {box.name: box.stop() for box in lasting}
 
     def close(self) -> None:
-        """End all that still runs."""
+        """Kill all running containers."""
         for boxes in self.boxes.values():
             for box in boxes:
                 box.close()

@@ -1,4 +1,4 @@
-"""What is asked of compose.yaml's containers, in a network of their own.
+"""The tests of compose.yaml's containers, in their own network.
 
 usage: ``unshare --net --mount -- python -m tests.compose.trial FOLDER``, with the image as JSON on standard input
 """
@@ -26,7 +26,7 @@ from tests.rabbit import wait_until
 
 #: The user of both servers, and PostgreSQL's database.
 USER = "fastcommerce"
-#: How many containers of the payment service run, and how many orders they get, each of them three times.
+#: The number of payment containers, and the number of orders. Each order is sent three times.
 SCALE, ORDERS = 3, 12
 #: Seconds for orders to be charged and e-mailed.
 _ORDER_TIMEOUT = 60.0
@@ -41,7 +41,7 @@ def start_loopback() -> None:
 
 
 def post(number: int) -> tuple[int, Any]:
-    """Post an order whose key is its number; return status and answer, or 0 if nothing answers."""
+    """Post an order whose key is its number. Return status and answer; the status is 0 if there is no response."""
     order = {"customer_email": f"customer{number}@example.com", "amount": 10 + number, "currency": "EUR"}
     request = urllib.request.Request(
         "http://127.0.0.1:8000/orders",
@@ -58,7 +58,7 @@ def post(number: int) -> tuple[int, Any]:
 
 
 def check_rights(box: Box) -> None:
-    """Assert that a container of ours has its own user, no capability, and writes nothing but its temporary folders."""
+    """Assert that a container has its own user, no capability, and write access only to its temporary folders."""
     none = "0000000000000000"
     expected = {"Uid": "\t".join(["10001"] * 4), "NoNewPrivs": "1"}
     expected |= {name: none for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
@@ -70,8 +70,8 @@ def check_rights(box: Box) -> None:
     assert box.run("sh", "-c", "echo x > /tmp/x && echo x > /app/var/x && rm /app/var/x").returncode == 0
 
 
-def try_split(system: System) -> None:
-    """Every order once, though three containers charge and each order comes three times."""
+def check_split(system: System) -> None:
+    """Check that each order is charged once, although three containers charge and each order is sent three times."""
     system.up()
     for name in OURS:
         for box in system.boxes.get(name, []):
@@ -83,13 +83,13 @@ def try_split(system: System) -> None:
     say(f"202 for order {first['order_id']}")
     ids = {first["order_id"], *(post(number)[1]["order_id"] for number in range(1, ORDERS))}
     wait_until(lambda: _charges(system) == ORDERS, _ORDER_TIMEOUT, f"{ORDERS} orders are charged")
-    # Only now: two containers that get the same order in the same instant both ask the gateway (docs/delivery.md).
+    # Not earlier: two containers that handle the same order at the same time both call the gateway (docs/delivery.md).
     for number in [*range(ORDERS), *range(ORDERS)]:
         status, answer = post(number)
         assert status == 202, (status, answer)
         assert answer["order_id"] in ids, (number, answer)
     handled = "select count(*) from attempts where service = 'payment' and outcome in ('handled', 'duplicate')"
-    wait_until(lambda: _count(system, handled) == 3 * ORDERS, _ORDER_TIMEOUT, "audit has each attempt")
+    wait_until(lambda: _count(system, handled) == 3 * ORDERS, _ORDER_TIMEOUT, "audit has recorded each attempt")
     charged = system.output("payment-service").count(", payment ")
     assert (charged, _charges(system)) == (ORDERS, ORDERS), f"{charged} charges for {ORDERS} orders"
     by = [box.output.count(", payment ") for box in system.boxes["payment-service"]]
@@ -99,8 +99,8 @@ def try_split(system: System) -> None:
     assert "published by order_api" in shown.stdout, shown.stdout
 
 
-def try_outage(system: System) -> None:
-    """Without the broker a service is not healthy; with it, it is again, and the password is the same."""
+def check_outage(system: System) -> None:
+    """Check that a service is unhealthy without the broker, and healthy again with it and an unchanged password."""
     payment = system.boxes["payment-service"][0]
     (broker,) = system.boxes["rabbitmq"]
     assert broker.stop() == 0
@@ -113,8 +113,8 @@ def try_outage(system: System) -> None:
     say("with the broker again: healthy, and a new order is charged")
 
 
-def try_other_passwords(system: System) -> None:
-    """The commands of docs/containers.md for another password, and for a volume that has no user of ours."""
+def check_other_passwords(system: System) -> None:
+    """Check the commands of docs/containers.md for other passwords, and for a volume without our user."""
     (broker,), (postgres,) = system.boxes["rabbitmq"], system.boxes["postgres"]
     _succeed(broker, "rabbitmqctl", "change_password", USER, "new broker@1")
     _succeed(postgres, "psql", f"--username={USER}", f"--command=ALTER USER {USER} PASSWORD 'new/database'")
@@ -134,11 +134,11 @@ def try_other_passwords(system: System) -> None:
     _succeed(broker, "rabbitmqctl", "set_user_tags", USER, "administrator")
     _succeed(broker, "rabbitmqctl", "set_permissions", USER, ".*", ".*", ".*")
     _wait_for_a_new_charge(system)
-    say("with other passwords, and with a user that was added: healthy, and new orders are charged")
+    say("with other passwords, and with a new user: healthy, and new orders are charged")
 
 
-def try_together(system: System) -> None:
-    """The container with all services, and its database in a volume."""
+def check_together(system: System) -> None:
+    """Check the container with all services, and its database in a volume."""
     system.up()
     (runner,) = system.boxes["runner"]
     system.wait_healthy(runner)
@@ -178,12 +178,12 @@ def _wait_for_a_new_charge(system: System) -> None:
 def _stop(system: System) -> None:
     codes = system.down()
     wrong = {name: code for name, code in codes.items() if code != 0}
-    assert not wrong, f"not stopped as asked: {wrong}"
+    assert not wrong, f"stopped with other exit codes: {wrong}"
     say(f"stopped, each with exit code 0: {', '.join(codes)}")
 
 
 def main() -> int:
-    """Try both profiles, one after the other, with all that they write in the folder that the command line names."""
+    """Test both profiles, one after the other, with all files in the folder that the command line names."""
     folder = Path(sys.argv[1])
     given = json.load(sys.stdin)
     ours = Image(Path(given.pop("root")), **given)
@@ -200,11 +200,11 @@ def main() -> int:
         system = System(Host(folder / which, list(services)), images, which, scale)
         with closing(system):
             if which == "split":
-                try_split(system)
-                try_outage(system)
-                try_other_passwords(system)
+                check_split(system)
+                check_outage(system)
+                check_other_passwords(system)
             else:
-                try_together(system)
+                check_together(system)
             _stop(system)
     return 0
 

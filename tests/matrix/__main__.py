@@ -1,4 +1,4 @@
-"""``make test-matrix``: the suite on other versions of RabbitMQ and Python, and the first command on fresh systems."""
+"""The command ``make test-matrix``: the suite on other versions of RabbitMQ and Python, and on fresh systems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.running import ROOT
 #: Debian 12 (bookworm) has RabbitMQ 3.10 and Python 3.11, Debian 13 (trixie) 4.0 and 3.13, and testing 4.3 and 3.14.
 BROKERS = ("trixie", "testing")
 FRESH = ("bookworm", "trixie", "testing")
-#: Seconds for one whole suite; on two idle cores it takes less than 10 minutes.
+#: Seconds for one whole suite. On two idle cores it takes less than 10 minutes.
 SUITE_TIMEOUT = 3600
 
 
@@ -47,7 +47,7 @@ def release(suite: str) -> Debian:
 
 
 def release_with_broker(suite: str) -> Debian:
-    """Return the folder of a release with its RabbitMQ, and the packages with which its Python can run the suite."""
+    """Return the folder of a release with RabbitMQ and the packages with which its Python can run the suite."""
     found = Debian(cache_folder() / f"{suite}-rabbitmq")
     if not found.is_made:
         found.make_from(release(suite), ["rabbitmq-server", "postgresql", "python3-venv", "procps"], say)

@@ -16,12 +16,12 @@ from pathlib import Path
 
 #: The packages of a person who follows the README, and no others.
 NEWCOMER = ("ca-certificates", "git", "make", "python3")
-#: The folder must also trust a company's certificates, if this machine trusts any.
+#: The company certificates of this machine, if any. The folder must trust them too.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _NO_SERVICES = "#!/bin/sh\nexit 101\n"
 _APT = ("apt-get", "-q", "-y", "--no-install-recommends", "install")
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-# The mounts are in a private namespace. $0 is the view's folder, $1 the lower folder; the command follows.
+# The mounts are in a private namespace. $0 is the view's folder, $1 the lower folder, and the command follows.
 _ENTER = """
 set -e
 view=$0 lower=$1
@@ -41,7 +41,7 @@ exec chroot "$view/root" "$@"
 
 
 class Unavailable(Exception):
-    """This machine cannot make or enter such a folder."""
+    """A missing right or program, without which this machine cannot create or enter such a folder."""
 
 
 def cache_folder() -> Path:
@@ -58,7 +58,7 @@ class Debian:
 
     @property
     def is_made(self) -> bool:
-        """True if the folder is complete."""
+        """Return True if the folder is complete."""
         return (self.folder / ".complete").exists()
 
     def make(self, suite: str, say: Callable[[str], None]) -> None:
@@ -87,9 +87,12 @@ class Debian:
 
     @contextmanager
     def view(self, checkout: Path) -> Iterator[View]:
-        """Yield a copy-on-write view with a clonable copy of ``checkout`` as ``/source``; remove it at the end."""
+        """Yield a copy-on-write view with a clonable copy of ``checkout`` as ``/source``.
+
+        Remove the view at the end.
+        """
         with tempfile.TemporaryDirectory(prefix="fastcommerce-view-", ignore_cleanup_errors=True) as name:
-            # Bare, because the .git of a worktree points to a folder outside of it.
+            # A bare clone, because the .git of a worktree points to a folder outside of it.
             clone = ["git", "clone", "-q", "--bare", str(checkout), f"{name}/source"]
             subprocess.run(clone, check=True)
             Path(name).chmod(0o755)
@@ -116,11 +119,11 @@ class Debian:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
         if done.returncode:
             words = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-            raise Unavailable(f"{self.folder}: {command[0]} ended with {done.returncode}\n{words}")
+            raise Unavailable(f"{self.folder}: {command[0]} exited with code {done.returncode}\n{words}")
 
 
 class View:
-    """A copy-on-write view of a folder: each command sees the changes of the commands before it."""
+    """A copy-on-write view of a folder. Each command sees the changes of the commands before it."""
 
     def __init__(self, lower: Path, folder: Path) -> None:
         self._lower, self._folder = lower, folder

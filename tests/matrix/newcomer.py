@@ -1,4 +1,4 @@
-"""A newcomer on a fresh system: clone, ``make run``, and the README's order until it is answered 202."""
+"""A newcomer on a fresh system: clone, ``make run``, and the README's order until its 202."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.rabbit import wait_until
 #: Seconds from the clone to the first 202, including the installation of RabbitMQ over a slow network.
 TIMEOUT = 600
 _ORDER = b'{"customer_email":"alice@example.com","amount":149.99,"currency":"USD"}'
-#: The packages for which a person without root asks an administrator, as the README says.
+#: The packages that a person without root requests from an administrator, as the README says.
 _BY_ADMINISTRATOR = ("apt-get", "-q", "-y", "--no-install-recommends", "install", "python3-venv", "rabbitmq-server")
 
 
