@@ -18,7 +18,7 @@ from runner.amqp.session import Session
 
 #: Exchange, routing key, body and properties of one message.
 Message = tuple[str, str, bytes, pika.BasicProperties]
-#: How a message was delivered, its properties and its body.
+#: The delivery of a message, with its properties and body.
 Delivered = tuple[Any, pika.BasicProperties, bytes]
 
 

@@ -1,4 +1,4 @@
-"""A database as audit leaves it behind."""
+"""A database with the rows that audit writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.history.tables import attempts, events
 from tests.running import ROOT, Project
 
 T0 = 1_700_000_000_000
-#: As the shipped plugins say.
+#: The settings of the shipped plugins.
 STATUSES = {"order.created": "accepted", "payment.success": "paid", "payment.failed": "declined"}
 
 
@@ -31,11 +31,13 @@ def turn_on(project: Project, url: str | None = None) -> None:
 
 
 def fill(engine: Engine, orders: Sequence[str], distance: int = 50) -> None:
-    """Orders that were parked, replayed and paid; each ``distance`` ms after the one before."""
+    """Write orders that were dead-lettered, replayed and paid. Each is ``distance`` ms after the order before."""
     with engine.begin() as connection:
         set_statuses(connection, STATUSES)
         connection.execute(insert(events), [row for n, one in enumerate(orders) for row in _events(one, n * distance)])
-        connection.execute(insert(attempts), [row for n, one in enumerate(orders) for row in _tries(one, n * distance)])
+        connection.execute(
+            insert(attempts), [row for n, one in enumerate(orders) for row in _attempts(one, n * distance)]
+        )
 
 
 def _events(order: str, at: int) -> list[dict[str, Any]]:
@@ -52,7 +54,7 @@ def _events(order: str, at: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _tries(order: str, at: int) -> list[dict[str, Any]]:
+def _attempts(order: str, at: int) -> list[dict[str, Any]]:
     about = {
         "order_id": order, "message_id": f"{order}-c", "message_type": "order.created", "redelivered": False,
         "queue": "payment.order.created", "service": "payment", "instance": "payment.1", "replayed_at": None,

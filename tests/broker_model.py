@@ -1,4 +1,4 @@
-"""A small broker in memory, which treats declarations, policies and bindings as RabbitMQ does, step by step."""
+"""A small broker in memory that handles declarations, policies and bindings as RabbitMQ does, step by step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.topology.rename import Rename
 
 
 class BrokerModel(Administrator):
-    """A stand-in for the administrator, and for the HTTP API that a replacement uses."""
+    """A replacement for the administrator, and for the HTTP API that the replacement of a queue uses."""
 
     def __init__(self) -> None:
         self.exchanges: dict[str, Exchange] = {}
@@ -27,7 +27,7 @@ class BrokerModel(Administrator):
         self.bindings: dict[BindingKey, Binding] = {}
         self.policies: dict[str, Policy] = {}
         self.remembered = Owned()
-        #: Called after each step with its description.
+        #: The function that is called after each step, with its description.
         self.watch: Callable[[str], None] = lambda _: None
         #: The number of the step before which the connection is lost.
         self.fails_at = -1
@@ -51,7 +51,7 @@ class BrokerModel(Administrator):
         )
 
     def objects(self) -> Objects:
-        """Return all objects, as they would be declared."""
+        """Return all objects in the form of their declarations."""
         return Objects(
             tuple(self.exchanges.values()),
             tuple(self.queues.values()),
@@ -66,7 +66,7 @@ class BrokerModel(Administrator):
     # As ``Broker``.
 
     def declare(self, objects: Objects) -> None:
-        """Declare each object, or refuse it; the others are created nevertheless."""
+        """Declare each object or refuse it. A refusal does not prevent the other objects."""
         refused: list[Any] = []
         for exchange in objects.exchanges:
             self._begin()
@@ -142,7 +142,7 @@ class BrokerModel(Administrator):
         }
 
     def remember(self, owned: Owned) -> None:
-        """Store the names of the objects that are ours."""
+        """Store the names of our objects."""
         self._begin()
         self.remembered = owned
         self.watch("remember")

@@ -1,4 +1,4 @@
-"""What the tests share: a private RabbitMQ, a vhost for each test, and projects to run."""
+"""The fixtures of all tests: a private RabbitMQ, a vhost for each test, and projects to run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.reaper import Reaper
 from tests.running import ROOT, Project
 from tests.supervised import Supervise
 
-# How long one example takes says more of what else the machine does than of the code.
+# The time of one example depends more on the other processes of the machine than on the code.
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 
@@ -29,24 +29,24 @@ _reaper = pytest.StashKey[Reaper]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give every run the same process attributes, and a guardian for the processes that the tests start."""
+    """Set the same process attributes for every run, and start a guardian for the processes of the tests."""
     inheritance.reset()
     config.stash[_reaper] = Reaper()
-    # Thousands of processes import these files, and each would compile them if Python may not write there.
-    if not hasattr(config, "workerinput"):  # the processes of pytest-xdist have one
+    # Thousands of processes import these files. Each would compile them if Python may not write the results there.
+    if not hasattr(config, "workerinput"):  # only the processes of pytest-xdist have one
         for name in ("runner", "plugins"):
             compileall.compile_dir(ROOT / name, quiet=2)
         use_installation()
 
 
 def pytest_report_header() -> str:
-    """Name the RabbitMQ that the tests run."""
+    """Name the RabbitMQ of the tests."""
     server = use_installation()
     return f"rabbitmq: {'none' if server is None else server.version}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End all processes that are left."""
+    """Kill all remaining processes."""
     config.stash[_reaper].close()
 
 
@@ -58,20 +58,20 @@ def reaper(pytestconfig: pytest.Config) -> Reaper:
 
 @pytest.fixture(autouse=True)
 def _ends_what_it_starts(reaper: Reaper) -> Iterator[None]:
-    """Fail a test that leaves processes behind, and end those; no other fixture of a test ends after this one."""
+    """Fail a test that leaves processes, and kill them. All other fixtures of a test end before this one."""
     with reaper.one_test():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _environment(_ends_what_it_starts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes of a test import this tree."""
+    """Make the processes of a test import this tree."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
 
 
 @pytest.fixture(params=["fast", "plain"])
 def each_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test with our connection, and with pika's own."""
+    """Run a test with the product's connection, and with pika's own."""
     if request.param == "plain":
         monkeypatch.setenv(PIKA, "plain")
     else:
@@ -80,19 +80,19 @@ def each_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture(autouse=True)
 def _declares_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where a broker is killed the wait after a declaration is needed: in this process where a test says so."""
+    """Skip the wait after a declaration, which is needed only if a test kills its broker."""
     monkeypatch.delenv("FASTCOMMERCE_SETTLE", raising=False)
     if request.node.get_closest_marker("kills_broker") is None:
         monkeypatch.setattr(declare_module, "SETTLES", False)
         if "vhost" in request.fixturenames:
-            # The broker that has it lives as long as all tests, so no runner that a test starts need wait either.
+            # The broker of this vhost lives as long as all tests, so the runners of the tests need not wait either.
             monkeypatch.setenv("FASTCOMMERCE_SETTLE", "0")
 
 
 @pytest.fixture(scope="session")
 def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rabbit]:
-    """One RabbitMQ for all tests of this process; a test that stops its broker uses ``mortal``."""
-    # Most tests look at counts when something has happened; those that make a broker of their own get late ones.
+    """Provide one RabbitMQ for all tests of this process. A test that stops its broker uses ``mortal``."""
+    # Most tests read counts right after an event. Brokers of single tests report their counts later.
     with reaper.all_tests():
         node = Rabbit(tmp_path_factory.mktemp("rabbit") / "broker", QUICK)
     yield node
@@ -101,7 +101,7 @@ def rabbit(reaper: Reaper, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[Vhost]:
-    """An empty vhost of a RabbitMQ of this test's own, which the test may stop and kill."""
+    """Provide an empty vhost of a RabbitMQ that the test may stop and kill."""
     node = Rabbit(tmp_path / "mortal")
     try:
         yield node.make_vhost("test")
@@ -111,7 +111,7 @@ def mortal(tmp_path: Path) -> Iterator[Vhost]:
 
 @pytest.fixture(scope="session")
 def postgres(reaper: Reaper) -> Iterator[Postgres]:
-    """One PostgreSQL for all tests of this process; a test that stops its server makes its own."""
+    """Provide one PostgreSQL for all tests of this process. A test that stops its server creates its own."""
     with reaper.all_tests():
         server = Postgres()
     yield server
@@ -120,7 +120,7 @@ def postgres(reaper: Reaper) -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database, of each kind."""
+    """Provide the address of an empty database, of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/shop.db"
     server: Postgres = request.getfixturevalue("postgres")
@@ -129,7 +129,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
-    """An empty vhost of this test's own."""
+    """Provide an empty vhost for this test."""
     one = rabbit.make_vhost(f"test-{uuid.uuid4().hex[:8]}")
     yield one
     one.delete()
@@ -137,7 +137,7 @@ def vhost(rabbit: Rabbit) -> Iterator[Vhost]:
 
 @pytest.fixture
 def jobs(project: Project) -> Project:
-    """A project of one service, whose plugin a test writes."""
+    """Provide a project with one service, whose plugin the test writes."""
     project.set_topology(jobs_project.TOPOLOGY)
     project.set_config({"broker": {"url": "${RABBITMQ_URL}"}, **jobs_project.CONFIG})
     return project
@@ -145,7 +145,7 @@ def jobs(project: Project) -> Project:
 
 @pytest.fixture
 def supervise(tmp_path: Path) -> Iterator[Supervise]:
-    """Supervisors of children that misbehave as a test wants."""
+    """Provide supervisors whose children misbehave as the test wants."""
     one = Supervise(tmp_path)
     yield one
     one.close()
@@ -153,7 +153,7 @@ def supervise(tmp_path: Path) -> Iterator[Supervise]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """A copy of the shipped project in a folder of this test's own, with a free port for the API; without audit."""
+    """Provide a copy of the shipped project without audit, in the test's folder, with a free port for the API."""
     one = Project(tmp_path / "project")
     yield one
     one.close()
@@ -161,7 +161,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def shipped(tmp_path: Path) -> Iterator[Project]:
-    """A copy of the whole shipped project, with a free port for the API."""
+    """Provide a copy of the whole shipped project, with a free port for the API."""
     one = Project(tmp_path / "project", audit=True)
     yield one
     one.close()

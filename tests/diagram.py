@@ -1,4 +1,4 @@
-"""``python -m tests.diagram`` draws the states of a delivery from the table of the product, for docs/delivery.md."""
+"""The command ``python -m tests.diagram``: draws the product's states of a delivery for docs/delivery.md."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BENDS = {
     (S.DEAD_LETTERING, S.RECORDING): (820, 340), (S.COMMITTING, S.POSTPONED): (280, 250),
     (S.HANDLING, S.POSTPONED): (150, 130), (S.POSTPONED, S.HANDLING): (255, 190), (S.RECORDING, S.ACKED): (907, 240),
 }  # fmt: skip
-#: Of a state with short and with long lines, of a state without lines, and of a line.
+#: The width of a state with short lines and with long lines, the height of a state without lines, and that of a line.
 WIDTH, WIDE, HEIGHT, LINE = 120, 204, 26, 13
 STYLE = """\
 .card { fill: #f6f8fa } text { fill: #1f2328 } .note { fill: #57606a; font-size: 11px }

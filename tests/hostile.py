@@ -1,4 +1,4 @@
-"""Messages of a hostile or careless client, as bytes, and such a client, which sends frames that no library sends."""
+"""Messages of a hostile or careless client, as bytes, and a client that sends frames that no library sends."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _times(draw: random.Random, number: int) -> Hostile:
 
 
 def _nameless(draw: random.Random, number: int) -> Hostile:
-    """Return a message without id and type, or with ones that are not text."""
+    """Return a message without id and type, or with values for them that are not text."""
     fields = {"message_id": short(draw.randbytes(255)), "type": short(draw.randbytes(draw.randint(0, 255)))}
     known = properties(**{name: value for name, value in fields.items() if draw.random() < 0.7})
     return Hostile(known, b"%d " % number + draw.randbytes(draw.choice([0, 1, 3000, 200_000])))
@@ -214,8 +214,8 @@ class Client:
         """Publish properties and bodies. Raises BrokerAway if the broker refuses, and AssertionError for a nack."""
         left = set(range(1, len(messages) + 1))
 
-        def on_confirm(told: Any) -> None:
-            method = told.method
+        def on_confirm(frame: Any) -> None:
+            method = frame.method
             assert type(method).__name__ == "Ack", "the broker refused a message"
             left.difference_update([one for one in left if one <= method.delivery_tag] if method.multiple else [])
             left.discard(method.delivery_tag)

@@ -1,8 +1,14 @@
 """The attributes that a test process inherits from its parent, set to the same values everywhere.
 
-``nohup`` ignores SIGHUP, a shell without job control ignores SIGINT and SIGQUIT in background jobs (POSIX, "Shell
-Command Language", 2.11), cron closes nothing but has no HOME, and an administrator may set limits. All of these pass
-through fork and exec to the programs that the tests start. A test that needs other values sets them itself.
+A parent may have changed signals, environment variables and limits:
+
+- ``nohup`` ignores SIGHUP.
+- A shell without job control ignores SIGINT and SIGQUIT in background jobs (POSIX, "Shell Command Language", 2.11).
+- cron sets no HOME.
+- An administrator may set limits.
+
+All of these pass through fork and exec to the programs that the tests start. A test that needs other values sets them
+itself.
 """
 
 from __future__ import annotations
@@ -12,16 +18,17 @@ import pwd
 import resource
 import signal
 
-#: Python ignores these itself, and ``subprocess`` resets them in each child (``restore_signals``).
+#: Signals that Python itself ignores. ``subprocess`` resets them in each child (``restore_signals``).
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 _UNCHANGEABLE = {signal.SIGKILL, signal.SIGSTOP}
-#: Open files that RabbitMQ and the tests of many connections need; the soft limit is raised to it if the hard one is.
+#: The number of open files that RabbitMQ and tests with many connections need. The soft limit is raised to it if
+#: possible.
 _DESCRIPTORS = 4096
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Personal settings in the environment, by name or by the prefix of the name.
 _PERSONAL = (
     *("MAKELEVEL", "MAKEFLAGS", "MFLAGS"),
-    # What programs print: pytest cuts no line of its summary if CI or BUILD_NUMBER is set.
+    # These change the output of programs. pytest does not shorten its summary if CI or BUILD_NUMBER is set.
     *("CI", "BUILD_NUMBER", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"),
     *("TZ", "PYTHONWARNINGS", "PYTHONDEVMODE"),
 )
@@ -30,12 +37,12 @@ _PROXIES = {"http_proxy", "https_proxy", "all_proxy", "ftp_proxy"}
 
 
 def reset() -> None:
-    """Give this process and all its future children the usual attributes; call it in the main thread."""
+    """Set the usual attributes for this process and all its future children. Call this in the main thread."""
     _open_standard_descriptors()
     for number in signal.valid_signals() - _PYTHONS_OWN - _UNCHANGEABLE:
         if signal.getsignal(number) is signal.SIG_IGN:
-            # exec resets a handler to the default, but an ignored signal stays ignored (execve(2)). So children get
-            # the default, while this process still ignores the signal, as users of nohup expect.
+            # exec resets a handler to the default, but an ignored signal stays ignored (execve(2)). So children get the
+            # default, while this process still ignores the signal, as users of nohup expect.
             signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
@@ -74,5 +81,5 @@ def _reset_environment() -> None:
     if "HOME" not in os.environ:
         try:
             os.environ["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir
-        except KeyError:  # a number without a name, as in a container
+        except KeyError:  # the user has a number but no name, as in a container
             os.environ["HOME"] = "/"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from runner.broker.installation import Installation, installed_server
 
-#: Names an installation (a folder with ``sbin``, as RabbitMQ's generic package has it) or a folder made by debootstrap.
+#: The variable with the folder of an installation: it contains ``sbin``, as RabbitMQ's generic package does, or was
+#: made by debootstrap.
 VARIABLE = "FASTCOMMERCE_TEST_RABBITMQ"
 
 _HOMES = "usr/lib/rabbitmq/lib/rabbitmq_server-*"
@@ -42,7 +43,7 @@ def use_installation() -> Installation | None:
 
 
 def _front(root: Path, home: Path) -> Path:
-    """Make the ``sbin`` of a server home whose programs run with the libraries of ``root``."""
+    """Create the ``sbin`` of a server home whose programs run with the libraries of ``root``."""
     front = Path(tempfile.gettempdir()) / f"fastcommerce-rabbitmq-{os.getuid()}-{home.name}-{root.name}"
     sbin = front / "sbin"
     sbin.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def _front(root: Path, home: Path) -> Path:
 def _write(path: Path, root: Path, program: str) -> None:
     options = "--mount" if os.getuid() == 0 else "--map-root-user --mount"
     text = _WRAPPER.format(program=program, root=root, usr=shlex.quote(str(root / "usr")), options=options)
-    # Another test process may be about to run it.
+    # Another test process may be about to run the program.
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.write_text(text)
     new.chmod(0o700)

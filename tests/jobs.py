@@ -28,7 +28,7 @@ def publish(vhost: Vhost, body: str, **properties: Any) -> None:
 
 
 def publish_all(vhost: Vhost, bodies: Mapping[str, str]) -> None:
-    """Publish jobs, given as bodies by message id, over one connection."""
+    """Publish jobs over one connection. Their bodies are given by message id."""
     amqp.publish_all(
         vhost.url,
         [

@@ -1,4 +1,4 @@
-"""Stores for tests: one that keeps nothing, and real databases."""
+"""Stores for tests: a store for handlers without an inbox, and real databases."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from runner.worker.storage import DeliveryStore, Storage
 #: Tables of the shipped plugins.
 CHARGES, EMAILS = charges(), emails()
 
-#: What the handler of a service without an inbox gets.
+#: The store of a handler whose service has no inbox.
 NOTHING = DeliveryStore(Storage("sqlite:///nowhere/never-opened.db", Path(), lambda _: None), inbox=False)
 
 
 def kept(folder: Path) -> tuple[Storage, DeliveryStore]:
-    """What the handler of a service with an inbox gets, on a SQLite file in ``folder``."""
+    """Return the store of a handler whose service has an inbox, on a SQLite file in ``folder``."""
     storage = Storage("sqlite:///kept.db", folder, lambda _: None)
     make_tables(storage.get())
     return storage, DeliveryStore(storage, inbox=True)
 
 
 def make_tables(store: Store) -> Store:
-    """Make the tables of the shipped plugins, as their services do when they start; returns the store."""
+    """Create the tables of the shipped plugins, as their services do at their start. Return the store."""
     for plugin, table in (("payment", CHARGES), ("notification", EMAILS), ("order_api", orders())):
         migrate(store.engine, OwnedTables(plugin, Tables(table.metadata)))
     return store

@@ -1,4 +1,4 @@
-"""Orders at a steady rate from a client that opens a connection for each, as the plainest client does."""
+"""A steady rate of orders from a simple client that opens a connection for each order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY = json.dumps(ALICE).encode()
 
 @dataclass(frozen=True)
 class Answer:
-    """One request: when it began and ended, and its status or what went wrong."""
+    """The start and end of one request, with its status or its error."""
 
     began: float
     ended: float
@@ -25,7 +25,7 @@ class Answer:
 
 
 class Load:
-    """Posts ``rate`` orders each second until it is stopped."""
+    """A client that posts ``rate`` orders each second until it is stopped."""
 
     def __init__(self, port: int, rate: int, clients: int = 32) -> None:
         self._request = (
@@ -43,7 +43,7 @@ class Load:
             thread.start()
 
     def stop(self) -> list[Answer]:
-        """Finish what has begun; returns all answers."""
+        """Finish the running requests. Return all answers."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(30)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests: private, on a free port, gone with them."""
+"""A real PostgreSQL for the tests: private, on a free port, and removed at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.rabbit import wait_until
 
 
 def programs() -> Path:
-    """Where the server's programs are: in PATH, or where Debian keeps them."""
+    """Return the folder of the server's programs: in PATH, or in Debian's place."""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).resolve().parent
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
@@ -26,7 +26,7 @@ def programs() -> Path:
 
 
 def other_user() -> pwd.struct_passwd:
-    """Whom root runs the server as."""
+    """Return the user who runs the server if the tests run as root."""
     try:
         return pwd.getpwnam("postgres")
     except KeyError:
@@ -34,11 +34,11 @@ def other_user() -> pwd.struct_passwd:
 
 
 class Postgres:
-    """A cluster of its own, run as another user where the tests run as root, which PostgreSQL refuses."""
+    """A private cluster. If the tests run as root, which PostgreSQL refuses, another user runs it."""
 
     def __init__(self) -> None:
         self._programs, self.port = programs(), free_port()
-        # Not below pytest's folders, into which only their owner may go.
+        # Not in pytest's folders, which only their owner may enter.
         self._folder = Path(tempfile.mkdtemp(prefix="fastcommerce-postgres-"))
         self._rights: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -53,7 +53,7 @@ class Postgres:
         subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=60, **self._rights)
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it responds."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self._folder}"
         command = [str(self._programs / "postgres"), "-D", "data", *options.split()]
         with (self._folder / "log").open("ab") as log:
@@ -68,20 +68,20 @@ class Postgres:
         return subprocess.run(command, check=False, timeout=10).returncode == 0
 
     def stop(self) -> None:
-        """Stop it at once, its clients with it."""
+        """Stop the server at once, and disconnect its clients."""
         # SIGINT is its "fast shutdown" (PostgreSQL: "Shutting Down the Server").
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
 
     def freeze(self) -> None:
-        """Let it answer nobody, its connections of the moment included."""
+        """Suspend all processes of the server, including those of present connections."""
         for pid in self._pids():
-            # A process of the server, such as a vacuum, may just have ended.
+            # A process of the server, such as a vacuum, may have exited.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume all processes of the server."""
         for pid in self._pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -91,17 +91,17 @@ class Postgres:
         return [self._process.pid, *map(int, children.read_text().split())]
 
     def make_database(self, name: str) -> str:
-        """An empty database; returns its address."""
+        """Create an empty database. Return its address."""
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", name)
         return f"postgresql://shop@127.0.0.1:{self.port}/{name}"
 
     def own(self, folder: Path) -> None:
-        """Give a folder to whom the server runs as."""
+        """Give a folder to the user who runs the server."""
         if self._rights:
             os.chown(folder, self._rights["user"], self._rights["group"])
 
     def make_tablespace(self, name: str, folder: Path) -> None:
-        """Let tables lie in a new folder, below one that is the server's own."""
+        """Create a tablespace in a new folder, below a folder of the server's user."""
         folder.mkdir(mode=0o700)
         self.own(folder)
         self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'", "postgres")
@@ -111,6 +111,6 @@ class Postgres:
         self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", "shop", "-d", database, "-c", statement)
 
     def close(self) -> None:
-        """End it and forget it."""
+        """Stop the server and remove its files."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)

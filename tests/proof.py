@@ -1,18 +1,18 @@
-"""Proofs that take long: their short form is in the suite, ``make chaos-full`` runs them in full."""
+"""Long proofs. The suite runs their short form, ``make chaos-full`` the full form."""
 
 from __future__ import annotations
 
 import os
 
-#: Set by ``make chaos-full``.
+#: True in ``make chaos-full``.
 IS_FULL = os.environ.get("FASTCOMMERCE_PROOF") == "full"
 
-#: The databases of a proof; its short form is on SQLite alone.
+#: The databases of a proof. The short form uses only SQLite.
 DATABASES = ["sqlite", "postgresql"] if IS_FULL else ["sqlite"]
-#: The types of queues of a proof that kills brokers; its short form is on quorum queues alone.
+#: The queue types of a proof that kills brokers. The short form uses only quorum queues.
 QUEUE_TYPES = ["quorum", "classic"] if IS_FULL else ["quorum"]
 
 
 def times(short: int, full: int) -> int:
-    """How often something is done."""
+    """Return the number of repetitions."""
     return full if IS_FULL else short

@@ -26,13 +26,13 @@ from tests.ports import free_port
 from tests.reaper import MARK
 
 START_TIMEOUT = 60.0
-#: All queues report their counts twice in a second instead of every 5 s (RabbitMQ: "Configuration",
-#: collect_statistics_interval; quorum queues have an interval of their own).
+#: All queues report their counts twice per second instead of every 5 s (RabbitMQ: "Configuration",
+#: collect_statistics_interval). Quorum queues have a separate interval.
 QUICK = "[{rabbit, [{collect_statistics_interval, 500}, {quorum_tick_interval, 500}]}].\n"
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = "") -> Any:
-    """Poll until ``condition`` gives something true, and return that."""
+    """Poll until ``condition`` returns a true value, and return that value."""
     deadline = time.monotonic() + timeout
     while True:
         asked = time.monotonic()
@@ -47,7 +47,7 @@ def wait_until(condition: Callable[[], Any], timeout: float = 20.0, what: str = 
 
 
 class Refusal(OSError):
-    """An answer of the management API that is not 2xx."""
+    """A response of the HTTP API whose status is not 2xx."""
 
     def __init__(self, code: int, body: str) -> None:
         super().__init__(f"HTTP {code}: {body}")
@@ -55,7 +55,10 @@ class Refusal(OSError):
 
 
 def ask(management: str, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
-    """Ask a management API; the answer's JSON, or None. Raises Refusal, and OSError if there is no answer."""
+    """Call an HTTP API.
+
+    Return the JSON of the response, or None. Raises Refusal, and OSError if there is no response.
+    """
     request = urllib.request.Request(
         f"{management.rstrip('/')}/api{path}",
         method=method,
@@ -75,7 +78,7 @@ def ask(management: str, method: str, path: str, body: Any = None, timeout: floa
 
 
 def _alive_in(group: int) -> list[int]:
-    """Return the processes of a process group that have not ended."""
+    """Return the live processes of a process group."""
     found = []
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         with contextlib.suppress(ProcessLookupError):
@@ -85,7 +88,7 @@ def _alive_in(group: int) -> list[int]:
 
 
 class Rabbit:
-    """A private node, run by the product's own code; ``advanced`` is the text of its advanced.config."""
+    """A private node, run by the product's own code. ``advanced`` is the text of its advanced.config."""
 
     def __init__(self, folder: Path, advanced: str = "") -> None:
         self.folder = folder
@@ -100,7 +103,7 @@ class Rabbit:
         self.start()
 
     def start(self) -> None:
-        """Start the node and wait until it answers."""
+        """Start the node and wait until it responds."""
         found = find_broker([self.url], "auto", self.folder)
         if not isinstance(found, PrivateNode):
             raise AssertionError(f"the tests need rabbitmq-server; found {found}")
@@ -122,10 +125,10 @@ class Rabbit:
             raise
 
     def answers(self) -> bool:
-        """Whether its management API and AMQP both answer."""
+        """Return True if its HTTP API and AMQP both respond."""
         assert self._process is not None
         if self._process.poll() is not None:
-            raise AssertionError(f"RabbitMQ ended while starting:\n{self._log.read_text(errors='replace')[-5000:]}")
+            raise AssertionError(f"RabbitMQ exited during its start:\n{self._log.read_text(errors='replace')[-5000:]}")
         try:
             self.api("GET", "/overview")
         except OSError:
@@ -133,21 +136,21 @@ class Rabbit:
         return probe(Address.of(self.url)).kind is Kind.BROKER
 
     def stop(self) -> None:
-        """Stop the node in good order."""
+        """Stop the node gracefully."""
         assert self._process is not None
         self._process.terminate()
         self._process.wait(20)
 
     def kill(self) -> None:
-        """End the node as a power cut would."""
+        """Kill the node as a power failure would."""
         assert self._process is not None
         os.killpg(group := self._process.pid, signal.SIGKILL)
         self._process.wait(20)
-        # A busy machine ends a large process late, and the next node could meet its ports, its name and its files.
-        wait_until(lambda: not _alive_in(group), 20, "all processes of the node have ended")
+        # On a busy machine a large process exits late, and the next node could find its ports, name and files in use.
+        wait_until(lambda: not _alive_in(group), 20, "all processes of the node have exited")
 
     def rabbitmqctl(self, *arguments: str) -> str:
-        """Administer the node with the command in its log, and return the output."""
+        """Run rabbitmqctl for this node, with the command in the node's log. Return the output."""
         done = subprocess.run(
             ["sh", "-c", '. "$0"; exec "$@"', str(self.folder / "env"), "rabbitmqctl", *arguments],
             check=True,
@@ -158,23 +161,23 @@ class Rabbit:
         return done.stdout.decode()
 
     def api(self, method: str, path: str, body: Any = None, timeout: float = 10.0) -> Any:
-        """Ask the management API."""
+        """Call the HTTP API."""
         return ask(self.management, method, path, body, timeout)
 
     @functools.cached_property
     def version(self) -> tuple[int, ...]:
-        """The broker's major, minor and patch number."""
+        """Return the broker's major, minor and patch number."""
         number = str(self.api("GET", "/overview")["rabbitmq_version"]).partition("-")[0]
         return tuple(int(part) for part in number.split("."))
 
     def make_vhost(self, name: str) -> Vhost:
-        """An empty vhost."""
+        """Create an empty vhost."""
         self.api("PUT", f"/vhosts/{quote(name, safe='')}")
         return Vhost(self, name)
 
 
 class Vhost:
-    """One test's own corner of the node."""
+    """The vhost of one test."""
 
     def __init__(self, rabbit: Rabbit, name: str) -> None:
         self.rabbit, self.name = rabbit, name
@@ -184,19 +187,19 @@ class Vhost:
         return f"/{kind}/{quote(self.name, safe='')}" + (f"/{quote(name, safe='')}" if name else "")
 
     def queues(self) -> dict[str, Any]:
-        """All queues by name."""
+        """Return all queues by name."""
         return {queue["name"]: queue for queue in self.rabbit.api("GET", self._path("queues"))}
 
     def exchanges(self) -> dict[str, Any]:
-        """All exchanges by name."""
+        """Return all exchanges by name."""
         return {one["name"]: one for one in self.rabbit.api("GET", self._path("exchanges"))}
 
     def bindings(self) -> list[Any]:
-        """All bindings but those of the default exchange."""
+        """Return all bindings except those of the default exchange."""
         return [one for one in self.rabbit.api("GET", self._path("bindings")) if one["source"]]
 
     def ready(self, queue: str) -> int:
-        """Return the number of ready messages, as the queue itself reports it; no message is delivered."""
+        """Return the number of ready messages, as the queue itself reports it. No message is delivered."""
         with channel_to(self.url) as channel:
             return int(channel.queue_declare(queue, passive=True).method.message_count)
 
@@ -220,11 +223,11 @@ class Vhost:
         self.rabbit.api("DELETE", self._path("exchanges", exchange))
 
     def connections(self) -> list[Any]:
-        """The connections of this vhost, once the statistics know them."""
+        """Return the connections of this vhost that the statistics contain."""
         return [one for one in self.rabbit.api("GET", "/connections") if one.get("vhost") == self.name]
 
     def close_connections(self) -> int:
-        """Close all connections, as an administrator would; returns how many there were."""
+        """Close all connections, as an administrator would. Return their number."""
         names = [one["name"] for one in self.connections()]
         for name in names:
             try:
@@ -235,5 +238,5 @@ class Vhost:
         return len(names)
 
     def delete(self) -> None:
-        """Delete the vhost with all in it."""
+        """Delete the vhost with its queues and exchanges."""
         self.rabbit.api("DELETE", self._path("vhosts"))

@@ -1,7 +1,7 @@
-"""End all processes that a test process started, however it ends, with the guardian that the supervisor uses.
+"""The end of all processes that a test process started, however it ends, with the guardian of the supervisor.
 
 Each process that the tests start carries a mark in its environment. The guardian waits for the end of a pipe from the
-test process, which the kernel closes also after SIGKILL, and then ends every process with the mark.
+test process. The kernel closes the pipe even after SIGKILL. Then the guardian kills every process with the mark.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from runner.supervisor.processes import guardian
 
-#: The variable that contains the mark; the mark of a process begins with the mark of its parent.
+#: The variable that contains the mark. The mark of a process begins with the mark of its parent.
 MARK = "FASTCOMMERCE_TEST_MARK"
-#: Seconds until processes end that a test has stopped: a supervisor's guardian needs a moment.
+#: Seconds until processes exit that a test has stopped. The guardian of a supervisor needs a moment.
 PATIENCE = 10.0
-#: Seconds for killed processes to be gone, on a busy machine too.
+#: Seconds until killed processes are gone on a busy machine.
 END_TIME = 10.0
-#: What starts a process (Python: "Audit events table").
+#: The audit events of a process start (Python: "Audit events table").
 _STARTS = frozenset(
     ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 )
@@ -37,7 +37,7 @@ class Reaper:
         self.mark = f"{os.environ.get(MARK, '')}{secrets.token_hex(4)}."
         os.environ[MARK] = self.mark
         command = [sys.executable, "-I", "-S", guardian.__file__, MARK, self.mark]
-        # Its working directory must not keep a folder busy, nor its output a pipe open.
+        # Its working directory must not keep a folder busy, and its output must not keep a pipe open.
         self._guardian = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, cwd="/",
@@ -50,14 +50,14 @@ class Reaper:
             self._starts += 1
 
     def close(self) -> None:
-        """End the processes that are left, and the guardian."""
+        """Kill the remaining processes, and stop the guardian."""
         assert self._guardian.stdin is not None
         self._guardian.stdin.close()
         self._guardian.wait(guardian.GRACE + guardian.PATIENCE + PATIENCE)
 
     @contextlib.contextmanager
     def one_test(self) -> Iterator[None]:
-        """Mark all processes of one test, and end those that are left after it.
+        """Mark all processes of one test, and kill the remaining processes after it.
 
         Raises AssertionError with their command lines.
         """
@@ -73,11 +73,11 @@ class Reaper:
         if left:
             commands = "\n".join(f"  {pid} {command_line(pid)}" for pid in left)
             end(mark)
-            raise AssertionError(f"the test left processes behind, which are ended now:\n{commands}")
+            raise AssertionError(f"the test left processes, which were killed:\n{commands}")
 
     @contextlib.contextmanager
     def all_tests(self) -> Iterator[None]:
-        """Mark processes that are started inside as shared: they end with this process, and not with one test."""
+        """Mark processes that are started inside as shared. They end with this process instead of a single test."""
         with _marked(self.mark):
             yield
 
@@ -95,7 +95,7 @@ def _marked(mark: str) -> Iterator[None]:
 def marked(mark: str) -> set[int]:
     """Return the live processes with a mark that begins with ``mark``, and their descendants, except this process.
 
-    A node of RabbitMQ has an environment of its own without the mark, and is a child of a process that has it.
+    A node of RabbitMQ does not have the mark in its environment, but it is a child of a process that has the mark.
     """
     others = [one for one in guardian.processes() if one.state not in "ZX" and one.pid != os.getpid()]
     found = {one.pid for one in others if (guardian.variable(one.pid, MARK) or "").startswith(mark)}
@@ -105,10 +105,10 @@ def marked(mark: str) -> set[int]:
 
 
 def end(mark: str) -> None:
-    """Kill all processes with a mark that begins with ``mark``. Raises AssertionError if some outlive it."""
+    """Kill all processes with a mark that begins with ``mark``. Raises AssertionError if some survive."""
     deadline = time.monotonic() + END_TIME
     while left := marked(mark):
-        assert time.monotonic() < deadline, f"processes {left} do not end"
+        assert time.monotonic() < deadline, f"processes {left} do not exit"
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -116,7 +116,7 @@ def end(mark: str) -> None:
 
 
 def command_line(pid: int) -> str:
-    """Return a process's command line; empty if the process is gone."""
+    """Return a process's command line, or an empty text if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

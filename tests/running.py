@@ -1,4 +1,4 @@
-"""A project folder and the runner in it, as a person would use them."""
+"""A project folder and the runner in it, used as a person would use them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.ports import free_port
 from tests.rabbit import wait_until
 
 ROOT = Path(__file__).parent.parent
-#: The beginning of a printed command, as a pattern: it depends on the interpreter and the folders.
+#: The pattern of the beginning of a printed command, which depends on the interpreter and the folders.
 PRINTED = r"(?:PYTHONPATH=\S+ )?[^\s(]*python\S* -m runner(?: --project \S+)?"
 ALICE = {"customer_email": "alice@example.com", "amount": 149.99, "currency": "USD"}
 
@@ -41,12 +41,12 @@ def plain(text: str) -> str:
 
 
 def printed_commands(text: str) -> list[str]:
-    """Return the commands that a text prints; each ends with its line, or before ``;`` or ``)``."""
+    """Return the commands that a text prints. Each ends with its line, or before ``;`` or ``)``."""
     return [found[0] for found in re.finditer(PRINTED + r"(?: [^;)\n]*)?", text)]
 
 
 def run_printed(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as copied into a new shell in a folder: nothing of this process's environment is there."""
+    """Run a printed command in a folder, as a new shell would, without the environment of this process."""
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "RABBITMQ_URL")}
     return subprocess.run(
         ["sh", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -54,7 +54,7 @@ def run_printed(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Runner:
-    """``python -m runner`` and what it prints."""
+    """A ``python -m runner`` process and its output."""
 
     def __init__(
         self, command: list[str], cwd: Path, env: dict[str, str] | None = None, stdin: str | None = None
@@ -88,11 +88,11 @@ class Runner:
 
     @property
     def output(self) -> str:
-        """All that was printed so far."""
+        """All output so far."""
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, timeout: float = 30.0, *, count: int = 1) -> re.Match[str]:
-        """Wait until ``pattern`` was printed ``count`` times; returns the last match."""
+        """Wait until ``pattern`` was printed ``count`` times. Return the last match."""
 
         def found() -> list[re.Match[str]]:
             matches = list(re.finditer(pattern, self.output, re.MULTILINE))
@@ -105,11 +105,11 @@ class Runner:
         return matches[count - 1]
 
     def pid_of(self, slot: str, count: int = 1) -> int:
-        """The pid that a slot's ``count``-th instance was said to have."""
+        """Return the pid in the log line for the ``count``-th instance of a slot."""
         return int(self.wait_for(rf"{re.escape(slot)} RUNNING, pid (\d+)", count=count)[1])
 
     def children(self) -> dict[int, str]:
-        """The live children, by pid, with their command lines."""
+        """Return the command lines of the live children by pid."""
         result = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -139,9 +139,11 @@ class Runner:
 def workers_killed(
     runner: Runner, interval: float, slot: str = "", done: Callable[[], int] | None = None
 ) -> Iterator[list[int]]:
-    """Kill a worker of ``slot``, or any worker, by SIGKILL every ``interval`` seconds; yield the pids of the killed.
+    """Kill a worker of ``slot``, or any worker, with SIGKILL every ``interval`` seconds. Yield the pids.
 
-    ``done`` counts the work; a worker is killed only after some work, however long its start takes on a busy machine.
+    ``done`` returns the amount of finished work. A worker is killed only after some work, so that a slow start on a
+    busy
+    machine does not prevent all progress.
     """
     killed: list[int] = []
     done = done or itertools.count().__next__
@@ -172,7 +174,7 @@ def workers_killed(
 class Project:
     """A folder with topology.yaml, config.yaml and plugins/.
 
-    Most tests need no event history: without ``audit`` they have one worker less to start.
+    It has no ``audit``, because most tests need no event history, and start one worker less without it.
     """
 
     def __init__(self, folder: Path, *, audit: bool = False) -> None:
@@ -180,7 +182,7 @@ class Project:
         folder.mkdir(parents=True)
         for name in ("topology.yaml", "config.yaml"):
             shutil.copy(ROOT / name, folder)
-        # With what Python has compiled of them: it belongs to a file's time and size, which the copies keep.
+        # With the compiled code: it is valid for a file's time and size, which the copies keep.
         shutil.copytree(ROOT / "plugins", folder / "plugins")
         self.port = free_port()
         self._runners: list[Runner] = []
@@ -192,11 +194,11 @@ class Project:
         self.set_topology(topology)
 
     def config(self) -> Any:
-        """config.yaml as plain values."""
+        """Return config.yaml as plain values."""
         return yaml.safe_load((self.folder / "config.yaml").read_text())
 
     def topology(self) -> Any:
-        """topology.yaml as plain values."""
+        """Return topology.yaml as plain values."""
         return yaml.safe_load((self.folder / "topology.yaml").read_text())
 
     def set_config(self, data: Any) -> None:
@@ -214,18 +216,18 @@ class Project:
         self.set_config(config)
 
     def plugin(self, name: str, source: str) -> None:
-        """Drop a plugin in."""
+        """Add a plugin."""
         (self.folder / "plugins" / f"{name}.py").write_text(source)
 
     def run(self, *arguments: str, url: str | None = None, env: dict[str, str] | None = None) -> Runner:
-        """Start ``python -m runner`` here."""
+        """Start ``python -m runner`` in the folder."""
         environment = dict(env or {}) | ({"RABBITMQ_URL": url} if url else {})
         runner = Runner([sys.executable, "-m", "runner", *arguments], self.folder, environment)
         self._runners.append(runner)
         return runner
 
     def call(self, *arguments: str, url: str | None = None) -> tuple[int, str]:
-        """Run a command in this process, which is quicker; returns its exit code and all that it printed."""
+        """Run a command in this process, which is faster. Return its exit code and output."""
         environment = {"RABBITMQ_URL": url} if url else {}
         done = CliRunner().invoke(
             main, ["--project", str(self.folder), *arguments], env=environment, catch_exceptions=False
@@ -233,7 +235,7 @@ class Project:
         return done.exit_code, done.output
 
     def post(self, order: Any = None, timeout: float = 10.0, **headers: str) -> tuple[int, Any]:
-        """POST /orders; returns status and body, 0 where nobody listens."""
+        """Post an order. Return status and body; the status is 0 if no service listens."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/orders",
             data=json.dumps(ALICE if order is None else order).encode(),
@@ -249,7 +251,7 @@ class Project:
             return 0, None
 
     def first_order(self, timeout: float = 30.0) -> str:
-        """Post until the first 202; returns the order's id."""
+        """Post until the first 202. Return the order's id."""
 
         def accepted() -> str | None:
             status, body = self.post()
@@ -258,12 +260,12 @@ class Project:
         return str(wait_until(accepted, timeout, "the first 202"))
 
     def slots(self) -> dict[str, Any]:
-        """Return the status of each slot, asked over the control socket."""
+        """Return the status of each slot from the control socket."""
         *_, answer = ask(self.folder, "status")
         return {one["slot"]: one for one in answer["slots"]}
 
     def close(self) -> None:
-        """End the runners that a failed test left, and print what all of them said: pytest shows it of a failure."""
+        """Stop the runners that a failed test left, and print their output, which pytest shows after a failure."""
         for runner in self._runners:
             print(f"--- {' '.join(runner.command[1:])} printed:\n{runner.output}")
             if runner.process.poll() is None:

@@ -1,4 +1,4 @@
-"""The supervisor with children that are given as Python source; no broker is needed for it."""
+"""The supervisor with children that are given as Python source. It needs no broker."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ journal.close()
 sys.exit(code)
 """
 
-#: A child that is ready and does nothing more.
+#: A child that becomes ready and then only sleeps.
 SLEEPS = "ready()\ntime.sleep(600)"
 
 
 class Supervise:
-    """Starts supervisors in a folder, and ends those that a failed test left."""
+    """The supervisors of a test, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +83,10 @@ class Supervise:
     def __call__(
         self, *programs: str | dict[str, Any], exits: bool = False, prefix: tuple[str, ...] = (), **policy: Any
     ) -> Runner:
-        """Run these children; a string is one's source, a dict may say more of it, and ``policy`` is for all."""
+        """Start a supervisor.
+
+        A child is its source, or a dict with more settings; ``policy`` applies to all children.
+        """
         described = [{"source": one} if isinstance(one, str) else one for one in programs]
         for one in described:
             one["source"] = textwrap.dedent(one["source"])
@@ -93,7 +96,7 @@ class Supervise:
         return runner
 
     def tell(self, command: str, **request: Any) -> dict[str, Any]:
-        """Have the supervisor in this folder do something; returns its last answer, errors too."""
+        """Send a command to the supervisor in this folder. Return its last answer, which may be an error."""
         if "programs" in request:
             programs = [{"source": one} if isinstance(one, str) else one for one in request.pop("programs")]
             for one in programs:
@@ -108,11 +111,11 @@ class Supervise:
         return answer
 
     def slots(self) -> dict[str, dict[str, Any]]:
-        """What status says of the holders, by slot."""
+        """Return the status of each holder by slot."""
         return {one["slot"]: one for one in self.tell("status")["slots"] if one["role"] == "holder"}
 
     def close(self) -> None:
-        """End what is left."""
+        """Kill the remaining supervisors."""
         for runner in self._made:
             if runner.process.poll() is None:
                 runner.process.kill()
@@ -120,7 +123,7 @@ class Supervise:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie has."""
+    """Return True if a process has exited. A zombie has exited."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -128,7 +131,7 @@ def is_gone(pid: int) -> bool:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """All that descends from a process, by pid with its state; zombies too."""
+    """Return the state of each descendant of a process by pid, including zombies."""
     parents: dict[int, list[tuple[int, str]]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:

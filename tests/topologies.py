@@ -1,4 +1,4 @@
-"""A project of a topology alone, and the commands on it, run in this process."""
+"""A project with only a topology, whose commands run in this process."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Shop:
             shutil.copy(ROOT / "plugins" / "audit.py", self.folder / "plugins")
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run a command; returns its exit code and all that it printed."""
+        """Run a command. Return its exit code and output."""
         result = CliRunner().invoke(main, ["--project", str(self.folder), *arguments], catch_exceptions=False)
         print(f"--- runner {' '.join(arguments)} -> {result.exit_code}\n{result.output}")
         return result.exit_code, result.output
 
     def plan(self) -> Any:
-        """The plan as JSON."""
+        """Return the plan as JSON."""
         code, output = self.run("plan", "--json")
         found = json.loads(output)
         assert found["exit_code"] == code
         return found
 
     def marks(self) -> set[tuple[str, str, str]]:
-        """Mark, kind and name of each line of the plan."""
+        """Return mark, kind and name of each line of the plan."""
         return {(one["mark"], one["kind"], one["name"]) for one in self.plan()["changes"]}

@@ -1,4 +1,4 @@
-"""A service's own HTTP application under ``runner.http.serve``, on a thread, as a worker runs it."""
+"""A service's own HTTP application under ``runner.http.serve``, on a thread, as in a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runner.ipc.lifeline import Lifeline
 
 
 class WebContext:
-    """A worker's context whose broker confirms at once."""
+    """A worker's context whose broker confirms immediately."""
 
     service, slot, stop_timeout = "web", "web.1", 6.0
     has_history = False
@@ -61,7 +61,7 @@ class WebContext:
 
 
 class Web:
-    """The server, and clients of it."""
+    """A server and its clients."""
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.context = WebContext()
@@ -85,7 +85,7 @@ class Web:
         return connection
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, bytes]:
-        """Send a request; return the answer's status, headers and body."""
+        """Send a request. Return the status, headers and body of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         with contextlib.closing(connection):
             connection.request(method, path, body, headers)
@@ -93,10 +93,10 @@ class Web:
             return answer.status, answer.headers, answer.read()
 
     def send(self, *pieces: bytes) -> bytes:
-        """Send bytes as they are; return all that comes back before the server closes."""
+        """Send raw bytes. Return all bytes that the server sends before it closes the connection."""
         received = b""
         with self.connect() as connection:
-            # The server may close before all is sent, and what it has answered can be read all the same.
+            # The server may close the connection before all bytes are sent, and its answer can still be read.
             with contextlib.suppress(OSError):
                 for piece in pieces:
                     connection.sendall(piece)

@@ -17,7 +17,7 @@ from pika.exceptions import AMQPError
 from runner.cli.main import main
 from runner.errors import BrokerAway
 from tests import hostile
-from tests.parked import held
+from tests.dead_lettered import held
 from tests.proof import IS_FULL, times
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project

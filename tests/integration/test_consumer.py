@@ -16,7 +16,7 @@ from runner.amqp.wire.property_codec import FLAGS, Properties
 from runner.topology.model import Objects, Queue
 from tests import hostile
 from tests.amqp import publish_all
-from tests.parked import held
+from tests.dead_lettered import held
 from tests.rabbit import Vhost, wait_until
 
 pytestmark = pytest.mark.usefixtures("each_connection")

@@ -17,8 +17,8 @@ from runner.cli.main import main
 from runner.errors import PublishRefused, RunnerError
 from tests import hostile
 from tests.amqp import channel_to
+from tests.dead_lettered import held, many, publish, take
 from tests.hostile import nested, properties, short, sized, table
-from tests.parked import held, many, publish, take
 from tests.rabbit import Vhost, wait_until
 from tests.running import Project
 

@@ -17,8 +17,8 @@ from runner.deadletters.browser import Browser
 from runner.deadletters.dead_letter import DeadLetter
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
+from tests.dead_lettered import TOPOLOGY, failed, held, many, publish, take, take_all
 from tests.machine import in_time
-from tests.parked import TOPOLOGY, held, many, parked, publish, take, take_all
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 
@@ -61,8 +61,8 @@ def test_a_dead_letter_queue_that_is_not_declared_yet_is_reported(tmp_path: Path
 
 
 def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2"), parked("b1", error="ValueError: no currency")])
-    publish(shop.vhost.url, "lost", [parked("c1", queue="mail", error="no server"), parked("d1", queue="stock")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2"), failed("b1", error="ValueError: no currency")])
+    publish(shop.vhost.url, "lost", [failed("c1", queue="mail", error="no server"), failed("d1", queue="stock")])
     found = groups(shop)
     assert {key: one["count"] for key, one in found.items()} == {
         ("pay", "gateway timed out"): 2,
@@ -103,8 +103,8 @@ def test_list_consumes_nothing_and_keeps_the_order(tmp_path: Path, vhost: Vhost,
 
 
 def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
-    body, properties = parked("4240e46b-aaaa", error="broke \x1b[31mhere", **{"x-crashes": 3, "x-signal": "SIGSEGV"})
-    publish(shop.vhost.url, "pay.dlq", [(body, properties), parked("4240ffff"), parked("9")])
+    body, properties = failed("4240e46b-aaaa", error="broke \x1b[31mhere", **{"x-crashes": 3, "x-signal": "SIGSEGV"})
+    publish(shop.vhost.url, "pay.dlq", [(body, properties), failed("4240ffff"), failed("9")])
     code, output = shop.run("dlq", "show", "4240e")
     assert code == 0
     for line in (
@@ -128,14 +128,14 @@ def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
 
 
 def test_a_message_that_failed_in_two_queues_is_shown_for_each(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("same")])
-    publish(shop.vhost.url, "lost", [parked("same", queue="mail")])
+    publish(shop.vhost.url, "pay.dlq", [failed("same")])
+    publish(shop.vhost.url, "lost", [failed("same", queue="mail")])
     assert shop.run("dlq", "show", "same")[1].count("failed in") == 2
     assert shop.run("dlq", "show", "same", "--queue", "mail")[1].count("failed in") == 1
 
 
 def test_a_replayed_message_starts_with_fresh_attempts_and_counts_its_replays(shop: Shop) -> None:
-    body, properties = parked("a1", **{"x-replays": 1, "x-crashes": 2, "x-signal": "SIGKILL"})
+    body, properties = failed("a1", **{"x-replays": 1, "x-crashes": 2, "x-signal": "SIGKILL"})
     publish(shop.vhost.url, "pay.dlq", [(body, properties)])
     before = int(time.time() * 1000)
     assert shop.run("dlq", "replay", "--all") == (0, "1 message replayed\n")
@@ -155,8 +155,8 @@ def test_a_replayed_message_starts_with_fresh_attempts_and_counts_its_replays(sh
 
 
 def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_failed(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a3")])
-    publish(shop.vhost.url, "lost", [parked("c1", queue="mail"), parked("d1", queue="stock")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2", error="ValueError: no currency"), failed("a3")])
+    publish(shop.vhost.url, "lost", [failed("c1", queue="mail"), failed("d1", queue="stock")])
     code, output = shop.run("dlq", "replay")
     assert code == 2
     assert "which messages are meant is not said; allowed: --queue, --match, --id, or --all" in output
@@ -170,7 +170,7 @@ def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_faile
 
 
 def test_a_dry_run_prints_the_planned_replays_and_changes_nothing(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", **{"x-replays": 3}), parked("a3", queue="old")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2", **{"x-replays": 3}), failed("a3", queue="old")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert code == 0
     assert "would replay 1 message to pay\n  a1  order.created  gateway timed out\n" in output
@@ -181,7 +181,7 @@ def test_a_dry_run_prints_the_planned_replays_and_changes_nothing(shop: Shop) ->
 
 
 def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1", **{"x-replays": 3}), parked("a2", **{"x-replays": 2})])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1", **{"x-replays": 3}), failed("a2", **{"x-replays": 2})])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
     assert "left in pay.dlq, 1 message: replayed 3 times already and parked again; --id or --again replays" in output
@@ -195,7 +195,7 @@ def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Sh
 
 
 def test_messages_that_were_replayed_three_times_are_replayed_with_again(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked(name, **{"x-replays": 3}) for name in ("a1", "a2")])
+    publish(shop.vhost.url, "pay.dlq", [failed(name, **{"x-replays": 3}) for name in ("a1", "a2")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 that are meant stay")
     assert shop.run("dlq", "replay", "--all", "--again") == (0, "2 messages replayed\n")
@@ -204,7 +204,7 @@ def test_messages_that_were_replayed_three_times_are_replayed_with_again(shop: S
 
 def test_dead_letters_whose_queue_is_deleted_are_left_and_counted(shop: Shop) -> None:
     publish(
-        shop.vhost.url, "lost", [parked("a1", queue="gone"), parked("a2", queue="mail"), parked("a3", queue="gone")]
+        shop.vhost.url, "lost", [failed("a1", queue="gone"), failed("a2", queue="mail"), failed("a3", queue="gone")]
     )
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
@@ -258,7 +258,7 @@ def test_in_a_long_replay_waiting_messages_are_requeued_and_read_again(
 ) -> None:
     # The broker would close a channel that keeps a message unacked for half an hour.
     monkeypatch.setattr(replay_module, "TURN", 0.5)
-    contents = [parked("x", queue="gone"), *many(20), parked("y", **{"x-replays": 3})]
+    contents = [failed("x", queue="gone"), *many(20), failed("y", **{"x-replays": 3})]
     publish(shop.vhost.url, "pay.dlq", contents)
     code, output = shop.run("dlq", "replay", "--all", "--rate", "12")
     assert code == 1
@@ -315,7 +315,7 @@ def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_r
 
 
 def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Path) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2", error="ValueError: no currency"), parked("a1")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2", error="ValueError: no currency"), failed("a1")])
     code, output = shop.run("dlq", "discard", "--match", "gateway")
     assert code == 2
     assert "nobody can be asked here; --yes discards without a question" in output
@@ -345,7 +345,7 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
 
 
 def test_an_export_contains_every_message_and_consumes_none(shop: Shop, tmp_path: Path) -> None:
-    body, properties = parked("a1", price=1.5, big=2**40, flag=True, raw=b"\xff", nested={"list": [1, None]})
+    body, properties = failed("a1", price=1.5, big=2**40, flag=True, raw=b"\xff", nested={"list": [1, None]})
     publish(shop.vhost.url, "pay.dlq", [(body, properties), (b"\xff\x00", pika.BasicProperties(message_id="raw"))])
     code, output = shop.run("dlq", "export")
     assert code == 0
@@ -369,7 +369,7 @@ def test_a_warning_precedes_the_reading_of_a_quorum_queue_with_a_delivery_limit(
     shop.write(topology)
     assert shop.run("apply")[0] == 0
     assert "limit" not in shop.run("dlq", "list")[1]
-    publish(vhost.url, "pay.dlq", [parked("a1")])
+    publish(vhost.url, "pay.dlq", [failed("a1")])
     words = "queue pay.dlq: a quorum queue with a delivery limit of 20: each look counts as a delivery in vain"
     assert words in shop.run("dlq", "list")[1]
     shop.config["broker"]["management"] = "http://127.0.0.1:1"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pika
 import pytest
 
-from tests.parked import TOPOLOGY, held, parked, publish, take
+from tests.dead_lettered import TOPOLOGY, failed, held, publish, take
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 
@@ -26,9 +26,9 @@ def kept(shop: Shop) -> list[Path]:
 
 
 def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: Shop, tmp_path: Path) -> None:
-    old, _ = parked("a1")
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), parked("a2")])
-    publish(shop.vhost.url, "lost", [parked("a2", queue="mail")])
+    old, _ = failed("a1")
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2")])
+    publish(shop.vhost.url, "lost", [failed("a2", queue="mail")])
     edited = tmp_path / "body"
     edited.write_bytes(b'{"mended": true}')
     for arguments in (("--all",), ("--id", "a1", "--id", "a2")):
@@ -53,7 +53,7 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
 
 
 def test_an_edited_body_that_is_not_json_is_refused_for_a_json_message(shop: Shop, tmp_path: Path) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1"), (b"[1]", pika.BasicProperties(message_id="bare"))])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1"), (b"[1]", pika.BasicProperties(message_id="bare"))])
     edited = tmp_path / "body"
     for number, (body, why) in enumerate([(b'{"a": 1', "is not JSON, "), (b'{"a": 1}\xff', "'utf-8' codec")]):
         edited.write_bytes(body)

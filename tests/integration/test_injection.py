@@ -18,7 +18,7 @@ from runner.messages import Event
 from runner.topology.model import Binding
 from tests.amqp import channel_to
 from tests.amqp import publish as amqp_publish
-from tests.parked import held, parked, take
+from tests.dead_lettered import failed, held, take
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
 
@@ -51,7 +51,7 @@ def duplicated(url: str, count: int, publish: Any, seconds: float = 20.0) -> lis
 
 @pytest.mark.usefixtures("each_connection")
 def test_a_copy_is_the_same_in_body_id_headers_and_properties_and_in_no_other_queue(vhost: Vhost, channel: Any) -> None:
-    _, properties = parked("m1", when=datetime(2026, 1, 2, tzinfo=UTC), nested={"a": [1, "b", None]}, big=2**40)
+    _, properties = failed("m1", when=datetime(2026, 1, 2, tzinfo=UTC), nested={"a": [1, "b", None]}, big=2**40)
     properties.delivery_mode = 2
 
     def publish() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.parked import TOPOLOGY, held, many, parked, publish, take_all
+from tests.dead_lettered import TOPOLOGY, failed, held, many, publish, take_all
 from tests.proof import QUEUE_TYPES, times
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
@@ -146,7 +146,7 @@ def test_discard_asks_before_it_removes_messages(tmp_path: Path, vhost: Vhost) -
     others = 50
     shop = full_shop(tmp_path / "shop", vhost, count=others)
     publish(
-        vhost.url, "pay.dlq", [parked("x1", error="other"), parked("x2", error="other"), parked("x3", error="other")]
+        vhost.url, "pay.dlq", [failed("x1", error="other"), failed("x2", error="other"), failed("x3", error="other")]
     )
     for text, code in (("n\n", 1), ("\n", 1), (signal.SIGINT, 130)):
         assert answer(shop, text, "--match", "other")[0] == code

@@ -13,7 +13,7 @@ from runner.config.version import NACK_IS_NO_FAILURE
 from runner.queues.peek import Peek
 from tests import amqp
 from tests.amqp import channel_to
-from tests.parked import Content, many, publish, take, take_all
+from tests.dead_lettered import Content, many, publish, take, take_all
 from tests.rabbit import Vhost
 from tests.topologies import Shop
 

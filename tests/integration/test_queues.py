@@ -19,7 +19,7 @@ from runner.admin.management import Management
 from runner.admin.statistics import StatisticsReader
 from runner.cli.status_command import ready_messages
 from tests.amqp import channel_to
-from tests.parked import TOPOLOGY, many, publish
+from tests.dead_lettered import TOPOLOGY, many, publish
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 

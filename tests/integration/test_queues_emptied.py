@@ -24,7 +24,7 @@ from runner.queues import purge_command as purge_module
 from runner.queues.removal import Purge, Transfer
 from tests import amqp
 from tests.amqp import channel_to
-from tests.parked import held, many, publish, take, take_all
+from tests.dead_lettered import held, many, publish, take, take_all
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
 

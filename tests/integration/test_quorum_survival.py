@@ -8,7 +8,7 @@ import pytest
 from runner.admin.declaration import declare
 from runner.topology.model import Objects, Queue
 from tests.amqp import channel_to, publish
-from tests.parked import held
+from tests.dead_lettered import held
 from tests.rabbit import Vhost, wait_until
 
 pytestmark = pytest.mark.kills_broker

@@ -169,7 +169,7 @@ def test_processes_that_a_test_leaves_are_reported_and_killed_before_the_next_te
         assert [outcome for one, outcome in found if one == f"after_{name}"] == ["PASSED"], runner.output
     # Only lines of tracebacks count, also of exception groups. The summary repeats more or less of them, depending on
     # its width.
-    line = r"^[E |]+ AssertionError: the test left processes behind, which are ended now"
+    line = r"^[E |]+ AssertionError: the test left processes, which were killed"
     assert len(re.findall(line, runner.output, re.MULTILINE)) == len(tests)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.amqp import channel_to
-from tests.parked import take
+from tests.dead_lettered import take
 from tests.rabbit import Vhost
 from tests.running import ROOT
 

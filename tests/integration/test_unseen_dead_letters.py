@@ -12,7 +12,7 @@ import pytest
 
 from runner.supervisor.lock import take_lock
 from tests.amqp import channel_to
-from tests.parked import TOPOLOGY, held, parked, publish, take_all
+from tests.dead_lettered import TOPOLOGY, failed, held, publish, take_all
 from tests.ports import free_port
 from tests.rabbit import Vhost, wait_until
 from tests.topologies import Shop
@@ -36,7 +36,7 @@ def reader(url: str, queue: str) -> Iterator[None]:
 
 
 def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     with reader(shop.vhost.url, "pay.dlq"):
         said = "nothing to see for now: somebody else reads pay.dlq, and may hold its messages\n"
         code, output = shop.run("dlq", "list")
@@ -55,7 +55,7 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
         assert code == 1
         assert output.endswith("; but somebody else reads pay.dlq, and may hold its messages\n")
         assert shop.run("dlq", "list", "--queue", "mail")[0] == 0
-        publish(shop.vhost.url, "lost", [parked("c1", queue="mail")])
+        publish(shop.vhost.url, "lost", [failed("c1", queue="mail")])
         code, output = shop.run("dlq", "list")
         assert code == 0
         assert "1 message parked" in output
@@ -64,7 +64,7 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
 
 
 def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported(shop: Shop) -> None:
-    publish(shop.vhost.url, "pay.dlq", [parked("a1")])
+    publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     queues = {name: one for name, one in TOPOLOGY["queues"].items() if name != "pay"}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
     said = "queue pay.dlq: 1 message, of no queue in topology.yaml any more; put its queue back to reach them\n"
@@ -79,7 +79,7 @@ def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported
 
 
 def test_an_empty_dead_letter_queue_is_reported_by_name_beside_full_queues(shop: Shop) -> None:
-    publish(shop.vhost.url, "lost", [parked("c1", queue="mail")])
+    publish(shop.vhost.url, "lost", [failed("c1", queue="mail")])
     for name in ("stock", "pay"):
         for done, arguments in (("replayed", ("replay",)), ("discarded", ("discard", "--yes"))):
             found = shop.run("dlq", *arguments, "--queue", name)
@@ -90,7 +90,7 @@ def test_an_empty_dead_letter_queue_is_reported_by_name_beside_full_queues(shop:
 
 
 def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_path: Path) -> None:
-    contents = [parked("a1"), parked("a2"), parked("a3")]
+    contents = [failed("a1"), failed("a2"), failed("a3")]
     for _, properties in contents[:2]:
         properties.correlation_id = "5f2dd97f-order"
     publish(shop.vhost.url, "pay.dlq", contents)

@@ -1,4 +1,4 @@
-"""Messages on the desk, as workers and the broker park them."""
+"""Dead letters, as workers and the broker write them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TOPOLOGY: dict[str, Any] = {
 }
 
 
-def parked(identity: str, *, queue: Any = "pay", error: Any = "gateway timed out", **headers: Any) -> Content:
-    """A message as a worker parks it."""
+def failed(identity: str, *, queue: Any = "pay", error: Any = "gateway timed out", **headers: Any) -> Content:
+    """Return a message as a worker dead-letters it."""
     known = {
         "x-attempt": 2, "x-first-error": "first", "x-last-error": error, "x-origin-queue": queue,
         "x-origin-exchange": "orders", "x-origin-routing-key": "order.created.usd", "x-exception": "Retry",
@@ -40,8 +40,8 @@ def parked(identity: str, *, queue: Any = "pay", error: Any = "gateway timed out
 
 
 def many(count: int, **fields: Any) -> Iterator[Content]:
-    """Numbered messages."""
-    return (parked(f"m{number:06}", **fields) for number in range(count))
+    """Yield numbered messages."""
+    return (failed(f"m{number:06}", **fields) for number in range(count))
 
 
 def publish(url: str, queue: str, contents: Iterable[Content]) -> None:
@@ -53,7 +53,7 @@ def publish(url: str, queue: str, contents: Iterable[Content]) -> None:
 
 
 def take(url: str, queue: str, count: int) -> list[tuple[Any, pika.BasicProperties, bytes]]:
-    """So many messages of a queue, which loses them."""
+    """Remove exactly ``count`` messages from a queue. Return them."""
     found: list[tuple[Any, pika.BasicProperties, bytes]] = []
     deadline = time.monotonic() + 20
     with channel_to(url) as channel:
@@ -61,17 +61,17 @@ def take(url: str, queue: str, count: int) -> list[tuple[Any, pika.BasicProperti
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is not None:
                 found.append((method, properties, body))
-        assert channel.basic_get(queue)[0] is None, f"{queue} holds more than {count}"
+        assert channel.basic_get(queue)[0] is None, f"{queue} contains more than {count}"
     return found
 
 
 def take_all(url: str, queue: str) -> list[str]:
-    """The ids of all messages of a queue in their order; it loses them."""
+    """Remove all messages from a queue. Return their ids in order."""
     with channel_to(url) as channel:
         return [properties.message_id for _, properties, _ in drained(channel, queue)]
 
 
 def held(url: str, *queues: str) -> list[int]:
-    """How many messages are ready in some queues, by their own word."""
+    """Return the number of ready messages of each queue, as the queue itself reports it."""
     with channel_to(url) as channel:
         return [channel.queue_declare(queue, passive=True).method.message_count for queue in queues]
