@@ -1,4 +1,4 @@
-"""Which acknowledgements are sent, against a broker that closes the channel for a wrong one."""
+"""The batching of acknowledgements, against a broker that closes the channel for a wrong ack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Broker:
 
 
 class AckMachine(RuleBasedStateMachine):
-    """Deliveries come and end in any order; acks are taken at any time."""
+    """Deliveries that arrive and end in any order, and acks that are collected at any time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class AckMachine(RuleBasedStateMachine):
     def take(self) -> None:
         for tag, multiple in self.ledger.take():
             self.broker.ack(tag, multiple)
-        assert set(self.broker.acked) == self.done, "whatever is done is acknowledged now, and nothing else"
+        assert set(self.broker.acked) == self.done, "exactly the finished deliveries are acknowledged now"
         assert self.ledger.take() == []
 
     @invariant()
@@ -75,7 +75,7 @@ def test_contiguous_deliveries_are_one_ack() -> None:
     assert ledger.take() == []
 
 
-def test_a_delivery_behind_an_open_one_is_acknowledged_alone() -> None:
+def test_a_delivery_behind_an_unfinished_one_is_acknowledged_alone() -> None:
     ledger = AckBatch()
     ledger.done(2)
     assert ledger.take() == [(2, False)]
@@ -87,7 +87,7 @@ def test_a_delivery_behind_an_open_one_is_acknowledged_alone() -> None:
 
 @settings(deadline=None)
 @given(st.permutations(range(1, 60)))
-def test_a_settled_channel_remembers_nothing(order: list[int]) -> None:
+def test_a_channel_without_deliveries_keeps_no_memory(order: list[int]) -> None:
     ledger = AckBatch()
     for tag in order:
         ledger.done(tag)

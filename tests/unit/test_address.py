@@ -1,4 +1,4 @@
-"""What an AMQP URL says, and what may be shown of it."""
+"""The parts of an AMQP URL, and its forms that are safe to show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from runner.address import Address, Login
 
 
-def test_url_without_anything_else_means_guest_on_the_standard_port_and_the_default_vhost():
+def test_a_url_without_details_means_guest_on_the_standard_port_and_the_default_vhost():
     address = Address.of("amqp://broker.example")
 
     assert (address.host, address.port, address.is_tls) == ("broker.example", 5672, False)
@@ -24,14 +24,14 @@ def test_amqps_has_its_own_standard_port():
     assert Address.of("amqps://broker.example/").port == 5671
 
 
-def test_shown_forms_hold_no_password():
+def test_shown_forms_contain_no_password():
     address = Address.of("amqp://anna:topsecret@127.0.0.1:7000/")
 
     assert "topsecret" not in f"{address} {address!r}"
 
 
 @pytest.mark.parametrize("url", ["amqp://u:topsecret@h:99999/", "amqp://u:topsecret@h:port/", "amqp://u:topsecret@[h/"])
-def test_unusable_url_is_a_configuration_fault_that_hides_the_password(url: str):
+def test_an_unusable_url_is_a_configuration_error_that_hides_the_password(url: str):
     with pytest.raises(ValueError, match="not an address") as caught:
         Address.of(url)
 
@@ -39,7 +39,7 @@ def test_unusable_url_is_a_configuration_fault_that_hides_the_password(url: str)
     assert caught.value.__cause__ is None
 
 
-def test_unknown_scheme_is_named():
+def test_an_unknown_scheme_is_named():
     with pytest.raises(ValueError, match="scheme 'http' is not AMQP; allowed: amqp://, amqps://"):
         Address.of("http://127.0.0.1/")
 
@@ -60,7 +60,7 @@ def test_only_this_machine_is_loopback(host: str, listen_on: str | None):
     assert Address.of(f"amqp://{host}:7000/").loopback == listen_on
 
 
-def test_login_survives_the_way_through_the_environment():
+def test_a_login_survives_the_environment():
     login = Login("anna", "p w", "shop")
 
     assert Login.from_environment(login.environment()) == login
@@ -68,7 +68,7 @@ def test_login_survives_the_way_through_the_environment():
 
 
 @pytest.mark.parametrize("url", ["amqp://u:topsecret@/", "amqp://u:topsecret@h:0/", "topsecret", ""])
-def test_address_without_scheme_host_or_port_is_refused_without_its_password(url: str):
+def test_an_address_without_scheme_host_or_port_is_refused_without_its_password(url: str):
     with pytest.raises(ValueError, match="allowed: amqp") as caught:
         Address.of(url)
 

@@ -1,4 +1,4 @@
-"""Random pairs of topologies and random consent: invariants after each step of ``apply``, and at its end."""
+"""Random pairs of topologies and random consent, with invariants after each step of ``apply`` and at its end."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _names_of_exchanges = st.sets(st.sampled_from(EXCHANGES), min_size=1)
 _names_of_queues = st.sets(st.sampled_from(QUEUES), min_size=1)
 
 
-#: An argument that no queue may change: with drop-head, a replacement is refused because messages might be dropped.
+#: An argument that no queue may change. With drop-head, a replacement is refused because messages might be dropped.
 LIMIT = {"x-max-length-bytes": 10**6, "x-overflow": "reject-publish"}
 
 
 @st.composite
 def topologies(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a valid topology.yaml of a few names, so that two of them have much in common."""
+    """Draw a valid topology.yaml with a few names, so that two of them overlap."""
     exchanges, queues = sorted(draw(_names_of_exchanges)), sorted(draw(_names_of_queues))
     one_exchange = st.sampled_from(exchanges)
     result: dict[str, Any] = {"exchanges": {}, "queues": {}, "bindings": [], "policies": {}}
@@ -74,7 +74,7 @@ def topologies(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class Scene:
-    """One broker, and one topology that is to be applied to it."""
+    """One broker, and one topology to apply."""
 
     def __init__(self, broker: BrokerModel, written: dict[str, Any], consumed: frozenset[str]) -> None:
         self.broker = broker
@@ -84,11 +84,11 @@ class Scene:
         replaced = {one.name for one in self.plan().of(Mark.REPLACE) if one.kind == "exchange"}
         there = self.before.exchanges.keys() & {one.name for one in self.objects.exchanges}
         self.entries = sorted(there - replaced)
-        #: The new names of the queues that are renamed: messages for the old queue may come to the new one.
+        #: The new names of the queues that are renamed. Messages for the old queue may reach the new one.
         self.renamed = {old: name for name, old in self.objects.formerly.items()}
         bare, bare_now = router_of(self.objects, with_alternates=False), broker.router(with_alternates=False)
-        #: Messages that reach some queue by bindings before and afterwards. Those that reach it only through an
-        #: alternate exchange may be returned to their publisher in between.
+        #: Messages that reach some queue by bindings before and afterwards. Messages that need an alternate exchange
+        #: may be returned to their publisher in between.
         self.is_routed = {
             (entry, key)
             for entry in self.entries
@@ -101,8 +101,7 @@ class Scene:
             for entry in self.entries
             for key in KEYS
         }
-        #: The same of exchanges that are replaced, if they accept a message at all: a publisher may repeat one that is
-        #: returned.
+        #: The same for replaced exchanges, if they accept a message at all. A publisher may repeat a returned message.
         self.kept_if_accepted = {
             (entry, key): set(bare.route(entry, key).queues) & self._named(bare_now.route(entry, key).queues)
             for entry in sorted(there & replaced)
@@ -115,11 +114,11 @@ class Scene:
         return {self.renamed.get(one, one) for one in queues}
 
     def plan(self, *, prune: bool = False) -> Plan:
-        """Return the present plan."""
+        """Return the current plan."""
         return make_plan(self.objects, self.broker.live(), self.topology.retire, prune=prune)
 
     def pending(self) -> set[tuple[Mark, str, str]]:
-        """Return the changes that are still to be done."""
+        """Return the pending changes."""
         return {_about(one) for one in self.plan().changes if one.mark is not Mark.UNMANAGED}
 
     def run(self, consent: Consent, fails_at: int = -1, *, prune: bool = False) -> tuple[Decision, list[Change]]:
@@ -143,7 +142,7 @@ class Scene:
         broker.watch, broker.steps, broker.fails_at = check, 0, fails_at
         try:
             left = apply(decision, live, broker, did=done.append)
-            assert self._copies() == set(), "a message comes to a queue under both its names"
+            assert self._copies() == set(), "a message reaches a queue under both its names"
             assert {_about(one) for one in done} >= {_about(one) for one in decision.done} - {
                 _about(one.change) for one in left
             } - _kept_with(left, decision)
@@ -155,19 +154,19 @@ class Scene:
         bare, full = self.broker.router(with_alternates=False), self.broker.router(with_alternates=True)
         for (entry, key), kept in self.kept.items():
             found = self._named(_plain(one) for one in bare.route(entry, key).queues)
-            assert kept <= found, f"{step}: {key!r} from {entry} no longer comes to {kept - found}"
+            assert kept <= found, f"{step}: {key!r} from {entry} no longer reaches {kept - found}"
         for (entry, key), kept in self.kept_if_accepted.items():
             if entry in self.broker.exchanges and full.route(entry, key).queues:
                 found = self._named(_plain(one) for one in bare.route(entry, key).queues)
-                assert kept <= found, f"{step}: {key!r} from {entry} is accepted and does not come to {kept - found}"
-        # A replaced queue may be bound for a moment longer or shorter than the exchange's other destinations.
+                assert kept <= found, f"{step}: {key!r} from {entry} is accepted but does not reach {kept - found}"
+        # A replaced queue may stay bound for a moment longer or shorter than the exchange's other destinations.
         for entry, key in self.is_routed if self.has_steady_alternates and not is_moving else ():
-            assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} comes to no queue"
+            assert full.route(entry, key).queues, f"{step}: {key!r} from {entry} reaches no queue"
 
     def _copies(self) -> set[tuple[str, str, str]]:
-        """Return the messages that come to a queue under both its names; at most some do so while bindings move.
+        """Return the messages that reach a queue under both its names. At most some do so while bindings move.
 
-        Of a queue that exists under both names before, both may have the same bindings.
+        If a queue exists under both names before, both may have the same bindings.
         """
         router = self.broker.router(with_alternates=False)
         routes = {(entry, key): set(router.route(entry, key).queues) for entry in self.broker.exchanges for key in KEYS}
@@ -199,7 +198,7 @@ def _held_back(decision: Decision, live: Live) -> list[Any]:
     for kind, name in sorted(decision.held):
         thing = live.exchanges.get(name) if kind == "exchange" else getattr(live.queues.get(name), "queue", None)
         found.append((kind, name, thing, None if thing is None else policies.applying(thing)))
-    # An object that is replaced with consent has bindings under another name meanwhile.
+    # During a replacement with consent, an object has bindings under another name.
     bindings = (one.binding for one in live.bindings.values())
     settled = [replace(one, source=_plain(one.source), destination=_plain(one.destination)) for one in bindings]
     found.append({one.key for one in settled if decision.touches_held(one)})
@@ -281,7 +280,7 @@ def test_held_back_objects_are_not_touched_and_no_flow_stops(
     scene = Scene(broker, _edited(data, old), consumed)
     decision, done = scene.run(_drawn_consent(data, scene.plan()))
     reported = {_about(one) for one in done}
-    # A retired queue that holds messages is kept with what belongs to it.
+    # A retired queue that contains messages is kept with its parts.
     assert not scene.pending() & reported, "changes reported as done are not pending"
     left = {_about(one.change) for one in decision.left}
     assert scene.pending() >= left - {_about(one) for one in decision.of(Mark.RETIRE)}
@@ -295,7 +294,7 @@ def test_while_removals_wait_every_old_route_and_policy_stays_and_the_next_run_r
 ) -> None:
     broker = _running(old, consumed, waiting)
     scene = Scene(broker, _edited(data, old), consumed)
-    scene.is_routed = set()  # this is about routes by bindings
+    scene.is_routed = set()  # only bindings count here
     bindings, policies, routes = broker.live().bindings.keys(), broker.live().policies.keys(), _routes(broker)
     decision, done = scene.run(Consent(removals=False))
     assert not [one for one in done if one.is_removal]
@@ -305,7 +304,7 @@ def test_while_removals_wait_every_old_route_and_policy_stays_and_the_next_run_r
     assert all(queues <= after[way] for way, queues in routes.items())
     late = {_about(one.change) for one in decision.left if one.waits_for == REPLACED_SERVICES}
     assert late <= scene.pending()
-    # Removed are all but those that something held back needs.
+    # Everything is removed except the objects that a held-back object needs.
     decision, done = scene.run(Consent())
     assert late <= {_about(one) for one in done} | {_about(one.change) for one in decision.left if one.waits_for}
     _finish(scene)
@@ -318,7 +317,7 @@ def _routes(broker: BrokerModel) -> dict[tuple[str, str], set[str]]:
 
 @_settings
 @given(st.data(), topologies(), _consumed, _waiting)
-def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
+def test_a_run_that_fails_at_any_step_converges_when_it_runs_again(
     data: st.DataObject, old: dict[str, Any], consumed: frozenset[str], waiting: frozenset[str]
 ) -> None:
     broker = _running(old, consumed, waiting)
@@ -335,7 +334,7 @@ def test_a_run_that_fails_at_any_step_converges_when_it_is_run_again(
 
 @settings(_settings, max_examples=times(25, 3000))
 @given(st.data(), topologies(), topologies(), _waiting)
-def test_pruning_keeps_messages_and_objects_of_others_and_leaves_nothing_of_ours_without_a_reason(
+def test_pruning_keeps_messages_and_foreign_objects_and_leaves_no_object_of_ours_without_a_reason(
     data: st.DataObject, old: dict[str, Any], new: dict[str, Any], waiting: frozenset[str]
 ) -> None:
     broker = _running(old, frozenset(), waiting)
@@ -349,9 +348,9 @@ def test_pruning_keeps_messages_and_objects_of_others_and_leaves_nothing_of_ours
         assert theirs.key in broker.bindings
         assert broker.messages["theirs"] == [1000]
         for name in broker.remembered.queues & broker.queues.keys() - {one.name for one in scene.objects.queues}:
-            broker.messages[name].clear()  # as by purge
+            broker.messages[name].clear()  # as a purge would
     plan = scene.plan(prune=True)
-    assert not [one for one in plan.changes if one.mark is not Mark.UNMANAGED], "nothing is to do"
+    assert not [one for one in plan.changes if one.mark is not Mark.UNMANAGED], "no change is left"
     left = {(one.kind, one.name) for one in plan.of(Mark.UNMANAGED) if one.why and one.kind != "binding"}
     assert all("keeps it: " in one.why for one in plan.of(Mark.UNMANAGED) if (one.kind, one.name) in left)
 

@@ -1,4 +1,4 @@
-"""Single steps of ``apply``: reports of what failed half-way, and policies judged by the broker's version."""
+"""Single steps of ``apply``: reports of partial failures, and policies that depend on the broker's version."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def test_a_declaration_that_fails_half_way_is_reported(error: RunnerError) -> No
     assert said == ["interrupted: an unknown part of 3 changes is done; the next plan shows the rest"]
 
 
-#: RabbitMQ 3.10 applies it to classic queues, and later versions pass it over.
+#: RabbitMQ 3.10 applies this policy to classic queues. Later versions ignore it.
 BY_VERSION = {"pattern": "^q$", "definition": {"max-in-memory-length": 5, "max-length": 1}}
 
 
-def test_a_policy_that_this_version_applies_comes_before_its_new_queue() -> None:
+def test_a_policy_that_this_version_applies_precedes_its_new_queue() -> None:
     steps: list[str] = []
     broker = BrokerModel()
     broker.watch = steps.append
@@ -66,7 +66,7 @@ def test_a_replacement_has_the_limit_that_this_version_applies() -> None:
     assert broker.messages["q"] == [1, 2]
 
 
-def test_only_counts_that_the_plan_needs_are_asked_for() -> None:
+def test_only_counts_that_the_plan_needs_are_requested() -> None:
     written: dict[str, Any] = {
         "queues": {
             "same": {"type": "classic"},

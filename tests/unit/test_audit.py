@@ -1,4 +1,4 @@
-"""What audit makes of a message."""
+"""The rows that audit writes for a message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def note(**fields: Any) -> Message:
     return message(id="n1", type=ATTEMPT_TYPE, body=json.dumps({**json.loads(report.body), **fields}).encode())
 
 
-def test_an_event_is_kept_with_all_that_it_says() -> None:
+def test_an_event_is_stored_with_all_its_fields() -> None:
     row = event_row(
         message(
             correlation_id="o1", causation_id="c1", exchange="orders.topic", routing_key="order.created.eur",
@@ -57,15 +57,15 @@ def test_an_event_is_kept_with_all_that_it_says() -> None:
         ({}, 7000),
     ],
 )
-def test_it_is_as_old_as_its_first_publishing_says_else_its_timestamp(headers: dict[str, Any], expected: int) -> None:
+def test_its_time_is_that_of_its_first_publish_or_else_its_timestamp(headers: dict[str, Any], expected: int) -> None:
     assert event_row(message(headers=headers, timestamp=7))["published_at"] == expected
 
 
-def test_an_event_that_says_no_time_at_all_is_of_now() -> None:
+def test_an_event_without_a_time_gets_the_current_time() -> None:
     assert abs(event_row(message())["published_at"] / 1000 - datetime.now(UTC).timestamp()) < 60
 
 
-def test_headers_that_json_has_no_type_for_become_text_and_the_others_stay_what_they_are() -> None:
+def test_header_values_that_json_lacks_become_text_and_the_others_keep_their_types() -> None:
     headers: dict[str, Any] = {
         "number": 1, "yes": True, "none": None, "list": [1, b"raw", {"deep": Decimal("1.10")}],
         "time": datetime(2026, 1, 2, tzinfo=UTC), "nan": float("nan"), "bytes": b"\xff\0", "nul": "a\0b",
@@ -78,11 +78,11 @@ def test_headers_that_json_has_no_type_for_become_text_and_the_others_stay_what_
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"a\0b"])
-def test_a_body_that_no_text_column_takes_is_kept_readable(body: bytes) -> None:
+def test_a_body_that_no_text_column_accepts_is_stored_readably(body: bytes) -> None:
     assert event_row(message(body=body))["body"] in ("\\xff\\xfe", "a\\x00b")
 
 
-def test_a_note_becomes_the_row_of_a_try() -> None:
+def test_a_note_becomes_the_row_of_an_attempt() -> None:
     assert attempt_row(note()) == {
         "id": "n1", "order_id": "o1", "message_id": "m1", "message_type": "order.created", "queue": "audit.events",
         "service": "payment", "instance": "payment.1", "attempt": 1, "replays": 0, "outcome": "retried",
@@ -101,12 +101,12 @@ def test_a_note_becomes_the_row_of_a_try() -> None:
         ({"queue": None}, "queue: "),
     ],
 )
-def test_a_malformed_note_is_rejected_with_the_field_that_is_wrong(wrong: dict[str, Any], word: str) -> None:
+def test_a_malformed_note_is_rejected_with_the_wrong_field(wrong: dict[str, Any], word: str) -> None:
     with pytest.raises(Reject, match=f"message n1: not a note of a try, {word}"):
         attempt_row(note(**wrong))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no json", b"{}"])
-def test_what_is_no_note_at_all_is_rejected(body: bytes) -> None:
+def test_a_message_that_is_no_note_is_rejected(body: bytes) -> None:
     with pytest.raises(Reject, match="message n1"):
         attempt_row(message(id="n1", type=ATTEMPT_TYPE, body=body))

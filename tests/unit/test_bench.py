@@ -1,4 +1,4 @@
-"""The frame of the benchmarks: figures, goals, table, chart, rates, and one quick run of all of it."""
+"""The frame of the benchmarks: figures, goals, table, chart, rates, and one quick run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLOW = Figure.beside("start", "s", [2.0, 2.2], [1.0, 1.2], "somebody", "ratio >=
 ALONE = Figure.alone("memory", "MB", [39.0, 41.0], "ours <= 45")
 
 
-def test_a_ratio_over_1_is_better_for_us_whether_more_or_less_is_wanted():
+def test_a_ratio_over_1_is_better_for_us_for_maxima_and_minima():
     assert (FAST.ours, FAST.peer, FAST.ratio) == (90, 20, 4.5)
     assert SLOW.ratio == pytest.approx(1.1 / 2.1)
     assert (ALONE.ours, ALONE.peer, ALONE.peer_name, ALONE.ratio) == (40.0, None, None, None)
@@ -39,17 +39,17 @@ def test_a_ratio_over_1_is_better_for_us_whether_more_or_less_is_wanted():
         (Figure.beside("x", "s", [3.0], [6.0], "y", "ours <= 2", less_is_better=True), False),
     ],
 )
-def test_a_goal_is_met_or_missed_and_without_one_neither(figure: Figure, is_met: bool | None):
+def test_a_goal_is_met_or_missed_and_a_figure_without_a_goal_is_neither(figure: Figure, is_met: bool | None):
     assert figure.is_met() is is_met
 
 
 @pytest.mark.parametrize("goal", ["ratio > 5", "5", "theirs <= 3", "ratio >= 1"])
-def test_a_goal_that_cannot_be_judged_is_refused(goal: str):
+def test_a_goal_without_enough_data_is_refused(goal: str):
     with pytest.raises(ValueError, match="goal"):
         Figure.alone("memory", "MB", [1.0], goal)
 
 
-def test_the_file_holds_these_keys_and_no_others_and_is_json_where_a_peer_measures_nothing():
+def test_the_file_has_exactly_these_keys_and_is_json_if_a_peer_measures_nothing():
     assert FAST.as_json() == {
         "name": "publish",
         "unit": "msg/s",
@@ -63,7 +63,7 @@ def test_the_file_holds_these_keys_and_no_others_and_is_json_where_a_peer_measur
     assert json.loads(json.dumps(nothing.as_json()))["ratio"] is None
 
 
-def test_the_table_shows_medians_least_and_most_ratios_and_goals():
+def test_the_table_shows_medians_minima_maxima_ratios_and_goals():
     head, fast, slow, alone = table([FAST, SLOW, ALONE]).splitlines()
     assert head.split() == ["FIGURE", "OURS", "PEER", "PEER'S", "RATIO", "GOAL"]
     assert fast.split("  ")[0] == "publish"
@@ -89,7 +89,7 @@ def test_the_chart_has_a_bar_for_each_ratio_and_a_line_for_each_goal_of_one():
     ET.fromstring(chart([], "nothing", ""))
 
 
-def test_a_rate_is_taken_between_two_shares_of_all_messages():
+def test_a_rate_is_measured_between_two_shares_of_all_messages():
     samples = [(0.0, 0), (1.0, 0), (2.0, 100), (3.0, 500), (4.0, 1000)]
     assert rate(samples) == pytest.approx(900 / 2)
     assert rate(samples, 0.5, 1.0) == pytest.approx(500)
@@ -102,7 +102,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_can_be_measured_is_listed():
+def test_all_measurements_are_listed():
     done = run("--list")
     assert done.returncode == 0
     assert {line.split()[0] for line in done.stdout.splitlines()} >= {

@@ -1,4 +1,4 @@
-"""What the benchmarks of orders make of what they saw."""
+"""The figures of the benchmarks of orders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Taken:
         self.mails.append(mail)
 
 
-def test_only_the_email_that_tells_of_the_payment_is_timed_and_each_one_is_sent(
+def test_only_the_email_about_the_payment_is_timed_and_each_one_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def test_only_the_email_that_tells_of_the_payment_is_timed_and_each_one_is_sent(
         message = Message(b"", "q", id="event-1")
         transport.send(compose(message, "shop@example.com", "a@example.com", subject, "text"), "o-1")
     with (tmp_path / "mails.txt").open("a") as file:
-        file.write("1.5 o-2 Your order o-2 is pa")  # still being written
+        file.write("1.5 o-2 Your order o-2 is pa")  # a file that is still being written
     assert len(taken.mails) == 2
     found = paid_at(tmp_path)
     assert found.keys() == {"o-1"}
@@ -45,7 +45,7 @@ def test_without_a_folder_of_emails_no_order_is_paid(tmp_path: Path) -> None:
     assert paid_at(tmp_path) == {}
 
 
-def test_orders_that_take_turns_are_each_sent_once_and_not_before_they_are_due() -> None:
+def test_orders_that_alternate_are_each_sent_once_and_not_before_they_are_due() -> None:
     sent: dict[int, float] = {}
     began = time.monotonic()
     for first in range(3):
@@ -55,7 +55,7 @@ def test_orders_that_take_turns_are_each_sent_once_and_not_before_they_are_due()
 
 
 @pytest.mark.parametrize(("busy", "goal"), [(1.0, "ratio >= 1.5"), (1.9, None)])
-def test_four_processes_are_only_to_do_more_where_cores_are_free(
+def test_four_processes_should_do_more_only_if_cores_are_free(
     monkeypatch: pytest.MonkeyPatch, busy: float, goal: str | None
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)

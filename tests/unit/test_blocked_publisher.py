@@ -1,4 +1,4 @@
-"""What the broker still says of events that failed as it blocked their publisher is not taken for what comes after."""
+"""Events that failed while the broker blocked their publisher. Late returns of them do not affect later events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVENT = Event("paid", {}, exchange="payments", routing_key="paid", id="e1")
 
 
 class Io:
-    """Calls at once, and never later."""
+    """An I/O thread that calls at once, and never later."""
 
     clock = staticmethod(time.monotonic)
     random = random.Random()
@@ -40,7 +40,7 @@ class Io:
         pass
 
 
-def test_a_return_that_comes_after_the_publisher_was_blocked_says_nothing_of_the_same_event_sent_again() -> None:
+def test_a_late_return_after_a_block_does_not_concern_the_same_event_published_again() -> None:
     io: Any = Io()
     publisher = Publisher(io, ["amqp://broker"], "test", lambda _: None, lambda _: None)
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
@@ -56,10 +56,10 @@ def test_a_return_that_comes_after_the_publisher_was_blocked_says_nothing_of_the
     publisher._on_unblocked()
     second = publisher.publish(EVENT)
     publisher._window.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, False)))
-    assert second.result(0) is None, "a queue was bound meanwhile, and the broker did not return it"
+    assert second.result(0) is None, "a queue was bound in the meantime, and the broker did not return the message"
 
 
-def test_a_callback_that_fails_keeps_no_other_event_from_being_told() -> None:
+def test_a_callback_that_fails_keeps_no_other_event_from_its_report() -> None:
     io: Any = Io()
     publisher = Publisher(io, ["amqp://broker"], "test", lambda _: None, lambda _: None)
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
@@ -69,8 +69,8 @@ def test_a_callback_that_fails_keeps_no_other_event_from_being_told() -> None:
     def fail(*_: object) -> None:
         raise OSError("no more threads")
 
-    told: list[object] = []
+    results: list[object] = []
     publisher.send(encode(EVENT), fail)
-    publisher.send(encode(EVENT), lambda _, error: told.append(error))
+    publisher.send(encode(EVENT), lambda _, error: results.append(error))
     publisher._window.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(2, True)))
-    assert told == [None]
+    assert results == [None]

@@ -15,7 +15,7 @@ LIMIT = 200_000
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, LIMIT])
-def test_a_file_up_to_the_limit_is_read_whole(tmp_path, size):
+def test_a_file_up_to_the_limit_is_read_completely(tmp_path, size):
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size))
     assert read_bounded(path, LIMIT) == path.read_bytes()
@@ -24,7 +24,7 @@ def test_a_file_up_to_the_limit_is_read_whole(tmp_path, size):
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/full", "/dev/urandom"])
-def test_a_device_without_an_end_is_refused_at_the_limit(name):
+def test_an_endless_device_is_refused_at_the_limit(name):
     with pytest.raises(FileTooLarge, match=f"larger than {LIMIT} bytes") as caught:
         read_bounded(Path(name), LIMIT)
     assert caught.value.limit == LIMIT
@@ -32,7 +32,7 @@ def test_a_device_without_an_end_is_refused_at_the_limit(name):
         read_bounded(stream, LIMIT)
 
 
-def test_a_file_of_one_byte_too_many_is_refused(tmp_path):
+def test_a_file_one_byte_over_the_limit_is_refused(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * (LIMIT + 1))
     with pytest.raises(FileTooLarge):
@@ -59,7 +59,7 @@ def test_a_pipe_without_a_writer_is_given_up(tmp_path):
         read_bounded(tmp_path / "pipe", LIMIT, timeout=0.01)
 
 
-def test_a_pipe_whose_writer_is_silent_is_given_up(tmp_path):
+def test_a_pipe_with_a_silent_writer_is_given_up(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = os.open(tmp_path / "pipe", os.O_RDWR)
     try:
@@ -88,13 +88,13 @@ def test_a_pipe_is_read_until_its_writer_closes_it(tmp_path):
         (lambda path: path.symlink_to(path), OSError),
     ],
 )
-def test_a_path_that_names_no_file_is_an_error_of_the_system(tmp_path, make, kind):
+def test_a_path_without_a_file_is_an_error_of_the_system(tmp_path, make, kind):
     make(tmp_path / "file")
     with pytest.raises(kind) as caught:
         read_bounded(tmp_path / "file", LIMIT)
     assert caught.value.strerror
 
 
-def test_the_error_stays_what_it_is_in_another_process():
+def test_the_error_is_the_same_in_another_process():
     error = pickle.loads(pickle.dumps(FileTooLarge(5)))
     assert (error.limit, error.errno, str(error)) == (5, errno.EFBIG, str(FileTooLarge(5)))

@@ -1,4 +1,4 @@
-"""The choice between a broker that answers, a private node, a container, and an error."""
+"""The choice between a reachable broker, a private node, a container, and an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REMOTE = "amqp://anna:topsecret@broker.example:7000/"
 
 
 class Machine:
-    """What find_broker sees of the machine."""
+    """The machine as find_broker sees it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kinds: dict[str, Kind] = {}
@@ -48,13 +48,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 @pytest.mark.parametrize("start", ["auto", "never"])
-def test_broker_that_answers_is_used(machine: Machine, tmp_path: Path, start: str):
+def test_a_reachable_broker_is_used(machine: Machine, tmp_path: Path, start: str):
     machine.kinds["127.0.0.1:7000"] = Kind.BROKER
 
     assert find_broker([REMOTE, LOCAL], start, tmp_path) == Answering(LOCAL)
 
 
-def test_private_node_is_started_where_nothing_listens_on_loopback(machine: Machine, tmp_path: Path):
+def test_a_private_node_is_started_if_nothing_listens_on_loopback(machine: Machine, tmp_path: Path):
     found = find_broker([REMOTE, LOCAL], "auto", tmp_path)
 
     assert isinstance(found, PrivateNode)
@@ -71,7 +71,7 @@ def test_private_node_is_started_where_nothing_listens_on_loopback(machine: Mach
     ]
 
 
-def test_login_goes_through_the_environment_and_is_never_shown(machine: Machine, tmp_path: Path):
+def test_the_login_passes_through_the_environment_and_is_never_shown(machine: Machine, tmp_path: Path):
     found = find_broker([LOCAL], "auto", tmp_path)
 
     assert isinstance(found, PrivateNode)
@@ -83,7 +83,7 @@ def test_login_goes_through_the_environment_and_is_never_shown(machine: Machine,
     assert "topsecret" not in f"{found.command} {found!r} {Answering(LOCAL)!r}"
 
 
-def test_private_node_listens_where_an_ipv6_url_looks_for_it(machine: Machine, tmp_path: Path):
+def test_a_private_node_listens_at_the_address_of_an_ipv6_url(machine: Machine, tmp_path: Path):
     found = find_broker(["amqp://[::1]:7000/"], "auto", tmp_path)
 
     assert isinstance(found, PrivateNode)
@@ -91,7 +91,7 @@ def test_private_node_listens_where_an_ipv6_url_looks_for_it(machine: Machine, t
     assert found.command[found.command.index("--host") + 1] == "::1"
 
 
-def test_container_is_started_when_rabbitmq_is_not_installed(machine: Machine, tmp_path: Path):
+def test_a_container_is_started_if_rabbitmq_is_not_installed(machine: Machine, tmp_path: Path):
     machine.server, machine.engine = None, "/usr/bin/podman"
 
     found = find_broker([LOCAL], "auto", tmp_path)
@@ -101,7 +101,7 @@ def test_container_is_started_when_rabbitmq_is_not_installed(machine: Machine, t
     assert "topsecret" not in " ".join(found.command)
 
 
-def test_three_remedies_are_named_when_nothing_can_be_started(machine: Machine, tmp_path: Path):
+def test_three_remedies_are_named_if_nothing_can_be_started(machine: Machine, tmp_path: Path):
     machine.server = None
 
     with pytest.raises(BrokerMissing) as caught:
@@ -118,27 +118,27 @@ def test_three_remedies_are_named_when_nothing_can_be_started(machine: Machine, 
     assert caught.value.exit_code == EXIT_CONFIG
 
 
-def test_broker_elsewhere_that_is_away_is_waited_for(machine: Machine, tmp_path: Path):
+def test_a_remote_broker_that_is_unreachable_is_waited_for(machine: Machine, tmp_path: Path):
     with pytest.raises(BrokerAway, match=r"broker\.example:7000 \(fact: unreachable\)") as caught:
         find_broker([REMOTE], "auto", tmp_path)
 
     assert caught.value.exit_code == EXIT_BROKER
 
 
-def test_nothing_is_started_when_start_is_never(machine: Machine, tmp_path: Path):
+def test_nothing_is_started_if_start_is_never(machine: Machine, tmp_path: Path):
     with pytest.raises(BrokerAway, match=r"set broker\.start to 'auto'") as caught:
         find_broker([LOCAL], "never", tmp_path)
 
     assert "topsecret" not in str(caught.value)
 
 
-def test_no_private_node_stands_in_for_a_url_with_tls(machine: Machine, tmp_path: Path):
+def test_no_private_node_replaces_a_broker_with_tls(machine: Machine, tmp_path: Path):
     with pytest.raises(BrokerAway):
         find_broker(["amqps://127.0.0.1:7000/"], "auto", tmp_path)
 
 
 @pytest.mark.parametrize("start", ["auto", "never"])
-def test_something_else_at_the_port_is_said(machine: Machine, tmp_path: Path, start: str):
+def test_another_server_at_the_port_is_reported(machine: Machine, tmp_path: Path, start: str):
     machine.kinds["127.0.0.1:7000"] = Kind.OTHER
 
     with pytest.raises(BrokerError, match=r"no AMQP broker at 127\.0\.0\.1:7000, fact: other"):
@@ -154,18 +154,18 @@ def test_silence_may_be_a_broker_whose_host_does_not_resolve_its_own_name(machin
         find_broker([LOCAL], "auto", tmp_path)
 
 
-def test_node_of_a_killed_run_is_not_relied_on(machine: Machine, tmp_path: Path):
+def test_the_node_of_a_killed_run_is_not_reused(machine: Machine, tmp_path: Path):
     machine.kinds["127.0.0.1:7000"] = Kind.BROKER
     machine.leftover = 4711
 
     assert isinstance(find_broker([LOCAL], "auto", tmp_path), PrivateNode)
 
 
-def test_further_ports_follow_rabbitmqs_own_convention(machine: Machine):
+def test_further_ports_follow_the_convention_of_rabbitmq(machine: Machine):
     assert ports_of(5672) == Ports(5672, 15672, 25672)
 
 
-def test_port_in_use_is_replaced_and_the_log_says_so(machine: Machine, caplog: pytest.LogCaptureFixture):
+def test_a_port_in_use_is_replaced_and_the_log_says_so(machine: Machine, caplog: pytest.LogCaptureFixture):
     machine.taken = {15672}
 
     with caplog.at_level(logging.WARNING):
@@ -173,11 +173,11 @@ def test_port_in_use_is_replaced_and_the_log_says_so(machine: Machine, caplog: p
     assert caplog.messages == ["management port 15672 is taken, using 40000"]
 
 
-def test_port_number_that_does_not_exist_is_replaced(machine: Machine):
+def test_an_invalid_port_number_is_replaced(machine: Machine):
     assert available("distribution", 70000) == 40000
 
 
-def test_container_is_published_on_loopback_only_and_its_login_is_in_no_argv():
+def test_a_container_listens_on_loopback_only_and_its_login_is_in_no_argv():
     command = Box("shop", "127.0.0.1", 7000, 17000).run_command("docker")
 
     assert command[:5] == ["docker", "run", "--rm", "--name", "shop"]

@@ -1,4 +1,4 @@
-"""The files that a private node is run with."""
+"""The files of a private node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _conf(folder: Folder) -> list[str]:
     return (folder.path / "rabbitmq.conf").read_text().splitlines()
 
 
-def test_node_name_depends_on_the_folder_alone(tmp_path: Path):
+def test_the_node_name_depends_only_on_the_folder(tmp_path: Path):
     name = Folder(tmp_path / "a").node_name
 
     assert name == Folder(tmp_path / "x" / ".." / "a").node_name
@@ -40,14 +40,14 @@ def test_node_name_depends_on_the_folder_alone(tmp_path: Path):
     assert name.endswith("@localhost")
 
 
-def test_files_are_for_their_owner_alone(folder: Folder):
+def test_only_the_owner_may_read_the_files(folder: Folder):
     folder.configure(PORTS, "127.0.0.1", Login())
 
     for path in (folder.path, *folder.path.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
-def test_cookie_and_plugins_of_earlier_starts_are_kept(folder: Folder):
+def test_the_cookie_and_plugins_of_earlier_starts_are_kept(folder: Folder):
     cookie = (folder.home / ".erlang.cookie").read_text()
     folder.enabled_plugins_file.write_text("[rabbitmq_management, rabbitmq_shovel].")
 
@@ -65,7 +65,7 @@ def test_listeners_are_on_the_given_loopback_address(folder: Folder):
     )
 
 
-def test_password_is_in_no_file(folder: Folder):
+def test_no_file_contains_the_password(folder: Folder):
     folder.configure(PORTS, "127.0.0.1", Login("anna", "topsecret", "shop"))
 
     texts = [path.read_text() for path in folder.path.rglob("*") if path.is_file()]
@@ -76,7 +76,7 @@ def test_password_is_in_no_file(folder: Folder):
 
 
 @pytest.mark.parametrize(("free", "limit"), [(50_000_000_000, 1_000_000_000), (600_000_000, 300_000_000)])
-def test_disk_limit_is_lower_on_a_disk_that_is_nearly_full(folder: Folder, monkeypatch, free: int, limit: int):
+def test_the_disk_limit_is_lower_on_a_disk_that_is_nearly_full(folder: Folder, monkeypatch, free: int, limit: int):
     _free(monkeypatch, free)
 
     folder.configure(PORTS, "127.0.0.1", Login())
@@ -84,7 +84,7 @@ def test_disk_limit_is_lower_on_a_disk_that_is_nearly_full(folder: Folder, monke
     assert f"disk_free_limit.absolute = {limit}" in _conf(folder)
 
 
-def test_settings_of_the_persons_own_rabbitmq_and_erlang_do_not_reach_the_node(folder: Folder, monkeypatch):
+def test_personal_settings_for_rabbitmq_and_erlang_do_not_reach_the_node(folder: Folder, monkeypatch):
     for name in ("RABBITMQ_USE_LONGNAME", "RABBITMQ_DEFAULT_PASS", "ERL_FLAGS", "NOTIFY_SOCKET", "NODENAME"):
         monkeypatch.setenv(name, "1")
 
@@ -129,6 +129,6 @@ def test_another_login_than_at_the_last_start_is_a_warning_without_a_password(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"users": []}', '{"users": [5]}', '{"users": [{"name": "a"}]}'])
-def test_a_definitions_file_that_cannot_be_read_is_no_other_login(folder: Folder, text: str) -> None:
+def test_an_unreadable_definitions_file_is_no_other_login(folder: Folder, text: str) -> None:
     (folder.path / "definitions.json").write_text(text)
     assert folder.login_change(Login()) is None

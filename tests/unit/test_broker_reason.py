@@ -1,4 +1,4 @@
-"""The reason for a node's end, read out of its logs."""
+"""The reason for a node's exit, read from its logs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _append(folder: Folder, text: str) -> int:
     return size
 
 
-def test_failed_start_is_told_in_the_nodes_own_words_without_the_state_of_its_processes(folder: Folder):
+def test_a_failed_start_is_reported_in_the_words_of_the_node_without_process_states(folder: Folder):
     offset = _append(folder, FAILED)
 
     assert explain(folder, offset) == [
@@ -48,14 +48,14 @@ def test_failed_start_is_told_in_the_nodes_own_words_without_the_state_of_its_pr
     ]
 
 
-def test_end_without_an_error_is_told_by_the_last_lines(folder: Folder):
+def test_an_exit_without_an_error_is_reported_with_the_last_lines(folder: Folder):
     offset = _append(folder, "")
     folder.console_log.write_text("Killed by a passing elephant\n")
 
     assert explain(folder, offset) == ["Killed by a passing elephant"]
 
 
-def test_rotated_log_is_read_from_its_beginning(folder: Folder):
+def test_a_rotated_log_is_read_from_its_beginning(folder: Folder):
     assert explain(folder, 1_000_000) == ["an error of an earlier run"]
 
 
@@ -66,7 +66,7 @@ def test_missing_logs_are_no_error(folder: Folder):
     assert last_line(folder) == "none"
 
 
-def test_last_line_is_shown_without_its_stamp(folder: Folder):
+def test_the_last_line_is_shown_without_its_time(folder: Folder):
     _append(folder, "2026-01-01 11:00:00.1+00:00 [info] <0.1.0> recovering\n2026-01-01 11:00:00.1 [info] <0.1.0> \n")
 
     assert last_line(folder) == "recovering"
@@ -81,5 +81,5 @@ def test_last_line_is_shown_without_its_stamp(folder: Folder):
         ("{error,eaddrinuse}", False),
     ],
 )
-def test_files_that_a_person_must_mend_are_told_from_faults_that_may_heal(line: str, expected: bool):
+def test_files_that_a_person_must_fix_are_distinguished_from_temporary_trouble(line: str, expected: bool):
     assert is_configuration_fault(["Error during startup:", line]) is expected

@@ -1,4 +1,4 @@
-"""Finding an installed RabbitMQ, and linking the part of it that a node needs."""
+"""The search for an installed RabbitMQ, and links to the parts that a node needs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-def test_plain_installation_is_found_through_path(home: Path):
+def test_a_plain_installation_is_found_through_path(home: Path):
     assert installed_server(str(home / "sbin")) == Installation(home, "4.1.0")
 
 
-def test_installation_is_found_behind_a_wrapper_beside_the_link_to_the_script(home: Path, tmp_path: Path):
+def test_an_installation_is_found_behind_a_wrapper_beside_the_link_to_the_script(home: Path, tmp_path: Path):
     links, sbin = tmp_path / "lib" / "bin", tmp_path / "usr-sbin"
     for folder in (links, sbin):
         folder.mkdir(parents=True)
@@ -54,17 +54,17 @@ def test_installation_is_found_behind_a_wrapper_beside_the_link_to_the_script(ho
     assert installed_server(str(sbin)) == Installation(home, "4.1.0")
 
 
-def test_installation_off_path_is_found_in_the_usual_folders(home: Path, tmp_path: Path, monkeypatch):
+def test_an_installation_off_path_is_found_in_the_usual_folders(home: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(server, "_FURTHER_FOLDERS", (str(home / "sbin"),))
 
     assert installed_server(str(tmp_path)) == Installation(home, "4.1.0")
 
 
-def test_nothing_is_found_where_nothing_is_installed(tmp_path: Path):
+def test_without_an_installation_none_is_found(tmp_path: Path):
     assert installed_server(str(tmp_path)) is None
 
 
-def test_plugins_not_in_use_are_left_out_and_libraries_stay(home: Path, tmp_path: Path):
+def test_unused_plugins_are_left_out_and_libraries_are_kept(home: Path, tmp_path: Path):
     slim = link_needed(Installation(home, "4.1.0"), tmp_path / "slim", ["rabbitmq_management"])
 
     linked = {entry.name.rpartition("-")[0] for entry in (slim.home / "plugins").iterdir()}

@@ -19,7 +19,7 @@ from runner.supervisor.lock import holder_of, take_lock
 
 @pytest.fixture
 def full(tmp_path: Path) -> socket.socket:
-    """A socket whose queue is full."""
+    """Return a socket whose queue is full."""
     (tmp_path / "config.yaml").touch()
     (tmp_path / "var").mkdir()
     listener = socket.socket(socket.AF_UNIX)
@@ -59,7 +59,7 @@ def test_a_runner_that_never_has_room_is_reported(
         list(client.ask(tmp_path, "status"))
 
 
-def test_a_runner_whose_socket_was_removed_is_not_said_to_be_none(
+def test_a_runner_with_a_removed_socket_is_not_reported_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_TIME", 0.1)
@@ -77,7 +77,7 @@ def test_a_runner_whose_socket_was_removed_is_not_said_to_be_none(
 
 
 @pytest.mark.parametrize("left", ["", "runner.lock", "runner.sock"])
-def test_what_a_runner_that_was_killed_left_behind_is_no_runner(tmp_path: Path, left: str) -> None:
+def test_files_of_a_killed_runner_are_no_runner(tmp_path: Path, left: str) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "var").mkdir()
     if left == "runner.sock":
@@ -89,7 +89,7 @@ def test_what_a_runner_that_was_killed_left_behind_is_no_runner(tmp_path: Path, 
         list(client.ask(tmp_path, "status"))
 
 
-def test_a_lock_that_is_only_asked_for_does_not_keep_a_runner_from_its_start(tmp_path: Path) -> None:
+def test_a_query_of_the_lock_does_not_keep_a_runner_from_its_start(tmp_path: Path) -> None:
     take_lock(tmp_path).close()
     with (tmp_path / "runner.lock").open() as asking:
         fcntl.flock(asking, fcntl.LOCK_SH)
@@ -101,7 +101,7 @@ def test_a_lock_that_is_only_asked_for_does_not_keep_a_runner_from_its_start(tmp
 @pytest.mark.parametrize(
     "answer", [b"no JSON\n", b"[]\n", b'"ok"\n', b"\xff\n", b"[" * 100_000 + b"\n", b"{" * 50 + b"\n"]
 )
-def test_what_answers_and_is_no_runner_is_reported(tmp_path: Path, answer: bytes) -> None:
+def test_another_server_at_the_socket_is_reported(tmp_path: Path, answer: bytes) -> None:
     (tmp_path / "config.yaml").touch()
     (tmp_path / "var").mkdir()
     listener = socket.socket(socket.AF_UNIX)

@@ -1,4 +1,4 @@
-"""compose.yaml, Dockerfile and .env: what Compose accepts, and what the containers promise."""
+"""compose.yaml, Dockerfile and .env: Compose accepts them, and the containers keep their promises."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.running import ROOT
 DOCKERFILE = instructions((ROOT / "Dockerfile").read_text())
 SERVICES: dict[str, Any] = compose()["services"]
 SPLIT, TOGETHER = profile(SERVICES, "split"), profile(SERVICES, "together")
-#: Services that end before others start.
+#: Services that exit before others start.
 ONCE = [
     name
     for one in SERVICES.values()
@@ -45,14 +45,14 @@ def problems(data: Any) -> list[str]:
 
 
 def passwords_in(text: str) -> list[str]:
-    """Return what looks like a password: in an address, or behind the name of a variable that has one."""
+    """Return texts that may be passwords: in an address, or after the name of a variable for a password."""
     addresses = re.findall(r"\w+://[^\s/@:]*:[^\s/@]+@", text)
     names = re.finditer(r"\b([A-Z_]*(?:PASS|SECRET|TOKEN|COOKIE)[A-Z_]*)\s*[:=]\s*(\S+)", text)
     values = [(one[1], one[2].strip("'\"")) for one in names]
     return addresses + [value for name, value in values if not (name.endswith("_FILE") or value.startswith("$$("))]
 
 
-def test_compose_yaml_is_what_the_compose_specification_allows() -> None:
+def test_compose_yaml_fits_the_compose_specification() -> None:
     schema().check_schema(schema().schema)
     assert problems(compose()) == []
 
@@ -79,10 +79,10 @@ def test_a_mistake_in_compose_yaml_is_found(path: tuple[str, ...], value: object
     assert problems(data)
 
 
-def test_without_a_profile_each_service_has_a_container_of_its_own() -> None:
+def test_without_a_profile_each_service_has_its_own_container() -> None:
     settings = dict(line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if not line.startswith("#"))
     assert settings == {"COMPOSE_PROFILES": "split"}
-    # The names that a reader types: docker compose logs -f payment-service notification-service.
+    # A reader types these names: docker compose logs -f payment-service notification-service.
     assert {"order-service", "payment-service", "notification-service", "audit-service"} < set(SPLIT)
 
 
@@ -97,14 +97,14 @@ def test_each_service_of_config_yaml_runs_in_both_profiles() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
+def test_a_container_has_only_the_rights_that_it_needs(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "cap_add" not in service
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.get("privileged", False)
-    # Ours have their user from the Dockerfile.
+    # Our containers get their user from the Dockerfile.
     assert service.get("user", "root" if "build" not in service else None) in (None, "rabbitmq", "postgres")
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     mounts = [mount for mount in service.get("volumes", []) if mount.startswith(".")]
@@ -112,7 +112,7 @@ def test_a_container_has_no_rights_that_it_does_not_need(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_a_container_that_lasts_is_checked_restarted_and_given_time_to_stop(name: str) -> None:
+def test_a_permanent_container_is_checked_restarted_and_given_time_to_stop(name: str) -> None:
     service = SERVICES[name]
     check = service["healthcheck"]
     assert check["test"][0] == "CMD"
@@ -121,7 +121,7 @@ def test_a_container_that_lasts_is_checked_restarted_and_given_time_to_stop(name
     assert parse_duration(service["stop_grace_period"]) >= 15
 
 
-def test_a_container_that_ends_is_not_checked() -> None:
+def test_a_container_that_exits_is_not_checked() -> None:
     assert ONCE
     for name in ONCE:
         assert SERVICES[name]["healthcheck"] == {"disable": True}
@@ -129,10 +129,10 @@ def test_a_container_that_ends_is_not_checked() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_service_is_healthy_when_status_says_so(name: str) -> None:
+def test_a_service_is_healthy_if_status_reports_so(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     assert check["test"] == ["CMD", "python", "-m", "runner", "status"]
-    # Compose and an engine without Compose check the same.
+    # Compose and an engine without Compose run the same check.
     (line,) = (rest for word, rest in DOCKERFILE if word == "HEALTHCHECK")
     options, _, command = line.partition(" CMD ")
     assert json.loads(command) == check["test"][1:]
@@ -186,10 +186,10 @@ def test_a_server_and_the_services_have_the_same_login(login: Any) -> None:
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", ".env", "Dockerfile", "config.yaml"])
-def test_no_password_stands_in_a_file(file: str) -> None:
+def test_no_password_is_in_a_file(file: str) -> None:
     text = (ROOT / file).read_text()
     if file == "config.yaml":
-        # RabbitMQ's own default, which it accepts from this machine only.
+        # RabbitMQ's default password, which it accepts only from this machine.
         text = text.replace("amqp://guest:guest@127.0.0.1:5672/", "")
     assert passwords_in(text) == []
 
@@ -211,13 +211,13 @@ def test_a_password_in_a_file_would_be_found(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_variable_that_is_a_secret_names_a_file_or_is_passed_on(name: str) -> None:
+def test_a_variable_with_a_secret_names_a_file_or_is_passed_on(name: str) -> None:
     for variable, value in environment_of(SERVICES[name]).items():
         if SECRET.search(variable):
             assert value is None or (variable.endswith("_FILE") and value.startswith("/run/")), variable
 
 
-def test_images_are_pinned_to_a_minor_version_and_the_same_everywhere() -> None:
+def test_images_are_pinned_to_the_same_minor_version_everywhere() -> None:
     images = {one["image"] for one in SERVICES.values() if "build" not in one}
     bases = {rest.split()[0] for word, rest in DOCKERFILE if word == "FROM"}
     assert len(bases) == 1
@@ -231,7 +231,7 @@ def test_every_volume_is_declared_and_used() -> None:
     assert {name for name in used if not name.startswith(".")} == set(compose()["volumes"])
 
 
-def test_the_image_has_all_that_runs_and_an_own_user() -> None:
+def test_the_image_contains_all_parts_and_its_own_user() -> None:
     copied = [rest.split()[:-1] for word, rest in DOCKERFILE if word == "COPY" and "--from" not in rest]
     sources = {source for sources in copied for source in sources}
     assert sources == {
@@ -243,14 +243,14 @@ def test_the_image_has_all_that_runs_and_an_own_user() -> None:
     assert [rest for word, rest in DOCKERFILE if word == "USER"] == ["10001"]
     (made,) = (rest for word, rest in DOCKERFILE if word == "RUN" and "useradd" in rest)
     assert "--uid 10001" in made
-    # A volume that is mounted on a folder of another owner could not be written.
+    # A container could not write to a volume on a folder of another owner.
     for mount in ("/app/var", *(str(login.folder) for login in LOGINS)):
         assert mount in made
     tmpfs = {one for name in OURS for one in SERVICES[name]["tmpfs"]}
     assert tmpfs == {"/tmp", "/app/var:uid=10001,gid=10001"}
 
 
-def test_all_packages_of_the_image_are_locked_and_postgresql_s_is_among_them() -> None:
+def test_all_packages_of_the_image_are_locked_including_those_for_postgresql() -> None:
     (installs,) = (rest for word, rest in DOCKERFILE if word == "RUN" and "requirements.txt" in rest)
     assert "--require-hashes" in installs
     assert re.search(r"^psycopg-binary==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""YAML text to plain values: what the text means, where each value stands, and what is refused."""
+"""YAML text as plain values: the meaning of the text, the line of each value, and refused texts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def faults(text: str, **environment: str) -> list[str]:
         ("\u0663", "\u0663"),
     ],
 )
-def test_plain_words_mean_what_yaml_1_2_says(text: str, value: object) -> None:
+def test_plain_words_have_their_meaning_of_yaml_1_2(text: str, value: object) -> None:
     found = document(f"key: {text}").data["key"]
     assert found == value
     assert type(found) is type(value)
@@ -101,7 +101,7 @@ def test_keys_are_not_expanded() -> None:
     assert document("'${A}': 1", A="x").data == {"${A}": 1}
 
 
-def test_an_unset_variable_is_one_fault_however_often_it_is_asked_for_in_a_value() -> None:
+def test_an_unset_variable_is_one_error_however_often_a_value_uses_it() -> None:
     found = faults("a: 1\nkey: ${NOT_THERE}")
     assert found == [
         "config.yaml:2: key: environment variable 'NOT_THERE' is not set; set it, or give a default:"
@@ -117,7 +117,7 @@ def test_a_value_from_a_variable_is_shown_by_the_variable_s_name() -> None:
     assert one.shown(("other",)) == "'plain'"
 
 
-def test_each_value_knows_its_line_and_what_is_missing_has_that_of_what_holds_it() -> None:
+def test_each_value_has_its_line_and_a_missing_value_has_that_of_its_parent() -> None:
     one = document("# a comment\na:\n  b:\n    - 1\n    - {c: 2,\n       d: 3}\n")
     assert one.line(("a",)) == 2
     assert one.line(("a", "b", 0)) == 4
@@ -127,7 +127,7 @@ def test_each_value_knows_its_line_and_what_is_missing_has_that_of_what_holds_it
     assert one.line(("nowhere",)) == 1
 
 
-def test_the_first_of_two_equal_keys_holds_and_the_second_is_a_fault_on_its_own_line() -> None:
+def test_the_first_of_two_equal_keys_counts_and_the_second_is_an_error_on_its_own_line() -> None:
     one = document("a: 1\nb: 2\na: 3\n")
     assert one.data == {"a": 1, "b": 2}
     assert [str(fault) for fault in one.faults] == [
@@ -140,18 +140,18 @@ def test_a_merge_key_is_a_key_like_any_other() -> None:
     assert document("a: {<<: {b: 1}}").data == {"a": {"<<": {"b": 1}}}
 
 
-def test_an_alias_repeats_what_stands_elsewhere() -> None:
+def test_an_alias_repeats_the_value_of_its_anchor() -> None:
     one = document("a: &x [1, 2]\nb: *x\n")
     assert (one.data, one.faults) == ({"a": [1, 2], "b": [1, 2]}, [])
 
 
-def test_an_alias_to_what_contains_it_is_a_fault() -> None:
+def test_an_alias_to_its_own_container_is_an_error() -> None:
     assert faults("a: &x\n  b: [*x]\n") == [
         "config.yaml:2: a.b.0: an alias to something that contains it; allowed: aliases to what stands elsewhere"
     ]
 
 
-def test_a_billion_laughs_end_early() -> None:
+def test_a_billion_laughs_are_refused_early() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
     one = document("\n".join(lines))
@@ -162,7 +162,7 @@ def test_a_billion_laughs_end_early() -> None:
 
 
 @pytest.mark.parametrize("tag", ["!!python/object:os.system", "!!python/name:os.system", "!local", "!<x:y>"])
-def test_a_tag_is_a_fault_and_runs_nothing(tag: str) -> None:
+def test_a_tag_is_an_error_and_runs_nothing(tag: str) -> None:
     one = document(f"key: {tag} word")
     assert one.data == {"key": None}
     assert len(one.faults) == 1
@@ -190,7 +190,7 @@ def test_a_file_larger_than_a_configuration_is_not_read() -> None:
         ("a: 1\n}\n", 2),
     ],
 )
-def test_what_is_not_yaml_is_one_fault_at_its_line(text: str, line: int) -> None:
+def test_invalid_yaml_is_one_error_at_its_line(text: str, line: int) -> None:
     one = document(text)
     assert [fault.line for fault in one.faults] == [line]
     assert one.faults[0].text.startswith("not YAML, ")
@@ -198,15 +198,15 @@ def test_what_is_not_yaml_is_one_fault_at_its_line(text: str, line: int) -> None
 
 
 @pytest.mark.parametrize(("text", "lines"), [("a: [", 1), ("a: [1,\n", 1), ("a: {b: 1\n\n\n", 3), ("a: 1\nb: 'x", 2)])
-def test_what_is_left_open_is_no_fault_on_a_line_that_the_file_does_not_have(text: str, lines: int) -> None:
+def test_an_unclosed_value_is_reported_on_a_line_that_exists(text: str, lines: int) -> None:
     assert 1 <= document(text).faults[0].line <= lines
 
 
-def test_a_control_character_is_a_fault() -> None:
+def test_a_control_character_is_an_error() -> None:
     assert faults("a: \x00b") == ["config.yaml:1: unacceptable character #x0000: control characters are not allowed"]
 
 
-def test_a_key_that_is_a_list_is_a_fault() -> None:
+def test_a_key_that_is_a_list_is_an_error() -> None:
     assert faults("a:\n  ? [b]\n  : c\n") == ["config.yaml:1: a: a key that is itself a list or mapping; allowed: text"]
 
 
@@ -214,7 +214,7 @@ def test_a_number_with_thousands_of_digits_is_no_crash() -> None:
     document("key: " + "1" * 5000)
 
 
-def test_a_list_nested_hundreds_of_levels_deep_is_a_fault_and_no_crash() -> None:
+def test_a_list_nested_hundreds_of_levels_deep_is_an_error_and_no_crash() -> None:
     found = faults("key:\n  " + "- " * 1500 + "x")
     assert len(found) == 1
 
@@ -250,7 +250,7 @@ _PLAIN = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text("abc", min_size=1), _PLAIN, max_size=4))
-def test_json_means_the_same_read_as_yaml(data: dict[str, object]) -> None:
+def test_json_has_the_same_meaning_when_read_as_yaml(data: dict[str, object]) -> None:
     one = document(json.dumps(data).replace("$", "$$"))
     assert one.faults == []
     assert one.data == data or "$" in json.dumps(data)

@@ -35,7 +35,7 @@ def faults(folder: Path, topology: str = "", config: str = "", **environment: st
     return caught.value.faults
 
 
-def test_the_shipped_files_are_fine_and_short() -> None:
+def test_the_shipped_files_are_valid_and_short() -> None:
     shipped = load_project(ROOT, {})
     assert set(shipped.config.services) == {"order_api", "payment", "notification", "audit"}
     assert shipped.config.broker.url == ("amqp://guest:guest@127.0.0.1:5672/",)
@@ -46,7 +46,7 @@ def test_the_shipped_files_are_fine_and_short() -> None:
         assert len((ROOT / name).read_text().splitlines()) < 40
 
 
-def test_a_service_has_the_store_of_the_project_or_one_of_its_own(tmp_path: Path) -> None:
+def test_a_service_has_the_store_of_the_project_or_its_own(tmp_path: Path) -> None:
     config = "{store: {url: sqlite:///a.db}, services: {x: {}, y: {store: {url: sqlite:///b.db}}, z: {store: {}}}}"
     found = project(tmp_path, config=config)
     stores = ("sqlite:///a.db", "sqlite:///b.db", StoreSettings().url)
@@ -54,10 +54,10 @@ def test_a_service_has_the_store_of_the_project_or_one_of_its_own(tmp_path: Path
     assert found.history_store == "sqlite:///a.db"
     recording = replace(found, terms={"y": Terms({}, {}, (), frozenset({"events"}), {})})
     assert recording.history_store == found.history_store, "a service without a queue gets nothing to record"
-    assert read_quickly(tmp_path) is None, "it does not tell which of them has the event history"
+    assert read_quickly(tmp_path) is None, "it does not show which database has the event history"
 
 
-def test_the_statuses_of_all_services_are_known_together(tmp_path: Path) -> None:
+def test_the_statuses_of_all_services_are_collected(tmp_path: Path) -> None:
     config = "services: {a: {consumes: [q]}, b: {consumes: [q, r]}, c: {}}"
     found = project(tmp_path, "queues: {q: {}, r: {}}", config)
     assert (found.statuses, found.attempts_queue, found.recorders("events")) == ({}, None, [])
@@ -71,7 +71,7 @@ def test_the_statuses_of_all_services_are_known_together(tmp_path: Path) -> None
     assert (found.recorders("attempts"), found.attempts_queue) == (["b"], "q")
 
 
-def test_empty_files_are_a_project_in_which_nothing_runs(tmp_path: Path) -> None:
+def test_empty_files_are_a_project_without_services(tmp_path: Path) -> None:
     empty = project(tmp_path)
     assert empty.config.services == {}
     assert empty.topology.queues == {}
@@ -103,7 +103,7 @@ def test_numbers_may_come_from_variables(tmp_path: Path) -> None:
     assert (found.config.services["x"].instances, found.config.services["x"].prefetch) == (2, 7)
 
 
-def test_faults_of_topology_come_first_and_each_file_s_in_the_order_of_lines(tmp_path: Path) -> None:
+def test_errors_of_topology_yaml_are_first_and_each_file_s_are_ordered_by_line(tmp_path: Path) -> None:
     found = faults(
         tmp_path,
         "exchanges: {a: {typ: topic}}\n" + "#\n" * 8 + "queue: {}\n",
@@ -114,32 +114,32 @@ def test_faults_of_topology_come_first_and_each_file_s_in_the_order_of_lines(tmp
     ]  # fmt: skip
 
 
-def test_a_topology_that_cannot_be_read_does_not_make_its_queues_unknown(tmp_path: Path) -> None:
+def test_an_unreadable_topology_does_not_make_its_queues_unknown(tmp_path: Path) -> None:
     found = faults(tmp_path, "queues: {]}", "services: {x: {consumes: [a]}}")
     assert len(found) == 1
     assert found[0].startswith("topology.yaml:1: not YAML")
 
 
-def test_a_folder_without_files_is_told_of_both(tmp_path: Path) -> None:
+def test_a_folder_without_files_is_reported_with_both_names(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_project(tmp_path, {})
     assert [fault.split(": ")[1].split(" in ")[0] for fault in caught.value.faults] == ["no such file"] * 2
     assert caught.value.exit_code == 78
 
 
-def test_a_folder_in_a_file_s_place_is_a_fault(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "topology.yaml").mkdir()
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(ConfigError, match=r"^topology.yaml:1: cannot be read, Is a directory"):
         load_project(tmp_path, {})
 
 
-def test_the_line_of_something_in_topology_can_be_asked_for_later(tmp_path: Path) -> None:
+def test_the_line_of_a_topology_object_is_available_later(tmp_path: Path) -> None:
     found = project(tmp_path, "queues:\n  a: {}\n  b: {}\n")
     assert found.topology_line(("queues", "b")) == "topology.yaml:3"
 
 
-def test_the_same_event_of_two_services_is_fine(tmp_path: Path) -> None:
+def test_two_services_may_publish_the_same_event(tmp_path: Path) -> None:
     publishes = "publishes: {amq.topic: [order.created]}"
     project(tmp_path, config=f"services: {{a: {{{publishes}}}, b: {{{publishes}}}}}")
 
@@ -161,7 +161,7 @@ def test_all_services_are_chosen_unless_some_are_named(tmp_path: Path) -> None:
         ("", ""),
     ],
 )
-def test_the_type_of_an_event_is_what_stands_before_the_first_field(template: str, event: str) -> None:
+def test_the_type_of_an_event_is_the_part_before_the_first_field(template: str, event: str) -> None:
     assert event_type(template) == event
 
 
@@ -182,7 +182,7 @@ def test_the_type_of_an_event_is_what_stands_before_the_first_field(template: st
         ("../a", False),
     ],
 )
-def test_a_service_s_name_can_stand_in_a_prefix_and_on_a_command_line(name: str, is_fine: bool) -> None:
+def test_a_service_s_name_fits_into_a_prefix_and_a_command_line(name: str, is_fine: bool) -> None:
     assert is_service_name(name) is is_fine
 
 
@@ -212,16 +212,16 @@ _FILE = st.fixed_dictionaries(
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_FILE, _FILE)
-def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
+def test_any_files_are_a_project_or_a_list_of_errors(
     tmp_path: Path, topology: dict[str, object], config: dict[str, object]
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     try:
         project(tmp_path, json.dumps(topology), json.dumps(config), SET="hunter2")
     except ConfigError as error:
-        told = error.faults
-    assert len(set(told)) == len(told)
-    for fault in told:
+        reported = error.faults
+    assert len(set(reported)) == len(reported)
+    for fault in reported:
         assert re.match(r"(topology|config)\.yaml:1: ", fault), fault
         assert "hunter2" not in fault
 
@@ -244,7 +244,7 @@ def test_whatever_stands_in_the_files_is_a_project_or_a_list_of_faults(
         ("postgresql://localhost:99999/shop", False),
     ],
 )
-def test_the_address_of_a_database_holds_nothing_that_could_be_shown(url: str, *, is_allowed: bool) -> None:
+def test_the_shown_address_of_a_database_contains_no_secret(url: str, *, is_allowed: bool) -> None:
     found, faults = validate(StoreSettings, {"url": url})
     assert (found is not None) == is_allowed
     assert "canary" not in "".join(text(url) for _, text in faults)
@@ -269,7 +269,7 @@ def make_sparse(path: Path) -> None:
     ],
     ids=["zeros", "noise", "large", "sparse", "pipe", "loop", "folder"],
 )
-def test_a_file_is_read_within_bounds_whatever_stands_in_its_place(
+def test_any_file_is_read_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], object], problem: str
 ) -> None:
     monkeypatch.setattr("runner.config.project.SILENCE_SECONDS", 0.01)

@@ -1,4 +1,4 @@
-"""Pydantic's complaints in our own words, for any model that a plugin may have as its options."""
+"""Pydantic's errors in the words of this project, for any model of a plugin's options."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def faults(data: Any, model: type[BaseModel] = Options) -> list[tuple[Any, str]]
         ({"key": 5}, ("key",), "not text, VALUE; allowed: text (in quotes, where it looks like a number)"),
     ],
 )
-def test_each_kind_of_fault_has_its_words(data: Any, path: Any, text: str) -> None:
+def test_each_kind_of_error_has_its_words(data: Any, path: Any, text: str) -> None:
     assert faults(data) == [(path, text)]
 
 
@@ -75,11 +75,11 @@ def test_an_enum_s_values_are_named() -> None:
     assert faults({"colour": "gren"}) == [(("colour",), "unknown value VALUE; did you mean 'green'?")]
 
 
-def test_a_value_that_is_none_of_several_kinds_is_one_fault() -> None:
+def test_a_value_that_fits_none_of_several_types_is_one_error() -> None:
     assert [path for path, _ in faults({"either": "x"})] == [("either",)]
 
 
-def test_keys_are_refused_even_where_the_model_ignores_them_but_not_where_it_allows_them() -> None:
+def test_keys_are_refused_even_if_the_model_ignores_them_but_not_if_it_allows_them() -> None:
     class Open(BaseModel):
         model_config = ConfigDict(extra="allow")
 
@@ -90,11 +90,11 @@ def test_keys_are_refused_even_where_the_model_ignores_them_but_not_where_it_all
     assert [path for path, _ in faults({"other": 1}, Silent)] == [("other",)]
 
 
-def test_a_mistyped_key_is_told_beside_a_wrong_value() -> None:
+def test_a_mistyped_key_is_reported_beside_a_wrong_value() -> None:
     assert {path for path, _ in faults({"size": "x", "siez": 1})} == {("size",), ("siez",)}
 
 
-def test_a_mistyped_key_deep_inside_is_a_fault_even_where_the_inner_model_ignores_it() -> None:
+def test_a_mistyped_key_deep_inside_is_an_error_even_if_the_inner_model_ignores_it() -> None:
     class Deep(BaseModel):
         host: str = ""
 
@@ -104,7 +104,7 @@ def test_a_mistyped_key_deep_inside_is_a_fault_even_where_the_inner_model_ignore
     assert faults({"inner": {"hots": "x"}}, Outer) == [(("inner", "hots"), "unknown key 'hots'; did you mean 'host'?")]
 
 
-def test_a_model_that_checks_itself_is_told_without_a_value() -> None:
+def test_an_error_of_a_model_s_own_check_is_reported_without_a_value() -> None:
     class Pair(BaseModel):
         left: int = 0
         right: int = 0
@@ -118,22 +118,22 @@ def test_a_model_that_checks_itself_is_told_without_a_value() -> None:
     assert faults({"left": 1}, Pair) == [((), "left is over right; swap them")]
 
 
-def test_a_document_s_faults_name_its_lines_and_its_variables() -> None:
+def test_errors_of_a_document_name_lines_and_variables() -> None:
     document = Document("config.yaml", 'size: 3\nrate: "${SECRET}"\n', {"SECRET": "hunter2"})
     options = validate_document(Options, document)
     assert [str(fault) for fault in document.faults] == [
         "config.yaml:2: rate: not a number, '${SECRET}'; allowed: a number"
     ]
-    assert options == Options(size=3), "the rest is there to be checked further"
+    assert options == Options(size=3), "the rest remains for further checks"
 
 
-def test_no_fault_follows_from_a_variable_that_is_not_set() -> None:
+def test_an_unset_variable_causes_no_further_error() -> None:
     document = Document("config.yaml", 'rate: "${MISSING}"\n', {})
     validate_document(Options, document)
     assert len(document.faults) == 1
 
 
-def test_a_valid_document_is_a_model() -> None:
+def test_a_valid_document_becomes_a_model() -> None:
     document = Document("config.yaml", "size: 3\ninner: {port: 587}\n", {})
     options = validate_document(Options, document)
     assert options is not None

@@ -20,7 +20,7 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "value", ["5", "5 s", "s", "", "-5s", "+5s", "5S", "5s ", "1e3s", ".5s", "5sec", "\u0665s", 5, 5.0, None]
 )
-def test_what_has_no_unit_or_sign_of_one_is_no_duration(value: object) -> None:
+def test_a_text_without_a_unit_or_with_a_sign_is_no_duration(value: object) -> None:
     with pytest.raises(ValueError, match=r"^not a duration; allowed: a number and its unit, such as 500ms"):
         parse_duration(value)
 
@@ -29,7 +29,7 @@ def test_what_has_no_unit_or_sign_of_one_is_no_duration(value: object) -> None:
     ("seconds", "text"),
     [(0.5, "500ms"), (1, "1s"), (90, "90s"), (120, "2m"), (3600, "1h"), (86400, "1d"), (0, "0ms"), (1.5, "1500ms")],
 )
-def test_a_duration_is_written_in_the_largest_unit_that_says_it_whole(seconds: float, text: str) -> None:
+def test_a_duration_is_written_in_the_largest_whole_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 

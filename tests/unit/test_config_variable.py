@@ -1,4 +1,4 @@
-"""Variables in YAML whose value is in a file that the environment names."""
+"""Variables in YAML whose values are in files that the environment names."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_a_variable_has_the_content_of_the_file_without_one_newline(tmp_path: Pa
         ({"URLS_FILE": "/nowhere"}, None),
     ],
 )
-def test_without_a_file_the_environment_alone_counts(environment: dict[str, str], value: str | None) -> None:
+def test_without_a_file_only_the_environment_counts(environment: dict[str, str], value: str | None) -> None:
     assert find_variable("URL", environment) == value
 
 
-def test_an_empty_variable_gives_way_to_its_file(tmp_path: Path) -> None:
+def test_a_file_takes_precedence_over_an_empty_variable(tmp_path: Path) -> None:
     (tmp_path / "url").write_text(SECRET)
     assert find_variable("URL", {"URL": "", "URL_FILE": str(tmp_path / "url")}) == SECRET
 
@@ -83,7 +83,7 @@ def test_a_link_to_the_file_is_followed(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_file_that_contains_no_value_is_an_error_that_does_not_show_it(
+def test_a_file_without_a_value_is_an_error_that_does_not_show_its_content(
     tmp_path: Path, content: bytes, problem: str
 ) -> None:
     path = tmp_path / "url"
@@ -106,7 +106,7 @@ def test_a_file_that_contains_no_value_is_an_error_that_does_not_show_it(
         ("/proc/self/mem", "Input/output error"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, path: str, reason: str) -> None:
+def test_an_unreadable_file_is_named_with_the_reason(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     named = path.format(folder=tmp_path, long="x" * 300)
@@ -131,13 +131,13 @@ def test_a_file_without_permission_is_named_with_the_reason(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/urandom"])
-def test_a_device_without_an_end_is_too_large(path: str) -> None:
+def test_an_endless_device_is_too_large(path: str) -> None:
     with pytest.raises(ValueError, match=f"too large, {path!r}"):
         find_variable("URL", {"URL_FILE": path})
 
 
 @pytest.mark.parametrize("path", ["url", "./url", "~/url", "amqp://shop:hunter2@broker/", "hunter2", " /url"])
-def test_what_is_no_absolute_path_is_not_shown_because_it_may_be_the_value(path: str) -> None:
+def test_a_relative_path_is_not_shown_because_it_may_be_the_value(path: str) -> None:
     with pytest.raises(ValueError, match="is not an absolute path") as caught:
         find_variable("URL", {"URL_FILE": path})
     assert path.strip() not in str(caught.value)
@@ -161,7 +161,7 @@ def test_a_value_from_a_file_has_the_type_of_its_text_and_is_never_shown(tmp_pat
     assert document.shown(("url",)) == "'amqp://${URL:-guest}@broker/'"
 
 
-def test_a_wrong_file_is_a_fault_of_the_value_even_if_there_is_a_default(tmp_path: Path) -> None:
+def test_a_wrong_file_is_an_error_even_if_there_is_a_default(tmp_path: Path) -> None:
     environment = {"A_FILE": str(tmp_path / "none"), "B": "x", "B_FILE": "/dev/null", "C_FILE": "/dev/null"}
     document = Document("config.yaml", "a: ${A:-x}\nb: [1, '${B}']\nc: x${C}y\n", environment)
     assert [str(fault).split(": environment")[0] for fault in document.faults] == [

@@ -1,4 +1,4 @@
-"""docs/configuration.md: every key of config.yaml, with examples that the program takes."""
+"""docs/configuration.md: every key of config.yaml, with examples that the program accepts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.running import ROOT, Project
 
 PAGE = ROOT / "docs" / "configuration.md"
 SECTIONS = list(sections())
-#: What the examples refer to.
+#: The queues and services to which the examples refer.
 TOPOLOGY = """
 exchanges: {orders.topic: {type: topic}, payments.topic: {type: topic}}
 queues: {payment.order.created: {bind: {orders.topic: ["order.#"]}}, audit.events: {}}
@@ -45,10 +45,10 @@ def blocks(title: str | None = None) -> list[str]:
     return [block for one in chosen for block in re.findall(r"```yaml\n(.*?)```", one, re.S)]
 
 
-def test_the_page_that_is_shipped_is_the_one_that_the_program_prints() -> None:
+def test_the_shipped_page_is_the_printed_one() -> None:
     printed = CliRunner().invoke(main, ["--project", str(ROOT), "schema", "config", "--format", "markdown"])
     assert printed.exit_code == 0
-    assert PAGE.read_text("utf-8") == printed.output, "make schema writes it again"
+    assert PAGE.read_text("utf-8") == printed.output, "run make schema"
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda one: one.title)
@@ -57,8 +57,8 @@ def test_every_key_has_a_meaning_and_a_tested_example_that_is_not_its_default(se
     for name, field in section.fields().items():
         assert (field.description or "").endswith("."), name
         if section.inside(name) is not None:
-            continue  # its own keys are examples of it
-        # The example of this key alone, and of those that must stand beside it.
+            continue  # the keys of the mapping are examples of it
+        # The example of this key, with the keys that it needs beside it.
         needed = {key for key, one in section.fields().items() if one.is_required()}
         example = {key: value for key, value in section.examples().items() if key in {name, *needed}}
         assert name in example, f"{section.title}.{name}: add examples=[…] to its Field"
@@ -75,7 +75,7 @@ def test_every_key_has_a_meaning_and_a_tested_example_that_is_not_its_default(se
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda one: one.title)
-def test_the_block_of_a_chapter_is_taken_as_printed_and_sets_all_its_keys(section: Section, tmp_path: Path) -> None:
+def test_the_block_of_a_chapter_is_accepted_as_printed_and_sets_all_its_keys(section: Section, tmp_path: Path) -> None:
     found = blocks(section.title)
     assert found == ([section.example()] if section.examples() else [])
     for block in found:
@@ -87,11 +87,11 @@ def test_the_block_of_a_chapter_is_taken_as_printed_and_sets_all_its_keys(sectio
         assert {name for name in section.fields() if section.inside(name) is None} <= inside.model_fields_set
 
 
-def test_check_takes_all_examples_at_once(project: Project) -> None:
+def test_check_accepts_all_examples_together(project: Project) -> None:
     everything: Any = CONFIG
     for block in blocks():
         everything = merged(everything, yaml.safe_load(block))
-    del everything["faults"]  # another test has it: it needs the fault injection of this machine's own broker
+    del everything["faults"]  # excluded here, because fault injection needs a local broker; another test has it
     everything["services"]["order_api"] = {"publishes": {"orders.topic": ["order.created"]}}
     (project.folder / "topology.yaml").write_text(TOPOLOGY)
     project.set_config(everything)
@@ -100,7 +100,7 @@ def test_check_takes_all_examples_at_once(project: Project) -> None:
     assert "4 x payment; consumes payment.order.created; publishes payment.success" in output
 
 
-def test_every_key_of_the_schema_stands_on_the_page_and_has_its_examples() -> None:
+def test_every_key_of_the_schema_is_on_the_page_with_its_examples() -> None:
     schema = json_schema("config")
     text = PAGE.read_text("utf-8")
     for part in (schema, *schema["$defs"].values()):

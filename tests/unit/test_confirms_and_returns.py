@@ -1,4 +1,4 @@
-"""The outcome of each message that is published with confirms, and the places of a publisher for such messages."""
+"""The outcomes of messages that are published with confirms, and the window places of a publisher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.rabbit import wait_until
 
 
 class Published:
-    """A window in which messages are published by their ids."""
+    """A window of messages that are published by their ids."""
 
     def __init__(self, *places: tuple[str, str, str]) -> None:
         self.outcomes: list[tuple[int, type[BrokerError] | None]] = []
@@ -52,7 +52,7 @@ A, B, C = (("a", "shop", "x"), ("b", "shop", "x"), ("c", "shop", "y"))
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.booleans(), st.booleans()), max_size=30))
-def test_each_message_has_one_outcome_that_of_the_first_frame_that_names_it(
+def test_each_message_has_the_outcome_of_the_first_frame_that_names_it(
     frames: list[tuple[int, bool, bool]],
 ) -> None:
     one = Published(*[(str(number), "shop", "x") for number in range(1, 11)])
@@ -78,7 +78,7 @@ def test_each_message_has_one_outcome_that_of_the_first_frame_that_names_it(
         ([("", "shop", "x"), A], ("", "shop", "x"), [1]),
     ],
 )
-def test_a_return_through_an_exchange_is_that_of_the_same_id_exchange_and_key(
+def test_a_return_through_an_exchange_belongs_to_the_same_id_exchange_and_key(
     places: list[tuple[str, str, str]], returned: tuple[str, str, str], failed: list[int]
 ) -> None:
     one = Published(*places)
@@ -89,7 +89,7 @@ def test_a_return_through_an_exchange_is_that_of_the_same_id_exchange_and_key(
 
 
 @pytest.mark.parametrize("identity", ["", "a", "b", "unknown"])
-def test_no_unconfirmed_message_to_a_queue_that_is_gone_counts_as_confirmed(identity: str) -> None:
+def test_no_unconfirmed_message_to_a_deleted_queue_counts_as_confirmed(identity: str) -> None:
     one = Published(("", "", "gone"), ("a", "", "gone"), ("", "", "there"), ("", "", "gone"))
     one.confirm(1)
     one.give_back(identity, "", "gone")
@@ -98,14 +98,14 @@ def test_no_unconfirmed_message_to_a_queue_that_is_gone_counts_as_confirmed(iden
 
 
 def published_again(place: tuple[str, str, str]) -> Published:
-    """A message that was given up as number 1 and is published again as number 2."""
+    """Return a window in which message 1 was given up and is published again as number 2."""
     one = Published(place)
     assert one.window.give_up(lambda number: number == 1) == [1]
     one.window.publish(2, place, b"", pika.BasicProperties())
     return one
 
 
-def test_the_return_of_a_message_that_was_given_up_is_not_that_of_the_next_publish() -> None:
+def test_the_return_of_a_given_up_message_does_not_concern_the_next_publish() -> None:
     one = published_again(A)
     one.give_back(*A)
     one.confirm(2, multiple=True)
@@ -122,10 +122,10 @@ def test_the_return_of_a_message_that_was_given_up_is_not_that_of_the_next_publi
         ([("return",), (1, False, True), (2, False, False)], [(A, PublishRefused)], Unroutable),
         ([(1, False, False), ("return",), (2, False, False)], [(A, None)], Unroutable),
         ([(1, False, True), ("return",), (2, False, False)], [(A, PublishRefused)], Unroutable),
-        # The first one is returned.
+        # Only the first publish is returned.
         ([("return",), (1, False, False), (2, False, False)], [(A, Unroutable)], None),
         ([("return",), (1, False, False), (2, False, True)], [(A, Unroutable)], PublishRefused),
-        # Both are.
+        # Both publishes are returned.
         ([("return",), ("return",), (2, True, False)], [(A, Unroutable)], Unroutable),
         ([("return",), (1, False, False), ("return",), (2, False, False)], [(A, Unroutable)], Unroutable),
     ],
@@ -144,7 +144,7 @@ def test_a_returned_message_never_counts_as_confirmed_because_the_same_message_w
 
 
 @pytest.mark.parametrize("given_up", [("a", "", "gone"), ("b", "", "gone"), ("", "", "gone")])
-def test_a_return_from_a_queue_that_is_gone_counts_beside_messages_that_were_given_up(
+def test_a_return_from_a_deleted_queue_counts_beside_given_up_messages(
     given_up: tuple[str, str, str],
 ) -> None:
     one = Published(given_up, ("a", "", "gone"), ("c", "", "gone"), ("d", "", "there"))
@@ -155,7 +155,7 @@ def test_a_return_from_a_queue_that_is_gone_counts_beside_messages_that_were_giv
     assert one.outcomes == [(2, Unroutable), (3, Unroutable), (4, None)]
 
 
-def test_a_confirm_costs_no_look_at_the_messages_that_were_given_up() -> None:
+def test_a_confirm_does_not_search_the_given_up_messages() -> None:
     many, some = 30_000, 3_000
     one = Published(*[(str(number), "shop", "stuck") for number in range(many)])
     one.window.give_up(lambda _: True)
@@ -168,7 +168,7 @@ def test_a_confirm_costs_no_look_at_the_messages_that_were_given_up() -> None:
     assert (len(one.outcomes), one.late) == (some, [])
 
 
-def test_a_window_keeps_no_body_of_a_message_that_was_given_up() -> None:
+def test_a_window_keeps_no_body_of_a_given_up_message() -> None:
     class Note:
         pass
 
@@ -193,7 +193,7 @@ def test_messages_that_were_given_up_in_any_order_get_their_late_confirms() -> N
     assert (sorted(one.late), one.outcomes) == ([(A, None), (C, None)], [(2, None)])
 
 
-def test_a_closed_channel_leaves_no_outcome_and_numbers_begin_again_on_the_next() -> None:
+def test_a_closed_channel_leaves_no_outcome_and_numbers_start_again_on_the_next() -> None:
     one = Published(A, B)
     assert one.window.clear() == [1, 2]
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
@@ -204,12 +204,12 @@ def test_a_closed_channel_leaves_no_outcome_and_numbers_begin_again_on_the_next(
 
 
 class Broker:
-    """Routes as RabbitMQ does: it returns an unroutable message, and confirms it before any that waits for a queue."""
+    """A broker that returns and confirms an unroutable message before the messages that wait for a queue."""
 
     def __init__(self) -> None:
         self.one = Published()
         self.is_bound = True
-        #: The places of the messages that wait for their queue, by their numbers, and of those that are in it for sure.
+        #: The numbers and queues of messages that wait for their queue, and of messages that are certainly in it.
         self.waiting: dict[int, tuple[str, str, str]] = {}
         self.safe: set[tuple[str, str, str]] = set()
         self.places: dict[int, tuple[str, str, str]] = {}
@@ -226,7 +226,7 @@ class Broker:
             self.due.append(number)
 
     def write(self, number: int) -> None:
-        """A queue has written a message, or all before it too, if there is nothing else to confirm before them."""
+        """Confirm a message that its queue has written, alone or with all messages before it."""
         self.confirm_returned()
         self.safe.add(self.waiting.pop(number))
         self.check(number, multiple=not any(one < number for one in self.waiting))
@@ -244,7 +244,7 @@ class Broker:
     def check(self, number: int, **how: bool) -> None:
         self.one.confirm(number, **how)
         confirmed = {self.places[note] for note, error in self.one.outcomes if error is None}
-        assert confirmed <= self.safe, "an event counts as confirmed, and no queue has it"
+        assert confirmed <= self.safe, "an event counts as confirmed, but no queue has it"
 
 
 @given(
@@ -277,17 +277,17 @@ def test_an_event_never_counts_as_confirmed_before_a_queue_has_it(steps: list[tu
     assert len(broker.one.window) == 0, "each has its outcome"
 
 
-def test_as_many_places_are_given_as_there_are():
+def test_no_more_places_are_given_than_exist():
     window = WindowPlaces(3)
     assert [window.acquire(0.0) for _ in range(4)] == [True, True, True, False]
     window.release()
     assert [window.acquire(0.0) for _ in range(2)] == [True, False]
 
 
-def test_one_who_waits_is_let_go_on_by_the_wake_after_a_release():
+def test_a_waiting_thread_is_woken_after_a_release():
     window, taken = WindowPlaces(1), []
     assert window.acquire(0.0)
-    # For longer than the test lets it: at the end of its time it would find the place without being woken.
+    # For longer than the test waits: at the timeout the thread would find the place without being woken.
     thread = threading.Thread(target=lambda: taken.append(window.acquire(600.0)), daemon=True)
     thread.start()
     wait_until(lambda: window._waiting)
@@ -297,7 +297,7 @@ def test_one_who_waits_is_let_go_on_by_the_wake_after_a_release():
     assert taken == [True]
 
 
-def test_a_place_that_nobody_was_woken_for_is_found_when_the_time_is_over():
+def test_a_free_place_without_a_wake_up_is_found_at_the_timeout():
     window, taken = WindowPlaces(1), []
     assert window.acquire(0.0)
     thread = threading.Thread(target=lambda: taken.append(window.acquire(0.2)))
@@ -308,7 +308,7 @@ def test_a_place_that_nobody_was_woken_for_is_found_when_the_time_is_over():
     assert taken == [True]
 
 
-def test_many_threads_never_hold_more_places_than_there_are_and_none_waits_for_ever():
+def test_many_threads_never_use_more_places_than_exist_and_none_waits_forever():
     window, held, most, lock = WindowPlaces(5), 0, 0, threading.Lock()
     given = threading.Semaphore(0)
     is_over = threading.Event()

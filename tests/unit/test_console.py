@@ -1,4 +1,4 @@
-"""Lines of children and of the supervisor on one terminal, and how pieces become lines."""
+"""The lines of children and of the supervisor on one terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLOCK = r"\d\d:\d\d:\d\d "
 
 
 def printed(*calls: tuple[str, tuple[Any, ...]], **options: Any) -> list[str]:
-    """The lines that a console writes for these calls, without the time."""
+    """Return the lines that a console writes for these calls, without the time."""
     stream = io.StringIO()
     one = Journal(Console(stream, **options))
     for name, arguments in calls:
@@ -44,7 +44,7 @@ def test_each_line_has_its_time_and_slot() -> None:
     assert re.fullmatch(CLOCK + r"payment\.1  \| hello\n", stream.getvalue())
 
 
-def test_the_supervisor_speaks_as_runner_and_names_the_level_unless_it_is_information() -> None:
+def test_the_supervisor_s_lines_are_marked_runner_with_the_level_unless_it_is_information() -> None:
     assert printed(("say", ("ready",)), ("say", ("careful", "warning")), ("say", ("given up", "error"))) == [
         "runner   | ready",
         "runner   | WARNING: careful",
@@ -57,7 +57,7 @@ def test_lines_stay_in_order() -> None:
     assert [line.rpartition(" ")[2] for line in printed(*calls)] == [str(number) for number in range(2000)]
 
 
-def test_a_line_that_comes_after_what_it_caused_stands_before_it() -> None:
+def test_a_late_line_is_printed_before_the_lines_that_it_caused() -> None:
     now = time.time()
     calls = [
         ("child", ("payment.1", [timed(now + 0.02, "charged").encode()])),
@@ -67,7 +67,7 @@ def test_a_line_that_comes_after_what_it_caused_stands_before_it() -> None:
     assert [line.rpartition(" ")[2] for line in printed(*calls)] == ["accepted", "charged", "paid"]
 
 
-def test_lines_wait_for_older_ones_and_not_for_ever() -> None:
+def test_lines_wait_for_older_ones_for_a_limited_time() -> None:
     stream = Counting()
     one = Journal(Console(stream))
     one.child("a.1", [timed(time.time(), "now").encode()])
@@ -76,14 +76,14 @@ def test_lines_wait_for_older_ones_and_not_for_ever() -> None:
     one.close(TIMEOUT)
 
 
-def test_a_clock_that_is_set_back_holds_no_line_up() -> None:
+def test_a_clock_that_is_set_back_delays_no_line() -> None:
     held = InOrder(60.0)
     held.add([Line(time.time() + 3600, "a.1", b"from the future")])
     assert [line.text for line in held.take()] == [b"from the future"]
     assert held.wait is None
 
 
-def test_on_a_terminal_ids_are_short_enough_to_be_read() -> None:
+def test_on_a_terminal_ids_are_shortened() -> None:
     order = "4240e46b-1d8e-4c3f-9b0a-5f2f6a7d9e10"
     raw = f"order {order}: approved, payment {order}; {order[:20]}".encode()
     assert printed(("child", ("a.1", [raw])), has_short_ids=True) == [
@@ -104,23 +104,23 @@ def test_on_a_terminal_ids_are_short_enough_to_be_read() -> None:
         (b'{"a": 1}', '{"a": 1}'),
     ],
 )
-def test_what_a_child_prints_cannot_move_the_cursor(raw: bytes, shown: str) -> None:
+def test_output_of_a_child_cannot_move_the_cursor(raw: bytes, shown: str) -> None:
     assert printed(("child", ("a.1", [raw]))) == [f"a.1      | {shown}"]
 
 
-def test_what_the_supervisor_says_of_a_child_cannot_move_the_cursor_or_pose_as_another_line() -> None:
+def test_supervisor_lines_about_a_child_cannot_move_the_cursor_or_imitate_another_line() -> None:
     assert printed(("say", ("a.1 RUNNING: x\x1b[2J\n12:00:00 runner | all fine",))) == [
         "runner   | a.1 RUNNING: x\\x1b[2J\\n12:00:00 runner | all fine"
     ]
 
 
-def test_for_machines_each_line_is_an_object() -> None:
+def test_in_json_each_line_is_an_object() -> None:
     line = json.loads(printed(("say", ("careful", "warning")), log_format="json")[0])
     assert line.pop("time")
     assert line == {"level": "warning", "service": "runner", "slot": "runner", "message": "careful"}
 
 
-def test_for_machines_a_child_s_own_object_is_passed_on_and_other_text_is_wrapped() -> None:
+def test_in_json_a_child_s_own_object_is_passed_on_and_other_text_is_wrapped() -> None:
     posing = '{"slot": "b.1", "message": "y"}'
     raw = [b'{"slot": "a.2", "message": "x"}', b"plain", b'{"open": ', b"[1]", b"{} {}", posing.encode()]
     found = [json.loads(line) for line in printed(*(("child", ("a.2", [one])) for one in raw), log_format="json")]
@@ -129,7 +129,7 @@ def test_for_machines_a_child_s_own_object_is_passed_on_and_other_text_is_wrappe
     assert {(one["service"], one["slot"]) for one in found[1:]} == {("a", "a.2")}
 
 
-def test_a_child_s_object_nested_without_end_is_text_like_any_other() -> None:
+def test_an_endlessly_nested_object_of_a_child_is_plain_text() -> None:
     raw = b'{"a":' * 10_000
     found = printed(("child", ("a.1", [raw])), ("child", ("a.1", [b"next"])), log_format="json")
     assert [json.loads(line)["message"] for line in found] == [raw.decode(), "next"]
@@ -137,13 +137,13 @@ def test_a_child_s_object_nested_without_end_is_text_like_any_other() -> None:
 
 @settings(deadline=None)
 @given(st.binary())
-def test_whatever_a_child_prints_is_one_object_on_one_line(raw: bytes) -> None:
+def test_any_output_of_a_child_is_one_object_on_one_line(raw: bytes) -> None:
     found = printed(("child", ("a.1", [raw.replace(b"\n", b"")])), log_format="json")
     assert len(found) == 1
     assert isinstance(json.loads(found[0]), dict)
 
 
-def test_each_service_has_its_colour_whatever_its_number() -> None:
+def test_all_instances_of_a_service_have_the_same_colour() -> None:
     found = printed(
         ("child", ("payment.1", [b"x"])), ("child", ("audit.1", [b"x"])), ("child", ("payment.2", [b"x"])), colour=True
     )
@@ -158,7 +158,7 @@ def test_warnings_and_errors_are_coloured() -> None:
 
 
 class Gated(io.StringIO):
-    """A terminal that is paused until it is let go."""
+    """A terminal that is paused until the test resumes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Gated(io.StringIO):
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
+def test_a_paused_terminal_blocks_no_process_and_dropped_lines_are_counted(
     log_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "MAX_WAITING", 5)
@@ -195,7 +195,7 @@ def test_a_paused_terminal_holds_nobody_up_and_what_is_dropped_is_counted(
 
 
 class Counting(io.StringIO):
-    """Keeps each write apart."""
+    """A stream that keeps each write separate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ class Counting(io.StringIO):
         return len(text)
 
 
-def test_a_line_after_a_pause_is_written_at_once_and_what_comes_soon_after_it_together(
+def test_a_line_after_a_pause_is_written_at_once_and_lines_soon_after_it_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(writer, "PAUSE", 60.0)
@@ -221,11 +221,11 @@ def test_a_line_after_a_pause_is_written_at_once_and_what_comes_soon_after_it_to
     one.say("last but one")
     one.say("last")
     one.close(TIMEOUT)
-    assert stream.written.get_nowait().count("\n") == 2, "nor does the end"
+    assert stream.written.get_nowait().count("\n") == 2, "the end does not wait for the pause either"
     assert stream.written.empty()
 
 
-def test_what_comes_soon_after_a_line_is_written_without_another() -> None:
+def test_a_line_soon_after_another_is_written_without_a_third() -> None:
     stream = Counting()
     one = Journal(Console(stream))
     one.say("first")
@@ -249,7 +249,7 @@ class Closed(io.StringIO):
         raise BrokenPipeError
 
 
-def test_a_reader_that_went_away_stops_nobody() -> None:
+def test_a_reader_that_disappears_stops_no_process() -> None:
     one = Journal(Console(Closed()))
     one.say("first")
     one.close(TIMEOUT)
@@ -258,7 +258,7 @@ def test_a_reader_that_went_away_stops_nobody() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_that_lacks_a_character_still_gets_everything_else(encoding: str) -> None:
+def test_a_terminal_without_a_character_still_gets_all_others(encoding: str) -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     for text in ("5 \u20ac paid", "next"):
@@ -270,12 +270,12 @@ def test_a_terminal_that_lacks_a_character_still_gets_everything_else(encoding: 
     assert "next" in written
 
 
-# Pieces to lines.
+# From chunks to lines.
 
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=20)))
-def test_lines_are_the_same_however_their_bytes_come(pieces: list[bytes]) -> None:
+def test_lines_do_not_depend_on_the_chunks_of_their_bytes(pieces: list[bytes]) -> None:
     whole, pieced = LineSplitter(), LineSplitter()
     expected = whole.feed(b"".join(pieces)) + whole.rest()
     assert [line for piece in pieces for line in pieced.feed(piece)] + pieced.rest() == expected
@@ -291,7 +291,7 @@ def test_a_line_waits_for_its_end_and_the_last_may_lack_it() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.parametrize("size", [1, 3, 10, 64])
-def test_a_long_line_comes_in_pieces_however_its_bytes_come(
+def test_a_long_line_is_split_the_same_way_for_any_chunks(
     size: int, end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runner.supervisor.processes.child.MAX_LINE", 10)

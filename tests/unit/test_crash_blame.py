@@ -1,4 +1,4 @@
-"""Which message is blamed for a worker's death, and how workers come to know of it."""
+"""The blame of messages for a worker's death, and how it reaches the workers."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_a_message_that_was_handled_alone_is_blamed_and_others_are_only_isolated
     assert [(one.deaths, one.needs_isolation) for one in blame.messages] == [(0, True), (0, True)]
     blame = blame.after([B, B], 0, "exit 0")
     assert blame.is_known
-    assert crashes(blame) == {"a": 0, "b": 1}, "the same message twice in hand is alone"
+    assert crashes(blame) == {"a": 0, "b": 1}, "two deliveries of one message count as one message"
     assert [(one.reason, one.signal, one.times) for one in blame.messages] == [
         ("killed by SIGSEGV", "SIGSEGV", "once"),
         ("exit 0", "", "twice"),
     ]
 
 
-def test_a_death_is_only_known_where_all_that_was_in_hand_was_blamed_before() -> None:
+def test_a_death_is_known_only_if_all_unacked_messages_were_blamed_before() -> None:
     blame = CrashBlame().after([A], 1, "exit 1").after([A, B], 1, "exit 1")
     assert not blame.is_known
 
 
-def test_of_what_comes_from_outside_only_every_fourth_death_counts() -> None:
+def test_of_the_deaths_from_outside_only_every_fourth_counts() -> None:
     blame = CrashBlame()
     for kills in range(1, 13):
         blame = blame.after([A], -signal.SIGKILL, "killed by SIGKILL", is_outside=True)
@@ -97,13 +97,13 @@ def test_an_unexpected_exit_counts_and_a_kill_from_outside_counts_little(one: De
     tracker.file.close()
 
 
-def test_a_message_that_was_replayed_is_tried_like_a_new_one() -> None:
+def test_a_replayed_message_is_handled_like_a_new_one() -> None:
     blame = CrashBlame().after([A], 1, "exit 1").after([replace(A, replays=1)], 1, "exit 1")
     assert not blame.is_known
     assert [(one.message.replays, one.crashes) for one in blame.messages] == [(0, 1), (1, 1)]
 
 
-def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> None:
+def test_the_message_with_the_oldest_death_is_forgotten_first() -> None:
     blame = CrashBlame()
     for number in range(MOST):
         blame = blame.after([CurrentMessage("q", str(number))], 1, "exit 1")
@@ -114,7 +114,7 @@ def test_the_message_that_was_not_heard_of_for_longest_is_forgotten_first() -> N
 
 
 @given(st.lists(st.tuples(st.text(max_size=255), st.text(max_size=255)), max_size=5))
-def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str, str]]) -> None:
+def test_messages_in_the_handlers_are_read_as_they_were_written(messages: list[tuple[str, str]]) -> None:
     file = SharedMemoryFile("test")
     record = SharedMemory(mmap.mmap(file.descriptor, 0))
     cut = []
@@ -130,7 +130,7 @@ def test_what_handlers_are_at_is_read_as_it_was_written(messages: list[tuple[str
     file.close()
 
 
-def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
+def test_the_last_message_fits_and_the_counters_are_unchanged() -> None:
     file = SharedMemoryFile("test")
     record = SharedMemory(mmap.mmap(file.descriptor, 0))
     record.handled(5)
@@ -140,7 +140,7 @@ def test_the_last_hand_fits_and_counters_stay_what_they_are() -> None:
     file.close()
 
 
-def test_workers_see_at_once_what_the_supervisor_holds_against_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_see_at_once_which_messages_the_supervisor_blames(monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = CrashTracker("jobs", lambda *_: None)
     monkeypatch.setenv(crashing_messages.VARIABLE, str(os.dup(tracker.file.descriptor)))
     inherited = CrashingMessages.inherited()
@@ -164,7 +164,7 @@ def test_a_process_that_was_started_by_hand_knows_no_crashing_messages(monkeypat
     SharedMemory.inherited().take(0, A)
 
 
-def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
+def test_a_message_with_the_maximum_number_of_crashes_is_not_handled_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tracker = CrashTracker("jobs", lambda *_: None)
@@ -189,7 +189,7 @@ def test_a_message_that_killed_as_many_as_it_may_is_not_handled_again(
     tracker.file.close()
 
 
-def test_who_wants_to_be_alone_waits_for_all_others_and_all_others_wait_for_him() -> None:
+def test_a_handler_that_must_be_alone_waits_for_all_others_and_they_wait_for_it() -> None:
     turn, inside, most, errors = Turn(), 0, 0, []
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""What is held against a message is looked at when its turn has come, and not only before it waits for that."""
+"""The blame of a message is also read when its turn has come, not only before it waits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def bench():
     one.close()
 
 
-def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_dead_lettered(bench: Bench) -> None:
+def test_a_message_that_crashes_another_worker_while_it_waits_to_be_alone_is_dead_lettered(bench: Bench) -> None:
     others_done = threading.Event()
     bench.handle(0, B, others_done)
     wait_until(lambda: bench.file.messages() == [in_hand(B)], 10)
@@ -77,7 +77,7 @@ def test_a_message_that_kills_elsewhere_while_it_waits_to_be_alone_is_dead_lette
     wait_until(lambda: bench.parked == ["a"], 10)
 
 
-def test_a_message_that_kills_elsewhere_while_it_waits_to_work_beside_others_is_handled_alone(bench: Bench) -> None:
+def test_a_message_that_crashes_another_worker_while_it_waits_is_handled_alone(bench: Bench) -> None:
     crashing_done = threading.Event()
     turn = bench.protection._turn
     assert turn is not None

@@ -1,4 +1,4 @@
-"""When refused events are worth a new connection."""
+"""Refused events that justify a new connection."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from runner.amqp.dead_leader import PAUSE, RESET_AFTER, DeadLeaderRefusals
 ORDERS, PAYMENTS = ("orders.topic", "order.created"), ("payments.topic", "payment.success")
 
 
-def test_a_route_that_is_refused_for_long_is_worth_a_new_connection_and_a_moment_is_not() -> None:
+def test_only_long_refusals_on_a_route_cause_a_new_connection() -> None:
     refusals = DeadLeaderRefusals()
     assert not refusals.refused(ORDERS, 10.0)
     assert not refusals.refused(ORDERS, 10.0 + PAUSE[0] - 0.01)
     assert refusals.refused(ORDERS, 10.0 + PAUSE[0])
 
 
-def test_a_confirm_ends_what_counts_for_its_route_and_no_other() -> None:
+def test_a_confirm_resets_the_count_of_its_route_and_of_no_other() -> None:
     refusals = DeadLeaderRefusals()
     refusals.refused(ORDERS, 10.0)
     refusals.refused(PAYMENTS, 10.0)
@@ -28,7 +28,7 @@ def test_a_confirm_ends_what_counts_for_its_route_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("taken_every", [0, 20])
-def test_a_queue_that_is_full_costs_fewer_and_fewer_connections_also_where_it_takes_an_event_now_and_then(
+def test_a_full_queue_causes_fewer_and_fewer_connections_even_if_it_sometimes_accepts_an_event(
     taken_every: int,
 ) -> None:
     refusals, at = DeadLeaderRefusals(), []
@@ -42,7 +42,7 @@ def test_a_queue_that_is_full_costs_fewer_and_fewer_connections_also_where_it_ta
     assert all(after - before >= PAUSE[0] for before, after in pairwise(at))
 
 
-def test_a_route_that_was_calm_for_long_and_one_that_was_never_refused_begin_anew() -> None:
+def test_a_route_without_refusals_for_long_starts_again_as_a_new_one() -> None:
     refusals = DeadLeaderRefusals()
     for second in range(100):
         refusals.refused(ORDERS, float(second))

@@ -1,4 +1,4 @@
-"""What is known of a parked message, and which of them are meant."""
+"""The data of a dead letter, and the selection of dead letters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PLACES = Origins.of(
 )
 
 
-def letter(
+def failed(
     headers: dict[str, Any] | None = None, *, queue: str = "pay.dlq", body: bytes = b"{}", **properties: Any
 ) -> DeadLetter:
     return DeadLetter(queue, {"message_id": "m1", "type": "order.created", **properties}, headers or {}, body)
@@ -54,7 +54,7 @@ def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
         ({"x-first-death-reason": "rejected"}, "parked by the broker: rejected by who read it"),
         ({"x-death": [death("pay", "maxlen")]}, "parked by the broker: its queue was full"),
         ({"x-death": [death("pay", "brand_new")]}, "parked by the broker: brand_new"),
-        # It had been retried, and then killed its workers.
+        # This message was retried, and then killed its workers.
         (
             {
                 "x-last-error": "gateway timed out",
@@ -67,8 +67,8 @@ def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
         ({"x-death": "nonsense", "x-last-error": b"\xff"}, "\\xff"),
     ],
 )
-def test_why_it_was_parked_is_said_in_words(headers: dict[str, Any], words: str) -> None:
-    assert letter(headers).error == words
+def test_the_reason_of_a_dead_letter_is_shown_in_words(headers: dict[str, Any], words: str) -> None:
+    assert failed(headers).error == words
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_why_it_was_parked_is_said_in_words(headers: dict[str, Any], words: str)
         ({"x-failed-at": True}, 2**63, None),
     ],
 )
-def test_when_it_was_parked_is_told_by_who_parked_it(
+def test_the_time_of_a_dead_letter_is_that_of_its_writer(
     headers: dict[str, Any], timestamp: int | None, seconds: float | None
 ) -> None:
-    assert letter(headers, timestamp=timestamp).parked_at == seconds
+    assert failed(headers, timestamp=timestamp).parked_at == seconds
 
 
 @pytest.mark.parametrize(
@@ -96,19 +96,19 @@ def test_when_it_was_parked_is_told_by_who_parked_it(
         ({"x-death": [death("pay", "delivery_limit"), death("pay.retry.1s", "expired")]}, "pay.dlq", "pay"),
         ({"x-first-death-queue": "pay.retry.1s"}, "lost", "pay"),
         ({"x-first-death-queue": "mail"}, "lost", "mail"),
-        # The broker parked it in the queue behind the dead-letter queue that a service reads.
+        # The broker dead-lettered it from a dead-letter queue that a service consumes.
         ({"x-origin-queue": "pay", "x-death": [death("pay.dlq", "rejected")]}, "pay.dlq.dlq", "pay.dlq"),
         ({}, "pay.dlq", "pay"),
         ({}, "lost", None),
     ],
 )
-def test_where_it_failed_is_told_by_its_headers_or_by_the_topology(
+def test_the_queue_of_the_failure_is_known_by_headers_or_by_the_topology(
     headers: dict[str, Any], queue: str, origin: str | None
 ) -> None:
-    assert PLACES.origin_of(letter(headers, queue=queue)) == origin
+    assert PLACES.origin_of(failed(headers, queue=queue)) == origin
 
 
-def test_a_queue_is_named_by_either_end() -> None:
+def test_a_queue_is_selected_by_its_own_name_or_its_dead_letter_queue_s() -> None:
     assert PLACES.choose(None) == (["pay.dlq", "lost", "pay.dlq.dlq"], None)
     assert PLACES.choose("lost") == (["lost"], None)
     assert PLACES.choose("mail") == (["lost"], "mail")
@@ -116,24 +116,24 @@ def test_a_queue_is_named_by_either_end() -> None:
         PLACES.choose("pay.retry.1s")
 
 
-def test_a_message_without_an_id_has_the_same_one_at_each_look() -> None:
-    one, other = (letter({"x-delivery-count": count}, message_id=None) for count in (1, 2))
+def test_a_message_without_an_id_always_gets_the_same_one() -> None:
+    one, other = (failed({"x-delivery-count": count}, message_id=None) for count in (1, 2))
     assert one.id == other.id
     assert len(one.id) == 32
-    assert letter(message_id=None, body=b"other").id != one.id
+    assert failed(message_id=None, body=b"other").id != one.id
 
 
-def test_a_fingerprint_is_that_of_the_content_and_not_of_the_look() -> None:
-    one = letter({"b": 1, "a": AT, "x-delivery-count": 1})
-    assert fingerprint(one) == fingerprint(letter({"a": AT, "b": 1, "x-delivery-count": 7, "x-acquired-count": 1}))
-    assert len({fingerprint(one), fingerprint(letter({"b": 1})), fingerprint(letter({"b": 1}, body=b"x"))}) == 3
+def test_a_fingerprint_depends_only_on_the_content() -> None:
+    one = failed({"b": 1, "a": AT, "x-delivery-count": 1})
+    assert fingerprint(one) == fingerprint(failed({"a": AT, "b": 1, "x-delivery-count": 7, "x-acquired-count": 1}))
+    assert len({fingerprint(one), fingerprint(failed({"b": 1})), fingerprint(failed({"b": 1}, body=b"x"))}) == 3
 
 
 @pytest.mark.parametrize(
     "text", ["Timed OUT", "order.cr", "M1", "corr-7", "Needle", "\N{SNOWMAN}", "STRASSE", "\udcff"]
 )
-def test_a_text_is_looked_for_in_error_type_id_correlation_id_and_body_in_capitals_or_not(text: str) -> None:
-    one = letter(
+def test_a_text_is_searched_in_error_type_ids_and_body_ignoring_case(text: str) -> None:
+    one = failed(
         {"x-last-error": "timed out"},
         correlation_id="corr-7",
         body='{"needle": "\N{SNOWMAN} Straße"}'.encode() + b"\xff",
@@ -144,7 +144,7 @@ def test_a_text_is_looked_for_in_error_type_id_correlation_id_and_body_in_capita
     assert not Selection(match=text, ids=frozenset({"m2"})).takes(one, "pay")
 
 
-def test_an_id_may_be_shortened_as_long_as_it_is_clear() -> None:
+def test_an_id_may_be_shortened_if_it_is_unambiguous() -> None:
     ids = ["ab1", "ab2", "abc", "abcd", "x"]
     assert resolve(["x", "ab1", "abc"], ids) == {"x", "ab1", "abc"}
     with pytest.raises(
@@ -155,7 +155,7 @@ def test_an_id_may_be_shortened_as_long_as_it_is_clear() -> None:
         resolve(["y"], ids, {"xy": {"x"}})
 
 
-def test_an_order_stands_for_all_its_messages_where_no_message_id_begins_so() -> None:
+def test_an_order_id_selects_all_its_messages_if_no_message_id_begins_with_it() -> None:
     ids, orders = ["ab1", "x1", "x2"], {"order-1": {"x1", "x2"}, "order-12": {"ab1"}, "ab": {"x2"}, "": {"x1"}}
     assert resolve(["order-1"], ids, orders) == {"x1", "x2"}
     assert resolve(["order-12", "x1"], ids, orders) == {"ab1", "x1"}
@@ -170,7 +170,7 @@ def test_messages_are_counted_by_origin_and_error() -> None:
         [("pay", "a", 30), ("pay", "a", 10), ("pay", "b", None), ("mail", "a", 20), ("pay", "a", 20)]
     ):
         headers = {"x-last-error": error, "x-failed-at": at}
-        desk.add(letter(headers, message_id=f"{number}" + "0" * 40), origin)
+        desk.add(failed(headers, message_id=f"{number}" + "0" * 40), origin)
     found = [(one.origin, one.error, one.count, one.first, one.last, one.example[0]) for one in desk.groups()]
     assert found == [("mail", "a", 1, 20, 20, "3"), ("pay", "a", 3, 10, 30, "0"), ("pay", "b", 1, None, None, "2")]
     assert desk.count == 5
@@ -185,7 +185,7 @@ def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
         (10, "order 00000000-1cfb-40f6-a827-688de6a16a3b: 7 too many"),
         (40, "order 12: 12 too many"),
     ):
-        desk.add(letter({"x-last-error": error, "x-failed-at": at}, message_id=str(at)), "pay")
+        desk.add(failed({"x-last-error": error, "x-failed-at": at}, message_id=str(at)), "pay")
     first, second = desk.groups()
     assert (first.count, first.first, first.last, first.example) == (3, 10, 30, "30")
     assert first.error == "order 5F2DD97F-1CFB-40F6-A827-688DE6A16A3B: 0.5 too many"
@@ -203,24 +203,24 @@ def test_errors_that_differ_only_in_an_id_or_a_number_are_one_kind() -> None:
         (40, "payment.order.created.of.a.shop.in.town", "QUEUE"),
     ],
 )
-def test_a_terminal_gets_the_columns_that_it_has_room_for_and_one_line_for_each_kind(
+def test_a_terminal_shows_the_columns_that_fit_and_one_line_for_each_kind(
     monkeypatch: pytest.MonkeyPatch, columns: int, queue: str, shown: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     terminal = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr("runner.deadletters.message_text.sys", SimpleNamespace(stdout=terminal))
     desk = GroupedDeadLetters()
-    desk.add(letter({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
+    desk.add(failed({"x-last-error": "broke " * 100, "x-failed-at": 1}), queue)
     lines = table(desk.groups(), ["m1"])
     assert " ".join(lines[0].split()).removesuffix(" …") == shown
     assert [len(line) <= columns for line in lines] == [True, True]
 
 
 @given(st.lists(st.text("ab", min_size=17, max_size=20), min_size=1, max_size=30))
-def test_a_shown_beginning_is_clear_and_no_longer_than_needed(ids: list[str]) -> None:
+def test_a_shown_prefix_is_unambiguous_and_no_longer_than_needed(ids: list[str]) -> None:
     desk = GroupedDeadLetters()
     for one in ids:
-        desk.add(letter(message_id=one), "pay")
+        desk.add(failed(message_id=one), "pay")
     for one, prefix in zip(ids, desk.prefixes(ids), strict=True):
         assert resolve([prefix], ids) == {one}
         assert len(prefix) == 8 or len({other for other in ids if other.startswith(prefix[:-1])}) > 1
@@ -235,7 +235,7 @@ VALUES = st.recursive(
 @settings(max_examples=30)
 @given(st.dictionaries(st.text(), VALUES), st.binary())
 def test_any_message_can_be_written_as_json_and_shown(headers: dict[str, Any], body: bytes) -> None:
-    one = letter(headers, body=body)
+    one = failed(headers, body=body)
     text = json_text(record_of(one, None))
     assert "\n" not in text
     assert json.loads(text)["id"] == "m1"
@@ -250,9 +250,9 @@ def test_values_that_json_lacks_are_marked() -> None:
     }  # fmt: skip
 
 
-def test_a_body_is_laid_out_and_not_changed() -> None:
+def test_a_body_is_formatted_and_not_changed() -> None:
     body = b'{"amount": 1.10, "amount": 12345678901234567890.00, "list": [1, {}], "none": [], "text": "a\\nb"}'
-    lines = list(whole(letter(body=body), "pay"))
+    lines = list(whole(failed(body=body), "pay"))
     assert lines[lines.index(f"body (without a content type, {len(body)} bytes)") + 1 :] == [
         "  {", '    "amount": 1.10,', '    "amount": 12345678901234567890.00,', '    "list": [', "      1,", "      {}",
         "    ],", '    "none": [],', '    "text": "a\\nb"', "  }",

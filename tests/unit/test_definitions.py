@@ -1,4 +1,4 @@
-"""Exports of RabbitMQ that a person has edited, or that leave something open."""
+"""Exports of RabbitMQ that a person has edited, or that leave values out."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_an_export_that_cannot_be_read_is_one_line_and_exit_code_1(tmp_path: Pat
         ("/proc/self/mem", "cannot be read, input/output error; name a file"),
     ],
 )
-def test_a_path_that_is_no_export_is_one_line_and_exit_code_1(tmp_path: Path, source: str, words: str) -> None:
+def test_a_path_without_an_export_is_one_line_and_exit_code_1(tmp_path: Path, source: str, words: str) -> None:
     done = CliRunner().invoke(main, ["--project", str(tmp_path), "import", source])
     assert (done.exit_code, done.output) == (1, f"{source}: {words}\n")
 
@@ -118,7 +118,7 @@ def named(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {one.name: one for one in things}, notes
 
 
-def test_of_several_queues_or_exchanges_of_one_name_the_first_is_taken_as_by_rabbitmq() -> None:
+def test_of_several_queues_or_exchanges_with_one_name_the_first_counts_as_in_rabbitmq() -> None:
     limits = [{**QUEUE, "arguments": {"x-max-length": limit}} for limit in (1, 2, 3)]
     types = [{"name": "e", "type": kind} for kind in ("topic", "fanout")]
     found, notes = named({"queues": [*limits, {"name": "other"}], "exchanges": types})
@@ -130,7 +130,7 @@ def test_of_several_queues_or_exchanges_of_one_name_the_first_is_taken_as_by_rab
     ]
 
 
-def test_of_several_policies_of_one_name_the_last_is_taken_as_by_rabbitmq() -> None:
+def test_of_several_policies_with_one_name_the_last_counts_as_in_rabbitmq() -> None:
     found, notes = named({"policies": [{**POLICY, "priority": priority} for priority in (1, 2)]})
     assert found["p"].priority == 2
     assert notes == ["policy 'p' is there 2 times: the last one is taken, as RabbitMQ's import usually does"]
@@ -168,7 +168,7 @@ DEFAULT = "queue 'q' is {}, the vhost's default_queue_type, as by RabbitMQ's imp
         ),
     ],
 )
-def test_a_queue_without_a_type_gets_the_one_that_rabbitmq_gives_it(
+def test_a_queue_without_a_type_gets_the_default_type_of_rabbitmq(
     vhost: dict[str, Any], queue: dict[str, Any], kind: str, note: str | None
 ) -> None:
     found, notes = named({"vhosts": [{"name": "/", **vhost}], "queues": [{**QUEUE, **queue}]})
@@ -198,7 +198,7 @@ UNKNOWN: list[tuple[dict[str, Any], set[tuple[str, str]], list[str]]] = [
 
 
 @pytest.mark.parametrize(("data", "findings", "ignored"), UNKNOWN, ids=range(len(UNKNOWN)))
-def test_what_only_a_plugin_can_know_is_taken_as_it_is_with_a_finding(
+def test_values_that_only_a_plugin_knows_are_kept_with_a_finding(
     data: dict[str, Any], findings: set[tuple[str, str]], ignored: list[str]
 ) -> None:
     objects, _ = from_definitions(data)

@@ -1,4 +1,4 @@
-"""The lifecycle of a delivery, with whatever a handler, a database and a broker may answer, and in whatever order."""
+"""The lifecycle of a delivery, with any answers of a handler, a database and a broker, in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.diagram import PAGE, PICTURE, picture, table, tabled
 
 S, E, A = DeliveryState, DeliveryEvent, DeliveryAction
 ERRORS = [BrokerAway, ConfirmTimeout, PublishRefused, EventTooLarge, Unroutable]
-#: Messages, and what they are for.
+#: Messages, and their purposes.
 MESSAGES = [encode(Event("done", {"n": number}, exchange="e", id=str(number))) for number in range(4)]
 
 
@@ -63,7 +63,7 @@ def test_every_event_and_every_action_has_its_place() -> None:
     assert pipeline._perform.keys() == set(A), "the pipeline performs each of them"
 
 
-def test_nothing_but_an_acknowledgement_follows_the_confirms_and_nothing_else_is_acknowledged() -> None:
+def test_only_an_acknowledgement_follows_the_confirms_and_only_then() -> None:
     for (before, event), (after, action) in TRANSITIONS.items():
         acks = action in (A.ACK, A.ACK_UNRECORDED)
         assert acks == (after is S.ACKED)
@@ -74,8 +74,8 @@ def test_nothing_but_an_acknowledgement_follows_the_confirms_and_nothing_else_is
 
 
 def test_the_page_about_deliveries_shows_every_state_and_transition() -> None:
-    assert tabled(PAGE.read_text("utf-8")) == table(), "write it again: make schema"
-    assert PICTURE.read_text("utf-8") == picture(), "write it again: make schema"
+    assert tabled(PAGE.read_text("utf-8")) == table(), "run make schema"
+    assert PICTURE.read_text("utf-8") == picture(), "run make schema"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_page_about_deliveries_shows_every_state_and_transition() -> None:
         ([None, Unroutable("no queue")], E.UNROUTABLE),
     ],
 )
-def test_the_answers_to_several_messages_come_to_one_event(
+def test_the_answers_for_several_messages_become_one_event(
     errors: list[BrokerError | None], event: DeliveryEvent
 ) -> None:
     one = at(S.PUBLISHING)
@@ -99,11 +99,13 @@ def test_the_answers_to_several_messages_come_to_one_event(
     answers = [one.answered(*answer) for answer in zip(one.publish(), errors, strict=True)]
     assert answers == [None] * (len(errors) - 1) + [event]
     failed = [message for message, error in zip(MESSAGES, errors, strict=False) if error is not None]
-    assert list(one.outgoing) == (failed if failed else MESSAGES[: len(errors)]), "only those are published again"
+    assert list(one.outgoing) == (failed if failed else MESSAGES[: len(errors)]), (
+        "only the failed messages are published again"
+    )
     assert event is E.CONFIRMED or one.problem in errors
 
 
-def test_an_event_that_is_too_large_fails_its_message_and_a_copy_leaves_it_to_the_broker() -> None:
+def test_an_event_that_is_too_large_fails_its_message_and_a_copy_that_is_makes_the_broker_dead_letter_it() -> None:
     error = EventTooLarge("too large")
     for before, after, action in ((S.PUBLISHING, S.FAILED, A.QUEUE), (S.RETRYING, S.REJECTED, A.REJECT)):
         one = at(before)
@@ -123,7 +125,7 @@ def test_an_event_that_is_too_large_fails_its_message_and_a_copy_leaves_it_to_th
         (S.ACKED, E.CONFIRMED), (S.REJECTED, E.TAKEN), (S.REQUEUED, E.LOST), (S.RETRYING, E.DEAD_LETTER),
     ],
 )  # fmt: skip
-def test_an_event_that_cannot_happen_raises_and_changes_nothing(state: DeliveryState, event: DeliveryEvent) -> None:
+def test_an_impossible_event_raises_and_changes_nothing(state: DeliveryState, event: DeliveryEvent) -> None:
     one = at(state)
     with pytest.raises(IllegalEvent, match=f"^{event} in state {state}$"):
         one.step(event)
@@ -131,14 +133,14 @@ def test_an_event_that_cannot_happen_raises_and_changes_nothing(state: DeliveryS
 
 
 class DeliveryMachine(RuleBasedStateMachine):
-    """A worker that performs the actions; the rules are what happens to it."""
+    """A worker that performs the actions. The rules cause the events."""
 
     @initialize()
     def receive(self) -> None:
         self.one = DeliveryLifecycle(cast(Any, None), 0.0)
-        #: What is to be done now; None while the delivery waits in the queue of the handler threads.
+        #: The next action. None while the delivery waits in the queue of the handler threads.
         self.action: DeliveryAction | None = None
-        #: What must be confirmed before the delivery is acknowledged.
+        #: The messages that must be confirmed before the delivery is acknowledged.
         self.owed: set[int] = set()
         self.runs = self.ends = 0
 
@@ -158,7 +160,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert not self.owed, "acknowledged before all is confirmed"
 
     def returns(self, count: int) -> None:
-        """What follows owes the confirms of this many messages."""
+        """Handle the return of a handler, after which this many messages need confirms."""
         self.one.outgoing = MESSAGES[:count]
         self.owed = {id(one) for one in self.one.outgoing}
 
@@ -234,7 +236,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         assert waits or must_act or self.one.state in ENDS
 
     def teardown(self) -> None:
-        """Every delivery comes to an end once nothing fails any more."""
+        """Check that every delivery ends once all failures stop."""
         for _ in range(12):
             if self.one.state in ENDS:
                 break

@@ -1,4 +1,4 @@
-"""What differs between an object and the broker's: what RabbitMQ refuses, and what it does not compare."""
+"""Differences between an object and the broker's: refused ones, and ones that RabbitMQ does not compare."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ def test_equal_unknown_arguments_and_another_type_give_no_warning() -> None:
         ("policies", "cap", None),
     ],
 )
-def test_a_name_under_retire_that_the_broker_does_not_have_is_a_warning(
-    section: str, name: str, warning: str | None
-) -> None:
+def test_a_name_under_retire_that_the_broker_lacks_is_a_warning(section: str, name: str, warning: str | None) -> None:
     live = Live(
         version=(4, 0, 5),
         queues={"payment.order.created": LiveQueue(Queue("payment.order.created", True, CLASSIC))},
@@ -152,5 +150,5 @@ QUEUE = Queue("q")
         (Plan(uncompared=("a policy",), problems=("a type",)), 78),
     ],
 )
-def test_a_plan_that_could_not_compare_everything_has_an_exit_code_of_its_own(plan: Plan, code: int) -> None:
+def test_a_plan_with_an_incomplete_comparison_has_its_own_exit_code(plan: Plan, code: int) -> None:
     assert plan.exit_code == code

@@ -1,4 +1,4 @@
-"""The site of ``make docs``: which pages it has, and that nothing on it needs another server."""
+"""The site of ``make docs``: it has all pages, and needs no other server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_navigation_has_each_page_once() -> None:
     assert sorted(listed) == sorted(pages())
 
 
-def test_every_link_of_a_page_leads_to_what_is_on_the_site(tmp_path: Path) -> None:
+def test_every_link_of_a_page_leads_to_a_part_of_the_site(tmp_path: Path) -> None:
     configuration = prepare(tmp_path)
     docs = configuration.parent / "docs"
     for name in pages():
@@ -27,14 +27,14 @@ def test_every_link_of_a_page_leads_to_what_is_on_the_site(tmp_path: Path) -> No
         assert [link for link in links if not link.startswith("http") and not (docs / link).is_file()] == []
 
 
-def test_a_link_keeps_its_anchor_and_one_to_code_becomes_text(tmp_path: Path) -> None:
+def test_a_link_keeps_its_anchor_and_a_link_to_code_becomes_text(tmp_path: Path) -> None:
     assert "[Quick start](index.md#quick-start)" not in on_site(ROOT / "docs" / "tutorial.md")
     assert "[quick start](index.md#quick-start)" in on_site(ROOT / "docs" / "tutorial.md")
     assert "](../" not in on_site(ROOT / "docs" / "tour.md")
     assert "`api.py:" in on_site(ROOT / "docs" / "tour.md")
 
 
-def test_a_sample_stays_as_it_is() -> None:
+def test_a_sample_is_unchanged() -> None:
     def samples(text: str) -> list[str]:
         return re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Messages that are safe elsewhere are acknowledged, however the emptying of their queue ends."""
+"""Messages with safe copies are acknowledged, however the emptying of their queue ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runner.queues.removal import Transfer
 
 
 class Channel:
-    """Records what is sent on a channel."""
+    """A channel that records its frames."""
 
     def __init__(self) -> None:
         self.published: list[str] = []
@@ -32,7 +32,7 @@ class Channel:
 
 @pytest.fixture
 def transfer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Transfer]:
-    """One that gets its messages from a test; its connection is closed already when it ends."""
+    """Return a transfer with the test's messages. Its connection is already closed when it ends."""
     one = Transfer("amqp://127.0.0.1:1/", "from", "to", 10)
     monkeypatch.setattr(one, "_channel", Channel(), raising=False)
     one._unconfirmed.use(one._channel)
@@ -62,7 +62,7 @@ def confirm(one: Transfer, number: int, *, multiple: bool = False) -> None:
         ([4, 5], [(4, False), (5, False)]),
     ],
 )
-def test_a_stall_leaves_no_message_that_is_safe_in_its_queue(
+def test_a_stall_leaves_no_message_with_a_safe_copy_in_its_queue(
     transfer: Transfer, monkeypatch: pytest.MonkeyPatch, confirmed: list[int], acks: list[tuple[int, bool]]
 ) -> None:
     deliver(transfer, 6)

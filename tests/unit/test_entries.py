@@ -1,4 +1,4 @@
-"""Causes before effects, and apart from that the earlier before the later."""
+"""Causes precede their effects. All other entries are ordered by time."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def named(times: dict[int, int]) -> dict[int, tuple[int, str]]:
 
 
 @given(TIMES, CAUSES)
-def test_nothing_is_lost_or_told_twice_whatever_is_said_to_cause_what(
+def test_no_entry_is_lost_or_repeated_for_any_claims_about_causes(
     times: dict[int, int], causes: dict[int, frozenset[int]]
 ) -> None:
     assert sorted(causal_order(named(times), causes)) == sorted(times)
 
 
 @given(TIMES, CAUSES)
-def test_a_cause_stands_before_its_effect_whatever_the_clocks_say(
+def test_a_cause_precedes_its_effect_whatever_the_clocks_show(
     times: dict[int, int], causes: dict[int, frozenset[int]]
 ) -> None:
     # Only smaller keys cause greater ones, so that there is no circle.
@@ -38,17 +38,17 @@ def test_a_cause_stands_before_its_effect_whatever_the_clocks_say(
 
 
 @given(TIMES)
-def test_without_causes_time_decides_and_then_the_name(times: dict[int, int]) -> None:
+def test_without_causes_the_time_decides_and_then_the_name(times: dict[int, int]) -> None:
     order = causal_order(named(times), {})
     assert all((times[one], one) < (times[other], other) for one, other in pairwise(order))
 
 
 @given(TIMES, CAUSES, st.randoms())
-def test_the_order_does_not_depend_on_the_order_in_which_things_are_read(times, causes, random) -> None:
+def test_the_order_does_not_depend_on_the_order_of_the_input(times, causes, random) -> None:
     shuffled = list(times.items())
     random.shuffle(shuffled)
     assert causal_order(named(dict(shuffled)), causes) == causal_order(named(times), causes)
 
 
-def test_of_two_that_cause_each_other_the_earlier_goes_first() -> None:
+def test_of_two_entries_that_cause_each_other_the_earlier_is_first() -> None:
     assert causal_order({"b": (2, "b"), "a": (1, "a")}, {"a": {"b"}, "b": {"a"}}) == ["a", "b"]

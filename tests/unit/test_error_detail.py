@@ -1,4 +1,4 @@
-"""How a fault is worded."""
+"""The wording of a configuration error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.config.error_detail import ErrorDetail, Path, dotted, one_of, shown,
         ((), ""),
     ],
 )
-def test_a_key_that_holds_dots_is_quoted(path: Path, text: str) -> None:
+def test_a_key_with_dots_is_quoted(path: Path, text: str) -> None:
     assert dotted(path) == text
 
 
@@ -35,7 +35,7 @@ def test_a_key_that_holds_dots_is_quoted(path: Path, text: str) -> None:
         ("two\nlines", "'two\\nlines'"),
     ],
 )
-def test_a_value_is_shown_as_it_may_stand_in_the_file(value: object, text: str) -> None:
+def test_a_value_is_shown_as_it_may_be_written_in_the_file(value: object, text: str) -> None:
     assert shown(value) == text
 
 
@@ -46,7 +46,7 @@ def test_a_shown_value_is_one_short_line(value: object) -> None:
     assert "\n" not in shown(value)
 
 
-def test_a_close_word_is_offered_and_else_all_that_is_allowed() -> None:
+def test_a_similar_word_is_suggested_and_otherwise_all_allowed_values() -> None:
     assert one_of("instence", ["instances", "prefetch"]) == "did you mean 'instances'?"
     assert one_of("xyz", ["b", "a"]) == "allowed: a, b"
     assert one_of("xyz", [f"key{number}" for number in range(10)]).endswith("key7 and 2 more")
@@ -54,10 +54,10 @@ def test_a_close_word_is_offered_and_else_all_that_is_allowed() -> None:
     assert unknown("queue", "order", ["orders"]) == "unknown queue 'order'; did you mean 'orders'?"
 
 
-def test_a_fault_without_a_path_has_no_empty_part() -> None:
+def test_an_error_without_a_path_has_no_empty_part() -> None:
     assert str(ErrorDetail("config.yaml", 3, "", "not YAML")) == "config.yaml:3: not YAML"
     assert str(ErrorDetail("config.yaml", 3, "broker.url", "wrong")) == "config.yaml:3: broker.url: wrong"
 
 
-def test_faults_are_ordered_by_line_and_not_by_its_digits() -> None:
+def test_errors_are_ordered_by_the_number_of_their_line() -> None:
     assert sorted([ErrorDetail("a", 10, "", "x"), ErrorDetail("a", 9, "", "y")])[0].line == 9

@@ -1,4 +1,4 @@
-"""What others wrote neither commands a terminal nor reorders what stands beside it."""
+"""Foreign text never controls a terminal and never reorders the text beside it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runner.escape import escaped, escaped_json, escaped_yaml, json_text, one_li
 from runner.supervisor.output.line import Line, TextForm, json_form
 from runner.topology.write import write_flow
 
-#: Controls, bidirectional and other format characters, line ends, and what no font shows.
+#: Controls, bidirectional and other format characters, line ends, and characters that no font shows.
 HARMFUL = [
     *("\x00", "\x07", "\x08", "\x0b", "\r", "\x1b[2J", "\x1b]0;a\x07", "\x7f", "\x85", "\x9b2J", "\x9d"),
     *("\u200b", "\u200d", "\u200e", "\u200f", "\u061c", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e"),
@@ -36,7 +36,7 @@ def is_fit(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", HARMFUL)
-def test_what_a_terminal_would_obey_is_escaped_in_each_kind_of_text(text: str) -> None:
+def test_terminal_controls_are_escaped_in_each_kind_of_text(text: str) -> None:
     whole = f"a{text}b"
     for make in (escaped, one_line, escaped_json, escaped_yaml):
         assert is_fit(make(whole)), make
@@ -48,12 +48,12 @@ def test_what_a_terminal_would_obey_is_escaped_in_each_kind_of_text(text: str) -
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_only_shows_itself_stays_as_it_is(text: str) -> None:
+def test_printable_text_is_unchanged(text: str) -> None:
     assert {make(text) for make in (escaped, one_line, escaped_json, escaped_yaml)} == {text}
 
 
 @given(st.text())
-def test_a_text_is_fit_for_a_terminal_and_says_the_same(text: str) -> None:
+def test_an_escaped_text_is_safe_for_a_terminal_and_has_the_same_meaning(text: str) -> None:
     assert is_fit(one_line(text))
     assert is_fit(escaped(text).replace("\t", "").replace("\n", ""))
     assert json.loads(escaped_json(json.dumps([text], ensure_ascii=False))) == [text]
@@ -61,7 +61,7 @@ def test_a_text_is_fit_for_a_terminal_and_says_the_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HARMFUL)
-def test_a_line_of_the_log_is_fit_for_a_terminal_whoever_wrote_it(text: str) -> None:
+def test_a_log_line_of_any_source_is_safe_for_a_terminal(text: str) -> None:
     raw = f"a{text}b".encode("utf-8", "surrogatepass")
     form = TextForm(colour=False, width=4)
     assert is_fit(form(Line(0.0, "a.1", raw.replace(b"\n", b""))))
@@ -73,7 +73,7 @@ def test_a_line_of_the_log_is_fit_for_a_terminal_whoever_wrote_it(text: str) -> 
 
 
 @pytest.mark.parametrize("text", [one for one in HARMFUL if "\x1b" not in one])
-def test_whatever_a_command_prints_is_fit_for_a_terminal(text: str) -> None:
+def test_any_output_of_a_command_is_safe_for_a_terminal(text: str) -> None:
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", out)
@@ -100,7 +100,7 @@ def test_only_our_own_colours_and_redrawing_pass_the_guard() -> None:
         assert is_fit(stream.getvalue())
 
 
-def test_a_character_that_a_terminal_lacks_does_not_cost_the_line() -> None:
+def test_a_character_that_a_terminal_lacks_does_not_lose_the_line() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     Guarded(stream).write("Zoë\n")
@@ -112,7 +112,7 @@ def test_a_character_that_a_terminal_lacks_does_not_cost_the_line() -> None:
     "command",
     [["check"], ["lint"], ["route", "e", "HERE"], ["status", "HERE"], ["events", "--order", "HERE"], ["HERE"]],
 )
-def test_a_command_shows_nothing_that_a_terminal_would_obey(tmp_path: Path, command: list[str]) -> None:
+def test_a_command_shows_no_terminal_controls(tmp_path: Path, command: list[str]) -> None:
     text = "\u202e\x9b2J\u2066\x1b[2J\U000e0001"
     quoted = json.dumps(f"a{text}b")
     (tmp_path / "topology.yaml").write_text(
@@ -125,7 +125,7 @@ def test_a_command_shows_nothing_that_a_terminal_would_obey(tmp_path: Path, comm
     assert is_fit(done.output.replace("\n", "")), ascii(done.output)
 
 
-def test_an_e_mail_in_the_log_is_fit_for_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_e_mail_in_the_log_is_safe_for_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
     import logging
 
     from plugins.notification.mail import Email

@@ -1,4 +1,4 @@
-"""An event in a database is the same event when it comes out."""
+"""An event is the same after a database has stored it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VALUES = st.recursive(
 
 
 @given(st.binary(), st.dictionaries(st.text(max_size=20), VALUES, max_size=4))
-def test_body_and_headers_come_out_as_they_went_in(body: bytes, headers: dict[str, object]) -> None:
+def test_body_and_headers_are_read_as_they_were_stored(body: bytes, headers: dict[str, object]) -> None:
     event = Event("x", body, "e", "k", headers, "id", "order", "cause", "text/plain", 5, "app")
     assert from_bytes(to_bytes([event, event])) == [event, event]
 
 
-def test_a_body_that_was_json_comes_out_as_the_bytes_that_are_sent() -> None:
+def test_a_json_body_is_read_as_the_bytes_to_send() -> None:
     (event,) = from_bytes(to_bytes([Event("x", {"amount": Decimal("1.10"), "at": datetime(2026, 1, 2)})]))
     assert event.body == b'{"amount":"1.10","at":"2026-01-02T00:00:00"}'
 

@@ -1,4 +1,4 @@
-"""Where a service's event goes."""
+"""The exchange and the routing key of a service's event."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUTER = EventRouter(
 )
 
 
-def test_an_event_goes_where_publishes_says() -> None:
+def test_an_event_is_routed_as_publishes_says() -> None:
     event = ROUTER.routed(Event("payment.success", {}))
     assert (event.exchange, event.routing_key) == ("payments.topic", "payment.success")
 
@@ -32,7 +32,7 @@ def test_fields_of_the_event_fill_its_routing_key() -> None:
     assert event.routing_key == "payment.failed.eur.card_declined"
 
 
-def test_what_an_event_says_itself_stays() -> None:
+def test_an_event_s_own_exchange_and_key_are_kept() -> None:
     own = Event("unknown", {}, exchange="", routing_key="some.queue")
     assert ROUTER.routed(own) is own
     known = ROUTER.routed(Event("payment.success", {})).exchange
@@ -43,7 +43,7 @@ def test_what_an_event_says_itself_stays() -> None:
     assert (keyed.exchange, keyed.routing_key) == ("payments.topic", "own.key")
 
 
-def test_an_event_that_publishes_does_not_name_is_a_plugin_s_fault() -> None:
+def test_an_event_that_publishes_does_not_name_is_a_plugin_error() -> None:
     with pytest.raises(PluginError) as caught:
         ROUTER.routed(Event("payment.sucess", {}))
     assert str(caught.value) == (
@@ -76,7 +76,7 @@ def test_a_field_is_one_word(value: object, word: str) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, b"bytes", None, ["list"], "text"])
-def test_a_field_that_the_event_has_not_keeps_its_place(body: object) -> None:
+def test_a_field_that_the_event_lacks_keeps_its_place(body: object) -> None:
     assert routing_key("order.created.{currency}", body) == "order.created.none"
 
 

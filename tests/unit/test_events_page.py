@@ -1,4 +1,4 @@
-"""docs/events.md: the fields and properties of events, as the shipped services make them."""
+"""docs/events.md: the fields and properties of events, as the shipped services publish them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.running import ROOT
 
 PAGE = (ROOT / "docs" / "events.md").read_text("utf-8")
 EVENTS = ("order.created", "payment.success", "payment.failed")
-#: A value of a body, by the word for its type on the page.
+#: The pattern of a value in a body, by the word for its type on the page.
 FORMS: dict[str, Any] = {
     "UUID": lambda value: str(uuid.UUID(value)) == value,
     "text": lambda value: isinstance(value, str) and value != "",
@@ -44,14 +44,14 @@ def table(title: str) -> dict[str, str]:
 
 
 def created(**changes: Any) -> Event:
-    """What order_api publishes for an order."""
+    """Return the event that order_api publishes for an order."""
     order = Order.model_validate({**GIVEN, **changes})
     event = created_event(order, order_id_for("my-first-key", order))
     return EventRouter("order_api", {"order.created": ("orders.topic", "order.created")}).routed(event)
 
 
 def paid(**options: Any) -> Event:
-    """What payment publishes for that order."""
+    """Return the event that payment publishes for that order."""
     order = created()
     message = Message(order.encoded(), "payment.order.created", order.type, str(order.id), str(order.correlation_id))
     chosen = payment.Options.model_validate({"latency": "0ms", **options})
@@ -68,7 +68,7 @@ MADE = {
 }
 
 
-def test_the_page_has_a_chapter_for_each_event_that_the_shipped_services_publish() -> None:
+def test_the_page_has_a_chapter_for_each_event_of_the_shipped_services() -> None:
     config = (ROOT / "config.yaml").read_text("utf-8")
     assert set(re.findall(r"order\.created(?=\])|payment\.success|payment\.failed", config)) == set(EVENTS)
     assert tuple(re.findall(r"^## (.*)$", PAGE, re.MULTILINE)) == (*EVENTS, "Properties and headers")
@@ -85,7 +85,7 @@ def test_a_body_has_the_fields_of_the_page_in_their_forms(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_the_example_of_the_page_is_what_the_service_publishes(name: str) -> None:
+def test_the_example_of_the_page_is_the_event_that_the_service_publishes(name: str) -> None:
     (example,) = re.findall(r"```json\n(.*?)```", chapter(name), re.DOTALL)
     assert example == json.dumps(json.loads(MADE[name][0].encoded()), indent=2) + "\n"
 
@@ -129,6 +129,6 @@ def test_properties_and_headers_are_those_of_the_page(name: str) -> None:
             assert headers["x-causation-id"] == order.id
 
 
-def test_the_same_message_makes_the_same_event_with_the_same_id() -> None:
+def test_the_same_message_causes_the_same_event_with_the_same_id() -> None:
     assert created().id == created().id
     assert paid().id == paid().id

@@ -1,4 +1,4 @@
-"""Faults on purpose: the files that say which last, the words for each, and where they are refused."""
+"""Fault injection: the files of active faults, the description of each, and the places where they are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def call(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_nothing_is_broken_where_config_yaml_does_not_say_so(command: list[str], tmp_path: Path) -> None:
+def test_nothing_is_injected_unless_config_yaml_allows_it(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, ""), "fault", *command)
     assert code == 78
     assert output.startswith("config.yaml: faults: is not true")
@@ -57,7 +57,7 @@ def test_nothing_is_broken_where_config_yaml_does_not_say_so(command: list[str],
 @pytest.mark.parametrize(
     "command", [["fault", *one] for one in COMMANDS] + [["check"]], ids=lambda command: command[-1]
 )
-def test_nothing_is_broken_on_another_machine(command: list[str], tmp_path: Path) -> None:
+def test_nothing_is_injected_on_another_machine(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, "faults: true\nbroker: {url: amqp://shop.example}\n"), *command)
     assert code == 78
     assert "config.yaml:1: faults: not with a broker on another machine, shop.example:5672" in output
@@ -67,7 +67,7 @@ def test_nothing_is_broken_on_another_machine(command: list[str], tmp_path: Path
 @pytest.mark.parametrize(
     "command", [one for one in COMMANDS if one[0] not in ("list", "clear")], ids=lambda one: one[0]
 )
-def test_nothing_is_broken_where_no_runner_runs(command: list[str], tmp_path: Path) -> None:
+def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
     assert code == 1
     assert output.startswith(f"no supervisor is running in {tmp_path}")
@@ -92,7 +92,7 @@ def test_nothing_is_broken_where_no_runner_runs(command: list[str], tmp_path: Pa
         (["duplicate", "payment.order.created", "--count", "0"], "0 is not in the range 1<=x<=1000"),
     ],
 )
-def test_what_is_not_there_is_a_usage_error_that_says_what_is(command: list[str], words: str, tmp_path: Path) -> None:
+def test_an_unknown_target_is_a_usage_error_with_the_known_ones(command: list[str], words: str, tmp_path: Path) -> None:
     code, output = call(make(tmp_path, "faults: true\n"), "fault", *command)
     assert code == 2
     assert words in " ".join(output.split())
@@ -111,7 +111,7 @@ def test_what_is_not_there_is_a_usage_error_that_says_what_is(command: list[str]
         ("postgresql://localhost/shop?host=db.example", False),
     ],
 )
-def test_a_database_counts_as_another_machine_s_by_its_host(url: str, is_here: bool, tmp_path: Path) -> None:
+def test_a_database_counts_as_remote_by_its_host(url: str, is_here: bool, tmp_path: Path) -> None:
     make(tmp_path, f"faults: true\nstore: {{url: '{url}'}}\n")
     if is_here:
         assert load_project(tmp_path, {}).config.faults
@@ -120,7 +120,7 @@ def test_a_database_counts_as_another_machine_s_by_its_host(url: str, is_here: b
             load_project(tmp_path, {})
 
 
-def test_a_database_that_only_libpq_s_own_variable_names_counts_too(
+def test_a_database_that_only_a_variable_of_libpq_names_counts_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "faults: true\nstore: {url: 'postgresql:///shop'}\n")
@@ -130,7 +130,7 @@ def test_a_database_that_only_libpq_s_own_variable_names_counts_too(
 
 
 @pytest.mark.parametrize("one", SCENARIOS, ids=lambda one: one.did[:20])
-def test_every_word_of_a_fault_can_be_filled_in_whatever_the_facts(one: scenario.Scenario) -> None:
+def test_every_description_of_a_fault_can_be_filled_in(one: scenario.Scenario) -> None:
     flags = sorted({name.lstrip("!") for line in (*one.expect, *one.look) for name in line.when})
     for values in itertools.product((False, True), repeat=len(flags)):
         facts = {**{name: name.upper() for name in FACTS}, **dict(zip(flags, values, strict=True))}
@@ -142,7 +142,7 @@ def test_every_word_of_a_fault_can_be_filled_in_whatever_the_facts(one: scenario
         assert not any(set("{}") & set(line) for line in (did, *expect, *look))
 
 
-def test_a_fault_is_over_at_its_time_and_whatever_else_stands_there_is_none(tmp_path: Path) -> None:
+def test_a_fault_ends_at_its_time_and_unusable_files_are_ignored(tmp_path: Path) -> None:
     folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
     assert folder.active() == []
     assert faults.cut() is None
@@ -169,7 +169,7 @@ def test_a_slow_handler_waits_no_longer_than_the_fault_lasts(tmp_path: Path) -> 
         assert least <= time.monotonic() - began < most
 
 
-def test_a_clock_that_is_set_back_prolongs_nothing(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_prolongs_no_fault(tmp_path: Path) -> None:
     folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
     folder.write("cut", ActiveFault("cut", "", time.time() + 3600, 5.0))
     folder.write("slow.payment", ActiveFault("slow", "payment", time.time() + 3600, 5.0, 60.0))
@@ -180,14 +180,14 @@ def test_a_clock_that_is_set_back_prolongs_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_what_is_over_is_taken_away_when_another_fault_begins(tmp_path: Path) -> None:
+def test_an_ended_fault_is_removed_when_another_fault_starts(tmp_path: Path) -> None:
     folder = FaultFolder(tmp_path)
     folder.write("slow.payment", ActiveFault("slow", "payment", time.time() - 10, 9.0, 1.0))
     folder.write("cut", ActiveFault("cut", "", time.time(), 60))
     assert [file.name for file in folder.path.iterdir()] == ["cut.json"]
 
 
-def test_a_fault_is_over_with_its_process_and_another_one_with_its_pid_does_not_count(tmp_path: Path) -> None:
+def test_a_fault_ends_with_its_process_and_does_not_apply_to_another_with_its_pid(tmp_path: Path) -> None:
     folder, here = FaultFolder(tmp_path), Identity.of(os.getpid())
     assert here is not None
     for process, lasts in ((here, 1), (Identity(here.pid, here.start - 1), 0), (Identity(2**22 + 1, here.start), 0)):
@@ -195,7 +195,7 @@ def test_a_fault_is_over_with_its_process_and_another_one_with_its_pid_does_not_
         assert folder.active() == [active] * lasts
 
 
-def test_a_fault_that_lasts_gives_its_place_to_none_of_its_name(tmp_path: Path) -> None:
+def test_an_active_fault_is_not_replaced_by_one_with_its_name(tmp_path: Path) -> None:
     folder, now = FaultFolder(tmp_path), time.time()
     folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
     folder.claim("hang.payment.1", second := ActiveFault("hang", "payment.1", now, 60.0))
@@ -203,12 +203,12 @@ def test_a_fault_that_lasts_gives_its_place_to_none_of_its_name(tmp_path: Path) 
         folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now, 70.0))
     assert folder.active() == [second]
     folder.end("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
-    assert folder.active() == [second], "whoever was before it does not end it"
+    assert folder.active() == [second], "an earlier fault does not end it"
     folder.end("hang.payment.1", second)
     assert list(folder.path.iterdir()) == []
 
 
-def test_only_the_runner_that_was_started_with_faults_counts(tmp_path: Path) -> None:
+def test_only_the_runner_that_was_started_with_fault_injection_counts(tmp_path: Path) -> None:
     folder, runner, other = FaultFolder(tmp_path), os.getpid(), os.getppid()
     assert not folder.is_on(runner)
     folder.begin(runner)
@@ -216,15 +216,15 @@ def test_only_the_runner_that_was_started_with_faults_counts(tmp_path: Path) -> 
     assert not folder.is_on(other)
     assert folder.active() == []
     (folder.path / "runner").write_text(f"{runner} 1")
-    assert not folder.is_on(runner), "another one that had its pid before"
+    assert not folder.is_on(runner), "an earlier runner with the same pid"
     folder.begin(None)
     assert not (folder.path / "runner").exists()
     folder.begin(None)
 
 
-def test_a_folder_that_cannot_be_written_is_told_of_only_where_something_is_to_be_written(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_reported_only_when_something_must_be_written(tmp_path: Path) -> None:
     folder, active = FaultFolder(tmp_path), ActiveFault("cut", "", time.time(), 60)
-    (folder.path / "runner").mkdir(parents=True)  # as a folder that is another user's, also for root
+    (folder.path / "runner").mkdir(parents=True)  # like a folder of another user, also for root
     folder.begin(None)
     with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; be the runner's user"):
         folder.begin(os.getpid())
@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_told_of_only_where_something_is_to_b
             action()
 
 
-def test_what_lasts_is_listed_and_cleared_as_json_without_a_runner(tmp_path: Path) -> None:
+def test_active_faults_are_listed_and_cleared_as_json_without_a_runner(tmp_path: Path) -> None:
     make(tmp_path, "faults: true\n")
     FaultFolder(tmp_path / "var").write("slow.payment", ActiveFault("slow", "payment", time.time(), 60, 2.0))
     code, output = call(tmp_path, "fault", "list", "--json")

@@ -1,4 +1,4 @@
-"""The codec writes and reads to the byte what pika does, and what pika cannot do too."""
+"""The codec writes and reads the same bytes as pika, and also values that pika cannot write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runner.headers import Timestamp, Undecoded
 
 SHORT = st.text(max_size=60)
 INTS = st.integers(-(1 << 63), (1 << 63) - 1)
-#: Values that pika writes and reads as we do; it does neither with a double.
+#: Values that pika writes and reads as we do. It does neither with a double.
 LEAVES = st.one_of(
     st.none(), st.booleans(), INTS, INTS.map(LongInt), st.text(max_size=300), st.binary(max_size=30),
     st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC)).map(
@@ -41,7 +41,7 @@ def nesting(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 VALUES = nesting(LEAVES)
-#: Values that only we write.
+#: Values that only our codec writes.
 ALL_VALUES = nesting(
     LEAVES
     | st.floats(allow_nan=False)
@@ -68,7 +68,7 @@ PROPERTIES = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module", autouse=True)
 def pikas_own_values() -> Iterator[None]:
-    """Have pika write and read values with its own functions, of which our adapter replaces one."""
+    """Make pika write and read values with its own functions. Our adapter replaces one of them."""
     spec = importlib.util.find_spec("pika.data")
     assert spec is not None
     assert spec.loader is not None
@@ -86,7 +86,7 @@ def pikas_header(fields: dict[str, Any]) -> bytes:
 
 @settings(deadline=None)
 @given(PROPERTIES)
-def test_properties_are_written_and_read_as_pika_does_it(fields: dict[str, Any]) -> None:
+def test_properties_are_written_and_read_as_in_pika(fields: dict[str, Any]) -> None:
     raw = pikas_header(fields)
     assert write_properties(fields) == raw
     pikas = pika.BasicProperties().decode(raw)
@@ -108,7 +108,7 @@ def test_headers_of_every_type_are_read_as_they_were_written(headers: dict[str, 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_a_value_that_can_be_read_is_read_again_as_the_same(raw: bytes) -> None:
+def test_a_readable_value_is_the_same_after_it_is_written_again(raw: bytes) -> None:
     try:
         value, after = read_value(raw, 0)
     except (ValueError, IndexError, struct.error):
@@ -130,7 +130,7 @@ def test_a_value_that_can_be_read_is_read_again_as_the_same(raw: bytes) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_what_pika_refuses_to_write_is_refused(fields: dict[str, Any]) -> None:
+def test_values_that_pika_refuses_to_write_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever pika raises
         pikas_header(fields)
     with pytest.raises(ValueError) as ours:  # noqa: PT011 - the words are those of each value
@@ -145,7 +145,7 @@ def test_a_decimal_without_a_form_is_refused(number: Decimal) -> None:
         write_value(number)
 
 
-def test_what_was_not_decoded_is_written_as_it_came() -> None:
+def test_bytes_that_were_not_decoded_are_written_unchanged() -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH + 1):
         deep = [deep]
@@ -157,7 +157,7 @@ def test_what_was_not_decoded_is_written_as_it_came() -> None:
 
 @settings(deadline=None)
 @given(SHORT, SHORT, PROPERTIES, st.binary(max_size=500), st.booleans())
-def test_a_publish_is_written_as_pika_writes_it(
+def test_a_publish_is_written_as_in_pika(
     exchange: str, routing_key: str, fields: dict[str, Any], body: bytes, mandatory: bool
 ) -> None:
     properties = pika.BasicProperties(**fields)
@@ -171,7 +171,7 @@ def test_a_publish_is_written_as_pika_writes_it(
 
 @settings(deadline=None)
 @given(st.integers(0, (1 << 64) - 1), st.booleans())
-def test_an_ack_is_written_and_read_as_pika_does(tag: int, multiple: bool) -> None:
+def test_an_ack_is_written_and_read_as_in_pika(tag: int, multiple: bool) -> None:
     raw = write_ack(2, tag, multiple=multiple)
     assert raw == frame.Method(2, pika.spec.Basic.Ack(tag, multiple)).marshal()
     assert list(FrameReader().receive(raw)) == [BasicAck(2, tag, multiple)]
@@ -179,7 +179,7 @@ def test_an_ack_is_written_and_read_as_pika_does(tag: int, multiple: bool) -> No
 
 @settings(deadline=None)
 @given(SHORT, SHORT, PROPERTIES, st.binary(max_size=500), st.booleans(), st.lists(st.integers(0, 2000), max_size=8))
-def test_a_delivery_is_read_as_pika_writes_it_however_it_is_cut(
+def test_a_delivery_is_read_as_pika_writes_it_in_any_chunks(
     exchange: str, routing_key: str, fields: dict[str, Any], body: bytes, redelivered: bool, cuts: list[int]
 ) -> None:
     method = pika.spec.Basic.Deliver("tag", 7, redelivered, exchange, routing_key)
@@ -197,7 +197,7 @@ def test_a_delivery_is_read_as_pika_writes_it_however_it_is_cut(
 
 @settings(deadline=None)
 @given(st.binary(max_size=120), st.lists(st.integers(0, 120), max_size=4))
-def test_any_bytes_come_out_as_they_came_in_or_are_kept(raw: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_written_as_they_were_read_or_kept(raw: bytes, cuts: list[int]) -> None:
     # Two kinds of frames have values; these bytes begin with no such frame.
     raw = b"\x08" + raw
     ends = [*sorted(cut for cut in cuts if cut < len(raw)), len(raw)]

@@ -1,4 +1,4 @@
-"""What docs/guarantees.md names as proof is there."""
+"""The proofs that docs/guarantees.md names exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.running import ROOT
 TEXT = (ROOT / "docs" / "guarantees.md").read_text()
 
 
-def test_each_promise_names_tests_and_each_of_them_is_there() -> None:
+def test_each_promise_names_tests_that_exist() -> None:
     promises = re.split(r"^### ", TEXT.partition("## How it is proved")[0], flags=re.MULTILINE)[1:]
     assert [one[0] for one in promises] == ["1", "2", "3", "4", "5", "6"]
     for promise in promises:
@@ -22,6 +22,6 @@ def test_each_promise_names_tests_and_each_of_them_is_there() -> None:
             assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef)}, f"{file}::{name}"
 
 
-def test_each_command_that_is_named_is_a_target_of_the_makefile() -> None:
+def test_each_named_command_is_a_target_of_the_makefile() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"`make ([a-z-]+)`", TEXT)) <= set(targets)

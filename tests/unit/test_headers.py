@@ -1,4 +1,4 @@
-"""A message is handled, noted, stored and shown, whatever a sender wrote into its headers and properties."""
+"""A message with any headers and properties of its sender is handled, recorded, stored and shown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ headers = st.dictionaries(st.sampled_from(hostile.OURS), values, max_size=8)
 
 
 def message(known: dict[str, Any], exchange: str = "", **fields: Any) -> Message:
-    """Return a message with these headers, as it is delivered."""
+    """Return a delivered message with these headers."""
     properties = pika.BasicProperties(headers=known, **{"message_id": "m1", "type": "order.created", **fields})
     return message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), properties, b"{}", "q")
 
@@ -76,7 +76,7 @@ def noted(one: Message) -> dict[str, Any]:
 
 
 @given(headers, st.sampled_from(["", "orders"]))
-def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
+def test_forged_headers_of_this_system_are_recorded_stored_copied_and_shown(
     known: dict[str, Any], exchange: str
 ) -> None:
     one = message(known, exchange)
@@ -85,12 +85,12 @@ def test_headers_of_ours_that_a_sender_forged_are_noted_stored_copied_and_shown(
     assert event_row(one)["published_at"] >= 0
     copy = failed_copy(one, LADDER, Retry("later"), "payment")
     assert 1 <= copy.headers["x-attempt"] < 2**31
-    letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
-    record = record_of(letter, "q")
+    dead_letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": 2**63}, known, b"{}")
+    record = record_of(dead_letter, "q")
     assert json.loads(json_text(record))["id"] == "m1"
     event = discard_note(record, 0, "audit.events", NOW)
     attempt_row(Message(event.encoded(), "audit.events", "runner.attempt", "n1"))
-    assert 1 <= replayed_headers(letter, NOW)["x-replays"] < 2**31
+    assert 1 <= replayed_headers(dead_letter, NOW)["x-replays"] < 2**31
 
 
 @pytest.mark.parametrize("forged", WILD)
@@ -124,8 +124,8 @@ def test_a_timestamp_never_makes_a_message_fail(timestamp: int | None, year: int
         assert parsedate_to_datetime(mail.date).year == (year or datetime.now().year)
     row = event_row(message({}, timestamp=timestamp))
     assert 0 <= row["published_at"] < 2**63
-    letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": timestamp}, {}, b"{}")
-    assert json.loads(json_text(record_of(letter, None)))["properties"].get("timestamp") == timestamp
+    dead_letter = DeadLetter("q.dlq", {"message_id": "m1", "timestamp": timestamp}, {}, b"{}")
+    assert json.loads(json_text(record_of(dead_letter, None)))["properties"].get("timestamp") == timestamp
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_headers_that_control_the_broker_are_visible_and_not_repeated() -> None:
     assert copy_headers({"x-original": 5, "CC": ["c"]}) == {"x-original": {"CC": ["c"]}}
 
 
-def test_a_time_of_a_future_replay_does_not_keep_a_message_from_being_replayed() -> None:
+def test_a_time_of_a_future_replay_does_not_prevent_a_replay() -> None:
     judge = ReplayRules(Origins({"q.dlq": ("q",)}, {}), Selection(), NOW)
     for forged in (NOW * 2, 2**62, 10**14):
         assert judge.judge(DeadLetter("q.dlq", {"message_id": "m"}, {"x-replayed-at": forged}, b"")) == ("q", None)
@@ -173,14 +173,14 @@ def test_a_hostile_message_is_moved_to_another_queue(one: hostile.Hostile) -> No
 
 
 @pytest.mark.parametrize("value", [*WILD, 10**11 + 1, 2**64, -0.5, "2026-01-01"])
-def test_a_value_that_is_not_a_time_is_none(value: Any) -> None:
+def test_an_invalid_time_is_none(value: Any) -> None:
     found = seconds_of(value)
     assert found is None or 0 < found < 253_402_300_800
     found = milliseconds_of(value)
     assert found is None or 0 <= found < 253_402_300_800_000
 
 
-def test_the_names_of_headers_stand_in_one_module() -> None:
+def test_the_names_of_headers_are_in_one_module() -> None:
     names = {value for value in vars(header_names).values() if isinstance(value, str) and value.startswith("x-")}
     assert len(names) > 20
     elsewhere = [

@@ -1,4 +1,4 @@
-"""The process attributes of programs that the tests start, which do not depend on those of the suite itself."""
+"""The process attributes of programs that the tests start do not depend on those of the suite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.running import ROOT
 
-#: Prints the attributes of a program that is started as the tests start theirs.
+#: A program that prints its attributes. The tests start it as they start their programs.
 SHOWN = """
 import json, os, resource, signal, sys
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
@@ -26,7 +26,7 @@ print(json.dumps({
     "environment": dict(os.environ), "encoding": sys.stdout.encoding,
 }))
 """
-#: Python itself ignores these, in its own process.
+#: Signals that Python itself ignores, in its own process.
 PYTHONS = sum(1 << number - 1 for number in (13, 25))
 STARTER = f"""
 import subprocess, sys
@@ -36,12 +36,12 @@ said = subprocess.run([sys.executable, "-c", {SHOWN!r}], capture_output=True, te
 with open(sys.argv[1], "w") as file:
     file.write(said)
 """
-#: Starts the rest of its command line with some signals blocked.
+#: A program that starts the rest of its command line with some signals blocked.
 BLOCKING = (
     "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT));"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
-#: "$0" stands for the command that the suite is.
+#: Shells and launchers. "$0" stands for the command of the suite.
 SURROUNDINGS = {
     "a terminal": '"$0" "$@"',
     "nohup": 'nohup "$0" "$@"',

@@ -41,7 +41,7 @@ def test_an_interpreter_is_named_as_a_shell_in_this_folder_finds_it(
     assert callable_path(mine) == "./python"
     monkeypatch.chdir("/usr")
     assert callable_path(mine) == mine
-    # As an activated environment has it.
+    # As in an activated environment.
     monkeypatch.setenv("PATH", f"{here}/.venv/bin:/usr/bin")
     assert callable_path(mine) == "python"
     # Another environment links to the same interpreter, and has other packages.
@@ -112,7 +112,7 @@ def test_a_child_process_prints_what_its_parent_would_print(here: Path, monkeypa
     assert invocation("plan") == f"{inherited} plan"
 
 
-def test_a_package_that_only_this_shell_s_variable_finds_is_found_by_the_command_too(
+def test_a_package_from_a_variable_of_this_shell_is_found_by_the_command_too(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
@@ -133,7 +133,7 @@ def test_the_command_that_forgets_a_project_is_for_that_project(here: Path, monk
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    """Yield the texts in a module, except for docstrings."""
+    """Yield the texts in a module, except docstrings."""
     tree = ast.parse(path.read_text("utf-8"))
     bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
     docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
@@ -142,7 +142,7 @@ def texts_of(path: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_no_message_has_a_command_of_its_own_making() -> None:
+def test_no_message_builds_its_own_command() -> None:
     # The programs of child processes are not for people.
     programs, pages = {"runner/broker/container.py", "runner/broker/node.py"}, {"runner/config/manual.py"}
     allowed = {"runner/invocation.py", *programs, *pages}
@@ -155,7 +155,7 @@ def test_no_message_has_a_command_of_its_own_making() -> None:
     assert found == allowed, "use invocation()"
 
 
-def test_an_old_python_and_a_missing_package_are_one_line_with_a_command(
+def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup = f"install what FastCommerce needs: {SOURCE}/deploy/setup.sh run"
@@ -195,5 +195,5 @@ def test_an_old_python_can_read_the_modules_that_refuse_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["runner.amqp.nothing", "runner", "plugins.x", "_sqlite3", None])
-def test_a_module_of_our_own_or_of_python_s_is_no_missing_package(name: str | None) -> None:
+def test_a_module_of_ours_or_of_python_is_no_missing_package(name: str | None) -> None:
     assert prerequisite.missing_package(ImportError("no", name=name)) is None

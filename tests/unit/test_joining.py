@@ -1,4 +1,4 @@
-"""The files for contributors: they fit GitHub's schemas, and name targets, versions and files that exist."""
+"""The files for contributors fit GitHub's schemas, and name targets, versions and files that exist."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_template_of_issues_fits_the_schema_of_forms(path) -> None:
     assert problems("github-issue-forms.json", load(path)) == []
 
 
-def test_the_schemas_refuse_what_github_refuses() -> None:
+def test_the_schemas_refuse_files_that_github_refuses() -> None:
     wrong = workflow()
     wrong["jobs"]["suite"]["step"] = wrong["jobs"]["suite"].pop("steps")
     assert problems("github-workflows.json", wrong)
@@ -91,7 +91,7 @@ def test_the_workflow_runs_all_rows_of_the_matrix_and_no_others() -> None:
     assert named == {row.name for row in rows()}
 
 
-def test_the_workflow_may_only_read_and_every_job_has_an_end() -> None:
+def test_the_workflow_may_only_read_and_every_job_has_a_time_limit() -> None:
     assert workflow()["permissions"] == {"contents": "read"}
     for job in workflow()["jobs"].values():
         assert 0 < job["timeout-minutes"] <= 90

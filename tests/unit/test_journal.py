@@ -1,4 +1,4 @@
-"""What is remembered of all lines, and what is written to files."""
+"""The recent lines in memory, and the lines in files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def texts(lines: Sequence[Line]) -> list[str]:
     return [line.shown for line in lines]
 
 
-def test_the_latest_lines_come_in_the_order_they_came_in() -> None:
+def test_the_latest_lines_are_in_the_order_of_their_arrival() -> None:
     journal = Journal()
     journal.child("a.1", [b"one", b"two"])
     journal.say("three")
@@ -45,14 +45,14 @@ def test_the_lines_of_several_slots_are_in_the_order_of_their_times() -> None:
     assert texts(journal.last(2)) == ["caused", "later"]
 
 
-def test_what_a_plugin_prints_itself_stays_before_the_record_that_follows_it() -> None:
+def test_output_of_a_plugin_stays_before_the_record_that_follows_it() -> None:
     journal = Journal()
     journal.child("a.1", [b"printed", timed(1001.0, "logged").encode()])
     journal.child("b.1", [timed(1002.0, "other").encode()])
     assert texts(journal.last(10)) == ["printed", "logged", "other"]
 
 
-def test_the_supervisor_s_own_lines_below_the_level_are_left_out() -> None:
+def test_lines_of_the_supervisor_below_the_level_are_left_out() -> None:
     journal = Journal(level="warning")
     journal.say("ready")
     journal.say("careful", "warning")
@@ -60,7 +60,7 @@ def test_the_supervisor_s_own_lines_below_the_level_are_left_out() -> None:
     assert texts(journal.last(10)) == ["careful", "hello"]
 
 
-def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_lines_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LINES", 3)
     monkeypatch.setattr(module, "MAX_BYTES", 30)
     journal = Journal()
@@ -72,7 +72,7 @@ def test_no_more_is_remembered_than_there_is_room_for(monkeypatch: pytest.Monkey
     assert texts(journal.last(10)) == ["z" * 100], "the last line is kept however long it is"
 
 
-def test_a_follower_gets_what_comes_until_it_leaves() -> None:
+def test_a_follower_gets_new_lines_until_it_leaves() -> None:
     journal, found = Journal(), list[Line]()
     journal.say("before")
     journal.follow(found.extend)
@@ -83,7 +83,7 @@ def test_a_follower_gets_what_comes_until_it_leaves() -> None:
     assert texts(found) == ["one", "two"]
 
 
-def test_a_slot_s_lines_are_in_its_own_file_with_their_time(tmp_path: Path) -> None:
+def test_lines_of_a_slot_are_in_its_own_file_with_their_time(tmp_path: Path) -> None:
     journal = Journal(files := LogFiles(tmp_path / "log", 10_000, 2))
     journal.child("a.1", [b"hello \x1b[2J"])
     journal.say("careful", "warning")
@@ -93,7 +93,7 @@ def test_a_slot_s_lines_are_in_its_own_file_with_their_time(tmp_path: Path) -> N
     assert (tmp_path / "log" / "runner.log").read_text().endswith(" WARNING: careful\n")
 
 
-def test_a_file_that_is_full_is_put_aside_and_the_oldest_forgotten(tmp_path: Path) -> None:
+def test_a_full_file_is_renamed_and_the_oldest_is_removed(tmp_path: Path) -> None:
     journal = Journal(files := LogFiles(tmp_path, 200, 2, "json"))
     for number in range(20):
         journal.child("a.1", [b"line %d" % number])
@@ -106,7 +106,7 @@ def test_a_file_that_is_full_is_put_aside_and_the_oldest_forgotten(tmp_path: Pat
     assert numbers == list(range(20 - len(numbers), 20))
 
 
-def test_with_none_to_keep_only_the_latest_is_there(tmp_path: Path) -> None:
+def test_with_0_files_to_keep_only_the_current_file_exists(tmp_path: Path) -> None:
     journal = Journal(files := LogFiles(tmp_path, 100, 0))
     for number in range(20):
         journal.child("a.1", [b"line %d" % number])
@@ -115,7 +115,7 @@ def test_with_none_to_keep_only_the_latest_is_there(tmp_path: Path) -> None:
     assert "line 19" in (tmp_path / "a.1.log").read_text()
 
 
-def test_lines_that_could_not_be_written_are_counted_where_the_next_one_is(tmp_path: Path) -> None:
+def test_lines_that_could_not_be_written_are_counted_at_the_next_written_line(tmp_path: Path) -> None:
     files = LogFiles(tmp_path / "log", 10_000, 2)
     (tmp_path / "log").rmdir()
     (tmp_path / "log").write_text("in the way")
@@ -142,7 +142,7 @@ def _open_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_open_umask")
-def test_files_are_for_their_owner_alone_also_those_of_an_earlier_version(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_the_files_including_those_of_an_earlier_version(tmp_path: Path) -> None:
     folder = tmp_path / "var" / "log"
     folder.mkdir(parents=True, mode=0o755)
     (folder / "a.1.log").touch(0o644)
@@ -159,7 +159,7 @@ def test_files_are_for_their_owner_alone_also_those_of_an_earlier_version(tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "second name", "pipe", "socket", "device", "folder"])
-def test_what_is_no_file_of_the_runner_s_own_gets_no_lines_and_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_is_not_the_runner_s_gets_no_lines_and_is_named(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
     target.write_text("mine")
     files = LogFiles(tmp_path / "log", 10_000, 2)
@@ -195,7 +195,7 @@ def test_what_is_no_file_of_the_runner_s_own_gets_no_lines_and_is_named(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["link", "file"])
-def test_log_files_in_what_is_no_folder_are_refused(tmp_path: Path, kind: str) -> None:
+def test_a_path_for_log_files_that_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
     if kind == "link":
         (tmp_path / "log").symlink_to(tmp_path)
     else:

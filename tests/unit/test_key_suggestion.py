@@ -1,4 +1,4 @@
-"""Which pattern was probably meant, and how much work it takes to find out."""
+"""The suggested pattern for a key without a match, and the work to find it."""
 
 from __future__ import annotations
 

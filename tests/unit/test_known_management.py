@@ -1,4 +1,4 @@
-"""Where commands ask the HTTP API of a broker that this project runs itself."""
+"""The address of the HTTP API of a broker that this project runs itself."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Folder:
         (["amqp://broker.example:7000/"], None),
     ],
 )
-def test_the_api_of_a_running_private_node_is_asked_at_the_port_that_it_has(
+def test_the_api_of_a_running_private_node_is_called_at_its_current_port(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, urls: list[str], found: str | None
 ) -> None:
     monkeypatch.setattr(find, "node_pid", lambda folder: 4711)
@@ -67,7 +67,7 @@ def slots(*endpoints: dict[str, Any] | None) -> dict[str, Any]:
         ("amqp://127.0.0.1:7000/", RunnerError("it does not answer"), None),
     ],
 )
-def test_the_running_runner_is_asked_where_its_broker_answers(
+def test_the_running_runner_knows_the_address_of_its_broker(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, url: str, answer: dict[str, Any] | RunnerError, found: str | None
 ) -> None:
     def ask(folder: Path, command: str, **request: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Listening sockets that outlive the processes that asked for them."""
+"""Listening sockets that outlive the processes that use them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_all_owners_share_one_socket_for_an_address(listeners: Listeners) -> Non
     assert listeners.get("other", "c", "127.0.0.1 0") is not first
 
 
-def test_it_is_open_until_nobody_uses_it_any_more(listeners: Listeners) -> None:
+def test_it_is_open_until_no_owner_uses_it(listeners: Listeners) -> None:
     listener = listeners.get("api", "a", "127.0.0.1 0")
     address = listener.getsockname()
     listeners.get("api", "b", "127.0.0.1 0")
@@ -43,7 +43,7 @@ def test_it_is_open_until_nobody_uses_it_any_more(listeners: Listeners) -> None:
     assert not is_open(address)
 
 
-def test_an_owner_that_moves_to_another_port_lets_the_first_one_go(listeners: Listeners) -> None:
+def test_an_owner_that_moves_to_another_port_releases_the_first(listeners: Listeners) -> None:
     listener = listeners.get("api", "a", "127.0.0.1 0")
     address = listener.getsockname()
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -56,22 +56,20 @@ def test_an_owner_that_moves_to_another_port_lets_the_first_one_go(listeners: Li
 
 
 @pytest.mark.parametrize(("first", "then"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
-def test_one_that_another_of_the_same_port_takes_over_from_is_given_up(
-    listeners: Listeners, first: str, then: str
-) -> None:
+def test_a_socket_whose_port_gets_another_socket_is_given_up(listeners: Listeners, first: str, then: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     with listeners.get("api", "old", f"{first} {port}").dup() as worker_s:
         listeners.get("api", "older", f"{first} {port}")
         listeners.get("api", "new", f"{then} {port}")
         listeners.keep_only("old", set())
-        assert not is_given_up(worker_s), "somebody else uses it"
+        assert not is_given_up(worker_s), "another process uses it"
         listeners.keep_only("older", set())
         assert is_given_up(worker_s)
         assert not is_given_up(listeners.get("api", "new", f"{then} {port}"))
 
 
-def test_one_that_no_other_takes_over_from_is_only_closed(listeners: Listeners) -> None:
+def test_a_socket_without_a_successor_is_only_closed(listeners: Listeners) -> None:
     with listeners.get("api", "a", "127.0.0.1 0").dup() as worker_s:
         listeners.get("api", "b", "0.0.0.0 0")
         listeners.keep_only("a", set())
@@ -79,7 +77,7 @@ def test_one_that_no_other_takes_over_from_is_only_closed(listeners: Listeners) 
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1", "127.0.0.1 http", "192.0.2.1 0"])
-def test_what_cannot_be_listened_on_is_an_error_of_the_system(listeners: Listeners, address: str) -> None:
+def test_an_address_that_cannot_be_used_is_an_error_of_the_system(listeners: Listeners, address: str) -> None:
     with pytest.raises(OSError, match=r".") as caught:
         listeners.get("api", "a", address)
     assert caught.value.errno

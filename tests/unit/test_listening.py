@@ -1,4 +1,4 @@
-"""How a listening socket that several processes share is closed without a reset."""
+"""The close of a listening socket that several processes share, without a reset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SO_DETACH_FILTER = 27
 
 @pytest.fixture
 def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Of one port: what listens on loopback, and what listens on every address."""
+    """Return a socket that listens on loopback and one that listens on every address, with the same port."""
     with listening_socket("127.0.0.1", 0) as old:
         old.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         with listening_socket("0.0.0.0", old.getsockname()[1], reuse=True) as new:
@@ -46,7 +46,7 @@ def is_connected(client: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_all_who_hold_it_see_that_it_is_given_up(host: str) -> None:
+def test_all_processes_with_the_socket_see_that_it_is_given_up(host: str) -> None:
     try:
         listener = listening_socket(host, 0)
     except OSError as error:
@@ -57,7 +57,7 @@ def test_all_who_hold_it_see_that_it_is_given_up(host: str) -> None:
         assert is_given_up(other)
 
 
-def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
+def test_a_waiting_client_is_accepted_and_a_later_one_gets_the_other_socket(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     old, new = sockets
@@ -80,9 +80,7 @@ def test_who_waits_is_accepted_and_who_comes_then_gets_the_other_socket(
 def test_a_client_that_has_begun_to_connect_is_accepted() -> None:
     with listening_socket("0.0.0.0", 0) as listener, socket.socket() as client:
         assert not has_handshakes(listener)
-        drop_new_connections(
-            client
-        )  # it does not see the answer, which has SYN too, so that the handshake stays half done
+        drop_new_connections(client)  # the filter drops the response, so that the handshake stays incomplete
         client.setblocking(False)
         assert client.connect_ex(("127.0.0.1", listener.getsockname()[1])) == errno.EINPROGRESS
         wait_until(lambda: has_handshakes(listener), 5)

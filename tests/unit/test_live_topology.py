@@ -1,4 +1,4 @@
-"""What of a topology is on the broker, whatever an edit of it says."""
+"""The parts of a topology that exist on the broker, whatever an edited file says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def live(*bindings: Binding, queues: tuple[str, ...] = (), owned: Owned | None =
     return Live(queues={name: LiveQueue(Queue(name)) for name in queues}, bindings=found, owned=ours)
 
 
-def test_an_edit_of_bindings_counts_only_once_that_it_is_applied() -> None:
+def test_an_edit_of_bindings_counts_only_after_it_is_applied() -> None:
     assert standing(OBJECTS, live(OLD)).bindings == (OLD,)
     assert [*unapplied(OBJECTS, live(OLD))] == [
         "binding orders -(created.usd)-> pay: not applied yet, so nothing counts by it",
@@ -31,17 +31,17 @@ def test_an_edit_of_bindings_counts_only_once_that_it_is_applied() -> None:
     assert [*unapplied(OBJECTS, live(NEW))] == []
 
 
-def test_a_binding_that_somebody_took_away_with_its_queue_still_counts() -> None:
+def test_a_binding_that_disappeared_with_its_queue_still_counts() -> None:
     there = live(owned=Owned(bindings=frozenset({NEW.key})))
     assert standing(OBJECTS, there).bindings == (NEW,)
 
 
-def test_where_the_broker_remembers_nothing_the_file_is_the_best_that_is_known() -> None:
+def test_if_the_broker_remembers_no_topology_the_file_is_used() -> None:
     assert standing(OBJECTS, Live()) == OBJECTS
     assert [*unapplied(OBJECTS, Live())] == []
 
 
-def test_an_exchange_that_left_the_file_still_brings_what_it_is_bound_to() -> None:
+def test_an_exchange_that_left_the_file_still_gets_messages_through_its_bindings() -> None:
     way = (Binding("orders", "old", "exchange", "#"), Binding("old", "pay"))
     there = Live(
         exchanges={"old": Exchange("old", "fanout")},
@@ -53,7 +53,7 @@ def test_an_exchange_that_left_the_file_still_brings_what_it_is_bound_to() -> No
     assert sorted(one.source for one in found.bindings) == ["old", "orders"]
 
 
-def test_wait_queues_that_left_the_ladder_and_what_a_replacement_set_aside_are_a_queues_own() -> None:
+def test_retry_queues_of_former_delays_and_queues_set_aside_by_a_replacement_belong_to_their_queue() -> None:
     names = ("pay", "pay.drain.old", "pay.retry.1s", "pay.retry.10m", "pay.retry.10m.drain.new", "other.retry.5s")
     there = live(
         queues=names, owned=Owned(queues=frozenset({"pay", "pay.retry.1s", "pay.retry.10m", "other.retry.5s"}))
@@ -64,7 +64,7 @@ def test_wait_queues_that_left_the_ladder_and_what_a_replacement_set_aside_are_a
     assert own_queues("pay", OBJECTS, Live()) == ("pay", "pay.retry.1s")
 
 
-def test_dead_letter_queues_that_left_the_file_may_still_hold_what_was_parked() -> None:
+def test_dead_letter_queues_that_left_the_file_may_still_contain_dead_letters() -> None:
     names = ("pay", "pay.retry.10m", "pay.dlq", "pay.dead", "pay.dead.drain.old", "counter", "of.others")
     ours = Owned(queues=frozenset(names) - {"of.others"})
     there = live(Binding("orders", "counter"), queues=names, owned=ours)

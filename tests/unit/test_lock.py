@@ -1,4 +1,4 @@
-"""A folder that a runner cannot use ends it with one line."""
+"""A runner exits with one line if it cannot use its folder."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def make_lock_link(var: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_folder_to_write_to_is_named(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+def test_a_path_that_is_no_writable_folder_is_named(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
     make(tmp_path / "var")
     with pytest.raises(RunnerError) as caught:
         take_lock(tmp_path / "var")
@@ -57,7 +57,7 @@ def test_what_is_no_folder_to_write_to_is_named(tmp_path: Path, make: Callable[[
 
 
 @pytest.mark.parametrize("has_lock", [True, False])
-def test_a_folder_of_another_user_is_named_also_with_an_old_lock_in_it(
+def test_a_folder_of_another_user_is_named_even_if_it_contains_an_old_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_lock: bool
 ) -> None:
     if has_lock:
@@ -73,7 +73,7 @@ def make_socket_folder(var: Path) -> None:
 
 
 @pytest.mark.parametrize(("make", "why"), [(make_socket_folder, "Is a directory"), (make_file, "Not a directory")])
-def test_a_socket_that_cannot_be_made_is_named(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
+def test_a_socket_that_cannot_be_created_is_named(tmp_path: Path, make: Callable[[Path], None], why: str) -> None:
     make(tmp_path / "var")
 
     async def begin() -> None:

@@ -1,4 +1,4 @@
-"""How log lines look, and that no user's text can pose as another line."""
+"""The form of log lines. A user's text never imitates another line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from runner.supervisor.output.line import Line, TextForm
 
 TIMEOUT = 10.0
 
-#: What moves a terminal's cursor or ends a line somewhere: C0 but for tab, DEL, C1, and Unicode's own line ends.
+#: Characters that move a terminal's cursor or end a line: C0 except tab, DEL, C1, and Unicode's line ends.
 DANGEROUS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -86,7 +86,7 @@ def test_a_traceback_follows_on_its_own_lines_with_its_message_escaped() -> None
     assert lines[-1] == "ValueError: a\\x1bb"
 
 
-def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
+def test_a_line_of_json_contains_time_level_logger_and_message() -> None:
     line = json.loads(JsonFormatter("payment.2").format(record("charging %s", 5, level=logging.WARNING, created=0.5)))
     assert line == {
         "time": "1970-01-01T00:00:00.500+00:00",
@@ -97,7 +97,7 @@ def test_a_line_of_json_says_when_how_bad_where_and_what() -> None:
     }
 
 
-def test_a_line_of_json_names_the_order_and_the_traceback_where_there_is_one() -> None:
+def test_a_line_of_json_contains_the_order_and_the_traceback_if_there_is_one() -> None:
     text = JsonFormatter("payment.1").format(record("failed", error=raised(ValueError("bad")), order=17))
     line = json.loads(text)
     assert line["order"] == "17"
@@ -113,14 +113,14 @@ def test_a_record_is_one_line_of_json_without_controls(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x9b2J", "a\u2028b", "\x7f", "\x85"])
-def test_json_too_escapes_what_a_terminal_obeys(text: str) -> None:
+def test_json_also_escapes_terminal_controls(text: str) -> None:
     line = JsonFormatter("payment.1").format(record(text))
     assert json.loads(line)["message"] == text
     assert not DANGEROUS.search(line)
 
 
 @given(st.floats(min_value=0, max_value=4e9))
-def test_a_time_is_what_the_standard_library_makes_of_it(seconds: float) -> None:
+def test_a_time_is_formatted_as_by_the_standard_library(seconds: float) -> None:
     assert timestamp(seconds) == datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
@@ -133,7 +133,7 @@ def test_a_line_of_json_is_written_as_the_standard_library_does(text: str, slot:
     assert found == escaped_json(expected)
 
 
-# Writing them.
+# Writing the lines.
 
 
 def test_a_record_is_in_the_pipe_before_the_call_that_made_it_returns() -> None:
@@ -146,7 +146,7 @@ def test_a_record_is_in_the_pipe_before_the_call_that_made_it_returns() -> None:
     assert written[1] == b"paid 5 \\u20ac\n"
 
 
-def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
+def test_a_record_that_a_pipe_accepts_in_pieces_is_not_mixed_with_another() -> None:
     reader, writer = os.pipe()
     long = "x" * (20 * select.PIPE_BUF)
     with open(reader, "rb") as end:
@@ -158,7 +158,7 @@ def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
             assert select.select([end], [], [], TIMEOUT)[0]
             for thread in threads[1:]:
                 thread.start()
-            # Nothing was read so far: the long record fills the pipe, and its rest waits for room.
+            # Nothing is read yet: the long record fills the pipe, and its rest waits for room.
             lines = [end.readline() for _ in messages]
             for thread in threads:
                 thread.join(TIMEOUT)
@@ -167,7 +167,7 @@ def test_a_record_that_a_pipe_takes_in_pieces_has_no_other_one_in_it() -> None:
     assert sorted(texts) == sorted(f"{one}\n".encode() for one in messages)
 
 
-def test_a_record_that_cannot_be_written_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_cannot_be_written_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb"):
@@ -200,7 +200,7 @@ def _root() -> Iterator[None]:
         ("error", [], []),
     ],
 )
-def test_a_process_logs_from_the_chosen_level_on_and_libraries_never_their_details(
+def test_a_process_logs_from_the_chosen_level_on_and_libraries_never_log_details(
     level: str, own: list[str], library: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = set_up("payment.1", "json", level)
@@ -216,12 +216,12 @@ def test_a_process_logs_from_the_chosen_level_on_and_libraries_never_their_detai
     "line",
     [
         b"", b"hello", b"\x1e", b"\x1e1700000000.123456", b"\x1eyesterday, at noon! x", b"\x1e1700000000,123456 x",
-        # What Python takes for a number, and no date has.
+        # Texts that Python accepts as numbers, and that are no dates.
         b"\x1e" + b"nan".ljust(17) + b" x", b"\x1e" + b"inf".ljust(17) + b" x", b"\x1e" + b"1e300".ljust(17) + b" x",
         b"\x1e-700000000.123456 x", b"\x1e17_000_000.123456 x", b"\x1e99999999999999999 x",
     ],
 )  # fmt: skip
-def test_a_line_without_a_time_is_left_as_it_is(line: bytes) -> None:
+def test_a_line_without_a_time_is_unchanged(line: bytes) -> None:
     assert time_of(line) is None
 
 
@@ -240,9 +240,7 @@ def test_each_line_of_a_text_gets_the_time() -> None:
 
 @pytest.mark.usefixtures("_root")
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_every_logger_of_a_process_writes_in_the_chosen_form(
-    log_format: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_logger_of_a_process_uses_the_chosen_form(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     log = set_up("payment.1", log_format)
     assert log.name == "service.payment"
     log.info("one")
@@ -256,7 +254,7 @@ def test_every_logger_of_a_process_writes_in_the_chosen_form(
         assert lines == ["one", "WARNING: two"]
 
 
-def test_the_lines_of_a_record_each_have_the_form_of_one() -> None:
+def test_each_line_of_a_record_has_the_form_of_a_line() -> None:
     record = logging.makeLogRecord({"msg": "e-mail", "levelno": logging.INFO, "levelname": "INFO", "created": 1.5})
     record.lines, record.order = ["  | dear\x1b", "  | Alice"], "o1"
     assert TextFormatter().format(record) == "e-mail\n  | dear\\x1b\n  | Alice"

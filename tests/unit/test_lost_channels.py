@@ -1,4 +1,4 @@
-"""Reactions of consumers and publishers to a lost channel: wait, ask for the topology, or exit permanently."""
+"""Reactions of consumers and publishers to a lost channel: wait, declare the topology, or exit permanently."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MISSING = (404, "NOT_FOUND - no queue 'q' in vhost '/'")
 
 
 class Io:
-    """Calls at once, and never later."""
+    """An I/O thread that calls at once, and never later."""
 
     clock = staticmethod(time.monotonic)
     random = random.Random()
@@ -66,7 +66,7 @@ class Io:
 
 
 class Channel:
-    """A channel on which the broker answers when the test says so."""
+    """A channel on which the broker responds when the test says so."""
 
     def __init__(self) -> None:
         self.is_open = True
@@ -90,23 +90,23 @@ class Channel:
         self.answers.append(lambda: callback(None))
 
     def cancel(self, tag: str) -> None:
-        """Cancel a consumer as pika does: the tag is gone before the callback."""
+        """Cancel a consumer as pika does: the tag is removed before the callback."""
         self.consumer_tags.remove(tag)
         self.cancelled(SimpleNamespace(method=SimpleNamespace(consumer_tag=tag)))
 
 
-class Told(list[str]):
+class Calls(list[str]):
     """The calls of a consumer or publisher, in their order."""
 
     def of(self, name: str) -> Any:
         return lambda *_: self.append(name)
 
 
-def consumer(told: Told, *queues: str) -> Consumer:
+def consumer(calls: Calls, *queues: str) -> Consumer:
     io: Any = Io()
     return Consumer(
-        io, ["amqp://broker"], "test", queues or ("q",), 1, told.of("delivery"), lambda _: None, told.of("missing"),
-        on_refused=told.of("refused"), on_timeout=told.of("timeout"),
+        io, ["amqp://broker"], "test", queues or ("q",), 1, calls.of("delivery"), lambda _: None, calls.of("missing"),
+        on_refused=calls.of("refused"), on_timeout=calls.of("timeout"),
     )  # fmt: skip
 
 
@@ -119,9 +119,9 @@ def subscribed(one: Consumer) -> Channel:
     return channel  # type: ignore[no-any-return]
 
 
-def publisher(told: Told) -> Publisher:
+def publisher(calls: Calls) -> Publisher:
     io: Any = Io()
-    one = Publisher(io, ["amqp://broker"], "test", lambda _: None, told.of("missing"), on_refused=told.of("refused"))
+    one = Publisher(io, ["amqp://broker"], "test", lambda _: None, calls.of("missing"), on_refused=calls.of("refused"))
     channel: Any = SimpleNamespace(basic_publish=lambda *_, **__: None)
     one._window.use(channel)
     one._use(channel)
@@ -129,13 +129,13 @@ def publisher(told: Told) -> Publisher:
 
 
 @pytest.mark.parametrize(("code", "text"), DENIALS)
-def test_a_denial_ends_a_consumer_at_once_only_before_its_first_subscription(code: int, text: str) -> None:
-    told = Told()
-    one = consumer(told)
+def test_a_denial_stops_a_consumer_at_once_only_before_its_first_subscription(code: int, text: str) -> None:
+    calls = Calls()
+    one = consumer(calls)
     one._opened(Channel())
     one._lost("denied", coded(code, text))
-    assert told == ["refused"]
-    again = Told()
+    assert calls == ["refused"]
+    again = Calls()
     one = consumer(again)
     subscribed(one)
     for _ in range(MOST_LOSSES):
@@ -148,36 +148,36 @@ def test_a_denial_ends_a_consumer_at_once_only_before_its_first_subscription(cod
 
 
 @pytest.mark.parametrize(("code", "text"), PERMANENT)
-def test_what_cannot_pass_ends_a_consumer_and_a_publisher_for_good_after_many_losses(code: int, text: str) -> None:
+def test_a_permanent_error_stops_a_consumer_and_a_publisher_permanently_after_many_losses(code: int, text: str) -> None:
     for make in (consumer, publisher):
-        told = Told()
-        one: Any = make(told)
+        calls = Calls()
+        one: Any = make(calls)
         if isinstance(one, Consumer):
             subscribed(one)
         one._lost("closed", coded(code, text))
-        assert told == []
+        assert calls == []
         one._link._losses = MOST_LOSSES
         one._lost("closed", coded(code, text))
-        assert told == ["refused"]
+        assert calls == ["refused"]
 
 
 @pytest.mark.parametrize(("code", "text"), [*PASSING, MISSING])
-def test_what_may_pass_is_tried_by_another_process_after_many_losses(code: int, text: str) -> None:
+def test_a_temporary_error_makes_another_process_try_again_after_many_losses(code: int, text: str) -> None:
     close = coded(code, text) if code else Close(0, text, coded(320, "").verdict)
     for make in (consumer, publisher):
-        told = Told()
-        one: Any = make(told)
+        calls = Calls()
+        one: Any = make(calls)
         one._lost("closed", close)
-        assert [word for word in told if word != "timeout"] == (["missing"] if code == 404 else [])
+        assert [word for word in calls if word != "timeout"] == (["missing"] if code == 404 else [])
         one._link._losses = MOST_LOSSES
-        told.clear()
+        calls.clear()
         one._lost("closed", close)
-        assert [word for word in told if word != "timeout"] == ["missing"]
+        assert [word for word in calls if word != "timeout"] == ["missing"]
 
 
-def test_a_cancelled_consumer_is_not_lost_before_the_broker_says_why_and_is_if_it_never_does() -> None:
-    told = Told()
-    one = consumer(told, "p", "q")
+def test_a_cancelled_consumer_is_lost_when_the_broker_gives_the_reason_or_after_a_timeout() -> None:
+    calls = Calls()
+    one = consumer(calls, "p", "q")
     first = subscribed(one)
     now = time.monotonic()
     assert one.lost(now) is None
@@ -190,7 +190,7 @@ def test_a_cancelled_consumer_is_not_lost_before_the_broker_says_why_and_is_if_i
     assert one.lost(now + SUBSCRIBE_TIMEOUT + 1) is None
     assert one._queue_of.keys() == set(second.consumer_tags), "the earlier subscriptions are forgotten"
     second.consumer_tags.pop()
-    assert one.lost(now) == "lost its consumer", "without a cancel there is no question to wait for"
+    assert one.lost(now) == "lost its consumer", "without a cancel there is no answer to wait for"
 
 
 TOO_LARGE = coded(406, "PRECONDITION_FAILED - message size 2008 is larger than configured max size 1024")
@@ -202,14 +202,14 @@ def event(size: int) -> Event:
 
 @pytest.mark.parametrize("sizes", [[2000], [10, 2000], [2000, 10], [10, 2000, 500, 3000, 1000], [1030, 900, 1030]])
 def test_an_event_over_the_broker_s_limit_fails_alone_and_the_others_are_published_again(sizes: list[int]) -> None:
-    told = Told()
-    one = publisher(told)
+    calls = Calls()
+    one = publisher(calls)
     one._link._losses = MOST_LOSSES
     outcomes: dict[int, BrokerError | None] = {}
     for size in sizes:
         one.send(encode(event(size)), lambda encoded, error: outcomes.update({len(encoded.body) - 2: error}))
     one._lost("closed", TOO_LARGE)
-    assert told == [], "the event is at fault"
+    assert calls == [], "the event causes the failure"
     for size, error in outcomes.items():
         assert type(error) is (EventTooLarge if size > 1022 else BrokerAway)
     assert isinstance(outcomes[max(sizes)], PublishRefused)
@@ -217,13 +217,13 @@ def test_an_event_over_the_broker_s_limit_fails_alone_and_the_others_are_publish
     assert str(outcomes[max(sizes)]).startswith(words)
 
 
-def test_a_limit_that_no_event_passes_is_the_publisher_s_fault() -> None:
-    told = Told()
-    one = publisher(told)
+def test_a_limit_below_the_size_of_all_events_is_the_publisher_s_error() -> None:
+    calls = Calls()
+    one = publisher(calls)
     one.send(encode(event(10)), lambda *_: None)
     one._link._losses = MOST_LOSSES
     one._lost("closed", TOO_LARGE)
-    assert told == ["refused"]
+    assert calls == ["refused"]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_limit_that_no_event_passes_is_the_publisher_s_fault() -> None:
         (DENIALS[4], DENIALS[4], 78), (PASSING[0], PASSING[0], 75), (None, PASSING[1], 75), (None, MISSING, 75),
     ],
 )  # fmt: skip
-def test_a_worker_that_is_never_ready_exits_for_good_if_either_connection_is_denied(
+def test_a_worker_that_is_never_ready_exits_permanently_if_either_connection_is_denied(
     of_consumer: tuple[int, str] | None, of_publisher: tuple[int, str], code: int
 ) -> None:
     def part(close: tuple[int, str]) -> Any:
@@ -251,7 +251,7 @@ def test_a_worker_that_is_never_ready_exits_for_good_if_either_connection_is_den
     assert stopped == [code]
 
 
-def test_a_connection_that_is_there_now_does_not_make_a_denial_of_before_final() -> None:
+def test_a_present_connection_does_not_make_an_earlier_denial_final() -> None:
     worker = Worker.__new__(Worker)
     stopped: list[int] = []
     worker._consumer = SimpleNamespace(problem=lambda: "not subscribed", close_reason=coded(*PASSING[0]))  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Whatever answers in the place of RabbitMQ's HTTP API is read within bounds, and reported in one line."""
+"""Any answer in place of RabbitMQ's HTTP API is read within bounds, and reported in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Answers:
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            """Answers."""
+            """The handler that sends the answer."""
 
             def do_GET(self) -> None:
                 """Send the answer."""
@@ -31,7 +31,7 @@ class Answers:
                 self.wfile.write(outer.body)
 
             def log_message(self, *_: object) -> None:
-                """Print nothing."""
+                """Log nothing."""
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -72,7 +72,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=range(9),
 )
-def test_an_answer_that_is_not_of_rabbitmq_is_named(answers: Answers, body: bytes, length: int, said: str) -> None:
+def test_an_answer_that_is_not_from_rabbitmq_is_named(answers: Answers, body: bytes, length: int, said: str) -> None:
     answers.body, answers.length = body, length
     with pytest.raises(ManagementError) as caught:
         Management("amqp://127.0.0.1:1/", answers.url).live()
@@ -81,7 +81,7 @@ def test_an_answer_that_is_not_of_rabbitmq_is_named(answers: Answers, body: byte
     assert "\n" not in str(caught.value)
 
 
-def test_an_answer_up_to_the_limit_is_read_and_the_connection_used_again(answers: Answers) -> None:
+def test_an_answer_up_to_the_limit_is_read_and_the_connection_is_reused(answers: Answers) -> None:
     answers.body, answers.length = b'"' + b"a" * 9_998 + b'"', -1
     api = Management("amqp://127.0.0.1:1/", answers.url)
     assert [len(api.request("GET", "overview")) for _ in range(3)] == [9_998] * 3

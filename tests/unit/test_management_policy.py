@@ -1,4 +1,4 @@
-"""The policy of a queue is known also while RabbitMQ's statistics do not have it yet."""
+"""The policy of a queue is known even before RabbitMQ's statistics contain it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LATE: list[dict[str, Any]] = [
 
 
 class Broker(Management):
-    """Reports one queue and some policies."""
+    """A broker that reports one queue and some policies."""
 
     def __init__(self, queue: dict[str, Any], refusal: int | None = None) -> None:
         super().__init__("amqp://guest:guest@127.0.0.1:1/", "http://127.0.0.1:1")
         self._object, self._refusal = queue, refusal
 
     def request(self, method: str, *parts: str, body: Any = None, query: str = "") -> Any:
-        """Return what RabbitMQ would."""
+        """Return the response of RabbitMQ."""
         if parts[0] == "overview":
             return {"rabbitmq_version": "3.10.8"}
         if parts[0] == "queues":
@@ -56,18 +56,18 @@ def test_a_policy_that_the_statistics_lack_is_computed_from_the_policies(late: d
 
 
 def test_a_policy_that_the_statistics_have_is_taken_from_them() -> None:
-    # An operator's policy is part of it, and not of the policies.
+    # It includes an operator's policy, which is not among the policies.
     found = queue(effective_policy_definition={"delivery-limit": 2, "max-length": 9})
     assert Broker(found).policy_definition_of(found) == {"delivery-limit": 2, "max-length": 9}
     assert Broker(found).delivery_limit_of("pay") == 2
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_where_policies_may_not_be_read_the_file_is_the_best_that_is_known(status: int) -> None:
+def test_if_policies_may_not_be_read_the_file_is_used(status: int) -> None:
     assert Broker(queue(), status).policy_definition_of(queue(), {"max-length": 7}) == {"max-length": 7}
 
 
 @pytest.mark.parametrize("status", [0, 404, 500])
-def test_a_failure_is_not_taken_for_a_missing_policy(status: int) -> None:
+def test_a_failure_is_not_mistaken_for_a_missing_policy(status: int) -> None:
     with pytest.raises(ManagementError):
         Broker(queue(), status).policy_definition_of(queue())

@@ -41,7 +41,7 @@ def floats_in(value: Any) -> bool:
 
 @settings(deadline=None)
 @given(_VALUES)
-def test_what_is_written_reads_the_same(value: Any) -> None:
+def test_a_written_body_reads_the_same(value: Any) -> None:
     assert decode_json(encode_json(value)) == value
 
 
@@ -89,13 +89,13 @@ def test_a_fraction_keeps_every_digit(text: str) -> None:
         "1".encode("utf-16"),
     ],
 )
-def test_what_is_not_json_is_refused(raw: bytes) -> None:
+def test_invalid_json_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode_json(raw)
 
 
 @pytest.mark.parametrize("raw", [b'{"a": 1, "a": 1}', b'[{"b": {"x": 0, "a": 1, "a": 2}}]', b'{"a": 1, "\\u0061": 2}'])
-def test_a_key_given_twice_is_refused_by_its_name(raw: bytes) -> None:
+def test_a_repeated_key_is_refused_by_its_name(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"^duplicate key 'a'$"):
         decode_json(raw)
 
@@ -121,7 +121,7 @@ def test_a_hundred_thousand_brackets_are_an_error_and_no_crash(raw: bytes) -> No
         decode_json(raw)
 
 
-def test_a_wide_body_is_not_a_deep_one() -> None:
+def test_a_wide_body_is_not_too_deep() -> None:
     assert len(decode_json(b"[" + b"[]," * 50_000 + b"[]]")) == 50_001
 
 
@@ -139,13 +139,13 @@ def test_money_ids_and_times_are_written_as_text() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), Decimal("NaN"), Decimal("-Infinity"), Decimal("sNaN")])
-def test_what_is_no_number_cannot_be_written(value: object) -> None:
+def test_a_value_that_is_not_a_number_cannot_be_written(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         encode_json({"amount": value})
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", {(1, 2): 3}])
-def test_what_json_does_not_have_cannot_be_written(value: object) -> None:
+def test_values_that_json_lacks_cannot_be_written(value: object) -> None:
     with pytest.raises(TypeError):
         encode_json([value])
 
@@ -171,7 +171,7 @@ def test_a_body_that_can_be_written_can_be_read() -> None:
         decode_json(encode_json(body))
 
 
-def test_bytes_are_sent_as_they_are() -> None:
+def test_bytes_are_sent_unchanged() -> None:
     assert Event("a", b"\xff\x00").encoded() == b"\xff\x00"
     assert Event("a", {"b": 1}).encoded() == b'{"b":1}'
 
@@ -191,7 +191,7 @@ def test_a_body_is_read() -> None:
     assert message(body=b'{"amount": 1.50}').json() == {"amount": Decimal("1.50")}
 
 
-def test_an_event_s_id_depends_on_message_service_and_index_alone() -> None:
+def test_an_event_s_id_depends_only_on_message_service_and_index() -> None:
     one = message().event_id(0, "payment")
     assert one == message(attempt=3, redelivered=True, queue="other", body=b"x").event_id(0, "payment")
     others = {message().event_id(1, "payment"), message().event_id(0, "audit"), message(id="m2").event_id(0, "payment")}
@@ -205,16 +205,16 @@ def test_an_event_inherits_the_ids_of_its_message() -> None:
     assert event.id == message().event_id(0, "payment")
 
 
-def test_a_message_without_correlation_id_starts_a_conversation_of_its_own() -> None:
+def test_a_message_without_correlation_id_starts_a_new_conversation() -> None:
     assert caused_by(message(), Event("a", {}), 0, "payment").correlation_id == "m1"
 
 
-def test_what_an_event_says_itself_stays() -> None:
+def test_an_event_s_own_values_are_kept() -> None:
     own = Event("a", {}, id="i", correlation_id="c", causation_id="x", app_id="s")
     assert caused_by(message(correlation_id="order-1"), own, 0, "payment") == own
 
 
-def test_a_handler_returns_nothing_one_event_or_several() -> None:
+def test_a_handler_returns_none_one_event_or_several() -> None:
     one, two = Event("a", 1), Event("b", 2)
     assert list(events_of(None)) == []
     assert list(events_of(one)) == [one]
@@ -222,27 +222,27 @@ def test_a_handler_returns_nothing_one_event_or_several() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["order.paid", {"type": "a"}, True, 0, [None], ["x"]])
-def test_a_handler_that_returns_something_else_is_told_what_is_allowed(outcome: Any) -> None:
+def test_a_handler_with_another_return_value_gets_an_error_with_the_allowed_ones(outcome: Any) -> None:
     with pytest.raises(BadOutcome, match=r"^handle: returned .*; allowed: an Event, a list of them, or None$"):
         list(events_of(outcome))
 
 
-def test_a_handler_that_returns_a_coroutine_is_told_so_and_python_warns_of_nothing() -> None:
+def test_a_handler_that_returns_a_coroutine_gets_an_error_without_a_warning_of_python() -> None:
     async def charge() -> Event:
         return Event("a", 1)
 
     with pytest.raises(BadOutcome, match="returned <coroutine"):
         list(events_of(charge()))  # type: ignore[arg-type]
-    gc.collect()  # where it would warn that the coroutine was never awaited
+    gc.collect()  # where Python would warn that the coroutine was never awaited
 
 
 @settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
-def test_an_id_that_is_made_of_a_name_is_the_uuid_of_that_name(name: str) -> None:
+def test_an_id_from_a_name_is_the_uuid_of_that_name(name: str) -> None:
     assert name_based_id(name) == str(uuid.uuid5(EVENT_NAMESPACE, name))
 
 
-def test_a_random_id_is_a_uuid_of_version_4_and_never_the_same() -> None:
+def test_a_random_id_is_a_unique_uuid_of_version_4() -> None:
     ids = [random_id() for _ in range(2000)]
     assert len(set(ids)) == 2000
     for one in ids:
@@ -252,7 +252,7 @@ def test_a_random_id_is_a_uuid_of_version_4_and_never_the_same() -> None:
 
 @settings(deadline=None)
 @given(st.text('[]{}"\\ a1,:', max_size=200))
-def test_how_deep_a_body_is_nested_is_judged_the_same_with_brackets_in_texts(text: str) -> None:
+def test_the_depth_of_a_body_ignores_brackets_in_texts(text: str) -> None:
     assert decode_json(encode_json([text])) == [text]
 
 

@@ -12,8 +12,7 @@ import pytest
 from runner.cli.main import LAZY
 from tests.running import ROOT
 
-#: Names that belong to a convention, and so may stand in several places: Python's, and the plugin API's model of
-#: options.
+#: Names that belong to a convention and may occur in several places: Python's, and the plugin API's model of options.
 SHARED_MODULES = {"__init__", "__main__"}
 SHARED_CLASSES = {"Options"}
 FILES = sorted(path for room in ("runner", "plugins") for path in (ROOT / room).rglob("*.py"))
@@ -38,7 +37,7 @@ def test_no_two_modules_and_no_two_classes_share_a_name(kind, shared) -> None:
     assert {name: found for name, found in places.items() if len(found) > 1 and name not in shared} == {}
 
 
-def test_each_command_is_in_a_file_that_its_name_tells() -> None:
+def test_each_command_is_in_a_file_with_its_name() -> None:
     modules = {place.partition(":")[0] for place in LAZY.values()}
     assert [name for name in sorted(modules) if not re.fullmatch(r".+_commands?", name)] == []
     files = {str(path.relative_to(ROOT).with_suffix("")).replace("/", ".") for path in FILES}

@@ -94,20 +94,20 @@ def test_no_file_is_overwritten(here: Path, present: list[str], words: str) -> N
     assert files_of(here) == dict.fromkeys(present, "mine")
 
 
-def test_a_link_that_leads_nowhere_counts_as_a_file(here: Path) -> None:
+def test_a_dangling_link_counts_as_a_file(here: Path) -> None:
     (here / "config.yaml").symlink_to("nothing")
     assert call("init", ".")[0] == 1
     assert not (here / "nothing").exists()
 
 
-def test_what_cannot_be_written_is_one_line_and_leaves_no_file(here: Path) -> None:
+def test_a_failed_write_is_one_line_and_leaves_no_file(here: Path) -> None:
     (here / "docs").write_text("mine")
     code, output = call("init", ".")
     assert (code, output) == (1, "docs/schema: cannot be written, Not a directory\n")
     assert files_of(here) == {"docs": "mine"}
 
 
-def test_a_folder_that_is_a_file_or_named_by_project_is_a_usage_error(here: Path) -> None:
+def test_a_folder_that_is_a_file_or_given_by_project_is_a_usage_error(here: Path) -> None:
     (here / "f").write_text("mine")
     code, output = call("init", "f")
     assert (code, output.splitlines()[-1]) == (2, "Error: Invalid value for 'DIR': Directory 'f' is a file.")

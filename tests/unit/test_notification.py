@@ -1,4 +1,4 @@
-"""Which e-mail a customer gets for an event, and what cannot be slipped into it."""
+"""The e-mail that a customer gets for an event, and attempts to inject other content."""
 
 import contextlib
 import json
@@ -38,12 +38,12 @@ BODY = {
 }
 
 
-#: What ``start`` uses of a worker's context.
+#: The parts of a worker's context that ``start`` uses.
 CONTEXT: Any = SimpleNamespace(log=logging.getLogger("test.notification"))
 
 
 class Outbox:
-    """Keeps e-mails as they would be read at the other end."""
+    """An outbox that keeps e-mails as their recipients would read them."""
 
     def __init__(self) -> None:
         self.mails: list[Any] = []
@@ -82,7 +82,7 @@ def test_each_event_has_its_e_mail(event_type, subject):
     assert "{" not in mail.get_content()
 
 
-def test_the_reason_of_a_failed_payment_is_put_in_words():
+def test_the_reason_of_a_failed_payment_is_written_in_words():
     assert "card was declined" in mail_for(message("payment.failed")).get_content()
     assert "more than your card" in mail_for(message("payment.failed", reason="over_limit")).get_content()
 
@@ -142,7 +142,7 @@ def test_an_event_type_is_never_a_path(event_type):
         mail_for(message(event_type))
 
 
-def test_a_field_the_template_needs_is_named_when_the_event_lacks_it():
+def test_a_field_that_the_template_needs_is_named_if_the_event_lacks_it():
     with pytest.raises(Reject, match=r"message event-1: payment\.success\.txt: 'payment_id' is undefined"):
         mail_for(message("payment.success", drop=["payment_id"]))
 
@@ -171,7 +171,7 @@ def test_a_body_without_an_address_is_rejected(body):
         "a@" + ".".join(["b" * 63] * 4),
     ],
 )
-def test_what_is_no_single_address_is_rejected(address):
+def test_a_text_that_is_not_one_address_is_rejected(address):
     with pytest.raises(Reject, match="customer_email: "):
         mail_for(message(customer_email=address))
 
@@ -208,7 +208,7 @@ def test_no_text_of_an_event_can_add_a_header(order_id, amount):
         "=?unknown-8bit?q?=0a?=",
     ],
 )
-def test_an_encoded_word_is_neither_part_of_an_address_nor_of_a_subject(encoded):
+def test_an_encoded_word_is_part_of_neither_an_address_nor_a_subject(encoded):
     with pytest.raises(Reject, match=r"message event-1: customer_email: .* holds an encoded word \(RFC 2047\)$"):
         mail_for(message(customer_email=f"{encoded}@example.com"))
     with pytest.raises(Reject, match=r"message event-1: the subject of its e-mail, .* holds an encoded word"):
@@ -234,7 +234,7 @@ def test_a_template_whose_subject_is_an_encoded_word_is_refused(tmp_path):
         start(Options(templates=tmp_path), CONTEXT)
 
 
-#: What headers are made of when somebody wants them to be more.
+#: Parts of headers that try to inject more headers.
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -259,7 +259,7 @@ PIECES = st.lists(
 
 
 @given(PIECES, PIECES.map("{}@example.com".format))
-def test_a_finished_header_holds_what_was_written_and_no_line_break(subject, recipient):
+def test_a_finished_header_has_its_text_and_no_line_break(subject, recipient):
     sender = Message(body=b"", queue="q", id="m")
     try:
         mail = compose(sender, "shop@example.com", recipient, subject, "text")
@@ -271,17 +271,17 @@ def test_a_finished_header_holds_what_was_written_and_no_line_break(subject, rec
         raw = sent.as_bytes(policy=policy.SMTP.clone(utf8=utf8))
         head, _, body = raw.partition(b"\r\n\r\n")
         assert body == b"text\r\n"
-        # A line that goes on begins with a space (RFC 5322, section 2.2.3); each other one begins a header.
+        # A continuation line begins with a space (RFC 5322, section 2.2.3); each other line begins a header.
         starts = [line.partition(b":")[0].decode() for line in head.split(b"\r\n") if not line.startswith(b" ")]
         assert sorted(starts) == sorted(HEADERS)
         read = message_from_bytes(raw, policy=policy.default)
-        # Python itself doubles spaces where it folds a line.
+        # Python itself doubles spaces when it folds a line.
         assert read["Subject"].split() == mail.subject.split()
         if utf8 or recipient.isascii():  # other addresses are only sent with SMTPUTF8
             assert read["To"] == mail.recipient
 
 
-#: Parts of addresses that look plain, and of some that are not.
+#: Parts of addresses that look plain, and parts of some others.
 LOCAL_PARTS = st.from_regex(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,70}", fullmatch=True) | st.sampled_from(
     ["Postmaster", "ABUSE", "info", "Ünï", '"a b"', '"plain"', "a..b", ".a", "a" * 250]
 )
@@ -294,7 +294,7 @@ ODD_DOMAINS = st.sampled_from(
 
 
 @given(st.builds("{}@{}".format, LOCAL_PARTS, DOMAINS | ODD_DOMAINS) | st.emails() | st.text())
-def test_a_plain_address_is_read_as_any_other(text):
+def test_a_plain_address_is_parsed_like_any_other(text):
     try:
         expected = parse_address(text).addr_spec
     except ValueError as error:
@@ -308,7 +308,7 @@ def test_a_plain_address_is_read_as_any_other(text):
     st.text() | PIECES,
     st.text() | st.text("aé \r\n\x0b\x0c\x85\u2028.=\t", max_size=400),
 )
-def test_what_is_logged_is_what_a_reader_sees(subject, text):
+def test_the_log_shows_the_text_that_a_reader_sees(subject, text):
     try:
         mail = compose(Message(body=b"", queue="q", id="m"), "shop@example.com", "a@example.com", subject, text)
         seen = as_message(mail)
@@ -325,11 +325,11 @@ def test_no_address_breaks_the_handler(address):
         mail_for(message(customer_email=address))
 
 
-def test_a_field_called_self_is_only_a_field():
+def test_a_field_named_self_is_an_ordinary_field():
     assert mail_for(message(self="x", environment="y"))["To"] == "alice@example.com"
 
 
-def test_a_users_template_replaces_the_shipped_one_and_others_stay(tmp_path):
+def test_a_user_s_template_replaces_the_shipped_one_and_the_others_stay(tmp_path):
     (tmp_path / "order.created.txt").write_text("Subject: Thanks, ü\n\nOrder {{ order_id }}\n", encoding="utf-8")
     mail = mail_for(message(), tmp_path)
     assert mail["Subject"] == "Thanks, ü"
@@ -387,7 +387,7 @@ def test_a_missing_shipped_template_is_named(tmp_path, monkeypatch):
     "attack",
     ["{{ ''.__class__.__mro__ }}", "{{ order_id.__init__.__globals__ }}", "{{ '%s' % (1, 2) }}", "{{ 1 / 0 }}"],
 )
-def test_a_template_cannot_reach_beyond_its_words(tmp_path, attack):
+def test_a_template_has_access_only_to_its_words(tmp_path, attack):
     (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{attack}\n")
     with pytest.raises(Reject, match=r"order\.created\.txt: "):
         mail_for(message(), tmp_path)
@@ -425,7 +425,7 @@ def test_a_template_cannot_reach_beyond_its_words(tmp_path, attack):
         "{{ 'a' * (count ~ '000')|int }}",
     ],
 )
-def test_a_template_that_wants_more_than_it_may_is_refused(tmp_path, greedy):
+def test_a_template_that_exceeds_its_limits_is_refused(tmp_path, greedy):
     (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{greedy}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(Reject, match=r"order\.created\.txt: "):
@@ -445,19 +445,19 @@ def test_a_template_that_wants_more_than_it_may_is_refused(tmp_path, greedy):
         ("{% set x = ['a', 'b'] %}{% for one in x recursive %}{{ one }}{% else %}none{% endfor %}", "ab"),
     ],
 )
-def test_what_templates_usually_say_is_said(tmp_path, words, text):
+def test_usual_templates_are_accepted(tmp_path, words, text):
     (tmp_path / "order.created.txt").write_text(f"Subject: Hi\n\n{words}\n")
     assert mail_for(message(), tmp_path).get_content() == f"{text}\n"
 
 
-def test_a_number_without_bounds_fills_in_no_template():
+def test_a_number_without_bounds_is_refused_in_a_template():
     body = b'{"customer_email": "a@example.com", "order_id": "1", "currency": "USD", "amount": 1E+999999999}'
     with pytest.raises(Reject, match=r"order\.created\.txt: a number is too large or too small"):
         mail_for(Message(body=body, queue="q", type="order.created", id="m"))
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "large", "folder"])
-def test_a_template_that_is_no_small_file_is_refused(tmp_path, kind):
+def test_a_path_that_is_no_small_template_file_is_refused(tmp_path, kind):
     path = tmp_path / "order.created.txt"
     if kind == "device":
         path.symlink_to("/dev/zero")

@@ -1,4 +1,4 @@
-"""What the order API answers, asked without a network."""
+"""The responses of the order API, requested without a network."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "
 
 
 class Context:
-    """Publishes into a list; ``outcome`` is what the broker says."""
+    """A context that publishes into a list. ``outcome`` is the broker's response."""
 
     service = "order_api"
     stop_timeout = 6.0
@@ -83,7 +83,7 @@ def context():
 
 
 def client_of(context, **options) -> Client:
-    """The application as the server has it, asked without a network."""
+    """Return a client of the application, without a network."""
     chosen = Options(**options)
     hosts = AllowedHosts(chosen.allowed_hosts, chosen.host)
     return Client(RequestChecks(create_app(chosen, context), hosts, context.log))
@@ -95,7 +95,7 @@ def client(context):
 
 
 def conforms(answer, method, path) -> None:
-    """Assert that the answer is one that the API's own description allows."""
+    """Assert that the response conforms to the API's own description."""
     document = describe()
     responses = document["paths"][path][method]["responses"]
     assert str(answer.status_code) in responses
@@ -122,7 +122,7 @@ def refusal(answer, status, *, path="/orders", method="post") -> Any:
 
 def post(client, body=GOOD, **more) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    # The test client gives an empty body no length, other than HTTP clients.
+    # Unlike HTTP clients, the test client gives an empty body no length.
     length = {"CONTENT_LENGTH": str(len(data))}
     return client.post("/orders", data=data, environ_overrides=length, **{"content_type": "application/json", **more})
 
@@ -147,7 +147,7 @@ def test_an_amount_given_as_a_number_never_becomes_a_float(client, context):
     assert context.published[0].body["currency"] == "EUR"
 
 
-def test_nothing_is_answered_before_the_broker_has_confirmed(client, context):
+def test_no_response_is_sent_before_the_broker_has_confirmed(client, context):
     confirm: Future[None] = Future()
     asked = threading.Event()
 
@@ -200,7 +200,7 @@ def test_an_unusable_idempotency_key_is_refused(client, context, key):
         (b"null", "not a JSON object"),
     ],
 )
-def test_what_is_not_a_json_object_is_refused(client, context, body, reason):
+def test_a_body_that_is_not_a_json_object_is_refused(client, context, body, reason):
     assert reason in refusal(post(client, body), 400)["detail"]
     assert not context.published
 
@@ -221,7 +221,7 @@ def test_a_huge_value_is_not_sent_back(client):
     assert "value" not in problem["errors"][0]
 
 
-def test_thousands_of_wrong_fields_make_a_short_answer(client):
+def test_thousands_of_wrong_fields_give_a_short_response(client):
     problem = refusal(post(client, {**GOOD, **{f"f{number}": 1 for number in range(4000)}}), 422)
     assert len(problem["errors"]) == 50
     assert "and 3950 more" in problem["detail"]
@@ -254,14 +254,14 @@ def test_a_body_without_a_length_is_refused(client):
 
 
 @pytest.mark.parametrize("error", [BrokerAway, BrokerBlocked, Unroutable, PublishRefused, ConfirmTimeout])
-def test_an_order_the_broker_does_not_take_is_a_503_with_the_reason(client, context, error):
+def test_an_order_that_the_broker_refuses_is_a_503_with_the_reason(client, context, error):
     context.outcome = error("the very reason")
     answer = post(client)
     assert "the very reason" in refusal(answer, 503)["detail"]
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_an_error_raised_by_publish_itself_is_a_503_too(client, context):
+def test_an_error_raised_by_publish_itself_is_also_a_503(client, context):
     def publish(event):
         raise BrokerAway("connection lost")
 
@@ -269,24 +269,24 @@ def test_an_error_raised_by_publish_itself_is_a_503_too(client, context):
     assert "connection lost" in refusal(post(client), 503)["detail"]
 
 
-def test_a_confirm_given_up_at_the_stop_is_a_503(client, context):
+def test_a_confirm_that_is_given_up_at_the_stop_is_a_503(client, context):
     context.outcome = CancelledError()
     assert refusal(post(client), 503)
 
 
-def test_a_confirm_that_never_comes_is_a_503_after_a_bounded_wait(client, context, monkeypatch):
+def test_a_missing_confirm_is_a_503_after_a_bounded_wait(client, context, monkeypatch):
     monkeypatch.setattr("runner.http.flask_views.CONFIRM_SECONDS", 0.01)
     context.outcome = "never"
     assert "did not confirm within" in refusal(post(client), 503)["detail"]
 
 
-def test_nothing_is_published_while_the_broker_is_known_to_be_away(client, context):
+def test_no_event_is_published_while_the_broker_is_known_to_be_unreachable(client, context):
     context.problem = "no connection to 127.0.0.1:5672"
     assert "no connection to 127.0.0.1:5672" in refusal(post(client), 503)["detail"]
     assert not context.published
 
 
-def test_a_bug_is_a_500_that_tells_nothing_and_logs_everything(client, context, caplog):
+def test_a_bug_is_a_500_without_details_and_is_logged_completely(client, context, caplog):
     context.outcome = RuntimeError("secret inside")
     answer = post(client)
     assert answer.status_code == 500
@@ -303,7 +303,7 @@ def test_health_does_not_depend_on_the_broker(client, context):
     assert answer.status_code == 200
 
 
-def test_readiness_says_what_the_broker_lacks(client, context):
+def test_readiness_shows_the_problem_of_the_broker(client, context):
     ready = client.get("/readyz")
     conforms(ready, "get", "/readyz")
     assert ready.status_code == 200
@@ -315,7 +315,7 @@ def show(client, order_id) -> Any:
     return client.get(f"/orders/{order_id}")
 
 
-def test_without_audit_an_order_cannot_be_read_back_and_the_answer_says_how_it_could(client):
+def test_without_audit_an_order_cannot_be_read_and_the_response_names_the_remedy(client):
     problem = refusal(show(client, uuid.uuid4()), 501, path="/orders/{order_id}", method="get")
     assert problem["type"].endswith("/AuditOff")
     assert "audit: {consumes: [audit.events]}" in problem["detail"]
@@ -337,7 +337,7 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(client, method):
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
-def test_this_computers_own_names_are_answered_for(client, host):
+def test_this_machine_s_own_names_are_accepted_as_host(client, host):
     assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
@@ -360,7 +360,7 @@ def test_a_foreign_host_is_refused(client, context, host):
     assert not context.published
 
 
-def test_other_hosts_are_a_matter_of_configuration(context):
+def test_other_hosts_are_accepted_if_configured(context):
     named = client_of(context, allowed_hosts=["shop.example"])
     assert named.get("/healthz", headers={"Host": "shop.example:8000"}).status_code == 200
     assert named.get("/healthz", headers={"Host": "other.example"}).status_code == 400
@@ -369,21 +369,21 @@ def test_other_hosts_are_a_matter_of_configuration(context):
     assert open_to_all.get("/healthz", headers={"Host": ""}).status_code == 400
 
 
-def test_a_refusal_is_one_line_of_the_log(client, caplog):
+def test_a_refused_request_is_one_line_of_the_log(client, caplog):
     caplog.set_level(logging.INFO)
     client.get("/x%0d%0aorder 1 accepted%1b[31m")
     (line,) = caplog.records
     assert line.getMessage().isprintable()
 
 
-def test_the_index_leads_to_what_there_is(client):
+def test_the_index_links_to_all_pages(client):
     answer = client.get("/")
     conforms(answer, "get", "/")
     for path in ("health", "readiness", "api"):
         assert client.get(answer.json["links"][path]).status_code == 200
 
 
-def test_the_description_is_served_and_its_schemas_are_sound(client):
+def test_the_description_is_served_and_its_schemas_are_valid(client):
     answer = client.get("/openapi.json")
     assert answer.json == describe()
     for schema in describe()["components"]["schemas"].values():
@@ -427,7 +427,7 @@ def test_no_body_breaks_the_service(body):
 
 @settings(max_examples=150, deadline=None)
 @given(st.from_regex(r"-?(0|[1-9][0-9]{0,8})(\.[0-9]{1,4})?([eE][+-]?[0-9]{1,3})?", fullmatch=True))
-def test_a_number_is_accepted_exactly_where_it_is_money(number):
+def test_a_number_is_accepted_if_and_only_if_it_is_money(number):
     context = Context()
     client = client_of(context)
     answer = post(client, b'{"customer_email":"a@example.com","currency":"USD","amount":' + number.encode() + b"}")

@@ -1,4 +1,4 @@
-"""An order's story, of rows that are made up."""
+"""The history of an order, from invented rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def attempt(number: int, began: int, outcome: str = "handled", **fields: Any) ->
     return AttemptRow(**{**known, "attempt": number, "outcome": outcome, **fields})
 
 
-def told(events: list[EventRow], attempts: list[AttemptRow]) -> OrderHistory:
+def history(events: list[EventRow], attempts: list[AttemptRow]) -> OrderHistory:
     return journey_of("o1", events, attempts, STATUSES)
 
 
@@ -54,8 +54,8 @@ def kinds(found: OrderHistory) -> list[tuple[str, str]]:
     return [(entry.kind, entry.type) for entry in found.entries]
 
 
-def test_the_whole_story_of_an_order_that_was_paid_at_the_second_try() -> None:
-    found = told(
+def test_the_complete_history_of_an_order_that_was_paid_at_the_second_attempt() -> None:
+    found = history(
         [success(1200), created()],
         [attempt(2, 1150, sent_at=T0 + 130), attempt(1, 50, "retried", sent_at=T0)],
     )
@@ -73,8 +73,8 @@ def test_the_whole_story_of_an_order_that_was_paid_at_the_second_try() -> None:
 
 
 @pytest.mark.parametrize("skew", [-5, 0, 5])
-def test_an_event_never_stands_before_the_try_that_made_it(skew: int) -> None:
-    found = told(
+def test_an_event_never_precedes_the_attempt_that_published_it(skew: int) -> None:
+    found = history(
         [created(at=30 + skew), event("p", "payment.failed", 80 + skew, causation_id="c")],
         [attempt(1, 30, service="payment")],
     )
@@ -85,35 +85,35 @@ def test_an_event_never_stands_before_the_try_that_made_it(skew: int) -> None:
     ]
 
 
-def test_an_event_follows_the_try_that_succeeded_and_not_one_that_failed_before() -> None:
-    # All at the very same time, as a coarse clock may say it.
+def test_an_event_follows_the_successful_attempt_and_not_an_earlier_failed_one() -> None:
+    # All rows have the same time, as with a coarse clock.
     tries = [attempt(1, 10, "retried", ended_at=T0 + 10), attempt(2, 10, ended_at=T0 + 10)]
-    found = told([created(10), success(10)], tries)
+    found = history([created(10), success(10)], tries)
     assert [kind for kind, _ in kinds(found)] == ["published", "retried", "handled", "published"]
 
 
-def test_an_event_that_a_failed_try_had_published_already_stands_before_the_next_try() -> None:
-    found = told([created(), success(70)], [attempt(1, 10, "retried"), attempt(2, 1100)])
+def test_an_event_that_a_failed_attempt_published_precedes_the_next_attempt() -> None:
+    found = history([created(), success(70)], [attempt(1, 10, "retried"), attempt(2, 1100)])
     assert [kind for kind, _ in kinds(found)] == ["published", "retried", "published", "handled"]
 
 
-def test_the_story_is_the_same_however_the_rows_come() -> None:
+def test_the_history_does_not_depend_on_the_order_of_the_rows() -> None:
     events = [created(), success(60), event("q", "payment.note", 60, causation_id="c")]
     tries = [attempt(1, 10), attempt(1, 10, queue="other", service="other")]
-    expected = words(told(events, tries))
+    expected = words(history(events, tries))
     for seed in range(20):
         random.Random(seed).shuffle(events)
         random.Random(seed).shuffle(tries)
-        assert words(told(events, tries)) == expected
+        assert words(history(events, tries)) == expected
 
 
-def test_events_that_claim_to_cause_each_other_are_told_all_the_same() -> None:
-    found = told([event("a", "one", 1, causation_id="b"), event("b", "two", 2, causation_id="a")], [])
+def test_events_that_claim_to_cause_each_other_are_both_shown() -> None:
+    found = history([event("a", "one", 1, causation_id="b"), event("b", "two", 2, causation_id="a")], [])
     assert [entry.type for entry in found.entries] == ["one", "two"]
 
 
-def test_what_is_parked_makes_an_undecided_order_failed_and_names_what_and_why() -> None:
-    found = told([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+def test_a_dead_letter_makes_an_undecided_order_failed_and_is_named_with_its_reason() -> None:
+    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
     assert found.status == "failed"
     (parked,) = found.parked
     assert (parked.queue, parked.service, parked.message_type, parked.error) == (
@@ -126,24 +126,24 @@ def test_what_is_parked_makes_an_undecided_order_failed_and_names_what_and_why()
     assert found.totals.decided is None
 
 
-def test_a_message_between_two_tries_is_told_of_with_the_time_of_the_next() -> None:
-    (waiting,) = told([created()], [attempt(1, 10, "retried")]).waiting
+def test_a_message_between_two_attempts_is_shown_with_the_time_of_the_next() -> None:
+    (waiting,) = history([created()], [attempt(1, 10, "retried")]).waiting
     assert (waiting.queue, waiting.message_type, waiting.due) == (QUEUE, "order.created", T0 + 1060)
-    assert not told([created()], [attempt(1, 10, "retried"), attempt(2, 1100)]).waiting
+    assert not history([created()], [attempt(1, 10, "retried"), attempt(2, 1100)]).waiting
 
 
-def test_a_replay_is_an_entry_between_the_tries_and_ends_the_failure() -> None:
+def test_a_replay_is_an_entry_between_the_attempts_and_ends_the_failure() -> None:
     replayed: dict[str, Any] = {"replays": 1, "replayed_at": T0 + 9000}
-    found = told([created(), success(9100)], [attempt(1, 10, "parked"), attempt(1, 9050, **replayed)])
+    found = history([created(), success(9100)], [attempt(1, 10, "parked"), attempt(1, 9050, **replayed)])
     assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled", "published"]
     assert words(found)[2] == "order.created replayed to payment.order.created"
     assert found.entries[2].at == T0 + 9000
     assert (found.status, list(found.parked)) == ("paid", [])
 
 
-def test_a_replay_whose_first_try_failed_again_is_told_once() -> None:
+def test_a_replay_whose_first_attempt_failed_again_is_shown_once() -> None:
     once: dict[str, Any] = {"replays": 2, "replayed_at": T0 + 9000}
-    found = told(
+    found = history(
         [created()],
         [
             attempt(1, 10, "parked"),
@@ -156,51 +156,51 @@ def test_a_replay_whose_first_try_failed_again_is_told_once() -> None:
     assert found.status == "failed"
 
 
-def test_a_replay_by_a_clock_that_is_behind_still_follows_what_was_parked() -> None:
-    found = told([created()], [attempt(1, 5000, "parked"), attempt(1, 5100, replays=1, replayed_at=T0 + 1)])
+def test_a_replay_by_a_slow_clock_still_follows_the_dead_letter() -> None:
+    found = history([created()], [attempt(1, 5000, "parked"), attempt(1, 5100, replays=1, replayed_at=T0 + 1)])
     assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled"]
 
 
-def test_a_decision_stands_although_a_message_is_parked_elsewhere_and_both_are_told() -> None:
+def test_a_decision_counts_although_another_message_is_dead_lettered_and_both_are_shown() -> None:
     mail = attempt(1, 20, "parked", queue="notification.order.events", service="notification")
-    found = told([created(), success(60)], [attempt(1, 10), mail])
+    found = history([created(), success(60)], [attempt(1, 10), mail])
     assert found.status == "paid"
     assert [one.queue for one in found.parked] == ["notification.order.events"]
 
 
 def test_an_order_is_accepted_until_it_is_decided() -> None:
-    assert told([created()], []).status == "accepted"
-    assert told([created()], [attempt(1, 10, "retried")]).status == "accepted"
-    assert told([created(), event("p", "payment.failed", 5, causation_id="c")], []).status == "declined"
+    assert history([created()], []).status == "accepted"
+    assert history([created()], [attempt(1, 10, "retried")]).status == "accepted"
+    assert history([created(), event("p", "payment.failed", 5, causation_id="c")], []).status == "declined"
 
 
-def test_of_two_decisions_the_later_one_counts_and_the_first_one_is_timed() -> None:
-    found = told([created(), event("p", "payment.failed", 50), event("q", "payment.success", 500)], [])
+def test_of_two_decisions_the_later_counts_and_the_first_is_timed() -> None:
+    found = history([created(), event("p", "payment.failed", 50), event("q", "payment.success", 500)], [])
     assert (found.status, found.totals.decided) == ("paid", 50)
 
 
-def test_clocks_that_differ_make_no_time_negative() -> None:
-    found = told([created(100), success(90)], [attempt(1, 50, sent_at=T0 + 60, ended_at=T0 + 40)])
+def test_different_clocks_make_no_time_negative() -> None:
+    found = history([created(100), success(90)], [attempt(1, 50, sent_at=T0 + 60, ended_at=T0 + 40)])
     assert "waited 0 ms, took 0 ms" in " ".join(words(found))
     totals = found.totals
     assert (totals.decided, totals.waited, totals.handled) == (0, 0, 0)
 
 
-def test_a_second_delivery_and_a_duplicate_are_told_as_such() -> None:
-    found = told([created()], [attempt(1, 10, "duplicate", redelivered=True)])
+def test_a_second_delivery_and_a_duplicate_are_shown_as_such() -> None:
+    found = history([created()], [attempt(1, 10, "duplicate", redelivered=True)])
     assert words(found)[1].startswith(
         "payment had handled order.created before, so nothing was done on payment.2, attempt 1, redelivered, waited"
     )
 
 
-def test_what_other_programs_leave_out_leaves_no_holes_in_the_words() -> None:
+def test_values_that_other_programs_leave_out_leave_no_gaps_in_the_text() -> None:
     bare = event("e", "", 0, app_id=None)
-    found = told([bare], [attempt(1, 10, message_id="e", message_type="", sent_at=None)])
+    found = history([bare], [attempt(1, 10, message_id="e", message_type="", sent_at=None)])
     assert words(found) == ["an event published", "payment handled a message on payment.2, attempt 1, took 50 ms"]
 
 
-def test_the_plain_values_hold_the_same_words_and_all_numbers_in_seconds() -> None:
-    found = told([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+def test_the_plain_values_have_the_same_words_and_all_numbers_in_seconds() -> None:
+    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
     plain = as_json(found)
     assert [one["what"] for one in plain["history"]] == words(found)
     assert plain["history"][1]["again_in"] == 1.0
@@ -210,34 +210,34 @@ def test_the_plain_values_hold_the_same_words_and_all_numbers_in_seconds() -> No
     assert plain["parked"][0]["since"] == "2023-11-14T22:13:21.150Z"
 
 
-def test_a_time_that_no_calendar_has_is_told_as_its_number() -> None:
+def test_a_time_outside_the_calendar_is_shown_as_its_number() -> None:
     assert moment(2**62) == str(2**62)
 
 
-def test_each_delivery_of_the_same_message_is_an_entry_of_its_own_in_the_order_of_time() -> None:
+def test_each_delivery_of_the_same_message_is_a_separate_entry_in_the_order_of_time() -> None:
     again = [attempt(1, 2000, "duplicate", instance="payment.1"), attempt(1, 3000, "duplicate")]
-    found = told([created()], [*again, attempt(1, 1000)])
+    found = history([created()], [*again, attempt(1, 1000)])
     assert kinds(found)[1:] == [(kind, "order.created") for kind in ("handled", "duplicate", "duplicate")]
     assert words(found)[2].startswith("payment had handled order.created before, so nothing was done on payment.1")
 
 
-def test_a_second_delivery_that_comes_after_a_retry_stands_after_it() -> None:
-    found = told([], [attempt(1, 1000, "retried"), attempt(2, 2100), attempt(1, 3000, "duplicate")])
+def test_a_second_delivery_after_a_retry_is_shown_after_it() -> None:
+    found = history([], [attempt(1, 1000, "retried"), attempt(2, 2100), attempt(1, 3000, "duplicate")])
     assert [entry.kind for entry in found.entries] == ["retried", "handled", "duplicate"]
 
 
-def test_an_event_follows_the_delivery_that_it_was_published_in_and_not_a_later_one() -> None:
-    found = told([created(), success(1040)], [attempt(1, 1000), attempt(1, 1060), attempt(1, 1120, "duplicate")])
+def test_an_event_follows_the_delivery_that_published_it_and_not_a_later_one() -> None:
+    found = history([created(), success(1040)], [attempt(1, 1000), attempt(1, 1060), attempt(1, 1120, "duplicate")])
     assert [kind for kind, _ in kinds(found)] == ["published", "handled", "published", "handled", "duplicate"]
 
 
 def test_the_time_in_a_dead_letter_queue_is_counted_until_the_replay() -> None:
     parked, back = attempt(1, 0, "parked"), attempt(1, 9000, replays=1, replayed_at=T0 + 8050)
-    assert told([created()], [parked, back]).totals.parked == 8000
-    assert told([created()], [parked]).totals.parked == 0
+    assert history([created()], [parked, back]).totals.parked == 8000
+    assert history([created()], [parked]).totals.parked == 0
 
 
-def test_no_time_runs_backwards_from_a_try_to_the_event_that_it_made() -> None:
-    # The event got its time while the handler was at work.
-    found = told([created(), success(1030)], [attempt(1, 1000)])
+def test_no_time_is_negative_between_an_attempt_and_its_event() -> None:
+    # The event got its time while the handler was running.
+    found = history([created(), success(1030)], [attempt(1, 1000)])
     assert [entry.at - T0 for entry in found.entries] == [0, 1050, 1050]

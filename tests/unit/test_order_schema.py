@@ -1,4 +1,4 @@
-"""The published schema of an order and the API say the same of each order."""
+"""The published schema of an order and the API agree on each order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from plugins.order_api.api import describe
 from plugins.order_api.order import MINOR_UNITS, Order
 from runner.strict_json import decode_json
 
-#: With exact numbers: a binary float is no multiple of 0.01.
+#: The reader uses exact numbers, because a binary float is no multiple of 0.01.
 SCHEMA = json.loads(json.dumps(describe()["components"]["schemas"]["Order"]), parse_float=Decimal)
 VALIDATOR = Draft202012Validator(SCHEMA)
 GOOD = {"customer_email": "alice@example.com", "amount": "149.99", "currency": "USD"}
@@ -35,7 +35,7 @@ def both(order: Any) -> tuple[bool, bool]:
     return VALIDATOR.is_valid(order), is_taken(order)
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(json.loads(json.dumps(SCHEMA, default=float)))
     assert all(both(one) == (True, True) for one in SCHEMA["examples"])
 
@@ -56,7 +56,7 @@ def test_the_schema_is_one() -> None:
         ("1", "XAU", False), ("1", "u\u017fd", False), ("1", "USDD", False), ("1", "", False),
     ],
 )  # fmt: skip
-def test_an_amount_is_right_by_the_schema_where_the_api_takes_it(raw: str, currency: str, is_right: bool) -> None:
+def test_an_amount_is_valid_by_the_schema_if_the_api_accepts_it(raw: str, currency: str, is_right: bool) -> None:
     assert both({**GOOD, "amount": decode_json(raw.encode()), "currency": currency}) == (is_right, is_right)
 
 
@@ -77,17 +77,17 @@ currencies = st.one_of(
 
 
 @given(amounts, currencies, st.none() | st.text(max_size=34) | st.from_regex(r"[\w-]{1,33}", fullmatch=True))
-def test_amount_currency_and_region_are_right_by_the_schema_where_the_api_takes_them(
+def test_amount_currency_and_region_are_valid_by_the_schema_if_the_api_accepts_them(
     amount: Any, currency: str, region: str | None
 ) -> None:
-    # In a JSON Schema $ is the end of a text; for Python it may be before a line end too.
+    # In a JSON Schema $ is the end of a text. In Python it may also precede a line end.
     if not any(isinstance(one, str) and one.endswith("\n") for one in (amount, currency, region)):
         by_schema, by_api = both({**GOOD, "amount": amount, "currency": currency, "region": region})
         assert by_schema == by_api
 
 
 @pytest.mark.parametrize("drop", sorted(GOOD))
-def test_what_is_required_is_required_by_both(drop: str) -> None:
+def test_both_require_the_same_fields(drop: str) -> None:
     assert both({name: value for name, value in GOOD.items() if name != drop}) == (False, False)
     assert both({**GOOD, "colour": "red"}) == (False, False)
 
@@ -103,7 +103,7 @@ tops = st.text(string.ascii_letters, min_size=2, max_size=6) | st.sampled_from(
 
 
 @given(local_parts.map(".".join), st.lists(labels, min_size=1, max_size=4).map(".".join), tops)
-def test_an_address_of_the_schema_is_one_that_the_api_takes(local: str, domain: str, top: str) -> None:
+def test_an_address_of_the_schema_is_accepted_by_the_api(local: str, domain: str, top: str) -> None:
     by_schema, by_api = both({**GOOD, "customer_email": f"{local}@{domain}.{top}"})
     assert by_schema <= by_api
 
@@ -111,7 +111,7 @@ def test_an_address_of_the_schema_is_one_that_the_api_takes(local: str, domain: 
 @pytest.mark.parametrize(
     ("address", "is_right"),
     [
-        # As the test set of isemail (Dominic Sayers) has them, with what a shop can send an e-mail to.
+        # From the test set of isemail (Dominic Sayers), if a shop can send an e-mail there.
         ("test@iana.org", True), ("test@nominet.org.uk", True), ("test@about.museum", True), ("a@iana.org", True),
         ("test@e.com", True), ("test.test@iana.org", True), ("!#$%&`*+/=?^`{|}~@iana.org", True),
         ("123@iana.org", True), ("test@123.com", True),
@@ -132,8 +132,8 @@ def test_an_address_of_the_schema_is_one_that_the_api_takes(local: str, domain: 
         ("a=?b?q?@iana.org", False), ("x@y.local", False),
     ],
 )  # fmt: skip
-def test_an_address_is_taken_where_an_e_mail_can_be_sent_there(address: str, is_right: bool) -> None:
+def test_an_address_is_accepted_if_it_can_receive_e_mail(address: str, is_right: bool) -> None:
     by_schema, by_api = both({**GOOD, "customer_email": address})
     assert by_api == is_right
-    # Some addresses that the API takes need a closer look than a pattern can have; none is promised that it refuses.
+    # Some addresses that the API accepts need a closer check than a pattern. The schema promises none that it refuses.
     assert by_schema <= by_api or address.endswith("\n")

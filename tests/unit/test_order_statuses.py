@@ -1,4 +1,4 @@
-"""The statuses of orders, as the plugins of a project declare them together."""
+"""The statuses of orders that the plugins of a project declare together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README.md and docs/*.md: links, samples and commands are real, and every page names its readers."""
+"""README.md and docs/*.md: links, samples and commands are valid, and every page names its readers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prose(page: Path) -> str:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """Return the anchors that GitHub and the site make of the headings of a page."""
+    """Return the anchors that GitHub and the site derive from the headings of a page."""
     found: set[str] = set()
     for title in re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE):
         shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", title)
@@ -81,7 +81,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 
 
 @named
-def test_every_sample_can_be_read_in_its_language(page: Path) -> None:
+def test_every_sample_is_valid_in_its_language(page: Path) -> None:
     for language, text in blocks(page):
         assert language in LANGUAGES, language
         if language == "yaml":
@@ -102,7 +102,7 @@ def test_every_sample_can_be_read_in_its_language(page: Path) -> None:
 @named
 def test_every_part_of_a_file_has_the_keys_of_that_file(page: Path) -> None:
     if page.name in ("configuration.md", "containers.md"):
-        return  # a test of its own, and a file of Docker Compose
+        return  # excluded here: a sample with its own test, and a file of Docker Compose
     for language, text in blocks(page):
         if language != "yaml":
             continue
@@ -118,7 +118,7 @@ def test_every_part_of_a_file_has_the_keys_of_that_file(page: Path) -> None:
 
 
 def command_lines(page: Path) -> Iterator[str]:
-    """Yield what a page lets a reader type."""
+    """Yield the command lines that a page shows to its readers."""
     text = page.read_text("utf-8")
     for _, sample in blocks(page):
         yield from (line for line in sample.replace("\\\n", " ").splitlines() if COMMAND.match(line))
@@ -145,7 +145,7 @@ def test_every_command_has_the_arguments_and_options_of_the_program(page: Path) 
             continue
         start = COMMAND.match(line)
         assert start is not None
-        # Nothing named python is on the PATH of every system, and python3 lacks the packages.
+        # Many systems have no python on the PATH, and their python3 lacks the packages.
         if page.name not in ("containers.md", "architecture.md"):
             program = start["program"]
             assert program in ("fastcommerce", ".venv/bin/python -m runner") or program.endswith("/bin/fastcommerce"), (
@@ -174,7 +174,7 @@ def test_every_target_of_make_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
 def test_a_page_begins_with_one_line_that_names_its_readers(page: Path) -> None:
     if page.name in ("architecture.md", "tour.md"):
-        return  # pages about the code, and for its readers
+        return  # pages about the code, for developers
     _, line, rest = page.read_text("utf-8").split("\n\n", 2)
     assert re.fullmatch(r"\*For [^\n]+\.\*", line), line
     assert any(reader in line for reader in READERS)
@@ -186,7 +186,7 @@ def test_the_index_lists_each_page_once() -> None:
     assert sorted(listed) == sorted(page.name for page in PAGES[1:] if page.name != "README.md")
 
 
-def test_the_readme_is_short_and_has_its_chapters_in_their_order() -> None:
+def test_the_readme_is_short_and_has_its_chapters_in_order() -> None:
     text = README.read_text("utf-8")
     assert len(text.splitlines()) <= 120
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [
@@ -198,7 +198,7 @@ def test_the_readme_is_short_and_has_its_chapters_in_their_order() -> None:
     assert len(re.findall(r"^- ", benefits, re.MULTILINE)) == 8
 
 
-def test_the_files_of_the_readme_say_what_the_shipped_files_say() -> None:
+def test_the_files_in_the_readme_agree_with_the_shipped_files() -> None:
     chapter = README.read_text("utf-8").partition("## The two files")[2].partition("\n## ")[0]
     shipped = {name: yaml.safe_load((ROOT / name).read_text()) for name in ("topology.yaml", "config.yaml")}
     (sample,) = re.findall(r"```yaml\n(.*?)```", chapter, re.DOTALL)
@@ -210,7 +210,7 @@ def test_the_files_of_the_readme_say_what_the_shipped_files_say() -> None:
                 assert settings.items() <= shipped[name][key][entry].items()
 
 
-def test_the_picture_of_the_readme_shows_shipped_services_exchanges_and_queues() -> None:
+def test_the_picture_in_the_readme_shows_shipped_services_exchanges_and_queues() -> None:
     project = load_project(ROOT, {})
     objects = compile_topology(project.topology, project.consumed)
     declared = [one.name for one in objects.exchanges] + [one.name for one in objects.queues]
@@ -224,7 +224,7 @@ def test_the_picture_of_the_readme_shows_shipped_services_exchanges_and_queues()
     assert f"after {len(retry) + 1} attempts" in texts
 
 
-def test_the_page_of_commands_is_the_one_that_the_commands_make() -> None:
+def test_the_page_of_commands_is_generated_from_the_commands() -> None:
     assert (DOCS / "cli.md").read_text("utf-8") == command_page.page(), "make schema writes it again"
 
 
@@ -235,7 +235,7 @@ def test_each_command_is_in_one_chapter_and_each_example_belongs_to_a_command() 
     assert set(command_page.EXAMPLES) <= set(every)
 
 
-def test_the_unit_of_systemd_runs_the_program_and_stops_it_in_time() -> None:
+def test_the_systemd_unit_runs_the_program_and_stops_it_in_time() -> None:
     (text,) = (text for language, text in blocks(DOCS / "operations.md") if language == "ini")
     unit = configparser.ConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment, method-assign]

@@ -1,4 +1,4 @@
-"""The passwords of the containers: made once, kept, and replaced only on purpose."""
+"""The passwords of the containers: created once, kept, and replaced only on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contents(logins: tuple[Login, ...]) -> list[str]:
     return [(one.folder / name).read_text() for one in logins for name in ("password", "url")]
 
 
-def test_each_server_has_a_random_password_of_its_own_that_no_output_shows(
+def test_each_server_has_its_own_random_password_that_no_output_shows(
     logins: tuple[Login, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([], {}, logins) == 0
@@ -41,7 +41,7 @@ def test_each_server_has_a_random_password_of_its_own_that_no_output_shows(
     assert sorted(path.name for path in logins[0].folder.iterdir()) == ["password", "url"]
 
 
-def test_a_second_run_keeps_everything(logins: tuple[Login, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_keeps_all_passwords(logins: tuple[Login, ...], capsys: pytest.CaptureFixture[str]) -> None:
     main([], {}, logins)
     before = contents(logins)
     capsys.readouterr()
@@ -51,7 +51,7 @@ def test_a_second_run_keeps_everything(logins: tuple[Login, ...], capsys: pytest
     assert capsys.readouterr().out.count(": kept") == 4
 
 
-def test_a_run_that_ended_between_the_two_files_is_completed(logins: tuple[Login, ...]) -> None:
+def test_a_run_that_stopped_between_the_two_files_is_completed(logins: tuple[Login, ...]) -> None:
     main([], {}, logins)
     before = contents(logins)
     for one in logins:
@@ -64,7 +64,7 @@ def test_a_run_that_ended_between_the_two_files_is_completed(logins: tuple[Login
 @pytest.mark.parametrize(
     "password", ["simple", "p@ss:w/rd?#%", "with space", "%40", "pässwörd", "'\"$(id)`\\", "x" * 500, "0"]
 )
-def test_a_password_that_is_set_reaches_both_clients_as_it_is(logins: tuple[Login, ...], password: str) -> None:
+def test_a_given_password_reaches_both_clients_unchanged(logins: tuple[Login, ...], password: str) -> None:
     assert main([], {"RABBITMQ_PASSWORD": password, "POSTGRES_PASSWORD": password}, logins) == 0
     broker, database = ((one.folder / "url").read_text() for one in logins)
     assert [(one.folder / "password").read_text() for one in logins] == [password] * 2
@@ -101,7 +101,7 @@ def test_an_unusable_password_is_refused_in_one_line(
     assert not any(value in line for name, value in variables.items() if not name.endswith("_FILE") and len(value) > 1)
 
 
-def test_another_password_than_the_server_s_is_refused_until_it_is_replaced(
+def test_another_password_than_the_server_s_is_refused_without_replace(
     logins: tuple[Login, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     main([], {}, logins)

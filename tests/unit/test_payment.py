@@ -1,4 +1,4 @@
-"""How the payment service decides, and that it always decides the same."""
+"""The decisions of the payment service, which are repeatable."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ ORDER = {
 }
 
 
-#: What ``start`` uses of a worker's context.
+#: The parts of a worker's context that ``start`` uses.
 CONTEXT: Any = SimpleNamespace(log=logging.getLogger("test.payment"))
 
 
@@ -62,7 +62,7 @@ def test_an_order_is_paid():
     assert uuid.UUID(event.body["payment_id"]).version == 5
 
 
-def test_a_declined_card_is_told_with_the_reason():
+def test_a_declined_card_is_reported_with_the_reason():
     event = handle(message(), gateway(failure_rate=1))
     assert event.type == "payment.failed"
     assert event.body["reason"] == "card_declined"
@@ -72,7 +72,7 @@ def test_a_declined_card_is_told_with_the_reason():
     ("amount", "currency"),
     [("5", "JPY"), ("5.125", "KWD"), ("0.0001", "CLF"), ("1000000.000", "BHD"), ("10.50", "EUR")],
 )
-def test_an_amount_is_charged_as_the_order_has_it(amount, currency):
+def test_the_charged_amount_is_exactly_that_of_the_order(amount, currency):
     body = handle(message(amount=amount, currency=currency), gateway()).body
     assert (body["amount"], body["currency"]) == (amount, currency)
 
@@ -83,7 +83,7 @@ def test_an_amount_over_the_limit_is_declined_and_the_limit_itself_is_not():
 
 
 @given(st.uuids().map(str), st.floats(0, 1), st.integers())
-def test_a_message_that_comes_twice_is_decided_the_same_way(order_id, rate, seed):
+def test_a_message_that_is_delivered_twice_is_decided_the_same_way(order_id, rate, seed):
     first, second = (
         handle(message(attempt, order_id=order_id), gateway(failure_rate=rate, seed=seed)) for attempt in (1, 2)
     )
@@ -91,7 +91,7 @@ def test_a_message_that_comes_twice_is_decided_the_same_way(order_id, rate, seed
 
 
 @given(st.uuids().map(str))
-def test_a_rate_of_0_declines_nobody_and_a_rate_of_1_everybody(order_id):
+def test_a_rate_of_0_declines_no_order_and_a_rate_of_1_all_orders(order_id):
     assert outcome(order_id, failure_rate=0) == "payment.success"
     assert outcome(order_id, failure_rate=1) == "payment.failed"
 
@@ -106,12 +106,12 @@ def test_another_seed_declines_other_orders():
     assert [outcome(o, failure_rate=0.5) for o in orders] != [outcome(o, failure_rate=0.5, seed=1) for o in orders]
 
 
-def test_a_gateway_that_never_answers_asks_for_a_retry():
+def test_a_gateway_that_never_responds_causes_a_retry():
     with pytest.raises(Retry, match=r"^gateway timed out$"):
         handle(message(attempt=3), gateway(timeout_rate=1))
 
 
-def test_a_later_attempt_of_the_same_order_can_get_through():
+def test_a_later_attempt_of_the_same_order_can_succeed():
     def times_out(attempt) -> Any:
         try:
             handle(message(attempt), gateway(timeout_rate=0.5))
@@ -124,7 +124,7 @@ def test_a_later_attempt_of_the_same_order_can_get_through():
     assert [times_out(attempt) for attempt in range(1, 21)] == first_round
 
 
-def test_the_log_says_what_was_charged_and_decided(caplog):
+def test_the_log_shows_the_charge_and_the_decision(caplog):
     caplog.set_level(logging.DEBUG)
     event = handle(message(), gateway())
     order_id = ORDER["order_id"]
@@ -159,14 +159,14 @@ def test_an_unusable_order_is_rejected_by_the_name_of_its_field(changes, named):
         handle(message(**changes), gateway())
 
 
-def test_all_missing_fields_are_named_at_once():
+def test_all_missing_fields_are_named_together():
     with pytest.raises(Reject) as caught:
         handle(Message(body=b"{}", queue="q", id="m2"), gateway())
     assert all(f"{name}: " in str(caught.value) for name in ("order_id", "customer_email", "amount", "currency"))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"not json", b'"x"', b"\xff"])
-def test_a_body_that_is_no_order_at_all_is_rejected(body):
+def test_a_body_that_is_no_order_is_rejected(body):
     with pytest.raises(Reject):
         handle(Message(body=body, queue="q"), gateway())
 
@@ -180,12 +180,12 @@ def test_no_body_breaks_the_handler(body):
 @pytest.mark.parametrize(
     ("given_latency", "seconds"), [("50ms", 0.05), ("2s", 2), ("1m", 60), ("1.5s", 1.5), ("0ms", 0)]
 )
-def test_a_latency_is_written_as_people_write_it(given_latency, seconds):
+def test_a_latency_may_be_written_in_usual_forms(given_latency, seconds):
     assert Options.model_validate({"latency": given_latency}).latency == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("latency", ["fast", "50 parsecs", "-1s", -1, "2m", 61, 3, "50", "1 s", "", None, "\u0665s"])
-def test_a_latency_that_is_none_is_refused(latency):
+def test_an_invalid_latency_is_refused(latency):
     with pytest.raises(ValidationError):
         Options.model_validate({"latency": latency})
 

@@ -1,4 +1,4 @@
-"""Copies of messages whose deliveries are used up: each message is in one place, whatever the broker refuses."""
+"""Copies of messages whose deliveries are used up. Each message is in one place, whatever the broker refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.queues.peek import Peek
 
 
 class Channel:
-    """Records what is acknowledged on a channel."""
+    """A channel that records acknowledgements."""
 
     def __init__(self) -> None:
         self.published = 0
@@ -31,7 +31,7 @@ class Channel:
 
 @pytest.fixture
 def peek(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peek]:
-    """One that waits for the confirms of three copies; its connection is closed already when it ends."""
+    """Return a peek that waits for the confirms of three copies. Its connection is already closed when it ends."""
     one = Peek("amqp://127.0.0.1:1/", "q", 3, QUORUM, 1)
     monkeypatch.setattr(one, "_channel", Channel(), raising=False)
     one._unconfirmed.use(one._channel)
@@ -54,9 +54,7 @@ def peek(monkeypatch: pytest.MonkeyPatch) -> Iterator[Peek]:
         ("nnn", "m1, m2, m3", ""),
     ],
 )
-def test_a_copy_that_is_confirmed_takes_the_place_of_its_message(
-    peek: Peek, answers: str, refused: str, rescued: str
-) -> None:
+def test_a_confirmed_copy_replaces_its_message(peek: Peek, answers: str, refused: str, rescued: str) -> None:
     for number, answer in enumerate(answers, 1):
         assert not peek._session.is_finished
         method = pika.spec.Basic.Ack(number) if answer == "a" else pika.spec.Basic.Nack(number)
@@ -75,7 +73,7 @@ def test_a_copy_that_is_confirmed_takes_the_place_of_its_message(
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_theirs(
+def test_a_message_that_cannot_be_copied_does_not_prevent_the_other_copies(
     peek: Peek, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     def refuse(method: Any, *_: Any, **__: Any) -> Any:
@@ -98,7 +96,7 @@ def test_a_message_of_which_no_copy_can_be_made_does_not_keep_the_others_from_th
 
 
 @pytest.mark.parametrize("confirmed", [0, 1, 2])
-def test_messages_of_a_queue_that_is_gone_are_named_once(peek: Peek, confirmed: int) -> None:
+def test_messages_of_a_deleted_queue_are_named_once(peek: Peek, confirmed: int) -> None:
     for number in range(1, confirmed + 1):
         peek._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number)))
     returned = pika.spec.Basic.Return(312, "NO_ROUTE", "", "q")

@@ -1,4 +1,4 @@
-"""Our connection tells its channels what pika's tells them, and no other module knows the private names of pika."""
+"""Our connection passes the same frames to its channels as pika's, and only its module uses private names of pika."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.unit.test_frame_codec import PROPERTIES, SHORT
 
 
 class Reader:
-    """A connection without a socket, and what its channel was told."""
+    """A connection without a socket, which records the frames for its channels."""
 
     def __init__(self, kind: Any) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.frames: list[tuple[Any, ...]] = []
         self.connection = kind.__new__(kind)
         self.connection._frame_buffer = b""
         self.connection._reader = FrameReader()
@@ -44,8 +44,8 @@ class Reader:
         channel.on_confirm = self.confirmed
         for method in (pika.spec.Basic.Ack, pika.spec.Basic.Nack):
             self.connection.callbacks.add(1, method, self.confirmed, one_shot=False)
-        channel.add_on_return_callback(lambda _, method, properties, body: self.told.append(("return", body)))
-        # A second channel, whose frames may come in between.
+        channel.add_on_return_callback(lambda _, method, properties, body: self.frames.append(("return", body)))
+        # A second channel, whose frames may arrive in between.
         other = FastChannel(self.connection, 2, lambda _: None)
         other._state = other.OPEN
         other._consumers["tag"] = self.delivered
@@ -53,7 +53,7 @@ class Reader:
 
     def delivered(self, _, method, properties, body):
         known = {name: getattr(properties, name) for name in (*FLAGS, "problem", "remainder")}
-        self.told.append(
+        self.frames.append(
             (
                 method.consumer_tag, method.delivery_tag, method.redelivered, method.exchange, method.routing_key,
                 known, body,
@@ -61,7 +61,7 @@ class Reader:
         )  # fmt: skip
 
     def confirmed(self, one):
-        self.told.append((type(one.method).__name__, one.method.delivery_tag, one.method.multiple))
+        self.frames.append((type(one.method).__name__, one.method.delivery_tag, one.method.multiple))
 
 
 def frames_of(method: Any, fields: dict[str, Any], bodies: list[bytes], channel: int = 1) -> list[bytes]:
@@ -75,7 +75,7 @@ def message(method: Any, fields: dict[str, Any], bodies: list[bytes]) -> bytes:
 
 
 def woven(orders: list[bool], first: list[bytes], second: list[bytes]) -> bytes:
-    """The frames of two channels, in an order that AMQP allows."""
+    """Return a strategy for the frames of two channels, in an order that AMQP allows."""
     rest, taken = [list(first), list(second)], []
     for is_second in orders:
         if rest[is_second]:
@@ -119,7 +119,7 @@ ALL = [
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(*ALL), max_size=8), st.lists(st.integers(0, 4000), max_size=12))
-def test_whatever_comes_and_however_it_is_cut_up_is_read_as_pika_reads_it(pieces, cuts):
+def test_any_frames_in_any_chunks_are_read_as_by_pika(pieces, cuts):
     raw = b"".join(pieces)
     ours, pikas = Reader(FastConnection), Reader(pika.SelectConnection)
     ends = [*sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
@@ -128,11 +128,11 @@ def test_whatever_comes_and_however_it_is_cut_up_is_read_as_pika_reads_it(pieces
         for end in ends:
             reader.connection._on_data_available(raw[begin:end])
             begin = end
-    assert ours.told == pikas.told
+    assert ours.frames == pikas.frames
     assert ours.connection.bytes_received == pikas.connection.bytes_received == len(raw)
 
 
-def test_what_comes_for_a_cancelled_consumer_goes_back_as_by_pika():
+def test_deliveries_for_a_cancelled_consumer_are_returned_as_by_pika():
     reader = Reader(FastConnection)
     channel = reader.connection._channels[1]
     channel._cancelled.add("tag")
@@ -140,7 +140,7 @@ def test_what_comes_for_a_cancelled_consumer_goes_back_as_by_pika():
     channel.basic_reject = rejected.append
     deliver = pika.spec.Basic.Deliver("tag", 5, False, "", "q")
     reader.connection._on_data_available(message(deliver, {"type": string.ascii_letters}, [b"x"]))
-    assert (reader.told, rejected) == ([], [5])
+    assert (reader.frames, rejected) == ([], [5])
 
 
 def test_a_frame_without_its_end_is_refused_as_by_pika():
@@ -161,7 +161,7 @@ def test_the_environment_chooses_the_connection(monkeypatch: pytest.MonkeyPatch)
             chosen_connection()
 
 
-def test_an_unknown_version_of_pika_is_only_used_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_version_of_pika_is_only_used_without_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     (bounds,) = [
         one
         for one in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -177,7 +177,7 @@ def test_an_unknown_version_of_pika_is_only_used_plain(monkeypatch: pytest.Monke
     assert chosen_connection() is pika.SelectConnection
 
 
-#: What pika documents, and other modules may import.
+#: The documented names of pika, which other modules may import.
 PUBLIC = {"pika", "pika.channel", "pika.exceptions", "pika.spec"}
 PIKA = Path(pika.__file__).parent
 MODULES = {
@@ -200,16 +200,16 @@ PRIVATE = {
 }
 
 
-#: In every source that uses pika, or a private name of something else than itself.
+#: A module uses pika, or a private name of another object.
 SUSPECT = re.compile(r"pika|(?<!self)(?<!cls)\._[a-zA-Z]|[\"']_[a-zA-Z]")
 
 
 def insides(source: str) -> list[str]:
-    """Return what a module uses of pika that pika does not document."""
+    """Return the undocumented parts of pika that a module uses."""
     if not SUSPECT.search(source):
         return []
     tree = ast.parse(source)
-    #: What each name that was imported from pika stands for.
+    #: The meanings of the names that a module imports from pika.
     known: dict[str, str] = {}
     imported: list[str] = []
     for node in ast.walk(tree):
@@ -222,7 +222,7 @@ def insides(source: str) -> list[str]:
             imported += [node.module or "", *(f"{node.module}.{one.name}" for one in node.names)]
 
     def full(node: ast.AST) -> str:
-        """The full name of an expression of pika's; empty if it is none."""
+        """Return the full name of an expression of pika, or an empty text."""
         if isinstance(node, ast.Name):
             return known.get(node.id, "")
         if isinstance(node, ast.Attribute) and (base := full(node.value)):
@@ -261,7 +261,7 @@ def insides(source: str) -> list[str]:
         "from pika.channel import Channel\nChannel.basic_ack = None",
     ],
 )
-def test_each_way_to_use_the_insides_of_pika_is_found(source: str) -> None:
+def test_each_use_of_the_private_parts_of_pika_is_found(source: str) -> None:
     assert insides(source)
 
 
@@ -274,11 +274,11 @@ def test_each_way_to_use_the_insides_of_pika_is_found(source: str) -> None:
         "from pika import exceptions\nexceptions.AMQPError",
     ],
 )
-def test_the_public_names_of_pika_are_free(source: str) -> None:
+def test_the_public_names_of_pika_are_allowed(source: str) -> None:
     assert insides(source) == []
 
 
-def test_only_the_adapter_uses_the_insides_of_pika() -> None:
+def test_only_the_adapter_uses_the_private_parts_of_pika() -> None:
     adapter = Path(pika_adapter.__file__)
     found = {
         str(file.relative_to(ROOT)): insides(file.read_text())

@@ -1,4 +1,4 @@
-"""A pipeline whose actions fail: its worker ends, so that no delivery stays unacknowledged in a healthy one."""
+"""A pipeline whose actions fail. Its worker exits, so that no delivery stays unacked in a healthy worker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def accept(*_: object) -> None:
 
 
 class Worker:
-    """A pipeline without threads, one delivery, and what its publisher and its database are to answer."""
+    """A pipeline without threads, with one delivery and the planned answers of its publisher and its database."""
 
     def __init__(self, handle: Callable[[DeliveryLifecycle], DeliveryEvent], **parts: Any) -> None:
         self.answer: Any = None
@@ -55,7 +55,7 @@ class Worker:
         self.pipeline._queue.put(None)
 
     def crash(self) -> None:
-        """Note the error that is being handled."""
+        """Record the current error."""
         error = sys.exception()
         assert error is not None
         self.crashes.append(error)
@@ -72,7 +72,7 @@ def publishes(one: DeliveryLifecycle) -> DeliveryEvent:
     return DeliveryEvent.HANDLED
 
 
-def test_an_error_of_an_acknowledgement_ends_the_worker_also_on_the_thread_of_the_confirm() -> None:
+def test_an_error_of_an_acknowledgement_ends_the_worker_even_on_the_thread_of_the_confirm() -> None:
     one = Worker(publishes, ack=broken)
     one.run()
     assert one.crashes == []
@@ -88,7 +88,7 @@ def test_an_error_of_an_acknowledgement_ends_the_worker_also_on_the_thread_of_th
         ({"ack": broken}, None),
     ],
 )
-def test_an_error_of_what_follows_a_commit_ends_the_worker_also_on_the_thread_of_the_database(
+def test_an_error_after_a_commit_ends_the_worker_even_on_the_thread_of_the_database(
     parts: dict[str, Any], error: BrokerAway | None
 ) -> None:
     commit: Future[None] = Future()

@@ -1,4 +1,4 @@
-"""Plugins import only the public API: ours, and by the same function those in the folder of anybody's project."""
+"""Plugins import only the public API: the shipped ones, and by the same function those of any project."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 import runner
 
 ROOT = Path(__file__).parents[2]
-#: The modules of ``runner`` that plugins may import names from, besides ``runner`` itself.
+#: The modules of ``runner`` from which plugins may import names, besides ``runner`` itself.
 MODULES = {"runner.http", "runner.testing"}
 
 
 def private_imports(source: str) -> Iterator[str]:
-    """What a plugin's source imports of ``runner`` that is not public."""
+    """Return the names of ``runner`` that a plugin imports although they are not public."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names if one.name.split(".")[0] == "runner")
@@ -55,10 +55,10 @@ def test_every_other_import_is_found(source: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(runner.__all__))
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(runner, name) is not None
 
 
-def test_a_name_that_is_not_public_is_none_of_the_package() -> None:
+def test_a_private_name_is_not_in_the_package() -> None:
     with pytest.raises(AttributeError, match="module 'runner' has no attribute 'Store'"):
         runner.Store  # noqa: B018 - the access is what is tested

@@ -1,4 +1,4 @@
-"""Finding, loading and verifying plugins."""
+"""The search for plugins, their import, and their checks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _modules() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the entry points of this tree, which are there if it is installed."""
+    """Hide the entry points of this tree, which exist if it is installed."""
     all_of = metadata.entry_points
 
     def entry_points(group: str, **names: Any) -> Any:
@@ -65,7 +65,7 @@ def test_the_shipped_plugins_load() -> None:
     assert load_plugin("notification", root).implements == {"contract", "start", "handle", "tables"}
 
 
-def test_files_and_packages_are_plugins_and_nothing_else_is(write: Write) -> None:
+def test_files_and_packages_are_plugins_and_other_files_are_not(write: Write) -> None:
     write("")
     write("", "audit/__init__.py")
     write("", "_private.py")
@@ -95,7 +95,7 @@ def test_a_package_s_modules_import_each_other(write: Write) -> None:
     assert outcome == Event("counted", "m1")
 
 
-def test_each_plugin_is_called_for_itself_alone(write: Write) -> None:
+def test_each_plugin_is_called_separately(write: Write) -> None:
     write(HANDLE.replace("'done'", "'other'"), "other.py")
     folder = write(HANDLE)
     load_plugin("other", folder)
@@ -110,7 +110,7 @@ def test_options_are_the_plugin_s_own_model(write: Write) -> None:
     assert load_plugin("stock", folder).options().model_dump() == {"size": 3}
 
 
-def test_an_unknown_plugin_is_told_what_there_is(write: Write) -> None:
+def test_an_unknown_plugin_is_an_error_that_names_the_known_ones(write: Write) -> None:
     folder = write(HANDLE)
     assert refusal(folder, "stocks") == "unknown plugin 'stocks'; did you mean 'stock'?"
     assert refusal(folder, "xyz") == "unknown plugin 'xyz'; allowed: stock"
@@ -123,12 +123,12 @@ def test_a_plugin_without_a_decorated_hook_is_refused(write: Write) -> None:
     assert refusal(write(HANDLE.replace("def handle(message)", "def start()").replace("message.id", "1"))) == text
 
 
-def test_a_mistyped_hook_is_told_what_it_may_mean(write: Write) -> None:
+def test_a_mistyped_hook_is_an_error_with_a_suggestion(write: Write) -> None:
     folder = write(HANDLE.replace("def handle", "def handel"))
     assert refusal(folder) == "plugin 'stock': unknown hook 'handel'; did you mean 'handle'?"
 
 
-def test_a_mistyped_argument_is_told_what_it_may_mean(write: Write) -> None:
+def test_a_mistyped_argument_is_an_error_with_a_suggestion(write: Write) -> None:
     folder = write(HANDLE.replace("message", "mesage"))
     assert refusal(folder) == "plugin 'stock': hook 'handle' takes no argument 'mesage'; did you mean 'message'?"
 
@@ -152,13 +152,13 @@ def test_options_that_are_no_model_are_refused(write: Write, options: str) -> No
         ("import sys\nsys.exit(3)\n", "2: cannot be imported, SystemExit: 3; mend the file"),
     ],
 )  # fmt: skip
-def test_a_plugin_that_fails_to_import_is_told_with_its_line(write: Write, text: str, reason: str) -> None:
+def test_a_plugin_that_fails_to_import_is_reported_with_its_line(write: Write, text: str, reason: str) -> None:
     folder = write(text)
     assert refusal(folder) == f"plugin 'stock': {folder}/plugins/stock.py:{reason}"
     assert "fastcommerce_plugins.stock" not in sys.modules
 
 
-def test_an_import_that_failed_can_be_tried_again_after_it_was_mended(write: Write) -> None:
+def test_a_failed_import_can_be_repeated_after_the_plugin_is_fixed(write: Write) -> None:
     refusal(write("1 / 0\n"))
     assert load_plugin("stock", write(HANDLE + "# longer, so that no cached file is taken for it\n")).name == "stock"
 
@@ -194,7 +194,7 @@ def test_an_installed_package_offers_a_plugin(tmp_path: Path, install: Callable[
     assert load_plugin("audit", tmp_path).implements == {"handle"}
 
 
-def test_the_project_s_own_plugin_comes_before_an_installed_one(
+def test_the_project_s_own_plugin_takes_precedence_over_an_installed_one(
     write: Write, install: Callable[[str, Any], None]
 ) -> None:
     install("stock", ModuleType("package.module"))
@@ -265,7 +265,7 @@ def test_a_hook_that_can_never_work_is_refused_before_the_start(write: Write, so
         ("Tables(MetaData(), {print})", "tables: steps is {<built-in function print>}; allowed: a list of functions"),
     ],
 )
-def test_tables_that_are_none_are_refused_with_what_was_returned(write: Write, returned: str, words: str) -> None:
+def test_tables_of_another_type_are_refused_with_the_returned_value(write: Write, returned: str, words: str) -> None:
     imports = "from sqlalchemy import MetaData, Table\nfrom runner import Tables\n"
     hook = f"\n\n@hookimpl\ndef tables():\n    return {returned}\n"
     plugin = load_plugin("stock", write(imports + HANDLE + hook))

@@ -1,4 +1,4 @@
-"""Patterns of policies, read as RabbitMQ reads them, in bounded time."""
+"""Patterns of policies, matched as by RabbitMQ, in bounded time."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_endless_match_is_given_up_within_a_second(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern", ["(", "*", r"\y", "[z-a]", "a{3,1}", "(?<n>a)(?<n>b)", "[[.a.]]", "(*UTF)a", "a{,3}"]
 )
-def test_a_pattern_that_cannot_be_read_is_a_configuration_error_with_its_line(pattern: str) -> None:
+def test_an_unreadable_pattern_is_a_configuration_error_with_its_line(pattern: str) -> None:
     assert pattern_problem(pattern) is not None
     (fault,) = faults({"policies": {"cap": {"pattern": pattern, "definition": {"max-length": 5}}}})
     assert fault.startswith("topology.yaml:3: policies.cap.pattern: ")
@@ -126,7 +126,7 @@ def test_a_generated_pattern_matches_its_name_and_no_other(name: str, other: str
 
 
 @pytest.mark.parametrize("name", ["a\n", "\n", "a b", "#", "a.b", "$", r"\z", "ä", "名前", "a-b&c~", "\t\v\f\r"])
-def test_a_hard_name_is_matched_alone(name: str) -> None:
+def test_a_name_with_special_characters_is_matched_alone(name: str) -> None:
     assert matches(f"(?:){only(name)}", name) is True
     assert matches(only(name), name + "\n") is False
 
@@ -151,7 +151,7 @@ def test_a_warning_names_the_generated_policy_that_may_be_hidden() -> None:
     assert "; it may hide 'fastcommerce.queue.work'" in warning
 
 
-def test_a_policy_that_rabbitmq_reads_and_python_does_not_is_evaluated() -> None:
+def test_a_policy_that_only_rabbitmq_can_read_is_evaluated() -> None:
     assert plan_warnings(Policy("theirs", r"^other\z", "queues", {"max-length": 1}, 5000)) == ()
     (warning,) = plan_warnings(Policy("theirs", r"^work\z", "queues", {"max-length": 1}, 5000))
     assert "the broker's own policy 'theirs' hides 'fastcommerce.queue.work'" in warning

@@ -1,4 +1,4 @@
-"""What Linux says of a process, whatever its name is."""
+"""The data of Linux about a process with any name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.rabbit import wait_until
 
 
 @pytest.mark.parametrize("name", ["sleep", "a b", "a) R 1 (b", ")", "(", "é)"])
-def test_a_process_is_read_whatever_its_name_holds(tmp_path: Path, name: str) -> None:
+def test_a_process_with_any_name_is_read(tmp_path: Path, name: str) -> None:
     program = shutil.which("sleep")
     assert program is not None
     (tmp_path / name).symlink_to(program)

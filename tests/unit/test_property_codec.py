@@ -26,18 +26,18 @@ FAR = st.binary(max_size=300)
 
 
 def pikas(raw: bytes) -> pika.BasicProperties | None:
-    """Return the properties as pika reads them; None if it fails, or does not stop at the end."""
+    """Return the properties as pika reads them. Return None if pika fails, or does not stop at the end."""
     found = pika.BasicProperties()
     try:
         found.decode(raw + b"\xce", 0)
         rewritten = b"".join(found.encode())
-    except Exception:  # whatever pika raises
+    except Exception:  # pika raises many types
         return None
     return found if len(rewritten) == len(raw) else None
 
 
 def as_pikas(value: Any) -> Any:
-    """Return a value as pika reads it, which makes a double a whole number."""
+    """Return a value as pika reads it. Pika makes a double a whole number."""
     if isinstance(value, dict):
         return {name: as_pikas(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -48,7 +48,7 @@ def as_pikas(value: Any) -> Any:
 
 
 def hostile_bytes() -> st.SearchStrategy[bytes]:
-    """Return a strategy of content headers as a sender may write them, with random changes."""
+    """Return a strategy of content headers that a sender may write, with random changes."""
     known = [one.properties for one in hostile.fitting(100, 7)] + list(hostile.broken())
     chosen = st.sampled_from([one for one in known if len(one) < 5000])
     changed = st.builds(
@@ -76,7 +76,7 @@ def test_any_bytes_are_properties_or_a_reported_problem(raw: bytes) -> None:
 
 @settings(max_examples=500)
 @given(hostile_bytes(), FAR)
-def test_any_bytes_become_a_message_and_a_copy_or_the_reason_why_there_is_none(raw: bytes, body: bytes) -> None:
+def test_any_bytes_become_a_message_and_a_copy_or_the_reason_against_it(raw: bytes, body: bytes) -> None:
     found = Properties(raw)
     for exchange in ("", "orders"):
         message = message_of(pika.spec.Basic.Deliver("tag", 1, False, exchange, "key"), found, body, "q")
@@ -135,16 +135,16 @@ def test_the_copies_of_a_message_that_could_be_decoded_can_be_decoded(kind: byte
         raw = encode_copy(failed_copy(message, ladder, Retry("later"), "payment"), found).properties.encoded
     found = Properties(raw)
     assert found.problem == ""
-    assert nested(depth, kind) in raw, "the value travels as it came"
+    assert nested(depth, kind) in raw, "the value is passed on unchanged"
     assert found.headers["x-last-error"] == "later"
-    # Through another exchange it is a sender's, and once more moved aside.
+    # Through another exchange it is a sender's, and is moved aside again.
     again = from_sender(found.headers)
     copy = copied_properties({"message_id": "m1", "priority": 3, "user_id": "guest"}, dict(again))
     assert copy.problem == ""
     assert nested(depth, kind) in copy.encoded
 
 
-def test_what_is_too_deep_elsewhere_still_fails_beside_an_original_that_is() -> None:
+def test_a_header_too_deep_for_us_still_fails_beside_an_original_that_is_too_deep() -> None:
     deep = nested(MAX_DEPTH + 1, b"A")
     found = Properties(properties(headers=table((b"x-original", deep), (b"other", deep)), message_id=short(b"m1")))
     assert found.problem.startswith("header 'other': ")

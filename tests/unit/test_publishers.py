@@ -9,10 +9,10 @@ import pytest
 
 from tests.running import ROOT
 
-#: The files that may call pika itself, by the name of the function.
+#: The files that may call pika themselves, by the name of the function.
 ALLOWED = {
-    # pika cannot send the messages of hostile.py, which waits for the confirms itself, and the server of test_link.py
-    # answers nothing.
+    # pika cannot send the messages of hostile.py, which waits for the confirms itself. The server of test_link.py never
+    # responds.
     "basic_publish": {"tests/amqp.py", "tests/hostile.py", "tests/integration/test_link.py"},
     "BlockingConnection": {"tests/amqp.py", "tests/chaos/checker.py"},
     "SelectConnection": {"tests/unit/test_pika_adapter.py"},
@@ -41,7 +41,7 @@ def calls(source: str) -> set[str]:
     return found
 
 
-def test_messages_are_published_and_connections_opened_in_one_module_alone() -> None:
+def test_only_one_module_publishes_messages_and_opens_connections() -> None:
     wrong = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
         name = str(path.relative_to(ROOT))
@@ -63,7 +63,7 @@ def test_messages_are_published_and_connections_opened_in_one_module_alone() -> 
         "with pika.BlockingConnection(one) as connection: connection.channel().basic_publish('', 'a', b'')",
     ],
 )
-def test_a_publisher_is_seen_in_whatever_form(source: str) -> None:
+def test_a_publisher_is_found_in_any_form(source: str) -> None:
     assert "basic_publish" in calls(source)
 
 
@@ -77,5 +77,5 @@ def test_a_publisher_is_seen_in_whatever_form(source: str) -> None:
         "contextlib.closing(pika.adapters.blocking_connection.BlockingConnection(one))",
     ],
 )
-def test_a_connection_is_seen_in_whatever_form(source: str) -> None:
+def test_a_connection_is_found_in_any_form(source: str) -> None:
     assert "BlockingConnection" in calls(source)

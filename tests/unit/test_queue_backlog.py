@@ -1,4 +1,4 @@
-"""The age, the growth and the arrival rate of a queue's messages, and the table of the queues."""
+"""The age, growth and arrival rate of a queue's messages, and the table of queues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runner.queues.queues_command import as_object, table
 
 
 def samples(ready: Sequence[int], delivered: Sequence[int | None] | None = None, step: float = 5.0) -> list[Sample]:
-    """Samples at 0, ``step``, … seconds."""
+    """Return samples at 0, ``step``, … seconds."""
     gone = delivered or [0] * len(ready)
     return [Sample(number * step, *one) for number, one in enumerate(zip(ready, gone, strict=True))]
 
@@ -32,7 +32,7 @@ def samples(ready: Sequence[int], delivered: Sequence[int | None] | None = None,
         pytest.param([0, 0, 0], None, 2, id="it came after the last sample"),
     ],
 )
-def test_the_oldest_message_of_a_queue_without_a_consumer_came_after_the_queue_was_empty(
+def test_the_oldest_message_of_a_queue_without_a_consumer_arrived_after_the_queue_was_empty(
     ready: list[int], delivered: list[int | None] | None, seconds: float | None
 ) -> None:
     now = (len(ready) - 1) * 5 + 2.0
@@ -53,7 +53,7 @@ def test_the_oldest_message_of_a_queue_without_a_consumer_came_after_the_queue_w
         pytest.param([], [], None, id="no sample"),
     ],
 )
-def test_the_oldest_message_of_a_consumed_queue_came_after_all_that_were_ready_before_it_left(
+def test_the_oldest_message_of_a_consumed_queue_arrived_after_all_earlier_ones_left(
     ready: list[int], delivered: list[int | None], expected: Age | None
 ) -> None:
     assert oldest_age(samples(ready, delivered), 1000.0, is_consumed=True) == expected
@@ -74,7 +74,7 @@ def test_the_oldest_message_of_a_consumed_queue_came_after_all_that_were_ready_b
         ([99, 99, 99, 99, 0, 1, 2, 3, 4, 5, 6], True),
     ],
 )
-def test_a_queue_grows_if_it_holds_more_than_ever_in_the_half_minute_before(ready: list[int], grows: bool) -> None:
+def test_a_queue_grows_if_it_has_more_messages_than_in_the_half_minute_before(ready: list[int], grows: bool) -> None:
     assert is_growing(samples(ready)) is grows
 
 
@@ -82,14 +82,14 @@ def test_a_queue_grows_if_it_holds_more_than_ever_in_the_half_minute_before(read
     ("ready", "rate"),
     [([0, 3, 6], 3.0), ([0, 0, 0], 0.0), ([5, 5, 9], 2.0), ([5, 4, 9], None), ([5], None), ([0] * 5 + [20] * 11, 0.0)],
 )
-def test_what_arrives_in_a_queue_that_nothing_leaves_is_its_growth_of_the_last_seconds(
+def test_the_arrival_rate_of_a_queue_without_consumers_is_its_growth_of_the_last_seconds(
     ready: list[int], rate: float | None
 ) -> None:
     assert arrivals(samples(ready, step=1.0)) == rate
 
 
 def entry(**values: Any) -> Backlog:
-    """An idle queue, except for some values."""
+    """Return an idle queue, except for some values."""
     known: dict[str, Any] = {
         "name": "pay", "ready": 0, "unacked": 0, "consumers": 1, "arriving": 0.0, "leaving": 0.0, "oldest": None,
         "retrying": 0, "dead": 0, "has_dead_letters": True, "services": ("payment",), "notes": (),
@@ -129,7 +129,7 @@ def test_a_line_shows_each_number_and_a_question_mark_for_an_unknown_one(values:
         (10, "READ BY, UNACKED, OUT/S, IN/S, RETRY, OLDEST, DEAD, CONSUMERS"),
     ],
 )
-def test_a_narrow_terminal_lacks_columns_and_never_the_notes(
+def test_a_narrow_terminal_lacks_columns_but_never_the_notes(
     monkeypatch: pytest.MonkeyPatch, width: int | None, left_out: str
 ) -> None:
     monkeypatch.setattr("runner.queues.queues_command.terminal_width", lambda: width)
@@ -155,7 +155,7 @@ def test_a_line_that_needs_attention_stands_out_on_a_terminal(
     assert loud.startswith("\x1b[33m\x1b[1m")
 
 
-def test_the_last_line_counts_the_other_queues_or_says_why_there_are_no_statistics() -> None:
+def test_the_last_line_counts_the_other_queues_or_gives_the_reason_for_missing_statistics() -> None:
     lines = [table([], others, None)[-1] for others in (Others(1, 1), Others(2, None))]
     assert lines == [
         f"1 other queue on the broker, with 1 message; they are listed by: {invocation('plan')}",
@@ -167,7 +167,7 @@ def test_the_last_line_counts_the_other_queues_or_says_why_there_are_no_statisti
 
 
 class Api:
-    """Answers of RabbitMQ's HTTP API."""
+    """The answers of RabbitMQ's HTTP API."""
 
     vhost, url = "test", "http://api"
 
@@ -197,7 +197,7 @@ class Api:
         {"queues": "<html>"},
     ],
 )
-def test_an_answer_that_is_none_of_rabbitmq_s_is_an_error_of_one_line(answers: dict[str, Any]) -> None:
+def test_an_answer_that_is_not_from_rabbitmq_is_an_error_of_one_line(answers: dict[str, Any]) -> None:
     api = Api({})
     api.answers |= answers
     with pytest.raises(ManagementError, match=r"none of RabbitMQ's, [^\n]+$"):
@@ -214,7 +214,7 @@ class DeniesNodes(Api):
 
 
 def details(*counts: int) -> dict[str, Any]:
-    """A history with a sample every 5 s, the latest first, as the API has it."""
+    """Return a history with a sample every 5 s, the latest first, as in the API."""
     known = [{"sample": count, "timestamp": (1000 + 5 * number) * 1000} for number, count in enumerate(counts)]
     return {"rate": 1.5, "samples": known[::-1]}
 

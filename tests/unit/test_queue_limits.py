@@ -1,4 +1,4 @@
-"""Whether a queue has room for the messages that a replacement or a rename moves into it."""
+"""The room of a queue for the messages that a replacement or a rename moves into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row that audit did not write, or that somebody changed, is reported in one line."""
+"""Rows that audit did not write, or that another client changed, are reported in one line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reading(event: dict[str, Any], attempt: dict[str, Any]) -> Any:
     return read
 
 
-def test_a_row_as_audit_writes_it_is_read() -> None:
+def test_a_row_of_audit_is_read() -> None:
     read = reading(EVENT, ATTEMPT)
     assert events_of(read, "o")[0].headers == {}
     assert attempts_of(read, "o")[0].redelivered is False
@@ -49,7 +49,7 @@ def test_a_row_as_audit_writes_it_is_read() -> None:
     ],
     ids=lambda value: repr(value)[:12],
 )
-def test_an_event_of_another_kind_is_named_with_its_column(column: str, value: Any) -> None:
+def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
     read = reading({**EVENT, column: value}, ATTEMPT)
     for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: journey(read, "o")):
         with pytest.raises(
@@ -66,7 +66,7 @@ def test_an_event_of_another_kind_is_named_with_its_column(column: str, value: A
         ("outcome", "nope"), ("outcome", 5), ("redelivered", "no"), ("replayed_at", 0.5),
     ],
 )  # fmt: skip
-def test_an_attempt_of_another_kind_is_named_with_its_column(column: str, value: Any) -> None:
+def test_an_attempt_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
     with pytest.raises(
         StoreError, match=rf"^store\.url: table attempts, column {column}: not what the services write, "
     ):
@@ -97,7 +97,7 @@ LOOKS: dict[str, Callable[..., Any]] = {
     ],
     ids=lambda value: repr(value)[:12],
 )  # fmt: skip
-def test_the_ledger_names_a_row_of_another_kind(table: str, index: int, value: object) -> None:
+def test_the_ledger_names_a_row_with_a_wrong_type(table: str, index: int, value: object) -> None:
     look = LOOKS[table]
     right: list[object] = list(ROWS[table])
     assert list(look(lambda *_: [right]))

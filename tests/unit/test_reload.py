@@ -1,4 +1,4 @@
-"""Taking over the files beside a preparation that is under way: the newer programs are the last ones passed on."""
+"""A reload during another preparation: the newer programs are passed on last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def programs(name: str) -> list[Program]:
 
 
 class Order:
-    """Records in which order tasks are called and programs are passed on; ``prepare`` waits until it may return."""
+    """The order in which tasks are called and programs are passed on. ``prepare`` waits until it may return."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -68,7 +68,7 @@ def test_a_reload_during_a_preparation_passes_its_programs_on_last() -> None:
     assert taken == [ReloadOutcome.DONE]
 
 
-def test_a_preparation_that_fails_lets_the_next_reload_go_on() -> None:
+def test_a_failed_preparation_lets_the_next_reload_continue() -> None:
     order = Order()
 
     def fail() -> Taken | None:
@@ -81,7 +81,7 @@ def test_a_preparation_that_fails_lets_the_next_reload_go_on() -> None:
     assert order.events == ["taken over", "update new"]
 
 
-def test_what_is_left_to_remove_is_removed_only_by_the_latest_reload() -> None:
+def test_only_the_latest_reload_removes_leftover_parts() -> None:
     order = Order()
     order.is_unfinished = True
     order.reload.take()
@@ -95,13 +95,13 @@ def test_what_is_left_to_remove_is_removed_only_by_the_latest_reload() -> None:
     assert order.events[-1] == "finished"
 
 
-def test_a_reload_that_leaves_nothing_to_remove_is_followed_by_nothing() -> None:
+def test_a_reload_without_leftover_parts_removes_nothing() -> None:
     order = Order()
     order.reload.take()
     assert order.then == [None]
 
 
-def test_a_removal_that_the_broker_s_absence_prevents_ends_nothing() -> None:
+def test_a_removal_that_fails_without_the_broker_does_not_stop_the_runner() -> None:
     order = Order()
     order.is_unfinished = order.is_away = True
     order.reload.take()

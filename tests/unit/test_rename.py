@@ -1,4 +1,4 @@
-"""A queue with ``formerly``: what the plan says of it, what it waits for, and what follows it to the new name."""
+"""A queue with ``formerly``: its plan, the reasons to wait, and the data that follow it to the new name."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_the_plan_counts_the_messages_that_move(broker: BrokerModel, messages: d
     assert renames(broker, AFTER) == [f"> queue    rename old -> new  {line}"]
     plan = planned(broker.live(), AFTER)[0]
     assert plan.exit_code == 2
-    assert [one.name for one in plan.of(Mark.UNMANAGED)] == [], "what moves is not left over"
+    assert [one.name for one in plan.of(Mark.UNMANAGED)] == [], "a moving message does not remain"
     assert plan.surplus == ""
 
 
-def test_all_of_a_queue_moves_and_the_next_plan_is_empty(broker: BrokerModel) -> None:
+def test_a_whole_queue_moves_and_the_next_plan_is_empty(broker: BrokerModel) -> None:
     broker.messages |= {"old": [1, 2], "old.retry.1s": [3], "old.retry.5s": [4], "old.dlq": [5]}
     foreign = Binding("e", "old", "queue", "theirs")
     broker.bindings[foreign.key] = foreign
@@ -95,19 +95,21 @@ def test_all_of_a_queue_moves_and_the_next_plan_is_empty(broker: BrokerModel) ->
     assert "> queue    rename old -> new" in lines
     assert set(broker.queues) == FAMILY
     assert bound(broker) == {("new", "a"), ("new", "c"), ("new", "theirs")}
-    # A delay that is gone has no queue to wait in, so its message is tried at once.
+    # A removed delay has no retry queue, so its message is handled at once.
     assert broker.messages == {"new": [4, 1, 2], "new.retry.1s": [3], "new.dlq": [5]}
     changes = planned(broker.live(), AFTER)[0].changes
     assert [change_line(one) for one in changes] == ["? binding  e -(theirs)-> new"]
     owned = broker.remembered
     assert owned.queues == FAMILY
     assert {key[2] for key in owned.bindings} == {"new"}
-    # What was published before counts for the queue, because its binding of before brought it.
+    # Earlier events count for the queue, because its earlier binding delivered them.
     assert owned.since[Binding("e", "new", "queue", "a").key] == since[Binding("e", "old", "queue", "a").key]
     assert owned.renamed == {"old": "new"}
 
 
-def test_former_names_are_remembered_after_the_line_is_gone_and_forgotten_with_their_queue(broker: BrokerModel) -> None:
+def test_former_names_outlive_the_line_and_are_forgotten_with_their_queue(
+    broker: BrokerModel,
+) -> None:
     run(broker, AFTER)
     again = copy.deepcopy(AFTER)
     del again["queues"]["new"]["formerly"]
@@ -145,11 +147,11 @@ def test_each_former_name_leads_to_the_present_one(steps: str, names: dict[str, 
         owned = owned.with_rename(old, new)
     assert owned.renamed == names
     assert Owned.from_json(owned.to_json()).renamed == names
-    # Written by a version that remembered no names.
+    # A version that remembered no names wrote this.
     assert Owned.from_json({key: value for key, value in owned.to_json().items() if key != "renamed"}).renamed == {}
 
 
-def test_while_services_are_replaced_the_old_queue_gets_all_that_the_new_one_is_to_get(broker: BrokerModel) -> None:
+def test_while_services_are_replaced_the_old_queue_gets_all_messages_for_the_new_one(broker: BrokerModel) -> None:
     broker.messages["old"] += [1]
     decision, lines = run(broker, AFTER, Consent(removals=False))
     assert not decision.held
@@ -158,7 +160,9 @@ def test_while_services_are_replaced_the_old_queue_gets_all_that_the_new_one_is_
     assert left == {"old", "e -(a)-> new", "e -(c)-> new"}
     assert bound(broker) == {("old", "a"), ("old", "b"), ("old", "c")}
     assert "+ queue    new  quorum" in lines
-    assert Binding("e", "old", "queue", "c").key in broker.remembered.bindings, "ours, so that it goes with the others"
+    assert Binding("e", "old", "queue", "c").key in broker.remembered.bindings, (
+        "ours, so that it is deleted with the others"
+    )
     _, lines = run(broker, AFTER)
     assert bound(broker) == {("new", "a"), ("new", "c")}
     assert broker.messages["new"] == [1]
@@ -166,7 +170,7 @@ def test_while_services_are_replaced_the_old_queue_gets_all_that_the_new_one_is_
 
 
 @pytest.mark.parametrize("part", ["old", "old.retry.1s", "old.dlq", "fastcommerce.queue.old"])
-def test_a_rename_that_was_interrupted_goes_on_with_what_is_left(broker: BrokerModel, part: str) -> None:
+def test_an_interrupted_rename_continues_with_the_rest(broker: BrokerModel, part: str) -> None:
     order = ["old.retry.1s", "old.retry.5s", "old", "fastcommerce.queue.old", "old.dlq"]
     run(broker, AFTER, Consent(removals=False))
     for name in order[: order.index(part)]:
@@ -185,7 +189,7 @@ def test_a_queue_whose_new_name_needs_a_replacement_keeps_its_old_name_and_bindi
     broker.queues["new"], broker.messages["new"] = Queue("new", True, {"x-queue-type": "classic"}), [7]
     before = bound(broker)
     decision, _ = run(broker, AFTER)
-    assert ("queue", "new") in decision.held, "its service runs on as it is"
+    assert ("queue", "new") in decision.held, "its service continues unchanged"
     assert bound(broker) == before
     assert {one.change.name for one in decision.left if one.waits_for == "queue 'new'"} >= {"old", "e -(a)-> new"}
     run(broker, AFTER, Consent(frozenset({"new"}), drain=True))
@@ -200,7 +204,7 @@ def test_a_queue_keeps_its_name_while_an_exchange_that_it_is_bound_to_is_held_ba
     assert ("queue", "new") in decision.held
 
 
-def test_parts_move_too_where_the_broker_remembers_nothing_as_ours(broker: BrokerModel) -> None:
+def test_parts_move_even_if_the_broker_remembers_none_as_ours(broker: BrokerModel) -> None:
     broker.messages |= {"old.retry.1s": [1], "old.dlq": [2]}
     broker.remembered = Owned()
     run(broker, AFTER)
@@ -208,7 +212,7 @@ def test_parts_move_too_where_the_broker_remembers_nothing_as_ours(broker: Broke
     assert (broker.messages["new.retry.1s"], broker.messages["new.dlq"]) == ([1], [2])
 
 
-def test_a_rename_that_was_begun_and_is_taken_back_leaves_the_old_queue_as_it_was(broker: BrokerModel) -> None:
+def test_an_undone_rename_leaves_the_old_queue_unchanged(broker: BrokerModel) -> None:
     before = broker.live()
     run(broker, AFTER, Consent(removals=False))
     limit = Policy("fastcommerce.drain.old", "^old$", "queues", {"delivery-limit": 9}, 2000)
@@ -234,7 +238,7 @@ class Busy(BrokerModel):
         return super()._move_messages(url, source, target, say, delete=delete, **options)
 
 
-def test_a_queue_that_another_client_begins_to_read_in_the_last_moment_is_left() -> None:
+def test_a_queue_that_another_client_starts_to_consume_at_the_last_moment_is_left() -> None:
     broker = Busy(0)
     run(broker, BEFORE)
     live = broker.live()
@@ -250,7 +254,7 @@ def test_a_queue_that_another_client_begins_to_read_in_the_last_moment_is_left()
     assert set(broker.queues) == FAMILY
 
 
-def test_messages_that_went_with_the_deleted_queue_are_an_error() -> None:
+def test_messages_that_were_deleted_with_the_queue_are_an_error() -> None:
     broker = Busy(2)
     run(broker, BEFORE)
     with pytest.raises(RunnerError, match="somebody reads it"):
@@ -258,13 +262,13 @@ def test_messages_that_went_with_the_deleted_queue_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("other", ["old.retry.9s", "older", "old.dlq.copy", "x.old", "old.drain"])
-def test_queues_of_others_with_such_names_stay(broker: BrokerModel, other: str) -> None:
+def test_foreign_queues_with_such_names_are_kept(broker: BrokerModel, other: str) -> None:
     broker.queues[other], broker.messages[other] = Queue(other), [1]
     run(broker, AFTER)
     assert broker.messages[other] == [1]
 
 
-def test_a_dead_letter_queue_that_another_queue_uses_stays(broker: BrokerModel) -> None:
+def test_a_dead_letter_queue_that_another_queue_uses_is_kept(broker: BrokerModel) -> None:
     both = BEFORE["queues"] | {"other": {"dead_letter": "old.dlq"}}
     run(broker, BEFORE | {"queues": both})
     run(broker, AFTER | {"queues": AFTER["queues"] | {"other": {"dead_letter": "old.dlq"}}})
@@ -272,7 +276,7 @@ def test_a_dead_letter_queue_that_another_queue_uses_stays(broker: BrokerModel) 
     assert "old" not in broker.queues
 
 
-def test_a_rename_stands_on_the_line_of_formerly() -> None:
+def test_a_rename_is_reported_at_the_line_of_formerly() -> None:
     topology = Topology.model_validate(AFTER)
     assert path_of(Queue("old"), topology) == ("queues", "new", "formerly")
     assert path_of(Binding("e", "old", "queue", "c"), topology) == ("queues", "new", "bind", "e", 1)
@@ -293,19 +297,19 @@ NAMES = {"old": "new", "old.retry.1s": "new.retry.1s"}
         ({"x-origin-queue": ["old"], "name": "old"}, {"x-origin-queue": ["old"], "name": "old"}),
     ],
 )
-def test_headers_that_name_the_old_queue_name_the_new_one(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_headers_with_the_old_queue_get_the_new_name(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert renamed_headers(before, NAMES) == after
 
 
 @pytest.mark.parametrize("name", ["old", "old.retry.1s", "old.retry.7s"])
-def test_a_dead_letter_that_names_the_old_queue_is_replayed_to_the_new_one(name: str) -> None:
+def test_a_dead_letter_with_the_old_queue_is_replayed_to_the_new_one(name: str) -> None:
     objects = compile_topology(Topology.model_validate(AFTER))
     assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-origin-queue": name}, b"")) == "new"
     assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-death": [{"queue": name}]}, b"")) == "new"
     assert Origins.of(objects).origin_of(DeadLetter("parked", {}, {"x-origin-queue": "x"}, b"")) == "x"
 
 
-def test_what_the_database_knows_of_the_old_name_counts_for_the_new_one() -> None:
+def test_data_under_the_old_name_count_for_the_new_one() -> None:
     event = b'[{"id": "e", "type": "t"}]'
     rows: dict[str, Sequence[Sequence[Any]]] = {
         "SELECT service, queue, message_id, done_at FROM inbox": [("s", "old", "1", 5), ("s", "new", "2", 7)],

@@ -1,4 +1,4 @@
-"""What is sent back of a parked message, which ones stay, and how fast they go."""
+"""The replay of a dead letter: the message that is published, the messages that stay, and the rate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLACES = Origins({"pay.dlq": ("pay",), "lost": ("mail", "stock")}, {})
 NOW = 1_700_000_000_000
 
 
-def letter(queue: str = "pay.dlq", **headers: Any) -> DeadLetter:
+def failed(queue: str = "pay.dlq", **headers: Any) -> DeadLetter:
     known = {"message_id": "m1", "type": "t", "correlation_id": None}
     return DeadLetter(queue, known, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
 
@@ -35,7 +35,7 @@ def judge(one: DeadLetter, **selection: Any) -> tuple[str | None, str | None]:
     return ReplayRules(PLACES, Selection(**selection), NOW).judge(one)
 
 
-def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
+def test_a_replayed_message_has_no_headers_of_its_dead_letter_and_all_others() -> None:
     message = Message(
         b"{}", "pay", "order.created", "m1", "o1", "c1", "orders", "order.created.usd", {"tenant": "a"}, attempt=3
     )
@@ -55,25 +55,27 @@ def test_nothing_of_the_parking_is_left_and_everything_else_stays() -> None:
     ("headers", "published"),
     [({}, None), ({"x_sent_at": 5}, 5), ({"x_sent_at": 7, "x_published_at": 5}, 5), ({"x_sent_at": "7"}, None)],
 )
-def test_a_copy_is_sent_now_and_its_event_stays_as_old_as_it_is(headers: dict[str, Any], published: int | None) -> None:
-    found = replayed_headers(letter(**headers), NOW)
+def test_a_copy_has_the_time_of_its_replay_and_that_of_its_event(
+    headers: dict[str, Any], published: int | None
+) -> None:
+    found = replayed_headers(failed(**headers), NOW)
     assert (found["x-sent-at"], found.get("x-published-at")) == (NOW, published)
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, 1), (1, 2), (-3, 1), ("many", 1), (True, 1)])
 def test_replays_are_counted(before: object, after: int) -> None:
-    assert replayed_headers(letter(x_replays=before), NOW)["x-replays"] == after
+    assert replayed_headers(failed(x_replays=before), NOW)["x-replays"] == after
 
 
-def test_where_the_broker_parked_it_a_handler_still_sees_where_it_was_first_published() -> None:
+def test_a_handler_sees_the_first_exchange_and_key_of_a_message_that_the_broker_dead_lettered() -> None:
     deaths = [
         {"queue": "pay", "exchange": "", "routing-keys": ["pay"]},
         {"queue": "pay", "exchange": "orders", "routing-keys": ["order.created.usd", "cc"]},
     ]
-    found = replayed_headers(letter(x_death=deaths), NOW)
+    found = replayed_headers(failed(x_death=deaths), NOW)
     assert (found["x-origin-exchange"], found["x-origin-routing-key"]) == ("orders", "order.created.usd")
     copies = [{"queue": "pay", "exchange": ""}, {"queue": "pay.retry.1s", "exchange": ""}]
-    known = replayed_headers(letter(x_death=copies, x_origin_exchange="mine", x_origin_routing_key="k"), NOW)
+    known = replayed_headers(failed(x_death=copies, x_origin_exchange="mine", x_origin_routing_key="k"), NOW)
     assert (known["x-origin-exchange"], known["x-origin-routing-key"]) == ("mine", "k")
 
 
@@ -86,7 +88,7 @@ FORGED = {
 
 @pytest.mark.parametrize("name", [*FORGED, None])
 @pytest.mark.parametrize("reason", ["delivery_limit", "rejected", "expired"])
-def test_headers_of_a_copy_in_what_a_sender_published_and_the_broker_parked_are_not_believed(
+def test_forged_headers_of_a_copy_are_ignored_in_a_message_that_the_broker_dead_lettered(
     name: str | None, reason: str
 ) -> None:
     forged = FORGED if name is None else {name: FORGED[name]}
@@ -104,44 +106,44 @@ def test_headers_of_a_copy_in_what_a_sender_published_and_the_broker_parked_are_
         assert not found.keys() & (
             forged.keys() - {"x-original", "x-origin-exchange", "x-origin-routing-key", "x-replays", "x-replayed-at"}
         )
-        assert one.headers == {"tenant": "a", **forged, "x-death": deaths}, "shown and exported as they are"
+        assert one.headers == {"tenant": "a", **forged, "x-death": deaths}, "shown and exported unchanged"
 
 
-def test_headers_of_a_copy_that_the_broker_parked_are_believed() -> None:
+def test_headers_of_a_copy_that_the_broker_dead_lettered_are_used() -> None:
     death = {"queue": "pay", "reason": "delivery_limit", "exchange": "", "routing-keys": ["pay"]}
     one = DeadLetter("pay.dlq", {"message_id": "m1"}, {**FORGED, "x-death": [death]}, b"{}")
     assert (one.replays, one.replayed_at, one.published) == (3, NOW + 5, ("mine", "k"))
 
 
-def test_a_message_goes_to_its_queue_or_stays_for_a_reason() -> None:
-    assert judge(letter()) == ("pay", None)
-    assert judge(letter(), match="nothing of it") == (None, None)
-    assert judge(letter("lost")) == (None, "nothing tells in which queue it failed")
-    assert judge(letter(x_replays=2)) == ("pay", None)
-    target, why = judge(letter(x_replays=3))
+def test_a_message_returns_to_its_queue_or_stays_with_a_reason() -> None:
+    assert judge(failed()) == ("pay", None)
+    assert judge(failed(), match="nothing of it") == (None, None)
+    assert judge(failed("lost")) == (None, "nothing tells in which queue it failed")
+    assert judge(failed(x_replays=2)) == ("pay", None)
+    target, why = judge(failed(x_replays=3))
     assert target is None
     assert why is not None
     assert why.startswith("replayed 3 times already")
-    assert judge(letter(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
-    assert ReplayRules(PLACES, Selection(), NOW, again=True).judge(letter(x_replays=3)) == ("pay", None)
+    assert judge(failed(x_replays=3), ids=frozenset({"m1"})) == ("pay", None)
+    assert ReplayRules(PLACES, Selection(), NOW, again=True).judge(failed(x_replays=3)) == ("pay", None)
 
 
-def test_of_two_with_one_id_only_the_one_that_was_seen_gets_another_body() -> None:
-    seen = ReplayRules(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(letter(tenant="a")))
-    assert seen.judge(letter(tenant="a")) == ("pay", None)
-    assert seen.judge(letter(tenant="b")) == (None, None)
+def test_of_two_messages_with_one_id_only_the_shown_one_gets_another_body() -> None:
+    seen = ReplayRules(PLACES, Selection(frozenset({"m1"})), NOW, only=fingerprint(failed(tenant="a")))
+    assert seen.judge(failed(tenant="a")) == ("pay", None)
+    assert seen.judge(failed(tenant="b")) == (None, None)
 
 
-def test_what_was_replayed_since_it_began_is_not_meant() -> None:
-    assert judge(letter(x_replays=1, x_replayed_at=NOW - 1)) == ("pay", None)
-    assert judge(letter(x_replays=1, x_replayed_at=NOW)) == (None, None)
+def test_messages_that_were_replayed_since_the_start_are_not_selected() -> None:
+    assert judge(failed(x_replays=1, x_replayed_at=NOW - 1)) == ("pay", None)
+    assert judge(failed(x_replays=1, x_replayed_at=NOW)) == (None, None)
 
 
-def test_those_that_stay_are_counted_by_reason_with_some_examples() -> None:
+def test_messages_that_stay_are_counted_by_reason_with_some_examples() -> None:
     tally = Tally()
     for _ in range(5):
-        tally.stay(letter(), "full")
-    tally.stay(letter("lost"), "gone")
+        tally.stay(failed(), "full")
+    tally.stay(failed("lost"), "gone")
     assert tally.stayed == 6
     assert (tally.stays["pay.dlq"]["full"].count, tally.stays["pay.dlq"]["full"].examples) == (5, ["m1"] * 3)
 
@@ -159,7 +161,7 @@ def test_a_rate_is_never_exceeded_by_more_than_a_tenth_of_a_second_s_worth(rate:
             assert last - first <= (went[last] - went[first] + 0.1) * rate + 1e-6 * rate + 1e-6
 
 
-def test_without_a_rate_nothing_waits() -> None:
+def test_without_a_rate_no_message_waits() -> None:
     pace = Pace(None)
     pace.went(5.0)
     assert pace.wait(5.0) == 0
@@ -169,7 +171,7 @@ def test_without_a_rate_nothing_waits() -> None:
 
 
 class Channel:
-    """Records what is sent on a channel."""
+    """A channel that records its frames."""
 
     is_open = True
 

@@ -1,4 +1,4 @@
-"""Closes are classified by their reply code, and by RabbitMQ's text if one code has several causes."""
+"""Closes are classified by reply code, and by RabbitMQ's text if one code has several causes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_the_text_distinguishes_several_causes_of_one_code_and_is_shown(
 
 
 @pytest.mark.parametrize(("code", "text"), [(403, "Login was refused"), (530, "connection limit (1) is reached")])
-def test_a_close_that_pika_reports_as_a_guess_keeps_its_code_and_text(code: int, text: str) -> None:
+def test_a_close_that_pika_had_to_guess_keeps_its_code_and_text(code: int, text: str) -> None:
     guess = exceptions.ProbableAccessDeniedError if code == 530 else exceptions.ProbableAuthenticationError
     error = exceptions.AMQPConnectionError((guess(repr(exceptions.ConnectionClosedByBroker(code, text))),))
     assert close_of(error.args[0][0]) == coded(code, text)
@@ -117,7 +117,7 @@ def test_a_close_that_pika_reports_as_a_guess_keeps_its_code_and_text(code: int,
     assert close_of(quoted).text == f'it\'s "{text}"'
 
 
-def test_a_broker_that_dies_during_the_login_has_refused_nothing() -> None:
+def test_a_broker_that_exits_during_the_login_has_refused_nothing() -> None:
     lost = exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("reset")))
     assert close_of(lost) == Close(0, "the connection was lost while it was opened", PASSES)
 
@@ -143,7 +143,7 @@ WITHOUT_CODE = [
 
 
 @pytest.mark.parametrize(("error", "verdict", "text"), WITHOUT_CODE, ids=[one[2] for one in WITHOUT_CODE])
-def test_a_loss_passes_by_itself_but_a_certificate_does_not(
+def test_a_lost_connection_is_temporary_but_a_wrong_certificate_is_not(
     error: BaseException, verdict: CloseKind, text: str
 ) -> None:
     close = close_of(error)
@@ -154,7 +154,7 @@ def test_a_loss_passes_by_itself_but_a_certificate_does_not(
 @pytest.mark.parametrize(
     ("code", "kind", "exit_code"), [(320, BrokerAway, EXIT_BROKER), (503, BrokerRefused, EXIT_CONFIG)]
 )
-def test_only_what_may_pass_is_an_error_to_wait_for(code: int, kind: type[Exception], exit_code: int) -> None:
+def test_only_temporary_errors_are_waited_for(code: int, kind: type[Exception], exit_code: int) -> None:
     error = coded(code, "words").error("here")
     assert (type(error), str(error), error.exit_code) == (kind, f"here: words ({code})", exit_code)
     assert coded(404, "words").error("here").exit_code == EXIT_FAILURE
@@ -200,7 +200,7 @@ TIMED_OUT = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed o
         (541, f"{TIMED_OUT}. Timeout value used: 2000 ms", None),
     ],
 )
-def test_a_consumer_timeout_says_its_time(code: int, text: str, timeout: float | None) -> None:
+def test_a_consumer_timeout_shows_its_time(code: int, text: str, timeout: float | None) -> None:
     assert coded(code, text).consumer_timeout == timeout
 
 
@@ -215,11 +215,11 @@ def test_a_consumer_timeout_says_its_time(code: int, text: str, timeout: float |
         (406, "", None),
     ],
 )
-def test_a_message_that_is_too_large_says_the_limit(code: int, text: str, limit: int | None) -> None:
+def test_a_message_that_is_too_large_shows_the_limit(code: int, text: str, limit: int | None) -> None:
     assert coded(code, text).largest_message == limit
 
 
-def test_a_broker_that_does_not_answer_in_time_is_waited_for_and_named_without_the_words_of_pika() -> None:
+def test_a_broker_that_does_not_respond_in_time_is_waited_for_and_reported_without_the_words_of_pika() -> None:
     said = "Timeout while setting up AMQP to '127.0.0.1'/(<AddressFamily.AF_INET: 2>, 6, ''); ssl=False"
     close = close_of(exceptions.ConnectionOpenAborted(f"Connection.close() called before: (320): {said!r}"))
     assert close.verdict is CloseKind.PASSES

@@ -1,4 +1,4 @@
-"""A request's head is read as waitress reads it, in whichever way."""
+"""A request's head is read as by waitress, in any chunks."""
 
 import re
 from typing import Any
@@ -13,12 +13,12 @@ from runner.http.waitress_adapter import StrictParser
 from tests.running import ROOT
 
 ADJUSTMENTS = Adjustments(listen="127.0.0.1:0", max_request_header_size=16_384)
-#: What waitress notes for its own tests, and what the strict parser has besides.
+#: Attributes that waitress sets for its own tests, and those that only the strict parser has.
 OWN = {"adj", "first_line", "body_rcv", "started", "answer", "failure"}
 
 
 def read(parser: Any, raw: bytes) -> dict[str, Any]:
-    """Everything that is known of a request."""
+    """Return all data of a request."""
     body = b""
     rest = raw
     while rest and not parser.completed:
@@ -79,7 +79,7 @@ def requests(draw: Any) -> bytes:
 
 
 def is_refused_as_unclear(raw: bytes) -> bool:
-    """Whether the strict parser refuses what waitress takes; ``test_order_api_http.py`` has those."""
+    """Return True if the strict parser refuses a head that waitress accepts; see ``test_order_api_http.py``."""
     head = raw.lower().partition(b"\r\n\r\n")[0]
     names = [line.partition(b":")[0].strip() for line in head.split(b"\r\n")[1:]]
     is_folded = any(line.startswith((b" ", b"\t")) for line in head.split(b"\r\n")[1:])
@@ -88,14 +88,14 @@ def is_refused_as_unclear(raw: bytes) -> bool:
 
 @settings(max_examples=1500, deadline=None)
 @given(requests())
-def test_any_head_is_read_as_waitress_reads_it(raw: bytes) -> None:
+def test_any_head_is_read_as_by_waitress(raw: bytes) -> None:
     if not is_refused_as_unclear(raw):
         assert_same(raw)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(min_value=1, max_value=200))
-def test_a_head_that_comes_in_pieces_is_the_same(size: int) -> None:
+def test_a_head_in_pieces_is_read_the_same(size: int) -> None:
     raw = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nbody"
     parser, whole = StrictParser(ADJUSTMENTS), StrictParser(ADJUSTMENTS)
     rest = b""
@@ -122,7 +122,7 @@ def test_a_head_that_comes_in_pieces_is_the_same(size: int) -> None:
         b"\r\n\r\nPOST /orders HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
-def test_what_is_not_plain_is_read_as_waitress_reads_it(head: bytes) -> None:
+def test_unusual_heads_are_read_as_by_waitress(head: bytes) -> None:
     assert_same(head)
 
 

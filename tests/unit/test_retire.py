@@ -1,4 +1,4 @@
-"""Queues under ``retire``, with what belongs to each alone."""
+"""Queues under ``retire``, with the parts that belong only to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEFORE: dict[str, Any] = {"exchanges": {"e": {}}, "queues": {"q": {"bind": {"e":
 
 
 def run(broker: BrokerModel, written: dict[str, Any], *consumed: str) -> list[str]:
-    """Apply a topology; return the reasons of what is left."""
+    """Apply a topology. Return the reasons of the remaining objects."""
     topology = Topology.model_validate(written)
     objects, live = compile_topology(topology, consumed), broker.live()
     decision = decide(make_plan(objects, live, topology.retire), objects, live, Consent(retire=True))
@@ -37,13 +37,13 @@ def broker() -> BrokerModel:
     return one
 
 
-def test_an_empty_dead_letter_queue_goes_with_its_queue(broker: BrokerModel) -> None:
+def test_an_empty_dead_letter_queue_is_deleted_with_its_queue(broker: BrokerModel) -> None:
     assert run(broker, retiring()) == []
     assert set(broker.queues) == {"other", "other.dlq"}
     assert "q.dlq" not in broker.remembered.queues
 
 
-def test_dead_letters_stay_with_the_reason_until_they_are_gone(broker: BrokerModel) -> None:
+def test_dead_letters_are_kept_with_the_reason_until_they_are_removed(broker: BrokerModel) -> None:
     broker.messages["q.dlq"].append(1)
     assert run(broker, retiring()) == ["q.dlq: kept, it holds messages"]
     assert set(broker.queues) == {"q.dlq", "other", "other.dlq"}
@@ -59,12 +59,12 @@ def test_a_queue_that_is_kept_keeps_its_dead_letter_queue(broker: BrokerModel) -
     assert "fastcommerce.queue.q" in broker.policies
 
 
-def test_a_dead_letter_queue_that_another_queue_uses_stays(broker: BrokerModel) -> None:
+def test_a_dead_letter_queue_that_another_queue_uses_is_kept(broker: BrokerModel) -> None:
     assert run(broker, retiring(other={"dead_letter": "q.dlq"})) == []
     assert "q.dlq" in broker.queues
 
 
-def test_a_dead_letter_queue_that_another_topology_uses_stays(broker: BrokerModel) -> None:
+def test_a_dead_letter_queue_that_another_topology_uses_is_kept(broker: BrokerModel) -> None:
     run(broker, BEFORE | {"queues": {**BEFORE["queues"], "other": {"dead_letter": "q.dlq"}}})
     written = retiring()
     del written["queues"]["other"]
@@ -73,7 +73,7 @@ def test_a_dead_letter_queue_that_another_topology_uses_stays(broker: BrokerMode
 
 
 @pytest.mark.parametrize("queue", [{"type": "quorum"}, {"type": "classic", "arguments": {"x-max-length": 9}}])
-def test_a_dead_letter_queue_that_a_person_wrote_stays(queue: dict[str, Any]) -> None:
+def test_a_dead_letter_queue_that_a_person_wrote_is_kept(queue: dict[str, Any]) -> None:
     broker = BrokerModel()
     run(broker, {"queues": {"q": {}, "q.dlq": queue}})
     assert run(broker, {"queues": {}, "retire": {"queues": ["q"]}}) == []
@@ -81,20 +81,20 @@ def test_a_dead_letter_queue_that_a_person_wrote_stays(queue: dict[str, Any]) ->
     assert "q.dlq" in broker.queues
 
 
-def test_one_to_which_something_is_bound_stays(broker: BrokerModel) -> None:
+def test_a_dead_letter_queue_with_a_binding_is_kept(broker: BrokerModel) -> None:
     run(broker, {**BEFORE, "bindings": [{"source": "e", "destination": "q.dlq"}]})
     assert run(broker, retiring() | {"bindings": [{"source": "e", "destination": "q.dlq"}]}) == []
     assert "q.dlq" in broker.queues
 
 
-def test_a_dead_letter_queue_without_an_owner_of_ours_stays(broker: BrokerModel) -> None:
+def test_a_dead_letter_queue_without_an_owner_of_ours_is_kept(broker: BrokerModel) -> None:
     broker.remembered = type(broker.remembered)()
     assert run(broker, retiring()) == []
     assert "q" not in broker.queues
     assert "q.dlq" in broker.queues
 
 
-def test_without_consent_nothing_goes(broker: BrokerModel) -> None:
+def test_without_consent_nothing_is_deleted(broker: BrokerModel) -> None:
     topology = Topology.model_validate(retiring())
     objects, live = compile_topology(topology), broker.live()
     plan = make_plan(objects, live, topology.retire)

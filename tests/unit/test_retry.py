@@ -1,4 +1,4 @@
-"""What becomes of a message that could not be handled."""
+"""The copies of a message that could not be handled."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def raised(error: Exception) -> Exception:
 
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 1.0), (2, 5.0), (3, None), (99, None)])
 @pytest.mark.parametrize("error", [Retry("later"), ValueError("bug")])
-def test_each_failure_takes_the_next_step_of_the_ladder_and_then_the_message_is_parked(
+def test_each_failure_uses_the_next_retry_delay_and_then_the_message_is_dead_lettered(
     attempt: int, delay: float | None, error: Exception
 ) -> None:
     assert delay_before(message(attempt=attempt), LADDER, error) == delay
@@ -46,23 +46,23 @@ def test_each_failure_takes_the_next_step_of_the_ladder_and_then_the_message_is_
     "error",
     [Reject("never"), BadBody("no JSON"), BadOutcome("a dict"), PluginError("event 'payment.sucess' is not there")],
 )
-def test_what_can_never_work_is_dead_lettered_at_once(error: Exception) -> None:
+def test_a_permanent_failure_is_dead_lettered_at_once(error: Exception) -> None:
     assert delay_before(message(), LADDER, error) is None
     assert failed_copy(message(), LADDER, error, "payment").routing_key == "q.dlq"
 
 
-def test_a_copy_says_when_its_event_was_published_and_not_the_copy_before_it() -> None:
+def test_a_copy_has_the_time_of_its_event_and_not_of_the_copy_before_it() -> None:
     first = failed_copy(message(headers={"x-sent-at": 1000}), LADDER, Retry("later"), "payment")
     assert first.headers["x-published-at"] == 1000
     second = failed_copy(message(headers={**first.headers, "x-sent-at": 2000}), LADDER, Retry("later"), "payment")
     assert second.headers["x-published-at"] == 1000
 
 
-def test_without_a_ladder_the_first_failure_parks() -> None:
+def test_without_retry_delays_the_first_failure_is_dead_lettered() -> None:
     assert delay_before(message(), NO_RETRY, Retry("later")) is None
 
 
-def test_a_retry_is_the_same_message_on_its_way_to_the_wait_queue() -> None:
+def test_a_retry_is_the_same_message_published_to_the_retry_queue() -> None:
     event = failed_copy(message(attempt=2), LADDER, Retry("gateway timed out"), "payment")
     assert (event.exchange, event.routing_key) == ("", "q.retry.5s")
     assert (event.id, event.type, event.correlation_id, event.timestamp) == ("m1", "order.created", "o1", 5)
@@ -78,13 +78,13 @@ def test_a_retry_is_the_same_message_on_its_way_to_the_wait_queue() -> None:
     }
 
 
-def test_the_first_error_stays_beside_the_last() -> None:
+def test_the_first_error_is_kept_beside_the_last() -> None:
     first = failed_copy(message(), LADDER, Retry("first"), "payment")
     second = failed_copy(message(headers=first.headers, attempt=2), LADDER, Retry("second"), "payment")
     assert (second.headers["x-first-error"], second.headers["x-last-error"]) == ("first", "second")
 
 
-def test_a_dead_letter_says_why_where_and_when() -> None:
+def test_a_dead_letter_has_the_reason_the_place_and_the_time() -> None:
     event = failed_copy(message(attempt=3), LADDER, raised(ValueError("no such currency")), "payment")
     headers = event.headers
     assert (event.exchange, event.routing_key, event.id) == ("", "q.dlq", "m1")
@@ -104,7 +104,7 @@ def test_the_end_of_a_long_traceback_is_kept() -> None:
     assert event.headers["x-traceback"].rstrip().endswith("the end")
 
 
-def test_the_user_s_headers_stay_and_the_broker_s_go() -> None:
+def test_headers_of_the_user_are_kept_and_those_of_the_broker_are_removed() -> None:
     headers = {
         "tenant": "a", "x-mine": 1, "x-death": [{"count": 3}], "x-first-death-queue": "q", "x-last-death-reason": "r",
         "x-delivery-count": 2, "x-acquired-count": 2,
@@ -132,5 +132,5 @@ def test_a_shortened_error_is_short_and_never_empty(words: str, kind: type[Excep
         (BadBody("not JSON"), "not JSON"),
     ],
 )
-def test_retry_and_reject_are_shown_by_their_words_alone(error: Exception, text: str) -> None:
+def test_retry_and_reject_are_shown_without_their_class_names(error: Exception, text: str) -> None:
     assert shortened(error) == text

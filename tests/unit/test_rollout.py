@@ -1,4 +1,4 @@
-"""How a service becomes what is wanted, one step at a time, with processes that only do what they are told to."""
+"""The steps in which a service reaches its desired state, with processes that the test controls."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def test_missing_slots_are_added_and_surplus_ones_removed_from_the_end() -> None
     assert next_step(2, [running(1), running(2)]) is None
 
 
-def test_a_slot_is_not_filled_again_before_its_old_process_is_gone() -> None:
+def test_a_slot_is_not_filled_again_before_its_old_process_has_exited() -> None:
     assert next_step(1, [], leaving=[1]) is None
     assert next_step(1, [], leaving=[]) == Step(Move.ADD, 1)
 
 
-def test_a_process_that_works_is_replaced_by_one_beside_it_and_only_then_drains() -> None:
+def test_a_working_process_is_replaced_by_a_fresh_one_beside_it_and_drains_only_then() -> None:
     old = running(1, is_right=WRONG)
     assert next_step(1, [old]) == Step(Move.START_BESIDE, 1)
     assert next_step(1, [old], Seat(1, SlotState.STARTING, RIGHT)) is None
@@ -37,26 +37,26 @@ def test_a_process_that_works_is_replaced_by_one_beside_it_and_only_then_drains(
 
 
 @pytest.mark.parametrize("state", [SlotState.BACKOFF, SlotState.FATAL, SlotState.EXITED, SlotState.STOPPED])
-def test_a_fresh_one_that_does_not_get_ready_is_abandoned(state: SlotState) -> None:
+def test_a_fresh_process_that_does_not_become_ready_is_abandoned(state: SlotState) -> None:
     assert next_step(1, [running(1, is_right=WRONG)], Seat(1, state, RIGHT)) == Step(Move.ABANDON, 1)
 
 
-def test_the_next_one_is_replaced_only_when_the_old_one_is_gone() -> None:
+def test_the_next_process_is_replaced_only_after_the_old_one_has_exited() -> None:
     seats = [running(1), running(2, is_right=WRONG)]
     assert next_step(2, seats, leaving=[1]) is None
     assert next_step(2, seats) == Step(Move.START_BESIDE, 2)
 
 
-def test_what_does_no_work_is_restarted_in_its_place() -> None:
+def test_a_process_that_does_no_work_is_restarted_in_its_slot() -> None:
     for state in (SlotState.BACKOFF, SlotState.FATAL, SlotState.STARTING, SlotState.WAITING, SlotState.EXITED):
         assert next_step(1, [Seat(1, state, WRONG)]) == Step(Move.RESTART, 1)
 
 
-def test_what_cannot_run_twice_is_restarted_in_its_place() -> None:
+def test_a_process_that_cannot_run_twice_is_restarted_in_its_slot() -> None:
     assert next_step(1, [running(1, is_right=WRONG)], beside=False) == Step(Move.RESTART, 1)
 
 
-def test_a_fresh_one_whose_slot_is_wanted_no_more_is_abandoned() -> None:
+def test_a_fresh_process_of_a_slot_that_is_no_longer_wanted_is_abandoned() -> None:
     incoming = Seat(2, SlotState.STARTING, RIGHT)
     assert next_step(1, [running(1)], incoming) == Step(Move.ABANDON, 2)
     stopped = Seat(2, SlotState.STOPPING, WRONG, wanted=False)
@@ -64,12 +64,12 @@ def test_a_fresh_one_whose_slot_is_wanted_no_more_is_abandoned() -> None:
 
 
 class Rollout(RuleBasedStateMachine):
-    """A service whose processes get ready, fail and end in any order, while anything may be asked of it."""
+    """A service whose processes become ready, fail and exit in any order, with any requests in between."""
 
     @initialize(instances=st.integers(0, 4))
     def begin(self, instances: int) -> None:
         self.instances, self.version, self.serial = instances, 1, 0
-        #: Number: state and version.
+        #: By number: state and version.
         self.seats: dict[int, tuple[SlotState, int]] = {}
         self.incoming: tuple[int, SlotState, int] | None = None
         self.leaving: list[int] = []

@@ -1,4 +1,4 @@
-"""``route``: what it answers of delayed messages, typed headers and publishes that the broker refuses."""
+"""``route``: its answers for delayed messages, typed headers, and publishes that the broker refuses."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_delayed_messages_are_routed_by_the_type_behind_the_delay(
         ("price=10000000000", False), ("price=1_5", False), ("price=text", False), ("price==", False),
     ],
 )  # fmt: skip
-def test_a_header_has_the_type_that_it_has_in_the_file(folder: Path, header: str, is_routed: bool) -> None:
+def test_a_header_has_its_type_of_the_file(folder: Path, header: str, is_routed: bool) -> None:
     assert route(folder, "prices", "", "--header", header)[0] == (0 if is_routed else 1)
 
 
@@ -101,7 +101,7 @@ def test_a_publish_to_an_internal_exchange_is_refused_as_by_the_broker(folder: P
     assert "is internal" in json.loads(output)["refused"]
 
 
-def test_an_internal_exchange_takes_messages_of_another_exchange(folder: Path) -> None:
+def test_an_internal_exchange_gets_messages_from_another_exchange(folder: Path) -> None:
     assert route(folder, "front", "b")[0] == 0
     code, output = route(folder, "front", "b", "--json")
     found = json.loads(output)
@@ -109,7 +109,7 @@ def test_an_internal_exchange_takes_messages_of_another_exchange(folder: Path) -
 
 
 @pytest.mark.parametrize(("exchange", "key"), [("", "é" * 128), ("front", "x" * 256), ("prices", "b." * 200)])
-def test_a_key_that_amqp_has_no_room_for_is_refused(folder: Path, exchange: str, key: str) -> None:
+def test_a_key_that_is_too_long_for_amqp_is_refused(folder: Path, exchange: str, key: str) -> None:
     code, output = route(folder, exchange, key)
     assert code == 1
     assert f"the broker refuses it: the routing key has {len(key.encode())} bytes; allowed: 255" in output

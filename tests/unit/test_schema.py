@@ -19,7 +19,7 @@ BROKEN = Path(__file__).parent.parent / "broken"
 
 
 def problems(name: str, text: str) -> list[str]:
-    """What an editor underlines: it reads the file as it stands, with its variables."""
+    """Return the errors that an editor underlines. It reads the file as it is written, with its variables."""
     data = Document(f"{name}.yaml", text.replace("$", "$$"), {}).data
     return [error.message for error in Draft202012Validator(json_schema(name)).iter_errors(data)]
 
@@ -30,14 +30,14 @@ def of_broken(folder: str, name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_the_schema_that_is_shipped_is_the_one_that_the_program_prints(name: str) -> None:
+def test_the_shipped_schema_is_the_printed_one(name: str) -> None:
     printed = CliRunner().invoke(main, ["schema", name])
     assert printed.exit_code == 0
     assert (ROOT / "docs" / "schema" / f"{name}.json").read_text() == printed.output
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_the_schema_is_one(name: str) -> None:
+def test_the_schema_is_valid(name: str) -> None:
     schema = json_schema(name)
     Draft202012Validator.check_schema(schema)
     assert schema["title"] == f"FastCommerce {name}.yaml"
@@ -45,7 +45,7 @@ def test_the_schema_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_every_key_is_described_for_who_writes_it(name: str) -> None:
+def test_every_key_has_a_description(name: str) -> None:
     schema = json_schema(name)
     for model in (schema, *schema["$defs"].values()):
         for key, about in model.get("properties", {}).items():
@@ -98,10 +98,10 @@ def test_a_broken_file_is_not_valid(folder: str, name: str) -> None:
         ("topology", "bindings: [{source: a, destination: b, destination_type: exchange}]"),
     ],
 )
-def test_what_the_program_takes_the_schema_takes_too(name: str, text: str) -> None:
+def test_the_schema_accepts_all_files_that_the_program_accepts(name: str, text: str) -> None:
     assert problems(name, text) == []
 
 
-def test_an_unknown_file_is_a_wrong_command_line() -> None:
+def test_an_unknown_file_is_a_usage_error() -> None:
     result: Any = CliRunner().invoke(main, ["schema", "broker"])
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""``deploy/setup.sh`` finds a Python that is supported, whatever else is installed, or names what is there."""
+"""``deploy/setup.sh`` finds a supported Python among any others, or names the versions that it found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.running import ROOT
 
-#: Pretends to be another version of Python, and can make no environment.
+#: A program that claims to be another version of Python, and cannot create an environment.
 PYTHON = """#!/bin/sh
 case "$1" in
 --version) echo "Python 3.{minor}.0" ;;
@@ -25,7 +25,7 @@ NONE = "setup: no Python 3.11 to 3.14 found; "
 
 
 def setup(folder: Path, installed: dict[str, int], python: str = "") -> tuple[int, str]:
-    """Run it where only these commands are installed; returns its exit code and what it printed."""
+    """Run the script with only these commands installed. Return its exit code and output."""
     commands = folder / "bin"
     commands.mkdir()
     for tool in TOOLS:

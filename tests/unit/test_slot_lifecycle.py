@@ -1,4 +1,4 @@
-"""The life of a slot, with a clock that only moves when it is told to."""
+"""The lifecycle of a slot, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from runner.supervisor.slot_lifecycle import (
 )
 
 KILLED, TERMINATED, SEGFAULT = -signal.SIGKILL, -signal.SIGTERM, -signal.SIGSEGV
-#: No chance: the whole delay.
+#: No random part: the whole delay.
 DRAW = 1.0
 
 
 class Life:
-    """A slot and its clock; remembers what was to be done."""
+    """A slot and its clock, which records the actions."""
 
     def __init__(self, policy: RestartPolicy | None = None) -> None:
         self.slot = Slot("payment.1", policy or RestartPolicy())
@@ -58,7 +58,7 @@ class Life:
         return self.feed(Start(), Go(), Spawned(7), Ready())
 
     def again(self) -> Life:
-        """From BACKOFF back to RUNNING."""
+        """Move from BACKOFF back to RUNNING."""
         assert self.slot.deadline is not None
         return self.feed(Tick(), after=self.slot.deadline - self.now).feed(Go(), Spawned(8), Ready())
 
@@ -68,7 +68,7 @@ class Life:
         return self.slot.deadline - self.now
 
 
-def test_a_slot_waits_for_what_it_needs_then_starts_then_runs() -> None:
+def test_a_slot_waits_for_its_dependencies_then_starts_then_runs() -> None:
     life = Life()
     states = [life.feed(event).slot.state for event in (Start(), Go(), Spawned(7), Ready())]
     assert states == [SlotState.WAITING, SlotState.STARTING, SlotState.STARTING, SlotState.RUNNING]
@@ -77,7 +77,7 @@ def test_a_slot_waits_for_what_it_needs_then_starts_then_runs() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, SEGFAULT])
-def test_a_crashed_worker_that_had_been_ready_restarts_at_once(code: int) -> None:
+def test_a_crashed_worker_that_was_ready_restarts_at_once(code: int) -> None:
     life = Life().running().feed(Exited(code, DRAW), after=1)
     assert life.slot.state is SlotState.BACKOFF
     assert life.delay == 0
@@ -92,7 +92,7 @@ def test_a_second_crash_waits_and_each_further_one_twice_as_long() -> None:
     assert delays == [1, 2, 4, 8, 16, 30, 30, 30, 30]
 
 
-def test_a_worker_that_never_gets_ready_waits_from_the_first_failure_on() -> None:
+def test_a_worker_that_never_becomes_ready_waits_from_the_first_failure_on() -> None:
     life = Life().feed(Start(), Go(), Spawned(7), Exited(1, DRAW))
     assert life.delay == 0.5
 
@@ -107,7 +107,7 @@ def test_five_failures_within_a_minute_are_fatal_with_the_last_reason() -> None:
     assert (life.slot.deadline, life.slot.pid) == (None, None)
 
 
-def test_deaths_of_a_message_that_was_blamed_before_are_not_counted() -> None:
+def test_deaths_by_a_message_that_was_blamed_before_are_not_counted() -> None:
     life = Life().running()
     for _ in range(20):
         life.feed(Exited(SEGFAULT, 0.0, is_known=True))
@@ -139,7 +139,7 @@ def test_failures_further_apart_than_the_window_are_never_fatal() -> None:
     assert life.slot.state is SlotState.RUNNING
 
 
-def test_a_minute_of_work_makes_earlier_failures_forgotten() -> None:
+def test_a_minute_of_work_clears_earlier_failures() -> None:
     life = Life().running()
     for _ in range(4):
         life.feed(Exited(1, 0.0)).again()
@@ -156,7 +156,7 @@ def test_a_wrong_configuration_is_fatal_at_once() -> None:
 
 @pytest.mark.parametrize("is_ready", [True, False])
 @pytest.mark.parametrize("code", [74, 75, KILLED, TERMINATED])
-def test_an_end_that_comes_from_outside_is_never_counted(code: int, is_ready: bool) -> None:
+def test_an_exit_with_an_outside_cause_is_never_counted(code: int, is_ready: bool) -> None:
     life = Life().feed(Start())
     for _ in range(30):
         life.feed(Go(), Spawned(7), *([Ready()] if is_ready else []), Exited(code, 0.0), Tick())
@@ -179,7 +179,7 @@ def test_a_worker_killed_from_outside_restarts_at_once() -> None:
     assert life.slot.why == "killed by SIGKILL"
 
 
-def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
+def test_a_worker_that_does_not_become_ready_is_killed_and_that_counts() -> None:
     life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=29.9)
     assert life.actions == [SlotAction.SPAWN]
     life.feed(Tick(), after=0.1)
@@ -191,21 +191,21 @@ def test_a_worker_that_does_not_get_ready_is_killed_and_that_counts() -> None:
     assert len(life.slot.failures) == 1
 
 
-def test_a_worker_that_says_ready_after_it_was_killed_for_not_being_ready_does_not_run() -> None:
+def test_a_worker_that_reports_ready_after_its_kill_does_not_run() -> None:
     life = Life().feed(Start(), Go(), Spawned(7)).feed(Tick(), after=30).feed(Ready())
     assert life.slot.state is SlotState.STARTING
     life.feed(Exited(KILLED, DRAW))
     assert len(life.slot.failures) == 1
 
 
-def test_a_process_that_cannot_be_made_is_a_failure_with_its_reason() -> None:
+def test_a_process_that_cannot_be_started_is_a_failure_with_its_reason() -> None:
     life = Life().feed(Start(), Go(), SpawnFailed("python: No such file or directory", DRAW))
     assert life.slot.state is SlotState.BACKOFF
     assert life.slot.why == "python: No such file or directory"
     assert len(life.slot.failures) == 1
 
 
-def test_a_stop_terminates_and_then_kills_until_the_end_is_seen() -> None:
+def test_a_stop_terminates_and_then_kills_until_the_exit_is_seen() -> None:
     life = Life().running().feed(Stop())
     assert life.actions == [SlotAction.SPAWN, SlotAction.TERMINATE]
     assert life.slot.state is SlotState.STOPPING
@@ -222,7 +222,7 @@ def test_a_stop_terminates_and_then_kills_until_the_end_is_seen() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 75, 78, KILLED])
-def test_whatever_a_process_ends_with_after_a_stop_is_no_failure(code: int) -> None:
+def test_any_exit_after_a_stop_is_no_failure(code: int) -> None:
     assert Life().running().feed(Stop(), Exited(code, DRAW)).slot.state is SlotState.STOPPED
 
 
@@ -241,7 +241,7 @@ def test_a_stop_ends_waiting_backoff_and_fatal_without_any_process() -> None:
         assert life.slot.state is SlotState.STOPPED
 
 
-def test_a_start_during_a_stop_starts_again_after_the_old_process_has_ended() -> None:
+def test_a_start_during_a_stop_starts_again_after_the_old_process_has_exited() -> None:
     life = Life().running().feed(Stop(), Start())
     states = [life.feed(event).slot.state for event in (Go(), Exited(0, DRAW))]
     assert states == [SlotState.STOPPING, SlotState.WAITING]
@@ -267,7 +267,7 @@ def test_a_stop_before_the_process_exists_still_ends_it() -> None:
     "event",
     [Go(), Spawned(9), SpawnFailed("x", 0.5), Ready(), WatchdogPing(), WatchdogTrigger("x"), Exited(1, 0.5), Tick()],
 )
-def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: SlotState, event: Event) -> None:
+def test_an_event_without_a_meaning_in_a_state_changes_nothing(state: SlotState, event: Event) -> None:
     meant = {
         Go: {SlotState.WAITING},
         Spawned: {SlotState.STARTING, SlotState.STOPPING},
@@ -285,7 +285,7 @@ def test_an_event_that_means_nothing_in_a_state_changes_nothing(state: SlotState
 
 @settings(deadline=None)
 @given(st.integers(1, 10**9), st.floats(0, 1), st.floats(1, 10), st.floats(0.001, 10), st.floats(10, 1000))
-def test_a_delay_is_half_of_it_to_all_of_it_and_never_overflows(
+def test_a_delay_is_between_half_and_all_of_its_value_and_never_overflows(
     attempt: int, draw: float, factor: float, initial: float, longest: float
 ) -> None:
     backoff = Backoff(initial=initial, factor=factor, max=longest, jitter=0.5)
@@ -316,7 +316,7 @@ def watched(watchdog: float = 30) -> Life:
     return Life(RestartPolicy(watchdog=watchdog)).running()
 
 
-def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_and_that_counts() -> None:
+def test_a_process_without_watchdog_pings_writes_its_stacks_and_is_killed_and_that_counts() -> None:
     life = watched().feed(Tick(), after=29.9)
     assert life.actions == [SlotAction.SPAWN]
     life.feed(Tick(), after=0.1)
@@ -331,7 +331,7 @@ def test_a_process_that_gives_no_sign_of_life_writes_its_stacks_and_is_killed_an
     assert len(life.slot.failures) == 1
 
 
-def test_signs_of_life_keep_it_alive() -> None:
+def test_watchdog_pings_keep_it_alive() -> None:
     life = watched()
     for _ in range(100):
         life.feed(Tick(), WatchdogPing(), after=29)
@@ -348,7 +348,7 @@ def test_a_process_that_triggers_its_watchdog_is_killed_with_its_own_reason() ->
     assert life.actions[-1] is SlotAction.ABORT
     life.feed(Exited(-signal.SIGABRT, DRAW), after=0.1)
     assert life.slot.why == "killed by SIGABRT, lost its consumer"
-    assert life.delay == 0, "it had been ready"
+    assert life.delay == 0, "it was ready before"
 
 
 def test_a_stop_of_a_hanging_process_is_a_stop() -> None:
@@ -370,14 +370,14 @@ def test_a_stop_of_a_hanging_process_is_a_stop() -> None:
         (Restart.NEVER, 78, SlotState.FATAL),
     ],
 )
-def test_the_policy_says_which_ends_are_followed_by_a_restart(restart: Restart, code: int, state: SlotState) -> None:
+def test_the_policy_decides_which_exits_cause_a_restart(restart: Restart, code: int, state: SlotState) -> None:
     life = Life(RestartPolicy(restart=restart)).running().feed(Exited(code, DRAW))
     assert life.slot.state is state
     assert (life.slot.last_exit, life.slot.last_exit_at) == (code, life.now)
     assert life.feed(Start()).slot.state is (SlotState.BACKOFF if state is SlotState.BACKOFF else SlotState.WAITING)
 
 
-def test_starts_that_never_get_ready_are_given_up_after_as_many_however_long_they_take() -> None:
+def test_starts_that_never_become_ready_are_given_up_after_the_limit_however_long_they_take() -> None:
     life = Life().feed(Start())
     for _ in range(5):
         life.feed(Tick(), after=100).feed(Go(), Spawned(7)).feed(Tick(), after=30).feed(Exited(KILLED, DRAW))
@@ -385,7 +385,7 @@ def test_starts_that_never_get_ready_are_given_up_after_as_many_however_long_the
     assert life.slot.why == "5 starts in a row failed, the last: killed by SIGKILL, not ready within 30 s"
 
 
-def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
+def test_a_process_that_becomes_ready_clears_failed_starts() -> None:
     life = Life().feed(Start())
     for _ in range(20):
         life.feed(Tick(), after=100).feed(Go(), Spawned(7), Exited(1, DRAW))
@@ -394,7 +394,7 @@ def test_one_that_gets_ready_makes_failed_starts_forgotten() -> None:
 
 
 @pytest.mark.parametrize("end", [Exited(-11, DRAW, is_known=True), Exited(KILLED, DRAW), Exited(TERMINATED, DRAW)])
-def test_a_start_that_got_ready_ends_a_row_of_failed_starts_however_its_process_ends(end: Exited) -> None:
+def test_a_start_that_became_ready_ends_a_series_of_failed_starts_however_its_process_exits(end: Exited) -> None:
     life = Life(RestartPolicy(restart_limit=RestartLimit(2, 5.0))).feed(Start())
     life.feed(Go(), SpawnFailed("no more processes", DRAW)).feed(Tick(), after=100)
     life.feed(Go(), Spawned(7), Ready(), end).feed(Tick(), after=100)
@@ -403,7 +403,7 @@ def test_a_start_that_got_ready_ends_a_row_of_failed_starts_however_its_process_
 
 
 class SlotMachine(RuleBasedStateMachine):
-    """Whatever happens in whatever order, beside a plain account of what must hold."""
+    """Events in any order, compared with a plain list of the rules."""
 
     @initialize(
         count=st.integers(1, 5),
@@ -433,7 +433,7 @@ class SlotMachine(RuleBasedStateMachine):
         for action in actions:
             if action is SlotAction.SPAWN:
                 assert self.live is None, "two processes in one slot"
-                assert self.is_wanted, "started after a stop"
+                assert self.is_wanted, "a start after a stop"
             else:
                 assert self.live is not None
             if action in (SlotAction.KILL, SlotAction.ABORT):
@@ -517,7 +517,7 @@ class SlotMachine(RuleBasedStateMachine):
             self.account(is_counted=not is_known and (is_ours or code not in (75, KILLED, TERMINATED)))
 
     def account(self, *, is_counted: bool) -> None:
-        """Exactly ``limit`` counted failures within the window are FATAL, everything else is a restart."""
+        """Check that exactly ``limit`` counted failures within the window are FATAL, and all others cause a restart."""
         limit = self.policy.restart_limit
         if is_counted:
             self.counted.append(self.now)

@@ -1,4 +1,4 @@
-"""A running runner stays one that others can find."""
+"""A running runner can always be found by other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runner.supervisor.lock import holder_of, take_lock
 
 
 class Journal:
-    """Keeps what is said."""
+    """A journal that keeps its lines."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -28,7 +28,7 @@ class Journal:
 
 
 async def answers(var: Path) -> bool:
-    """Whether somebody accepts connections at the socket."""
+    """Return True if a process accepts connections at the socket."""
     try:
         with socket_path(var) as path:
             _, writer = await asyncio.open_unix_connection(path)
@@ -39,7 +39,7 @@ async def answers(var: Path) -> bool:
 
 
 def kept(var: Path, damage: Callable[[], object]) -> list[str]:
-    """Damage the folder of a runner, wait until it is found again; returns what was said."""
+    """Damage the folder of a runner, and wait until the runner is found again. Return the journal's lines."""
     journal: Any = Journal()
 
     async def main() -> None:
@@ -79,16 +79,16 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
         (["runner.sock", "runner.lock"], ["runner.lock", "runner.sock"]),
     ],
 )
-def test_what_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path, names: list[str], again: list[str]) -> None:
+def test_files_of_a_running_runner_are_created_again(tmp_path: Path, names: list[str], again: list[str]) -> None:
     said = kept(tmp_path, lambda: list(map(os.unlink, [tmp_path / name for name in names])))
     assert said == [f"{tmp_path / name} was removed: created again" for name in again]
 
 
-def test_a_folder_that_is_removed_while_a_runner_runs_is_made_again(tmp_path: Path) -> None:
+def test_the_folder_of_a_running_runner_is_created_again(tmp_path: Path) -> None:
     assert len(kept(tmp_path / "var", lambda: shutil.rmtree(tmp_path / "var"))) == 2
 
 
-def test_a_lock_that_was_replaced_is_taken_again(tmp_path: Path) -> None:
+def test_a_lock_that_was_replaced_is_locked_again(tmp_path: Path) -> None:
     def replace() -> None:
         (tmp_path / "new").write_text("1\n")
         (tmp_path / "new").replace(tmp_path / "runner.lock")

@@ -1,4 +1,4 @@
-"""Bodies are JSON as RFC 8259 has it: cases as in JSONTestSuite (Nicolas Seriot), and what we add to them."""
+"""Bodies are JSON as in RFC 8259: cases of JSONTestSuite (Nicolas Seriot), and further ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from runner.strict_json import decode_json
 
-#: y_: every reader accepts them.
+#: The cases y_, which every reader accepts.
 RIGHT: dict[bytes, Any] = {
     b"[[]   ]": [[]],
     b'[""]': [""],
@@ -46,7 +46,7 @@ RIGHT: dict[bytes, Any] = {
     b"[true]\n": [True],
     b"\t[]\r\n": [],
 }
-#: n_: every reader refuses them; and of i_, which readers may choose, those that mean two things to two readers.
+#: The cases n_, which every reader refuses, and those cases i_ that have different meanings for different readers.
 WRONG = [
     *(
         b"[1 true]",
@@ -154,11 +154,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize("raw", RIGHT, ids=repr)
-def test_what_every_reader_accepts_is_read(raw: bytes) -> None:
+def test_json_that_every_reader_accepts_is_read(raw: bytes) -> None:
     assert decode_json(raw) == RIGHT[raw]
 
 
 @pytest.mark.parametrize("raw", WRONG, ids=lambda raw: repr(raw[:40]))
-def test_what_is_no_json_or_means_two_things_is_refused_with_a_reason(raw: bytes) -> None:
+def test_invalid_or_ambiguous_json_is_refused_with_a_reason(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode_json(raw)

@@ -1,4 +1,4 @@
-"""What an earlier topology.yaml declared and the present one does not contain: told in one line, deleted by --prune."""
+"""Objects of an earlier topology.yaml that the current one lacks: reported in one line, deleted by --prune."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASE: dict[str, Any] = {
     "exchanges": {"orders": {}},
     "queues": {"pay": {"bind": {"orders": ["order.#"]}, "retry": ["1s", "5s"]}},
 }
-#: What an exercise adds: it is taken out of the file again.
+#: The additions of an exercise, which the test removes from the file again.
 EXERCISE: dict[str, Any] = {
     "exchanges": {**BASE["exchanges"], "eu": {}},
     "queues": {**BASE["queues"], "eu.orders": {"bind": {"orders": ["*.eu"], "eu": ["#"]}, "retry": ["1s"]}},
@@ -36,7 +36,7 @@ def plan_of(live: Live, written: dict[str, Any], *, prune: bool = False) -> Plan
 
 
 def run(broker: BrokerModel, written: dict[str, Any], *, prune: bool = True) -> list[str]:
-    """Apply a topology; return the reasons of what is left and what is kept."""
+    """Apply a topology. Return the reasons for remaining and kept objects."""
     objects, live = compile_topology(Topology.model_validate(written)), broker.live()
     plan = plan_of(live, written, prune=prune)
     left = apply(decide(plan, objects, live, Consent(retire=True)), live, broker)
@@ -57,7 +57,7 @@ def broker() -> BrokerModel:
     return one
 
 
-def test_an_exercise_that_is_undone_is_one_line_that_names_the_queue_that_fills_up(broker: BrokerModel) -> None:
+def test_an_undone_exercise_is_one_line_that_names_the_growing_queue(broker: BrokerModel) -> None:
     plan = plan_of(broker.live(), BASE)
     assert plain(plan.surplus) == (
         "3 objects are no longer in topology.yaml and still on the broker: queue eu.orders (still gets messages from"
@@ -71,7 +71,7 @@ def test_an_exercise_that_is_undone_is_one_line_that_names_the_queue_that_fills_
     assert whys["cap"] == whys["eu.orders.dlq"] == "no longer in topology.yaml; apply --prune deletes it"
 
 
-def test_prune_leaves_nothing_of_an_exercise_that_is_undone(broker: BrokerModel) -> None:
+def test_prune_leaves_nothing_of_an_undone_exercise(broker: BrokerModel) -> None:
     fresh = BrokerModel()
     run(fresh, BASE)
     assert run(broker, BASE) == []
@@ -81,13 +81,13 @@ def test_prune_leaves_nothing_of_an_exercise_that_is_undone(broker: BrokerModel)
     assert plan_of(broker.live(), BASE).surplus == ""
 
 
-def test_without_prune_nothing_of_it_is_touched(broker: BrokerModel) -> None:
+def test_without_prune_no_part_of_it_is_touched(broker: BrokerModel) -> None:
     before = broker.live()
     assert run(broker, BASE, prune=False) == []
     assert broker.live() == before
 
 
-def test_a_queue_with_messages_is_unbound_and_stays_and_goes_once_it_is_empty(broker: BrokerModel) -> None:
+def test_a_queue_with_messages_is_unbound_and_kept_and_deleted_when_it_is_empty(broker: BrokerModel) -> None:
     broker.messages["eu.orders"] += [1, 2]
     assert run(broker, BASE) == ["eu.orders: kept, it holds messages"]
     assert {"eu.orders", "eu.orders.dlq"} <= broker.queues.keys()
@@ -101,7 +101,7 @@ def test_a_queue_with_messages_is_unbound_and_stays_and_goes_once_it_is_empty(br
     assert "eu.orders" not in names(broker.live())
 
 
-def test_dead_letters_stay_with_their_queue_gone(broker: BrokerModel) -> None:
+def test_dead_letters_are_kept_although_their_queue_is_deleted(broker: BrokerModel) -> None:
     broker.messages["eu.orders.dlq"].append(1)
     assert run(broker, BASE) == ["eu.orders.dlq: kept, it holds messages"]
     assert "eu.orders" not in broker.queues
@@ -127,7 +127,7 @@ FOREIGN = [
     ),
     (
         Binding("theirs", "eu.orders", "queue", "k"),
-        # The exchange stays too, as it brings messages to a queue that stays.
+        # The exchange is kept too, because it routes messages to a kept queue.
         {"eu", "eu.orders", "eu.orders.dlq", "eu.orders.retry.1s"},
         "queue 'eu.orders': another client made the binding theirs -(k)-> eu.orders",
     ),
@@ -135,7 +135,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("binding", "stay", "reason"), FOREIGN, ids=["from", "to", "queue"])
-def test_what_another_client_has_bound_stays_as_it_is(
+def test_an_object_that_another_client_has_bound_is_kept_unchanged(
     broker: BrokerModel, binding: Binding, stay: set[str], reason: str
 ) -> None:
     broker.exchanges["theirs"], broker.queues["theirs"] = Exchange("theirs", "topic"), Queue("theirs")
@@ -151,45 +151,45 @@ def test_what_another_client_has_bound_stays_as_it_is(
     ("seen", "reason"),
     [(with_consumer, "it has 2 consumers"), (with_unknown_consumers, "it has an unknown number of consumers")],
 )
-def test_a_queue_that_is_consumed_stays_bound_with_its_parts(broker: BrokerModel, seen: Any, reason: str) -> None:
+def test_a_consumed_queue_stays_bound_with_its_parts(broker: BrokerModel, seen: Any, reason: str) -> None:
     plan = plan_of(seen(broker.live()), BASE, prune=True)
     assert ("queue 'eu.orders'", reason) in plan.kept
     gone = {one.name for one in plan.of(Mark.RETIRE)}
     assert not {one for one in gone if "eu.orders" in one}, "its bindings, policy, retry and dead-letter queues stay"
 
 
-def test_objects_that_we_did_not_declare_are_never_deleted(broker: BrokerModel) -> None:
+def test_foreign_objects_are_never_deleted(broker: BrokerModel) -> None:
     broker.exchanges["x"], broker.queues["eu.other"] = Exchange("x", "topic"), Queue("eu.other")
     broker.queues["eu.orders.retry.9s"] = Queue("eu.orders.retry.9s")
     broker.messages |= {"eu.other": [], "eu.orders.retry.9s": []}
     broker.policies["theirs"] = Policy("theirs", "^x", "exchanges", {"alternate-exchange": "y"})
-    # Our policy limits a queue of another client, so it stays too.
+    # Our policy limits a queue of another client, so it is kept too.
     assert run(broker, BASE) == ["policy 'cap': it applies to queue 'eu.orders.retry.9s' of another client"]
     assert {"x", "eu.other", "eu.orders.retry.9s", "theirs", "cap"} <= names(broker.live())
     assert "eu.orders" not in broker.queues
 
 
-def test_where_the_broker_remembers_nothing_as_ours_nothing_is_deleted(broker: BrokerModel) -> None:
+def test_if_the_broker_remembers_no_objects_of_ours_none_are_deleted(broker: BrokerModel) -> None:
     broker.remembered = Owned()
     before = names(broker.live())
     assert run(broker, BASE) == []
     assert names(broker.live()) == before
 
 
-def test_an_exchange_that_dead_letters_of_the_file_still_reach_stays(broker: BrokerModel) -> None:
+def test_an_exchange_that_dead_letters_of_the_file_still_reach_is_kept(broker: BrokerModel) -> None:
     other = {"type": "classic", "policy": {"dead-letter-exchange": "eu"}}
     left = run(broker, BASE | {"queues": {**BASE["queues"], "other": other}})
     assert left == ["exchange 'eu': queue 'other' leads to it"]
     assert "eu" in broker.exchanges
 
 
-def test_an_exchange_that_another_client_has_as_its_alternate_exchange_stays(broker: BrokerModel) -> None:
+def test_an_exchange_that_another_client_has_as_its_alternate_exchange_is_kept(broker: BrokerModel) -> None:
     broker.exchanges["theirs"] = Exchange("theirs", "topic", arguments={"alternate-exchange": "eu"})
     assert "exchange 'eu': exchange 'theirs' leads to it" in run(broker, BASE)
     assert "eu" in broker.exchanges
 
 
-def test_the_retry_queue_of_a_delay_that_is_gone_and_a_former_dead_letter_queue_go(broker: BrokerModel) -> None:
+def test_the_retry_queue_of_a_removed_delay_and_a_former_dead_letter_queue_are_deleted(broker: BrokerModel) -> None:
     written = BASE | {"queues": {"pay": BASE["queues"]["pay"] | {"retry": ["1s"], "dead_letter": "parked"}}}
     broker.messages["pay.dlq"].append(1)
     assert run(broker, written) == ["pay.dlq: kept, it holds messages"]

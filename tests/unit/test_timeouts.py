@@ -50,7 +50,7 @@ def service(**settings: Any) -> ServiceSettings:
         ({"handler_timeout": "30d", "prefetch": 65535}, 4_294_967.295),
     ],
 )
-def test_the_time_until_an_acknowledgement_counts_the_messages_before_it(
+def test_the_time_until_an_acknowledgement_includes_the_messages_before_it(
     settings: dict[str, Any], seconds: float
 ) -> None:
     assert acknowledgement_time(service(**settings)) == pytest.approx(seconds)
@@ -110,7 +110,7 @@ def test_a_longer_time_that_another_config_yaml_needs_is_kept(there: int | None,
 
 @pytest.mark.parametrize("there", [0, 1, 60_000, 600_000, 1_799_999, 1_800_000])
 @pytest.mark.parametrize("needed", [None, 7800.0])
-def test_a_time_up_to_the_default_on_the_broker_is_replaced(there: int, needed: float | None) -> None:
+def test_a_time_up_to_the_broker_s_default_is_replaced(there: int, needed: float | None) -> None:
     topology = Topology.model_validate({"queues": {"work": {}}})
     timeouts = {"work": needed} if needed else {}
     objects = compile_topology(topology, {"work"}, version=(4, 0, 5), timeouts=timeouts)
@@ -123,7 +123,9 @@ def test_a_time_up_to_the_default_on_the_broker_is_replaced(there: int, needed: 
 
 
 @pytest.mark.parametrize(("there", "is_removed"), [(1000, True), (1_800_000, True), (1_800_001, False), (None, False)])
-def test_a_policy_that_only_parks_stays_unless_its_time_is_too_short(there: int | None, is_removed: bool) -> None:
+def test_a_policy_that_only_dead_letters_is_kept_unless_its_time_is_too_short(
+    there: int | None, is_removed: bool
+) -> None:
     topology = Topology.model_validate({"queues": {"work": {"type": "classic"}}})
     objects = compile_topology(topology)
     name = "fastcommerce.queue.work"
@@ -146,7 +148,7 @@ def test_a_policy_that_only_parks_stays_unless_its_time_is_too_short(there: int 
         ({"handler_timeout": "1m", "prefetch": 20}, False),
         ({"handler_timeout": "1m", "prefetch": 100, "concurrency": 8}, False),
         ({"handler_timeout": "5m", "prefetch": 1}, False),
-        # Nothing was stated.
+        # No time was set.
         ({}, False),
         ({"prefetch": 1000}, False),
         ({"handler_timeout": "2h", "consumes": []}, False),
@@ -237,7 +239,7 @@ def test_contradictory_times_are_a_finding_with_both_times(
         ({"policies": {"p": {"pattern": "^work$", "definition": {"message-ttl": 3_600_000}}}}, {}),
     ],
 )
-def test_times_that_fit_are_no_finding(topology: dict[str, Any], settings: dict[str, Any]) -> None:
+def test_matching_times_are_no_finding(topology: dict[str, Any], settings: dict[str, Any]) -> None:
     assert found(topology, **settings) == []
 
 
@@ -265,7 +267,7 @@ def test_times_that_fit_are_no_finding(topology: dict[str, Any], settings: dict[
         ({"queues": {"other": {}}}, {"handler_timeout": "1m", "prefetch": 1}, {}),
     ],
 )  # fmt: skip
-def test_a_worker_knows_the_shortest_consumer_timeout_that_its_queue_can_have(
+def test_a_worker_knows_the_shortest_possible_consumer_timeout_of_its_queue(
     topology: dict[str, Any], settings: dict[str, Any], known: dict[str, float]
 ) -> None:
     services = {"a": service(**settings)}

@@ -1,4 +1,4 @@
-"""From the shorthand to the exact objects that a broker is asked for."""
+"""From the shorthand to the exact objects that are declared on a broker."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def policies(objects: Objects) -> dict[str, dict[str, Any]]:
     return {one.name: dict(one.definition) for one in objects.policies}
 
 
-def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
+def test_an_exchange_becomes_the_arguments_of_exchange_declare() -> None:
     found = compiled(
         exchanges={
             "orders.topic": {"alternate_exchange": "unrouted"},
@@ -57,7 +57,7 @@ def test_an_exchange_becomes_what_exchange_declare_takes() -> None:
     )
 
 
-def test_a_classic_queue_without_a_consumer_is_just_a_queue() -> None:
+def test_a_classic_queue_without_a_consumer_is_only_a_queue() -> None:
     found = compiled(queues={"unrouted.all": {"type": "classic"}, "log": {"type": "stream"}})
     assert found.queues == (
         Queue("unrouted.all", True, {"x-queue-type": "classic"}),
@@ -80,7 +80,7 @@ def test_bind_becomes_one_binding_for_each_key_and_before_the_explicit_ones() ->
     )
 
 
-def test_a_consumed_queue_gets_a_place_for_what_cannot_be_handled() -> None:
+def test_a_consumed_queue_gets_a_dead_letter_queue() -> None:
     found = compiled("payment", queues={"payment": {}})
     by_name = queues(found)
     assert list(by_name) == ["payment", "payment.dlq"]
@@ -96,12 +96,12 @@ def test_a_consumed_queue_gets_a_place_for_what_cannot_be_handled() -> None:
     assert found.ladders["payment"].dead_letter == "payment.dlq"
 
 
-def test_a_dead_letter_queue_is_durable_and_has_no_limit_that_would_drop_what_is_looked_at_often() -> None:
+def test_a_dead_letter_queue_is_durable_and_has_no_delivery_limit() -> None:
     by_name = queues(compiled("a", defaults={"durable": False, "queue_type": "classic"}, queues={"a": {}}))
     assert by_name["a.dlq"] == Queue("a.dlq", True, {"x-queue-type": "classic"})
 
 
-def test_each_retry_waits_in_a_queue_of_its_own_and_returns_to_its_origin_alone() -> None:
+def test_each_retry_has_its_own_queue_and_returns_only_to_its_origin() -> None:
     found = compiled(queues={"payment": {"retry": ["500ms", "1m"], "dead_letter": "parked"}})
     by_name = queues(found)
     assert list(by_name) == ["payment", "parked", "payment.retry.500ms", "payment.retry.1m"]
@@ -116,13 +116,13 @@ def test_each_retry_waits_in_a_queue_of_its_own_and_returns_to_its_origin_alone(
     }
 
 
-def test_the_broker_s_own_parking_never_leads_to_a_wait_queue() -> None:
+def test_dead_lettering_by_the_broker_never_leads_to_a_retry_queue() -> None:
     found = compiled("a", queues={"a": {"retry": ["1s"]}})
     wait_queues = {name for ladder in found.ladders.values() for _, name in ladder.steps}
     assert policies(found)["fastcommerce.queue.a"]["dead-letter-routing-key"] not in wait_queues
 
 
-def test_a_classic_queue_gets_no_settings_of_quorum_queues_but_waits_in_one_that_loses_nothing() -> None:
+def test_a_classic_queue_gets_no_settings_of_quorum_queues_but_its_retry_queues_lose_no_message() -> None:
     found = compiled("a", queues={"a": {"type": "classic", "retry": ["1s"]}})
     by_name = queues(found)
     assert set(policies(found)["fastcommerce.queue.a"]) == {"dead-letter-exchange", "dead-letter-routing-key"}
@@ -136,18 +136,18 @@ def test_two_queues_may_share_a_dead_letter_queue() -> None:
     assert [queue.name for queue in found.queues] == ["a", "b", "parked"]
 
 
-def test_a_dead_letter_queue_that_is_defined_stays_as_it_is_written() -> None:
+def test_an_explicit_dead_letter_queue_is_declared_as_written() -> None:
     found = compiled(queues={"a": {"dead_letter": "parked"}, "parked": {"arguments": {"x-max-length": 9}}})
     assert queues(found)["parked"] == Queue("parked", True, {"x-queue-type": "quorum", "x-max-length": 9})
 
 
-def test_a_consumed_dead_letter_queue_is_parked_in_turn_once() -> None:
+def test_a_consumed_dead_letter_queue_gets_one_dead_letter_queue_of_its_own() -> None:
     found = compiled("a", "a.dlq", queues={"a": {}})
     assert [queue.name for queue in found.queues] == ["a", "a.dlq", "a.dlq.dlq"]
     assert found.ladders["a.dlq"] == Ladder((), "a.dlq.dlq")
 
 
-def test_written_arguments_and_policy_keys_win_over_ours() -> None:
+def test_written_arguments_and_policy_keys_take_precedence_over_ours() -> None:
     settings = {"arguments": {"x-delivery-limit": 7}, "policy": {"max-length": 10, "overflow": "drop-head"}}
     found = compiled("a", queues={"a": settings})
     assert queues(found)["a"].arguments["x-delivery-limit"] == 7
@@ -168,15 +168,16 @@ def test_a_generated_policy_contains_the_written_one_that_it_hides_and_no_other(
         },
     )
     policy = policies(found)["fastcommerce.queue.a"]
-    # "lazy" is not for quorum queues, so the broker passes it over; the retry ladder's own words win.
+    # "lazy" is not for quorum queues, so the broker ignores it. The settings of the retry delays take precedence.
     assert (policy["max-length"], policy["overflow"]) == (5, "reject-publish")
     assert not {"expires", "queue-mode", "alternate-exchange"} & set(policy)
-    # That queue drops nothing by itself, so it gets a limit, a dead-letter queue, and its settings of topology.yaml.
+    # That queue drops no messages by itself, so it gets a limit, a dead-letter queue, and its settings of
+    # topology.yaml.
     assert policies(found)["fastcommerce.queue.b"] == {"expires": 1000, **PARKING, "dead-letter-routing-key": "b.dlq"}
     assert max(found.policies, key=lambda one: one.priority).name == "fastcommerce.queue.a"
 
 
-def test_where_policies_cannot_be_set_their_words_become_arguments() -> None:
+def test_if_policies_cannot_be_set_their_keys_become_arguments() -> None:
     topology = Topology.model_validate(
         {
             "exchanges": {"e": {"alternate_exchange": "u"}, "u": {"type": "fanout"}},
@@ -198,7 +199,7 @@ def test_where_policies_cannot_be_set_their_words_become_arguments() -> None:
     }
 
 
-def test_a_binding_that_is_written_twice_is_one() -> None:
+def test_a_repeated_binding_is_declared_once() -> None:
     found = compiled(
         exchanges={"e": {}},
         queues={"a": {"bind": {"e": ["k"]}}},
@@ -211,7 +212,7 @@ def test_a_binding_that_is_written_twice_is_one() -> None:
     ("default", "own", "expected"),
     [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
 )
-def test_durable_is_the_queue_s_own_word_or_else_the_default(default: bool, own: bool | None, expected: bool) -> None:
+def test_durable_is_set_by_the_queue_or_else_by_the_default(default: bool, own: bool | None, expected: bool) -> None:
     found = compiled(
         defaults={"durable": default, "queue_type": "classic"},
         exchanges={"e": {"durable": own}},
@@ -221,6 +222,6 @@ def test_durable_is_the_queue_s_own_word_or_else_the_default(default: bool, own:
     assert (found.exchanges[0].durable, by_name["a"].durable, by_name["a.retry.1s"].durable) == (expected,) * 3
 
 
-def test_queues_are_declared_before_what_is_bound_to_them() -> None:
+def test_queues_are_declared_before_their_bindings() -> None:
     found = compiled(exchanges={"e": {}}, queues={"a": {"bind": {"e": ["#"]}}})
     assert {binding.destination for binding in found.bindings} <= set(queues(found))

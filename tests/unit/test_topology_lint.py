@@ -1,4 +1,4 @@
-"""What lint finds, what it leaves alone, and how a finding is ignored."""
+"""The findings of lint, topologies without findings, and ignored findings."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def shop(**more: Any) -> dict[str, Any]:
     return topology
 
 
-def test_a_topology_in_order_has_no_findings() -> None:
+def test_a_correct_topology_has_no_findings() -> None:
     assert codes(shop()) == []
 
 
-def test_a_key_that_no_queue_gets_is_found_where_it_is_published() -> None:
+def test_a_key_that_no_queue_gets_is_found_at_its_publisher() -> None:
     (one,) = found(shop(queues={"work": {"bind": {"orders": ["invoice.#"]}}}))[:1]
     assert (one.code, one.name, one.file) == ("unroutable-key", "order.created", "config.yaml")
     assert one.path == ("services", "shop", "publishes", "orders", 0)
@@ -70,7 +70,7 @@ def test_a_field_of_a_routing_key_may_be_any_one_word(template: str, binding: st
     assert (("unroutable-key", template) in result) is is_found
 
 
-def test_a_key_that_only_the_alternate_exchange_takes_is_found_as_that() -> None:
+def test_a_key_that_only_the_alternate_exchange_gets_is_reported_as_such() -> None:
     topology = shop(
         exchanges={"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
         queues={"work": {"bind": {"orders": ["invoice"]}}, "lost.all": {"bind": {"lost": [""]}}},
@@ -83,7 +83,7 @@ def test_a_key_that_only_the_alternate_exchange_takes_is_found_as_that() -> None
     assert "only the alternate exchange routes it, to lost.all" in result[0].reason
 
 
-def test_a_binding_that_nothing_published_matches_is_found_at_its_line() -> None:
+def test_a_binding_that_no_published_event_matches_is_found_at_its_line() -> None:
     (one,) = found(shop(queues={"work": {"bind": {"orders": ["order.#", "ordr.#"]}}}))
     assert (one.code, one.path) == ("unmatched-binding", ("queues", "work", "bind", "orders", 1))
 
@@ -107,7 +107,7 @@ def test_bindings_between_exchanges_are_followed() -> None:
     assert codes(topology) == [("unread-queue", "all"), ("unread-queue", "eu")]
 
 
-def test_a_queue_that_nobody_reads_is_found_but_not_one_for_what_others_could_not_handle() -> None:
+def test_a_queue_without_a_consumer_is_found_unless_it_is_for_dead_letters() -> None:
     topology = shop(
         exchanges={"orders": {"type": "topic", "alternate_exchange": "lost"}, "lost": {"type": "fanout"}},
         queues={
@@ -138,14 +138,14 @@ def test_dead_letters_that_no_queue_gets_are_found() -> None:
     ]
 
 
-def test_a_message_that_waits_and_returns_to_nowhere_is_found() -> None:
+def test_an_expiring_message_without_a_target_is_found() -> None:
     wait = {"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wrok"}
     assert codes(shop(queues={"wait": {"arguments": wait}})) == [("retry-nowhere", "wait")]
     wait["x-dead-letter-routing-key"] = "work"
     assert codes(shop(queues={"wait": {"arguments": wait}})) == []
 
 
-def test_dead_letters_that_go_round_are_found_once() -> None:
+def test_a_cycle_of_dead_letters_is_found_once() -> None:
     topology = shop(
         queues={
             "work": {"bind": {"orders": ["order.#"]}, "dead_letter": "b"},
@@ -157,7 +157,7 @@ def test_dead_letters_that_go_round_are_found_once() -> None:
     assert "dead letters go round: work -> b -> c -> work" in one.reason
 
 
-def test_a_policy_that_another_one_hides_is_found() -> None:
+def test_a_hidden_policy_is_found() -> None:
     policies = {
         "cap": {"pattern": "^work$", "definition": {"max-length": 5}, "priority": 1},
         "all": {"pattern": "", "definition": {"expires": 5000}, "priority": 2},
@@ -168,11 +168,11 @@ def test_a_policy_that_another_one_hides_is_found() -> None:
     assert one.reason == "for 'work' the policy 'all' hides 'cap': only one applies"
 
 
-def test_an_exchange_that_nothing_uses_is_found() -> None:
+def test_an_unused_exchange_is_found() -> None:
     assert codes(shop(exchanges={"old": {}})) == [("unused-exchange", "old")]
 
 
-def test_a_finding_is_ignored_by_its_code_and_name_and_an_entry_for_nothing_is_a_finding() -> None:
+def test_a_finding_is_ignored_by_its_code_and_name_and_an_unused_entry_is_a_finding() -> None:
     topology = shop(exchanges={"old": {}, "older": {}})
     topology["lint"] = {"ignore": {"unused-exchange": ["old"]}}
     assert codes(topology) == [("unused-exchange", "older")]
@@ -210,7 +210,7 @@ def bound(*keys: str) -> dict[str, Any]:
         ("order.created", "invoice.paid", ""),
     ],
 )
-def test_a_binding_that_almost_matches_is_told_what_was_meant(published: str, binding: str, advice: str) -> None:
+def test_a_binding_that_almost_matches_gets_a_suggestion(published: str, binding: str, advice: str) -> None:
     services = SERVICES | {"shop": {"publishes": {"orders": [published]}}}
     (one,) = [one for one in found(bound(binding, "order.#"), services) if one.code == "unmatched-binding"]
     assert one.advice == advice
@@ -229,7 +229,7 @@ def test_a_binding_that_almost_matches_is_told_what_was_meant(published: str, bi
         ({"arguments": {"x-single-active-consumer": False}}, {"concurrency": 2}, None),
     ],
 )
-def test_settings_that_break_what_a_consumed_queue_promises_are_found(
+def test_settings_that_break_the_guarantees_of_a_consumed_queue_are_found(
     queue: dict[str, Any], service: dict[str, Any], expected: str | None
 ) -> None:
     services = SERVICES | {"worker": {"consumes": ["work"], **service}}

@@ -1,4 +1,4 @@
-"""Cases of the routing rules by name; a comparison with a real broker is among the integration tests."""
+"""Cases of the routing rules by name. The integration tests compare the rules with a real broker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from runner.topology.offline_routing import OfflineRouter, matches_headers, matc
         ("a.*.b", "a..b", True),
     ],
 )
-def test_a_topic_pattern_takes_a_key(pattern: str, key: str, expected: bool) -> None:
+def test_a_topic_pattern_matches_a_key(pattern: str, key: str, expected: bool) -> None:
     assert matches_topic(pattern, words_of(key)) is expected
 
 
@@ -46,19 +46,19 @@ def test_a_topic_pattern_takes_a_key(pattern: str, key: str, expected: bool) -> 
         ({"x-match": "any-with-x", "x-a": 1}, {"x-a": 1}, True),
     ],
 )
-def test_a_headers_binding_takes_headers(
+def test_a_headers_binding_matches_headers(
     arguments: dict[str, object], headers: dict[str, object], expected: bool
 ) -> None:
     assert matches_headers(arguments, headers) is expected
 
 
-def test_the_default_exchange_takes_the_key_for_a_queue_s_name() -> None:
+def test_the_default_exchange_uses_the_key_as_a_queue_s_name() -> None:
     router = OfflineRouter(Objects(queues=(Queue("work"),)))
     assert router.route("", "work").queues == ("work",)
     assert router.route("", "wrok").queues == ()
 
 
-def test_an_alternate_exchange_comes_in_only_where_this_exchange_itself_finds_nothing() -> None:
+def test_an_alternate_exchange_is_used_only_if_the_exchange_itself_finds_no_destination() -> None:
     objects = Objects(
         (
             Exchange("a", "direct", arguments={"alternate-exchange": "lost"}),
@@ -70,6 +70,6 @@ def test_an_alternate_exchange_comes_in_only_where_this_exchange_itself_finds_no
     )
     router = OfflineRouter(objects)
     assert router.route("a", "other").queues == ("q",)
-    # It went on to b, which is somewhere; that b then finds nothing is not a's business.
+    # The message was routed to b, which counts; that b then finds no queue does not matter for a.
     assert router.route("a", "k").queues == ()
     assert [hop.exchange for hop in router.route("a", "k").hops] == ["a", "b"]

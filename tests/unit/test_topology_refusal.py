@@ -1,4 +1,4 @@
-"""RabbitMQ's words for a refused declaration, in ours."""
+"""RabbitMQ's text for a refused declaration, in the words of this project."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from runner.admin.declaration import _INEQUIVALENT, difference_text
         ),
     ],
 )
-def test_both_values_are_named_and_what_to_do(reply: str, text: str) -> None:
+def test_both_values_and_the_remedy_are_named(reply: str, text: str) -> None:
     difference = _INEQUIVALENT.search(reply)
     assert difference is not None
     assert difference_text([difference]) == text
@@ -53,17 +53,17 @@ def differences(**values: tuple[str, str]) -> list[re.Match[str]]:
     return [match for match in map(_INEQUIVALENT.search, replies) if match]
 
 
-def test_all_differences_are_named_at_once() -> None:
+def test_all_differences_are_named_together() -> None:
     assert difference_text(differences(x_a=("1", "2"), x_b=("3", "4"))).startswith(
         "x-a is '1' here, but '2' on the broker, x-b is '3' here, but '4' on the broker; change it back here"
     )
 
 
-def test_another_queue_type_brings_other_arguments_which_are_not_named() -> None:
+def test_another_queue_type_has_other_arguments_which_are_not_named() -> None:
     assert difference_text(differences(x_a=("1", "2"), x_queue_type=("classic", "quorum"))).startswith(
         "x-queue-type is 'classic' here, but 'quorum' on the broker; change it back here"
     )
 
 
-def test_other_words_of_the_broker_are_no_difference() -> None:
+def test_other_texts_of_the_broker_are_no_difference() -> None:
     assert _INEQUIVALENT.search("ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'guest'") is None

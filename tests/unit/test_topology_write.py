@@ -1,4 +1,4 @@
-"""From exact objects to a topology.yaml and back: nothing is lost, and a second time nothing changes."""
+"""From exact objects to a topology.yaml and back: no setting is lost, and a second time changes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parent.parent / "definitions"
 
 
 def read(text: str) -> Topology:
-    """A topology.yaml's text as ``check`` reads it; it has no faults."""
+    """Read a topology.yaml's text as ``check`` does. It must have no errors."""
     document = Document("topology.yaml", text, {})
     topology = validate_document(Topology, document)
     check_references(topology, document)
@@ -51,7 +51,7 @@ def example(name: str) -> Any:
 @pytest.mark.parametrize(
     ("name", "vhost"), [("alternate-exchange.json", None), ("openstack.json", "/openstack"), ("render-farm.json", None)]
 )
-def test_a_public_system_is_imported_rendered_and_imported_again_to_the_same(name: str, vhost: str | None) -> None:
+def test_a_public_system_is_the_same_after_import_render_and_import(name: str, vhost: str | None) -> None:
     objects, _ = from_definitions(example(name), vhost)
     text = write_topology(objects)
     rendered = compile_topology(read(text))
@@ -74,7 +74,7 @@ def test_a_public_system_is_imported_rendered_and_imported_again_to_the_same(nam
     assert write_topology(again) == text
 
 
-def test_an_import_reads_as_a_person_would_write_it() -> None:
+def test_an_import_looks_as_a_person_would_write_it() -> None:
     objects, notes = from_definitions(example("render-farm.json"))
     assert write_topology(objects) == (
         "# yaml-language-server: $schema=docs/schema/topology.json\n"
@@ -97,7 +97,7 @@ def test_an_import_reads_as_a_person_would_write_it() -> None:
     assert notes == ["not taken, 2 users: topology.yaml has none"]
 
 
-def test_several_vhosts_want_one_to_be_named() -> None:
+def test_for_an_export_of_several_vhosts_one_must_be_named() -> None:
     with pytest.raises(RunnerError, match=r"several vhosts, /, /openstack; name one with --vhost"):
         from_definitions(example("openstack.json"))
     with pytest.raises(RunnerError, match=r"vhost 'x' is not there; allowed: /, /openstack"):
@@ -107,12 +107,12 @@ def test_several_vhosts_want_one_to_be_named() -> None:
 
 
 @pytest.mark.parametrize("data", [[], {}, 5, "queues", None, {"queues": []}, {"users": [{"name": "guest"}]}])
-def test_what_is_no_export_is_told_as_that(data: Any) -> None:
+def test_a_file_that_is_no_export_is_refused_with_the_reason(data: Any) -> None:
     with pytest.raises(RunnerError, match="not an export of RabbitMQ"):
         from_definitions(data)
 
 
-def test_the_shorthand_comes_back_from_its_expansion() -> None:
+def test_the_shorthand_is_restored_from_its_expansion() -> None:
     text = """\
 exchanges:
   orders: {type: topic, alternate_exchange: lost}
@@ -141,7 +141,7 @@ VALUES = st.sampled_from(["", "eu", "1e3", "0o17", "null", "yes", "${HOME}", "$$
 
 
 @given(st.recursive(NAMES | VALUES | st.none(), lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner)))
-def test_whatever_is_written_is_read_as_the_same_value(value: Any) -> None:
+def test_any_written_value_is_read_as_the_same(value: Any) -> None:
     assert Document("x.yaml", f"value: {write_flow(value)}\n", {"HOME": "/"}).data == {"value": value}
 
 
@@ -171,7 +171,7 @@ def some_objects(draw: st.DrawFn) -> Objects:
 
 
 @given(some_objects())
-def test_any_topology_survives_being_written_and_read(objects: Objects) -> None:
+def test_any_topology_is_the_same_after_a_write_and_a_read(objects: Objects) -> None:
     unique = Objects(
         objects.exchanges, objects.queues, tuple({one.key: one for one in objects.bindings}.values()), objects.policies
     )
@@ -181,7 +181,7 @@ def test_any_topology_survives_being_written_and_read(objects: Objects) -> None:
 @settings(max_examples=25)
 @given(st.recursive(NAMES | st.text(max_size=300), lambda inner: st.dictionaries(st.text(max_size=300), inner)))
 @hypothesis.example({"a" * 95: {}, "\x01" * 255: {"\x01" * 255: {"x": "y" * 200}}, '"' * 600: [], "\u2028" * 255: 1})
-def test_a_mapping_is_read_as_the_same_however_long_its_keys_are(value: Any) -> None:
+def test_a_mapping_with_long_keys_is_read_as_the_same(value: Any) -> None:
     text = "\n".join(["value:", *block({"first": value, "\x02" * 200: {}}, 1)])
     assert Document("x.yaml", f"{text}\n", {}).data == {"value": {"first": value, "\x02" * 200: {}}}
 
@@ -190,7 +190,7 @@ LONG = ["q" * 255, "q" * 252, "é" * 127, "a" + "é" * 127, "€" * 85, "x" * 20
 
 
 @pytest.mark.parametrize("name", LONG, ids=range(len(LONG)))
-def test_an_imported_quorum_queue_of_a_long_name_gets_a_dead_letter_queue_of_a_short_one(name: str) -> None:
+def test_an_imported_quorum_queue_with_a_long_name_gets_a_dead_letter_queue_with_a_short_one(name: str) -> None:
     objects = Objects(queues=(Queue(name, True, {"x-queue-type": "quorum"}), Queue("z" + name[1:-1], True, {})))
     rendered = compile_topology(read(write_topology(objects)), version=(4, 3, 6))
     dead_letter = rendered.ladders[name].dead_letter
@@ -203,7 +203,7 @@ def test_an_imported_quorum_queue_of_a_long_name_gets_a_dead_letter_queue_of_a_s
     "arguments", [{"x-max-length": 9}, {"x-dead-letter-exchange": "e"}, {"x-delivery-limit": -1}, {"x-message-ttl": 9}]
 )
 @pytest.mark.parametrize("name", LONG, ids=range(len(LONG)))
-def test_a_long_name_is_valid_if_no_name_is_made_of_it(name: str, arguments: dict[str, Any]) -> None:
+def test_a_long_name_is_valid_if_no_other_name_is_derived_from_it(name: str, arguments: dict[str, Any]) -> None:
     objects = Objects(queues=(Queue(name, True, {"x-queue-type": "quorum", **arguments}),))
     rendered = compile_topology(read(write_topology(objects)))
     assert [one.name for one in rendered.queues] == [name]
@@ -221,7 +221,7 @@ def test_a_long_name_is_valid_if_no_name_is_made_of_it(name: str, arguments: dic
         ({}, {"definition": {"max-length": 9}}, False),
         ({}, {"definition": {"max-length": 9}, "apply_to": "quorum_queues"}, False),
         ({}, {"definition": {"max-length": 9}, "apply_to": "classic_queues"}, True),
-        # RabbitMQ passes it over for a quorum queue.
+        # RabbitMQ ignores it for a quorum queue.
         ({}, {"definition": {"max-length": 9, "max-priority": 3}}, True),
     ],
 )

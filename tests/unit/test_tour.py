@@ -1,4 +1,4 @@
-"""docs/tour.md follows one order through the code: each of its links leads to a file and to a name in it."""
+"""docs/tour.md follows one order through the code. Each of its links leads to a file and to a name in it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.running import ROOT
 PAGE = (ROOT / "docs" / "tour.md").read_text("utf-8")
 #: ``[`pipeline.py:Pipeline.submit`](../runner/worker/pipeline.py)``.
 LINK = re.compile(r"\[`([\w/.]+):([\w.]+)`\]\(\.\./([\w/.]+)\)")
-#: A class or function and what stands in it.
+#: A class or function with its nested names.
 Scope = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def names_of(scope: Scope, prefix: str = "") -> set[str]:
-    """Return the names that a module defines, those in classes as ``Class.name``."""
+    """Return the names that a module defines, including those in classes as ``Class.name``."""
     found: set[str] = set()
     for node in scope.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -41,7 +41,7 @@ def test_the_tour_opens_at_most_twelve_files() -> None:
     assert len({path for _, _, path in LINK.findall(PAGE)}) <= 12
 
 
-def test_each_place_that_the_tour_names_is_there() -> None:
+def test_each_place_that_the_tour_names_exists() -> None:
     named = re.findall(r"`((?:runner|plugins)/[\w/.]+)`", PAGE)
     assert named
     assert [one for one in named if not (ROOT / one).exists()] == []

@@ -1,4 +1,4 @@
-"""A mistyped command gets a suggestion, though its group imports commands only when they are run."""
+"""A mistyped command gets a suggestion, although its group imports commands only when they run."""
 
 from __future__ import annotations
 

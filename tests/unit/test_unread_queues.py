@@ -63,7 +63,7 @@ def names(objects: Objects) -> set[str]:
             {"dead-letter-exchange": "dlx", "delivery-limit": DELIVERY_LIMIT},
             False,
         ),
-        # It drops messages by itself: another queue would fill, or it would refuse messages that it accepted.
+        # It drops messages by itself. Otherwise another queue would fill, or it would refuse messages that it accepted.
         ({"policy": {"max-length": 9}}, {}, {"max-length": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({"arguments": {"x-message-ttl": 9}}, {}, {"message-ttl": 9, "delivery-limit": DELIVERY_LIMIT}, False),
         ({}, {"max-length-bytes": 9}, {"max-length-bytes": 9, "delivery-limit": DELIVERY_LIMIT}, False),

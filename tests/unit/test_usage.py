@@ -1,4 +1,4 @@
-"""What a process takes is what it and all that it started take."""
+"""The use of a process includes all its descendants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.ipc.shared_memory import WorkerCounters
 from runner.supervisor.processes.usage import Sampler, family, resident
 
 MIB = 2**20
-#: A process that starts ``depth`` others, one by the other, the last of which takes 60 MiB; each ends with its input.
+#: A process that starts a chain of ``depth`` descendants. The last one uses 60 MiB. Each exits at the end of its input.
 NESTED = """
 import subprocess, sys, threading
 depth = int(sys.argv[1])
@@ -37,7 +37,7 @@ thread.join()
 
 @pytest.fixture(params=[0, 1, 2])
 def nested(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
-    """The number of its descendants, and the pid of a process."""
+    """Return the number of a process's descendants and its pid."""
     command = [sys.executable, "-S", "-c", NESTED, str(request.param), NESTED]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -47,7 +47,7 @@ def nested(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
         process.stdin.close()
 
 
-def test_memory_is_that_of_the_whole_family(nested: tuple[int, int]) -> None:
+def test_memory_includes_all_descendants(nested: tuple[int, int]) -> None:
     count, pid = nested
     assert len(list(family(pid))) == count + 1
     assert resident(pid) > 60 * MIB
@@ -58,14 +58,14 @@ def test_memory_is_that_of_the_whole_family(nested: tuple[int, int]) -> None:
     assert 0 < usage.cpu < 1000
 
 
-def test_a_process_that_is_gone_takes_nothing() -> None:
+def test_an_exited_process_uses_nothing() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     assert resident(process.pid) == 0
     assert Sampler().usage(process.pid, WorkerCounters(), 0.0, 1.0) is None
 
 
-def test_use_of_the_processor_is_never_less_than_nothing() -> None:
+def test_processor_use_is_never_negative() -> None:
     sampler, now = Sampler(), time.monotonic()
     pid = os.getpid()
     with subprocess.Popen([sys.executable, "-S", "-c", "sum(range(10**6)); input()"], stdin=subprocess.PIPE) as child:
@@ -76,6 +76,6 @@ def test_use_of_the_processor_is_never_less_than_nothing() -> None:
     assert usage.cpu >= 0
 
 
-def test_a_family_without_end_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_of_a_cycle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.supervisor.processes.usage._children", lambda pid: [pid, 3 - pid])
     assert sorted(family(1)) == [1, 2]

@@ -132,7 +132,7 @@ def held(**without: str) -> Live:
         ({"queue": "q", "policy": "p", "exchange": "x"}, {("queue", "q"), ("policy", "p"), ("exchange", "x")}),
     ],
 )
-def test_a_broker_keeps_what_it_holds_already(without: dict[str, str], expected: set[tuple[str, str]]) -> None:
+def test_a_broker_keeps_its_existing_settings(without: dict[str, str], expected: set[tuple[str, str]]) -> None:
     topology = Topology.model_validate(HELD)
     live = held(**without)
     objects = compile_topology(topology, version=live.version)
@@ -235,7 +235,7 @@ def test_a_refused_setting_is_reported_with_its_line(topology: dict[str, Any], l
         ("fanout", "#.#.#", (4, 3, 6), 0), ("direct", "#.#.#", (4, 3, 6), 0), ("topic", "*.*.*.#", (4, 3, 6), 0),
     ],
 )  # fmt: skip
-def test_a_topic_s_binding_key_has_at_most_two_words_that_stand_for_any(
+def test_a_binding_key_has_at_most_two_wildcards_for_any_words(
     kind: str, key: str, version: tuple[int, ...], count: int
 ) -> None:
     exchange: dict[str, Any] = {"type": kind}
@@ -271,12 +271,12 @@ def test_a_type_that_the_broker_lacks_is_a_conflict(exchange: dict[str, Any], mi
     assert found({"exchanges": {"e": exchange}}, live) == expected
 
 
-def test_a_broker_that_permits_a_deprecated_feature_is_believed() -> None:
+def test_a_broker_may_permit_a_deprecated_feature() -> None:
     topology = {"queues": {"q": {"type": "classic", "durable": False}}}
     assert found(topology, Live(version=(4, 3, 6), denied=frozenset({"global_qos"}))) == []
 
 
-def test_a_whole_topology_of_ours_conflicts_with_no_supported_version() -> None:
+def test_a_complete_topology_of_ours_conflicts_with_no_supported_version() -> None:
     topology = {
         "exchanges": {"e": {"alternate_exchange": "u"}, "u": {"type": "fanout"}},
         "queues": {"a": {"retry": ["1s"]}, "b": {}, "c": {"type": "classic", "retry": ["5s"]}, "d": {"type": "stream"}},
@@ -289,13 +289,13 @@ def test_a_whole_topology_of_ours_conflicts_with_no_supported_version() -> None:
         assert len(is_said) == (2 if version >= (3, 12) else 0)
 
 
-def test_only_brokers_of_version_4_drop_at_a_limit_of_their_own() -> None:
+def test_only_brokers_of_version_4_drop_messages_at_their_own_limit() -> None:
     assert not HAS_DELIVERY_LIMIT.holds((3, 13, 7))
     assert HAS_DELIVERY_LIMIT.holds((4, 0, 0))
 
 
 def test_every_policy_key_of_the_table_is_a_setting() -> None:
-    # The others belong to plugins, or are not settings of a queue of ours.
+    # The others belong to plugins, or are not settings of our queues.
     others = {"selector-fields", "selector-field-max-bytes", "max-priority", "single-active-consumer"}
     assert {key for keys in EXCLUDING.values() for key in keys} - others <= QUEUE_POLICY_KEYS.keys()
 

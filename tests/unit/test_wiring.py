@@ -1,4 +1,4 @@
-"""What lint finds in the contracts of plugins: who publishes what, and whether it is handled where it comes."""
+"""The findings of lint in the contracts of plugins: the publishers, the handlers, and the events between them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shipment(BaseModel):
 
 
 class Parcel(BaseModel):
-    """Read by other names than it is written."""
+    """A model that is read by other names than it is written."""
 
     id: str = Field(validation_alias="order_id")
     price: str = Field(validation_alias=AliasChoices("amount", "total"))
@@ -65,7 +65,7 @@ SERVICES: dict[str, Any] = {
 def codes(services: dict[str, Any], **contracts: Contract) -> list[tuple[str, str]]:
     config = Config.model_validate({"services": services})
     terms = {name: Terms.of(contract, name) for name, contract in contracts.items()}
-    # As they come out of the process that imports plugins.
+    # The form in which the process that imports plugins reports them.
     terms = {name: Terms.from_json(one.as_json()) for name, one in terms.items()}
     return [(one.code, one.name) for one in lint(Topology.model_validate(TOPOLOGY), config.services, terms)]
 
@@ -74,7 +74,7 @@ def contract(handles: Mapping[str, Any] | None = None, publishes: Mapping[str, A
     return Contract(handles=handles, publishes=publishes or {})
 
 
-def test_contracts_that_fit_have_no_findings() -> None:
+def test_matching_contracts_have_no_findings() -> None:
     shop, worker = contract(publishes={"order.created": Order}), contract({"order.created": Order})
     assert codes(SERVICES, shop=shop, worker=worker, history=Contract()) == []
     assert codes(SERVICES) == []
@@ -98,26 +98,26 @@ def test_contracts_that_fit_have_no_findings() -> None:
         (RootModel[dict[str, str]], Order, False),
     ],
 )
-def test_a_field_that_a_handler_needs_and_nobody_sends_is_found(sent: Any, needed: Any, is_found: bool) -> None:
+def test_a_field_that_a_handler_needs_and_no_publisher_sends_is_found(sent: Any, needed: Any, is_found: bool) -> None:
     shop, worker = contract(publishes={"order.created": sent}), contract({"order.created": needed})
     expected = [("missing-field", "order.created")] if is_found else []
     assert codes(SERVICES, shop=shop, worker=worker) == expected
 
 
-def test_an_event_that_comes_to_a_service_which_does_not_handle_it_is_found() -> None:
+def test_an_event_that_reaches_a_service_without_a_handler_for_it_is_found() -> None:
     shop = contract(publishes={"order.created": None})
     assert codes(SERVICES, shop=shop, worker=contract({"order.shipped": None})) == [("unhandled-event", "work")]
     assert codes(SERVICES, shop=shop, worker=contract({})) == [("unhandled-event", "work")]
 
 
-def test_an_event_that_never_comes_to_the_service_that_handles_it_is_found() -> None:
+def test_an_event_that_never_reaches_its_handler_is_found() -> None:
     services = SERVICES | {"mail": {"consumes": ["letters"]}}
     topology = TOPOLOGY["queues"] | {"letters": {"bind": {"orders": ["letter.#"]}}}
     config = Config.model_validate({"services": services})
     terms = {"mail": Terms.of(contract({"order.created": None, "letter.sent": None}), "mail")}
     found = lint(Topology.model_validate(TOPOLOGY | {"queues": topology}), config.services, terms)
     assert ("missed-event", "mail") in [(one.code, one.name) for one in found]
-    # Nobody publishes the other one, so nothing is missed.
+    # No plugin publishes the other event, so none is missed.
     (one,) = [one for one in found if one.code == "missed-event"]
     assert one.reason == "mail handles 'order.created', which shop publishes and 'letters' never gets"
 
@@ -153,7 +153,7 @@ def test_two_services_that_listen_on_one_address_are_found(
     assert [name for code, name in result if code == "same-address"] == (["worker"] if is_found else [])
 
 
-def test_a_service_that_gets_its_own_events_is_found() -> None:
+def test_a_service_that_receives_its_own_events_is_found() -> None:
     services = SERVICES | {"worker": {"consumes": ["work"], "publishes": {"orders": ["order.paid", "order.lost"]}}}
     assert codes(services) == [("own-events", "work")]
 
@@ -179,6 +179,6 @@ def test_a_service_that_gets_its_own_events_is_found() -> None:
         Contract(statuses=["order.paid"]),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_contract_is_a_plugin_error(returned: object) -> None:
+def test_an_invalid_contract_is_a_plugin_error(returned: object) -> None:
     with pytest.raises(PluginError, match=r"^plugin 'shop': contract: .*; allowed: "):
         Terms.of(returned, "shop")

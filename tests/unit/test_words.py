@@ -1,4 +1,4 @@
-"""The check of words finds each habit, accepts the words that replace it, and trusts no exception without a use."""
+"""The check of words finds each habit, accepts the replacements, and reports exceptions without a use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.words.prose import prose_of
 from tests.words.sentence import Sentence
 
 MOST_EXCEPTIONS = 40
-#: A rule, the kind of a text, a text with the habit, and the same without it.
+#: A rule, the kind of a text, a text with the habit, and the same text without it.
 CASES = [
     ("opening", "opening", "Whether the queue is empty.", "Return True if the queue is empty."),
     ("opening", "opening", "What a worker prints.", "The lines that a worker prints."),
@@ -73,7 +73,7 @@ class Parked:
 '''
 
 
-def test_python_is_read_sentence_by_sentence_with_lines_and_kinds(tmp_path: Path) -> None:
+def test_python_is_read_by_sentences_with_lines_and_kinds(tmp_path: Path) -> None:
     (tmp_path / "first.py").write_text(SOURCE)
     found = [(one.line, one.kind, one.text) for one in prose_of(tmp_path, "first.py")]
     assert found == [
@@ -92,7 +92,7 @@ def test_python_is_read_sentence_by_sentence_with_lines_and_kinds(tmp_path: Path
     ]
 
 
-def test_code_of_a_page_is_no_prose(tmp_path: Path) -> None:
+def test_code_of_a_page_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         "# Title\n\nText with `code`.\nMore.\n\n```sh\nnobody here\n```\n\n| a | b c |\n|---|---|\n"
     )
