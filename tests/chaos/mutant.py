@@ -41,7 +41,7 @@ class Mutant:
         compileall.compile_dir(ROOT / "tests" / "simulation", quiet=2)
         for name in TREE:
             # With the compiled code: it is valid for a file's time and size, which the copies keep.
-            # # Temporary files of other processes are left out.
+            # Temporary files of other processes are left out.
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
         shutil.copy(ROOT / "tests" / "__init__.py", folder / "tests")
         self.apply(folder)
@@ -175,8 +175,8 @@ MUTANTS = [
     Mutant(
         "a replay acknowledges before the confirm",
         "runner/deadletters/replay.py",
-        '        self._unconfirmed.publish(copy, "", copy.target, body, properties)\n',
-        '        self._unconfirmed.publish(copy, "", copy.target, body, properties)\n'
+        '        self._unconfirmed.publish(copy, ("", "", copy.target), body, properties)\n',
+        '        self._unconfirmed.publish(copy, ("", "", copy.target), body, properties)\n'
         "        self._channel.basic_ack(copy.tag)\n",
         Point("dlq", "before", "replay"),
         is_simulated=False,

@@ -50,6 +50,8 @@ class Ledger:
         self._copied: set[tuple[str, int, str]] = set()
         #: By worker and event: True if the last publish was returned.
         self._strays: dict[tuple[Process, str, int], bool] = {}
+        #: The number of publishes of each event, by process, message, run of the handler and index of the event.
+        self._publishes: Counter[tuple[Process, str, int, int]] = Counter()
         #: Failures of handlers whose delivery could still be acknowledged.
         self._failures: Counter[tuple[Process, str, int]] = Counter()
         #: Checked copies. A copy that is published again is the same object.
@@ -136,6 +138,7 @@ class Ledger:
         self._history.say(process.name, f"publishes to {key}: {name} {content.get('i', '')}")
         if key in ("done", "astray"):
             self._strays[process, name, content["i"]] = False
+            self._publishes[process, name, content["run"], content["i"]] += 1
             self._check_event(self.plans[name], content, properties)
         elif id(properties) not in self._justified:
             self._justified[id(properties)] = properties
@@ -214,8 +217,13 @@ class Ledger:
         self._move(process, name, 5)
 
     def is_repeated(self, name: str) -> bool:
-        """Return True if an attempt was delivered more than once, so that several outcomes are possible."""
-        return any(came.total() > 1 for (one, _), came in self._deliveries.items() if one == name)
+        """Return True if several outcomes are possible.
+
+        That is so if an attempt was delivered more than once, or if an event was published again because its confirm
+        did not arrive: a late confirm may follow, while the second publish finds no queue.
+        """
+        is_redelivered = any(came.total() > 1 for (one, _), came in self._deliveries.items() if one == name)
+        return is_redelivered or any(count > 1 for (_, one, *_), count in self._publishes.items() if one == name)
 
     def is_done(self, plan: Plan) -> bool:
         """Return True if the effect is committed and all events are confirmed."""
