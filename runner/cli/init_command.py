@@ -18,19 +18,6 @@ from runner.errors import RunnerError
 from runner.invocation import callable_path, invocation, invoked_for
 
 TEMPLATE = Path(__file__).parent.parent / "project_template"
-#: The service of the first plugin. ``services`` and ``queues`` are the last keys of the two files.
-ADDED_LINES = {
-    "config.yaml": (
-        "  large_orders: # a service of your own: plugins/large_orders.py\n"
-        "    consumes: [large_orders.created]\n"
-        "    options: {limit: 100}\n"
-    ),
-    "topology.yaml": (
-        "  large_orders.created:\n"
-        '    bind: {orders.topic: ["order.created.#"]}\n'
-        "    retry: [1s, 5s]\n"
-    ),
-}  # fmt: skip
 
 
 @click.command(short_help="Write a new project into a folder.")
@@ -73,9 +60,9 @@ def write_project(folder: Path) -> list[str]:
 
 def project_files() -> dict[str, str]:
     """Return the text of each file of a new project, by its name."""
-    files = {}
-    for name in ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml"):
-        files[name] = (TEMPLATE / name).read_text("utf-8") + ADDED_LINES.get(name, "")
+    # Copies of the shipped YAML files, because a user of a checkout edits those.
+    names = ("topology.yaml", "config.yaml", "plugins/large_orders.py", "test_large_orders.py", "compose.yaml")
+    files = {name: (TEMPLATE / name).read_text("utf-8") for name in names}
     # The first lines of both files lead editors there.
     files |= {f"docs/schema/{name}.json": f"{json.dumps(json_schema(name), indent=2)}\n" for name in sorted(MODELS)}
     return {**files, ".gitignore": (TEMPLATE / "gitignore").read_text("utf-8")}
