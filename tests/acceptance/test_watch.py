@@ -139,7 +139,7 @@ def test_only_the_changed_service_is_restarted_and_instances_are_added_and_remov
     watched.wait_for("notification.1 stopped")
     wait_until(lambda: set(watched.children()) & third == {second}, 5)
     assert pids["order_api.1"] in watched.children()
-    assert watched.output.count("payment.1: replacing") == 1
+    assert watched.output.count("payment.1: starting a new process") == 1
     config["services"]["audit"] = {"consumes": ["notification.order.events"]}
     project.set_config(config)
     watched.next_pid_of("audit.1")
