@@ -94,8 +94,8 @@ def _reach(connection: socket.socket, var: Path) -> None:
 
 
 def _other_holder(var: Path) -> str | None:
-    """Return the pid of the process that holds the project's folder, or None if no process or only this one does."""
-    # A command that has started a broker for itself holds the folder, and no runner can run there.
+    """Return the pid of another process that has locked the project's folder, or None if there is none."""
+    # A command that has started its own broker has locked the folder itself, so that no supervisor runs there.
     holder = lock.holder_of(var)
     return None if holder == str(os.getpid()) else holder
 
