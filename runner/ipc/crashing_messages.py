@@ -125,6 +125,6 @@ class CrashingMessagesFile:
         _HEAD.pack_into(self._memory, 0, version + 2, len(text))
 
     def close(self) -> None:
-        """Release the memory when the service was removed."""
+        """Release the memory after the service was removed."""
         self._memory.close()
         os.close(self.descriptor)

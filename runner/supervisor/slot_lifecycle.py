@@ -61,7 +61,7 @@ class Slot:
     #: The time at which the state has lasted too long, or at which BACKOFF is over.
     deadline: float | None = None
     ready_at: float | None = None
-    #: The number of restarts in a row, which decides about the delay.
+    #: The number of restarts in a row, which determines the delay.
     attempt: int = 0
     #: The times of the failures that count for the limit.
     failures: tuple[float, ...] = ()
@@ -206,7 +206,7 @@ def _failed(slot: Slot, reason: str, draw: float, now: float, *, is_counted: boo
 
 def _again(slot: Slot, reason: str, draw: float, now: float, longest: float = float("inf")) -> Slot:
     attempt = slot.attempt + 1
-    # A process that had been ready is restarted at once the first time.
+    # The first restart of a process that had been ready is immediate.
     is_first = slot.ready_at is not None and attempt == 1
     delay = 0.0 if is_first else min(slot.policy.backoff.delay(attempt, draw), longest)
     restarts = slot.restarts + 1

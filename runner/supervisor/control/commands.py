@@ -25,7 +25,7 @@ WAITING_TIME = 5.0
 MOST_INSTANCES = 64
 
 Request = dict[str, Any]
-#: The states that change without another event.
+#: The states that a slot leaves without a further request.
 _MOVING = (SlotState.STARTING, SlotState.STOPPING)
 
 

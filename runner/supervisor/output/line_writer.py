@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from runner.supervisor.output.line import InOrder, Line
 
-#: The maximum number of waiting lines, and their maximum size in bytes. Older lines are dropped and counted.
+#: The maximum number of waiting lines, and their size in bytes. If there are more, the oldest are dropped and counted.
 MAX_WAITING = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 #: Seconds between two batches, unless ``MANY`` lines wait earlier.

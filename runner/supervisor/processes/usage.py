@@ -17,7 +17,10 @@ SHORTEST = 1.0
 
 
 def resident(pid: int) -> int:
-    """Return the resident bytes of a process and its descendants; 0 if it is gone. Shared memory counts for each."""
+    """Return the resident bytes of a process and its descendants; 0 if it is gone.
+
+    Memory that several of them share counts several times.
+    """
     return _PAGE * sum(stat.pages for one in family(pid) if (stat := read_stat(one)) is not None)
 
 
