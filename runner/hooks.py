@@ -53,7 +53,7 @@ class Context(Protocol):
     has_history: bool
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
-        """Return the output of ``order show --json`` for an order; None if the event history has no event of it.
+        """Return the output of ``order history --json`` for an order; None if the event history has no event of it.
 
         Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
         """

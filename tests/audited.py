@@ -67,7 +67,7 @@ def _attempts(order: str, at: int) -> list[dict[str, Any]]:
     timed_out = {"error": "gateway timed out"}
     return [
         {**about, **timed_out, **times(0, 5), "id": f"{order}-1", "attempt": 1, "outcome": "retried", "delay": 1000},
-        {**about, **timed_out, **times(55, 1060), "id": f"{order}-2", "attempt": 2, "outcome": "parked"},
+        {**about, **timed_out, **times(55, 1060), "id": f"{order}-2", "attempt": 2, "outcome": "dead_lettered"},
         {
             **about, **times(4990, 5000), "id": f"{order}-3", "attempt": 1, "outcome": "handled", "replays": 1,
             "replayed_at": T0 + at + 4990,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: One thread of this many may look orders up, and a request waits this many seconds for its turn.
 SHARE, PATIENCE = 4, 1.0
 OFF = (
-    "audit is off, so that nothing is known of orders here; turn it on: a queue audit.events bound to the exchanges in "
+    "audit is off, so no order is recorded here; turn it on: a queue audit.events bound to the exchanges in "
     "topology.yaml, and in config.yaml the service audit: {consumes: [audit.events]}; see docs/audit.md"
 )
 #: What the id of an order may look like; other text is not even asked for, because not every database takes it.

@@ -138,7 +138,7 @@ class _Notes:
         """What to say where nothing is discarded after all: what was sent cannot be taken back."""
         if not self._sent:
             return ""
-        return f" (order show may tell of {self._sent} that were: their notes had gone out)"
+        return f" (order history may tell of {self._sent} that were: their notes had gone out)"
 
     def _count(self, sent: int) -> None:
         self._sent = sent

@@ -1,1 +1,1 @@
-"""Event history and order history: what audit recorded, read back."""
+"""The event history that audit records, and the order history that is read from it."""

@@ -1,4 +1,4 @@
-"""What happened to an order, entry by entry, in words and in an order that no clock can upset."""
+"""The entries of an order history: each cause before its effect, even if the clocks of two machines differ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, TypeVar
 
-from runner.history.records import AttemptRow, EventRow, unreadable
+from runner.history.records import DEAD_LETTERED, AttemptRow, EventRow, unreadable
 
 K = TypeVar("K", bound=Hashable)
 
@@ -19,103 +19,108 @@ _OUTCOMES = {
     "handled": "{service} handled {type} on {instance}, {how}",
     "duplicate": "{service} had handled {type} before, so nothing was done on {instance}, {how}",
     "retried": "{service} failed at {type} on {instance}, {how}: {error}; again in {delay}",
-    "parked": "{service} gave up {type} on {instance}, {how}: {error}; parked in the dead-letter queue of {queue}",
+    DEAD_LETTERED: "{service} gave up {type} on {instance}, {how}: {error}; dead-lettered from {queue}",
     "discarded": "{type} discarded by a person from {instance}",
 }
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One thing that happened."""
+    """A publish, an attempt, a replay or a discard."""
 
-    #: Milliseconds since the epoch; of a try, when it ended.
+    #: Milliseconds since the epoch. The time of an attempt is its end.
     at: int
-    #: ``published``, ``handled``, ``duplicate``, ``retried``, ``parked``, ``replayed`` or ``discarded``.
+    #: ``published``, ``replayed``, or the outcome of an attempt.
     kind: str
     what: str
-    #: The type of the event that was published, or that the message in question holds.
+    #: The type of the event, or of the message.
     type: str
-    #: The facts behind the words; times as numbers in seconds.
+    #: The facts behind ``what`` by name, with durations in seconds.
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_published(self) -> bool:
-        """Whether an event was published."""
+        """True if the entry is the publish of an event."""
         return self.kind == "published"
 
 
-def story(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[HistoryEntry]:
-    """All entries: nothing stands before what caused it, and apart from that the earlier thing is the earlier entry.
+def entries_of(events: Sequence[EventRow], attempts: Sequence[AttemptRow]) -> list[HistoryEntry]:
+    """Return all entries by time, except that no entry precedes its cause.
 
-    An event follows the try that made it, a try follows its event and the tries before it, and a replay stands between
-    the tries before and after it.
+    An event follows the attempt that published it. An attempt follows its event and the earlier attempts. A replay is
+    between the attempts before and after it.
     """
     entries: dict[_Key, HistoryEntry] = {}
     causes: dict[_Key, set[_Key]] = {}
-    tries: dict[str, list[AttemptRow]] = defaultdict(list)
-    for one in attempts:
-        tries[one.message_id].append(one)
+    by_message: dict[str, list[AttemptRow]] = defaultdict(list)
+    for attempt in attempts:
+        by_message[attempt.message_id].append(attempt)
     for event in events:
         key = ("event", event.id)
-        entries[key] = _published(event)
+        entries[key] = _publish_entry(event)
         causes[key] = {("event", event.causation_id)}
-        maker = _maker(event, tries.get(event.causation_id or "", ()))
-        if maker is not None:
-            causes[key].add(_key(maker))
-            if maker.began_at <= event.published_at <= maker.ended_at:
-                # It got its time while its handler was at work, and went out after that.
-                entries[key] = replace(entries[key], at=maker.ended_at)
-    for ladder in _ladders(attempts):
-        _chain(ladder, entries, causes)
+        publisher = _publisher(event, by_message.get(event.causation_id or "", ()))
+        if publisher is not None:
+            causes[key].add(_key(publisher))
+            if publisher.began_at <= event.published_at <= publisher.ended_at:
+                # The handler creates the event, and the worker publishes the event after the handler has returned.
+                entries[key] = replace(entries[key], at=publisher.ended_at)
+    for delivered in _by_delivery(attempts):
+        _add_attempts(delivered, entries, causes)
     times = {key: (entry.at, repr(key)) for key, entry in entries.items()}
     return [entries[key] for key in causal_order(times, causes)]
 
 
-def _chain(ladder: Sequence[AttemptRow], entries: dict[_Key, HistoryEntry], causes: dict[_Key, set[_Key]]) -> None:
-    """The tries of one message in one queue: each follows the one before it, and those of a second delivery nothing."""
-    event: _Key = ("event", ladder[0].message_id)
-    for replays, replayed in groupby(ladder, key=lambda one: one.replays):
+def _add_attempts(
+    attempts: Sequence[AttemptRow], entries: dict[_Key, HistoryEntry], causes: dict[_Key, set[_Key]]
+) -> None:
+    """Add the attempts of one message in one queue, each with the attempt before it as its cause.
+
+    Two rows with the same number are attempts of two deliveries, so neither is a cause of the other.
+    """
+    event: _Key = ("event", attempts[0].message_id)
+    for replays, replayed in groupby(attempts, key=lambda one: one.replays):
         own, first = list(replayed), event
         if replays:
             first = ("replay", own[0].queue, own[0].message_id, replays)
-            earlier = [one for one in ladder if one.replays < replays]
+            earlier = [one for one in attempts if one.replays < replays]
             last = max(earlier, key=lambda one: one.ended_at, default=None)
-            entries[first], causes[first] = _replayed(own[0]), {event if last is None else _key(last)}
+            entries[first], causes[first] = _replay_entry(own[0]), {event if last is None else _key(last)}
         before = first
-        for _, same in groupby(own, key=lambda one: one.attempt):
-            tries = list(same)
-            for one in tries:
-                entries[_key(one)], causes[_key(one)] = _tried(one), {before}
-            before = _key(tries[0])
+        for _, group in groupby(own, key=lambda one: one.attempt):
+            same = list(group)
+            for one in same:
+                entries[_key(one)], causes[_key(one)] = _attempt_entry(one), {before}
+            before = _key(same[0])
 
 
-def _ladders(attempts: Sequence[AttemptRow]) -> Iterator[list[AttemptRow]]:
-    """The tries of each message in each queue, first to last."""
+def _by_delivery(attempts: Sequence[AttemptRow]) -> Iterator[list[AttemptRow]]:
+    """Yield the attempts of each message in each queue, from the first to the last."""
     found: dict[tuple[str, str], list[AttemptRow]] = defaultdict(list)
     for one in attempts:
         found[one.queue, one.message_id].append(one)
-    for ladder in found.values():
-        yield sorted(ladder, key=lambda one: (one.replays, one.attempt, one.ended_at))
+    for own in found.values():
+        yield sorted(own, key=lambda one: (one.replays, one.attempt, one.ended_at))
 
 
 def _key(one: AttemptRow) -> _Key:
-    return ("try", one.queue, one.message_id, one.replays, one.attempt, one.instance, one.began_at)
+    return ("attempt", one.queue, one.message_id, one.replays, one.attempt, one.instance, one.began_at)
 
 
-def _maker(event: EventRow, tries: Sequence[AttemptRow]) -> AttemptRow | None:
-    """The try that an event was made in, of those of the message that caused it.
+def _publisher(event: EventRow, attempts: Sequence[AttemptRow]) -> AttemptRow | None:
+    """Return the attempt that published an event, out of the attempts of the message that caused the event.
 
-    A handler's events get their time while it is at work, by the clock that also times the try.
+    The handler's clock gives the event its time during the attempt, so the attempt closest in time is the publisher.
     """
 
     def distance(one: AttemptRow) -> tuple[int, bool, int]:
         beside = max(one.began_at - event.published_at, event.published_at - one.ended_at, 0)
         return (beside, one.outcome not in ("handled", "duplicate"), one.began_at)
 
-    return min((one for one in tries if one.service == event.app_id), key=distance, default=None)
+    return min((one for one in attempts if one.service == event.app_id), key=distance, default=None)
 
 
-def _published(event: EventRow) -> HistoryEntry:
+def _publish_entry(event: EventRow) -> HistoryEntry:
     by = f" by {event.app_id}" if event.app_id else ""
     details = {
         "event_id": event.id,
@@ -129,7 +134,7 @@ def _published(event: EventRow) -> HistoryEntry:
     )
 
 
-def _replayed(one: AttemptRow) -> HistoryEntry:
+def _replay_entry(one: AttemptRow) -> HistoryEntry:
     at = one.replayed_at or one.sent_at or one.began_at
     again = "" if one.replays == 1 else f", for the {_ordinal(one.replays)} time"
     what = f"{one.message_type or 'a message'} replayed to {one.queue}{again}"
@@ -137,7 +142,7 @@ def _replayed(one: AttemptRow) -> HistoryEntry:
     return HistoryEntry(at, "replayed", what, one.message_type, details)
 
 
-def _tried(one: AttemptRow) -> HistoryEntry:
+def _attempt_entry(one: AttemptRow) -> HistoryEntry:
     waited = None if one.sent_at is None else max(0, one.began_at - one.sent_at)
     took = max(0, one.ended_at - one.began_at)
     how = f"attempt {one.attempt}{', redelivered' if one.redelivered else ''}"
@@ -182,15 +187,15 @@ def _ordinal(number: int) -> str:
 
 
 def duration(milliseconds: int) -> str:
-    """``4 ms``, or ``1.02 s`` from a tenth of a second on."""
+    """Format a duration, such as ``4 ms``; from a tenth of a second on in seconds, such as ``1.02 s``."""
     return f"{milliseconds} ms" if milliseconds < 100 else f"{milliseconds / 1000:.2f} s"
 
 
 def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]]) -> list[K]:
-    """The keys of ``times`` by time and then by name, but none before one of its ``causes``.
+    """Return the keys of ``times`` by time and then by name, but no key before one of its ``causes``.
 
-    Causes that are not there count for nothing. Where things are said to cause each other, which no clock or sender can
-    make true, the earliest of them goes first.
+    Unknown causes are ignored. If keys are causes of each other, which is only possible in wrong data, the earliest of
+    them is first.
     """
     open_causes = {key: {one for one in causes.get(key, ()) if one in times and one != key} for key in times}
     effects: dict[K, list[K]] = defaultdict(list)
@@ -198,7 +203,7 @@ def causal_order(times: Mapping[K, tuple[int, str]], causes: Mapping[K, Set[K]])
         for cause in found:
             effects[cause].append(key)
     by_time = sorted(times, key=lambda key: times[key])
-    # Places instead of the keys themselves, which need not be comparable.
+    # The heap contains numbers because keys need not be comparable.
     place = {key: number for number, key in enumerate(by_time)}
     free = [place[key] for key in by_time if not open_causes[key]]
     heapq.heapify(free)

@@ -1,4 +1,4 @@
-"""``events``: what was published lately."""
+"""The command ``events``, which shows the latest events."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from runner.history.entries import causal_order
 from runner.history.order_history import moment
 from runner.history.records import EventRow, find_events
 
-#: How many events are shown where nobody says how many.
+#: The default of ``--limit``.
 LIMIT = 50
-#: Characters of an order's id that are shown at least; more where two begin alike.
+#: The least number of characters of an order id in the table. More are shown if two ids begin with the same ones.
 SHORTEST = 8
-_HEAD = ("TIME", "TYPE", "ORDER", "BY", "WHAT IT SAYS")
+_HEAD = ("TIME", "TYPE", "ORDER", "BY", "BODY")
 _COLOURS = {"created": "cyan", "success": "green", "failed": "red"}
 
 
 def time_ago(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """``1h`` as the time that was so long ago, in ms since the epoch. Raises click.BadParameter."""
+    """Convert an age such as ``1h`` to the time in milliseconds since the epoch. Raises click.BadParameter."""
     if value is None:
         return None
-    # Imported only now, because pydantic comes with it.
+    # Imported here because it imports pydantic.
     from runner.config.value import parse_duration
 
     try:
@@ -45,24 +45,30 @@ def time_ago(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 def _type(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    # What was no text on the command line would be none for a database either.
+    # A database refuses bytes that are no text, which the command line accepts.
     if value is not None and not value.isprintable():
         raise click.BadParameter(f"not a type, {value!r}; allowed: text, such as payment.failed")
     return value
 
 
 @click.command(short_help="Show the latest events.")
-@click.option("--order", metavar="ID", help="Only of this order; as much of its id as no other one begins with.")
-@click.option("--type", "kind", metavar="TYPE", callback=_type, help="Only of this type, such as payment.failed.")
-@click.option("--since", metavar="TIME", callback=time_ago, help="Only of the last 30s, 10m, 1h, 2d.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="How many at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print them, with headers and whole bodies, as one JSON object.")
+@click.option("--order", metavar="ID", help="Only events of this order. The unique beginning of an id is enough.")
+@click.option(
+    "--type", "kind", metavar="TYPE", callback=_type, help="Only events of this type, such as payment.failed."
+)
+@click.option(
+    "--since", metavar="TIME", callback=time_ago, help="Only events of this period, such as 30s, 10m, 1h, 2d."
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=LIMIT, show_default=True, help="Maximum number of events."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with headers and complete bodies.")
 @click.pass_obj
 def events(folder: Path, order: str | None, kind: str | None, since: int | None, limit: int, as_json: bool) -> None:
-    """Show the latest events, the newest one last.
+    """Show the latest events, with the newest event last.
 
-    They are read from the database that the service audit writes to; no broker or runner is needed. Lines are cut to
-    the width of the terminal; --json tells all. Times are those of this machine's zone, with --json of UTC.
+    The events come from the database of the service audit. No broker or runner is needed. Lines are cut to the width
+    of the terminal, except with --json. Times are local times, and UTC with --json.
     """
     with opened(folder) as (read, recorded):
         whole = None if order is None else order_named(read, recorded, order)
@@ -80,7 +86,7 @@ def events(folder: Path, order: str | None, kind: str | None, since: int | None,
         click.echo("no such events" if order or kind or since is not None else "no events yet")
         return
     if is_more:
-        click.secho(f"older ones are left out; --limit {2 * limit} shows more", err=True, dim=sys.stderr.isatty())
+        click.secho(f"older events are left out; --limit {2 * limit} shows more", err=True, dim=sys.stderr.isatty())
     for line in _table(found):
         click.echo(line)
 
@@ -99,7 +105,7 @@ def _table(found: Sequence[EventRow]) -> list[str]:
             one_line(one.type),
             one_line((one.order_id or "-")[:length]),
             one_line(one.app_id or "-"),
-            one_line(_saying(one)),
+            one_line(_body_text(one)),
         )
         for one in found
     ]
@@ -116,8 +122,11 @@ def _table(found: Sequence[EventRow]) -> list[str]:
     return lines
 
 
-def _saying(one: EventRow) -> str:
-    """The body's fields, without what is shown beside it; a body of another kind as it is."""
+def _body_text(one: EventRow) -> str:
+    """Return the fields of the body without the order id, which has a column of its own.
+
+    A body that is no JSON object is returned unchanged.
+    """
     try:
         body = json.loads(one.body)
     except (ValueError, RecursionError):
@@ -129,7 +138,7 @@ def _saying(one: EventRow) -> str:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
     }
-    # Ids say least to a person, and would push what says more out of sight.
+    # Ids are last because they are long, and the most useful fields must stay on the screen.
     return "  ".join(f"{name}={text}" for name, text in sorted(texts.items(), key=lambda one: one[0].endswith("_id")))
 
 
@@ -145,6 +154,6 @@ def _cut(text: str, room: int | None) -> str:
 
 
 def _length(orders: set[str]) -> int:
-    """How much of each id tells all of them apart."""
+    """Return the number of characters that distinguish all ids."""
     longest = max((len(one) for one in orders), default=SHORTEST)
     return next((n for n in range(SHORTEST, longest) if len({one[:n] for one in orders}) == len(orders)), longest)

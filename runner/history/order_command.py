@@ -1,4 +1,4 @@
-"""``order show``: the story of one order."""
+"""The command ``order history``."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from runner.errors import RunnerError
 from runner.escape import json_text, one_line
 from runner.history.access import UNTRACED, clock, opened, order_named
 from runner.history.entries import duration
-from runner.history.order_history import OrderHistory, as_json, journey
+from runner.history.order_history import OrderHistory, as_json, read_history
+from runner.history.records import DEAD_LETTERED
 from runner.invocation import invocation
 from runner.messages import ACCEPTED, FAILED
 
-_COLOURS = {"retried": "yellow", "parked": "red", "replayed": "magenta", "published": "cyan", "discarded": "red"}
+_COLOURS = {"retried": "yellow", DEAD_LETTERED: "red", "replayed": "magenta", "published": "cyan", "discarded": "red"}
 _STATUS_COLOURS = {FAILED: "red", ACCEPTED: "cyan"}
 
 
-@click.group(short_help="Show what became of an order.")
+@click.group(short_help="Show the history of an order.")
 def order() -> None:
-    """Show what became of an order."""
+    """Show the history of an order."""
 
 
-@order.command(short_help="Tell the story of one order.")
+@order.command(short_help="Show the history of one order.")
 @click.argument("id", metavar="ID")
-@click.option("--json", "is_json", is_flag=True, help="Print the story as one JSON object.")
+@click.option("--json", "is_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def show(folder: Path, id: str, is_json: bool) -> None:
-    """Tell the story of one order: what was published, who handled it when, what failed and was tried again.
+def history(folder: Path, id: str, is_json: bool) -> None:
+    """Show the history of one order: each event, and each attempt with its service, its times and its error.
 
-    ID is the order's id, or as much of it as no other one begins with. The story is read from the database that the
-    service audit writes to; no broker or runner is needed.
+    ID is the id of the order, or its unique beginning. The history comes from the database of the service audit. No
+    broker or runner is needed.
     """
     with opened(folder) as (read, recorded):
-        found = journey(read, order_named(read, recorded, id))
+        found = read_history(read, order_named(read, recorded, id))
     if found is None:
-        raise RunnerError(f"no such order here, {id!r}; see: {invocation('events')}")
+        raise RunnerError(f"unknown order {id!r}; to list the orders: {invocation('events')}")
     if is_json:
         click.echo(json_text(as_json(found), indent=2))
         return
@@ -55,8 +56,7 @@ def _lines(found: OrderHistory) -> Iterator[str]:
     status = click.style(found.status, fg=_status_colour(found), bold=True) if has_colour() else found.status
     begin = found.entries[0].at
     yield f"order {one_line(found.order_id)}: {status}"
-    yield f"begun {clock(begin, '%Y-%m-%d %H:%M:%S')}, and after that:"
-    # The same width for all, so that the words stand below each other.
+    yield f"started {clock(begin, '%Y-%m-%d %H:%M:%S')}; since then:"
     after = [f"{max(0, entry.at - begin) / 1000:.3f} s" for entry in found.entries]
     width = max(len(one) for one in after)
     screen = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -65,17 +65,17 @@ def _lines(found: OrderHistory) -> Iterator[str]:
         for line in _wrapped(one_line(entry.what), screen and screen - len(margin)):
             yield margin + (click.style(line, fg=_COLOURS.get(entry.kind)) if has_colour() else line)
             margin = " " * len(margin)
-    for one in found.parked:
-        where = f"{one.message_type or 'a message'} of {one.queue}"
-        yield one_line(f"still parked: {where}, in the queue's dead-letter queue since {clock(one.since)}")
-    for next_try in found.waiting:
-        what = f"{next_try.message_type or 'a message'} of {next_try.queue}"
-        yield one_line(f"waiting for its next try: {what}, due at {clock(next_try.due)}")
+    for one in found.dead_lettered:
+        what = f"{one.message_type or 'a message'} of {one.queue}"
+        yield one_line(f"still dead-lettered: {what}, since {clock(one.since)}")
+    for pending in found.waiting:
+        what = f"{pending.message_type or 'a message'} of {pending.queue}"
+        yield one_line(f"waiting for its next attempt: {what}, due at {clock(pending.due)}")
     yield _totals(found)
 
 
 def _status_colour(found: OrderHistory) -> str:
-    # A decision is as good as the event's type says, such as payment.failed.
+    # By convention, the type of an event for a failure ends with .failed.
     decided = "yellow" if (found.decided_by or "").endswith(".failed") else "green"
     return _STATUS_COLOURS.get(found.status, decided)
 
@@ -89,6 +89,8 @@ def _totals(found: OrderHistory) -> str:
     decided = "not decided yet" if totals.decided is None else f"decided after {duration(totals.decided)}"
     words = [decided, f"{duration(totals.waited)} waiting in queues"]
     if totals.delayed:
-        words[1] += f" ({duration(totals.delayed)} of it for the next try)"
+        words[1] += f" ({duration(totals.delayed)} of it for the next attempt)"
     words.append(f"{duration(totals.handled)} in handlers")
-    return ", ".join([*words, *([f"{duration(totals.parked)} parked"] if totals.parked else [])])
+    if totals.dead_lettered:
+        words.append(f"{duration(totals.dead_lettered)} dead-lettered")
+    return ", ".join(words)

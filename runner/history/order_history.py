@@ -1,4 +1,4 @@
-"""One order's story, as audit wrote it down: what happened, where it stands, and how long it took."""
+"""The history of one order from the rows of audit: entries, status and times."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runner.history.entries import HistoryEntry, story
-from runner.history.records import AttemptRow, EventRow, Read, attempts_of, events_of, statuses
+from runner.history.entries import HistoryEntry, entries_of
+from runner.history.records import DEAD_LETTERED, AttemptRow, EventRow, Read, attempts_of, events_of, statuses
 from runner.messages import ACCEPTED, FAILED
 
 
 @dataclass(frozen=True)
 class DeadLetteredDelivery:
-    """A message that lies in a dead-letter queue, as far as its tries tell."""
+    """A message that was dead-lettered after its latest attempt."""
 
     queue: str
     service: str
@@ -27,7 +27,7 @@ class DeadLetteredDelivery:
 
 @dataclass(frozen=True)
 class WaitingDelivery:
-    """A message that waits for its next try."""
+    """A message that waits for its next attempt."""
 
     queue: str
     message_id: str
@@ -38,50 +38,50 @@ class WaitingDelivery:
 
 @dataclass(frozen=True)
 class Totals:
-    """How long it took, in milliseconds."""
+    """The sums of the times of an order, in milliseconds."""
 
-    #: From the event that begins the order to the first decision; None before that.
+    #: The time from the first event of the order to the first decision. None before the decision.
     decided: int | None
-    #: In queues, of all messages of the order together; and how much of it was the delay before another try.
+    #: The time of all messages in queues, and the part of it that was the delay before a retry.
     waited: int
     delayed: int
     handled: int
-    #: In dead-letter queues, until it was replayed.
-    parked: int
+    #: The time of replayed messages in dead-letter queues.
+    dead_lettered: int
 
 
 @dataclass(frozen=True)
 class OrderHistory:
-    """One order's story."""
+    """The history of one order."""
 
     order_id: str
-    #: ``accepted``: not decided yet. ``failed``: not decided, and a message of the order lies in a dead-letter queue
-    #: and was not replayed and tried since, or was discarded there. Otherwise the status after the latest decision.
+    #: The status after the latest decision. Before a decision ``accepted``, or ``failed`` if a message of the order was
+    #: discarded, or is a dead letter without a later attempt.
     status: str
-    #: The type of the event that decided it.
+    #: The type of the event that decided the order.
     decided_by: str | None
     entries: Sequence[HistoryEntry]
-    parked: Sequence[DeadLetteredDelivery]
+    dead_lettered: Sequence[DeadLetteredDelivery]
     waiting: Sequence[WaitingDelivery]
     totals: Totals
 
 
-def journey(read: Read, order: str) -> OrderHistory | None:
-    """The story of the order with this very id; None where nothing is known of it."""
+def read_history(read: Read, order: str) -> OrderHistory | None:
+    """Return the history of the order with this complete id, or None if no row belongs to the order."""
     events, attempts = events_of(read, order), attempts_of(read, order)
-    return journey_of(order, events, attempts, statuses(read)) if events or attempts else None
+    return build_history(order, events, attempts, statuses(read)) if events or attempts else None
 
 
-def journey_of(
+def build_history(
     order: str, events: Sequence[EventRow], attempts: Sequence[AttemptRow], status_of: Mapping[str, str]
 ) -> OrderHistory:
-    """The story that events and tries tell; ``status_of`` has the status after an event, by its type."""
-    entries = story(events, attempts)
-    last = _last_tries(attempts)
-    parked = [
+    """Return the history of an order from its rows. ``status_of`` has the status after an event by its type."""
+    entries = entries_of(events, attempts)
+    last = _last_attempts(attempts)
+    dead_lettered = [
         DeadLetteredDelivery(one.queue, one.service, one.message_id, one.message_type, one.error or "", one.ended_at)
         for one in last
-        if one.outcome == "parked"
+        if one.outcome == DEAD_LETTERED
     ]
     waiting = [
         WaitingDelivery(one.queue, one.message_id, one.message_type, one.ended_at + (one.delay or 0))
@@ -91,15 +91,15 @@ def journey_of(
     steps = [(one, status_of[one.type]) for one in entries if one.is_published and one.type in status_of]
     begun = [one for one, status in steps if status == ACCEPTED]
     decisions = [(one, status) for one, status in steps if status != ACCEPTED]
-    is_failed = any(one.outcome in ("parked", "discarded") for one in last)
+    is_failed = any(one.outcome in (DEAD_LETTERED, "discarded") for one in last)
     decision, status = decisions[-1] if decisions else (None, FAILED if is_failed else ACCEPTED)
     decided = max(0, decisions[0][0].at - begun[0].at) if begun and decisions else None
     decided_by = None if decision is None else decision.type
-    return OrderHistory(order, status, decided_by, entries, parked, waiting, _totals(decided, attempts))
+    return OrderHistory(order, status, decided_by, entries, dead_lettered, waiting, _totals(decided, attempts))
 
 
 def as_json(found: OrderHistory) -> dict[str, Any]:
-    """The whole story as plain values: times as text of ISO 8601, durations in seconds."""
+    """Return the history as JSON values, with times as ISO 8601 text and durations in seconds."""
     totals = found.totals
     return {
         "order_id": found.order_id,
@@ -108,7 +108,7 @@ def as_json(found: OrderHistory) -> dict[str, Any]:
             {"at": moment(entry.at), "kind": entry.kind, "what": entry.what, "type": entry.type, **entry.details}
             for entry in found.entries
         ],
-        "parked": [
+        "dead_lettered": [
             {
                 "queue": one.queue,
                 "service": one.service,
@@ -117,7 +117,7 @@ def as_json(found: OrderHistory) -> dict[str, Any]:
                 "error": one.error,
                 "since": moment(one.since),
             }
-            for one in found.parked
+            for one in found.dead_lettered
         ],
         "waiting": [
             {"queue": one.queue, "message_id": one.message_id, "type": one.message_type, "due": moment(one.due)}
@@ -128,13 +128,13 @@ def as_json(found: OrderHistory) -> dict[str, Any]:
             "waited": totals.waited / 1000,
             "delayed": totals.delayed / 1000,
             "handled": totals.handled / 1000,
-            "parked": totals.parked / 1000,
+            "dead_lettered": totals.dead_lettered / 1000,
         },
     }
 
 
 def moment(milliseconds: int) -> str:
-    """``2026-11-25T18:20:01.123Z``; a time that no calendar has is given as the number it is."""
+    """Format a time, such as ``2026-11-25T18:20:01.123Z``. A time outside the calendar stays a number."""
     try:
         found = datetime.fromtimestamp(milliseconds // 1000, UTC).replace(microsecond=milliseconds % 1000 * 1000)
     except (ValueError, OverflowError, OSError):
@@ -142,8 +142,8 @@ def moment(milliseconds: int) -> str:
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _last_tries(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
-    """The last try of each message in each queue, by time."""
+def _last_attempts(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
+    """Return the last attempt of each message in each queue, by time."""
     last: dict[tuple[str, str], AttemptRow] = {}
     for one in sorted(attempts, key=lambda one: (one.replays, one.attempt, one.ended_at)):
         last[one.queue, one.message_id] = one
@@ -151,26 +151,26 @@ def _last_tries(attempts: Sequence[AttemptRow]) -> list[AttemptRow]:
 
 
 def _totals(decided: int | None, attempts: Sequence[AttemptRow]) -> Totals:
-    tried = {(one.queue, one.message_id, one.replays, one.attempt) for one in attempts}
+    known = {(one.queue, one.message_id, one.replays, one.attempt) for one in attempts}
     return Totals(
         decided=decided,
         waited=sum(one.began_at - one.sent_at for one in attempts if one.sent_at and one.sent_at < one.began_at),
         delayed=sum(
             one.delay or 0
             for one in attempts
-            if (one.queue, one.message_id, one.replays, one.attempt + 1) in tried and one.outcome == "retried"
+            if (one.queue, one.message_id, one.replays, one.attempt + 1) in known and one.outcome == "retried"
         ),
         handled=sum(max(0, one.ended_at - one.began_at) for one in attempts),
-        parked=_parked_time(attempts),
+        dead_lettered=_dead_lettered_time(attempts),
     )
 
 
-def _parked_time(attempts: Sequence[AttemptRow]) -> int:
+def _dead_lettered_time(attempts: Sequence[AttemptRow]) -> int:
     replayed = {(one.queue, one.message_id, one.replays): one.replayed_at for one in attempts if one.replayed_at}
-    # A message that came twice may have been parked twice: the last time counts.
-    parked = {(one.queue, one.message_id, one.replays): one.ended_at for one in attempts if one.outcome == "parked"}
+    # If a message was delivered twice and dead-lettered twice, the last time counts.
+    times = {(one.queue, one.message_id, one.replays): one.ended_at for one in attempts if one.outcome == DEAD_LETTERED}
     return sum(
         max(0, back - since)
-        for (queue, message, replays), since in parked.items()
+        for (queue, message, replays), since in times.items()
         if (back := replayed.get((queue, message, replays + 1))) is not None
     )

@@ -9,10 +9,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from runner.escape import MOST_INDEXED, storable
 from runner.headers import PUBLISHED_AT, SENT_AT, milliseconds_of
+from runner.history.records import present_outcome
 from runner.messages import ATTEMPT_TYPE, Message, Reject
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ OrderId = Annotated[str, AfterValidator(lambda text: storable(text, MOST_INDEXED
 #: Milliseconds that fit into a column of 64 bits.
 Milliseconds = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Outcome = Annotated[
+    Literal["handled", "duplicate", "retried", "dead_lettered", "discarded"],
+    # Workers of a former version may still run, and their reports may still wait in the queue.
+    BeforeValidator(present_outcome),
+]
 
 
 class AttemptReport(BaseModel):
@@ -41,7 +47,7 @@ class AttemptReport(BaseModel):
     instance: Text
     attempt: Count
     replays: Count
-    outcome: Literal["handled", "duplicate", "retried", "parked", "discarded"]
+    outcome: Outcome
     error: Text | None
     delay: Milliseconds | None
     sent_at: Milliseconds | None
@@ -98,8 +104,8 @@ def attempt_row(message: Message) -> dict[str, Any]:
     try:
         report = AttemptReport.model_validate(message.json())
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
-        raise Reject(f"message {message.id}: not a note of a try, {faults}") from None
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
+        raise Reject(f"message {message.id}: not a report of an attempt, {wrong}") from None
     return {"id": storable(message.id), **report.model_dump()}
 
 

@@ -1,6 +1,6 @@
-"""What audit wrote down, as it is read back: events, and tries of messages.
+"""The rows that audit stored, as they are read: events, and attempts of messages.
 
-Each value is checked: SQLite keeps in a column whatever it is given, and a person may have changed a row.
+Each value is checked because SQLite stores values of any type in a column, and a person may have changed a row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.errors import StoreError
 
-#: What a column of each kind may hold. SQLite has no booleans, and each driver has a type of its own for bytes.
+#: The Python types of each kind of column. SQLite has no booleans, and each driver has its own type for bytes.
 TEXT, NUMBER, FLAG, DATA, OBJECT = (str,), (int,), (bool, int), (bytes, memoryview), (dict,)
 OPTIONAL_TEXT, OPTIONAL_NUMBER = (str, NoneType), (int, NoneType)
 
@@ -22,11 +22,14 @@ OPTIONAL_TEXT, OPTIONAL_NUMBER = (str, NoneType), (int, NoneType)
 Columns = Sequence[tuple[str, tuple[type, ...]]]
 
 
-#: Gives the rows of a SELECT; its parameters stand in it as ``:name``.
+#: A function that returns the rows of a SELECT with parameters such as ``:name``.
 Read = Callable[[str, Mapping[str, Any]], Sequence[Sequence[Any]]]
 
-#: How many ids that begin alike are told of.
-MOST_ALIKE = 5
+#: The number of ids that are listed if several begin with the same characters.
+MOST_MATCHES = 5
+
+#: The outcome of an attempt whose message was dead-lettered, and its name in former versions.
+DEAD_LETTERED, _FORMER_DEAD_LETTERED = "dead_lettered", "parked"
 
 _EVENT = "id, type, order_id, published_at, exchange, routing_key, app_id, causation_id, content_type, headers, body"
 _ATTEMPT = (
@@ -37,7 +40,7 @@ _ATTEMPT = (
 
 @dataclass(frozen=True)
 class EventRow:
-    """One event; the time is in milliseconds since the epoch."""
+    """One row of the table ``events``, with the time in milliseconds since the epoch."""
 
     id: str
     type: str
@@ -54,7 +57,7 @@ class EventRow:
 
 @dataclass(frozen=True)
 class AttemptRow:
-    """One try of one message; the columns of the table ``attempts``."""
+    """One row of the table ``attempts``."""
 
     order_id: str | None
     message_id: str
@@ -74,7 +77,7 @@ class AttemptRow:
     replayed_at: int | None
 
 
-#: What the columns of the same names hold, by the annotation of a field.
+#: The kind of a column by the annotation of the field with the same name.
 _KINDS = {
     "str": TEXT,
     "str | None": OPTIONAL_TEXT,
@@ -91,10 +94,13 @@ _EVENT_COLUMNS, _ATTEMPT_COLUMNS = (
 def find_events(
     read: Read, *, order: str | None = None, type: str | None = None, since: int | None = None, limit: int
 ) -> tuple[list[EventRow], bool]:
-    """The latest ``limit`` events, oldest first, and whether there are more; ``since`` in ms since the epoch."""
+    """Return the latest ``limit`` events, oldest first, and True if older events match too.
+
+    ``since`` is in milliseconds since the epoch.
+    """
     conditions = ["order_id = :order"] if order is not None else []
     if type is not None:
-        # As an expression it is looked for in no index: those of one order are few, those of one type are not.
+        # The expression keeps the database from using the index of types: an order has few events, a type has many.
         conditions.append("type = :type" if order is None else "type || '' = :type")
     conditions += ["published_at >= :since"] if since is not None else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -106,21 +112,25 @@ def find_events(
 
 
 def events_of(read: Read, order: str) -> list[EventRow]:
-    """All events of an order, oldest first."""
+    """Return all events of an order, oldest first."""
     statement = f"SELECT {_EVENT} FROM events WHERE order_id = :order ORDER BY published_at, id"  # noqa: S608
     return [_event(one) for one in read(statement, {"order": order})]
 
 
 def attempts_of(read: Read, order: str) -> list[AttemptRow]:
-    """All tries of the messages of an order, oldest first."""
+    """Return all attempts of the messages of an order, oldest first."""
     statement = f"SELECT {_ATTEMPT} FROM attempts WHERE order_id = :order ORDER BY began_at, id"  # noqa: S608
-    rows = read(statement, {"order": order})
-    # SQLite has no booleans.
     found = []
-    for one in rows:
-        check_row("attempts", _ATTEMPT_COLUMNS, one)
-        found.append(AttemptRow(*one))
-    return [replace(one, redelivered=bool(one.redelivered)) for one in found]
+    for row in read(statement, {"order": order}):
+        check_row("attempts", _ATTEMPT_COLUMNS, row)
+        found.append(AttemptRow(*row))
+    # SQLite has no booleans, and an audit process of a former version may still insert rows.
+    return [replace(one, redelivered=bool(one.redelivered), outcome=present_outcome(one.outcome)) for one in found]
+
+
+def present_outcome(outcome: Any) -> Any:
+    """Return the present name of an outcome that a process of a former version reported or stored."""
+    return DEAD_LETTERED if outcome == _FORMER_DEAD_LETTERED else outcome
 
 
 def statuses(read: Read) -> dict[str, str]:
@@ -129,19 +139,22 @@ def statuses(read: Read) -> dict[str, str]:
 
 
 def orders_like(read: Read, prefix: str) -> list[str]:
-    """The ids of orders that are, or begin with, ``prefix``: that one, or some of them in order, one more than told."""
+    """Return ``prefix`` if it is the id of an order, otherwise up to 6 sorted ids that begin with ``prefix``.
+
+    The sixth id only shows that more than ``MOST_MATCHES`` ids match.
+    """
     exact = "SELECT order_id FROM {} WHERE order_id = :prefix"
     if read(f"{exact.format('events')} UNION {exact.format('attempts')}", {"prefix": prefix}):
         return [prefix]
-    # Not LIKE, in which some characters mean others, and whose case depends on the database.
+    # LIKE would give % and _ a meaning, and its treatment of case depends on the database.
     alike = "SELECT order_id FROM {} WHERE substr(order_id, 1, :length) = :prefix"
     statement = f"{alike.format('events')} UNION {alike.format('attempts')} ORDER BY order_id LIMIT :limit"
-    rows = read(statement, {"prefix": prefix, "length": len(prefix), "limit": MOST_ALIKE + 1})
+    rows = read(statement, {"prefix": prefix, "length": len(prefix), "limit": MOST_MATCHES + 1})
     return [str(one[0]) for one in rows]
 
 
 def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
-    """Raise StoreError if a value is none that the services write; the error names its column."""
+    """Check the types of a row. Raises StoreError, which names the column, for a type that the services never write."""
     for (name, kind), value in zip(columns, row, strict=True):
         if not isinstance(value, kind):
             raise unreadable(table, name, value)
@@ -149,14 +162,14 @@ def check_row(table: str, columns: Columns, row: Sequence[Any]) -> None:
 
 def unreadable(table: str, column: str, value: object) -> StoreError:
     """Return the error for a value that the services do not write."""
-    what = f"not what the services write, {value!r:.80}; correct or remove that row"
+    what = f"not a value of the services, {value!r:.80}; correct or delete the row"
     return StoreError(f"store.url: table {table}, column {column}: {what}")
 
 
 def _event(values: Sequence[Any]) -> EventRow:
     *first, headers, body = values
-    if isinstance(headers, str):  # PostgreSQL's driver has read it already
-        with contextlib.suppress(ValueError, RecursionError):  # then it stays the text that is refused
+    if isinstance(headers, str):  # the driver of PostgreSQL decodes JSON itself
+        with contextlib.suppress(ValueError, RecursionError):  # check_row refuses the text then
             headers = json.loads(headers)
     values = [*first, headers, body]
     check_row("events", _EVENT_COLUMNS, values)

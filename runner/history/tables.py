@@ -49,7 +49,8 @@ attempts = Table(
     #: The number of the attempt, from 1, and the number of earlier replays from the dead-letter queue.
     Column("attempt", Integer, nullable=False),
     Column("replays", Integer, nullable=False),
-    #: ``handled``, ``duplicate``, ``retried``, ``parked``, or ``discarded`` from the dead-letter queue in ``instance``.
+    #: ``handled``, ``duplicate``, ``retried``, ``dead_lettered``, or ``discarded`` from the dead-letter queue that
+    #: ``instance`` names. Processes of former versions write ``parked`` for ``dead_lettered``.
     Column("outcome", Text, nullable=False),
     Column("error", Text),
     #: Milliseconds until the next attempt; NULL if there is none.

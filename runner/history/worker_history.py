@@ -22,14 +22,14 @@ class WorkerHistory:
         self._statuses = statuses or {}
 
     def order(self, store: Store, order_id: str) -> dict[str, Any] | None:
-        """Return the output of ``order show --json`` for an order; None if the event history has no event of it.
+        """Return the output of ``order history --json`` for an order, or None if the event history has no row of it.
 
         Raises StoreAway, and StoreError.
         """
-        from runner.history.order_history import as_json, journey
+        from runner.history.order_history import as_json, read_history
         from runner.history.reader import statement_of
 
-        found = journey(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
+        found = read_history(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
         return None if found is None else as_json(found)
 
     def store_statuses(self, connection: Connection) -> None:

@@ -49,7 +49,7 @@ class AttemptRecorder:
         outcome, delay = "duplicate" if one.is_duplicate else "handled", None
         if failure is not None:
             is_final = failure.delay is None
-            outcome, delay = ("parked", None) if is_final else ("retried", round((failure.delay or 0.0) * 1000))
+            outcome, delay = ("dead_lettered", None) if is_final else ("retried", round((failure.delay or 0.0) * 1000))
         times = one.times
         if times is None or (failure is not None and isinstance(failure.error, Crashed)):
             now = self._milliseconds()

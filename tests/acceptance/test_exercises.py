@@ -144,7 +144,7 @@ def check_history(shipped: Project, runner: Runner, order: str) -> None:
     runner.wait_for(f"order {order}: received from payment.order.created")
 
     def shown() -> str:
-        _, output = shipped.call("order", "show", order[:8])
+        _, output = shipped.call("order", "history", order[:8])
         return output if "payment" in output else ""
 
     assert f"order {order}: " in wait_until(shown, 15)

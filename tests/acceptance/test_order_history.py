@@ -66,7 +66,7 @@ def asked(project: Project, order: str) -> tuple[int, Any]:
 
 
 def shown(project: Project, vhost: Vhost, *arguments: str) -> str:
-    code, output = project.call("order", "show", *arguments, url=vhost.url)
+    code, output = project.call("order", "history", *arguments, url=vhost.url)
     assert code == 0, output
     return output
 
@@ -146,7 +146,7 @@ def test_the_order_history_is_complete_in_order_and_the_same_everywhere(slow_pay
     assert 0.04 <= second["took"] < 5
 
     assert failed["status"] == "failed"
-    assert attempts_of(failed, "payment") == [("retried", 1), ("retried", 2), ("parked", 3)]
+    assert attempts_of(failed, "payment") == [("retried", 1), ("retried", 2), ("dead_lettered", 3)]
     assert "gateway timed out" in failed["history"][-1]["error"]
 
     for order, answer in ((retried, history), (dead_letter, failed)):
@@ -155,7 +155,7 @@ def test_the_order_history_is_complete_in_order_and_the_same_everywhere(slow_pay
         text = shown(project, vhost, order[:13])
         places = [text.index(one["what"]) for one in answer["history"]]
         assert places == sorted(places)
-    assert "still parked: order.created of payment.order.created" in shown(project, vhost, dead_letter)
+    assert "still dead-lettered: order.created of payment.order.created" in shown(project, vhost, dead_letter)
 
 
 @shared
@@ -183,9 +183,9 @@ def test_a_replay_is_listed_between_the_attempts(slow_payment: SlowPayment) -> N
         history = complete(project, order, 9)
     assert history["status"] == "paid"
     payment = [one for one in history["history"] if one.get("queue") == "payment.order.created"]
-    assert [one["kind"] for one in payment] == ["retried", "retried", "parked", "replayed", "handled"]
+    assert [one["kind"] for one in payment] == ["retried", "retried", "dead_lettered", "replayed", "handled"]
     assert payment[3]["what"] == "order.created replayed to payment.order.created"
-    assert "parked" not in shown(project, vhost, order).splitlines()[-2]
+    assert "dead_lettered" not in shown(project, vhost, order).splitlines()[-2]
 
 
 @contextmanager
@@ -241,7 +241,9 @@ def test_a_malformed_note_is_dead_lettered_with_the_reason_and_delays_no_other_n
     note = {"type": "runner.attempt", "message_id": "n1"}
     message = {"routing_key": "audit.events", "payload": "{}", "payload_encoding": "string", "properties": note}
     assert vhost.rabbit.api("POST", f"/exchanges/{vhost.name}/amq.default/publish", message)["routed"]
-    runner.wait_for("attempt 1 of 4 failed, message n1: not a note of a try, order_id: .*: parked in audit.events.dlq")
+    runner.wait_for(
+        "attempt 1 of 4 failed, message n1: not a report of an attempt, order_id: .*: parked in audit.events.dlq"
+    )
     complete(project, place(project, order_that_times_out(False)), 5)
 
 

@@ -94,7 +94,7 @@ def check_split(system: System) -> None:
     assert (charged, _charges(system)) == (ORDERS, ORDERS), f"{charged} charges for {ORDERS} orders"
     by = [box.output.count(", payment ") for box in system.boxes["payment-service"]]
     say(f"{3 * ORDERS} deliveries of {ORDERS} orders are {ORDERS} charges, by container: {by}")
-    shown = system.boxes["audit-service"][0].run("python", "-m", "runner", "order", "show", first["order_id"])
+    shown = system.boxes["audit-service"][0].run("python", "-m", "runner", "order", "history", first["order_id"])
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "published by order_api" in shown.stdout, shown.stdout
 

@@ -1,4 +1,4 @@
-"""``events`` and ``order show`` with databases that the tests fill."""
+"""``events`` and ``order history`` with databases that the tests fill."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fill_many(project: Project, count: int) -> list[str]:
 
 def test_the_latest_events_are_printed_last_after_a_note_about_omitted_events(filled) -> None:
     found = filled("events", "--limit", "2")
-    assert found[0] == "older ones are left out; --limit 4 shows more"
+    assert found[0] == "older events are left out; --limit 4 shows more"
     assert [line.split()[2:5] for line in found[2:]] == [
         ["payment.success", "aaaa2222", "payment"],
         ["payment.success", "bbbb1111", "payment"],
@@ -109,7 +109,7 @@ def test_events_are_selected_by_order_type_and_age(filled) -> None:
 def test_times_and_texts_that_no_database_accepts_cause_no_crash(filled) -> None:
     assert len(listed(filled("events", "--json", "--since", "99999999999999999d"))["events"]) == 6
     assert "not a type" in filled("events", "--type", os.fsdecode(b"\xff"), code=2)[-1]
-    assert "no such order here" in filled("events", "--order", os.fsdecode(b"\xff"), code=1)[-1]
+    assert "unknown order" in filled("events", "--order", os.fsdecode(b"\xff"), code=1)[-1]
 
 
 def test_the_commands_import_no_slow_package(project: Project) -> None:
@@ -123,7 +123,7 @@ from runner.cli.main import main
 main(sys.argv[1:], standalone_mode=False)
 print(sorted({"sqlalchemy", "pydantic", "alembic", "pika", "flask", "psycopg"} & sys.modules.keys()))
 """
-    for arguments in (["events", "--order", "aaaa1"], ["order", "show", "bbbb"]):
+    for arguments in (["events", "--order", "aaaa1"], ["order", "history", "bbbb"]):
         command = [sys.executable, "-c", source, *arguments]
         found = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=True)
         assert found.stdout.splitlines()[-1] == "[]"
@@ -143,35 +143,35 @@ def test_an_invalid_time_is_a_usage_error(project: Project, since: str) -> None:
 
 
 def test_an_order_history_is_found_by_a_unique_prefix_of_the_id(filled) -> None:
-    found = filled("order", "show", "aaaa1")
+    found = filled("order", "history", "aaaa1")
     assert found[0] == "order aaaa1111: paid"
     assert [line.split(" s  ")[1] for line in found[2:-1]] == [
         "order.created published by order_api",
         "payment failed at order.created on payment.1, attempt 1, waited 5 ms, took 50 ms: gateway timed out;"
         " again in 1 s",
         "payment gave up order.created on payment.1, attempt 2, waited 1.00 s, took 50 ms: gateway timed out;"
-        " parked in the dead-letter queue of payment.order.created",
+        " dead-lettered from payment.order.created",
         "order.created replayed to payment.order.created",
         "payment handled order.created on payment.1, attempt 1, waited 10 ms, took 50 ms",
         "payment.success published by payment",
     ]
     assert found[-1] == (
-        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next try), 0.15 s in handlers,"
-        " 3.88 s parked"
+        "decided after 5.05 s, 1.02 s waiting in queues (1.00 s of it for the next attempt), 0.15 s in handlers,"
+        " 3.88 s dead-lettered"
     )
-    assert listed(filled("order", "show", "aaaa1111", "--json"))["status"] == "paid"
+    assert listed(filled("order", "history", "aaaa1111", "--json"))["status"] == "paid"
 
 
 def test_an_ambiguous_id_and_an_unknown_id_have_different_errors(filled) -> None:
-    assert filled("order", "show", "aaaa", code=1) == [
+    assert filled("order", "history", "aaaa", code=1) == [
         "several orders begin with 'aaaa': aaaa1111, aaaa2222; give more of the id"
     ]
     for wrong in ("cccc", "", "%", "aaaa____", "\x1b[31m"):
-        assert "no such order here" in filled("order", "show", wrong, code=1)[-1]
+        assert "unknown order" in filled("order", "history", wrong, code=1)[-1]
     assert "\x1b" not in "".join(filled("events", "--order", "\x1b[31m", code=1))
 
 
-@pytest.mark.parametrize("command", [["events"], ["events", "--order", "x"], ["order", "show", "x"]])
+@pytest.mark.parametrize("command", [["events"], ["events", "--order", "x"], ["order", "history", "x"]])
 def test_without_audit_the_lines_to_add_are_printed_and_with_audit_the_command_to_start_the_runner(
     project: Project, command: list[str]
 ) -> None:
@@ -180,7 +180,7 @@ def test_without_audit_the_lines_to_add_are_printed_and_with_audit_the_command_t
     assert 'audit.events: {bind: {orders.topic: ["#"], payments.topic: ["#"]}' in off
     assert "audit: {consumes: [audit.events]}" in off
     turn_on(project)
-    assert "nothing was written down yet" in run(project, *command, code=1)[-1]
+    assert "nothing is recorded yet" in run(project, *command, code=1)[-1]
     assert not (project.folder / "var").exists()
 
 
@@ -195,7 +195,7 @@ def test_one_order_among_100_000_events_is_found_quickly(project: Project) -> No
     turn_on(project)
     middle = fill_many(project, 50_000)[25_000]
     of_one = ["events", "--order", middle]
-    for command in (of_one, ["order", "show", middle], ["order", "show", middle[:10]], ["events"]):
+    for command in (of_one, ["order", "history", middle], ["order", "history", middle[:10]], ["events"]):
         times: list[float] = []
         # The test uses CPU time and the best of several runs, because other tests share the machine's cores.
         while len(times) < 8 and min(times, default=CPU_LIMIT) >= CPU_LIMIT:

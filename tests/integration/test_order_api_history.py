@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from runner.errors import StoreAway
-from runner.history.order_history import as_json, journey
+from runner.history.order_history import as_json, read_history
 from runner.history.reader import reading, statement_of
 from runner.store.process_store import Store
 from tests.audited import fill
@@ -34,8 +34,8 @@ class Audited(Context):
     def order_history(self, order_id: str) -> dict[str, Any] | None:
         store = self._store
         if store is None:
-            raise StoreAway("store.url: postgresql://shop@nowhere/shop: is away, connection refused")
-        found = journey(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
+            raise StoreAway("store.url: postgresql://shop@nowhere/shop: is unreachable, connection refused")
+        found = read_history(lambda sql, parameters: store.read(statement_of(sql, parameters)), order_id)
         return None if found is None else as_json(found)
 
 
@@ -50,7 +50,7 @@ def asking(store: Store | None) -> Any:
     return client_of(Audited(store))
 
 
-def test_the_answer_is_the_history_that_order_show_prints(store: Store, database: str, tmp_path: Path) -> None:
+def test_the_answer_is_the_history_that_order_history_prints(store: Store, database: str, tmp_path: Path) -> None:
     fill(store.engine, ["o1", "o2"])
     answer = asking(store).get("/orders/o1")
     conforms(answer, "get", PATH)
@@ -58,12 +58,12 @@ def test_the_answer_is_the_history_that_order_show_prints(store: Store, database
     assert answer.headers["Cache-Control"] == "no-store"
     with reading(database, tmp_path) as read:
         assert read is not None
-        found = journey(read, "o1")
+        found = read_history(read, "o1")
     assert found is not None
     history = as_json(found)
     assert answer.json == {name: history[name] for name in ("order_id", "status", "history")}
     assert [entry["kind"] for entry in answer.json["history"]] == [
-        "published", "retried", "parked", "replayed", "handled", "published",
+        "published", "retried", "dead_lettered", "replayed", "handled", "published",
     ]  # fmt: skip
     assert answer.json["status"] == "paid"
 

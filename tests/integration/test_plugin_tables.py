@@ -16,7 +16,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, Table, Text, create_en
 
 from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError, StoreError
-from runner.history.order_history import journey
+from runner.history.order_history import read_history
 from runner.history.reader import reading
 from runner.store.database import location, open_database
 from runner.store.plugin_migration import migrate
@@ -59,6 +59,10 @@ def test_a_database_of_an_earlier_version_opens_with_every_row(version: str, dat
     assert {name: len(rows) for name, rows in before.items()} == ROWS
     for row in before["charges"]:
         row["ten_thousandths"] = row.pop("hundredths") * 100 if version == "4ed8786" else row["ten_thousandths"]
+    former = [row for row in before["attempts"] if row["outcome"] == "parked"]
+    assert former
+    for row in former:
+        row["outcome"] = "dead_lettered"
     store = make_tables(Store(database, tmp_path))
     after = content(engine)
     for rows in (*before.values(), *after.values()):
@@ -67,9 +71,16 @@ def test_a_database_of_an_earlier_version_opens_with_every_row(version: str, dat
     assert inspect(engine).get_indexes("emails")[0]["name"] == "ix_emails_order_id"
     with reading(database, tmp_path) as read:
         assert read is not None
-        found = {row["order_id"]: journey(read, row["order_id"]) for row in after["orders"]}
+        found = {row["order_id"]: read_history(read, row["order_id"]) for row in after["orders"]}
     decided = {one.order_id: one.status for one in found.values() if one is not None and one.decided_by is not None}
     assert decided == {row["order_id"]: "declined" if row["reason"] else "paid" for row in after["charges"]}
+    # A process of the earlier version that still runs writes the earlier outcome.
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE attempts SET outcome = 'parked' WHERE outcome = 'dead_lettered'"))
+    with reading(database, tmp_path) as read:
+        assert read is not None
+        assert {order: read_history(read, order) for order in found} == found
+    assert any(one.dead_lettered for one in found.values() if one is not None)
     store.close(5)
     engine.dispose()
 

@@ -82,7 +82,7 @@ def test_a_body_that_no_text_column_accepts_is_stored_readably(body: bytes) -> N
     assert event_row(message(body=body))["body"] in ("\\xff\\xfe", "a\\x00b")
 
 
-def test_a_note_becomes_the_row_of_an_attempt() -> None:
+def test_a_report_becomes_the_row_of_an_attempt() -> None:
     assert attempt_row(note()) == {
         "id": "n1", "order_id": "o1", "message_id": "m1", "message_type": "order.created", "queue": "audit.events",
         "service": "payment", "instance": "payment.1", "attempt": 1, "replays": 0, "outcome": "retried",
@@ -91,22 +91,29 @@ def test_a_note_becomes_the_row_of_an_attempt() -> None:
     }  # fmt: skip
 
 
+def test_a_report_of_a_former_version_gets_the_present_outcome() -> None:
+    assert attempt_row(note(outcome="dead_lettered"))["outcome"] == "dead_lettered"
+    assert attempt_row(note(outcome="dead_lettered"))["outcome"] == "dead_lettered"
+
+
 @pytest.mark.parametrize(
     ("wrong", "word"),
     [
         ({"outcome": "lost"}, "outcome: "),
+        ({"outcome": 5}, "outcome: "),
+        ({"outcome": []}, "outcome: "),
         ({"began_at": "10"}, "began_at: "),
         ({"began_at": 2**63}, "began_at: "),
         ({"attempt": -1}, "attempt: "),
         ({"queue": None}, "queue: "),
     ],
 )
-def test_a_malformed_note_is_rejected_with_the_wrong_field(wrong: dict[str, Any], word: str) -> None:
-    with pytest.raises(Reject, match=f"message n1: not a note of a try, {word}"):
+def test_a_malformed_report_is_rejected_with_the_wrong_field(wrong: dict[str, Any], word: str) -> None:
+    with pytest.raises(Reject, match=f"message n1: not a report of an attempt, {word}"):
         attempt_row(note(**wrong))
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no json", b"{}"])
-def test_a_message_that_is_no_note_is_rejected(body: bytes) -> None:
+def test_a_message_that_is_no_report_is_rejected(body: bytes) -> None:
     with pytest.raises(Reject, match="message n1"):
         attempt_row(message(id="n1", type=ATTEMPT_TYPE, body=body))

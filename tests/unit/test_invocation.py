@@ -161,9 +161,9 @@ def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     setup = f"install what FastCommerce needs: {SOURCE}/deploy/setup.sh run"
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
-    monkeypatch.setattr(sys, "argv", ["runner", "order", "show", "a b"])
+    monkeypatch.setattr(sys, "argv", ["runner", "order", "history", "a b"])
     monkeypatch.setattr(prerequisite, "SOURCE", here)
-    prepared = "use .venv/bin/python -m runner order show 'a b'"
+    prepared = "use .venv/bin/python -m runner order history 'a b'"
     missing = ModuleNotFoundError("No module named 'pika'", name="pika.spec")
     assert prerequisite.missing_package(missing) == f"/usr/bin/python3: the package 'pika' is not installed; {prepared}"
     old = ImportError("cannot import name 'ConfigDict' from 'pydantic' (x.py)", name="pydantic")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runner.history.order_history import OrderHistory, as_json, journey_of, moment
+from runner.history.order_history import OrderHistory, as_json, build_history, moment
 from runner.history.records import AttemptRow, EventRow
 from tests.audited import STATUSES
 
@@ -35,15 +35,15 @@ def attempt(number: int, began: int, outcome: str = "handled", **fields: Any) ->
     error, delay = ("gateway timed out", 1000) if outcome == "retried" else (None, None)
     known: dict[str, Any] = {
         "order_id": "o1", "message_id": "c", "message_type": "order.created", "queue": QUEUE, "service": "payment",
-        "instance": "payment.2", "replays": 0, "error": "no card" if outcome == "parked" else error, "delay": delay,
-        "sent_at": T0 + began - 20, "began_at": T0 + began, "ended_at": T0 + began + 50, "redelivered": False,
-        "replayed_at": None,
+        "instance": "payment.2", "replays": 0, "error": "no card" if outcome == "dead_lettered" else error,
+        "delay": delay, "sent_at": T0 + began - 20, "began_at": T0 + began, "ended_at": T0 + began + 50,
+        "redelivered": False, "replayed_at": None,
     }  # fmt: skip
     return AttemptRow(**{**known, "attempt": number, "outcome": outcome, **fields})
 
 
 def history(events: list[EventRow], attempts: list[AttemptRow]) -> OrderHistory:
-    return journey_of("o1", events, attempts, STATUSES)
+    return build_history("o1", events, attempts, STATUSES)
 
 
 def words(found: OrderHistory) -> list[str]:
@@ -67,7 +67,7 @@ def test_the_complete_history_of_an_order_that_was_paid_at_the_second_attempt() 
         "payment.success published by payment",
     ]
     assert found.status == "paid"
-    assert not found.parked
+    assert not found.dead_lettered
     totals = found.totals
     assert (totals.decided, totals.waited, totals.delayed, totals.handled) == (1200, 1070, 1000, 100)
 
@@ -113,16 +113,16 @@ def test_events_that_claim_to_cause_each_other_are_both_shown() -> None:
 
 
 def test_a_dead_letter_makes_an_undecided_order_failed_and_is_named_with_its_reason() -> None:
-    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "dead_lettered")])
     assert found.status == "failed"
-    (parked,) = found.parked
-    assert (parked.queue, parked.service, parked.message_type, parked.error) == (
+    (dead_lettered,) = found.dead_lettered
+    assert (dead_lettered.queue, dead_lettered.service, dead_lettered.message_type, dead_lettered.error) == (
         QUEUE,
         "payment",
         "order.created",
         "no card",
     )
-    assert "no card; parked in the dead-letter queue of payment.order.created" in words(found)[-1]
+    assert "no card; dead-lettered from payment.order.created" in words(found)[-1]
     assert found.totals.decided is None
 
 
@@ -134,11 +134,11 @@ def test_a_message_between_two_attempts_is_shown_with_the_time_of_the_next() -> 
 
 def test_a_replay_is_an_entry_between_the_attempts_and_ends_the_failure() -> None:
     replayed: dict[str, Any] = {"replays": 1, "replayed_at": T0 + 9000}
-    found = history([created(), success(9100)], [attempt(1, 10, "parked"), attempt(1, 9050, **replayed)])
-    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled", "published"]
+    found = history([created(), success(9100)], [attempt(1, 10, "dead_lettered"), attempt(1, 9050, **replayed)])
+    assert [kind for kind, _ in kinds(found)] == ["published", "dead_lettered", "replayed", "handled", "published"]
     assert words(found)[2] == "order.created replayed to payment.order.created"
     assert found.entries[2].at == T0 + 9000
-    assert (found.status, list(found.parked)) == ("paid", [])
+    assert (found.status, list(found.dead_lettered)) == ("paid", [])
 
 
 def test_a_replay_whose_first_attempt_failed_again_is_shown_once() -> None:
@@ -146,26 +146,26 @@ def test_a_replay_whose_first_attempt_failed_again_is_shown_once() -> None:
     found = history(
         [created()],
         [
-            attempt(1, 10, "parked"),
+            attempt(1, 10, "dead_lettered"),
             attempt(1, 9050, "retried", **once),
-            attempt(2, 10_100, "parked", **once),
+            attempt(2, 10_100, "dead_lettered", **once),
         ],
     )
-    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "retried", "parked"]
+    assert [kind for kind, _ in kinds(found)] == ["published", "dead_lettered", "replayed", "retried", "dead_lettered"]
     assert words(found)[2].endswith(", for the 2nd time")
     assert found.status == "failed"
 
 
 def test_a_replay_by_a_slow_clock_still_follows_the_dead_letter() -> None:
-    found = history([created()], [attempt(1, 5000, "parked"), attempt(1, 5100, replays=1, replayed_at=T0 + 1)])
-    assert [kind for kind, _ in kinds(found)] == ["published", "parked", "replayed", "handled"]
+    found = history([created()], [attempt(1, 5000, "dead_lettered"), attempt(1, 5100, replays=1, replayed_at=T0 + 1)])
+    assert [kind for kind, _ in kinds(found)] == ["published", "dead_lettered", "replayed", "handled"]
 
 
 def test_a_decision_counts_although_another_message_is_dead_lettered_and_both_are_shown() -> None:
-    mail = attempt(1, 20, "parked", queue="notification.order.events", service="notification")
+    mail = attempt(1, 20, "dead_lettered", queue="notification.order.events", service="notification")
     found = history([created(), success(60)], [attempt(1, 10), mail])
     assert found.status == "paid"
-    assert [one.queue for one in found.parked] == ["notification.order.events"]
+    assert [one.queue for one in found.dead_lettered] == ["notification.order.events"]
 
 
 def test_an_order_is_accepted_until_it_is_decided() -> None:
@@ -200,14 +200,20 @@ def test_values_that_other_programs_leave_out_leave_no_gaps_in_the_text() -> Non
 
 
 def test_the_plain_values_have_the_same_words_and_all_numbers_in_seconds() -> None:
-    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "parked")])
+    found = history([created()], [attempt(1, 10, "retried"), attempt(2, 1100, "dead_lettered")])
     plain = as_json(found)
     assert [one["what"] for one in plain["history"]] == words(found)
     assert plain["history"][1]["again_in"] == 1.0
     assert plain["history"][1]["took"] == 0.05
     assert plain["history"][0]["at"] == "2023-11-14T22:13:20.000Z"
-    assert plain["totals"] == {"decided_after": None, "waited": 0.04, "delayed": 1.0, "handled": 0.1, "parked": 0.0}
-    assert plain["parked"][0]["since"] == "2023-11-14T22:13:21.150Z"
+    assert plain["totals"] == {
+        "decided_after": None,
+        "waited": 0.04,
+        "delayed": 1.0,
+        "handled": 0.1,
+        "dead_lettered": 0.0,
+    }
+    assert plain["dead_lettered"][0]["since"] == "2023-11-14T22:13:21.150Z"
 
 
 def test_a_time_outside_the_calendar_is_shown_as_its_number() -> None:
@@ -232,9 +238,9 @@ def test_an_event_follows_the_delivery_that_published_it_and_not_a_later_one() -
 
 
 def test_the_time_in_a_dead_letter_queue_is_counted_until_the_replay() -> None:
-    parked, back = attempt(1, 0, "parked"), attempt(1, 9000, replays=1, replayed_at=T0 + 8050)
-    assert history([created()], [parked, back]).totals.parked == 8000
-    assert history([created()], [parked]).totals.parked == 0
+    dead, back = attempt(1, 0, "dead_lettered"), attempt(1, 9000, replays=1, replayed_at=T0 + 8050)
+    assert history([created()], [dead, back]).totals.dead_lettered == 8000
+    assert history([created()], [dead]).totals.dead_lettered == 0
 
 
 def test_no_time_is_negative_between_an_attempt_and_its_event() -> None:

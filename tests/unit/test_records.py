@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.errors import StoreError
-from runner.history.order_history import journey
+from runner.history.order_history import read_history
 from runner.history.records import attempts_of, events_of, find_events
 from runner.ledger.recorded_fates import audited_events, fates, inbox_events, outbox_events
 
@@ -36,7 +36,11 @@ def test_a_row_of_audit_is_read() -> None:
     read = reading(EVENT, ATTEMPT)
     assert events_of(read, "o")[0].headers == {}
     assert attempts_of(read, "o")[0].redelivered is False
-    assert journey(read, "o") is not None
+    assert read_history(read, "o") is not None
+
+
+def test_a_row_of_a_former_version_gets_the_present_outcome() -> None:
+    assert attempts_of(reading(EVENT, {**ATTEMPT, "outcome": "parked"}), "o")[0].outcome == "dead_lettered"
 
 
 @pytest.mark.parametrize(
@@ -51,9 +55,9 @@ def test_a_row_of_audit_is_read() -> None:
 )
 def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
     read = reading({**EVENT, column: value}, ATTEMPT)
-    for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: journey(read, "o")):
+    for look in (lambda: events_of(read, "o"), lambda: find_events(read, limit=5), lambda: read_history(read, "o")):
         with pytest.raises(
-            StoreError, match=rf"^store\.url: table events, column {column}: not what the services write, "
+            StoreError, match=rf"^store\.url: table events, column {column}: not a value of the services, "
         ) as caught:
             look()
         assert len(str(caught.value)) < 200
@@ -68,9 +72,9 @@ def test_an_event_with_a_wrong_type_is_named_with_its_column(column: str, value:
 )  # fmt: skip
 def test_an_attempt_with_a_wrong_type_is_named_with_its_column(column: str, value: Any) -> None:
     with pytest.raises(
-        StoreError, match=rf"^store\.url: table attempts, column {column}: not what the services write, "
+        StoreError, match=rf"^store\.url: table attempts, column {column}: not a value of the services, "
     ):
-        journey(reading(EVENT, {**ATTEMPT, column: value}), "o")
+        read_history(reading(EVENT, {**ATTEMPT, column: value}), "o")
 
 
 ROWS = {
@@ -102,5 +106,5 @@ def test_the_ledger_names_a_row_with_a_wrong_type(table: str, index: int, value:
     right: list[object] = list(ROWS[table])
     assert list(look(lambda *_: [right]))
     wrong = [*right[:index], value, *right[index + 1 :]]
-    with pytest.raises(StoreError, match=rf"^store\.url: table {table}, column [a-z_]+: not what the services write, "):
+    with pytest.raises(StoreError, match=rf"^store\.url: table {table}, column [a-z_]+: not a value of the services, "):
         list(look(lambda *_: [right, wrong]))

@@ -1,0 +1,14 @@
+"""The outcome ``dead_lettered`` of attempts, which was ``parked`` in former versions.
+
+Revision ID: 0004
+"""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Rename the outcome in every row."""
+    op.execute("UPDATE attempts SET outcome = 'dead_lettered' WHERE outcome = 'parked'")
