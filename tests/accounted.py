@@ -162,7 +162,7 @@ def of_queue(found: dict[str, Any], name: str) -> dict[str, Any]:
 def row(found: dict[str, Any], name: str, kind: str | None = None) -> tuple[int, ...]:
     """Return the counts published, handled, dead-lettered, discarded, waiting, lost, and handled twice."""
     rows = [one for one in of_queue(found, name)["events"] if kind in (None, one["type"])]
-    names = ("published", "handled", "parked", "discarded", "waiting", "lost", "twice")
+    names = ("published", "handled", "dead_lettered", "discarded", "waiting", "lost", "twice")
     # A count is None if it is unknown.
     return tuple(sum(one[name] or 0 for one in rows) for name in names)
 

@@ -1,1 +1,1 @@
-"""The ledger: what was published to each queue is handled, dead-lettered, discarded or waiting."""
+"""The ledger: each message published to a queue is handled, dead-lettered, discarded or waiting."""

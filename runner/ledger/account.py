@@ -1,4 +1,4 @@
-"""The account of one queue: its figures add up to what was published to it."""
+"""The account of one queue, whose figures add up to the number of published messages."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from runner.ledger.recorded_fates import Published
 
 @dataclass(frozen=True)
 class AccountedQueue:
-    """One queue that a service reads, and how it is known what was handled there."""
+    """A queue that services consume, and the records of its handled messages."""
 
     queue: str
     services: tuple[str, ...] = ()
     dead_letter: str | None = None
-    #: Whether the one who reads it writes every event down, so that each that is written down was handled.
+    #: True if the consumer records every event, so that each recorded event was handled.
     is_audit: bool = False
-    #: From when on everything that is handled is written down, in ms since the epoch; None where it is not.
+    #: The time from which all handled messages are recorded, in milliseconds since the epoch. None if they are not.
     known_from: int | None = None
     #: The services that have an inbox.
     inboxes: tuple[str, ...] = ()
-    #: Whether it refuses what is more than its ``max-length`` allows.
+    #: True if the queue has a limit of its length, beyond which it may refuse messages.
     is_limited: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one type of event in one queue; None for what cannot be known."""
+    """The figures of one type of event in one queue. An unknown figure is None."""
 
     type: str
     published: int
     handled: int | None
-    parked: int
+    dead_lettered: int
     discarded: int
     waiting: int | None
     lost: int
@@ -41,61 +41,62 @@ class Row:
 
 @dataclass(eq=False)
 class Account:
-    """The account of one queue. What is missing is waiting as far as something waits, and lost beyond that."""
+    """The account of one queue. Of the missing messages, the number that waits is waiting, and the rest is lost."""
 
     place: AccountedQueue
-    #: What was published to it, by id.
+    #: The published messages by id.
     entries: dict[str, Published]
-    #: Those that a service may not have sent yet, as the message that they are made of is not done.
+    #: The ids of events that may be unpublished, because the message whose handler returned them is not acknowledged.
     pending: set[str] = field(default_factory=set)
     handled: set[str] = field(default_factory=set)
-    parked: set[str] = field(default_factory=set)
-    #: Parked, and taken up by the service that reads the dead-letter queue.
-    passed: set[str] = field(default_factory=set)
+    dead_lettered: set[str] = field(default_factory=set)
+    #: The ids of dead letters that the service of the dead-letter queue has received.
+    consumed_dead_letters: set[str] = field(default_factory=set)
     discarded: set[str] = field(default_factory=set)
-    #: Handled more than once, and those of them that an inbox should have kept from it.
+    #: The ids that were handled more than once, and those of them that an inbox should have prevented.
     twice: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
-    #: What counts as lost. Where something waits nobody knows which: then the oldest do, as a queue gives the oldest
-    #: first, and ``candidates`` has all of which so many are lost.
+    #: The ids that count as lost. If messages wait, the lost ids are unknown. Then the oldest ids count, because a
+    #: queue delivers the oldest messages first, and ``candidates`` contains all ids that may be lost.
     lost: list[str] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
+    #: The remarks about the figures, for the reader.
     notes: list[str] = field(default_factory=list)
-    #: How many messages wait in its queue and its wait queues, and how many are in somebody's hands.
+    #: The numbers of ready and unacked messages in the queue and its retry queues.
     ready: int = 0
     unacked: int = 0
 
     @property
     def queue(self) -> str:
-        """Its queue's name."""
+        """The name of the queue."""
         return self.place.queue
 
     @property
     def is_known(self) -> bool:
-        """Whether it is known what was handled."""
+        """True if handled messages are recorded."""
         return self.place.known_from is not None
 
     @property
     def found(self) -> set[str]:
-        """The ids that are handled, parked or discarded."""
-        return self.handled | self.parked | self.passed | self.discarded
+        """The ids that are handled, dead-lettered or discarded."""
+        return self.handled | self.dead_lettered | self.consumed_dead_letters | self.discarded
 
     @property
     def missing(self) -> list[str]:
-        """The ids that are neither handled nor parked nor discarded, the oldest first."""
+        """The ids that are not handled, dead-lettered or discarded, with the oldest first."""
         if not self.is_known:
             return []
         done = self.found | self.pending
         return sorted((id for id in self.entries if id not in done), key=lambda id: (self.entries[id].at, id))
 
     def lose(self, waiting: int) -> None:
-        """Call lost what is missing beyond ``waiting`` messages."""
+        """Mark the missing messages as lost, except for ``waiting`` messages."""
         missing = self.missing
         self.lost = missing[: max(0, len(missing) - waiting)]
         self.candidates = missing if self.lost and waiting else []
 
     def rows(self) -> list[Row]:
-        """The figures, by type."""
+        """Return the figures of each type, sorted by type."""
         by_type: dict[str, set[str]] = defaultdict(set)
         for id, entry in self.entries.items():
             if id not in self.pending:
@@ -104,11 +105,11 @@ class Account:
 
     def _row(self, type: str, ids: set[str]) -> Row:
         handled = ids & self.handled
-        parked = (ids & (self.parked | self.passed)) - handled
-        discarded = (ids & self.discarded) - handled - parked
+        dead_lettered = (ids & (self.dead_lettered | self.consumed_dead_letters)) - handled
+        discarded = (ids & self.discarded) - handled - dead_lettered
         lost = len(ids.intersection(self.lost))
-        waiting = len(ids) - len(handled) - len(parked) - len(discarded) - lost
+        waiting = len(ids) - len(handled) - len(dead_lettered) - len(discarded) - lost
         twice = len(ids & self.twice)
         if not self.is_known:
-            return Row(type, len(ids), None, len(parked), len(discarded), None, 0, twice)
-        return Row(type, len(ids), len(handled), len(parked), len(discarded), waiting, lost, twice)
+            return Row(type, len(ids), None, len(dead_lettered), len(discarded), None, 0, twice)
+        return Row(type, len(ids), len(handled), len(dead_lettered), len(discarded), waiting, lost, twice)

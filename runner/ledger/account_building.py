@@ -1,6 +1,6 @@
-"""Builds the account of each queue from rows of the database, dead letters and counts of the broker.
+"""Builds the account of each queue from rows of the database and dead letters, without input or output.
 
-Pure. ``loss_detection`` decides which missing messages are lost.
+``loss_detection`` decides which missing messages are lost.
 """
 
 from __future__ import annotations
@@ -13,127 +13,136 @@ from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.expected_queues import ExpectedQueues, OpenRoute
 from runner.ledger.recorded_fates import Fate, Fates, InboxRows, Names, Published
 
-#: Why events are not counted, after how many they are.
+#: The reasons why events are not counted. The number of events precedes each reason.
 _UNKNOWN = (
-    "more may have come here and are not counted: since when it gets them is not remembered, and it had none of their"
-    " type before"
+    "more may have arrived here and are not counted: the age of the binding is unknown, and the queue had no earlier"
+    " event of this type"
 )
-_BEFORE = "published before the binding was there, and not handled: not counted"
-_EARLY = "more are not counted: what was handled was not written down yet then"
-_UNSENT = "more are not counted: the outbox has no confirm of them yet, and sends them again"
+_BEFORE = "published before the binding existed, and not handled: not counted"
+_EARLY = "more are not counted: handled messages were not recorded at that time"
+_UNSENT = "more are not counted: the outbox has no confirm for them yet, and publishes them again"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDeadLetter:
-    """A message that lies in a dead-letter queue."""
+    """A message in a dead-letter queue."""
 
     type: str
     order_id: str | None
-    #: When it was published, in milliseconds since the epoch; None where nothing tells it.
+    #: The time of the publish in milliseconds since the epoch. None if no property contains it.
     at: int | None = None
 
 
 @dataclass(frozen=True)
 class Known:
-    """All that is known of messages."""
+    """The records of all messages."""
 
-    #: By id; what audit wrote down stands for what others tell of the same event.
+    #: The events by id. A row of audit replaces other records of the same event.
     events: Mapping[str, Published]
-    #: Those that audit wrote down.
+    #: The ids of the events that audit recorded.
     audited: frozenset[str]
     fates: Fates
     inboxes: Mapping[tuple[str, str], InboxRows]
-    #: By the queue in which they failed, then by id.
-    parked: Mapping[str, Mapping[str, KnownDeadLetter]]
-    #: Those that an outbox holds until the broker confirms them.
+    #: The dead letters by the queue in which they failed, then by id.
+    dead_letters: Mapping[str, Mapping[str, KnownDeadLetter]]
+    #: The ids of the events in an outbox without a confirm of the broker.
     unsent: frozenset[str] = frozenset()
     #: The present names of renamed queues, by their former names.
     renamed: Names = field(default_factory=dict)
 
 
 def accounts(
-    places: Sequence[AccountedQueue], known: Known, arrivals: ExpectedQueues, since: int | None = None
+    places: Sequence[AccountedQueue], known: Known, expected: ExpectedQueues, since: int | None = None
 ) -> list[Account]:
-    """The account of each queue, of what was published at ``since`` (ms since the epoch) or later."""
-    coming: dict[str, list[tuple[Published, OpenRoute]]] = defaultdict(list)
+    """Return the account of each queue, with the messages that were published at ``since`` or later.
+
+    ``since`` is in milliseconds since the epoch.
+    """
+    routed: dict[str, list[tuple[Published, OpenRoute]]] = defaultdict(list)
     wanted = {place.queue for place in places}
     for event in known.events.values():
         if since is None or event.at >= since:
-            for queue, way in arrivals.of(event.exchange, event.key).items():
+            for queue, route in expected.of(event.exchange, event.key).items():
                 if queue in wanted:
-                    coming[queue].append((event, way))
-    return [_account(place, known, coming[place.queue], arrivals, since) for place in places]
+                    routed[queue].append((event, route))
+    return [_account(place, known, routed[place.queue], expected, since) for place in places]
 
 
 def _account(
     place: AccountedQueue,
     known: Known,
-    coming: Sequence[tuple[Published, OpenRoute]],
-    arrivals: ExpectedQueues,
+    routed: Sequence[tuple[Published, OpenRoute]],
+    expected: ExpectedQueues,
     since: int | None,
 ) -> Account:
     account = Account(place, {})
     first: dict[str, int] = {}
-    # What was seen in a queue came to it, however.
+    # A message with a record in a queue counts there, whatever its route was.
     for entry in _seen(place, known):
         if since is None or entry.at >= since:
             account.entries[entry.id] = entry
         first[entry.type] = min(entry.at, first.get(entry.type, entry.at))
     if place.is_audit:
-        for event, _ in coming:
+        for event, _ in routed:
             if event.id in known.audited:
                 account.entries[event.id] = event
                 first[event.type] = min(event.at, first.get(event.type, event.at))
     left_out: Counter[str] = Counter()
-    for event, way in coming:
+    for event, route in routed:
         if event.id in account.entries:
             continue
-        if (why := _left_out(event, way, place, known, first.get(event.type), arrivals.begun)) is not None:
+        if (why := _left_out(event, route, place, known, first.get(event.type), expected.begun)) is not None:
             left_out[why] += 1
         else:
             account.entries[event.id] = event
     refresh(account, known)
-    if account.queue in arrivals.untold:
-        account.notes.append("headers choose what comes here: only what was tried or parked is counted as published")
+    if account.queue in expected.unpredictable:
+        account.notes.append(
+            "headers or a plugin route messages here: only attempted and dead-lettered messages count as published"
+        )
     account.notes += [f"{left_out[why]} {why}" for why in (_UNKNOWN, _BEFORE, _EARLY, _UNSENT) if left_out[why]]
     return account
 
 
 def _left_out(
-    event: Published, way: OpenRoute, place: AccountedQueue, known: Known, first: int | None, begun: int | None
+    event: Published, route: OpenRoute, place: AccountedQueue, known: Known, first: int | None, begun: int | None
 ) -> str | None:
-    """Why an event does not count for a queue; None where it does. ``first`` is when one of its type is known there."""
-    begin = way.since
-    # The broker's data may have been made anew, and all times with it: then the database knows better.
-    if first is not None and (way.is_unsure or begin is None or (begun is not None and begin <= begun)):
+    """Return the reason why an event does not count for a queue, or None if it counts.
+
+    ``first`` is the time of the first recorded event of this type in the queue. ``begun`` is the time of the broker's
+    oldest record of a binding.
+    """
+    begin = route.since
+    # If the broker's data is new, all bindings look new. Then the records of the database are older.
+    if first is not None and (route.is_unsure or begin is None or (begun is not None and begin <= begun)):
         begin = first if begin is None else min(begin, first)
     if begin is None or event.at < begin:
-        return _UNKNOWN if way.is_unsure else _BEFORE
+        return _UNKNOWN if route.is_unsure else _BEFORE
     if event.at < (place.known_from or 0):
         return _EARLY
     return _UNSENT if event.id in known.unsent else None
 
 
 def refresh(account: Account, known: Known) -> None:
-    """Look again what became of the messages of an account."""
+    """Update the outcomes of the messages of an account."""
     place, entries = account.place, account.entries
     fates = known.fates.get(place.queue, {})
-    mine = [(known.inboxes.get((service, place.queue)), service) for service in place.services]
+    inboxes = [(known.inboxes.get((service, place.queue)), service) for service in place.services]
     account.handled |= {id for id, fate in fates.items() if fate.is_handled and id in entries}
-    for inbox, _ in mine:
+    for inbox, _ in inboxes:
         account.handled |= entries.keys() & (inbox.done.keys() if inbox is not None else ())
     if place.is_audit:
         account.handled |= entries.keys() & known.audited
     account.discarded |= {id for id, fate in fates.items() if fate.is_discarded and id in entries}
-    account.parked = entries.keys() & known.parked.get(place.queue, {}).keys()
+    account.dead_lettered = entries.keys() & known.dead_letters.get(place.queue, {}).keys()
     if place.dead_letter is not None:
-        # Where a service reads the dead-letter queue, what it had is an account of its own.
-        behind = known.fates.get(place.dead_letter, {}).keys()
-        account.passed |= entries.keys() & {*behind, *_ids_in_inboxes(known, place.dead_letter)}
+        # If a service consumes the dead-letter queue, the messages there have an account of their own.
+        attempted = known.fates.get(place.dead_letter, {}).keys()
+        account.consumed_dead_letters |= entries.keys() & {*attempted, *_ids_in_inboxes(known, place.dead_letter)}
     account.twice |= {id for id, fate in fates.items() if len(fate.handled) > 1 and fate.is_twice() and id in entries}
     account.wrong |= {
         id
-        for inbox, service in mine
+        for inbox, service in inboxes
         if inbox is not None and service in place.inboxes
         for id in fates.keys() & account.twice & inbox.done.keys()
         if fates[id].is_wrong(service, inbox, inbox.done[id])
@@ -146,13 +155,13 @@ def _ids_in_inboxes(known: Known, queue: str) -> Iterable[str]:
 
 def _seen(place: AccountedQueue, known: Known) -> Iterable[Published]:
     fates: Mapping[str, Fate] = known.fates.get(place.queue, {})
-    parked = known.parked.get(place.queue, {})
-    ids = {*fates, *parked}
+    dead_letters = known.dead_letters.get(place.queue, {})
+    ids = {*fates, *dead_letters}
     for service in place.services:
         inbox = known.inboxes.get((service, place.queue))
         ids |= inbox.done.keys() if inbox is not None else frozenset()
     for id in ids:
-        event, seen = known.events.get(id), fates.get(id) or parked.get(id)
+        event, seen = known.events.get(id), fates.get(id) or dead_letters.get(id)
         if event is not None:
             yield event
         elif seen is not None:

@@ -1,4 +1,4 @@
-"""To which queues an event has been brought, and since when its way there has been open."""
+"""The queues to which the bindings route an event, and the age of these routes."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from runner.topology.live import BindingKey
 from runner.topology.model import Objects
 from runner.topology.offline_routing import OfflineRouter
 
-#: The types of exchanges whose choice an exchange's name and a routing key tell.
-_TOLD = ("direct", "fanout", "topic")
+#: The types of exchanges that route by the routing key alone, or to all bindings.
+_PREDICTABLE = ("direct", "fanout", "topic")
 
 
 class OpenRoute(NamedTuple):
-    """Since when a place has been reached."""
+    """The age of the routes to an exchange or queue."""
 
-    #: In ms since the epoch: from then on for sure; None where no way's time is remembered.
+    #: The time since when a route certainly exists, in milliseconds since the epoch. None if no such time is known.
     since: int | None
-    #: Whether it may have been reached earlier, by a way of which that is not remembered.
+    #: True if another route, whose age is unknown, may be older.
     is_unsure: bool = False
 
     def through(self, since: int | None) -> OpenRoute:
-        """Further, by a binding that has been there ``since``."""
+        """Return the route extended by a binding that exists since ``since``, or since an unknown time."""
         if since is None:
             return _UNSURE
         return OpenRoute(None if self.since is None else max(self.since, since), self.is_unsure)
 
     def beside(self, other: OpenRoute | None) -> OpenRoute:
-        """Of two ways to the same place whichever was open earlier."""
+        """Return the older of two routes to the same destination."""
         if other is None:
             return self
         since = min((one for one in (self.since, other.since) if one is not None), default=None)
-        # Earlier than always is nothing.
+        # No route can be older than one that always existed.
         return OpenRoute(since, since != 0 and (self.is_unsure or other.is_unsure))
 
 
@@ -41,29 +41,27 @@ _UNSURE = OpenRoute(None, True)
 
 
 class ExpectedQueues:
-    """Follows events through the bindings of a topology that are on the broker."""
+    """A router that follows events through the bindings on the broker."""
 
     def __init__(self, objects: Objects, since: Mapping[BindingKey, int], begun: int | None = None) -> None:
-        """``since`` is what the broker remembers of when a binding was made; nothing for one of which it does not.
+        """``since`` has the time of each binding whose creation the broker recorded, in ms since the epoch.
 
-        ``begun`` is when it began to remember, where that is known: its data may have been made anew then.
+        ``begun`` is the time of the broker's oldest record, if it is known. The broker's data may be new since then.
         """
         self._router, self._since, self.begun = OfflineRouter(objects), since, begun
         self._known: dict[tuple[str, str], Mapping[str, OpenRoute]] = {}
         types = {**PREDEFINED_EXCHANGES, **{one.name: one.type for one in objects.exchanges}}
-        told, chosen = set[str](), set[str]()
-        # A queue is only reached by what nobody can tell where no other binding leads to it.
+        predictable, others = set[str](), set[str]()
         for one in objects.bindings:
             if one.destination_type == "queue":
-                (told if types.get(one.source) in _TOLD else chosen).add(one.destination)
-        #: Queues whose messages are chosen by headers, or by a plugin, alone.
-        self.untold = frozenset(chosen - told)
+                (predictable if types.get(one.source) in _PREDICTABLE else others).add(one.destination)
+        #: The queues that get messages only by headers, or from an exchange type of a plugin.
+        self.unpredictable = frozenset(others - predictable)
 
     def of(self, exchange: str, key: str) -> Mapping[str, OpenRoute]:
-        """The queues to which events published so come, each with the time from which they have.
+        """Return the queues that get an event with this exchange and routing key, with the age of the route.
 
-        That is not remembered of an alternate exchange, whose setting has no time, and of a binding that was there
-        before times were remembered.
+        The age of an alternate exchange is unknown, and so is the age of a binding older than the broker's records.
         """
         if (exchange, key) not in self._known:
             self._known[exchange, key] = self._follow(exchange, key)
@@ -73,9 +71,9 @@ class ExpectedQueues:
         route = self._router.route(exchange, key)
         if not route.hops:
             return dict.fromkeys(route.queues, _UNSURE)
-        hops = [hop for hop in route.hops if hop.type in _TOLD]
+        hops = [hop for hop in route.hops if hop.type in _PREDICTABLE]
         reached, queues = {exchange: OpenRoute(0)}, dict[str, OpenRoute]()
-        # An exchange may be reached by an earlier way only after it was followed: so again until nothing changes.
+        # A later hop may lead to an exchange by an older route, so repeat until nothing changes.
         before: dict[str, OpenRoute] = {}
         while reached != before:
             before = dict(reached)

@@ -1,4 +1,4 @@
-"""``ledger``: whether every message that was published is handled, parked, discarded, or still waiting."""
+"""The command ``ledger``, which accounts for every published message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from runner.admin.management import Management
 from runner.config.project import Project
-from runner.deadletters.open_queues import opened as opened_desk
+from runner.deadletters.open_queues import opened as opened_queues
 from runner.errors import EXIT_FAILURE, RunnerError
 from runner.escape import json_text
 from runner.history.access import OFF, opened_stores
@@ -21,14 +21,14 @@ from runner.history.records import Read
 from runner.ledger.account import Account, AccountedQueue
 from runner.ledger.account_building import Known, accounts
 from runner.ledger.expected_queues import ExpectedQueues
-from runner.ledger.live_topology import MessagePlaces, live_of, owned_by, standing, unapplied
+from runner.ledger.live_topology import MessagePlaces, live_of, owned_by, unapplied, with_live_bindings
 from runner.ledger.loss_detection import LossDetection
 from runner.ledger.recorded_fates import (
     Names,
     Published,
     audited_events,
     fates,
-    first_notes,
+    first_attempts,
     inbox_events,
     inboxes,
     outbox_events,
@@ -41,39 +41,40 @@ from runner.topology.effective_settings import Policies
 from runner.topology.live import Live
 from runner.topology.model import Objects
 
-#: Seconds for which processes may run on without a trace after the first one has it, as they are replaced one by one.
+#: Seconds that replacing all processes may take, after the first process records attempts.
 ROLLOUT = 60.0
-#: Where services have an inbox that has no row yet.
-EMPTY = "nothing can be proved yet: no inbox has a row; the first message that is handled writes one"
-#: What a queue may refuse events for.
+#: The error if services have an inbox without a row, and nothing else is recorded.
+EMPTY = "nothing can be proved yet: no inbox has a row; the first handled message adds one"
+#: The settings with which a queue may refuse messages.
 LIMITS = {"max-length", "max-length-bytes"}
 
 
 @click.command(short_help="Prove that no message is lost.")
-@click.option("--since", metavar="TIME", callback=time_ago, help="Only of the last 30s, 10m, 1h, 2d.")
-@click.option("--json", "as_json", is_flag=True, help="Print the accounts, with all ids, as one JSON object.")
+@click.option("--since", metavar="TIME", callback=time_ago, help="Only messages of the last 30s, 10m, 1h, 2d.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all accounts and ids.")
 @click.pass_obj
 def ledger(folder: Path, since: int | None, as_json: bool) -> None:
-    """Prove for each queue that what was published to it is handled, parked, discarded, or still waiting.
+    """Prove for each queue that every published message is handled, dead-lettered, discarded or waiting.
 
-    What was published and handled is read from the database that the services write to, what is parked and what waits
-    from the broker. Nothing is consumed or changed. Where something is missing it looks again, for at most 16 s.
+    Published and handled messages come from the databases of the services, dead letters and waiting messages from the
+    broker. Nothing is consumed or changed. If messages are missing, the command checks again for up to 16 s.
 
-    Exits with 1 where a message is lost, or was handled twice in spite of an inbox, and where nothing can be proved;
-    with 74 while the database is away, and 75 while a broker elsewhere is.
+    The exit code is 1 if a message is lost, if a message was handled twice despite an inbox, or if nothing can be
+    proved. It is 74 if the database is unreachable, and 75 if a broker on another machine is unreachable.
     """
-    with opened_stores(folder) as (read, recorded), opened_desk(folder, None) as desk:
+    with opened_stores(folder) as (read, recorded), opened_queues(folder, None) as queues:
         project = recorded.project
         objects = compile_topology(project.topology, project.consumed)
-        known = _known(read, _renamed(project, desk.management))
+        known = _known(read, _renamed(project, queues.management))
         places = _places(project, objects, read, known)
-        live = live_of(desk.management)
-        found = accounts(places, known, _arrivals(objects, live), since)
+        live = live_of(queues.management)
+        found = accounts(places, known, _expected(objects, live), since)
         if not recorded.has_events and not any(one.is_known for one in found):
             raise RunnerError(EMPTY if any(one.inboxes for one in places) else OFF)
-        observation = LossDetection(MessagePlaces.of(desk, objects, live, project.attempts_queue), read, known, found)
-        unsettled = observation.settle(_say_missing)
-        is_settled = _note(observation, unsettled, project)
+        message_places = MessagePlaces.of(queues, objects, live, project.attempts_queue)
+        detection = LossDetection(message_places, read, known, found)
+        unsettled = detection.settle(_show_missing)
+        is_settled = _add_notes(detection, unsettled, project)
     unread, differing = unread_queues(project, objects), [*unapplied(objects, live)]
     if as_json:
         click.echo(json_text(as_json_object(found, unread, differing, is_settled=is_settled), indent=2))
@@ -85,14 +86,14 @@ def ledger(folder: Path, since: int | None, as_json: bool) -> None:
 
 
 def _renamed(project: Project, management: Management) -> Names:
-    """Return the present names of renamed queues: those by ``formerly``, and those that the broker remembers."""
+    """Return the present names of renamed queues, from ``formerly`` in topology.yaml and from the broker's records."""
     queues = project.topology.queues
     found = {old: new for old, new in owned_by(management).renamed.items() if old not in queues and new in queues}
     return found | project.topology.renamed
 
 
 def _known(read: Read, renamed: Names) -> Known:
-    # Hundreds of thousands of small things that all stay: to look among them for what is not needed takes seconds.
+    # The collector would take seconds to examine hundreds of thousands of objects, none of which is garbage.
     gc.disable()
     events: dict[str, Published] = {one.id: one for one in audited_events(read)}
     audited = frozenset(events)
@@ -104,40 +105,40 @@ def _known(read: Read, renamed: Names) -> Known:
     return Known(events, audited, fates(read, renamed), inboxes(read, renamed), {}, unsent(read), renamed)
 
 
-def _arrivals(objects: Objects, live: Live) -> ExpectedQueues:
+def _expected(objects: Objects, live: Live) -> ExpectedQueues:
     times = live.owned.since
-    # When the broker began to remember is only known where no binding is older than that.
+    # If a binding has no time, it is older than the first record, so the oldest record says nothing about the data.
     begun = min(times.values(), default=None) if live.owned.bindings <= times.keys() else None
-    return ExpectedQueues(standing(objects, live), times, begun)
+    return ExpectedQueues(with_live_bindings(objects, live), times, begun)
 
 
 def _places(project: Project, objects: Objects, read: Read, known: Known) -> list[AccountedQueue]:
-    begun = {} if project.attempts_queue is None else first_notes(read)
+    begun = {} if project.attempts_queue is None else first_attempts(read)
     names = dict.fromkeys(queue for one in project.config.services.values() for queue in one.consumes)
     settings = Policies(objects.policies)
     limits = {one.name: LIMITS & settings.settings_of(one).keys() for one in objects.queues if one.name in names}
     result = []
     for queue in names:
-        readers = {name: one for name, one in project.config.services.items() if queue in one.consumes}
-        is_audit = any(name in readers for name in project.recorders(EVENTS))
+        consumers = {name: one for name, one in project.config.services.items() if queue in one.consumes}
+        is_audit = any(name in consumers for name in project.recorders(EVENTS))
         times = [0] if is_audit else []
         if begun and not is_audit:
             first = min(begun.values())
-            own = max(begun.get(name, first) for name in readers)
+            own = max(begun.get(name, first) for name in consumers)
             times.append(own if own <= first + ROLLOUT * 1000 else first)
-        kept = [known.inboxes.get((name, queue)) for name in readers]
-        keeps = [one.inbox.keep for one in readers.values() if one.inbox is not None]
-        if len(keeps) == len(readers) and all(one is not None for one in kept):
-            # What is older may be forgotten.
-            forgotten = int((time.time() - min(keeps)) * 1000)
-            times.append(max(forgotten, *(one.since for one in kept if one is not None)))
-        ladder = objects.ladders.get(queue)
-        inboxed = tuple(name for name, one in readers.items() if one.inbox is not None)
+        inboxes = [known.inboxes.get((name, queue)) for name in consumers]
+        keeps = [one.inbox.keep for one in consumers.values() if one.inbox is not None]
+        if len(keeps) == len(consumers) and all(one is not None for one in inboxes):
+            # Older rows may be deleted.
+            deleted = int((time.time() - min(keeps)) * 1000)
+            times.append(max(deleted, *(one.since for one in inboxes if one is not None)))
+        retry = objects.ladders.get(queue)
+        inboxed = tuple(name for name, one in consumers.items() if one.inbox is not None)
         result.append(
             AccountedQueue(
                 queue,
-                tuple(readers),
-                None if ladder is None else ladder.dead_letter,
+                tuple(consumers),
+                None if retry is None else retry.dead_letter,
                 is_audit,
                 min(times, default=None),
                 inboxed,
@@ -147,41 +148,41 @@ def _places(project: Project, objects: Objects, read: Read, known: Known) -> lis
     return result
 
 
-def _say_missing(count: int) -> None:
+def _show_missing(count: int) -> None:
     if sys.stderr.isatty():
-        what = f"{count} missing so far" if count else "not all is written down so far"
-        click.secho(f"\r{what}, looking again …\x1b[K", err=True, nl=False, dim=True)
+        what = f"{count} missing so far" if count else "some messages are not recorded yet"
+        click.secho(f"\r{what}, checking again …\x1b[K", err=True, nl=False, dim=True)
 
 
-def _note(observation: LossDetection, unsettled: Sequence[Account], project: Project) -> bool:
-    """Say of each account what its figures do not; returns whether all is sure."""
+def _add_notes(detection: LossDetection, unsettled: Sequence[Account], project: Project) -> bool:
+    """Add the remarks about the figures to each account. Return True if all figures are certain."""
     is_settled = not unsettled
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
-    for one in observation.accounts:
+    for one in detection.accounts:
         missing = len(one.missing)
         if not one.is_known:
             without = [name for name in one.place.services if name not in one.place.inboxes]
             is_open = without and project.attempts_queue is None
-            remedy = f"audit of attempts, or inbox: true for {', '.join(without)}, makes it known" if is_open else ""
-            none_yet = "no try and no inbox row was written down yet"
-            one.notes.insert(0, f"what was handled is not known: {remedy or none_yet}")
+            remedy = f"audit of attempts, or inbox: true for {', '.join(without)}, records them" if is_open else ""
+            none_yet = "no attempt and no inbox row is recorded yet"
+            one.notes.insert(0, f"handled messages are unknown: {remedy or none_yet}")
         elif one in unsettled:
-            why = "messages come and go"
-            if observation.is_blind(one):
-                why = "RabbitMQ's HTTP API does not tell how many messages are in somebody's hands"
-            one.notes.append(f"{missing} are not found for now, while {why}: look again later")
+            why = "messages are moving"
+            if detection.is_blind(one):
+                why = "RabbitMQ's HTTP API does not report the number of unacked messages"
+            one.notes.append(f"{missing} are not found yet, because {why}; run ledger again later")
         if one.candidates:
             one.notes.append(
-                f"{len(one.lost)} of {missing} that are missing are lost; which, is not known, as what waits cannot be"
-                " told by its id"
+                f"{len(one.lost)} of {missing} missing messages are lost, but not which ones, because the ids of"
+                " waiting messages are unknown"
             )
         if one.lost and one.place.is_limited:
             one.notes.append(
-                "it refuses what is more than its max-length: an order that was answered 503 for that, while audit got"
-                " its event, looks lost here"
+                "the queue refuses messages beyond its max-length: an order that got 503 for that reason, but whose"
+                " event audit got, looks lost here"
             )
-        if one not in unsettled and (doubts := observation.doubts(one)):
+        if one not in unsettled and (doubts := detection.doubts(one)):
             one.notes += doubts
             is_settled = False
     return is_settled

@@ -1,4 +1,4 @@
-"""What of a topology is on the broker: bindings that are made, and all queues that hold a project's messages."""
+"""The topology on the broker: the existing bindings, and all queues that contain messages of a project."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from runner.topology.model import Objects
 from runner.topology.plan import Change, Mark
 from runner.topology.rename import RETRY
 
-#: By the name of a dead-letter queue, the queues that park there.
+#: The queues that dead-letter into a queue, by the name of the dead-letter queue.
 OriginQueues = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class MessagePlaces:
-    """Where to look: a broker, and which queues lead where on it."""
+    """The queues on a broker in which the messages of a project may be."""
 
     url: str
     management: Management
-    places: Origins
-    #: What holds the messages of each queue that a service reads, but parked ones, in the order in which they go.
+    origins: Origins
+    #: The queue and its retry queues, for each consumed queue, in the order in which a message passes through them.
     own: Mapping[str, tuple[str, ...]]
-    #: The queue of notes, where tries are traced.
-    trace: str | None
-    #: The queues that a service reads.
+    #: The queue of the attempt reports. None if attempts are not recorded.
+    reports: str | None
+    #: The queues that services consume.
     consumed: frozenset[str]
 
     @classmethod
-    def of(cls, desk: OpenQueues, objects: Objects, live: Live, trace: str | None) -> MessagePlaces:
-        """Where the messages of a project are whose desk is opened."""
-        origins = dead_letter_queues(objects, desk.places.origins, live)
-        places = replace(desk.places, origins=origins)
-        consumed = desk.project.consumed
-        names = {*consumed, *([trace] if trace is not None else [])}
+    def of(cls, queues: OpenQueues, objects: Objects, live: Live, reports: str | None) -> MessagePlaces:
+        """Return the places for the project of ``queues``. ``reports`` is the queue of the attempt reports."""
+        origins = replace(queues.places, origins=dead_letter_queues(objects, queues.places.origins, live))
+        consumed = queues.project.consumed
+        names = {*consumed, *([reports] if reports is not None else [])}
         own = {name: own_queues(name, objects, live) for name in names}
-        return cls(desk.url, desk.management, places, own, trace, consumed)
+        return cls(queues.url, queues.management, origins, own, reports, consumed)
 
 
-def standing(objects: Objects, live: Live) -> Objects:
-    """``objects`` with the bindings that are there, instead of those that an edit only says.
+def with_live_bindings(objects: Objects, live: Live) -> Objects:
+    """Return ``objects`` with the bindings on the broker in place of the bindings in topology.yaml.
 
-    One of ours that somebody took away with its queue stands: what it does not bring is lost. Where the broker
-    remembers nothing as ours, ``topology.yaml`` is the best that is known.
+    A binding of ours that another client deleted is included, because the messages that it no longer routes are lost.
+    If the broker has no record of our bindings, those in topology.yaml are returned.
     """
     ours = live.owned.bindings
     if not ours:
@@ -66,40 +65,40 @@ def standing(objects: Objects, live: Live) -> Objects:
 
 
 def unapplied(objects: Objects, live: Live) -> Iterator[str]:
-    """Each binding in which ``topology.yaml`` and the broker differ, for people."""
-    stands = standing(objects, live).bindings
-    keys, written = {one.key for one in stands}, {one.key for one in objects.bindings}
+    """Yield a line for each binding in which topology.yaml and the broker differ."""
+    existing = with_live_bindings(objects, live).bindings
+    keys, written = {one.key for one in existing}, {one.key for one in objects.bindings}
     queues, exchanges = {one.name for one in objects.queues}, {one.name for one in objects.exchanges}
     for one in objects.bindings:
         if one.key not in keys:
-            yield f"binding {Change(Mark.CREATE, one).name}: not applied yet, so nothing counts by it"
-    for one in stands:
+            yield f"binding {Change(Mark.CREATE, one).name}: not applied yet, so it does not count"
+    for one in existing:
         if one.key not in written and one.destination in (queues if one.destination_type == "queue" else exchanges):
-            yield f"binding {Change(Mark.CHANGE, one).name}: no longer in topology.yaml and still there, so it counts"
+            yield f"binding {Change(Mark.CHANGE, one).name}: still on the broker but not in topology.yaml, so it counts"
 
 
 def own_queues(queue: str, objects: Objects, live: Live) -> tuple[str, ...]:
-    """A queue and its wait queues, in the order in which a message goes through them.
+    """Return a queue and its retry queues, in the order in which a message passes through them.
 
-    With the wait queues that left its ladder, as they return what they hold; and what an interrupted replacement has
-    set aside.
+    The result includes retry queues of former delays, which still return their messages. It also includes queues that
+    an interrupted replacement has left.
     """
-    ladder = objects.ladders.get(queue)
-    waiting = [name for _, name in ladder.steps] if ladder is not None else []
+    retry = objects.ladders.get(queue)
+    waiting = [name for _, name in retry.steps] if retry is not None else []
     known = {one.name for one in objects.queues}
-    # Until it is renamed, its messages are in queues of its former name.
+    # Until the queue is renamed, its messages are in queues with the former name.
     former = objects.formerly.get(queue)
     starts = tuple(f"{name}{RETRY}" for name in (queue, former) if name is not None)
     left = [name for name in sorted(live.owned.queues - known) if name.startswith(starts)]
     before = [former] if former is not None and former in live.queues else []
-    return tuple(part for name in (*before, queue, *waiting, *left) for part in _with_aside(name, live))
+    return tuple(part for name in (*before, queue, *waiting, *left) for part in _with_drained(name, live))
 
 
 def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> OriginQueues:
-    """``origins``, by the dead-letter queue in which each queue parks, and what may hold parked messages beside those.
+    """Return ``origins`` together with other queues that may contain dead letters.
 
-    Those are what is ours and no longer in ``topology.yaml`` while nothing is bound to it, as after another
-    ``dead_letter``; and what an interrupted replacement of a dead-letter queue has set aside.
+    These are our queues without a binding that topology.yaml no longer contains, such as after a change of
+    ``dead_letter``. They also include queues that an interrupted replacement of a dead-letter queue has left.
     """
     known = {one.name for one in objects.queues}
     bound = {key[2] for key in live.owned.bindings | live.bindings.keys() if key[1] == "queue"}
@@ -107,19 +106,19 @@ def dead_letter_queues(objects: Objects, origins: OriginQueues, live: Live) -> O
     left = live.owned.queues - known - bound
     found = dict(origins)
     for name in origins:
-        found |= dict.fromkeys(_with_aside(name, live)[1:], origins[name])
+        found |= dict.fromkeys(_with_drained(name, live)[1:], origins[name])
     for name in sorted(left & live.queues.keys()):
         if not any(name.startswith(one) for one in waits):
             found.setdefault(name, ())
     return found
 
 
-def _with_aside(name: str, live: Live) -> list[str]:
-    return [name, *(aside for suffix in DRAIN_SUFFIXES if (aside := f"{name}{suffix}") in live.queues)]
+def _with_drained(name: str, live: Live) -> list[str]:
+    return [name, *(drained for suffix in DRAIN_SUFFIXES if (drained := f"{name}{suffix}") in live.queues)]
 
 
 def live_of(management: Management) -> Live:
-    """What is on the broker, as far as its HTTP API tells this user."""
+    """Return the objects on the broker, or only our record of them if the HTTP API refuses this user."""
     try:
         return management.live()
     except ManagementError:
@@ -127,7 +126,7 @@ def live_of(management: Management) -> Live:
 
 
 def owned_by(management: Management) -> Owned:
-    """Return what the broker remembers as ours; nothing if its HTTP API does not report it."""
+    """Return the record of our objects on the broker, which is empty if the HTTP API does not return it."""
     try:
         return management.owned()
     except ManagementError:

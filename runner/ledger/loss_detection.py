@@ -1,12 +1,13 @@
-"""Finds the messages that are lost, in a database and on a broker at work: ``ledger``.
+"""The detection of lost messages in a database and on a broker while services are running.
 
-Why a message that is on its way is never called lost. What was published is read first, and stays as it was read; then
-the queues are counted in the order in which a message goes through them (its queue, the wait queues, the dead-letter
-queue, the queue of notes), and then it is read again what was handled. So a message that moves on is met at least once:
-in a count, or as handled. It may be met nowhere only where it moved back between two counts (its delay was over, or
-somebody replayed it), or where it is in somebody's hands and the statistics, which are some seconds old, do not tell.
-Both pass: so what is missing is looked for again, and lost is only what stays missing while no count moves for longer
-than two intervals of the statistics.
+A message in transit never counts as lost. The published messages are read once, at the start. Then the queues are
+counted in the order in which a message passes through them: its queue, the retry queues, the dead-letter queue, the
+queue of attempt reports. Then the handled messages are read again. So a moving message is found at least once, in a
+count or as handled.
+
+A message may be missing for a moment if it moved back between two counts, as after a delay or a replay. An unacked
+message may be missing until the statistics show it some seconds later. So the search is repeated. A message is lost if
+it stays missing, and no count changes, for more than two intervals of the statistics.
 """
 
 from __future__ import annotations
@@ -27,126 +28,126 @@ from runner.ledger.live_topology import MessagePlaces
 from runner.ledger.recorded_fates import events_among, fates, inboxes
 from runner.messages import ATTEMPT_TYPE
 
-#: Seconds for which nothing may move before what is missing is lost. A queue tells its statistics every 5 s, and the
+#: Seconds without a change after which a missing message is lost. A queue reports its statistics every 5 s, and the
 #: HTTP API collects them every 5 s (RabbitMQ: "Management Plugin", statistics interval).
-STILL = 11.0
-#: Seconds beyond that after which it ends without being sure, and between two looks.
-BEYOND, PAUSE = 5.0, 0.5
-#: Seconds for which it waits, where things move, for what is not written down yet.
-HASTE = 2.0
-#: Seconds after which a dead-letter queue is read again, though it holds as many messages as before.
-FRESH = 3.0
+STILL_TIME = 11.0
+#: Seconds after which the search ends without a result, beyond ``STILL_TIME``, and seconds between two searches.
+EXTRA_TIME, SEARCH_INTERVAL = 5.0, 0.5
+#: Seconds to wait for records that are not stored yet while messages are moving.
+RECORDING_TIME = 2.0
+#: Seconds after which a dead-letter queue is read again even if its number of messages is the same.
+MAX_AGE = 3.0
 
 
 @dataclass
 class _Stillness:
-    """What one account looked like, and since when it has."""
+    """The latest state of an account, and the time since when it is unchanged."""
 
     seen: object = None
     since: float = 0.0
 
     def lasts(self, seen: object, now: float) -> float:
-        """For how many seconds it has looked so."""
+        """Return the number of seconds since the state last changed."""
         if seen != self.seen:
             self.seen, self.since = seen, now
         return now - self.since
 
 
 @dataclass(frozen=True)
-class _Letters:
-    """What was read of a dead-letter queue."""
+class _DeadLetterQueue:
+    """The content of a dead-letter queue."""
 
-    #: How many messages it called its own, and when it was read.
+    #: The number of messages that the broker reported, and the time of the read by the monotonic clock.
     count: int
     at: float
-    parked: dict[str, dict[str, KnownDeadLetter]]
-    notes: int
+    dead_letters: dict[str, dict[str, KnownDeadLetter]]
+    #: The number of dead-lettered attempt reports.
+    reports: int
 
 
 @dataclass
 class LossDetection:
-    """Looks until each account is settled."""
+    """A search for lost messages that ends when each account is certain."""
 
-    site: MessagePlaces
+    places: MessagePlaces
     read: Read
     known: Known
     accounts: Sequence[Account]
-    #: For how many seconds nothing may move, which a broker that tells its statistics more often needs fewer of.
-    still: ClassVar[float] = STILL
+    #: Seconds without a change after which a missing message is lost. Tests with more frequent statistics reduce it.
+    still: ClassVar[float] = STILL_TIME
     counts: dict[str, MessageCounts] = field(default_factory=dict)
-    #: Notes that could not be written down.
-    parked_notes: int = 0
+    #: The number of attempt reports in dead-letter queues.
+    dead_lettered_reports: int = 0
     _still: dict[str, _Stillness] = field(default_factory=dict)
-    _letters: dict[str, _Letters] = field(default_factory=dict)
+    _dead_letter_queues: dict[str, _DeadLetterQueue] = field(default_factory=dict)
 
-    def settle(self, on_look: Callable[[int], None]) -> list[Account]:
-        """Look until it is sure what is lost, or time is over; returns the accounts of which it is not.
+    def settle(self, on_search: Callable[[int], None]) -> list[Account]:
+        """Search until it is certain which messages are lost, or time runs out. Return the uncertain accounts.
 
-        ``on_look`` is told before each further look how many messages are missing.
+        ``on_search`` gets the number of missing messages before each further search.
         """
         begun, open_accounts = time.monotonic(), [*self.accounts]
         ready: list[int] = []
         while True:
-            self._look(open_accounts)
+            self._search(open_accounts)
             now = time.monotonic()
-            # What is sure of one account stays as it was then, while others are looked at again.
+            # A settled account keeps its figures while the search for others goes on.
             unsettled = [one for one in open_accounts if not self._is_settled(one, now)]
             unsure = [one for one in open_accounts if one not in unsettled and self.doubts(one)]
             before, ready = ready, [one.ready for one in self.counts.values()]
-            # The statistics may be late that say what is in audit's hands; what moves goes on moving.
+            # Waiting longer helps only if the statistics of audit's unacked messages are late and no queue is moving.
             is_late = all(one.place.is_audit and not one.ready for one in unsure) and before in ([], ready)
-            is_vain = now - begun > (self.still if is_late else HASTE)
-            if now - begun > self.still + BEYOND or (not unsettled and (not unsure or is_vain)):
+            is_over = now - begun > (self.still if is_late else RECORDING_TIME)
+            if now - begun > self.still + EXTRA_TIME or (not unsettled and (not unsure or is_over)):
                 return unsettled
             open_accounts = unsettled + unsure
-            on_look(sum(len(one.missing) for one in open_accounts))
-            time.sleep(PAUSE)
+            on_search(sum(len(one.missing) for one in open_accounts))
+            time.sleep(SEARCH_INTERVAL)
 
     def doubts(self, account: Account) -> list[str]:
-        """Why something may be lost of a settled account that nobody would see: what is written down is not all."""
+        """Return the reasons why a loss in a settled account may be hidden, because records are incomplete."""
         if not account.is_known:
             return []
         found, missing = [], len(account.missing)
         waiting, rest = account.ready + account.unacked, missing - len(account.lost)
         if account.pending:
             found.append(
-                f"{len(account.pending)} more are not counted: the messages that they are made of are not done yet, so"
-                " that they may not be sent"
+                f"{len(account.pending)} more are not counted: the messages whose handlers returned them are not"
+                " acknowledged yet, so they may be unpublished"
             )
-        if waiting < rest and self._notes:
-            where = f"notes wait in {self.site.trace} to be written down"
-            found.append(f"{min(rest - waiting, self._notes)} of those that wait may be handled: {where}")
+        if waiting < rest and self._reports:
+            where = f"attempt reports wait in {self.places.reports}"
+            found.append(f"{min(rest - waiting, self._reports)} waiting messages may be handled: {where}")
         elif account.ready > missing:
-            more = account.ready - missing
-            found.append(f"{more} more wait here, of which nothing is written down yet, or which are copies")
+            found.append(f"{account.ready - missing} more wait here that are not recorded yet, or are copies")
         elif account.place.is_audit and account.unacked:
-            found.append(f"{account.unacked} in the hands of audit may not be written down yet")
+            found.append(f"{account.unacked} unacked messages of audit may not be recorded yet")
         return found
 
     def is_blind(self, account: Account) -> bool:
-        """Whether nobody tells what is in somebody's hands, of the queues where its messages may be."""
+        """Return True if the broker does not report the unacked messages of a queue of the account."""
         return any(one.unacked is None for one in self._of(self._all(account)))
 
     @property
-    def _notes(self) -> int:
-        """How many notes there may be that are not written down."""
-        there = self._of(self.site.own[self.site.trace]) if self.site.trace is not None else []
-        return self.parked_notes + sum(one.ready + (one.unacked or 0) for one in there)
+    def _reports(self) -> int:
+        """The maximum number of attempt reports that are not recorded."""
+        waiting = self._of(self.places.own[self.places.reports]) if self.places.reports is not None else []
+        return self.dead_lettered_reports + sum(one.ready + (one.unacked or 0) for one in waiting)
 
-    def _look(self, open_accounts: Sequence[Account]) -> None:
-        site = self.site
-        queues = [name for one in self.accounts for name in site.own[one.queue] if one.queue != site.trace]
-        dead = list(site.places.origins)
-        self.counts = message_counts(site.url, site.management, [*dict.fromkeys([*queues, *dead])])
-        parked = self._parked(dead)
-        if site.trace is not None:
-            self.counts |= message_counts(site.url, site.management, site.own[site.trace])
-        self.known = replace(self.known, parked=parked)
+    def _search(self, open_accounts: Sequence[Account]) -> None:
+        places = self.places
+        queues = [name for one in self.accounts for name in places.own[one.queue] if one.queue != places.reports]
+        dead = list(places.origins.origins)
+        self.counts = message_counts(places.url, places.management, [*dict.fromkeys([*queues, *dead])])
+        dead_letters = self._dead_letters(dead)
+        if places.reports is not None:
+            self.counts |= message_counts(places.url, places.management, places.own[places.reports])
+        self.known = replace(self.known, dead_letters=dead_letters)
         for one in open_accounts:
             refresh(one, self.known)
         self._read_again(open_accounts)
         for one in open_accounts:
-            own = self._of(site.own[one.queue])
+            own = self._of(places.own[one.queue])
             one.ready = sum(counts.ready for counts in own)
             one.unacked = sum(counts.unacked or 0 for counts in own)
             one.pending = {
@@ -156,7 +157,7 @@ class LossDetection:
             }
 
     def _read_again(self, open_accounts: Sequence[Account]) -> None:
-        """What became meanwhile of the messages that are missing."""
+        """Read the outcomes of missing messages again."""
         ids = {id for one in open_accounts for id in one.missing}
         if not ids:
             return
@@ -174,16 +175,16 @@ class LossDetection:
         if maker is None:
             return False
         queue, message = maker
-        if message in self.known.parked.get(queue, {}):
+        if message in self.known.dead_letters.get(queue, {}):
             return True
-        # Of a queue that no service reads any more nobody knows.
-        names = self.site.own.get(queue)
+        # A queue that no service consumes any more is not counted.
+        names = self.places.own.get(queue)
         return names is None or any(one.ready or one.unacked != 0 for one in self._of(names))
 
     def _is_settled(self, account: Account, now: float) -> bool:
         missing = account.missing
         places = self._of(self._all(account))
-        exact = sum(one.ready for one in places) + self.parked_notes
+        exact = sum(one.ready for one in places) + self.dead_lettered_reports
         account.lost, account.candidates = [], []
         if len(missing) <= exact:
             return True
@@ -192,59 +193,58 @@ class LossDetection:
             return False
         waiting = exact + sum(one.unacked or 0 for one in places)
         if len(missing) > waiting:
-            # One queue may have refused what audit's queue took: it is sent again as long as nobody has confirmed it.
+            # The queue may have refused an event that audit's queue accepted. The service then publishes it again.
             unconfirmed = [id for id in missing if self._is_pending(account, id)]
             account.pending |= {*unconfirmed[waiting - len(missing) :]}
         account.lose(waiting)
         return True
 
     def _all(self, account: Account) -> list[str]:
-        """All queues in which a message of an account may be, or the note that it was handled."""
-        # A message is in a dead-letter queue of another one only where an edit has left it.
-        left = [name for name, origins in self.site.places.origins.items() if not origins or account.queue in origins]
-        notes = self.site.own[self.site.trace] if self.site.trace is not None else ()
-        return [*dict.fromkeys([*self.site.own[account.queue], *left, *notes])]
+        """Return all queues in which a message of an account, or the report of its attempt, may be."""
+        origins_of = self.places.origins.origins
+        # A dead-letter queue without an origin, which an edit has left, may contain messages of any queue.
+        dead = [name for name, origins in origins_of.items() if not origins or account.queue in origins]
+        reports = self.places.own[self.places.reports] if self.places.reports is not None else ()
+        return [*dict.fromkeys([*self.places.own[account.queue], *dead, *reports])]
 
     def _of(self, names: Sequence[str]) -> list[MessageCounts]:
         found = []
         for name in names:
             one = self.counts.get(name, MessageCounts())
-            # What lies in a dead-letter queue is known by its id, unless a service reads it.
-            is_read = name in self.site.places.origins and name not in self.site.consumed
-            found.append(replace(one, ready=0) if is_read else one)
+            # Dead letters are known by their ids, unless a service consumes the dead-letter queue.
+            is_browsed = name in self.places.origins.origins and name not in self.places.consumed
+            found.append(replace(one, ready=0) if is_browsed else one)
         return found
 
-    def _parked(self, dead: Sequence[str]) -> dict[str, dict[str, KnownDeadLetter]]:
-        """What lies in the dead-letter queues, by the queue in which it failed; nothing is consumed."""
+    def _dead_letters(self, queues: Sequence[str]) -> dict[str, dict[str, KnownDeadLetter]]:
+        """Return the content of the dead-letter queues by the queue of origin, without consuming it."""
         found: dict[str, dict[str, KnownDeadLetter]] = {}
-        self.parked_notes = 0
-        for name in dead:
+        self.dead_lettered_reports = 0
+        for name in queues:
             count = self.counts[name].ready
-            letters = self._letters.get(name)
-            if letters is None or letters.count != count or time.monotonic() - letters.at > FRESH:
-                letters = self._letters[name] = self._browsed(name, count)
-            for origin, parked in letters.parked.items():
-                found.setdefault(origin, {}).update(parked)
-            self.parked_notes += letters.notes
+            queue = self._dead_letter_queues.get(name)
+            if queue is None or queue.count != count or time.monotonic() - queue.at > MAX_AGE:
+                queue = self._dead_letter_queues[name] = self._browsed(name, count)
+            for origin, dead_letters in queue.dead_letters.items():
+                found.setdefault(origin, {}).update(dead_letters)
+            self.dead_lettered_reports += queue.reports
         return found
 
-    def _browsed(self, name: str, count: int) -> _Letters:
+    def _browsed(self, name: str, count: int) -> _DeadLetterQueue:
         found: dict[str, dict[str, KnownDeadLetter]] = {}
-        notes = 0
+        reports = 0
 
-        def each(letter: DeadLetter) -> None:
-            nonlocal notes
-            if letter.type == ATTEMPT_TYPE:
-                notes += 1
+        def each(one: DeadLetter) -> None:
+            nonlocal reports
+            if one.type == ATTEMPT_TYPE:
+                reports += 1
                 return
-            origin = self.site.places.origin_of(letter)
+            origin = self.places.origins.origin_of(one)
             if origin is not None:
-                seconds = seconds_of(letter.properties.get("timestamp"))
-                at = milliseconds_of(letter.headers.get(PUBLISHED_AT)) or int((seconds or 0) * 1000) or None
-                found.setdefault(origin, {})[letter.id] = KnownDeadLetter(
-                    letter.type, letter.correlation_id or None, at
-                )
+                seconds = seconds_of(one.properties.get("timestamp"))
+                at = milliseconds_of(one.headers.get(PUBLISHED_AT)) or int((seconds or 0) * 1000) or None
+                found.setdefault(origin, {})[one.id] = KnownDeadLetter(one.type, one.correlation_id or None, at)
 
         if count:
-            Browser(self.site.url, name, each).run()
-        return _Letters(count, time.monotonic(), found, notes)
+            Browser(self.places.url, name, each).run()
+        return _DeadLetterQueue(count, time.monotonic(), found, reports)

@@ -1,4 +1,4 @@
-"""The rows of the database about messages: their publishes, and the outcome of each in each queue."""
+"""The records of messages in the database: publishes, and the outcome of each message in each queue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from runner.history.records import DATA, NUMBER, OPTIONAL_TEXT, TEXT, Read, check_row, unreadable
 
-#: How many ids one question names at most; for more, all is read.
+#: The maximum number of ids in one SELECT.
 MOST_NAMED = 500
-_TRY = (
+_ATTEMPT = (
     "queue, message_id, outcome, replays, message_type, order_id, coalesce(sent_at, began_at), ended_at, service,"
     " attempt"
 )
@@ -22,7 +22,7 @@ _EVENT_COLUMNS = (
 _OUTBOX_COLUMNS = (("event", DATA), ("created_at", NUMBER))
 _INBOX_COLUMNS = (("queue", TEXT), ("message_id", TEXT), ("events", DATA), ("done_at", NUMBER))
 _DONE_COLUMNS = (("service", TEXT), ("queue", TEXT), ("message_id", TEXT), ("done_at", NUMBER))
-_TRY_COLUMNS = (
+_ATTEMPT_COLUMNS = (
     ("queue", TEXT), ("message_id", TEXT), ("outcome", TEXT), ("replays", NUMBER), ("message_type", TEXT),
     ("order_id", OPTIONAL_TEXT), ("sent_at", NUMBER), ("ended_at", NUMBER), ("service", TEXT), ("attempt", NUMBER),
 )  # fmt: skip
@@ -30,7 +30,7 @@ _DIGITS = str.maketrans("0123456789", "abcdefghij")
 
 
 class Published(NamedTuple):
-    """One event that was published; the time is in milliseconds since the epoch."""
+    """One published event, with the time in milliseconds since the epoch."""
 
     id: str
     type: str
@@ -38,86 +38,86 @@ class Published(NamedTuple):
     at: int
     exchange: str = ""
     key: str = ""
-    #: The queue and the id of the message that it was made of, where that message's inbox row tells of the event: it
-    #: goes out before that message is acknowledged, and not before it is committed.
+    #: The queue and id of the message whose handler returned the event, if an inbox row contains the event. The event
+    #: is published after the commit of that row, and before that message is acknowledged.
     maker: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
 class Fate:
-    """What is written down of one message in one queue."""
+    """The recorded attempts of one message in one queue."""
 
     type: str
     order_id: str | None
-    #: When it was sent to the queue, as far as its tries tell.
+    #: The earliest time at which the message was sent to the queue, according to its attempts.
     at: int
     is_handled: bool = False
-    #: Each try that handled it: how often it had been replayed before, when the try ended, and of which service.
+    #: The number of earlier replays, the end and the service of each attempt that handled the message.
     handled: tuple[tuple[int, int, str], ...] = ()
-    #: Its last try, and the last time that a person discarded it: the number of replays before, and of the attempt.
+    #: The numbers of replays and attempts at the last attempt, and at the last discard.
     tried: tuple[int, int] = (0, 0)
     discarded: tuple[int, int] = (0, 0)
 
     @property
     def is_discarded(self) -> bool:
-        """Whether a person discarded it, and it was not tried after that, as where the discarding was broken off.
+        """True if the message was discarded and not attempted later, as after an interrupted discard.
 
-        By the numbers of the tries, since clocks of two machines differ.
+        The numbers of attempts decide, because the clocks of two machines differ.
         """
         return self.discarded > self.tried
 
     def is_twice(self, since: int = 0) -> bool:
-        """Whether it was handled more than once, at ``since`` or later, without having been replayed between."""
+        """Return True if the message was handled twice, at ``since`` or later, without a replay in between."""
         replays = [count for count, ended, _ in self.handled if ended >= since]
         return len(replays) > len({*replays})
 
     def is_wrong(self, service: str, inbox: InboxRows, done: int) -> bool:
-        """Whether a service's inbox, which had the message done at ``done``, should have kept it from a second time.
+        """Return True if the inbox of a service failed to prevent a second handling.
 
-        A try ends before its row is committed, and what was handled before the inbox was there is not its fault; nor
-        is what another service handled that reads the same queue.
+        ``done`` is the time of the message's inbox row. An attempt ends before its row is committed. Attempts before
+        the first row of the inbox do not count, nor do attempts of another service that consumes the same queue.
         """
         own = replace(self, handled=tuple(one for one in self.handled if one[2] == service))
         return own.is_twice() and (own.is_twice(inbox.since) or any(ended > done for _, ended, _ in own.handled))
 
 
-#: The present names of renamed queues, by their former names: the rows of before count for the same queue.
+#: The present names of renamed queues by their former names. Rows with either name belong to the same queue.
 Names = Mapping[str, str]
-#: By queue, then by message id.
+#: The fates by queue, then by message id.
 Fates = dict[str, dict[str, Fate]]
 
 
 @dataclass(frozen=True, slots=True)
 class InboxRows:
-    """What the inbox of one service holds of one queue."""
+    """The inbox rows of one service and queue, with times in milliseconds since the epoch."""
 
-    #: When the first of its messages was done that is still known.
+    #: The time of the oldest row.
     since: int
-    #: When each message was done, by its id.
+    #: The time of each row by message id.
     done: Mapping[str, int]
 
 
 def audited_events(read: Read) -> Iterator[Published]:
-    """All events that audit wrote down."""
+    """Yield all events that audit recorded. Raises StoreError for a row that the services never write."""
     for row in read("SELECT id, type, order_id, published_at, exchange, routing_key FROM events", {}):
         check_row("events", _EVENT_COLUMNS, row)
         yield Published._make((*row, None))
 
 
 def outbox_events(read: Read) -> Iterator[Published]:
-    """The events of the outbox that the broker has confirmed and that are not forgotten yet."""
+    """Yield the events of the outbox that the broker has confirmed and that are still stored. Raises StoreError."""
     for row in read("SELECT event, created_at FROM outbox WHERE sent_at IS NOT NULL", {}):
         check_row("outbox", _OUTBOX_COLUMNS, row)
         yield from _published("outbox", "event", row[0], row[1], None)
 
 
 def unsent(read: Read) -> frozenset[str]:
-    """The ids of the events of the outbox that the broker has not confirmed: the outbox sends them again."""
+    """Return the ids of the events that the outbox publishes again, because the broker has not confirmed them."""
     return frozenset(str(row[0]) for row in read("SELECT event_id FROM outbox WHERE sent_at IS NULL", {}))
 
 
 def inbox_events(read: Read, renamed: Names) -> Iterator[Published]:
-    """The events that services with an inbox made of their messages."""
+    """Yield the events that handlers of services with an inbox returned. Raises StoreError."""
     for row in read("SELECT queue, message_id, events, done_at FROM inbox", {}):
         check_row("inbox", _INBOX_COLUMNS, row)
         queue, id, raw, done = row
@@ -139,7 +139,7 @@ def _decoded(raw: bytes, at: int, maker: tuple[str, str] | None) -> Iterator[Pub
 
 
 def inboxes(read: Read, renamed: Names, ids: Collection[str] | None = None) -> dict[tuple[str, str], InboxRows]:
-    """What each service's inbox holds of each queue; of all messages, or only of those with these ids."""
+    """Return the inbox rows by service and queue, of all messages or only of these ids. Raises StoreError."""
     statement = "SELECT service, queue, message_id, done_at FROM inbox"
     found: dict[tuple[str, str], dict[str, int]] = {}
     for where, given in [("", {})] if ids is None else _named("message_id", ids):
@@ -151,18 +151,21 @@ def inboxes(read: Read, renamed: Names, ids: Collection[str] | None = None) -> d
 
 
 def fates(read: Read, renamed: Names, ids: Collection[str] | None = None) -> Fates:
-    """What the notes tell: of all messages, or only of those with these ids and perhaps of others."""
+    """Return the fates of all messages. If ``ids`` are given, other messages may be left out. Raises StoreError."""
     found: Fates = {}
-    # There is no index for ids, so that each question costs as much as reading all.
+    # The table has no index of message ids, so each SELECT costs as much as reading all rows.
     for where, given in [("", {})] if ids is None or len(ids) > MOST_NAMED else _named("message_id", ids):
-        for row in read(f"SELECT {_TRY} FROM attempts{where}", given):  # noqa: S608
-            check_row("attempts", _TRY_COLUMNS, row)
+        for row in read(f"SELECT {_ATTEMPT} FROM attempts{where}", given):  # noqa: S608
+            check_row("attempts", _ATTEMPT_COLUMNS, row)
             _add(found, row, renamed)
     return found
 
 
-def first_notes(read: Read) -> dict[str, int]:
-    """When the first try of each service began that was written down."""
+def first_attempts(read: Read) -> dict[str, int]:
+    """Return the start of the first recorded attempt of each service, in milliseconds since the epoch.
+
+    Raises StoreError for a row that the services never write.
+    """
     rows = read("SELECT service, min(began_at) FROM attempts WHERE outcome <> 'discarded' GROUP BY service", {})
     for row in rows:
         check_row("attempts", (("service", TEXT), ("began_at", NUMBER)), row)
@@ -170,15 +173,15 @@ def first_notes(read: Read) -> dict[str, int]:
 
 
 def events_among(read: Read, ids: Collection[str]) -> set[str]:
-    """Which of these events audit has written down."""
+    """Return those of ``ids`` that are ids of recorded events."""
     return {str(row[0]) for where, given in _named("id", ids) for row in read(f"SELECT id FROM events{where}", given)}  # noqa: S608
 
 
 def _named(column: str, ids: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Conditions for all of these ids, a part of them each, with their parameters."""
+    """Yield conditions with their parameters, each for up to ``MOST_NAMED`` of the ids."""
     every = sorted(ids)
     for begin in range(0, len(every), MOST_NAMED):
-        # The names of parameters are letters alone.
+        # The name of a parameter has no digit, as runner.history.reader expects.
         some = enumerate(every[begin : begin + MOST_NAMED])
         given = {f"id{number}".translate(_DIGITS): one for number, one in some}
         yield f" WHERE {column} IN ({', '.join(f':{name}' for name in given)})", given

@@ -1,4 +1,4 @@
-"""How the accounts of queues look to people, and as JSON."""
+"""The output of the ledger as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from runner.invocation import invocation
 from runner.ledger.account import Account, Row
 from runner.topology.model import Objects
 
-#: How many ids of a queue are shown to people.
+#: The maximum number of ids of a queue in the text output.
 MOST_SHOWN = 10
-_HEAD = ("QUEUE", "EVENT", "PUBLISHED", "HANDLED", "PARKED", "DISCARDED", "WAITING", "LOST", "TWICE")
+_HEAD = ("QUEUE", "EVENT", "PUBLISHED", "HANDLED", "DEAD-LETTERED", "DISCARDED", "WAITING", "LOST", "TWICE")
 
 
 def unread_queues(project: Project, objects: Objects) -> list[str]:
-    """The queues of topology.yaml that no service reads, but those for dead letters."""
-    dead = {ladder.dead_letter for ladder in objects.ladders.values()}
+    """Return the queues of topology.yaml that no service consumes, except dead-letter queues."""
+    dead = {one.dead_letter for one in objects.ladders.values()}
     return [name for name in project.topology.queues if name not in project.consumed and name not in dead]
 
 
 def as_json_object(
     found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
 ) -> dict[str, Any]:
-    """All accounts with all ids; ``unread`` are the queues that no service reads."""
+    """Return all accounts as JSON values with all ids. ``unread`` has the queues that no service consumes."""
 
     def ids(one: Account, some: Sequence[str]) -> list[dict[str, Any]]:
         return [{"id": id, "order_id": one.entries[id].order_id, "type": one.entries[id].type} for id in some]
@@ -38,7 +38,7 @@ def as_json_object(
         {
             "queue": one.queue,
             "events": [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in one.rows()],
-            # Where it is not known which are lost, nobody who waits is named so.
+            # If it is unknown which candidates are lost, a waiting message must not be listed as lost.
             "lost": [] if one.candidates else ids(one, one.lost),
             "candidates": ids(one, one.candidates),
             "twice": ids(one, sorted(one.twice)),
@@ -47,7 +47,7 @@ def as_json_object(
         for one in found
     ]
     nothing: dict[str, Any] = {"events": [], "lost": [], "candidates": [], "twice": []}
-    queues += [{"queue": name, **nothing, "note": "no service reads it"} for name in unread]
+    queues += [{"queue": name, **nothing, "note": "no service consumes it"} for name in unread]
     lost, twice = sum(len(one.lost) for one in found), sum(len(one.twice) for one in found)
     return {"queues": queues, "unapplied": [*unapplied], "lost": lost, "twice": twice, "settled": is_settled}
 
@@ -55,7 +55,7 @@ def as_json_object(
 def statement(
     found: Sequence[Account], unread: Sequence[str], unapplied: Sequence[str], *, is_settled: bool
 ) -> Iterator[str]:
-    """A table, what it does not say, the ids of what is not as it should be, and the verdict."""
+    """Yield the lines of the text output: a table, remarks, the ids of lost or repeated messages, and the verdict."""
     cells = [(one, row) for one in found for row in one.rows()]
     if cells:
         yield from _table(cells)
@@ -63,7 +63,7 @@ def statement(
         for note in one.notes:
             yield one_line(f"queue {one.queue}: {note}")
     for name in unread:
-        yield one_line(f"queue {name}: no service reads it")
+        yield one_line(f"queue {name}: no service consumes it")
     yield from map(one_line, unapplied)
     for one in found:
         if one.candidates:
@@ -81,7 +81,7 @@ def _table(cells: Sequence[tuple[Account, Row]]) -> Iterator[str]:
 
     rows = [_HEAD]
     for one, row in cells:
-        figures = (row.published, row.handled, row.parked, row.discarded, row.waiting, row.lost, row.twice)
+        figures = (row.published, row.handled, row.dead_lettered, row.discarded, row.waiting, row.lost, row.twice)
         rows.append((one_line(one.queue), one_line(row.type) or "-", *map(shown, figures)))  # type: ignore[arg-type]
     widths = [max(width_of(row[column]) for row in rows) for column in range(len(_HEAD))]
     for number, line in enumerate(rows):
@@ -102,25 +102,24 @@ def _named(one: Account, what: str, ids: Sequence[str]) -> Iterator[str]:
         entry = one.entries[id]
         yield one_line(f"  {id}  {entry.type or '-'}  order {entry.order_id or '-'}")
     if len(ids) > MOST_SHOWN:
-        yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json names all"
+        yield f"  … and {len(ids) - MOST_SHOWN:,} more; --json lists all"
 
 
 def _advice(found: Sequence[Account]) -> Iterator[str]:
-    """What a person can do about messages that are lost."""
     if not any(row.lost for one in found if one.is_known for row in one.rows()):
         return
-    yield "another client purged or deleted their queue, or acknowledged them without handling them"
-    yield "the events are kept in the table events; --since leaves out what is known"
+    yield "another client purged or deleted the queue, or acknowledged messages without handling them"
+    yield "the events are still in the table events; --since leaves out older losses"
     orders = (one.entries[id].order_id for one in found for id in one.lost)
     if (order := next((id for id in orders if id and one_line(id) == id), None)) is not None:
-        yield f"the history of the first order: {invocation('order', 'show', order)}"
+        yield f"the history of the first order: {invocation('order', 'history', order)}"
 
 
 def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
     rows = [row for one in found if one.is_known for row in one.rows()]
-    names = ("handled", "parked", "discarded", "waiting", "lost")
+    names = ("handled", "dead_lettered", "discarded", "waiting", "lost")
     sums = {name: sum(getattr(row, name) for row in rows) for name in names}
-    parts = [f"{sums[name]:,} {name}" for name in names if sums[name]] or ["0"]
+    parts = [f"{sums[name]:,} {name.replace('_', '-')}" for name in names if sums[name]] or ["0"]
     equation = f"{sum(row.published for row in rows):,} published = {' + '.join(parts)}"
     wrong = sum(len(one.wrong) for one in found)
     words, colour = "nothing is lost", "green"
@@ -131,6 +130,6 @@ def _verdict(found: Sequence[Account], *, is_settled: bool) -> str:
     if sums["lost"]:
         words, colour = f"{sums['lost']:,} lost", "red"
     if wrong:
-        words, colour = f"{words}, {wrong:,} handled twice in spite of an inbox", "red"
+        words, colour = f"{words}, {wrong:,} handled twice despite an inbox", "red"
     line = f"{words}: {equation}"
     return click.style(line, fg=colour, bold=True) if has_colour() else line

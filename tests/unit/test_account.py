@@ -40,7 +40,7 @@ def handled(*ends: int, replays: int = 0, at: int = 2000, service: str = "paymen
 
 
 def known(*events: Published, **more: Any) -> Known:
-    filled: dict[str, Any] = {"audited": frozenset(), "fates": {}, "inboxes": {}, "parked": {}, **more}
+    filled: dict[str, Any] = {"audited": frozenset(), "fates": {}, "inboxes": {}, "dead_letters": {}, **more}
     return Known({one.id: one for one in events}, **filled)
 
 
@@ -53,7 +53,7 @@ def account_of(
 
 def figures(account: Account) -> dict[str, tuple[Any, ...]]:
     return {
-        one.type: (one.published, one.handled, one.parked, one.discarded, one.waiting, one.lost, one.twice)
+        one.type: (one.published, one.handled, one.dead_lettered, one.discarded, one.waiting, one.lost, one.twice)
         for one in account.rows()
     }
 
@@ -61,9 +61,9 @@ def figures(account: Account) -> dict[str, tuple[Any, ...]]:
 def test_each_message_counts_once_wherever_it_is() -> None:
     fates = {"handled": handled(9), "both": handled(9), "retried": handled()}
     fates["discarded"] = Fate("", None, 0, discarded=(0, 2))
-    parked = {one: KnownDeadLetter("order.created", None) for one in ("parked", "both")}
-    names = (*fates, "parked", "missing")
-    account = account_of(known(*map(event, names), fates={"pay": fates}, parked={"pay": parked}))
+    dead_letters = {one: KnownDeadLetter("order.created", None) for one in ("dead", "both")}
+    names = (*fates, "dead", "missing")
+    account = account_of(known(*map(event, names), fates={"pay": fates}, dead_letters={"pay": dead_letters}))
     assert figures(account) == {"order.created": (6, 2, 1, 1, 2, 0, 0)}
     assert account.missing == ["missing", "retried"]
 
@@ -89,20 +89,20 @@ def test_the_figures_always_add_up(fate_of: dict[str, str], waiting: int) -> Non
         for id, one in fate_of.items()
         if one in "hd"
     }
-    parked = {id: KnownDeadLetter("", None) for id, one in fate_of.items() if one == "p"}
-    account = account_of(known(*map(event, fate_of), fates={"pay": fates}, parked={"pay": parked}))
+    dead_letters = {id: KnownDeadLetter("", None) for id, one in fate_of.items() if one == "p"}
+    account = account_of(known(*map(event, fate_of), fates={"pay": fates}, dead_letters={"pay": dead_letters}))
     account.lose(waiting)
     missing = sum(one == "m" for one in fate_of.values())
     assert len(account.lost) == max(0, missing - waiting)
     for row in account.rows():
-        assert row.published == (row.handled or 0) + row.parked + row.discarded + (row.waiting or 0) + row.lost
+        assert row.published == (row.handled or 0) + row.dead_lettered + row.discarded + (row.waiting or 0) + row.lost
 
 
 def test_an_event_counts_for_a_queue_from_the_time_of_its_binding() -> None:
     events = (event("before", 999), event("after", 1000), event("elsewhere", key="deleted"))
     account = account_of(known(*events))
     assert [*account.entries] == ["after"]
-    assert account.notes == ["1 published before the binding was there, and not handled: not counted"]
+    assert account.notes == ["1 published before the binding existed, and not handled: not counted"]
 
 
 def test_after_the_broker_lost_its_data_counting_starts_at_the_first_event_that_the_database_knows_there() -> None:
@@ -111,18 +111,18 @@ def test_after_the_broker_lost_its_data_counting_starts_at_the_first_event_that_
     account = account_of(known(*events, fates=fates), begun=1000)
     assert {*account.entries} == {"b", "c"}
     assert account.missing == ["c"]
-    assert account.notes == ["2 published before the binding was there, and not handled: not counted"]
+    assert account.notes == ["2 published before the binding existed, and not handled: not counted"]
     # A broker that remembers older bindings: this binding was removed and added again, and brought no events in
     # between.
     account = account_of(known(*events, fates=fates), begun=5)
     assert {*account.entries} == {"b"}
-    assert account.notes == ["3 published before the binding was there, and not handled: not counted"]
+    assert account.notes == ["3 published before the binding existed, and not handled: not counted"]
 
 
 def test_an_unconfirmed_event_of_an_outbox_is_not_published_yet_although_audit_has_it() -> None:
     account = account_of(known(event("a"), event("b"), audited=frozenset("ab"), unsent=frozenset("b")))
     assert [*account.entries] == ["a"]
-    assert account.notes == ["1 more are not counted: the outbox has no confirm of them yet, and sends them again"]
+    assert account.notes == ["1 more are not counted: the outbox has no confirm for them yet, and publishes them again"]
     account = account_of(known(event("b"), fates={"pay": {"b": handled(9)}}, unsent=frozenset("b")))
     assert account.handled == {"b"}, "the messages of the queue are counted"
 
@@ -131,7 +131,7 @@ def test_without_remembered_bindings_counting_starts_at_the_first_known_event_of
     events = (event("a", 10), event("b", 20), event("c", 30), event("other", 40, "created.late"))
     account = account_of(known(*events, fates={"pay": {"b": handled(21, at=20)}}), since={})
     assert {*account.entries} == {"b", "c"}
-    assert "2 more may have come here and are not counted" in account.notes[0]
+    assert "2 more may have arrived here and are not counted" in account.notes[0]
     assert account_of(known(*events), since={}).entries == {}
 
 
@@ -142,7 +142,9 @@ def test_events_that_headers_route_are_reported_as_unknown() -> None:
         known(event("untold", exchange="chosen"), fates=seen), AccountedQueue("vip", ("vips",), known_from=0)
     )
     assert [*account.entries] == ["tried"]
-    assert account.notes == ["headers choose what comes here: only what was tried or parked is counted as published"]
+    assert account.notes == [
+        "headers or a plugin route messages here: only attempted and dead-lettered messages count as published"
+    ]
 
 
 def test_events_from_before_attempts_were_recorded_do_not_count() -> None:
@@ -151,7 +153,7 @@ def test_events_from_before_attempts_were_recorded_do_not_count() -> None:
         "pay": {"seen": handled(2600)}
     }), place)  # fmt: skip
     assert {*account.entries} == {"late", "seen"}
-    assert account.notes == ["1 more are not counted: what was handled was not written down yet then"]
+    assert account.notes == ["1 more are not counted: handled messages were not recorded at that time"]
 
 
 def test_without_a_record_of_handled_messages_none_is_called_lost() -> None:
@@ -224,7 +226,7 @@ def test_a_message_with_an_attempt_after_its_discard_was_not_discarded() -> None
 
 def test_a_further_look_adds_outcomes_of_messages_and_forgets_none() -> None:
     account = account_of(known(event("a"), event("b"), event("c"), fates={"pay": {"a": handled(9, 9)}}))
-    refresh(account, known(fates={"pay": {"b": handled(9)}}, parked={"pay": {"c": KnownDeadLetter("", None)}}))
+    refresh(account, known(fates={"pay": {"b": handled(9)}}, dead_letters={"pay": {"c": KnownDeadLetter("", None)}}))
     assert figures(account) == {"order.created": (3, 2, 1, 0, 0, 0, 1)}
     refresh(account, known(fates={"pay": {}}))
     assert account.missing == ["c"], "it was replayed, and is on its way"

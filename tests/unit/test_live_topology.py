@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.ledger.live_topology import dead_letter_queues, own_queues, standing, unapplied
+from runner.ledger.live_topology import dead_letter_queues, own_queues, unapplied, with_live_bindings
 from runner.topology.live import Live, LiveBinding, LiveQueue, Owned
 from runner.topology.model import Binding, Exchange, Ladder, Objects, Queue
 
@@ -22,22 +22,22 @@ def live(*bindings: Binding, queues: tuple[str, ...] = (), owned: Owned | None =
 
 
 def test_an_edit_of_bindings_counts_only_after_it_is_applied() -> None:
-    assert standing(OBJECTS, live(OLD)).bindings == (OLD,)
+    assert with_live_bindings(OBJECTS, live(OLD)).bindings == (OLD,)
     assert [*unapplied(OBJECTS, live(OLD))] == [
-        "binding orders -(created.usd)-> pay: not applied yet, so nothing counts by it",
-        "binding orders -(created.#)-> pay: no longer in topology.yaml and still there, so it counts",
+        "binding orders -(created.usd)-> pay: not applied yet, so it does not count",
+        "binding orders -(created.#)-> pay: still on the broker but not in topology.yaml, so it counts",
     ]
-    assert standing(OBJECTS, live(NEW)).bindings == (NEW,)
+    assert with_live_bindings(OBJECTS, live(NEW)).bindings == (NEW,)
     assert [*unapplied(OBJECTS, live(NEW))] == []
 
 
 def test_a_binding_that_disappeared_with_its_queue_still_counts() -> None:
     there = live(owned=Owned(bindings=frozenset({NEW.key})))
-    assert standing(OBJECTS, there).bindings == (NEW,)
+    assert with_live_bindings(OBJECTS, there).bindings == (NEW,)
 
 
 def test_if_the_broker_remembers_no_topology_the_file_is_used() -> None:
-    assert standing(OBJECTS, Live()) == OBJECTS
+    assert with_live_bindings(OBJECTS, Live()) == OBJECTS
     assert [*unapplied(OBJECTS, Live())] == []
 
 
@@ -48,7 +48,7 @@ def test_an_exchange_that_left_the_file_still_gets_messages_through_its_bindings
         bindings={one.key: LiveBinding(one) for one in way},
         owned=Owned(bindings=frozenset(one.key for one in way)),
     )
-    found = standing(OBJECTS, there)
+    found = with_live_bindings(OBJECTS, there)
     assert {one.name for one in found.exchanges} == {"orders", "old"}
     assert sorted(one.source for one in found.bindings) == ["old", "orders"]
 

@@ -36,7 +36,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
         published, waiting = row(found, PAYMENT)[0], row(found, PAYMENT)[4]
         note = of_queue(found, PAYMENT)["note"]
         held = 9 - published
-        is_said = f"{held} more are not counted: the outbox has no confirm of them yet" in note
+        is_said = f"{held} more are not counted: the outbox has no confirm for them yet" in note
         return held if held and is_said and waiting == published - 1 and row(found, AUDIT)[0] == 10 else 0
 
     count = wait_until(refused, 30, "unconfirmed events are not counted")
@@ -46,7 +46,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_it_is_in_the_outbox(
     found = of_queue(shop.losing(), PAYMENT)
     assert (found["lost"], len(found["candidates"])) == ([], 8)
     assert row({"queues": [found]}, PAYMENT)[4:6] == (8 - count, count)
-    assert "it refuses what is more than its max-length: an order that was answered 503" in found["note"]
+    assert "the queue refuses messages beyond its max-length: an order that got 503" in found["note"]
 
 
 def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacked(
@@ -61,7 +61,7 @@ def test_an_event_that_one_queue_refused_is_not_lost_while_its_message_is_unacke
 
     def refused() -> dict[str, Any] | None:
         found = shop.ledger()
-        is_said = "the messages that they are made of are not done yet" in of_queue(found, PAID)["note"]
+        is_said = "the messages whose handlers returned them are not" in of_queue(found, PAID)["note"]
         # The worker publishes its next event only after the confirm of the last one.
         return found if is_said and row(found, PAID)[4] else None
 
