@@ -1,1 +1,1 @@
-"""Fault injection: faults on purpose, their commands, and the worker's part."""
+"""Fault injection: the commands, and their part in the workers."""

@@ -1,7 +1,7 @@
-"""Injected faults that last for a while: each is a file in ``var/faults``.
+"""Active faults: each injected fault with a duration is a file in ``var/faults``.
 
-A file is replaced as a whole. It says when the fault began, by the machine's clock, and how long it lasts. So a fault
-ends by itself, whichever process is killed meanwhile, and holds for a worker that starts while it lasts.
+The file contains the start of the fault, by the machine's clock, and its duration. So a fault ends by itself even if
+processes are killed, and it affects workers that start meanwhile. Each write replaces the complete file.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from runner.errors import RunnerError
 from runner.invocation import invocation
 from runner.proc import Identity
 
-#: Bytes of a note of a fault.
-MAX_NOTE = 64 * 1024
+#: The maximum size of a fault's file in bytes.
+MAX_SIZE = 64 * 1024
 
 #: Seconds between two reads of a fault's file.
 INTERVAL = 0.1
-#: Names the runner that was started with ``faults: true``.
-_RUNNER = "runner"
+#: The file with the pid of the supervisor that was started with ``faults: true``.
+_SUPERVISOR = "runner"
 
 
 @dataclass(frozen=True)
 class ActiveFault:
-    """One fault that lasts."""
+    """One injected fault with a duration."""
 
-    #: ``slow``, ``cut``, ``hang`` or ``duplicate``.
+    #: ``slow``, ``disconnect``, ``pause`` or ``duplicate``.
     fault: str
-    #: A service, a slot or a queue; empty for all services.
+    #: A service, a slot or a queue. Empty for all services.
     target: str
-    #: When it began, in seconds since the epoch, and how many seconds it lasts.
+    #: The start in seconds since the epoch, and the duration in seconds.
     began: float
     seconds: float
-    #: Of ``slow``, how many seconds longer each handler takes.
+    #: The delay of each handler in seconds, for ``slow``.
     delay: float = 0.0
-    #: The process without which it is over: of ``hang`` the one that is stopped, of ``duplicate`` the command.
+    #: The process with whose exit the fault ends: the stopped worker of ``pause``, or the command ``duplicate``.
     process: Identity | None = None
 
     @property
     def until(self) -> float:
-        """When it is over, in seconds since the epoch."""
+        """The end in seconds since the epoch."""
         return self.began + self.seconds
 
     @property
     def clock(self) -> str:
-        """The same as the time of day in the machine's own zone."""
+        """The end as a local time of day."""
         return time.strftime("%H:%M:%S", time.localtime(self.until))
 
     @property
     def lasts(self) -> bool:
-        """Whether it is not over."""
-        # Before its beginning it is over too: a clock that is set back would prolong it by as much.
+        """True until the fault ends."""
+        # A fault with a start in the future has ended too, because a clock that is set back would prolong it.
         is_time = self.began <= time.time() < self.until
         return is_time and (self.process is None or self.process.state != "")
 
-    def let_go(self) -> bool:
-        """Let the process that a ``hang`` has stopped go on; whether it was stopped. Raises PermissionError."""
-        if self.fault != "hang" or self.process is None:
+    def resume(self) -> bool:
+        """Resume the process that ``pause`` has stopped. Return True if it was stopped. Raises PermissionError."""
+        if self.fault != "pause" or self.process is None:
             return False
         state = self.process.state
         if state:
@@ -75,41 +75,41 @@ class ActiveFault:
 
 
 class FaultFolder:
-    """``var/faults``: a file for each fault that lasts."""
+    """The folder ``var/faults``, with a file for each active fault."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "faults"
 
     def begin(self, runner: int | None) -> None:
-        """Note the pid of a runner that starts with ``faults: true``; None takes the note away.
+        """Store the pid of a supervisor that starts with ``faults: true``. None removes the pid.
 
-        Raises RunnerError where nothing can be written.
+        Raises RunnerError if the folder cannot be written.
         """
         if runner is None:
-            # A note that cannot be taken away does no harm: it names a process that has ended.
+            # A pid that cannot be removed is harmless, because the file also has the start time of the process.
             with contextlib.suppress(OSError):
-                (self.path / _RUNNER).unlink()
+                (self.path / _SUPERVISOR).unlink()
             return
         with self._lock():
-            self._replace(_RUNNER, _note(runner))
+            self._replace(_SUPERVISOR, _identity(runner))
 
     def is_on(self, runner: int) -> bool:
-        """Whether the runner with this pid was started with ``faults: true``."""
+        """Return True if the supervisor with this pid was started with ``faults: true``."""
         with contextlib.suppress(OSError):
-            return (self.path / _RUNNER).read_text("utf-8") == _note(runner)
+            return (self.path / _SUPERVISOR).read_text("utf-8") == _identity(runner)
         return False
 
     def file(self, name: str) -> Path:
-        """The file of the fault that is called ``name`` here, such as ``slow.payment``."""
+        """Return the path of the fault with this name, such as ``slow.payment``."""
         return self.path / f"{name}.json"
 
     def write(self, name: str, active: ActiveFault) -> None:
-        """Let a fault begin; it takes the place of one of the same name. Raises RunnerError."""
+        """Start a fault, which replaces a fault with the same name. Raises RunnerError."""
         with self._lock():
             self._put(name, active)
 
     def claim(self, name: str, active: ActiveFault) -> None:
-        """Let a fault begin that cannot take another one's place. Raises RunnerError while one of its name lasts."""
+        """Start a fault. Raises RunnerError if a fault with the same name is active."""
         with self._lock():
             lasting = self.read(name)
             if lasting is not None:
@@ -117,68 +117,68 @@ class FaultFolder:
                 raise RunnerError(f"{lasting.target}: {what}; wait, or end it: {invocation('fault', 'clear')}")
             self._put(name, active)
 
-    def noted(self, name: str) -> ActiveFault | None:
-        """A fault by its name, also one that is over; None where there is none."""
+    def stored(self, name: str) -> ActiveFault | None:
+        """Return the fault with this name even if it has ended, or None if there is no such fault."""
         try:
-            found = json.loads(read_bounded(self.file(name), MAX_NOTE, 0.0))
+            found = json.loads(read_bounded(self.file(name), MAX_SIZE, 0.0))
             process = found["process"]
             return ActiveFault(
                 str(found["fault"]), str(found["target"]), float(found["began"]), float(found["seconds"]),
                 float(found["delay"]), process and Identity(int(process["pid"]), int(process["start"])),
             )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return None  # also what a person has written there by hand
+            return None  # a person may have edited the file
 
     def read(self, name: str) -> ActiveFault | None:
-        """A fault by its name; None where there is none or it is over."""
-        found = self.noted(name)
+        """Return the active fault with this name, or None."""
+        found = self.stored(name)
         return found if found is not None and found.lasts else None
 
     def active(self) -> list[ActiveFault]:
-        """All that last now."""
+        """Return all active faults, sorted by name."""
         found = (self.read(file.stem) for file in sorted(self.path.glob("*.json")))
         return [one for one in found if one is not None]
 
     def clear(self) -> list[ActiveFault]:
-        """End all that last, and let go on what is still stopped; returns what they were. Raises RunnerError."""
+        """End all faults, and resume all stopped processes. Return the faults that were ended. Raises RunnerError."""
         if not self.path.exists():
             return []
         ended = []
         with self._lock():
             for file in sorted(self.path.glob("*.json")):
-                found = self.noted(file.stem)
+                found = self.stored(file.stem)
                 lasted = found is not None and found.lasts
-                was_stopped = self._take_away(file.stem, found)
+                was_stopped = self._remove(file.stem, found)
                 if found is not None and (lasted or was_stopped):
                     ended.append(found)
         return ended
 
     def end(self, name: str, active: ActiveFault) -> None:
-        """End a fault, unless another one has taken its place. Raises RunnerError."""
+        """End a fault, unless a later fault has replaced it. Raises RunnerError."""
         with self._lock():
-            if self.noted(name) in (active, None):
-                self._take_away(name, active)
+            if self.stored(name) in (active, None):
+                self._remove(name, active)
 
     def _put(self, name: str, active: ActiveFault) -> None:
         for file in self.path.glob("*.json"):
-            found = self.noted(file.stem)
+            found = self.stored(file.stem)
             if found is not None and not found.lasts:
-                with contextlib.suppress(RunnerError):  # another user's is in nobody's way
-                    self._take_away(file.stem, found)
+                with contextlib.suppress(RunnerError):  # an ended fault of another user does no harm
+                    self._remove(file.stem, found)
         self._replace(f"{name}.json", json.dumps(asdict(active)))
 
-    def _take_away(self, name: str, active: ActiveFault | None) -> bool:
-        """Whether a process goes on by it: what was to let it go on may have been killed."""
+    def _remove(self, name: str, active: ActiveFault | None) -> bool:
+        """Remove a fault. Return True if its process was still stopped, because the releasing process was killed."""
         try:
-            was_stopped = active is not None and active.let_go()
+            was_stopped = active is not None and active.resume()
         except PermissionError:
-            raise RunnerError(f"{name}: its process is another user's; be that user, or root") from None
+            raise RunnerError(f"{name}: the process belongs to another user; run this as that user or root") from None
         with self._writing():
             self.file(name).unlink(missing_ok=True)
         return was_stopped
 
     def _replace(self, name: str, text: str) -> None:
-        # The lock is held, so that one that was left by a process that was killed may be written over.
+        # Under the lock, a file that a killed process has left can be overwritten.
         new = self.path / f"{name}.new"
         with self._writing():
             new.write_text(text, "utf-8")
@@ -201,9 +201,10 @@ class FaultFolder:
         try:
             yield
         except OSError as error:
-            raise RunnerError(f"{self.path}: cannot be written, {error.strerror}; be the runner's user") from None
+            what = f"cannot be written, {error.strerror}; run this as the user of the supervisor"
+            raise RunnerError(f"{self.path}: {what}") from None
 
 
-def _note(runner: int) -> str:
+def _identity(runner: int) -> str:
     found = Identity.of(runner)
     return f"{runner} {found.start if found is not None else 0}"

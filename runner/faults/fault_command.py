@@ -1,23 +1,23 @@
-"""``fault``: break something on purpose, and be told what to expect of it."""
+"""The command ``fault``."""
 
 from __future__ import annotations
 
 import click
 
 from runner.faults.broker_fault import broker_restart
-from runner.faults.lasting_faults import clear, cut, list_, slow
+from runner.faults.lasting_faults import clear, disconnect, list_, slow
 from runner.faults.message_faults import duplicate, poison
-from runner.faults.process_faults import hang, kill
+from runner.faults.process_faults import kill, pause
 
 
-@click.group(short_help="Break something on purpose: kill, hang, slow, duplicate, poison, cut, broker-restart.")
+@click.group(short_help="Break something on purpose: kill, pause, slow, duplicate, poison, disconnect, broker-restart.")
 def fault() -> None:
-    """Break something on purpose, and be told what to expect of it and what to look at.
+    """Break something on purpose. Each command prints what to expect, and the commands that show it.
 
-    Only where config.yaml says faults: true, and where broker and database are this machine's. What lasts ends by
-    itself; "clear" ends it at once.
+    Fault injection requires faults: true in config.yaml, and a broker and a database on this machine. Faults with a
+    duration end by themselves, or at once with "clear".
     """
 
 
-for _command in (broker_restart, clear, cut, duplicate, hang, kill, list_, poison, slow):
+for _command in (broker_restart, clear, disconnect, duplicate, kill, list_, pause, poison, slow):
     fault.add_command(_command)

@@ -1,4 +1,4 @@
-"""What all commands ``fault`` need: a project in which faults may be injected, its runner, and their options."""
+"""The project and the options of the commands ``fault``."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from runner.supervisor.control.client import ask
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
-#: Seconds; a fault that somebody forgets is over by then.
+#: The maximum duration of a fault in seconds, so that a forgotten fault ends.
 LONGEST = 3600.0
-#: Seconds for the runner to answer.
+#: Seconds to wait for an answer of the supervisor.
 PATIENCE = 10.0
-#: What a process may be at that is ended or stopped, the likeliest first.
+#: The states in which a process may be killed or paused, the preferred state first.
 _ALIVE = ("RUNNING", "STARTING")
-OFF = f"{CONFIG_FILE}: faults: is not true, so that nothing is broken here; add the line faults: true, and start again"
+OFF = f"{CONFIG_FILE}: faults: not true; add the line faults: true, and restart the supervisor"
 
 
 @dataclass(frozen=True)
 class FaultProject:
-    """The project, and what runs of it."""
+    """A project in which faults may be injected, and its supervisor."""
 
     folder: Path
     project: Project
 
     @classmethod
     def of(cls, folder: Path) -> FaultProject:
-        """The lab of a folder. Raises ConfigError where faults may not be injected there."""
+        """Load the project of a folder. Raises ConfigError if ``faults`` is not true there."""
         project = load_project(folder)
         if not project.config.faults:
             raise ConfigError([OFF])
@@ -49,45 +49,55 @@ class FaultProject:
 
     @property
     def faults(self) -> FaultFolder:
-        """Those that last."""
+        """The folder of the active faults."""
         return FaultFolder(self.project.var)
 
     @cached_property
     def objects(self) -> Objects:
-        """What topology.yaml comes to."""
+        """The compiled topology."""
         return compile_topology(self.project.topology, self.project.consumed)
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """How the runner's services stand. Raises NoRunner, and RunnerError for one that started without faults."""
+        """The answer of the supervisor to ``status``.
+
+        Raises NoRunner, and RunnerError if the supervisor was started without ``faults: true``.
+        """
         (found,) = ask(self.folder, "status", patience=PATIENCE)
         if not self.faults.is_on(int(found["runner"]["pid"])):
             raise RunnerError(
-                f"{self.folder.resolve()}: the runner here was started without faults: true;"
-                f" start it again after: {invocation('down')}"
+                f"{self.folder.resolve()}: the supervisor was started without faults: true;"
+                f" restart it after: {invocation('down')}"
             )
         return found
 
     def service(self, name: str) -> ServiceSettings:
-        """A service of the project that runs here. Raises click.BadParameter for an unknown one, and RunnerError."""
+        """Return the settings of a service with instances.
+
+        Raises click.BadParameter for an unknown service, and RunnerError for a service without instances.
+        """
         services = self.project.config.services
         if name not in services:
             raise click.BadParameter(unknown("service", name, services), param_hint="SERVICE")
         if not self.status["services"].get(name):
-            raise RunnerError(f"{name}: it has no instances here; give it one: {invocation('scale', name, '1')}")
+            raise RunnerError(f"{name}: no instances; start an instance: {invocation('scale', name, '1')}")
         return services[name]
 
     def consumer(self, name: str) -> ServiceSettings:
-        """The same of one that handles messages."""
+        """Return the settings of a service that consumes queues. Raises the errors of ``service``."""
         services = self.project.config.services
         if name in services and not services[name].consumes:
             others = sorted(one for one, service in services.items() if service.consumes)
-            text = f"{name!r} consumes no queue, so that it handles no messages; allowed: {', '.join(others)}"
+            text = f"{name!r} consumes no queue, so it handles no messages; allowed: {', '.join(others)}"
             raise click.BadParameter(text, param_hint="SERVICE")
         return self.service(name)
 
     def slot(self, target: str) -> tuple[str, str, int]:
-        """The service, slot and pid of a process that runs: ``payment`` for any of it, ``payment.2`` for this one."""
+        """Return the service, slot and pid of a running process.
+
+        ``target`` is a service, which selects any of its processes, or a slot such as ``payment.2``. Raises
+        click.BadParameter for an unknown service or slot, and RunnerError if no process runs.
+        """
         name, dot, _ = target.partition(".")
         self.service(name)
         own = [one for one in self.status["slots"] if one["service"] == name and one["role"] == "holder"]
@@ -98,23 +108,23 @@ class FaultProject:
         alive = [one for state in _ALIVE for one in chosen if one["pid"] is not None and one["state"] == state]
         if not alive:
             words = ", ".join(f"{one['slot']} is {one['state']}" for one in chosen)
-            raise RunnerError(f"{target}: it has no process now, {words}; see: {invocation('status', name)}")
+            raise RunnerError(f"{target}: no process is running, {words}; see: {invocation('status', name)}")
         return name, str(alive[0]["slot"]), int(alive[0]["pid"])
 
-    def reader(self, queue: str) -> tuple[str, ServiceSettings]:
-        """The service that reads a queue here. Raises click.BadParameter for a queue that no service reads."""
-        readers = {
+    def consumer_of(self, queue: str) -> tuple[str, ServiceSettings]:
+        """Return the service that consumes a queue. Raises click.BadParameter if no service consumes the queue."""
+        consumers = {
             one: name for name, service in sorted(self.project.config.services.items()) for one in service.consumes
         }
-        if queue not in readers:
-            text = unknown("queue", queue, readers)
+        if queue not in consumers:
+            text = unknown("queue", queue, consumers)
             if any(one.name == queue for one in self.objects.queues):
-                text = f"no service consumes {queue!r}, so that nobody would meet it; allowed: {', '.join(readers)}"
+                text = f"no service consumes {queue!r}; allowed: {', '.join(consumers)}"
             raise click.BadParameter(text, param_hint="QUEUE")
-        return readers[queue], self.service(readers[queue])
+        return consumers[queue], self.service(consumers[queue])
 
     def facts(self, name: str, service: ServiceSettings) -> dict[str, Any]:
-        """What the texts of a fault ask about a service."""
+        """Return the facts about a service that the texts of ``runner.faults.scenario`` need."""
         recorders = with_recorders(self.project).recorders(EVENTS)
         return {
             "service": name,
@@ -128,13 +138,13 @@ class FaultProject:
         }
 
 
-class Period(click.ParamType):  # type: ignore[type-arg]  # older ones of click take no argument
-    """A duration such as 500ms or 2s, as seconds."""
+class Period(click.ParamType):  # type: ignore[type-arg]  # older versions of click accept no type argument
+    """A duration such as 500ms or 2s, which is converted to seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it, or fail with what is allowed."""
+        """Return the duration in seconds. Raises click.BadParameter for a wrong value."""
         if isinstance(value, float):
             return value
         try:
@@ -151,5 +161,5 @@ as_json = click.option("--json", "is_json", is_flag=True, help="Print one JSON o
 
 
 def is_period(text: str) -> bool:
-    """Whether this is a duration and not a service's name."""
+    """Return True if the text is a duration rather than the name of a service."""
     return re.match(r"\d", text) is not None

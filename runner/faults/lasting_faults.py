@@ -1,4 +1,4 @@
-"""``fault slow``, ``cut``, ``list`` and ``clear``: faults that last for a while, told to workers by files."""
+"""The commands ``fault slow``, ``disconnect``, ``list`` and ``clear``, which write and remove active faults."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from runner.config.value import format_duration
 from runner.escape import json_text
 from runner.faults.active import ActiveFault
 from runner.faults.fault_project import PERIOD, FaultProject, as_json, is_period
-from runner.faults.scenario import CUT, SLOW, report
+from runner.faults.scenario import DISCONNECT, SLOW, report
 from runner.invocation import invocation
 
 
-@click.command(short_help="Make each handler of a service take longer.")
+@click.command(short_help="Delay each handler of a service.")
 @click.argument("service")
 @click.argument("delay", type=PERIOD)
-@click.option("--for", "seconds", type=PERIOD, default="30s", show_default=True, help="How long it lasts.")
+@click.option("--for", "seconds", type=PERIOD, default="30s", show_default=True, help="Duration of the fault.")
 @as_json
 @click.pass_obj
 def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool) -> None:
-    """Make each handler of a service take longer by DELAY, such as 2s, for a while.
+    """Delay each handler of a service by DELAY, such as 2s.
 
-    It holds for all processes of the service, also for those that start meanwhile.
+    The fault affects all processes of the service, including those that start meanwhile.
     """
-    lab = FaultProject.of(folder)
-    settings = lab.consumer(service)
+    fault_project = FaultProject.of(folder)
+    settings = fault_project.consumer(service)
     active = ActiveFault("slow", service, time.time(), seconds, delay)
-    lab.faults.write(f"slow.{service}", active)
+    fault_project.faults.write(f"slow.{service}", active)
     limit = settings.handler_timeout
-    facts = lab.facts(service, settings) | {
+    facts = fault_project.facts(service, settings) | {
         "delay": format_duration(delay), "until": active.clock, "handler_timeout": format_duration(limit),
         "overdue": 0 < limit < min(delay, seconds), "brief": 0 < limit < delay and seconds <= limit,
     }  # fmt: skip
@@ -39,42 +39,42 @@ def slow(folder: Path, service: str, delay: float, seconds: float, is_json: bool
     report(SLOW, service, found, facts, is_json=is_json)
 
 
-@click.command(short_help="Take the broker away from all workers, or from a service's.")
+@click.command(short_help="Disconnect the workers of all services, or of one service, from the broker.")
 @click.argument("seconds", metavar="[5s]", required=False)
 @click.argument("service", metavar="[SERVICE]", required=False)
 @as_json
 @click.pass_obj
-def cut(folder: Path, seconds: str | None, service: str | None, is_json: bool) -> None:
-    """Take the broker away from all workers for a while, or from those of one service, as by a broken network.
+def disconnect(folder: Path, seconds: str | None, service: str | None, is_json: bool) -> None:
+    """Disconnect the workers of all services, or of one service, from the broker, like a broken network.
 
-    Their sockets are closed without a goodbye, and until the time is over they open no new ones.
+    The workers close their sockets without closing the AMQP connection, and open no new ones until the fault ends.
     """
     if seconds is not None and not is_period(seconds):
-        seconds, service = service, seconds  # the service alone, or before the time
+        seconds, service = service, seconds  # the service was given alone or first
     period = PERIOD.convert(seconds or "5s", None, None)
-    lab = FaultProject.of(folder)
-    services = lab.project.config.services
+    fault_project = FaultProject.of(folder)
+    services = fault_project.project.config.services
     if service is not None:
-        lab.service(service)
-    here = lab.status["services"]
+        fault_project.service(service)
+    here = fault_project.status["services"]
     named = [service] if service is not None else [one for one in services if here.get(one)]
-    active = ActiveFault("cut", service or "", time.time(), period)
-    lab.faults.write("cut" if service is None else f"cut.{service}", active)
+    active = ActiveFault("disconnect", service or "", time.time(), period)
+    fault_project.faults.write("disconnect" if service is None else f"disconnect.{service}", active)
     facts = {
         "whom": f"{service} is" if service is not None else "all workers are", "until": active.clock,
         "api": any(services[one].publishes and not services[one].consumes for one in named),
         "consumes": any(services[one].consumes for one in named),
     }  # fmt: skip
-    report(CUT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
+    report(DISCONNECT, service or "", {"seconds": period, "until": active.until}, facts, is_json=is_json)
 
 
-@click.command("list", short_help="What lasts now, and until when.")
+@click.command("list", short_help="List active faults.")
 @as_json
 @click.pass_obj
 def list_(folder: Path, is_json: bool) -> None:
-    """Show the faults that last now: slow, cut, hang and duplicate, and until when."""
-    lab = FaultProject.of(folder)
-    active = lab.faults.active()
+    """List the active faults and their ends. Only slow, disconnect, pause and duplicate have a duration."""
+    fault_project = FaultProject.of(folder)
+    active = fault_project.faults.active()
     look = [invocation(*(["fault", "clear"] if active else ["status"]))]
     if is_json:
         found = {"fault": "list", "target": "", "active": _objects(active), "expect": [], "look": look}
@@ -83,16 +83,16 @@ def list_(folder: Path, is_json: bool) -> None:
     for one in active:
         click.echo(line_of(one))
     if not active:
-        click.echo("no fault lasts now")
+        click.echo("no fault is active")
 
 
-@click.command(short_help="End slow, cut, hang and duplicate at once.")
+@click.command(short_help="End all active faults.")
 @as_json
 @click.pass_obj
 def clear(folder: Path, is_json: bool) -> None:
-    """End all faults that last, at once; what hang has stopped goes on, whatever became of what was to let it go on."""
-    lab = FaultProject.of(folder)
-    ended = lab.faults.clear()
+    """End all active faults at once, and resume all paused processes."""
+    fault_project = FaultProject.of(folder)
+    ended = fault_project.faults.clear()
     look = [invocation("status")]
     if is_json:
         found = {"fault": "clear", "target": "", "ended": _objects(ended), "expect": [], "look": look}
@@ -100,14 +100,14 @@ def clear(folder: Path, is_json: bool) -> None:
         return
     for one in ended:
         click.echo(f"ended: {line_of(one)}")
-    if any(one.fault == "cut" for one in ended):
+    if any(one.fault == "disconnect" for one in ended):
         click.echo("workers connect again within 5 s")
     if not ended:
-        click.echo("no fault lasted")
+        click.echo("no fault was active")
 
 
 def line_of(active: ActiveFault) -> str:
-    """One fault that lasts, in words."""
+    """Return the line of an active fault."""
     words = [active.fault, active.target or "all workers"]
     words += [f"by {format_duration(active.delay)}"] if active.delay else []
     left = max(0.0, active.until - time.time())

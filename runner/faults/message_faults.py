@@ -1,4 +1,4 @@
-"""``fault duplicate`` and ``fault poison``: messages that come twice, and some that can never be handled."""
+"""The commands ``fault duplicate`` and ``fault poison``."""
 
 from __future__ import annotations
 
@@ -20,96 +20,100 @@ from runner.faults.active import ActiveFault
 from runner.faults.fault_project import PERIOD, FaultProject, as_json
 from runner.faults.message_injection import Duplicate
 from runner.faults.middleware import KILL
-from runner.faults.scenario import DEADLY, DUPLICATE, POISON, report
+from runner.faults.scenario import CRASHING, DUPLICATE, POISON, report
 from runner.headers import FAULT
+from runner.invocation import invocation
 from runner.messages import Event
 from runner.proc import Identity
 from runner.topology.plan import counted
 
-#: The most messages of one command.
+#: The maximum number of messages of one command.
 MOST = 1000
-POISON_BODY = b"this is no JSON: a message that was made to fail"
+POISON_BODY = b"this is not JSON: a message that was made to fail"
 
 _count = click.IntRange(1, MOST)
 
 
-@click.command(short_help="Let messages of a queue come twice.")
+@click.command(short_help="Duplicate the next messages of a queue.")
 @click.argument("queue")
-@click.option("--count", type=_count, default=10, show_default=True, help="After so many it is over.")
-@click.option("--for", "seconds", type=PERIOD, default="10s", show_default=True, help="After this time it is over.")
+@click.option("--count", type=_count, default=10, show_default=True, help="Maximum number of messages.")
+@click.option("--for", "seconds", type=PERIOD, default="10s", show_default=True, help="Maximum duration.")
 @as_json
 @click.pass_obj
 def duplicate(folder: Path, queue: str, count: int, seconds: float, is_json: bool) -> None:
-    """Put the next messages that are routed to QUEUE into it a second time, with the same id, headers and properties.
+    """Publish the next messages of QUEUE to QUEUE a second time, with the same id, headers and properties.
 
-    It says on standard error when it begins; post orders then. Ends after --count messages, or after --for.
+    Post orders after the command has printed a line on standard error. It ends after --count messages, or after --for.
     """
-    lab = FaultProject.of(folder)
-    name, service = lab.reader(queue)
-    bindings = [one for one in lab.objects.bindings if (one.destination_type, one.destination) == ("queue", queue)]
+    fault_project = FaultProject.of(folder)
+    name, service = fault_project.consumer_of(queue)
+    bindings = [
+        one for one in fault_project.objects.bindings if (one.destination_type, one.destination) == ("queue", queue)
+    ]
     if not bindings:
-        raise click.BadParameter(f"nothing is routed to {queue!r}, since topology.yaml binds it to no exchange")
-    # SIGTERM cleans up as Ctrl-C does.
+        text = f"no message is routed to {queue!r}, because topology.yaml has no binding for it; allowed: a bound queue"
+        raise click.BadParameter(text)
+    # The cleanup below must also run after SIGTERM.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     key = f"duplicate.{os.getpid()}"
-    file = lab.faults.file(key)
+    file = fault_project.faults.file(key)
     process = Identity.of(os.getpid())
 
     def begin() -> None:
-        lab.faults.write(key, ActiveFault("duplicate", queue, time.time(), seconds, process=process))
+        fault_project.faults.write(key, ActiveFault("duplicate", queue, time.time(), seconds, process=process))
         what = f"the next {counted(count, 'message')} routed to {queue}"
         click.echo(f"duplicating {what}, for {format_duration(seconds)} at most", err=True)
 
-    url = _broker_with(lab, queue)
+    url = _broker_with(fault_project, queue)
     try:
         ids = Duplicate(url, queue, bindings, count, begin, file.exists).run(seconds)
     finally:
-        with contextlib.suppress(OSError):  # left behind, it counts for nothing once this process has ended
+        with contextlib.suppress(OSError):  # the fault ends with this process even if the file stays
             file.unlink()
-    facts = {**lab.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
+    facts = {**fault_project.facts(name, service), "queue": queue, "count": counted(len(ids), "message")}
     report(DUPLICATE, queue, {"ids": ids}, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 
 
-@click.command(short_help="Put a message into a queue that can never be handled.")
+@click.command(short_help="Publish a poison message to a queue.")
 @click.argument("queue")
-@click.option("--count", type=_count, default=1, show_default=True, help="How many.")
-@click.option("--kill", "is_deadly", is_flag=True, help="One that ends each process that begins with it.")
+@click.option("--count", type=_count, default=1, show_default=True, help="Number of messages.")
+@click.option("--kill", "is_crashing", is_flag=True, help="Make the message crash every worker that handles it.")
 @as_json
 @click.pass_obj
-def poison(folder: Path, queue: str, count: int, is_deadly: bool, is_json: bool) -> None:
-    """Put a message into QUEUE, and into no other one, that can never be handled: its body is no JSON."""
-    lab = FaultProject.of(folder)
-    name, service = lab.reader(queue)
-    url = _broker_with(lab, queue)
-    messages = [_poison(queue, is_deadly=is_deadly) for _ in range(count)]
+def poison(folder: Path, queue: str, count: int, is_crashing: bool, is_json: bool) -> None:
+    """Publish a message that can never be handled, because its body is not JSON, to QUEUE only."""
+    fault_project = FaultProject.of(folder)
+    name, service = fault_project.consumer_of(queue)
+    url = _broker_with(fault_project, queue)
+    messages = [_poison(queue, is_crashing=is_crashing) for _ in range(count)]
     publish_all(url, "runner fault", messages)
     ids = [one.event.id or "" for one in messages]
-    ladder = lab.objects.ladders[queue]
-    facts = lab.facts(name, service) | {
-        "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": ladder.dead_letter,
+    dead_letter = fault_project.objects.ladders[queue].dead_letter
+    facts = fault_project.facts(name, service) | {
+        "queue": queue, "count": counted(len(ids), "message"), "first": ids[0], "dead_letter": dead_letter,
         "many": count >= service.restart_limit.count,
     }  # fmt: skip
-    found = {"ids": ids, "kill": is_deadly, "dead_letter": ladder.dead_letter}
-    report(DEADLY if is_deadly else POISON, queue, found, facts, is_json=is_json)
+    found = {"ids": ids, "kill": is_crashing, "dead_letter": dead_letter}
+    report(CRASHING if is_crashing else POISON, queue, found, facts, is_json=is_json)
     if not is_json:
         _show(ids)
 
 
-def _poison(queue: str, *, is_deadly: bool) -> Encoded:
-    headers = {FAULT: KILL} if is_deadly else {}
+def _poison(queue: str, *, is_crashing: bool) -> Encoded:
+    headers = {FAULT: KILL} if is_crashing else {}
     identity = str(uuid.uuid4())
     return encode(
         Event("fault.poison", POISON_BODY, exchange="", routing_key=queue, headers=headers, id=identity, app_id="fault")
     )
 
 
-def _broker_with(lab: FaultProject, queue: str) -> str:
-    """The broker that answers and has the queue. Raises BrokerAway, and RunnerError where it has no such queue."""
-    url, found = look(lab.project.config.broker.url, [queue])
+def _broker_with(fault_project: FaultProject, queue: str) -> str:
+    """Return the URL of the broker. Raises BrokerAway, and RunnerError if the broker does not have the queue."""
+    url, found = look(fault_project.project.config.broker.url, [queue])
     if found[queue] is None:
-        raise RunnerError(f"queue {queue!r}: not on the broker yet; a start of the runner makes it")
+        raise RunnerError(f"queue {queue!r}: not on the broker yet; to create it: {invocation('apply')}")
     return url
 
 

@@ -1,4 +1,4 @@
-"""Second copies of the messages that are routed to a queue."""
+"""The injection of duplicate messages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from runner.errors import BrokerBlocked, BrokerError, RunnerError
 from runner.headers import copy_headers
 from runner.topology.model import Binding
 
-#: Seconds for the broker to open a channel, and to confirm what was published.
+#: Seconds for the broker to open a channel, and to confirm the copies.
 PATIENCE = 20.0
 
 
 class Duplicate:
-    """Puts a second copy of what is routed to a queue into it, with the same id, headers and properties.
+    """A publisher of a second copy of each message that is routed to a queue.
 
-    An exclusive queue with the same bindings gets those messages too, and goes with this connection.
+    An exclusive queue with the same bindings gets these messages too. The broker deletes it with this connection.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class Duplicate:
         on_begin: Callable[[], None],
         is_wanted: Callable[[], bool],
     ) -> None:
-        """``on_begin`` is called once nothing is missed any more; ``is_wanted`` is asked now and then."""
+        """``on_begin`` is called when every further message is copied. If ``is_wanted`` returns False, copying ends."""
         self._queue = queue
         self._session = Session(url, "runner fault", self._opened)
         self._unconfirmed: ConfirmWindow[None] = ConfirmWindow(self._on_outcome, self._settle)
-        #: The ids of the copies, in order.
+        #: The message ids of the copies, in order.
         self.ids: list[str] = []
         self._bindings, self._count = bindings, count
         self._on_begin, self._is_wanted = on_begin, is_wanted
         self._is_over = self._is_untapped = False
 
     def run(self, seconds: float) -> list[str]:
-        """Do it until as many were copied as was said, at most for ``seconds``; returns their ids.
+        """Copy ``count`` messages, for at most ``seconds``. Return the ids of the copies.
 
-        Raises BrokerAway, BrokerBlocked, PublishRefused, Unroutable, and BrokerRefused if this user may not declare or
-        bind a queue.
+        Raises BrokerAway, BrokerBlocked, PublishRefused and Unroutable. Raises BrokerRefused if this user may not
+        declare or bind a queue.
         """
         self._seconds = seconds
         self._session.run(seconds + 2 * PATIENCE)
@@ -72,7 +72,7 @@ class Duplicate:
         self._for_bindings(channel.queue_bind, lambda: consume(callback=lambda _: self._go()))
 
     def _for_bindings(self, change: Callable[..., object], then: Callable[[], object]) -> None:
-        """Bind or unbind the tap by each binding, one after the other, then call ``then``."""
+        """Bind or unbind the exclusive queue with each binding in turn, then call ``then``."""
         left = list(self._bindings)
 
         def following(_: Any = None) -> None:
@@ -100,8 +100,8 @@ class Duplicate:
     def _end(self) -> None:
         self._is_over = True
         self._session.loop.call_later(PATIENCE, self._late)
-        # A queue that is deleted with messages on their way to it refuses them to their publishers: an order would get
-        # 503. So its bindings go first, and its answer to a question shows that it has what came by them.
+        # RabbitMQ refuses a message that is on its way to a deleted queue, so an order would get 503. The bindings are
+        # removed first. The reply to the passive declaration shows that all earlier messages have arrived.
         channel, name = self._tap
 
         def untapped(_: Any) -> None:
@@ -119,7 +119,7 @@ class Duplicate:
             self._session.finish()
 
     def _late(self) -> None:
-        self._session.fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {PATIENCE:g} s"))
+        self._session.fail(BrokerBlocked(f"queue {self._queue!r}: no confirm of the broker for {PATIENCE:g} s"))
 
     def _on_delivery(self, _: Channel, __: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_over or self._session.is_finished:

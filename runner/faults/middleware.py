@@ -1,4 +1,4 @@
-"""Injected faults in a worker: messages that kill it, slow handlers, and a broker that is cut off."""
+"""The injected faults of a worker: crashing messages, slow handlers, and a disconnected broker."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
     from runner.worker.handler import Handler
 
-#: The value of the header ``FAULT`` in a message that ends its worker.
+#: The value of the header ``FAULT`` in a message that crashes its worker.
 KILL = "kill"
 
 
 class InjectedFaults:
-    """The faults of one worker of a service, if ``faults`` is true."""
+    """The injected faults of one worker. Workers without ``faults: true`` have no such object."""
 
     def __init__(self, var: Path, service: str) -> None:
         self._folder, self._service = FaultFolder(var), service
 
     def around(self, handler: Handler) -> Handler:
-        """Inject the faults before each message."""
+        """Return a handler that injects the faults before each message."""
 
         def faulty(one: DeliveryLifecycle) -> DeliveryEvent:
             self.before(one.message)
@@ -37,9 +37,9 @@ class InjectedFaults:
         return faulty
 
     def before(self, message: Message) -> None:
-        """Kill the worker if the message says so, or wait while handlers are slow. On a handler thread."""
+        """Crash the worker if the message says so, or wait for the delay of ``slow``. Call it on a handler thread."""
         if message.headers.get(FAULT) == KILL:
-            # On this thread, so that the handler does not go on for even a moment.
+            # The signal stops this thread at once, so the handler cannot start.
             signal.raise_signal(signal.SIGSEGV)
         deadline: float | None = None
         while (slow := self._folder.read(f"slow.{self._service}")) is not None:
@@ -49,18 +49,18 @@ class InjectedFaults:
                 break
             time.sleep(min(INTERVAL, deadline - now))
 
-    def cut(self) -> str | None:
-        """Why there is to be no connection to the broker now, or None."""
-        found = [self._folder.read(name) for name in ("cut", f"cut.{self._service}")]
+    def disconnect_reason(self) -> str | None:
+        """Return the reason why the worker must have no connection to the broker, or None."""
+        found = [self._folder.read(name) for name in ("disconnect", f"disconnect.{self._service}")]
         last = max((one for one in found if one is not None), key=lambda one: one.until, default=None)
-        return f"cut off on purpose until {last.clock}" if last is not None else None
+        return f"disconnected on purpose until {last.clock}" if last is not None else None
 
     def watch(self, io: IoThread) -> None:
-        """Look for a cut from now on, before all else that the thread does."""
-        io.call(partial(self._look, io))
+        """Disconnect and connect the worker from now on. The first check precedes all other work of the thread."""
+        io.call(partial(self._check, io))
 
-    def _look(self, io: IoThread) -> None:
-        reason = self.cut()
+    def _check(self, io: IoThread) -> None:
+        reason = self.disconnect_reason()
         if (reason is None) != (io.cut is None):
             io.cut_off(reason)
-        io.loop.call_later(INTERVAL, partial(self._look, io))
+        io.loop.call_later(INTERVAL, partial(self._check, io))

@@ -1,4 +1,4 @@
-"""``fault kill`` and ``fault hang``: end or stop one process of a service."""
+"""The commands ``fault kill`` and ``fault pause``."""
 
 from __future__ import annotations
 
@@ -16,55 +16,55 @@ from runner.config.value import format_duration
 from runner.errors import RunnerError
 from runner.faults import release
 from runner.faults.fault_project import PERIOD, FaultProject, as_json
-from runner.faults.scenario import HANG, KILL, report
+from runner.faults.scenario import KILL, PAUSE, report
 from runner.invocation import invocation
 from runner.proc import Identity, command_line
 
-#: Seconds for a process to be gone; one that writes to a slow disk takes its time.
-END_TIME = 5.0
-#: Seconds after which the broker gives what a silent connection held to others: two heartbeats.
+#: Seconds for a process to exit, which takes time while the process writes to a slow disk.
+EXIT_TIME = 5.0
+#: Seconds until the broker closes a silent connection, which is two heartbeats.
 HEARTBEATS = 20.0
-#: At most and at least between two signs of life, in seconds, and how many there are in a watchdog's time.
-SLOWEST, FASTEST, SIGNS = 10.0, 0.1, 3
+#: The maximum and minimum number of seconds between two watchdog pings, and the number of pings in ``watchdog``.
+SLOWEST, FASTEST, PINGS = 10.0, 0.1, 3
 
 
-@click.command(short_help="SIGKILL one process of a service.")
+@click.command(short_help="Kill one process of a service.")
 @click.argument("target", metavar="SERVICE[.N]")
 @as_json
 @click.pass_obj
 def kill(folder: Path, target: str, is_json: bool) -> None:
-    """Kill one process of a service by SIGKILL: any one of them, or the one that is named."""
-    lab = FaultProject.of(folder)
-    name, slot, pid = lab.slot(target)
+    """Send SIGKILL to one process of a service: to any RUNNING process, or to the given slot."""
+    fault_project = FaultProject.of(folder)
+    name, slot, pid = fault_project.slot(target)
     _kill(slot, _worker(slot, pid))
-    facts = {**lab.facts(name, lab.service(name)), "slot": slot, "pid": pid}
+    facts = {**fault_project.facts(name, fault_project.service(name)), "slot": slot, "pid": pid}
     report(KILL, slot, {"pid": pid}, facts, is_json=is_json)
 
 
-@click.command(short_help="Stop one process of a service for a while, as if it hung.")
+@click.command(short_help="Pause one process of a service, as if it hung.")
 @click.argument("target", metavar="SERVICE[.N]")
 @click.argument("seconds", metavar="[10s]", type=PERIOD, default="10s")
 @as_json
 @click.pass_obj
-def hang(folder: Path, target: str, seconds: float, is_json: bool) -> None:
-    """Stop one process of a service by SIGSTOP, and let it go on after a time by SIGCONT.
+def pause(folder: Path, target: str, seconds: float, is_json: bool) -> None:
+    """Stop one process of a service with SIGSTOP, and resume it with SIGCONT after the given time.
 
-    A small process of its own does both, so that it goes on also where this command is killed.
+    A separate process sends both signals, so the process is resumed even if this command is killed.
     """
-    lab = FaultProject.of(folder)
-    name, slot, pid = lab.slot(target)
-    until = _stop(lab.faults.path, slot, _worker(slot, pid), seconds)
-    service = lab.service(name)
-    facts = {**lab.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
+    fault_project = FaultProject.of(folder)
+    name, slot, pid = fault_project.slot(target)
+    until = _stop(fault_project.faults.path, slot, _worker(slot, pid), seconds)
+    service = fault_project.service(name)
+    facts = {**fault_project.facts(name, service), **_ends(service, seconds), "slot": slot, "pid": pid}
     facts["seconds"] = format_duration(seconds)
-    report(HANG, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
+    report(PAUSE, slot, {"pid": pid, "seconds": seconds, "until": until}, facts, is_json=is_json)
 
 
 def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:
-    """What the watchdog and the handler timeout make of a process that is stopped for so long."""
+    """Return the facts about the watchdog and the handler timeout of a process that is paused for ``seconds``."""
     watchdog, limit = service.watchdog, service.handler_timeout
-    # The last sign of life may be as old as this.
-    age = max(FASTEST, min(SLOWEST, min(one for one in (watchdog, limit) if one) / SIGNS)) if watchdog else 0.0
+    # The maximum age of the last watchdog ping.
+    age = max(FASTEST, min(SLOWEST, min(one for one in (watchdog, limit) if one) / PINGS)) if watchdog else 0.0
     return {
         "watchdog": format_duration(watchdog),
         "handler_timeout": format_duration(limit),
@@ -79,7 +79,10 @@ def _ends(service: ServiceSettings, seconds: float) -> dict[str, object]:
 
 
 def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
-    """Have a process of its own stop a worker for so long; returns when that is over, in seconds since the epoch."""
+    """Start the process that pauses a worker. Return the end of the pause in seconds since the epoch.
+
+    Raises RunnerError with the reason if the worker is not paused.
+    """
     command = [sys.executable, "-m", release.__name__, str(faults.parent.resolve()), slot]
     with subprocess.Popen(
         [*command, str(process.pid), str(process.start), str(seconds)],
@@ -87,16 +90,16 @@ def _stop(faults: Path, slot: str, process: Identity, seconds: float) -> float:
     ) as child:  # fmt: skip
         assert child.stdout is not None  # noqa: S101 - for the type checker
         word, _, rest = child.stdout.readline().rstrip("\n").partition(" ")
-        # It outlives this process, which is not to wait for it.
+        # Popen would otherwise wait for the child, which outlives this command.
         child.returncode = 0
     if word == release.STOPPED:
         return float(rest)
-    ended = f"{slot}: what was to stop it has ended too soon; see: {invocation('fault', 'list')}"
+    ended = f"{slot}: the process that pauses it has ended too soon; see: {invocation('fault', 'list')}"
     raise RunnerError(rest or ended)
 
 
 def _worker(slot: str, pid: int) -> Identity:
-    """The worker of a slot. Raises RunnerError where it has ended, and somebody else may have its pid."""
+    """Return the worker process of a slot. Raises RunnerError if it has ended, as its pid may belong to another."""
     process = Identity.of(pid)
     if process is not None and b"runner.worker" in command_line(pid):
         return process
@@ -108,10 +111,11 @@ def _kill(slot: str, process: Identity) -> None:
         end = os.pidfd_open(process.pid)
         try:
             process.send(signal.SIGKILL)
-            select.select([end], [], [], END_TIME)
+            select.select([end], [], [], EXIT_TIME)
         finally:
             os.close(end)
     except ProcessLookupError:
         raise RunnerError(f"{slot}: pid {process.pid} has just ended; try again") from None
     except PermissionError:
-        raise RunnerError(f"{slot}: pid {process.pid} is another user's; be that user, or root") from None
+        what = f"pid {process.pid} belongs to another user; run this as that user or root"
+        raise RunnerError(f"{slot}: {what}") from None

@@ -1,8 +1,7 @@
-"""Stop a process and let it go on after a time, whatever becomes of the command that asks for it.
+"""The process that pauses a worker and resumes it: ``python -m runner.faults.release VAR SLOT PID START SECONDS``.
 
-``python -m runner.faults.release VAR SLOT PID START SECONDS``: a process of its own does both, so that nothing can
-come in between. It tells in one line when the time is over, or why the process is not stopped. It is over sooner where
-its file in ``var/faults`` is gone.
+It is independent of the command ``fault pause``, so the worker is resumed even if that command is killed. It prints one
+line, with the end of the pause or the reason for its failure. If its file in ``var/faults`` is removed, the pause ends.
 """
 
 from __future__ import annotations
@@ -18,49 +17,49 @@ from runner.errors import RunnerError
 from runner.faults.active import INTERVAL, ActiveFault, FaultFolder
 from runner.proc import Identity
 
-#: The first word of the line, before the seconds since the epoch at which it is over, or the reason.
+#: The first word of the line. The end of the pause in seconds since the epoch follows, or the reason.
 STOPPED, FAILED = "stopped", "failed"
-#: Seconds for a process to be stopped; one that writes to a slow disk takes its time.
+#: Seconds for a process to stop, which takes time while the process writes to a slow disk.
 STOP_TIME = 5.0
 
 
 def main() -> None:
-    """Stop it, wait, and let it go on."""
+    """Stop the process, wait, and resume it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     folder, slot = FaultFolder(Path(sys.argv[1])), sys.argv[2]
     process, seconds = Identity(int(sys.argv[3]), int(sys.argv[4])), float(sys.argv[5])
     try:
-        _hang(folder, slot, process, seconds)
+        _pause(folder, slot, process, seconds)
     except RunnerError as error:
-        _tell(f"{FAILED} {error}")
+        _print(f"{FAILED} {error}")
     except ProcessLookupError:
-        _tell(f"{FAILED} {slot}: pid {process.pid} has just ended; try again")
+        _print(f"{FAILED} {slot}: pid {process.pid} has just ended; try again")
     except PermissionError:
-        _tell(f"{FAILED} {slot}: pid {process.pid} is another user's; be that user, or root")
+        _print(f"{FAILED} {slot}: pid {process.pid} belongs to another user; run this as that user or root")
 
 
-def _hang(folder: FaultFolder, slot: str, process: Identity, seconds: float) -> None:
-    process.send(0)  # whoever may not let it go on is not to begin
-    name, deadline = f"hang.{slot}", time.monotonic() + seconds
-    active = ActiveFault("hang", slot, time.time(), seconds, process=process)
-    # Before it is stopped, so that "clear" lets it go on should this process be killed at any time from then on.
+def _pause(folder: FaultFolder, slot: str, process: Identity, seconds: float) -> None:
+    process.send(0)  # fails here, before the pause, if this user may not send the process a signal
+    name, deadline = f"pause.{slot}", time.monotonic() + seconds
+    active = ActiveFault("pause", slot, time.time(), seconds, process=process)
+    # The file is written before SIGSTOP, so that "clear" can resume the worker if this process is killed.
     folder.claim(name, active)
     try:
         process.send(signal.SIGSTOP)
         process.wait_stopped(STOP_TIME)
-        _tell(f"{STOPPED} {active.until!r}")
+        _print(f"{STOPPED} {active.until!r}")
         while (left := deadline - time.monotonic()) > 0 and folder.read(name) == active:
             time.sleep(min(left, INTERVAL))
     finally:
         try:
             folder.end(name, active)
         except RunnerError:
-            active.let_go()  # whatever became of the folder
+            active.resume()  # even if the folder cannot be written
 
 
-def _tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # the command may be gone
+def _print(line: str) -> None:
+    with contextlib.suppress(OSError):  # the command may have been killed
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 

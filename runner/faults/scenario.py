@@ -1,7 +1,4 @@
-"""Each fault in words: what it is, what to expect of it, and what to type next; and how its command prints that.
-
-Each text was tried on the product.
-"""
+"""The texts of each injected fault: what was done, what to expect, and the commands that show it."""
 
 from __future__ import annotations
 
@@ -17,29 +14,30 @@ from runner.invocation import invocation
 
 @dataclass(frozen=True)
 class ScenarioLine:
-    """One thing to expect; ``when`` names the facts that must hold for it, ``!`` before one that must not."""
+    """One expectation or command, with the facts on which it depends."""
 
     text: str
+    #: The names of facts that must be true. ``!`` precedes the name of a fact that must be false.
     when: tuple[str, ...] = ()
 
     def holds(self, facts: Mapping[str, Any]) -> bool:
-        """Whether it is to be expected, as things are."""
+        """Return True if the line applies to these facts."""
         return all(not facts.get(one[1:]) if one.startswith("!") else facts.get(one) for one in self.when)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One fault; its texts are filled in with facts, such as ``{slot}``."""
+    """The texts of one fault, with facts in braces, such as ``{slot}``."""
 
     name: str
-    #: What was done.
+    #: The action of the command.
     did: str
     expect: tuple[ScenarioLine, ...]
-    #: Commands to type, without the beginning that all have.
+    #: The commands that show the effect, without the name of the program.
     look: tuple[ScenarioLine, ...]
 
-    def told(self, facts: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-        """What was done, what to expect and what to type, of one time that it was injected."""
+    def texts(self, facts: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
+        """Return the action, the expectations and the complete commands for one injection."""
         expect, look = ([one.text for one in some if one.holds(facts)] for some in (self.expect, self.look))
         commands = [invocation(*(word.format(**facts) for word in one.split())) for one in look]
         return self.did.format(**facts), [one.format(**facts) for one in expect], commands
@@ -49,13 +47,15 @@ _STATUS, _LOGS = ScenarioLine("status {service}"), ScenarioLine("logs {service} 
 _ORDERS = ScenarioLine("events --since 5m", ("audit",))
 _TWICE = (
     ScenarioLine(
-        "with inbox: true {service} does nothing the second time, and publishes the same events again", ("inbox",)
+        "with inbox: true {service} handles each message once, and publishes the same events again", ("inbox",)
     ),
     ScenarioLine(
-        "where two of its processes get it in one instant, both begin and one outcome is kept", ("inbox", "several")
+        "if two processes get a message at the same time, both handlers start and one result is kept",
+        ("inbox", "several"),
     ),
     ScenarioLine(
-        "without inbox: true {service} handles it twice, and its events have the same ids both times", ("!inbox",)
+        "without inbox: true {service} handles each message twice, and its events have the same ids both times",
+        ("!inbox",),
     ),
 )
 
@@ -64,37 +64,41 @@ KILL = Scenario(
     "{slot}, pid {pid}, killed by SIGKILL",
     (
         ScenarioLine(
-            "the runner says '{slot} killed by SIGKILL: restarting', and it is RUNNING again with another pid soon"
+            "the supervisor logs '{slot} killed by SIGKILL: restarting', and the slot is soon RUNNING with another pid"
         ),
-        ScenarioLine("it is no failure that counts for restart_limit, since the end came from outside"),
-        ScenarioLine("messages it had in hand come again, and what waits in its queues stays there", ("consumes",)),
-        ScenarioLine("with inbox: true what was committed is not done a second time", ("consumes", "inbox")),
-        ScenarioLine("without inbox: true a message that was being handled is handled again", ("consumes", "!inbox")),
-        ScenarioLine("requests it had in hand fail; others wait until it is back, and none is refused", ("!consumes",)),
+        ScenarioLine("the kill does not count for restart_limit, because it came from outside"),
+        ScenarioLine("its unacked messages are delivered again, and messages in its queues stay there", ("consumes",)),
+        ScenarioLine("with inbox: true committed work is not repeated", ("consumes", "inbox")),
+        ScenarioLine("without inbox: true an interrupted message is handled again", ("consumes", "!inbox")),
+        ScenarioLine("its open requests fail; new requests wait for the restart, and none is refused", ("!consumes",)),
     ),
     (_STATUS, ScenarioLine("logs runner -n 5")),
 )
 
-HANG = Scenario(
-    "hang",
-    "{slot}, pid {pid}, stopped for {seconds} by SIGSTOP; it goes on by SIGCONT, also where this command is killed",
+PAUSE = Scenario(
+    "pause",
+    "{slot}, pid {pid}, is paused for {seconds} by SIGSTOP; SIGCONT resumes it even if this command is killed",
     (
-        ScenarioLine("until then it does nothing, and status calls it RUNNING: nothing has told the runner yet"),
-        ScenarioLine("messages in its hands wait; its other processes handle the rest", ("consumes", "several")),
+        ScenarioLine("meanwhile the process does nothing, and status shows RUNNING because the watchdog has not fired"),
+        ScenarioLine(
+            "its unacked messages wait; other processes of {service} handle the rest", ("consumes", "several")
+        ),
         ScenarioLine("messages in its queues wait", ("consumes", "!several")),
-        ScenarioLine("after about 20 s, two missed heartbeats, the broker gives what it held to others", ("long",)),
+        ScenarioLine(
+            "after about 20 s, two missed heartbeats, the broker delivers its unacked messages again", ("long",)
+        ),
         ScenarioLine(
             "the watchdog ({watchdog}) kills it before {seconds} are over: 'sent no watchdog ping', then another pid",
             ("dies",),
         ),
-        ScenarioLine("it may meet its watchdog ({watchdog}), which counts from its last sign of life", ("may_die",)),
-        ScenarioLine("its watchdog ({watchdog}) does not run out in this time: the same pid goes on", ("lives",)),
-        ScenarioLine("it has no watchdog, so that nobody kills it: the same pid goes on", ("unwatched",)),
+        ScenarioLine("the watchdog ({watchdog}) may kill it, as it counts from the last ping", ("may_die",)),
+        ScenarioLine("its watchdog ({watchdog}) does not expire in this time: the same pid goes on", ("lives",)),
+        ScenarioLine("it has no watchdog, so it is not killed: the same pid goes on", ("unwatched",)),
         ScenarioLine(
-            "the message it is at counts as over handler_timeout ({handler_timeout}) when it goes on", ("overdue",)
+            "when it is resumed, its current message has exceeded handler_timeout ({handler_timeout})", ("overdue",)
         ),
         ScenarioLine(
-            "its handler_timeout ({handler_timeout}) cannot end it while it is stopped", ("timed", "!overdue", "!dies")
+            "handler_timeout ({handler_timeout}) cannot kill it while it is paused", ("timed", "!overdue", "!dies")
         ),
     ),
     (_STATUS, ScenarioLine("logs runner -n 5"), ScenarioLine("fault list")),
@@ -104,53 +108,62 @@ SLOW = Scenario(
     "slow",
     "each handler of {service} takes {delay} longer until {until}",
     (
-        ScenarioLine("nothing is restarted or retried: slow is no failure", ("!overdue",)),
-        ScenarioLine("messages pile up in its queues where more come than one in {delay} for each handler"),
+        ScenarioLine("nothing is restarted or retried, because a slow handler does not fail", ("!overdue",)),
+        ScenarioLine("messages wait in its queues if each handler gets more than one message per {delay}"),
         ScenarioLine(
             "no handler is killed: {delay} is within handler_timeout ({handler_timeout})",
             ("timed", "!overdue", "!brief"),
         ),
-        ScenarioLine("no handler is killed: it is over before handler_timeout ({handler_timeout})", ("brief",)),
-        ScenarioLine("at handler_timeout ({handler_timeout}) a process is killed and restarted, as hung", ("overdue",)),
-        ScenarioLine("a message of {max_crashes} such ends is parked, as one that kills its workers", ("overdue",)),
-        ScenarioLine("what has begun by then ends at {until} at the latest"),
+        ScenarioLine("no handler is killed: the fault ends before handler_timeout ({handler_timeout})", ("brief",)),
+        ScenarioLine(
+            "a handler that exceeds handler_timeout ({handler_timeout}) hangs: its process is killed and restarted",
+            ("overdue",),
+        ),
+        ScenarioLine("a message with {max_crashes} such kills is dead-lettered as a crashing message", ("overdue",)),
+        ScenarioLine("delays that have begun by then end at {until} at the latest"),
     ),
     (_STATUS, _LOGS, ScenarioLine("fault list"), ScenarioLine("fault clear"), _ORDERS),
 )
 
 DUPLICATE = Scenario(
     "duplicate",
-    "{count} put into {queue} a second time, with the same id, headers and properties",
+    "{count} published to {queue} a second time, with the same id, headers and properties",
     _TWICE,
     (_LOGS, ScenarioLine("status {service}"), _ORDERS),
 )
 
 POISON = Scenario(
     "poison",
-    "{count} put into {queue} that can never be handled, since the body is no JSON",
+    "{count} published to {queue} that can never be handled, because the body is not JSON",
     (
-        ScenarioLine("{service} rejects it at once: 'not usable JSON', and 'parked in {dead_letter}'", ("!keeps",)),
         ScenarioLine(
-            "{service} writes down whatever comes, so that it is handled like any other and not parked", ("keeps",)
+            "{service} rejects it at once with 'not usable JSON', and dead-letters it in {dead_letter}", ("!keeps",)
+        ),
+        ScenarioLine(
+            "{service} records every message, so it handles this message and does not dead-letter it", ("keeps",)
         ),
         ScenarioLine("other messages of the queue are handled"),
     ),
     (_LOGS, ScenarioLine("dlq list --queue {queue}"), ScenarioLine("dlq show {first}", ("!keeps",))),
 )
 
-DEADLY = Scenario(
+CRASHING = Scenario(
     "poison",
-    "{count} put into {queue}, which ends each process that begins with it, by SIGSEGV",
+    "{count} published to {queue} that crashes each worker by SIGSEGV",
     (
         ScenarioLine(
-            "the runner says 'killed by SIGSEGV while handling message {first} of {queue}', up to {max_crashes} times"
+            "the supervisor logs 'killed by SIGSEGV while handling message {first} of {queue}', up to {max_crashes}"
+            " times"
         ),
-        ScenarioLine("after {max_crashes} deaths it is parked in {dead_letter}, with x-crashes and x-signal SIGSEGV"),
+        ScenarioLine(
+            "after {max_crashes} crashes it is dead-lettered in {dead_letter}, with x-crashes and x-signal SIGSEGV"
+        ),
         ScenarioLine("other messages of the queue are handled, and {service} is not given up", ("!many",)),
         ScenarioLine(
-            "the first death by each of them counts for restart_limit: so many may have {service} given up", ("many",)
+            "the first crash by each message counts for restart_limit, so the supervisor may give up {service}",
+            ("many",),
         ),
-        ScenarioLine("sent back by dlq replay it does the same again"),
+        ScenarioLine("after dlq replay the message crashes workers again"),
     ),
     (
         ScenarioLine("logs runner -n 10"),
@@ -160,17 +173,15 @@ DEADLY = Scenario(
     ),
 )
 
-CUT = Scenario(
-    "cut",
-    "{whom} without a broker until {until}: sockets are closed without a goodbye, and no new ones opened",
+DISCONNECT = Scenario(
+    "disconnect",
+    "{whom} disconnected from the broker until {until}: the sockets are closed, and no new ones are opened",
     (
-        ScenarioLine("they say 'no broker for now', and 'the broker is back' within 5 s after {until}"),
-        ScenarioLine(
-            "no process that is RUNNING ends: status calls them RUNNING, and 'cannot work at present, retrying'"
-        ),
+        ScenarioLine("workers log 'no broker for now', and 'the broker is back' within 5 s after {until}"),
+        ScenarioLine("no RUNNING process exits: status shows RUNNING, and 'cannot work at present, retrying'"),
         ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox", ("api",)),
-        ScenarioLine("messages in hand go back to their queues at once, and come again", ("consumes",)),
-        ScenarioLine("what a handler was at is then done twice where its service has no inbox: true", ("consumes",)),
+        ScenarioLine("unacked messages return to their queues at once, and are delivered again", ("consumes",)),
+        ScenarioLine("a service without inbox: true handles an interrupted message twice", ("consumes",)),
     ),
     (ScenarioLine("status"), ScenarioLine("logs -n 20"), ScenarioLine("fault list"), ScenarioLine("fault clear")),
 )
@@ -179,10 +190,10 @@ BROKER_RESTART = Scenario(
     "broker-restart",
     "the private RabbitMQ, pid {pid}, killed by SIGKILL; it answers again after {seconds} s",
     (
-        ScenarioLine("the runner says 'broker.1 killed by SIGKILL: restarting', and starts it with the data it had"),
-        ScenarioLine("workers say 'no broker for now', and 'the broker is back' within 5 s of its answer"),
-        ScenarioLine("whatever was confirmed is there: each order answered 202 is paid"),
-        ScenarioLine("messages in hand come again, and are handled twice by a service without inbox: true"),
+        ScenarioLine("the supervisor logs 'broker.1 killed by SIGKILL: restarting', and starts it with the same data"),
+        ScenarioLine("workers log 'no broker for now', and 'the broker is back' within 5 s of its answer"),
+        ScenarioLine("confirmed messages are kept: each order answered 202 is paid"),
+        ScenarioLine("unacked messages are delivered again, and handled twice by a service without inbox: true"),
         ScenarioLine("an API such as order_api answers 503 meanwhile, or 202 if it has an outbox"),
     ),
     (ScenarioLine("status"), ScenarioLine("logs runner -n 10"), ScenarioLine("logs -n 20")),
@@ -197,8 +208,8 @@ def report(
     *,
     is_json: bool,
 ) -> None:
-    """Tell of a fault that was injected: ``found`` is what programs want to know, such as ``pid`` or ``ids``."""
-    did, expect, look = scenario.told(facts)
+    """Print the texts of an injected fault. ``found`` has the results for programs, such as ``pid`` or ``ids``."""
+    did, expect, look = scenario.texts(facts)
     if is_json:
         what = {"fault": scenario.name, "target": target, **found, "did": did, "expect": expect, "look": look}
         click.echo(json_text(what, indent=2))

@@ -141,14 +141,14 @@ def test_kill_kills_a_process_and_the_supervisor_replaces_it(shop: Shop) -> None
 
 
 def test_a_process_survives_a_hang_shorter_than_its_watchdog(shop: Shop) -> None:
-    result = shop.fault("hang", "payment.1", "4s")
+    result = shop.fault("pause", "payment.1", "4s")
     assert state_of(result["pid"]) == "T"
     assert any("the same pid goes on" in one for one in result["expect"])
     (active,) = shop.fault("list")["active"]
-    assert (active["fault"], active["target"], active["until"]) == ("hang", "payment.1", result["until"])
-    code, output = call(shop.project, "hang", "payment.1", "1h", url=shop.vhost.url)
+    assert (active["fault"], active["target"], active["until"]) == ("pause", "payment.1", result["until"])
+    code, output = call(shop.project, "pause", "payment.1", "1h", url=shop.vhost.url)
     assert code == 1
-    assert "payment.1: hang lasts until" in output
+    assert "payment.1: pause lasts until" in output
     order = shop.order()
     shop.wait_paid(order)
     assert shop.settled("payment.1")["pid"] == result["pid"]
@@ -158,17 +158,17 @@ def test_a_process_survives_a_hang_shorter_than_its_watchdog(shop: Shop) -> None
 def test_the_shortest_hang_ends_by_itself_and_clear_ends_the_longest(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
     for _ in range(2):
-        shop.fault("hang", "payment.1", "1ms")
+        shop.fault("pause", "payment.1", "1ms")
         wait_until(lambda: state_of(pid) == "S", 10, "it continues")
         wait_until(lambda: shop.fault("list")["active"] == [])
-    shop.fault("hang", "payment.1", "1h")
-    assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["hang"]
+    shop.fault("pause", "payment.1", "1h")
+    assert [one["fault"] for one in shop.fault("clear")["ended"]] == ["pause"]
     wait_until(lambda: state_of(pid) == "S", 10, "it continues")
     shop.wait_paid(shop.order())
 
 
 def test_a_process_is_killed_in_a_hang_longer_than_its_watchdog(shop: Shop) -> None:
-    result = shop.fault("hang", "notification", "30s")
+    result = shop.fault("pause", "notification", "30s")
     assert any("the watchdog (3s) kills it" in one for one in result["expect"])
     shop.runner.wait_for(r"notification.1 killed by SIG\w+, sent no watchdog ping for 3 s: restarting")
     assert shop.settled("notification.1")["pid"] != result["pid"]
@@ -177,7 +177,7 @@ def test_a_process_is_killed_in_a_hang_longer_than_its_watchdog(shop: Shop) -> N
 
 def test_a_hang_ends_even_if_its_command_is_killed(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
-    with begin(shop.project, "hang", "payment", "1s", url=shop.vhost.url) as command:
+    with begin(shop.project, "pause", "payment", "1s", url=shop.vhost.url) as command:
         wait_until(lambda: state_of(pid) == "T", 20, "it is stopped")
         command.kill()
         command.wait(10)
@@ -187,7 +187,7 @@ def test_a_hang_ends_even_if_its_command_is_killed(shop: Shop) -> None:
 
 def test_a_hang_ends_even_if_its_command_is_stopped(shop: Shop) -> None:
     pid = shop.slot("payment.1")["pid"]
-    with begin(shop.project, "hang", "payment", "200ms", url=shop.vhost.url) as command:
+    with begin(shop.project, "pause", "payment", "200ms", url=shop.vhost.url) as command:
         children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
         deadline = time.monotonic() + 20
         while not (found := children.read_text().split()):
@@ -273,16 +273,16 @@ def test_a_poison_message_is_dead_lettered_with_the_reason_and_a_crashing_messag
 def test_a_cut_makes_the_broker_unreachable_for_its_time(shop: Shop) -> None:
     before = shop.runner.output.count("the broker is back")
     pids = [shop.slot(name)["pid"] for name in ("payment.1", "order_api.1")]
-    shop.fault("cut", "2s")
+    shop.fault("disconnect", "2s")
     wait_until(lambda: shop.project.post()[0] == 503, 10, "no order is accepted")
-    shop.runner.wait_for("payment.1 +. WARNING: consumer: no broker for now, .*cut off on purpose until")
+    shop.runner.wait_for("payment.1 +. WARNING: consumer: no broker for now, .*disconnected on purpose until")
     wait_until(lambda: shop.runner.output.count("the broker is back") >= before + 5, 20, "all are back")
     assert [shop.settled(name)["pid"] for name in ("payment.1", "order_api.1")] == pids
     shop.wait_paid(shop.order())
 
 
 def test_a_cut_of_one_service_does_not_affect_the_others(shop: Shop) -> None:
-    assert shop.fault("cut", "payment", "1h")["target"] == "payment"
+    assert shop.fault("disconnect", "payment", "1h")["target"] == "payment"
     wait_until(lambda: shop.slot("payment.1")["problem"], 10)
     order = shop.order()
     shop.runner.wait_for(f"We have your order {order}")
@@ -294,7 +294,7 @@ def test_a_cut_of_one_service_does_not_affect_the_others(shop: Shop) -> None:
 def test_a_broker_that_the_runner_did_not_start_is_left_alone(shop: Shop) -> None:
     code, output = call(shop.project, "broker-restart", url=shop.vhost.url)
     assert code == 1
-    assert "was there before the runner, which does not keep it; allowed: the private RabbitMQ" in output
+    assert "was running before the supervisor; allowed: the private RabbitMQ" in output
 
 
 def test_an_unreachable_broker_exits_with_75(shop: Shop) -> None:
@@ -310,10 +310,10 @@ def test_a_runner_that_was_started_without_fault_injection_is_left_alone(project
     reload = CliRunner().invoke(main, ["--project", str(project.folder), "reload"])
     assert reload.exit_code == 1
     assert "config.yaml:1: faults: is taken at the start" in reload.output
-    for arguments in (["kill", "payment"], ["cut"], ["poison", ORDERS]):
+    for arguments in (["kill", "payment"], ["disconnect"], ["poison", ORDERS]):
         code, output = call(project, *arguments, url=vhost.url)
         assert code == 1
-        assert "the runner here was started without faults: true" in output
+        assert "the supervisor was started without faults: true" in output
     code, output = call(project, "kill", "notification", url=vhost.url)
     assert code == 1
     assert runner.stop() == 0

@@ -40,7 +40,7 @@ class Injector:
         self._groups = {one.group: threading.Lock() for one in KINDS if one.group}
         self._kinds: dict[str, Callable[[Planned], None]] = {
             "worker killed": lambda one: self._command("kill", self._slot(one)),
-            "worker hung": lambda one: self._command("hang", self._slot(one), f"{one.seconds}s"),
+            "worker hung": lambda one: self._command("pause", self._slot(one), f"{one.seconds}s"),
             "handlers slow": lambda one: self._command("slow", self._reader(one), "200ms", "--for", f"{one.seconds}s"),
             "duplicates": lambda one: self._command(
                 "duplicate", self._queue(one), "--count", str(DUPLICATES), "--for", "5s"

@@ -16,7 +16,7 @@ from runner.faults.active import ActiveFault, FaultFolder
 from runner.proc import Identity
 from tests.rabbit import wait_until
 
-SLOT, NAME = "payment.1", "hang.payment.1"
+SLOT, NAME = "payment.1", "pause.payment.1"
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_clear_continues_a_process_whose_hang_command_was_killed(folder: FaultFo
 def test_clear_continues_a_process_that_is_stopped_after_its_hang_expired(
     folder: FaultFolder, victim: Identity
 ) -> None:
-    folder.write(NAME, ActiveFault("hang", SLOT, time.time() - 10, 9.0, process=victim))
+    folder.write(NAME, ActiveFault("pause", SLOT, time.time() - 10, 9.0, process=victim))
     victim.send(signal.SIGSTOP)
     victim.wait_stopped(10)
     assert [one.process for one in folder.clear()] == [victim]
@@ -97,7 +97,7 @@ def test_a_second_hang_is_refused_during_the_first(folder: FaultFolder, victim: 
     with hang(folder, victim, 600) as first:
         first_line(first)
         with hang(folder, victim, 0.001) as second:
-            assert first_line(second).startswith(f"failed {SLOT}: hang lasts until ")
+            assert first_line(second).startswith(f"failed {SLOT}: pause lasts until ")
             second.wait(20)
         assert victim.state == "T"
         folder.clear()

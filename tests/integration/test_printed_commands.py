@@ -66,7 +66,7 @@ def test_the_error_for_an_unknown_order_prints_the_command_for_events(here: Path
     engine = open_database(url, project.folder)
     fill(engine, ["aaaa1111"])
     engine.dispose()
-    code, output = project.call("order", "show", "none")
+    code, output = project.call("order", "history", "none")
     assert code == 1
     (command,) = printed_commands(output)
     done = run_printed(command, here)
@@ -134,7 +134,7 @@ def test_commands_for_a_runner_in_another_folder_start_like_the_client_s_own(her
 def test_a_fault_prints_a_list_of_commands_to_observe_it(here: Path, project: Project, scenario) -> None:
     facts = {"service": "payment", "slot": "payment.1", "pid": 7, "count": "1 message", "queue": "a b", "first": "x"}
     with invoked_for(project.folder):
-        _, _, look = scenario.told({**facts, "dead_letter": "d", "keeps": True})
+        _, _, look = scenario.texts({**facts, "dead_letter": "d", "keeps": True})
     assert len(look) == 2
     done = run_printed(look[0], here)
     assert done.stderr.startswith(f"no supervisor is running in {project.folder};")

@@ -23,8 +23,8 @@ from runner.proc import Identity
 from tests.running import PRINTED
 
 COMMANDS = (
-    ["kill", "payment"], ["hang", "payment"], ["slow", "payment", "1s"], ["duplicate", "payment.order.created"],
-    ["poison", "payment.order.created"], ["cut"], ["broker-restart"], ["list"], ["clear"],
+    ["kill", "payment"], ["pause", "payment"], ["slow", "payment", "1s"], ["duplicate", "payment.order.created"],
+    ["poison", "payment.order.created"], ["disconnect"], ["broker-restart"], ["list"], ["clear"],
 )  # fmt: skip
 SERVICES = "services: {payment: {consumes: [payment.order.created]}, api: {plugin: order_api}}\n"
 SCENARIOS = [one for one in vars(scenario).values() if isinstance(one, scenario.Scenario)]
@@ -49,8 +49,8 @@ def call(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_nothing_is_injected_unless_config_yaml_allows_it(command: list[str], tmp_path: Path) -> None:
     code, output = call(make(tmp_path, ""), "fault", *command)
     assert code == 78
-    assert output.startswith("config.yaml: faults: is not true")
-    assert "add the line faults: true, and start again" in output
+    assert output.startswith("config.yaml: faults: not true")
+    assert "add the line faults: true, and restart the supervisor" in output
     assert not (tmp_path / "var").exists()
 
 
@@ -78,16 +78,16 @@ def test_nothing_is_injected_without_a_runner(command: list[str], tmp_path: Path
     ("command", "words"),
     [
         (["kill", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
-        (["cut", "1s", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
-        (["cut", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
-        (["slow", "api", "1s"], "'api' consumes no queue, so that it handles no messages; allowed: payment"),
+        (["disconnect", "1s", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
+        (["disconnect", "paymnt"], "unknown service 'paymnt'; did you mean 'payment'?"),
+        (["slow", "api", "1s"], "'api' consumes no queue, so it handles no messages; allowed: payment"),
         (["slow", "payment", "1"], "not a duration, '1'; allowed: a number and its unit, such as 500ms"),
         (["slow", "payment", "0s"], "out of range, '0s'; allowed: more than 0s, up to 1h"),
-        (["hang", "payment", "2h"], "out of range, '2h'; allowed: more than 0s, up to 1h"),
+        (["pause", "payment", "2h"], "out of range, '2h'; allowed: more than 0s, up to 1h"),
         (["poison", "payment.order.creatd"], "unknown queue 'payment.order.creatd'; did you mean"),
         (
             ["poison", "loose"],
-            "no service consumes 'loose', so that nobody would meet it; allowed: payment.order.created",
+            "no service consumes 'loose'; allowed: payment.order.created",
         ),
         (["duplicate", "payment.order.created", "--count", "0"], "0 is not in the range 1<=x<=1000"),
     ],
@@ -134,7 +134,7 @@ def test_every_description_of_a_fault_can_be_filled_in(one: scenario.Scenario) -
     flags = sorted({name.lstrip("!") for line in (*one.expect, *one.look) for name in line.when})
     for values in itertools.product((False, True), repeat=len(flags)):
         facts = {**{name: name.upper() for name in FACTS}, **dict(zip(flags, values, strict=True))}
-        did, expect, look = one.told(facts)
+        did, expect, look = one.texts(facts)
         assert did
         assert expect
         assert look
@@ -145,17 +145,17 @@ def test_every_description_of_a_fault_can_be_filled_in(one: scenario.Scenario) -
 def test_a_fault_ends_at_its_time_and_unusable_files_are_ignored(tmp_path: Path) -> None:
     folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
     assert folder.active() == []
-    assert faults.cut() is None
+    assert faults.disconnect_reason() is None
     now = time.time()
-    folder.write("cut", ActiveFault("cut", "", now, 60))
-    folder.write("cut.other", ActiveFault("cut", "other", now, 90))
+    folder.write("disconnect", ActiveFault("disconnect", "", now, 60))
+    folder.write("disconnect.other", ActiveFault("disconnect", "other", now, 90))
     folder.write("slow.payment", ActiveFault("slow", "payment", now - 2, 1.999, 5.0))
     folder.file("slow.other").write_text('{"fault": 1}')
-    folder.file("hang.x.1").write_bytes(b"\xff")
+    folder.file("pause.x.1").write_bytes(b"\xff")
     assert [one.target for one in folder.active()] == ["", "other"]
-    assert str(faults.cut()).startswith("cut off on purpose until ")
-    assert [one.fault for one in folder.clear()] == ["cut", "cut"]
-    assert faults.cut() is None
+    assert str(faults.disconnect_reason()).startswith("disconnected on purpose until ")
+    assert [one.fault for one in folder.clear()] == ["disconnect", "disconnect"]
+    assert faults.disconnect_reason() is None
     assert list(folder.path.glob("*")) == []
 
 
@@ -171,9 +171,9 @@ def test_a_slow_handler_waits_no_longer_than_the_fault_lasts(tmp_path: Path) -> 
 
 def test_a_clock_that_is_set_back_prolongs_no_fault(tmp_path: Path) -> None:
     folder, faults = FaultFolder(tmp_path), InjectedFaults(tmp_path, "payment")
-    folder.write("cut", ActiveFault("cut", "", time.time() + 3600, 5.0))
+    folder.write("disconnect", ActiveFault("disconnect", "", time.time() + 3600, 5.0))
     folder.write("slow.payment", ActiveFault("slow", "payment", time.time() + 3600, 5.0, 60.0))
-    assert faults.cut() is None
+    assert faults.disconnect_reason() is None
     assert folder.active() == []
     began = time.monotonic()
     faults.before(Message(b"{}", "payment.order.created"))
@@ -183,8 +183,8 @@ def test_a_clock_that_is_set_back_prolongs_no_fault(tmp_path: Path) -> None:
 def test_an_ended_fault_is_removed_when_another_fault_starts(tmp_path: Path) -> None:
     folder = FaultFolder(tmp_path)
     folder.write("slow.payment", ActiveFault("slow", "payment", time.time() - 10, 9.0, 1.0))
-    folder.write("cut", ActiveFault("cut", "", time.time(), 60))
-    assert [file.name for file in folder.path.iterdir()] == ["cut.json"]
+    folder.write("disconnect", ActiveFault("disconnect", "", time.time(), 60))
+    assert [file.name for file in folder.path.iterdir()] == ["disconnect.json"]
 
 
 def test_a_fault_ends_with_its_process_and_does_not_apply_to_another_with_its_pid(tmp_path: Path) -> None:
@@ -197,14 +197,16 @@ def test_a_fault_ends_with_its_process_and_does_not_apply_to_another_with_its_pi
 
 def test_an_active_fault_is_not_replaced_by_one_with_its_name(tmp_path: Path) -> None:
     folder, now = FaultFolder(tmp_path), time.time()
-    folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
-    folder.claim("hang.payment.1", second := ActiveFault("hang", "payment.1", now, 60.0))
-    with pytest.raises(RunnerError, match=r"^payment\.1: hang lasts until \d\d:\d\d:\d\d; wait, or end it: " + PRINTED):
-        folder.claim("hang.payment.1", ActiveFault("hang", "payment.1", now, 70.0))
+    folder.claim("pause.payment.1", ActiveFault("pause", "payment.1", now - 10, 9.0))
+    folder.claim("pause.payment.1", second := ActiveFault("pause", "payment.1", now, 60.0))
+    with pytest.raises(
+        RunnerError, match=r"^payment\.1: pause lasts until \d\d:\d\d:\d\d; wait, or end it: " + PRINTED
+    ):
+        folder.claim("pause.payment.1", ActiveFault("pause", "payment.1", now, 70.0))
     assert folder.active() == [second]
-    folder.end("hang.payment.1", ActiveFault("hang", "payment.1", now - 10, 9.0))
+    folder.end("pause.payment.1", ActiveFault("pause", "payment.1", now - 10, 9.0))
     assert folder.active() == [second], "an earlier fault does not end it"
-    folder.end("hang.payment.1", second)
+    folder.end("pause.payment.1", second)
     assert list(folder.path.iterdir()) == []
 
 
@@ -223,17 +225,17 @@ def test_only_the_runner_that_was_started_with_fault_injection_counts(tmp_path: 
 
 
 def test_an_unwritable_folder_is_reported_only_when_something_must_be_written(tmp_path: Path) -> None:
-    folder, active = FaultFolder(tmp_path), ActiveFault("cut", "", time.time(), 60)
+    folder, active = FaultFolder(tmp_path), ActiveFault("disconnect", "", time.time(), 60)
     (folder.path / "runner").mkdir(parents=True)  # like a folder of another user, also for root
     folder.begin(None)
-    with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; be the runner's user"):
+    with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; run this as the user of the supervisor"):
         folder.begin(os.getpid())
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "faults").write_text("")
     folder = FaultFolder(tmp_path / "other")
     folder.begin(None)
-    for action in (folder.clear, lambda: folder.write("cut", active), lambda: folder.end("cut", active)):
-        with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; be the runner's user"):
+    for action in (folder.clear, lambda: folder.write("disconnect", active), lambda: folder.end("disconnect", active)):
+        with pytest.raises(RunnerError, match=r"faults: cannot be written, .*; run this as the user of the supervisor"):
             action()
 
 
