@@ -1,4 +1,4 @@
-"""The batch of jobs that one commit makes durable: what a job is, and how several run in one transaction."""
+"""The batch of jobs that one commit makes durable."""
 
 from __future__ import annotations
 
@@ -15,49 +15,52 @@ from runner.store.database import is_passing, is_timeout
 from runner.store.prepared import Prepared, Values
 
 T = TypeVar("T")
-#: The first number of PostgreSQL's advisory locks for decisions: ours.
+#: The first number of our advisory locks for decisions in PostgreSQL.
 _DECISIONS = 0x0FA57C04
 
 
 @dataclass(frozen=True, slots=True)
 class Insertion(Generic[T]):
-    """A row that a job begins with: the job's work is only done where it is new."""
+    """A row that a job inserts first. The job does its work only if the row is new."""
 
-    #: As ``runner.store.prepared.insertion`` makes it.
+    #: A statement of ``runner.store.prepared.insertion``.
     statement: Prepared
     row: Values
-    #: What is done instead where the row was there before.
+    #: The replacement for the work of the job if the row exists.
     otherwise: Callable[[Connection], T]
 
 
 @dataclass(slots=True)
 class Job:
-    """Something to be committed, and who is told of it."""
+    """A function that writes to the database, and the future of its commit."""
 
     work: Callable[[Connection], Any]
     future: Future[Any]
-    #: On the monotonic clock; None for as long as it takes.
+    #: The deadline on the monotonic clock. None for no deadline.
     deadline: float | None
     new: Insertion[Any] | None = None
-    #: Jobs with the same name here run one after another, also those of other processes. What such a job raises is a
-    #: decision rather than an error, so that it always runs apart.
+    #: The name of a lock. Jobs with the same lock run one after the other, also in different processes. An exception of
+    #: such a job is a decision rather than an error, so the job always has a savepoint.
     lock: str | None = None
     result: Any = None
     error: BaseException | None = None
 
     def run(self, connection: Connection) -> Any:
-        """Do all of it."""
+        """Insert the row, then do the work. Return the result."""
         if self.new is not None and not self.new.statement.execute(connection, self.new.row):
             return self.new.otherwise(connection)
         return self.work(connection)
 
 
-class Faulty(Exception):
-    """One of the jobs needs a look of its own: it failed by an error that is not the database's, or its row is old."""
+class BatchFailure(Exception):
+    """The failure of a batch because a job raised an exception, or because its row exists."""
 
 
 def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
-    """Run all jobs in a transaction; with care, each so that it fails alone."""
+    """Run all jobs in the transaction of ``connection``.
+
+    With ``is_careful``, each job has a savepoint, so its failure does not affect the others. Raises BatchFailure.
+    """
     for name in sorted({job.lock for job in batch if job.lock is not None}):
         _lock(connection, name)
     if not is_careful:
@@ -72,20 +75,20 @@ def run(batch: list[Job], connection: Connection, *, is_careful: bool) -> None:
         except SQLAlchemyError:
             raise
         except BaseException as error:
-            raise Faulty from error
+            raise BatchFailure from error
 
 
 def _lock(connection: Connection, name: str) -> None:
-    """Wait until no other transaction has the lock of this name; the end of this transaction releases it."""
-    # First of all, since who holds rows of the batch already could wait for somebody who waits for them. SQLite lets
-    # only one transaction write at all.
+    """Wait for the lock with this name. The end of the transaction releases the lock."""
+    # Locks come before rows, because two transactions with rows could wait for each other's locks. SQLite needs no
+    # lock, because only one transaction can write.
     if connection.dialect.name == "postgresql":
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], signed=True)
         connection.execute(text("SELECT pg_advisory_xact_lock(:kind, :key)"), {"kind": _DECISIONS, "key": key})
 
 
 def _insert(batch: list[Job], connection: Connection) -> None:
-    """Insert all rows that the jobs begin with, those of one statement at once. Raises Faulty where one is not new."""
+    """Insert the first rows of all jobs, with one call for each statement. Raises BatchFailure if a row exists."""
     rows: dict[Prepared, list[Values]] = {}
     for job in batch:
         if job.new is not None:
@@ -96,14 +99,18 @@ def _insert(batch: list[Job], connection: Connection) -> None:
         except SQLAlchemyError:
             raise
         except BaseException as error:
-            raise Faulty from error
+            raise BatchFailure from error
         if count != len(some):
-            # Hardly ever: who has looked it up before has found it then.
-            raise Faulty
+            # This is rare, because a worker looks for the row before it submits the job.
+            raise BatchFailure
 
 
 def _run_apart(job: Job, connection: Connection, *, is_careful: bool) -> None:
-    """Run a job so that its failure is its own. Raises what passes; without care also a timeout, which may pass."""
+    """Run a job in a savepoint, so that its failure affects no other job.
+
+    Raises the error if the database is unreachable. Without ``is_careful``, also raises a timeout, which may be due to
+    the lock of another transaction.
+    """
     job.error = None
     savepoint = connection.begin_nested()
     try:

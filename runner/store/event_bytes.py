@@ -1,4 +1,4 @@
-"""An event as bytes in a database, and back without loss."""
+"""The conversion of events to bytes for a database, and back without loss."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _OPTIONAL = ("exchange", "routing_key", "correlation_id", "causation_id", "times
 
 
 def to_bytes(events: Sequence[Event]) -> bytes:
-    """Write events whose ids, exchange and routing key are known. Raises TypeError for a header AMQP does not know."""
+    """Encode events with their ids, exchanges and routing keys. Raises TypeError for a header that AMQP cannot have."""
     return _ENCODER.encode([_fields(one) for one in events]).encode()
 
 
 def from_bytes(raw: bytes) -> list[Event]:
-    """Read what ``to_bytes`` wrote."""
+    """Decode the result of ``to_bytes``."""
     return [Event(**one) for one in json.loads(raw, object_hook=_plain)]
 
 
@@ -29,7 +29,7 @@ def _fields(event: Event) -> dict[str, Any]:
     found["body"] = event.encoded()
     if event.headers:
         found["headers"] = event.headers
-    # What is not there is not written either, since the disk takes each byte twice.
+    # Missing properties are left out because each byte is written to disk twice.
     for name in _OPTIONAL:
         value = getattr(event, name)
         if value is not None:
@@ -44,7 +44,7 @@ def _tagged(value: object) -> dict[str, str]:
         return {"$time": value.isoformat()}
     if isinstance(value, Decimal):
         return {"$decimal": str(value)}
-    raise TypeError(f"event: a header cannot be kept, {value!r}; allowed: what AMQP has a type for")
+    raise TypeError(f"event: a header cannot be stored, {value!r}; allowed: the types of AMQP headers")
 
 
 def _plain(found: dict[str, Any]) -> Any:

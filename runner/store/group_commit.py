@@ -1,4 +1,4 @@
-"""Commits what several threads want written together: one durable commit for all that came while the last one ran."""
+"""The group commit: one durable commit for all jobs that arrived during the previous commit."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from runner.backoff import Backoff
 from runner.errors import StoreAway
-from runner.store.commit_batch import Faulty, Insertion, Job, run
+from runner.store.commit_batch import BatchFailure, Insertion, Job, run
 from runner.store.database import is_passing, is_timeout, reason_of
 
 T = TypeVar("T")
-#: How many jobs are committed at once, at most.
+#: The maximum number of jobs in one commit.
 BATCH = 500
-#: The delays before the next try where the database is away, in seconds.
+#: The delays between two attempts while the database is unreachable, in seconds.
 RETRY_DELAYS = Backoff(0.1, max=2.0, jitter=0.0)
-#: Seconds for which a statement that the server breaks off for taking too long waits for something, and is tried again;
-#: after that it is the job's own fault.
+#: Seconds for which a statement that the server cancels for its duration is repeated, because a lock may be the cause.
+#: After that the job fails.
 TIMEOUTS = 60.0
-#: Seconds before it is said again that it is.
-SAY_AGAIN = 10.0
+#: Seconds between two warnings about the same problem.
+WARNING_INTERVAL = 10.0
 
 log = logging.getLogger("runner.store")
 
 
 class GroupCommit:
-    """A thread that runs jobs in transactions of many.
+    """A thread that commits many jobs in each transaction.
 
-    A job that fails takes nothing of the others along. While the database is away jobs wait; a job may therefore run
-    more than once, and only the last run counts: it should do nothing but write to its connection.
+    The failure of a job does not affect other jobs. While the database is unreachable, jobs wait. A job may run more
+    than once, and only its last run is committed. So a job must do nothing except write to its connection.
     """
 
     def __init__(self, engine: Engine, on_state: Callable[[str | None], None] = lambda _: None) -> None:
-        """``on_state`` is told why nothing can be written for now, and None once it can again."""
+        """``on_state`` gets the reason when the database is unreachable, and None when it is reachable again."""
         self._engine, self._on_state = engine, on_state
-        #: Kept from one commit to the next, because taking one from the pool costs as much as the commit itself.
+        #: The connection of the previous commit, because a connection from the pool costs as much as the commit.
         self._connection: Connection | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        #: Whether nobody waits any longer, and whether nothing is committed any more.
+        #: The events that ``close`` has timed out, and that the thread has ended.
         self._is_closed, self._is_over = threading.Event(), threading.Event()
         self._problem: str | None = None
-        self._say_again = 0.0
-        #: Whether the writer has reached the end of its jobs.
+        self._warn_again = 0.0
+        #: True if the thread has found the end of the jobs.
         self._ends = False
-        #: Since when the database has not answered, on the monotonic clock; None while it is asked nothing.
+        #: The start of the current transaction on the monotonic clock. None between transactions.
         self.asked_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -64,11 +64,12 @@ class GroupCommit:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work``, after ``new``, in a transaction; done with what it returns once that is committed.
+        """Run ``work`` in a transaction, after the insertion ``new``. The future has the result after the commit.
 
-        Of those with the same ``lock`` only one transaction runs at a time, also those of other processes.
+        Only one transaction with the same ``lock`` runs at a time, also in different processes.
 
-        Fails with what ``work`` raises, or with StoreAway where the database was away for ``timeout`` seconds.
+        The future fails with the exception of ``work``, or with StoreAway if the database is unreachable for
+        ``timeout`` seconds.
         """
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
@@ -78,7 +79,7 @@ class GroupCommit:
         return future
 
     def close(self, timeout: float) -> None:
-        """Commit what is at hand, then end; what the database does not take within ``timeout`` seconds fails."""
+        """Commit the waiting jobs, then stop. Jobs that are not committed within ``timeout`` seconds fail."""
         self._jobs.put(None)
         self._thread.join(timeout)
         self._is_closed.set()
@@ -105,8 +106,8 @@ class GroupCommit:
             try:
                 self._commit(batch)
             except BaseException as error:
-                # Whoever waits for these must hear of it, and the next ones have nothing to do with it.
-                log.exception("the store's thread met with an error of its own")
+                # The callers must get the error, and the thread must go on for the next jobs.
+                log.exception("unexpected error in the thread of the store")
                 self._fail([one for one in batch if not one.future.done()], error)
 
     def _take(self, batch: list[Job], most: int | None = None) -> None:
@@ -128,29 +129,29 @@ class GroupCommit:
                 self._ask(part, is_careful=is_careful)
             except SQLAlchemyError as error:
                 if not is_passing(error) and not (is_timeout(error) and time.monotonic() < patience):
-                    # One of them is at fault, and the next try finds out which, at the price of a savepoint each.
-                    # A commit that fails although each of them succeeded fails for all.
+                    # One job is at fault. The next attempt finds it with savepoints, which cost time. If the commit
+                    # fails although each job succeeded, all jobs fail.
                     if is_careful:
                         self._fail(part, error)
                         del batch[:BATCH]
                     is_careful = not is_careful
                     continue
                 if is_passing(error):
-                    patience = time.monotonic() + TIMEOUTS  # no statement has timed out
+                    patience = time.monotonic() + TIMEOUTS  # the error is no timeout
                 batch[:] = self._waiting(batch, reason_of(error))
                 attempt += 1
                 self._is_closed.wait(RETRY_DELAYS.delay(attempt, draw=1.0))
                 # Jobs that arrived in the meantime have deadlines too.
                 self._take(batch)
                 continue
-            except Faulty:
+            except BatchFailure:
                 is_careful = True
                 continue
-            except BaseException as error:  # noqa: BLE001 - whoever waits for these must hear of it
+            except BaseException as error:  # noqa: BLE001 - the callers must get the error
                 self._fail(part, error)
                 del batch[:BATCH]
                 continue
-            self._tell(None)
+            self._report(None)
             self._finish(part)
             del batch[:BATCH]
             is_careful, patience = False, time.monotonic() + TIMEOUTS
@@ -163,7 +164,7 @@ class GroupCommit:
         except DBAPIError as error:
             if not (was_kept and error.connection_invalidated):
                 raise
-            # The server may only have closed it while nothing was to be done.
+            # The server may have closed the connection while it was idle.
             self._transact(batch, is_careful=is_careful)
         finally:
             self.asked_since = None
@@ -179,23 +180,23 @@ class GroupCommit:
         self._connection = connection
 
     def _waiting(self, batch: list[Job], reason: str) -> list[Job]:
-        """Those that go on waiting; the others fail."""
-        self._tell(reason)
+        """Return the jobs that can wait longer, and let the other jobs fail."""
+        self._report(reason)
         now = time.monotonic()
         left = [] if self._is_closed.is_set() else [job for job in batch if job.deadline is None or now < job.deadline]
-        away = StoreAway(f"the database is away: {reason}")
-        self._fail([job for job in batch if job not in left], away)
+        error = StoreAway(f"the database is unreachable: {reason}")
+        self._fail([job for job in batch if job not in left], error)
         return left
 
-    def _tell(self, reason: str | None) -> None:
+    def _report(self, reason: str | None) -> None:
         now = time.monotonic()
-        if reason is not None and (self._problem is None or now >= self._say_again):
-            self._say_again = now + SAY_AGAIN
-            log.warning("nothing can be written for now, %s: tried again until it can", reason)
+        if reason is not None and (self._problem is None or now >= self._warn_again):
+            self._warn_again = now + WARNING_INTERVAL
+            log.warning("writing to the database is paused: %s; retrying", reason)
         elif reason is None and self._problem is not None:
             log.info("the database is back")
         if (reason is None) != (self._problem is None):
-            self._on_state(None if reason is None else f"the database is away: {reason}")
+            self._on_state(None if reason is None else f"the database is unreachable: {reason}")
         self._problem = reason
 
     def _fail(self, batch: list[Job], error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""The inbox: what a service made of each message, so that a second delivery of it changes nothing."""
+"""The rows of the inbox: the events of each handled message, so that a second delivery changes nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from runner.store.prepared import insertion, prepared
 from runner.store.process_store import Store
 from runner.store.schema import inbox
 
-#: How many old rows one transaction forgets at most, so that others wait for no long one.
+#: The maximum number of old rows that one transaction deletes, so that other transactions do not wait long.
 PRUNED = 1000
 
 _KEY = ("service", "queue", "message_id")
-#: Writes nothing where the message was noted before.
+#: The insertion of a row, which has no effect if the message has a row.
 INSERT = insertion(inbox, (*_KEY, "events", "done_at"))
 _SAME = [inbox.c[name] == bindparam(name) for name in _KEY]
 _SET_EVENTS = prepared(update(inbox).where(*_SAME).values(events=bindparam("made", type_=LargeBinary)))
@@ -26,9 +26,9 @@ _EVENTS = prepared(select(inbox.c.events).where(*_SAME))
 
 
 def outcome(store: Store, service: str, message: Message, formerly: str | None = None) -> list[Event] | None:
-    """The events of a message that was handled before; None for a new one. Raises StoreAway.
+    """Return the events of a message that was handled before, or None for a new message. Raises StoreAway.
 
-    ``formerly`` is the name under which its queue was handled before the queue was renamed.
+    ``formerly`` is the former name of the message's queue.
     """
     found = store.read(_EVENTS, _key(service, message))
     if not found and formerly is not None:
@@ -37,22 +37,22 @@ def outcome(store: Store, service: str, message: Message, formerly: str | None =
 
 
 def row(service: str, message: Message, events: Sequence[Event]) -> dict[str, Any]:
-    """The row that notes a message's outcome. Raises TypeError for a header that cannot be kept."""
+    """Return the row of a handled message. Raises TypeError for a header that cannot be stored."""
     return {**_key(service, message), "events": to_bytes(events), "done_at": int(time.time() * 1000)}
 
 
 def set_events(connection: Connection, service: str, message: Message, events: Sequence[Event]) -> None:
-    """Complete the row of a message whose events were decided in its transaction."""
+    """Store the events of a message in its row, after its transaction has decided them."""
     _SET_EVENTS.execute(connection, {**_key(service, message), "made": to_bytes(events)})
 
 
 def earlier(connection: Connection, service: str, message: Message) -> list[Event]:
-    """The events of a message that was noted before."""
+    """Return the events of a message that has a row."""
     return from_bytes(_EVENTS.read(connection, _key(service, message))[0][0])
 
 
 def prune(connection: Connection, service: str, keep: float) -> int:
-    """Forget what is older than ``keep`` seconds, at most 1,000 rows; returns how many."""
+    """Delete up to 1,000 rows that are older than ``keep`` seconds. Return the number of deleted rows."""
     limit = int((time.time() - keep) * 1000)
     key = tuple(inbox.c[name] for name in _KEY)
     old = select(*key).where(inbox.c.service == service, inbox.c.done_at < limit).limit(PRUNED)

@@ -1,6 +1,6 @@
-"""The outbox: events that are committed with what they tell of, and the relay that publishes them afterwards.
+"""The outbox: events that are committed together with rows of the service, and the relay that publishes the events.
 
-An event is marked as sent only once the broker has confirmed it.
+The relay marks an event as sent only after the broker's confirm.
 """
 
 from __future__ import annotations
@@ -24,36 +24,37 @@ from runner.store.schema import leases, outbox
 
 #: Seconds for one commit.
 COMMIT_TIMEOUT = 5.0
-#: How many events are on their way at once.
+#: The maximum number of unconfirmed events.
 BATCH = 500
-#: Seconds between two looks for events that others of the service put in, and after a look that met with trouble.
+#: Seconds between two reads of the outbox, which other instances fill too, and seconds after an error.
 POLL, PAUSE = 0.2, 0.5
-#: Seconds for which one process relays; should it die, the next one begins after them.
+#: Seconds of the lease of the process that relays, and seconds between two renewals. If the process dies, another
+#: process starts after the lease.
 LEASE, RENEW = 5.0, 1.5
-#: Seconds that what was sent is kept, and between two times that older is forgotten.
-KEEP, PRUNE_INTERVAL = 7 * 86400.0, 60.0
-#: Seconds before the same trouble is told of again.
-SAY_AGAIN = 10.0
-#: How many old rows one transaction forgets at most.
+#: Seconds for which sent events are stored, and seconds between two deletions of older events.
+RETENTION, PRUNE_INTERVAL = 7 * 86400.0, 60.0
+#: Seconds between two warnings about the same problem.
+WARNING_INTERVAL = 10.0
+#: The maximum number of old rows that one transaction deletes.
 PRUNED = 1000
 
 
 @dataclass(frozen=True)
 class WaitingEvent:
-    """An event that is not known to be with the broker yet."""
+    """An event without a confirm of the broker."""
 
     number: int
     event: Event
 
 
 def put(connection: Connection, service: str, event: Event) -> None:
-    """Have an event published once the transaction is committed; its id is what makes it the same event again."""
+    """Add an event, which is published after the commit. An event with an existing id is not added again."""
     row = {"service": service, "event_id": event.id, "event": to_bytes([event]), "created_at": _now()}
     insert_new(connection, outbox, row)
 
 
 def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingEvent]:
-    """The first events after a number that wait, in the order in which they came. Raises StoreAway."""
+    """Return up to ``limit`` waiting events with a number above ``after``, in order. Raises StoreAway."""
     rows = store.read(
         select(outbox.c.number, outbox.c.event)
         .where(outbox.c.service == service, outbox.c.sent_at.is_(None), outbox.c.number > after)
@@ -64,25 +65,25 @@ def waiting(store: Store, service: str, after: int, limit: int) -> list[WaitingE
 
 
 def count_waiting(store: Store, service: str) -> int:
-    """How many events wait. Raises StoreAway."""
+    """Return the number of waiting events. Raises StoreAway."""
     found = select(func.count()).select_from(outbox).where(outbox.c.service == service, outbox.c.sent_at.is_(None))
     return int(store.read(found)[0][0])
 
 
 def mark_sent(connection: Connection, numbers: Collection[int]) -> None:
-    """The broker has confirmed these."""
+    """Mark events that the broker has confirmed."""
     connection.execute(update(outbox).where(outbox.c.number.in_(numbers)).values(sent_at=_now()))
 
 
 def prune(connection: Connection, service: str, keep: float) -> int:
-    """Forget what was sent more than ``keep`` seconds ago, at most 1,000 rows; returns how many."""
+    """Delete up to 1,000 events that were sent more than ``keep`` seconds ago. Return the number of deleted events."""
     limit = _now() - int(keep * 1000)
     old = select(outbox.c.number).where(outbox.c.service == service, outbox.c.sent_at < limit).limit(PRUNED)
     return connection.execute(delete(outbox).where(outbox.c.number.in_(old))).rowcount
 
 
 def lease(connection: Connection, name: str, holder: str, seconds: float) -> bool:
-    """Take or renew what only one may hold, for so long; False where another one has it."""
+    """Acquire or renew a lease for ``seconds``. Return False if another process has the lease."""
     now = _now()
     row = {"name": name, "holder": holder, "until": now + int(seconds * 1000)}
     if insert_new(connection, leases, row):
@@ -93,7 +94,7 @@ def lease(connection: Connection, name: str, holder: str, seconds: float) -> boo
 
 
 def release(connection: Connection, name: str, holder: str) -> None:
-    """Give back what ``lease`` gave."""
+    """End a lease."""
     connection.execute(delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
 
@@ -102,10 +103,10 @@ def _now() -> int:
 
 
 class Relay:
-    """A thread that relays the outbox of one service; of several instances one at a time does.
+    """A thread that publishes the outbox of one service, in one instance at a time.
 
-    Each event goes out at least once: killed between the broker's confirm and the mark, it is published again with the
-    same id.
+    Each event is published at least once. If the process is killed between the broker's confirm and the mark, the event
+    is published again with the same id.
     """
 
     def __init__(
@@ -120,16 +121,16 @@ class Relay:
         self._broker_problem, self._log = broker_problem, log
         self._name, self._holder = f"outbox of {service}", uuid.uuid4().hex
         self._wake, self._stopping = threading.Event(), threading.Event()
-        self._leased_until = self._prune_at = self._say_again = 0.0
+        self._leased_until = self._prune_at = self._warn_again = 0.0
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Something was put in: look at once."""
+        """Read the outbox at once, because an event was added."""
         self._wake.set()
 
     def stop(self, timeout: float) -> None:
-        """Finish what is on its way, and let another instance go on."""
+        """Wait for the confirms of published events, then release the lease for another instance."""
         self._stopping.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -142,17 +143,17 @@ class Relay:
                 if self._is_ours() and self._broker_problem() is None:
                     batch = waiting(self._store, self._service, after, BATCH)
                     sent = self._relay(batch)
-                    # What failed is passed over until all others had their turn.
+                    # A failed event waits until all other events had their turn.
                     after = batch[-1].number if batch else 0
                     if batch and (sent or len(batch) == BATCH):
                         continue
                     pause = PAUSE if batch else POLL
                     self._prune()
             except (RunnerError, TimeoutError) as error:
-                self._say(str(error) or "the database does not answer")
+                self._warn(str(error) or "the database does not answer")
                 pause = PAUSE
-            except Exception:  # noqa: BLE001 - told of, and tried again
-                self._log.exception("the outbox could not be relayed; tried again")
+            except Exception:  # noqa: BLE001 - the relay must go on
+                self._log.exception("unexpected error in the relay of the outbox; retrying")
                 pause = PAUSE
             self._wake.wait(pause)
             self._wake.clear()
@@ -167,34 +168,34 @@ class Relay:
         return self._leased_until > now
 
     def _relay(self, batch: Sequence[WaitingEvent]) -> int:
-        """Publish these, wait for their confirms, and mark what was confirmed; returns how many were."""
+        """Publish events, wait for their confirms, and mark the confirmed events. Return their number."""
         futures, sent = [], []
         for one in batch:
             try:
                 futures.append((one.number, self._publish(one.event)))
             except (RunnerError, TypeError, ValueError) as error:
-                self._say(str(error))  # such as an exchange that the service lost; the others go on
+                self._warn(str(error))  # for example, the service may no longer publish to the exchange
         for number, future in futures:
             try:
-                future.result()  # ends by itself within the time for a confirm
+                future.result()  # the publisher ends the future after its confirm timeout
                 sent.append(number)
             except BrokerError as error:
-                self._say(str(error))
+                self._warn(str(error))
         if sent:
             self._store.commit(lambda connection: mark_sent(connection, sent)).result()
         return len(sent)
 
     def _prune(self) -> None:
         if time.monotonic() >= self._prune_at:
-            pruned = self._store.commit(lambda connection: prune(connection, self._service, KEEP), COMMIT_TIMEOUT)
+            pruned = self._store.commit(lambda connection: prune(connection, self._service, RETENTION), COMMIT_TIMEOUT)
             is_more = pruned.result(2 * COMMIT_TIMEOUT) == PRUNED
             self._prune_at = time.monotonic() + (0.0 if is_more else PRUNE_INTERVAL)
 
-    def _say(self, reason: str) -> None:
+    def _warn(self, reason: str) -> None:
         now = time.monotonic()
-        if now >= self._say_again:
-            self._say_again = now + SAY_AGAIN
-            self._log.warning("events wait in the outbox, %s: tried again until they are published", reason)
+        if now >= self._warn_again:
+            self._warn_again = now + WARNING_INTERVAL
+            self._log.warning("events wait in the outbox: %s; retrying", reason)
 
 
 class EventOutbox:

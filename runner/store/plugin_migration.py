@@ -68,7 +68,7 @@ def _recorded(connection: Connection) -> dict[str, _Recorded]:
 
 
 def _check_owners(owned: OwnedTables, recorded: Mapping[str, _Recorded]) -> None:
-    # SQLite does not tell upper and lower case apart in a table's name.
+    # SQLite ignores the case of a table's name.
     owners = {name.lower(): "FastCommerce" for name in RESERVED_TABLES}
     owners |= {name.lower(): f"plugin {other!r}" for other, one in recorded.items() for name in one.columns}
     for name in owned.tables.columns:
@@ -95,7 +95,7 @@ def _run_steps(owned: OwnedTables, done: int, connection: Connection) -> None:
             text = f"step {number} failed and is undone, {said}; fix the step"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}") from error
         if transaction is None or not transaction.is_active:
-            # What it has committed stays, and is not recorded.
+            # The committed changes remain, but the step is not recorded as done.
             text = f"step {number} ended the transaction; allowed: a step that neither commits nor rolls back"
             raise PluginError(f"plugin {owned.plugin!r}: tables: {text}")
 

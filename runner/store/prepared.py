@@ -1,7 +1,7 @@
-"""A statement that is compiled once for each kind of database, and then runs with nothing but new values.
+"""Statements that are compiled once for each kind of database, and then executed with new values.
 
-SQLAlchemy makes a result, a context and some statements' text anew each time, which takes ten times as long as what
-the database does for a row or two.
+SQLAlchemy creates a result, a context and the text of some statements at each execution. For one or two rows this takes
+ten times as long as the work of the database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 T = TypeVar("T")
-#: By the names of a statement's parameters.
+#: The values of a statement by the names of its parameters.
 Values = Mapping[str, Any]
 _fetchall: Callable[[Any], Sequence[tuple[Any, ...]]] = methodcaller("fetchall")
 _rowcount: Callable[[Any], int] = attrgetter("rowcount")
@@ -26,44 +26,41 @@ _rowcount: Callable[[Any], int] = attrgetter("rowcount")
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement as a driver takes it."""
+    """A statement in the form for a driver."""
 
     text: str
-    #: The order of its values, where the driver takes them by place and not by name.
+    #: The order of the values, if the driver has positional parameters.
     order: tuple[str, ...] | None
-    #: What a column's type makes of a value before the driver gets it, such as JSON a text.
+    #: The conversions of values for the driver, such as from JSON values to text.
     processors: tuple[tuple[str, Callable[[Any], Any]], ...]
 
     def given(self, values: Values) -> Any:
-        """The values as the driver takes them."""
+        """Return the values in the form for the driver."""
         if self.processors:
             values = {**values, **{name: process(values[name]) for name, process in self.processors}}
         return values if self.order is None else [values[name] for name in self.order]
 
 
 class Prepared:
-    """One statement; its values are those of its parameters, all of which are named.
-
-    All that is here raises SQLAlchemy's DBAPIError.
-    """
+    """One statement with named parameters. Its methods raise SQLAlchemy's DBAPIError."""
 
     def __init__(self, compiled_for: Callable[[Dialect], SQLCompiler]) -> None:
-        """``compiled_for`` gives the statement for a kind of database."""
+        """``compiled_for`` returns the statement for a kind of database."""
         self._compiled_for = compiled_for
         self._compiled: dict[str, _Compiled] = {}
 
     def read(self, connection: Connection, values: Values) -> Sequence[tuple[Any, ...]]:
-        """All rows of a SELECT, with values as the driver gives them."""
+        """Return all rows of a SELECT, with the values of the driver."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "execute", compiled.given(values), _fetchall)
 
     def execute(self, connection: Connection, values: Values) -> int:
-        """Execute it in the connection's transaction; returns how many rows that wrote."""
+        """Execute the statement in the connection's transaction. Return the number of written rows."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "execute", compiled.given(values), _rowcount)
 
     def execute_all(self, connection: Connection, values: Sequence[Values]) -> int:
-        """Execute it once for each of ``values``; returns how many rows that wrote in all."""
+        """Execute the statement once for each of ``values``. Return the number of written rows."""
         compiled = self._for(connection.dialect)
         return _run(connection, compiled.text, "executemany", [compiled.given(one) for one in values], _rowcount)
 
@@ -82,24 +79,24 @@ class Prepared:
 
 
 def prepared(statement: Executable) -> Prepared:
-    """A statement whose parameters are ``bindparam``s."""
+    """Return the prepared form of a statement whose parameters are ``bindparam``s."""
     return Prepared(lambda dialect: _compile(statement, dialect))
 
 
 @lru_cache
 def insertion(table: Table, columns: tuple[str, ...]) -> Prepared:
-    """An INSERT of one row that writes nothing where its key, or another of its unique values, is there already."""
+    """Return an INSERT of one row that has no effect if the key or another unique value exists."""
 
     def compiled_for(dialect: Dialect) -> SQLCompiler:
         insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-        # Inline: nobody wants to know the number that the database gives the row.
+        # Inline, because the number that the database gives the row is not needed.
         return _compile(insert(table).inline().on_conflict_do_nothing(), dialect, columns)
 
     return Prepared(compiled_for)
 
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert ``row``; False where its key, or another of its unique values, is there already."""
+    """Insert ``row``. Return False if its key or another unique value exists."""
     return insertion(table, tuple(row)).execute(connection, row) == 1
 
 
@@ -117,7 +114,7 @@ def _run(connection: Connection, text: str, method: str, given: Any, finish: Cal
     except connection.dialect.loaded_dbapi.Error as error:
         is_lost = connection.dialect.is_disconnect(error, connection.connection.driver_connection, cursor)
         if is_lost:
-            # So that nobody gets it from the pool again.
+            # The pool must not use the connection again.
             connection.invalidate(error)
         raise DBAPIError.instance(
             text, None, error, connection.dialect.loaded_dbapi.Error,

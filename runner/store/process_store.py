@@ -1,4 +1,4 @@
-"""The store of one process: reads at once, writes with a commit that others share."""
+"""The store of one process, with immediate reads and group commits."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from runner.store.plugin_migration import migrate
 from runner.store.prepared import Prepared
 
 T = TypeVar("T")
-#: How many connections are kept open for reading: fewer than the pool has for all.
+#: The maximum number of idle connections for reading, which is below the size of the pool.
 MOST_KEPT = 4
 
 
 class Store:
-    """Opens the database; used from any thread."""
+    """An open database, for use from any thread."""
 
     def __init__(
         self,
@@ -34,25 +34,25 @@ class Store:
         on_state: Callable[[str | None], None] = lambda _: None,
         owned: OwnedTables | None = None,
     ) -> None:
-        """Open it for a plugin with the tables ``owned``; ``on_state`` as ``GroupCommit``.
+        """Open the database, and migrate the tables ``owned`` of a plugin. ``GroupCommit`` describes ``on_state``.
 
-        Raises as ``open_database`` and ``migrate``.
+        Raises the errors of ``open_database`` and ``migrate``.
         """
         self.engine = open_database(address, folder)
         if owned is not None:
             migrate(self.engine, owned)
         self._writer = GroupCommit(self.engine, on_state)
         self._readers = reading(self.engine)
-        #: Connections for reading that nobody reads from just now; the one that was used last is the next.
+        #: The idle connections for reading. The latest used connection is used next.
         self._kept: deque[Connection] = deque()
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """All rows of a SELECT, as last committed. Raises StoreAway where the database is away or busy."""
+        """Return all committed rows of a SELECT. Raises StoreAway if the database is unreachable or busy."""
         try:
             return self._read(statement, parameters)
         except SQLAlchemyError as error:
             if is_passing(error):
-                raise StoreAway(f"the database is away: {reason_of(error)}") from None
+                raise StoreAway(f"the database is unreachable: {reason_of(error)}") from None
             raise
 
     def _read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None) -> Sequence[Any]:
@@ -69,7 +69,7 @@ class Store:
             except BaseException as error:
                 connection.close()
                 if is_kept and isinstance(error, DBAPIError) and error.connection_invalidated:
-                    continue  # the server closed it while it was kept; a read can be done again
+                    continue  # the server closed the idle connection, and a read can be repeated
                 raise
             if len(self._kept) < MOST_KEPT:
                 self._kept.append(connection)
@@ -84,16 +84,16 @@ class Store:
         new: Insertion[T] | None = None,
         lock: str | None = None,
     ) -> Future[T]:
-        """Run ``work`` in a transaction, maybe together with others'; see ``GroupCommit.commit``."""
+        """Run ``work`` in a transaction, which other jobs may share. See ``GroupCommit.commit``."""
         return self._writer.commit(work, timeout, new, lock)
 
     @property
     def asked_since(self) -> float | None:
-        """Since when a commit is under way, on the monotonic clock; None where none is."""
+        """The start of the current transaction on the monotonic clock. None between transactions."""
         return self._writer.asked_since
 
     def close(self, timeout: float) -> None:
-        """Commit what is at hand, and close."""
+        """Commit the waiting jobs within ``timeout`` seconds, and close all connections."""
         self._writer.close(timeout)
         while self._kept:
             self._kept.pop().close()

@@ -20,20 +20,20 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-#: SQLite counts in its own integers only.
+#: SQLite generates numbers only for the type INTEGER.
 _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 _UNSENT = text("sent_at IS NULL")
 
-#: What each service made of each message: a second delivery of it finds the first one's outcome here.
+#: The handled messages of each service, with their events, which a second delivery returns again.
 inbox = Table(
     "inbox",
     metadata,
     Column("service", Text),
     Column("queue", Text),
     Column("message_id", Text),
-    #: The events that its handler returned, as ``runner.store.event_bytes`` writes them.
+    #: The events of the handler, as bytes of ``runner.store.event_bytes``.
     Column("events", LargeBinary, nullable=False),
-    #: Milliseconds since the epoch, as all times here are.
+    #: The time in milliseconds since the epoch, like all times here.
     Column("done_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("service", "queue", "message_id"),
     Index("inbox_by_age", "done_at"),
@@ -48,13 +48,13 @@ outbox = Table(
     Column("event_id", Text, nullable=False, unique=True),
     Column("event", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    #: When the broker had confirmed it; nothing before.
+    #: The time of the broker's confirm. NULL before the confirm.
     Column("sent_at", BigInteger),
     Index("outbox_unsent", "service", "number", sqlite_where=_UNSENT, postgresql_where=_UNSENT),
     Index("outbox_by_age", "sent_at"),
 )
 
-#: Who does what only one process may do at a time.
+#: The leases of tasks that only one process may do at a time.
 leases = Table(
     "leases",
     metadata,
@@ -63,12 +63,12 @@ leases = Table(
     Column("until", BigInteger, nullable=False),
 )
 
-#: What ``runner.store.plugin_migration`` has done for each plugin.
+#: The migrations that ``runner.store.plugin_migration`` has done for each plugin.
 plugin_tables = Table(
     "plugin_tables",
     metadata,
     Column("plugin", Text, primary_key=True),
-    #: How many of its steps are done, and the columns of each of its tables.
+    #: The number of steps that are done, and the columns of each table.
     Column("steps", Integer, nullable=False),
     Column("columns", JSON, nullable=False),
 )

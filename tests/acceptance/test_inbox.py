@@ -151,8 +151,8 @@ def test_a_message_waits_for_a_locked_database_and_is_not_dead_lettered(document
     store = Store("sqlite:///var/fastcommerce.db", jobs.folder)
     with store.engine.begin():  # no other connection can write
         publish(vhost, '{"order_id": "waits", "currency": "EUR"}', message_id="waits")
-        runner.wait_for("nothing can be written for now, database is locked: tried again until it can", 20)
-        assert "the database is away: database is locked" in jobs.call("status", "--json", url=vhost.url)[1]
+        runner.wait_for("writing to the database is paused: database is locked; retrying", 20)
+        assert "the database is unreachable: database is locked" in jobs.call("status", "--json", url=vhost.url)[1]
     its = select(inbox.c.message_id).where(inbox.c.message_id == "waits")
     wait_until(lambda: len(store.read(its)) == 1, 20, "it is handled once the lock is gone")
     runner.wait_for("the database is back")
@@ -172,7 +172,7 @@ def test_a_service_waits_for_an_unreachable_database_and_is_not_fatal(jobs: Proj
         jobs.set_config(config)
         server.stop()
         runner = jobs.run(url=vhost.url)
-        runner.wait_for("jobs.1 +. ERROR: store.url: postgresql.*: is away, ", 20)
+        runner.wait_for("jobs.1 +. ERROR: store.url: postgresql.*: is unreachable, ", 20)
         # The service restarts more often than it may fail.
         runner.wait_for(r"jobs.1 exited with status 74 \(database unreachable\): restarting in", 60, count=3)
         server.start()

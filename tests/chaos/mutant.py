@@ -159,7 +159,7 @@ MUTANTS = [
     Mutant(
         "the relay does not wait for confirms",
         RELAY,
-        "                future.result()  # ends by itself within the time for a confirm\n",
+        "                future.result()  # the publisher ends the future after its confirm timeout\n",
         "",
         Point("order_api", "before", "publish"),
         is_simulated=False,
@@ -167,7 +167,7 @@ MUTANTS = [
     Mutant(
         "an event that the relay could not publish is marked as sent",
         RELAY,
-        "            except BrokerError as error:\n                self._say(str(error))\n        if sent:\n",
+        "            except BrokerError as error:\n                self._warn(str(error))\n        if sent:\n",
         "            except BrokerError:\n                sent.append(number)\n        if sent:\n",
         Point("order_api", "cut", "publish"),
         is_simulated=False,

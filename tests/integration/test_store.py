@@ -142,12 +142,12 @@ def test_jobs_wait_for_a_locked_database_and_fail_at_their_deadline(tmp_path: Pa
     with other.engine.begin():
         impatient = store.commit(partial(insert, "impatient"), timeout=0.1)
         patient = store.commit(partial(insert, "patient"))
-        with pytest.raises(StoreAway, match="the database is away: database is locked"):
+        with pytest.raises(StoreAway, match="the database is unreachable: database is locked"):
             impatient.result(20)
         assert not patient.done()
     assert patient.result(10) is True
     assert charged(store) == {"patient"}
-    wait_until(lambda: said == ["the database is away: database is locked", None], 5)
+    wait_until(lambda: said == ["the database is unreachable: database is locked", None], 5)
     store.close(5)
     other.close(5)
 
@@ -219,7 +219,7 @@ def test_in_a_shared_commit_only_new_messages_are_recorded(store: Store) -> None
 
 
 def test_a_missing_server_is_unreachable_and_an_unusable_database_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is away, "):
+    with pytest.raises(StoreAway, match=r"^store.url: postgresql://shop:\*\*\*@127.0.0.1:1/x: is unreachable, "):
         Store("postgresql://shop:canary@127.0.0.1:1/x", tmp_path)
     (tmp_path / "text.db").write_text("no database at all, but a text of some length" * 100)
     with pytest.raises(StoreError, match="cannot be used, file is not a database"):

@@ -96,10 +96,10 @@ def test_a_schema_of_a_newer_version_is_refused_with_78(database: str, project: 
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    command = ["events"] if database.startswith("sqlite") else ["order", "show", "x"]
+    command = ["events"] if database.startswith("sqlite") else ["order", "history", "x"]
     runner = project.run(*command)
     assert runner.process.wait(30) == EXIT_CONFIG
-    runner.wait_for("its schema 9999 is of a newer version")
+    runner.wait_for("schema 9999 belongs to a newer version")
 
 
 def test_a_service_with_a_table_refuses_a_newer_schema_and_dead_letters_nothing(
@@ -115,7 +115,7 @@ def test_a_service_with_a_table_refuses_a_newer_schema_and_dead_letters_nothing(
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
     runner = project.run(url=vhost.url)
-    runner.wait_for("audit.1 .*its schema 9999 is of a newer version")
+    runner.wait_for("audit.1 .*schema 9999 belongs to a newer version")
     runner.wait_for("audit.1 FATAL")
     project.first_order()
     wait_until(lambda: vhost.queues()["audit.events"].get("messages"), 20, "the event waits in its queue")
@@ -134,7 +134,7 @@ def test_a_command_exits_with_74_if_the_database_does_not_answer(project: Projec
     server.close()
     runner = project.run("events")
     assert runner.process.wait(30) == EXIT_STORE
-    runner.wait_for(r"store\.url: postgresql://shop@127\.0\.0\.1:\d+/shop: is away")
+    runner.wait_for(r"store\.url: postgresql://shop@127\.0\.0\.1:\d+/shop: is unreachable")
 
 
 def test_reading_creates_no_tables(database: str, tmp_path: Path) -> None:

@@ -32,5 +32,5 @@ def test_a_json_body_is_read_as_the_bytes_to_send() -> None:
 
 
 def test_a_header_that_amqp_has_no_type_for_is_refused() -> None:
-    with pytest.raises(TypeError, match="a header cannot be kept"):
+    with pytest.raises(TypeError, match="a header cannot be stored"):
         to_bytes([Event("x", b"", headers={"a": {1, 2}})])

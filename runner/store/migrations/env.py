@@ -1,4 +1,4 @@
-"""What Alembic runs for each migration: on the connection that it was given, in its transaction."""
+"""The environment of each Alembic migration, which runs on the given connection and in its transaction."""
 
 from alembic import context
 

@@ -11,8 +11,8 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Rename the column, and convert what is in it."""
+    """Rename the column, and convert its values."""
     if not inspect(op.get_bind()).has_table("charges"):
-        return  # it belongs to a plugin since 0003
+        return  # the table belongs to a plugin since 0003
     op.execute("ALTER TABLE charges RENAME COLUMN hundredths TO ten_thousandths")
     op.execute("UPDATE charges SET ten_thousandths = ten_thousandths * 100")

@@ -1,7 +1,7 @@
-"""The tables of each plugin, with the steps that it has done, and the statuses of orders.
+"""The record of the tables and steps of each plugin, and the statuses of orders.
 
-The tables ``charges``, ``emails`` and ``orders``, which the first schema had, belong to plugins. Empty ones are
-dropped, and their plugins create them again; the others stay, with every row.
+The tables ``charges``, ``emails`` and ``orders`` of the first schema now belong to plugins. Empty tables are dropped,
+and their plugins create them again. The other tables keep every row.
 
 Revision ID: 0003
 """
@@ -31,7 +31,8 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     if connection.scalar(sa.select(sa.exists().select_from(sa.table("events")))):
-        # Those of the shop before plugins said them; the next start of the recording service says them anew.
+        # The statuses of the shop from before the plugins declared them. The recording service replaces them at its
+        # next start.
         op.bulk_insert(statuses, [{"event_type": event, "status": status} for event, status in STATUSES])
     existing = sa.inspect(connection).get_table_names()
     for name in ("charges", "emails", "orders"):
