@@ -24,7 +24,7 @@ project. `--help` prints the text of this page. `make schema` generates the page
 
 - Commands such as `plan`, `apply`, `queues`, `dlq` and `ledger` use the broker that answers. If no broker answers, they
   run the private RabbitMQ until they finish.
-- `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events` and `order show` need only the
+- `check`, `lint`, `route`, `render`, `graph` and `schema` need no broker. `events` and `order history` need only the
   database.
 - `status`, `logs`, `start`, `stop`, `restart`, `scale`, `reload` and `down` need the running supervisor of the folder.
 - Commands that delete messages ask first, and write the messages to a file. `--yes` answers in a script.
@@ -90,7 +90,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "dlq export": (("dlq export --to dead-letters.jsonl", "all of them"),),
     "events": (("events --type payment.failed --since 1h", "declined orders of the last hour"),),
-    "order show": (("order show 4240e46b", "the order whose id begins so"),),
+    "order history": (("order history 4240e46b", "the order whose id begins so"),),
     "ledger": (("ledger --since 1h", "only the last hour"),),
     "fault": (("fault kill payment", "ends one process"), ("fault slow payment 2s --for 30s", "delays each handler")),
 }
