@@ -72,7 +72,7 @@ __all__ = [
     "validate_mailbox",
 ]
 
-#: The names of each module. All other names are in ``runner.errors``.
+#: The public names of each module. All other public names are in ``runner.errors``.
 _MODULES = {
     "runner.bounded_file": ("FileTooLarge", "read_bounded"),
     "runner.config.value": ("Duration",),
@@ -89,7 +89,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module of a name at its first use, so that processes without a plugin start faster."""
+    """Import the module of a public name at its first use, so that processes without a plugin start faster."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = getattr(import_module(_MODULE_OF.get(name, "runner.errors")), name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-#: RabbitMQ's own variable names, which its container image reads too.
+#: The environment variables with which RabbitMQ and its container image create the default user and vhost.
 USER_VARIABLE = "RABBITMQ_DEFAULT_USER"
 PASSWORD_VARIABLE = "RABBITMQ_DEFAULT_PASS"  # noqa: S105 - the variable's name, not its value
 VHOST_VARIABLE = "RABBITMQ_DEFAULT_VHOST"
@@ -18,7 +18,7 @@ _PORTS = {"amqp": 5672, "amqps": 5671}
 
 @dataclass(frozen=True)
 class Login:
-    """Whom the broker lets in, and to which virtual host."""
+    """A user of the broker, its password, and a virtual host."""
 
     user: str = "guest"
     password: str = field(default="guest", repr=False)
@@ -26,7 +26,7 @@ class Login:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Login:
-        """Read the login that a starting process handed over, since everybody can read an argv."""
+        """Read the login from variables. Command-line arguments would be visible to all users of the machine."""
         return cls(
             environment.get(USER_VARIABLE, cls.user),
             environment.get(PASSWORD_VARIABLE, "guest"),
@@ -40,7 +40,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Address:
-    """Where a broker answers; its string form holds no password and may be shown."""
+    """The address of a broker. Its string form contains no password, so it may be printed."""
 
     host: str
     port: int
@@ -49,9 +49,9 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Split a URL as pika does: ``amqp://user:password@host:port/vhost``, all but the host optional.
+        """Split ``amqp://user:password@host:port/vhost`` as pika does. Every part except the host is optional.
 
-        Raises ValueError, which never quotes the URL: it may hold a password.
+        Raises ValueError for any other URL. The error does not quote the URL, because it may contain a password.
         """
         try:
             parts = urlsplit(url)
@@ -61,16 +61,16 @@ class Address:
         if parts.scheme not in _PORTS:
             raise ValueError(f"scheme {parts.scheme!r} is not AMQP; allowed: amqp://, amqps://")
         if parts.query and not re.fullmatch(r"heartbeat=\d{1,5}", parts.query, re.ASCII):
-            raise ValueError("what follows the '?' is not known; allowed: ?heartbeat=SECONDS, or nothing")
+            raise ValueError("unknown parameter after the '?'; allowed: ?heartbeat=SECONDS, or nothing")
         if not parts.hostname or port == 0:
             raise ValueError("the host or port is missing; allowed: amqp://user:password@host:port/vhost")
         if "/" in parts.path[1:]:
-            raise ValueError("a '/' in the vhost's name is written %2F; allowed: amqp://user:password@host:port/vhost")
+            raise ValueError("the vhost contains a '/', write %2F; allowed: amqp://user:password@host:port/vhost")
         try:
-            # What asks for an address of the host's name encodes it so, and fails otherwise.
+            # Python encodes a host's name in this way before it resolves the name.
             parts.hostname.encode("idna")
         except UnicodeError:
-            raise ValueError("not a host's name; allowed: amqp://user:password@host:port/vhost") from None
+            raise ValueError("the host's name is not valid; allowed: amqp://user:password@host:port/vhost") from None
         login = Login(
             unquote(parts.username) if parts.username else "guest",
             unquote(parts.password) if parts.password is not None else "guest",
@@ -84,7 +84,7 @@ class Address:
 
     @property
     def loopback(self) -> str | None:
-        """The IP address to listen on so that this address answers, or None when it is another machine's."""
+        """The IP address of this machine for a broker that listens here; None for the address of another machine."""
         if self.host == "localhost":
             return "127.0.0.1"
         try:

@@ -1,4 +1,4 @@
-"""Files from other programs, read with limits on their size and on the time without a new byte."""
+"""Reading of files from other programs, with limits on the size and on the time without a new byte."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class FileTooLarge(OSError):
-    """A file with more bytes than its reader allows; ``limit`` is the number of bytes allowed."""
+    """A file has more bytes than allowed. ``limit`` is the number of allowed bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(errno.EFBIG, f"larger than {limit} bytes")
         self.limit = limit
 
     def __reduce__(self) -> tuple[type[FileTooLarge], tuple[int]]:
-        """Pickle the limit, from which the rest follows."""
+        """Pickle the argument of the constructor, so that another process gets the same error."""
         return type(self), (self.limit,)
 
 
 def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10.0) -> bytes:
-    """Return all bytes of a file, and never read more than ``limit`` + 1 bytes.
+    """Return all bytes of a file of at most ``limit`` bytes. A larger file is not read to its end.
 
-    ``source`` is a path or an open binary stream. Opening a path never blocks, and a path may name a device or a
-    pipe. ``timeout`` is the time in seconds that a pipe may stay without a new byte, or None for any time. An open
-    stream has no such limit, because it may be a terminal.
+    ``source`` is a path or an open binary stream. A path may name a device or a pipe, and opening it never blocks.
+    ``timeout`` is the longest time in seconds without a new byte, or None for no limit. It does not apply to an open
+    stream, which may be a terminal.
 
-    Raises FileTooLarge for a longer file, TimeoutError for a silent one, and other kinds of OSError for a file that
+    Raises FileTooLarge for a larger file, TimeoutError after ``timeout``, and other kinds of OSError for a file that
     cannot be read.
     """
     data = _of_path(source, limit + 1, timeout) if isinstance(source, Path) else _of_stream(source, limit + 1)
@@ -41,15 +41,15 @@ def read_bounded(source: Path | BinaryIO, limit: int, timeout: float | None = 10
 
 def _of_path(path: Path, most: int, timeout: float | None) -> bytearray:
     data = bytearray()
-    # A named pipe without a writer blocks a plain open; a terminal must not become the process's own.
+    # Without these flags, a named pipe without a writer would block, and a terminal would control this process.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while len(data) < most:
-            # A pipe that has no writer yet reads as ended; poll waits for its first writer.
+            # A read from a pipe without a writer returns the end of the file. ``poll`` waits for the first writer.
             if not poll.poll(None if timeout is None else timeout * 1000):
-                raise TimeoutError(errno.ETIMEDOUT, f"no byte came within {timeout:g} s")
+                raise TimeoutError(errno.ETIMEDOUT, f"no byte arrived within {timeout:g} s")
             chunk = os.read(descriptor, min(_CHUNK_BYTES, most - len(data)))
             if not chunk:
                 break

@@ -1,6 +1,6 @@
 """The declarations of a plugin: its contract, and its tables.
 
-The contract contains the events that it handles and publishes, and the addresses on which it listens. This module
+The contract lists the events that the plugin handles and publishes, and the addresses on which it listens. This module
 imports no SQLAlchemy, because most services have no tables.
 """
 
@@ -29,7 +29,8 @@ Bodies = Mapping[str, type[BaseModel] | None]
 class Contract:
     """The result of the hook ``contract``, which ``check`` and ``lint`` compare with config.yaml and other contracts.
 
-    A model of a body names its fields. A handler's model may name only the fields that the handler reads.
+    Each model declares the fields of a body. The model of a handled event may leave out fields that the handler does
+    not read.
     """
 
     #: The events that ``handle`` accepts; None for all events, for example in a service that only records events.
@@ -38,11 +39,11 @@ class Contract:
     publishes: Bodies = field(default_factory=dict)
     #: The addresses on which the service listens, as (host, port).
     listens: Sequence[tuple[str, int]] = ()
-    #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. For ``attempts``, the
-    #: workers send their reports to the first queue that the service consumes.
+    #: The records that ``handle`` adds to the event history: ``events``, ``attempts``, or both. With ``attempts``,
+    #: workers report each attempt to the first queue that the service consumes.
     records: Collection[str] = ()
-    #: The status of an order after each event that the service publishes: ``accepted`` for the event that creates the
-    #: order, and any other word for an event that decides the order. The latest decision counts.
+    #: The status of an order after each event that the service publishes. ``accepted`` is the status after the event
+    #: that creates the order. Any other word is a decision about the order. The latest decision counts.
     statuses: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,10 +59,10 @@ class Fields:
 
     @classmethod
     def of(cls, model: type[BaseModel]) -> Self:
-        """Return the fields of a model, by the names that they have in JSON.
+        """Return the fields of a model, with their names in JSON.
 
-        If a field has several names, none of these names is required. A RootModel has no fields, and its body may have
-        any field.
+        If a field has several names, none of these names is required. A RootModel declares no fields, so its body may
+        have any field.
         """
         if issubclass(model, RootModel):
             return cls(frozenset(), frozenset(), True)
@@ -77,7 +78,7 @@ class Fields:
 
 
 def _read_names(field: FieldInfo) -> set[str]:
-    """Return the aliases of a field; an empty set if only its own name is used."""
+    """Return the aliases of a field, or an empty set if the field has none."""
     alias = field.validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
     firsts = (one.path[0] if isinstance(one, AliasPath) else one for one in choices)
@@ -86,7 +87,7 @@ def _read_names(field: FieldInfo) -> set[str]:
 
 @dataclass(frozen=True)
 class Terms:
-    """A contract without the plugin's own classes, for a process that has not imported the plugin."""
+    """A contract without the classes of the plugin, for a process that has not imported the plugin."""
 
     handles: Mapping[str, Fields | None] | None
     publishes: Mapping[str, Fields | None]
@@ -96,14 +97,14 @@ class Terms:
 
     @classmethod
     def of(cls, contract: object, plugin: str) -> Self:
-        """Return the terms of the hook's result. Raises PluginError if the result is not a contract."""
+        """Return the terms of a contract. Raises PluginError if the hook has returned anything else."""
         if not isinstance(contract, Contract):
             raise PluginError(f"plugin {plugin!r}: contract: returned {contract!r}; allowed: a Contract")
         handles = None if contract.handles is None else _fields(contract.handles, "handles", plugin)
         try:
             listens = tuple((str(host), int(port)) for host, port in contract.listens)
         except (TypeError, ValueError):
-            text = f"listens is no list of addresses, {contract.listens!r}; allowed: [(host, port)]"
+            text = f"listens is not a list of addresses, {contract.listens!r}; allowed: [(host, port)]"
             raise PluginError(f"plugin {plugin!r}: contract: {text}") from None
         publishes = _fields(contract.publishes, "publishes", plugin)
         records = _records(contract.records, plugin)
@@ -135,7 +136,7 @@ class Terms:
 def _fields(bodies: Any, key: str, plugin: str) -> dict[str, Fields | None]:
     allowed = "allowed: {event type: model of its body, or None}"
     if not isinstance(bodies, Mapping):
-        raise PluginError(f"plugin {plugin!r}: contract: {key} is no mapping, {bodies!r}; {allowed}")
+        raise PluginError(f"plugin {plugin!r}: contract: {key} is not a mapping, {bodies!r}; {allowed}")
     found: dict[str, Fields | None] = {}
     for event, model in bodies.items():
         is_model = isinstance(model, type) and issubclass(model, BaseModel)
@@ -156,7 +157,7 @@ def _records(records: Any, plugin: str) -> frozenset[str]:
 def _statuses(statuses: Any, publishes: Mapping[str, Fields | None], plugin: str) -> dict[str, str]:
     allowed = f"allowed: {{event of publishes: a word other than {FAILED!r}}}"
     if not isinstance(statuses, Mapping):
-        raise PluginError(f"plugin {plugin!r}: contract: statuses is no mapping, {statuses!r}; {allowed}")
+        raise PluginError(f"plugin {plugin!r}: contract: statuses is not a mapping, {statuses!r}; {allowed}")
     for event, status in statuses.items():
         if event not in publishes or not isinstance(status, str) or status in ("", FAILED):
             raise PluginError(f"plugin {plugin!r}: contract: statuses has {event!r}: {status!r}; {allowed}")
@@ -179,22 +180,23 @@ def _from_json(data: Mapping[str, Any]) -> dict[str, Fields | None]:
 
 @dataclass(frozen=True)
 class Tables:
-    """The result of the hook ``tables``: the current tables, and all steps since their first version.
+    """The result of the hook ``tables``: the current tables, and all migration steps since their first version.
 
-    In a new database, the tables are created as declared. In a database of an earlier version of the plugin, each step
-    that is not recorded runs once. Then missing tables are created. New steps must be added at the end.
+    In a new database, the worker creates the tables as declared. In a database of an earlier version of the plugin, it
+    runs each step that it has not recorded yet, once. Then it creates missing tables. Add new steps at the end.
     """
 
     #: The metadata with the tables of this plugin only.
     metadata: MetaData
-    #: Functions that get Alembic's operations (Alembic: "Operation Reference"), for SQLite and PostgreSQL.
+    #: Functions that change the tables with Alembic's operations (Alembic: "Operation Reference"). Each function must
+    #: work on SQLite and PostgreSQL.
     steps: Sequence[Callable[[Operations], object]] = ()
 
     @property
     def columns(self) -> dict[str, list[str]]:
-        """The names of the columns of each table, sorted."""
+        """The sorted column names of each table."""
         tables = sorted(self.metadata.tables.items())
-        # By their names in the database; a Column may have another key for Python.
+        # ``column.name`` is the name in the database. The key in Python can differ.
         return {name: sorted(column.name for column in table.columns) for name, table in tables}
 
 

@@ -1,37 +1,36 @@
-"""The errors that FastCommerce expects, and the exit code each ends a process with.
+"""The errors that FastCommerce expects, and their exit codes.
 
-Messages have one form, lower case and without a full stop:
-``where: what is wrong, the value; what is allowed``.
+All messages have one form, in lower case and without a full stop: ``where: what is wrong, the value; what is allowed``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Everything stopped as it was asked to.
+#: All processes stopped as requested.
 EXIT_OK = 0
-#: A service gave up, or something unexpected happened.
+#: A service is FATAL, or an unexpected error occurred.
 EXIT_FAILURE = 1
-#: The database is away: worth another try later (EX_IOERR of BSD's sysexits.h).
+#: The database is unreachable. A later start may succeed (EX_IOERR of BSD's sysexits.h).
 EXIT_STORE = 74
-#: The broker is away: worth another try later (EX_TEMPFAIL of BSD's sysexits.h).
+#: The broker is unreachable. A later start may succeed (EX_TEMPFAIL of BSD's sysexits.h).
 EXIT_BROKER = 75
-#: The configuration or a plugin is wrong: trying again cannot help (EX_CONFIG of sysexits.h).
+#: The configuration or a plugin is wrong. A person must change it (EX_CONFIG of BSD's sysexits.h).
 EXIT_CONFIG = 78
-#: Ended by SIGTERM: 128 and the signal's number, as shells say it.
+#: Stopped by SIGTERM: 128 plus the number of the signal, as shells report it.
 EXIT_TERMINATED = 143
-#: Ended by Ctrl-C: 128 and the signal's number, as shells say it.
+#: Stopped by Ctrl-C: 128 plus the number of the signal, as shells report it.
 EXIT_INTERRUPTED = 130
 
 
 class RunnerError(Exception):
-    """Anything FastCommerce expects may go wrong; printed as one line, without a traceback."""
+    """An expected error, which is printed on one line, without a traceback."""
 
     exit_code = EXIT_FAILURE
 
 
 class ConfigError(RunnerError):
-    """A YAML file cannot be used; ``faults`` holds one line per fault, ordered by file and line."""
+    """Errors in the configuration. ``faults`` has a line for each error, in the order of the files and their lines."""
 
     exit_code = EXIT_CONFIG
 
@@ -40,7 +39,7 @@ class ConfigError(RunnerError):
         self.faults = faults
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as what it was made of, so that it is the same in another process."""
+        """Pickle the arguments of the constructor, so that another process gets the same error."""
         return type(self), (self.faults,)
 
 
@@ -51,66 +50,66 @@ class PluginError(RunnerError):
 
 
 class AlreadyRunning(RunnerError):
-    """Another runner holds this project's folder."""
+    """Another supervisor runs in this project's folder."""
 
 
 class DeclarationRefused(RunnerError):
-    """The broker holds something that differs from topology.yaml, or does not take what stands there."""
+    """The broker has an object that differs from topology.yaml, or refuses an object of topology.yaml."""
 
     exit_code = EXIT_CONFIG
-    #: The exchanges, queues and bindings that the broker refused, if it accepted all the others of a declaration.
+    #: The refused exchanges, queues and bindings; empty if the broker has not accepted all others.
     things: tuple[Any, ...] = ()
 
 
 class StoreError(RunnerError):
-    """The database cannot be used as it is: wrong address, no rights, or a schema of a newer version."""
+    """The database cannot be used: its address is wrong, permissions are missing, or its schema is newer."""
 
     exit_code = EXIT_CONFIG
 
 
 class StoreAway(StoreError):
-    """The database does not answer, is locked or full for now; nothing is lost by trying again."""
+    """The database is unreachable, locked or full. Trying again is safe and may succeed."""
 
     exit_code = EXIT_STORE
 
 
 class BrokerError(RunnerError):
-    """The broker could not do what was asked of it; nothing is lost by trying again."""
+    """The broker could not complete a request. Trying again is safe and may succeed."""
 
     exit_code = EXIT_BROKER
 
 
 class BrokerAway(BrokerError):
-    """No connection to the broker, or it was lost before the answer."""
+    """The broker is unreachable, or the connection was lost before the broker answered."""
 
 
 class BrokerRefused(RunnerError):
-    """The broker refused a request, and would refuse it again."""
+    """The broker refused a request permanently."""
 
     exit_code = EXIT_CONFIG
 
 
 class BrokerBlocked(BrokerError):
-    """The broker takes no messages for now: memory or disk alarm, or too many without a confirm."""
+    """The broker accepts no messages at present: it has a memory or disk alarm, or too many events are unconfirmed."""
 
 
 class BrokerMissing(BrokerError):
-    """No broker answers and none can be started here."""
+    """No broker answers, and none can be started on this machine."""
 
     exit_code = EXIT_CONFIG
 
 
 class PublishRefused(BrokerError):
-    """The broker answered a publish with a negative confirm, as a full queue does."""
+    """The broker refused an event with a negative confirm, for example because a queue is full."""
 
 
 class EventTooLarge(PublishRefused):
-    """An event's body is larger than the broker's ``max_message_size``: it would be refused again."""
+    """The body of an event is larger than the broker's ``max_message_size``, so the event can never be published."""
 
 
 class ConfirmTimeout(BrokerError):
-    """The broker did not confirm a publish in time; it may or may not have the message."""
+    """The broker did not confirm an event in time. The broker may have the event nevertheless."""
 
 
 class Unroutable(BrokerError):
-    """No queue is bound for an event's routing key, so the broker returned the event."""
+    """The broker returned an event, because no queue is bound for its routing key."""

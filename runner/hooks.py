@@ -1,7 +1,7 @@
-"""The hooks that a plugin can implement, as pluggy's hook specifications, and the context that hooks get.
+"""The hooks that a plugin can implement, and the objects that hooks get.
 
-An implementation names only the arguments that it uses. ``options`` is an instance of the plugin's pydantic model
-``Options``, with the values from config.yaml.
+The hooks are pluggy's hook specifications. A plugin implements any of them, and lists only the arguments that it uses.
+``options`` is an instance of the plugin's pydantic model ``Options``, with the values from config.yaml.
 """
 
 from __future__ import annotations
@@ -32,24 +32,26 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class Context(Protocol):
     """The interface of the worker for the hooks ``start`` and ``run``."""
 
-    #: The name of the service in config.yaml, and the slot of this process, such as ``payment.2``.
+    #: The name of the service in config.yaml.
     service: str
+    #: The slot of this process, such as ``payment.2``.
     slot: str
     #: Seconds between the request to stop and the kill.
     stop_timeout: float
-    #: A logger that adds the slot. ``extra={"order": id}`` adds the id of an order to a line.
+    #: A logger that adds the slot to each line. ``extra={"order": id}`` also adds the id of an order.
     log: logging.Logger
 
     def publish(self, event: Event) -> Future[None]:
         """Publish an event from any thread. The future is done when the broker has routed and confirmed the event.
 
-        Raises ValueError or TypeError for an event that is not JSON or does not fit AMQP. The future fails with a
-        BrokerError: BrokerAway, BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout. It is done within the
-        confirm timeout (5 s).
+        The future is done within the confirm timeout (5 s). If it fails, its exception is a BrokerError: BrokerAway,
+        BrokerBlocked, Unroutable, PublishRefused or ConfirmTimeout.
+
+        Raises ValueError or TypeError if the body is not JSON, or if a property of the event does not fit AMQP.
         """
 
-    #: True if a service in config.yaml records events, which ``order_history`` needs. Only for a service that consumes
-    #: no queue.
+    #: True if ``order_history`` is available: a service in config.yaml records events, and this service consumes no
+    #: queue.
     has_history: bool
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
@@ -60,7 +62,7 @@ class Context(Protocol):
 
     @property
     def store(self) -> Store:
-        """The database of ``store`` in config.yaml, opened at its first use.
+        """The database under ``store`` in config.yaml, opened at its first use.
 
         Raises StoreAway if the database is unreachable, and StoreError if it cannot be used.
         """
@@ -69,15 +71,15 @@ class Context(Protocol):
     def outbox(self) -> EventOutbox:
         """The outbox of the service: ``context.outbox.transact(work)`` commits rows and events together.
 
-        From its first use on, it publishes waiting events, including the events of an earlier process. So a plugin uses
-        it in ``start`` or at the beginning of ``run``. Raises the errors of ``store``.
+        From its first use on, the outbox publishes waiting events, including the events of an earlier process. So a
+        plugin should use it in ``start`` or at the beginning of ``run``. Raises the errors of ``store``.
         """
 
     def routed(self, event: Event) -> Event:
         """Return ``event`` with its exchange, routing key and id, as ``publish`` would send it. Raises PluginError."""
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
-        """Report to the supervisor that this service is ready; ``status`` is a short text for people.
+        """Report to the supervisor that this service is ready. ``status`` is a short text for people.
 
         With ``needs_broker=False``, the service counts as healthy even while the broker is unreachable.
         """
@@ -85,7 +87,7 @@ class Context(Protocol):
     def listen(self, host: str, port: int) -> socket.socket:
         """Return a non-blocking socket that listens on the address.
 
-        The supervisor keeps the socket open for all instances of the service, even after their end. So a restart
+        The supervisor keeps the socket open for all instances of the service, even after they exit. So a restart
         refuses no connection. Close the socket to stop accepting. Before that, accept all waiting connections, because
         no other process accepts them if the address has changed. Raises OSError if the address cannot be used.
         """
@@ -94,25 +96,25 @@ class Context(Protocol):
         """Return the reason why no event can be published now, or None if the broker accepts messages."""
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait at most ``timeout`` seconds until the service has to stop; return True if it has to stop.
+        """Wait at most ``timeout`` seconds for the request to stop. Return True if the service has to stop.
 
-        After the first call with a timeout, ``run`` must repeat the call. If it does not call within the service's
-        ``watchdog``, the service counts as hung.
+        After the first call with a timeout, ``run`` must repeat the call. If the next call does not come within the
+        service's ``watchdog``, the service counts as hung.
         """
 
 
 class MessageStore(Protocol):
     """The interface of the database for the handler of one message.
 
-    All writes of the handler are committed together, before its events are published and the message is acknowledged.
+    The worker commits all writes of the handler together, before it publishes the events and acknowledges the message.
     Other messages may share the transaction. If the database refuses a write, only this message fails.
     """
 
-    #: True if the service has ``inbox``, so that the same message is never handled twice.
+    #: True if the service has an ``inbox``, so that no message is handled twice.
     inbox: bool
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """Return all committed rows of a SELECT. A statement of ``prepared`` costs least."""
+        """Return all committed rows of a SELECT. Statements that ``prepared`` has made are the fastest."""
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
         """Execute a statement in the transaction of the message, after the handler has returned."""
@@ -120,12 +122,13 @@ class MessageStore(Protocol):
     def transact(self, work: Callable[[Connection], object]) -> TransactionResult:
         """Call ``work`` in the transaction of the message, after the handler has returned.
 
-        ``work`` may be called more than once, and only the last call counts. It should only use its connection. If it
-        raises an exception, such as Reject or Retry, the attempt fails. Only the writes of this message are undone.
+        ``work`` should use nothing but its connection, because it may be called more than once. Only the last call
+        counts. If ``work`` raises an exception, such as Reject or Retry, the attempt fails, and the writes of this
+        message are undone.
 
-        If the handler returns the result of this method, the events that ``work`` returns are published. The plugin
-        then runs only one such function at a time, in all its processes. So the rows that ``work`` has read do not
-        change before its writes are committed.
+        If the handler returns the result of this method, the worker publishes the events that ``work`` returns. The
+        plugin then runs only one such function at a time, in all its processes. So the rows that ``work`` has read do
+        not change before its writes are committed.
         """
 
 
@@ -136,18 +139,18 @@ class Hooks:
     def contract(self, options: Any) -> Contract | None:
         """Declare the events that the service handles and publishes with these options, and its addresses.
 
-        Called by ``check`` and before each start, in a separate process that handles no message. It reveals wrong
-        wiring before the first message. A missing or misspelt event under ``publishes`` is an error. A queue that
-        delivers events which the service does not handle is a finding. The hook must return at once and have no effect.
-        A plugin without this hook is not compared with anything.
+        Called by ``check`` and before each start, in a separate process that handles no message. So errors in the
+        configuration are found before the first message. A missing or misspelt event under ``publishes`` is an error. A
+        queue that delivers events which the service does not handle is a finding. The hook must return at once and have
+        no effect. A plugin without this hook is not checked.
         """
 
     @hookspec(firstresult=True)
     def tables(self, options: Any, inbox: bool) -> Tables | None:
-        """Declare the plugin's own tables, and all steps since their first version.
+        """Declare the plugin's own tables, and all migration steps since their first version.
 
         Called once, before ``start``. ``inbox`` is True if the service has an inbox. Before the first message, the
-        worker creates and changes the tables in the store of the service. A plugin without tables returns None. Its
+        worker creates or migrates the tables in the store of the service. A plugin without tables returns None. Its
         store is then opened at its first use.
         """
 
@@ -166,11 +169,12 @@ class Hooks:
     ) -> Event | list[Event] | TransactionResult | None:
         """Handle one message.
 
-        Called on a handler thread. With ``concurrency`` over 1, several threads call it at the same time. It returns
-        the events to publish. The message is acknowledged when the broker has confirmed all of them.
+        Called on a handler thread. With ``concurrency`` over 1, several threads call the hook at the same time. The
+        hook returns the events to publish. When the broker has confirmed all events, the worker acknowledges the
+        message.
 
-        After ``Retry`` or any other exception, the message waits for the next delay under the queue's ``retry``. After
-        the last delay it is dead-lettered. After ``Reject`` it is dead-lettered at once.
+        After ``Retry`` or any other exception, the message is retried after the next delay under the queue's ``retry``.
+        After the last attempt it is dead-lettered. After ``Reject`` it is dead-lettered at once.
 
         The same message may be delivered again, so the outcome should not depend on chance. Write data through
         ``store``. With ``inbox``, the hook does not get a message that was handled before.

@@ -1,6 +1,6 @@
-"""What travels: the message a handler gets, the events it answers with, and how it may refuse.
+"""The message that a handler gets, the events that it returns, and the exceptions with which it refuses a message.
 
-Bodies are JSON, read and written by ``strict_json``.
+Bodies are JSON, which ``strict_json`` reads and writes.
 """
 
 from __future__ import annotations
@@ -17,85 +17,88 @@ from typing import Any
 from runner.headers import MAX_COUNT, REPLAYS
 from runner.strict_json import decode_json, encode_json
 
-#: Events made by ``Message.event_id`` are UUIDv5 in this namespace (RFC 9562, section 5.5).
+#: The namespace of the UUIDv5 ids that ``Message.event_id`` returns (RFC 9562, section 5.5).
 EVENT_NAMESPACE = uuid.UUID("5f0f4a86-6d5c-5a5e-9a5e-6b1d0c5e7a11")
 
 JSON_CONTENT_TYPE = "application/json"
 
-#: The type of the notes that workers write about each try of a message.
+#: The type of the reports that workers publish about each attempt.
 ATTEMPT_TYPE = "runner.attempt"
-#: What a service can record in the event history, and the statuses of an order that no event has decided.
+#: The records that a service can add to the event history.
 EVENTS, ATTEMPTS = "events", "attempts"
+#: The statuses of an order without a decision.
 ACCEPTED, FAILED = "accepted", "failed"
 
-#: Its own, so that a plugin that seeds Python's shared one does not have each of its processes draw the same ids.
+#: A generator of our own. A plugin may seed the shared generator of Python, and its processes would make equal ids.
 _RANDOM = random.Random()
 os.register_at_fork(after_in_child=_RANDOM.seed)
 
 
 def random_id() -> str:
-    """A UUIDv4 as text (RFC 9562, section 5.4); unlike ``uuid.uuid4`` without asking the kernel each time."""
+    """Return a UUIDv4 as text (RFC 9562, section 5.4). Unlike ``uuid.uuid4``, this needs no system call."""
     digits = f"{_RANDOM.getrandbits(128):032x}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def name_based_id(name: str) -> str:
-    """The UUIDv5 of a name in ``EVENT_NAMESPACE``, as text (RFC 9562, section 5.5)."""
+    """Return the UUIDv5 of a name in ``EVENT_NAMESPACE``, as text (RFC 9562, section 5.5)."""
     digest = hashlib.sha1(EVENT_NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digest[16], 16) & 3]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 class Reject(Exception):
-    """Raised by a handler: this message can never be handled; park it in its dead-letter queue now."""
+    """An exception with which a handler rejects a message that can never be handled. It is dead-lettered at once."""
 
 
 class Retry(Exception):
-    """Raised by a handler: this message may be handled later; take the next step of its retry ladder."""
+    """An exception with which a handler asks for another attempt, after the next retry delay of the queue."""
 
 
 class BadBody(Reject):
-    """A message's body is not the JSON that the handler asked for."""
+    """The body of a message is not JSON, although the handler expects JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult:
-    """What ``store.transact`` returns. A handler that returns it publishes the events that ``work`` returns."""
+    """The result of ``store.transact``. If a handler returns it, the events that ``work`` returns are published."""
 
     work: Callable[[Any], object]
 
 
 class BadOutcome(Reject):
-    """A handler returned something other than events, and would do so at each attempt."""
+    """A handler returned an object that is not an event. Another attempt would not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, to be published.
+    """A message that a service publishes, because something has happened.
 
-    A handler gives ``type`` and ``body``; the worker fills in what is left empty: ``exchange`` and
-    ``routing_key`` from the service's ``publishes``, ``id`` from the message in hand, ``correlation_id``
-    and ``causation_id`` from that message, and the timestamp.
+    A handler needs to set only ``type`` and ``body``. The worker sets all other empty fields:
+
+    - ``exchange`` and ``routing_key`` from the service's ``publishes``,
+    - ``id``, ``correlation_id`` and ``causation_id`` from the handled message,
+    - ``timestamp`` to the current time, and ``app_id`` to the service.
     """
 
-    #: What happened, in the past tense: ``payment.success``.
+    #: A name for the kind of event, such as ``order.created`` or ``payment.success``.
     type: str
-    #: Anything that JSON can say, or bytes that are sent as they are.
+    #: A value that JSON can express, or bytes, which are sent unchanged.
     body: Any
     exchange: str | None = None
     routing_key: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
-    #: The AMQP message id; the same id means the same event.
+    #: The AMQP message id. Two messages with the same id are the same event.
     id: str | None = None
-    #: The business object this belongs to: the order's id.
+    #: The id of the business object, such as the order.
     correlation_id: str | None = None
     #: The id of the message that caused this event.
     causation_id: str | None = None
     content_type: str = JSON_CONTENT_TYPE
     #: Seconds since the epoch.
     timestamp: int | None = None
-    #: The service that published it.
+    #: The service that publishes the event.
     app_id: str | None = None
 
     def filled(
@@ -108,8 +111,8 @@ class Event:
         causation_id: str | None = None,
         app_id: str | None = None,
     ) -> Event:
-        """The same event with these set where they are not set yet."""
-        # Named one by one, since dataclasses.replace asks for each field by its name, and this is done for each event.
+        """Return a copy of the event. The arguments fill fields that are not set yet."""
+        # Every event is copied, and ``dataclasses.replace`` is slower, because it looks each field up by its name.
         return Event(
             self.type,
             self.body,
@@ -125,16 +128,16 @@ class Event:
         )
 
     def encoded(self) -> bytes:
-        """The body as bytes. Raises TypeError or ValueError where it is not JSON."""
+        """Return the body as bytes. Raises TypeError or ValueError if JSON cannot express the body."""
         return self.body if isinstance(self.body, bytes) else encode_json(self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One delivery, as a handler sees it."""
+    """One delivery of a message to a handler."""
 
     body: bytes
-    #: The queue it came from.
+    #: The queue that has delivered the message.
     queue: str
     type: str = ""
     id: str = ""
@@ -146,36 +149,43 @@ class Message:
     content_type: str = JSON_CONTENT_TYPE
     timestamp: int | None = None
     app_id: str = ""
-    #: The broker delivered it before and was not told of its end (AMQP 0-9-1 ``redelivered``).
+    #: True if the message may have been delivered before (AMQP 0-9-1 ``redelivered``).
     redelivered: bool = False
-    #: Whether the sender gave it an id; else ``id`` is made of what it holds, and two that hold the same have the same.
+    #: True if the sender set the message id. Otherwise ``id`` is derived from the content, so that messages with the
+    #: same content have the same id.
     has_own_id: bool = True
-    #: 1 for the first try, 2 for the first retry, and so on.
+    #: 1 for the first attempt, 2 for the first retry, and so on.
     attempt: int = 1
 
     @property
     def replays(self) -> int:
-        """How often it was replayed from its dead-letter queue."""
+        """The number of replays from a dead-letter queue."""
         found = self.headers.get(REPLAYS)
         return found if isinstance(found, int) and found is not True and 0 < found <= MAX_COUNT else 0
 
     def json(self) -> Any:
-        """The body as JSON, fractions as Decimal. Raises BadBody, which parks the message."""
+        """Return the body, read as JSON, with fractions as Decimal.
+
+        Raises BadBody if the body is not JSON. BadBody is a Reject, so the message is dead-lettered.
+        """
         try:
             return decode_json(self.body)
         except ValueError as error:
             raise BadBody(f"message {self.id or 'without id'}: the body is not usable JSON, {error}") from None
 
     def event_id(self, index: int, service: str = "") -> str:
-        """The id of the ``index``-th event that ``service`` makes of this message.
+        """Return the id of the event number ``index``, from 0, that ``service`` publishes for this message.
 
-        It depends on nothing else, so that a redelivered message makes the same events again.
+        A redelivery of the message leads to the same ids.
         """
         return name_based_id(f"{self.id}/{service}/{index}")
 
 
 def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None, where: str = "handle") -> Iterator[Event]:
-    """Yield what a handler, or ``where``, returned, as events. Raises BadOutcome for anything that is not an event."""
+    """Yield the events in the result of a handler. Raises BadOutcome for an object that is not an event.
+
+    ``where`` names the function that has returned the result.
+    """
     if outcome is None:
         return
     for event in outcome if isinstance(outcome, list | tuple) else (outcome,):
@@ -187,7 +197,7 @@ def events_of(outcome: Event | list[Event] | tuple[Event, ...] | None, where: st
 
 
 def caused_by(message: Message, event: Event, index: int, service: str) -> Event:
-    """``event`` with the ids it inherits from ``message`` filled in, where it has none of its own."""
+    """Return ``event`` with ids from the handled ``message``. Ids that the event has already stay the same."""
     return event.filled(
         id=event.id or message.event_id(index, service),
         correlation_id=message.correlation_id or message.id,

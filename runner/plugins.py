@@ -1,4 +1,4 @@
-"""Find plugins, load one, and verify that it can work."""
+"""The plugins of a project and of installed packages: finding, loading and checking them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from runner.contract import OwnedTables, Tables
 from runner.errors import PluginError
 from runner.hooks import PROJECT, Hooks
 
-#: Installed packages offer plugins under this entry point group.
+#: The entry point group of plugins in installed packages.
 ENTRY_POINTS = "fastcommerce.plugins"
 FOLDER = "plugins"
 _PACKAGE = "fastcommerce_plugins"
 
 
 def revision_of(name: str, folder: Path) -> str:
-    """Changes with what the files of a plugin in the project's folder hold, however they came to hold it."""
+    """Return a digest of a plugin's files in the project's folder, which changes with their contents."""
     root = folder / FOLDER
     digest = hashlib.sha256()
     for path in [root / f"{name}.py", *sorted((root / name).rglob("*"))]:
-        # One that an editor is just replacing changes again in a moment.
+        # An editor may be replacing the file. Then the digest changes again as soon as the file is complete.
         with contextlib.suppress(OSError):
             if path.is_file() and "__pycache__" not in path.parts:
                 digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
@@ -44,7 +44,7 @@ def revision_of(name: str, folder: Path) -> str:
 
 
 class NoOptions(BaseModel):
-    """The options of a plugin that defines none."""
+    """The options of a plugin that defines no ``Options``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,14 +55,14 @@ class Plugin:
 
     name: str
     options: type[BaseModel]
-    #: The names of the hooks it implements.
+    #: The names of the hooks that the plugin implements.
     implements: frozenset[str]
-    #: Calls its hooks; pluggy passes each the arguments it names.
+    #: The hooks as functions with named arguments. pluggy passes only the arguments that a hook lists.
     hook: Any
 
 
 def plugin_names(folder: Path) -> set[str]:
-    """The plugins there are: files and folders in ``folder``/plugins, and those of installed packages."""
+    """Return the names of all plugins: in the folder ``plugins`` of the project's folder, and of installed packages."""
     found = {entry.name for entry in metadata.entry_points(group=ENTRY_POINTS)}
     for path in (folder / FOLDER).glob("*"):
         if path.name.startswith(("_", ".")):
@@ -73,7 +73,7 @@ def plugin_names(folder: Path) -> set[str]:
 
 
 def load_plugin(name: str, folder: Path) -> Plugin:
-    """Import and verify one plugin. Raises PluginError saying what to do."""
+    """Import and check a plugin. Raises PluginError with a remedy if the plugin cannot work."""
     module = _import(name, folder)
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(Hooks)
@@ -86,7 +86,7 @@ def load_plugin(name: str, folder: Path) -> Plugin:
     implements = frozenset(caller.name for caller in callers)
     for caller in callers:
         for implementation in caller.get_hookimpls():
-            if (problem := _never_works(implementation.function)) is not None:
+            if (problem := _hook_problem(implementation.function)) is not None:
                 raise PluginError(f"plugin {name!r}: hook {caller.name!r} {problem}")
     if not implements & {"handle", "run"}:
         raise PluginError(
@@ -95,34 +95,37 @@ def load_plugin(name: str, folder: Path) -> Plugin:
     options = getattr(module, "Options", NoOptions)
     if not (inspect.isclass(options) and issubclass(options, BaseModel)):
         raise PluginError(
-            f"plugin {name!r}: Options is no pydantic model, {options!r}; allowed: class Options(BaseModel)"
+            f"plugin {name!r}: Options is not a pydantic model, {options!r}; allowed: class Options(BaseModel)"
         )
     return Plugin(name, options, implements, manager.hook)
 
 
 def owned_tables(plugin: Plugin, options: Any, *, inbox: bool) -> OwnedTables | None:
-    """Return the tables that a plugin brings; None if it has none. Raises PluginError if they are no ``Tables``."""
+    """Return the tables of a plugin, or None if it has no tables.
+
+    Raises PluginError if the hook ``tables`` returns anything but ``Tables`` or None.
+    """
     tables = plugin.hook.tables(options=options, inbox=inbox) if "tables" in plugin.implements else None
     if tables is None:
         return None
     if not isinstance(tables, Tables):
         raise PluginError(f"plugin {plugin.name!r}: tables: returned {tables!r}; allowed: Tables(metadata), or None")
-    from sqlalchemy import MetaData  # here, as most plugins have no tables
+    from sqlalchemy import MetaData  # imported here, because most plugins have no tables
 
     if not isinstance(tables.metadata, MetaData):
         text = f"metadata is {tables.metadata!r}; allowed: a MetaData with the plugin's tables"
         raise PluginError(f"plugin {plugin.name!r}: tables: {text}")
     steps: object = tables.steps
     if not isinstance(steps, list | tuple) or not all(callable(step) for step in steps):
-        text = f"steps is {steps!r}; allowed: a list of functions, each with the operations as its argument"
+        text = f"steps is {steps!r}; allowed: a list of functions, each with one argument, Alembic's operations"
         raise PluginError(f"plugin {plugin.name!r}: tables: {text}")
     return OwnedTables(plugin.name, tables)
 
 
-def _never_works(function: Any) -> str | None:
-    """Why no call of a hook can work; None if there is no such reason. Nothing here runs coroutines or generators."""
+def _hook_problem(function: Any) -> str | None:
+    """Return why a call of a hook would have no effect: the worker runs no coroutines or generators. Or return None."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is asynchronous, async def; allowed: def, since a handler runs on a thread of its own"
+        return "is asynchronous, async def; allowed: def, because a handler runs on a thread of its own"
     if inspect.isgeneratorfunction(function):
         return "is a generator, it has yield; allowed: return, with a list for several events"
     return None
@@ -149,7 +152,8 @@ def _import(name: str, folder: Path) -> ModuleType:
     if len(entries) > 1:
         packages = ", ".join(sorted(entry.dist.name for entry in entries if entry.dist is not None))
         raise PluginError(
-            f"plugin {name!r}: several installed packages offer it, {packages}; allowed: one, or a file in {FOLDER}/"
+            f"plugin {name!r}: several installed packages contain it, {packages}; allowed: one package,"
+            f" or a file in {FOLDER}/"
         )
     for entry in entries:
         try:
@@ -158,7 +162,7 @@ def _import(name: str, folder: Path) -> ModuleType:
             raise PluginError(_import_problem(name, error, None)) from error
         if isinstance(module, ModuleType):
             return module
-        raise PluginError(f"plugin {name!r}: entry point {entry.value!r} is no module; allowed: a module's name")
+        raise PluginError(f"plugin {name!r}: entry point {entry.value!r} is not a module; allowed: a module's name")
     raise PluginError(f"unknown plugin {name!r}; {one_of(name, plugin_names(folder))}")
 
 
@@ -172,7 +176,7 @@ def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
     )
     if spec is None or spec.loader is None:
         raise PluginError(
-            f"plugin {name!r}: {path.relative_to(folder)} is no Python file; allowed: NAME.py or a package"
+            f"plugin {name!r}: {path.relative_to(folder)} is not a Python file; allowed: NAME.py or a package"
         )
     module = importlib.util.module_from_spec(spec)
     sys.modules[full_name] = module
@@ -186,12 +190,12 @@ def _import_file(name: str, path: Path, folder: Path) -> ModuleType:
 
 def _import_problem(name: str, error: BaseException, folder: Path | None) -> str:
     if isinstance(error, SyntaxError):
-        return f"plugin {name!r}: {error.filename}:{error.lineno}: {error.msg}; mend the file"
+        return f"plugin {name!r}: {error.filename}:{error.lineno}: {error.msg}; fix the file"
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
     for frame in reversed(frames):
         if folder is not None and Path(frame.filename).is_relative_to(folder):
             where = f"{frame.filename}:{frame.lineno}: "
             break
-    remedy = "install it" if isinstance(error, ModuleNotFoundError) else "mend the file"
+    remedy = "install it" if isinstance(error, ModuleNotFoundError) else "fix the file"
     return f"plugin {name!r}: {where}cannot be imported, {type(error).__name__}: {error}; {remedy}"

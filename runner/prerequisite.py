@@ -16,15 +16,15 @@ from runner.invocation import SOURCE, callable_path, near, start_of
 OLDEST = (3, 11)
 
 
-def old_python() -> Optional[str]:  # noqa: UP045 - read by old ones
-    """Return the error about the version of this interpreter, or None."""
+def old_python() -> Optional[str]:  # noqa: UP045 - old versions read this line
+    """Return an error if this version of Python is too old, or None."""
     if sys.version_info >= OLDEST:
         return None
     return _problem(f"Python {sys.version.split()[0]} is too old, allowed: 3.{OLDEST[1]} and later")
 
 
-def missing_package(error: ImportError) -> Optional[str]:  # noqa: UP045 - likewise
-    """Return which package is missing or of a wrong version, and what to do; None if a module of ours is to blame."""
+def missing_package(error: ImportError) -> Optional[str]:  # noqa: UP045 - old versions read this line
+    """Return an error with the missing or unusable package and a remedy; None if no package caused the error."""
     name = (error.name or "").partition(".")[0]
     if name in ("", "runner", "plugins") or name in sys.stdlib_module_names:
         return None
@@ -40,7 +40,7 @@ def _problem(what: str) -> str:
     ):
         remedy = " ".join(["use", start_of(prepared), *map(shlex.quote, sys.argv[1:])])
     elif os.path.exists(script):
-        remedy = f"install what FastCommerce needs: {shlex.quote(near(script))} run"
+        remedy = f"install the packages of FastCommerce: {shlex.quote(near(script))} run"
     else:
-        remedy = f"install it; to list all that is missing: {callable_path(sys.executable)} -m pip check"
+        remedy = f"install it; to list all missing packages: {callable_path(sys.executable)} -m pip check"
     return f"{callable_path(sys.executable)}: {what}; {remedy}"

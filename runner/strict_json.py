@@ -1,7 +1,7 @@
-"""JSON that means one thing to every reader.
+"""A strict reader and writer of JSON, for bodies that every reader understands in the same way.
 
-Numbers with a fraction are read as ``Decimal`` and written as strings, so that an amount of money never passes through
-a binary float, here or in the next reader.
+Fractions are read as ``Decimal``, and ``Decimal`` is written as a string. So neither this reader nor the next turns an
+amount of money into a binary float.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def _encode_value(value: object) -> str:
 
 
 def encode_json(body: object) -> bytes:
-    """Write ``body`` as compact UTF-8 JSON; Decimal, UUID and datetime become strings.
+    """Return ``body`` as compact JSON in UTF-8. Decimal, UUID and datetime become strings.
 
-    Raises TypeError for other types, and ValueError for NaN and infinities, which JSON does not have, and for a body
-    that ``decode_json`` would refuse as nested too deeply.
+    Raises TypeError for other types. Raises ValueError for NaN and infinities, and for a body that is nested deeper
+    than 32 levels.
     """
     try:
         raw = _ENCODER.encode(body).encode()
@@ -39,7 +39,7 @@ def encode_json(body: object) -> bytes:
     return raw
 
 
-# Made once: json.dumps and json.loads would make them anew each time that they are told how.
+# With options, json.dumps and json.loads would create an encoder or a decoder for each call.
 _ENCODER = json.JSONEncoder(default=_encode_value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -59,14 +59,14 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
-#: Of UTF-8 and UTF-16; RFC 8259, section 8.1, has a writer of JSON send none.
+#: The byte order marks of UTF-8 and UTF-16, which must not be sent (RFC 8259, section 8.1).
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-#: How deep arrays and objects of a body may be nested.
+#: The maximum depth of nested arrays and objects in a body.
 MAX_DEPTH = 32
 
 
 def _may_be_too_deep(raw: bytes) -> bool:
-    # Brackets in texts count too, which at worst makes the closer check run without need.
+    # Brackets in strings count too, so the closer check may run without need.
     return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH
 
 
@@ -81,18 +81,19 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def decode_json(raw: bytes) -> Any:
-    """Read UTF-8 JSON strictly: fractions as Decimal; no NaN, duplicate keys, or nesting over 32.
+    """Return the value of JSON in UTF-8, with fractions as Decimal.
 
-    Raises ValueError saying what is wrong (RFC 8259 leaves duplicate keys open; we do not).
+    Raises ValueError if the bytes are not JSON, and for NaN, duplicate keys (which RFC 8259 allows), and a body that is
+    nested deeper than 32 levels.
     """
     if raw.startswith(BYTE_ORDER_MARKS):
-        raise ValueError("it begins with a byte order mark; send UTF-8 without it")
+        raise ValueError("it starts with a byte order mark; send UTF-8 without it")
     try:
         value = _DECODER.decode(raw.decode())
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     except ArithmeticError:
-        raise ValueError("a number is out of all bounds") from None
+        raise ValueError("a number is out of range") from None
     if _may_be_too_deep(raw) and _is_too_deep(value):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     return value

@@ -263,7 +263,7 @@ def make_sparse(path: Path) -> None:
         (lambda path: path.symlink_to("/dev/urandom"), "larger than allowed; allowed: 1048576 bytes"),
         (lambda path: path.write_text("#" * (1 << 20) + "#"), "larger than allowed; allowed: 1048576 bytes"),
         (make_sparse, "larger than allowed; allowed: 1048576 bytes"),
-        (os.mkfifo, "cannot be read, no byte came within 0.01 s; allowed: a file"),
+        (os.mkfifo, "cannot be read, no byte arrived within 0.01 s; allowed: a file"),
         (lambda path: path.symlink_to(path), "cannot be read, Too many levels of symbolic links"),
         (lambda path: path.mkdir(), "cannot be read, Is a directory"),
     ],

@@ -158,7 +158,7 @@ def test_no_message_builds_its_own_command() -> None:
 def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup = f"install what FastCommerce needs: {SOURCE}/deploy/setup.sh run"
+    setup = f"install the packages of FastCommerce: {SOURCE}/deploy/setup.sh run"
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     monkeypatch.setattr(sys, "argv", ["runner", "order", "history", "a b"])
@@ -180,7 +180,7 @@ def test_an_old_python_or_a_missing_package_is_one_line_with_a_command(
     (here / ".venv" / "bin" / "python").unlink()
     assert prerequisite.missing_package(missing) == (
         "/usr/bin/python3: the package 'pika' is not installed;"
-        " install it; to list all that is missing: /usr/bin/python3 -m pip check"
+        " install it; to list all missing packages: /usr/bin/python3 -m pip check"
     )
     monkeypatch.setattr(prerequisite, "SOURCE", SOURCE)
     monkeypatch.setattr(sys, "executable", str(SOURCE / ".venv" / "bin" / "python"))

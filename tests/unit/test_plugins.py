@@ -136,7 +136,7 @@ def test_a_mistyped_argument_is_an_error_with_a_suggestion(write: Write) -> None
 @pytest.mark.parametrize("options", ["{'a': 1}", "dict", "None"])
 def test_options_that_are_no_model_are_refused(write: Write, options: str) -> None:
     assert refusal(write(f"Options = {options}\n" + HANDLE)).startswith(
-        "plugin 'stock': Options is no pydantic model, "
+        "plugin 'stock': Options is not a pydantic model, "
     )
 
 
@@ -145,11 +145,11 @@ def test_options_that_are_no_model_are_refused(write: Write, options: str) -> No
     [
         ("import nothing_of_this_name\n", "1: cannot be imported, ModuleNotFoundError: No module named "
          "'nothing_of_this_name'; install it"),
-        ("\n1 / 0\n", "2: cannot be imported, ZeroDivisionError: division by zero; mend the file"),
-        ("\n\ndef handle(\n", "3: '(' was never closed; mend the file"),
+        ("\n1 / 0\n", "2: cannot be imported, ZeroDivisionError: division by zero; fix the file"),
+        ("\n\ndef handle(\n", "3: '(' was never closed; fix the file"),
         ("import json\n\njson.loads('{')\n", "3: cannot be imported, JSONDecodeError: Expecting property name"
-         " enclosed in double quotes: line 1 column 2 (char 1); mend the file"),
-        ("import sys\nsys.exit(3)\n", "2: cannot be imported, SystemExit: 3; mend the file"),
+         " enclosed in double quotes: line 1 column 2 (char 1); fix the file"),
+        ("import sys\nsys.exit(3)\n", "2: cannot be imported, SystemExit: 3; fix the file"),
     ],
 )  # fmt: skip
 def test_a_plugin_that_fails_to_import_is_reported_with_its_line(write: Write, text: str, reason: str) -> None:
@@ -212,7 +212,7 @@ def test_a_name_that_two_installed_packages_offer_is_refused_unless_the_project_
         (information / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\nstock = {package}.stock\n")
         monkeypatch.syspath_prepend(information.parent)
     assert refusal(tmp_path) == (
-        "plugin 'stock': several installed packages offer it, one, two; allowed: one, or a file in plugins/"
+        "plugin 'stock': several installed packages contain it, one, two; allowed: one package, or a file in plugins/"
     )
     assert load_plugin("stock", write(HANDLE)).implements == {"handle"}
 
@@ -222,10 +222,10 @@ def test_an_installed_plugin_that_is_no_module_or_cannot_be_imported_is_refused(
 ) -> None:
     install("audit", object())
     assert refusal(tmp_path, "audit") == (
-        "plugin 'audit': entry point 'package.module' is no module; allowed: a module's name"
+        "plugin 'audit': entry point 'package.module' is not a module; allowed: a module's name"
     )
     install("audit", ImportError("no such thing"))
-    assert "cannot be imported, ImportError: no such thing; mend the file" in refusal(tmp_path, "audit")
+    assert "cannot be imported, ImportError: no such thing; fix the file" in refusal(tmp_path, "audit")
 
 
 @pytest.mark.parametrize(
