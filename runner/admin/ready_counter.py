@@ -22,7 +22,7 @@ class ReadyCounter:
     """Connects with the first question; from any thread, one question at a time."""
 
     def __init__(self, urls: Sequence[str], name: str) -> None:
-        self._io = IoThread(on_crash=lambda: self._fail(BrokerAway("the AMQP thread has ended")))
+        self._io = IoThread(on_crash=lambda: self._fail(BrokerAway("the AMQP thread has crashed")))
         self._channel: Channel | None = None
         self._link = Link(self._io, urls, name, self._opened, self._lost)
         self._asked: Future[int] | None = None

@@ -1,5 +1,5 @@
-"""The client of the broker, behind a small interface. Only ``pika_adapter`` uses names of pika that are not public.
+"""The client of the broker, behind a small interface. Only ``pika_adapter`` uses private names of pika.
 
-pika's ``SelectConnection`` on a thread of ours, because its ``BlockingConnection`` confirms one message at a time,
-sends heartbeats only while it is called, and may be used from one thread alone.
+The client runs pika's ``SelectConnection`` on its own thread. ``BlockingConnection`` does not suffice: it confirms one
+message at a time, sends heartbeats only while it is called, and works on a single thread.
 """

@@ -1,4 +1,4 @@
-"""Which acknowledgements to send: many deliveries with one ``basic.ack`` where they are contiguous."""
+"""Batches of acknowledgements: one ``basic.ack`` acknowledges many contiguous deliveries."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ from pika.channel import Channel
 
 
 class AckBatch:
-    """Knows the delivery tags of one channel, which the broker counts from 1 (AMQP 0-9-1).
+    """The delivery tags of one channel, which the broker counts from 1 (AMQP 0-9-1).
 
-    An ack with ``multiple`` settles every tag up to its own, so it may only go as far as all are done. And it
-    may not name a tag that is settled already: the broker answers that with 406 and closes the channel.
+    An ack with ``multiple`` answers all deliveries up to its tag, so all of them must be done. If an ack names a tag
+    that is already answered, the broker closes the channel with 406.
     """
 
     def __init__(self) -> None:
         self._next = 1
         self._done: set[int] = set()
-        #: Acknowledged one by one, beyond a gap.
-        self._settled: set[int] = set()
+        #: Deliveries after a gap that are already answered.
+        self._answered: set[int] = set()
 
     @property
     def waiting(self) -> int:
-        """How many deliveries may be acknowledged and are not yet."""
+        """The number of deliveries that are done and not acknowledged yet."""
         return len(self._done)
 
     def done(self, tag: int) -> None:
-        """Note that a delivery may be acknowledged."""
+        """Mark a delivery as done, so that the next batch acknowledges it."""
         self._done.add(tag)
 
-    def settled(self, tag: int) -> None:
-        """Note that a delivery is settled by other means than an ack."""
-        self._settled.add(tag)
+    def answered(self, tag: int) -> None:
+        """Mark a delivery as answered without an ack, as after a reject."""
+        self._answered.add(tag)
 
     def take(self) -> list[tuple[int, bool]]:
-        """The acks to send now, as pairs of tag and ``multiple``; each delivery is acknowledged once."""
+        """Return the acks to send now, as pairs of tag and ``multiple``. Each delivery is acknowledged once."""
         acks = []
         last = 0
-        while self._next in self._done or self._next in self._settled:
+        while self._next in self._done or self._next in self._answered:
             if self._next in self._done:
                 last = self._next
             self._done.discard(self._next)
-            self._settled.discard(self._next)
+            self._answered.discard(self._next)
             self._next += 1
         if last:
             acks.append((last, True))
         if self._done:
             acks.extend((tag, False) for tag in sorted(self._done))
-            self._settled |= self._done
+            self._answered |= self._done
             self._done.clear()
         return acks
 
     def send(self, channel: Channel) -> None:
-        """Acknowledge all that may be."""
+        """Acknowledge all deliveries that are done."""
         for tag, multiple in self.take():
             channel.basic_ack(tag, multiple=multiple)

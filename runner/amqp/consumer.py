@@ -1,4 +1,4 @@
-"""Consume queues: deliveries go out to a callback, acknowledgements come back from any thread."""
+"""A consumer of queues: a callback gets the deliveries, and any thread may acknowledge them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUBSCRIBE_TIMEOUT = 30.0
 
 
 class Delivery:
-    """One delivery that waits for ``ack`` or ``reject``, from any thread, once; without one it is delivered again."""
+    """One delivery. Any thread answers it once with ``ack`` or ``reject``; otherwise the broker delivers it again."""
 
     __slots__ = ("_body", "_channel", "_consumer", "_method", "properties", "queue")
 
@@ -41,37 +41,41 @@ class Delivery:
         self.queue = queue
 
     def message(self) -> Message:
-        """What a handler gets of it."""
+        """Return the message for the handler."""
         return message_of(self._method, self.properties, self._body, self.queue)
 
     @property
     def problem(self) -> str | None:
-        """The reason if the properties cannot be decoded, so that no handler gets the message; usually None."""
+        """The reason why the properties cannot be decoded, or None. A message with a problem must not be handled."""
         return self.properties.problem or None
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can still be answered; once its channel is gone the broker delivers the message again."""
+        """True if the delivery can be answered. After its channel closes, the broker delivers the message again."""
         return self._consumer.channel is self._channel
 
     def ack(self) -> None:
-        """Tell the broker that this message is done."""
+        """Acknowledge the message."""
         self._consumer.answer(self._channel, self._method.delivery_tag, is_ack=True)
 
     def reject(self) -> None:
-        """Tell the broker to dead-letter this message itself."""
+        """Reject the message, so that the broker dead-letters it."""
         self._consumer.answer(self._channel, self._method.delivery_tag, is_ack=False)
 
 
 class Consumer:
-    """One connection for consuming; subscribes again after each reconnection.
+    """A connection that consumes queues. After a reconnection it subscribes to the queues again.
 
-    ``on_delivery``, ``on_state`` and ``on_missing`` are called on the I/O thread. ``on_state`` gets None once all
-    queues are subscribed, and the reason when they no longer are. ``on_missing`` gets the reason when a queue does not
-    exist, and ``on_refused`` when the user may not consume. ``on_timeout`` is called when a delivery may have passed
-    the broker's ``consumer_timeout``, with its queue, or "" for any, and that time in seconds if the broker says it.
-    ``at_first`` is how many messages of each queue are taken at once until as many as can be in hand have been
-    answered.
+    All callbacks are called on the I/O thread:
+
+    - ``on_delivery`` gets each delivery.
+    - ``on_state`` gets None when all queues are subscribed, and the reason when this is no longer the case.
+    - ``on_missing`` gets the reason when a queue does not exist.
+    - ``on_refused`` gets the reason when the user may not consume.
+    - ``on_timeout`` is called when an ack may have exceeded the broker's ``consumer_timeout``. It gets the queue, or ""
+      if the queue is unknown, and the timeout in seconds, or None if the broker does not report it.
+
+    The prefetch of each queue is ``at_first``, until as many messages are answered as all queues prefetch afterwards.
     """
 
     def __init__(
@@ -99,26 +103,26 @@ class Consumer:
         self._scheduled = False
         self._acks = AckBatch()
         self._subscribed = 0
-        #: Whether all queues were ever subscribed.
+        #: True if all queues were subscribed at some time.
         self._was_subscribed = False
         self._opened_at = 0.0
-        #: When the broker was asked why it has cancelled a subscription, on the channel of the moment.
+        #: The time of the question why the broker has cancelled a subscription on the current channel, or None.
         self._asked_at: float | None = None
-        #: The subscriptions that the broker has confirmed on the channel of the moment.
+        #: The subscriptions that the broker has confirmed on the current channel.
         self._tags: set[str] = set()
         #: The queue of each subscription.
         self._queue_of: dict[str, str] = {}
         self._cancelled = False
-        #: The channel that deliveries of the moment belong to.
+        #: The current channel. Deliveries of earlier channels can no longer be answered.
         self.channel: Channel | None = None
         self._link = Link(io, urls, name, self._opened, self._lost)
 
     def start(self) -> None:
-        """Begin to connect and subscribe."""
+        """Start to connect and subscribe."""
         self._link.start()
 
     def cancel(self, on_cancelled: Callable[[], None]) -> None:
-        """Take no more deliveries; those at hand can still be answered. On the I/O thread."""
+        """Cancel the subscriptions. Unacked deliveries can still be answered. Call this on the I/O thread."""
         self._cancelled = True
         channel = self.channel
         tags = list(channel.consumer_tags) if channel is not None and channel.is_open else []
@@ -136,32 +140,32 @@ class Consumer:
             channel.basic_cancel(tag, callback=lambda _, tag=tag: cancelled(tag))
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Send the acks at hand, then close the connection. On the I/O thread."""
+        """Send the waiting acks, then close the connection. Call this on the I/O thread."""
         self._cancelled = True
         self._send_acks()
         self.channel = None
         self._link.close(on_closed)
 
     def answer(self, channel: Channel, tag: int, *, is_ack: bool) -> None:
-        """Note an ack or a rejection; all that come together are sent together. From any thread."""
+        """Queue an ack or a reject, from any thread. All answers that are queued together are sent together."""
         self._waiting.append((channel, tag, is_ack))
         if not self._scheduled:
             self._scheduled = True
             self._io.call(self._send_acks)
 
     def _send_acks(self) -> None:
-        # Cleared before the queue is emptied: what is appended afterwards schedules the next round.
+        # The flag is cleared first, so that an answer that is appended during the loop schedules another round.
         self._scheduled = False
         current = self.channel
         while self._waiting:
             channel, tag, is_ack = self._waiting.popleft()
-            # Tags of a lost channel mean nothing; its messages are delivered again.
+            # The tags of a lost channel are no longer valid, and the broker delivers its messages again.
             if current is not None and channel is current and current.is_open:
                 if is_ack:
                     self._acks.done(tag)
                 else:
                     current.basic_reject(tag, requeue=False)
-                    self._acks.settled(tag)
+                    self._acks.answered(tag)
                 if self._careful_left:
                     self._careful_left -= 1
                     if not self._careful_left:
@@ -181,9 +185,9 @@ class Consumer:
         if self._cancelled:
             return
         channel.add_on_cancel_callback(lambda frame: self._find_cause(channel, frame.method.consumer_tag))
-        # Whatever was in somebody's hands when it stopped, crashed or lost its connection was delivered in vain, and
-        # the broker counts that. Those messages come first again: taken only as handlers are free, until that many are
-        # done, they are not counted again, but for those that a handler has begun and that may be the reason.
+        # When a worker crashes or loses its connection, its unacked messages are delivered again, and the broker counts
+        # each of these deliveries. These messages arrive first. A small prefetch keeps the messages that no handler has
+        # started from being counted once more. It ends after as many messages as could be unacked.
         self._careful_left = self._prefetch * len(self._queues) if self._prefetch > self._at_first else 0
         self._set_prefetch(channel, self._at_first)
 
@@ -191,9 +195,9 @@ class Consumer:
         channel.basic_qos(prefetch_count=prefetch, callback=lambda _: self._subscribe(channel))
 
     def _relax(self, channel: Channel) -> None:
-        """Nothing happened with those: from now on as many messages as configured.
+        """Prefetch as many messages as configured, because the first messages did no harm.
 
-        By a second subscription for the rest, because a subscription keeps the prefetch it began with.
+        A second subscription prefetches the rest, because a subscription keeps its first prefetch.
         """
         if channel.is_open and not self._cancelled:
             self._set_prefetch(channel, self._prefetch - self._at_first)
@@ -221,11 +225,14 @@ class Consumer:
             self._on_state(None)
 
     def _find_cause(self, channel: Any, tag: str) -> None:
-        """Find out why the broker has cancelled a subscription, because the cancellation gives no reason.
+        """Ask why the broker has cancelled a subscription, because the cancellation contains no reason.
 
-        If the queue is gone, the answer closes the channel. If it still exists, RabbitMQ has moved it to another node,
-        has removed the permission to read it, or, from 4.3 on, has waited for the ack of a quorum queue's delivery
-        for longer than the ``consumer_timeout``. A new subscription is right in all these cases.
+        If the queue does not exist, the broker closes the channel. If the queue still exists, there are three causes,
+        and a new subscription is right for all of them:
+
+        - RabbitMQ has moved the queue to another node.
+        - The user may no longer read the queue.
+        - An ack for a quorum queue exceeded the ``consumer_timeout`` (RabbitMQ 4.3 and later).
         """
         queue = self._queue_of.get(tag, "")
         if not self._is_current(channel):
@@ -250,22 +257,25 @@ class Consumer:
         if close.is_consumer_timeout:
             self._on_timeout("", close.consumer_timeout)
         is_hopeless = self._link.is_hopeless
-        # A backend of the broker that holds the permissions may be away, as LDAP or HTTP are: what was allowed once
-        # is asked for again.
+        # The broker may lack a backend for permissions for a while, such as LDAP or HTTP. So a user who was allowed to
+        # consume before is not refused at once.
         if (close.verdict is CloseKind.PERMANENT and is_hopeless) or (close.is_denial and not self._was_subscribed):
             self._on_refused(reason)
         elif close.verdict is CloseKind.MISSING or is_hopeless:
             self._on_missing(reason)
 
     def lost(self, now: float) -> str | None:
-        """Why nothing comes although the broker is there; None where it is away, or all is well. On the I/O thread."""
+        """Return why a reachable broker delivers nothing. Return None if it is unreachable, or if all is well.
+
+        ``now`` is in seconds of the monotonic clock. Call this on the I/O thread.
+        """
         channel = self.channel
         if self._cancelled or channel is None or not channel.is_open:
-            return None  # the link says why, and comes back by itself
+            return None  # the link reports the reason and reconnects by itself
         if self._subscribed < len(self._queues):
             is_late = now - self._opened_at > SUBSCRIBE_TIMEOUT
             return f"not subscribed within {SUBSCRIBE_TIMEOUT:g} s" if is_late else None
-        # pika forgets the subscription when it is cancelled, and the broker is still to say why it was.
+        # After a cancellation pika has forgotten the subscription, but the broker has not answered yet why.
         if self._asked_at is not None and now - self._asked_at <= SUBSCRIBE_TIMEOUT:
             return None
         return None if self._tags <= set(channel.consumer_tags) else "lost its consumer"
@@ -276,12 +286,12 @@ class Consumer:
         return self._link.close_reason
 
     def problem(self) -> str | None:
-        """Why nothing is consumed now, or None."""
+        """Return the reason why the queues are not consumed now, or None."""
         if self._link.problem is not None:
             return self._link.problem
         return None if self._subscribed >= len(self._queues) else "not subscribed yet"
 
 
 def _may_time_out(channel: Channel) -> bool:
-    """Return True if this broker cancels a consumer whose ack is late; older ones close its channel with the reason."""
+    """Return True if this broker cancels a consumer with a late ack. Older versions close the channel instead."""
     return not CLOSES_CHANNELS.holds(parsed(str((channel.connection.server_properties or {}).get("version", ""))))

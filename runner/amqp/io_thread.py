@@ -1,4 +1,4 @@
-"""The thread that all connections of a process live on."""
+"""The I/O thread, which runs all connections of a process."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger("runner.amqp")
 
 
 class IoThread:
-    """Runs pika's event loop; only this thread may touch a connection (pika's FAQ).
+    """The thread of pika's event loop. Only this thread may use a connection (pika: "Frequently Asked Questions").
 
-    Connections have their clock, their random numbers and their sockets from here, so that a simulation can replace it.
+    Connections get their clock, random numbers and sockets from this class, so that a simulation can replace them.
     """
 
     #: Seconds of the monotonic clock.
@@ -34,7 +34,7 @@ class IoThread:
         self._is_stopped = False
         self._links: list[Link] = []
         self._round_ends: list[Callable[[], None]] = []
-        #: Why no connection may be open for now, or None.
+        #: The reason why all connections are cut off, or None.
         self.cut: str | None = None
         self._thread = threading.Thread(target=self._run, name="amqp-io", daemon=True)
 
@@ -43,27 +43,27 @@ class IoThread:
         self._thread.start()
 
     def call(self, callback: Callable[[], None]) -> None:
-        """Run ``callback`` on the thread soon, or never once it has stopped; may be called from any thread."""
+        """Call ``callback`` on the thread soon, or never if the thread has stopped. Any thread may call this."""
         if not self._is_stopped:
             self.loop.add_callback_threadsafe(callback)
 
     def connect(self, parameters: Any, **callbacks: Callable[..., None]) -> Any:
-        """Begin to open a connection on the thread, with the callbacks of ``pika.SelectConnection``. On the thread."""
+        """Start to open a connection with the callbacks of ``pika.SelectConnection``. Call this on the thread."""
         return self._new_connection(parameters, custom_ioloop=self.loop, **callbacks)
 
     def add(self, link: Link) -> None:
-        """Note a link whose connections live on the thread."""
+        """Register a link, so that ``cut_off`` reaches its connection."""
         self._links.append(link)
 
     def cut_off(self, reason: str | None) -> None:
-        """Lose all connections without a goodbye, and open none until called with None. On the thread."""
+        """Drop all connections without a close, and open none until ``reason`` is None. Call this on the thread."""
         self.cut = reason
         if reason is not None:
             for link in self._links:
                 link.drop(reason)
 
     def at_round_end(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called at the end of each round of the loop, once what was written is sent."""
+        """Call ``callback`` at the end of each round of the loop, after all written frames are sent."""
         self._round_ends.append(callback)
 
     def _end_round(self) -> None:
@@ -72,11 +72,11 @@ class IoThread:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether nothing runs on it any more."""
+        """True if the thread runs no more callbacks."""
         return self._is_stopped
 
     def stop(self, timeout: float) -> None:
-        """End the loop and wait for the thread, at most ``timeout`` seconds."""
+        """Stop the loop, and wait at most ``timeout`` seconds for the thread."""
         self.call(self.loop.stop)
         self._is_stopped = True
         self._thread.join(timeout)
@@ -87,6 +87,6 @@ class IoThread:
         try:
             self.loop.start()
         except Exception:
-            log.exception("the AMQP thread ended by an error of its own")
+            log.exception("the AMQP thread crashed")
             self._is_stopped = True
             self._on_crash()

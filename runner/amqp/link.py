@@ -1,4 +1,4 @@
-"""A connection with one channel that is opened again whenever it is lost."""
+"""A link: a connection with one channel, which is opened again after each loss."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from runner.amqp.reply_code import REPLY_SUCCESS, Close, CloseKind, close_of, re
 from runner.backoff import Backoff
 from runner.errors import BrokerAway, BrokerRefused
 
-#: Seconds; the broker and we each take the other for dead after two missed ones (AMQP 0-9-1, heartbeats).
+#: Seconds between heartbeats. A peer that misses two heartbeats counts as dead (AMQP 0-9-1, heartbeats).
 HEARTBEAT = 10
-#: Seconds to open a connection before it counts as failed.
+#: Seconds to open a connection.
 OPEN_TIMEOUT = 5
 #: The delays before an attempt to reconnect, in seconds.
 RECONNECT_DELAYS = Backoff(0.1, max=5.0)
-#: Seconds that a channel must stay open to count as good; lost sooner, the delay before the next grows.
+#: Seconds for which a channel must stay open. If it is lost sooner, the next delay is longer.
 STABLE_AFTER = 10.0
-#: How many may be lost sooner in a row.
+#: The number of such losses in a row that makes a link hopeless.
 MOST_LOSSES = 8
 
 log = logging.getLogger("runner.amqp")
 
 
 def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.URLParameters:
-    """Connection parameters for an address; ``name`` is what RabbitMQ's management UI shows for the connection.
+    """Return pika's parameters for a connection. RabbitMQ's management UI shows ``name`` for the connection.
 
-    ``timeout`` is in seconds, for TCP, TLS and the AMQP handshake together.
+    ``timeout`` is the number of seconds for TCP, TLS and the AMQP handshake together.
     """
     parameters = pika.URLParameters(url)
     if not urlsplit(url).path:
-        # pika takes a missing path for a vhost with an empty name; people mean the default one.
+        # pika reads a missing path as a vhost with an empty name, but people mean the default vhost.
         parameters.virtual_host = "/"
     if "heartbeat" not in urlsplit(url).query:
         parameters.heartbeat = HEARTBEAT
@@ -47,9 +47,9 @@ def parameters_of(url: str, name: str, timeout: float = OPEN_TIMEOUT) -> pika.UR
 
 
 class Link:
-    """Keeps one connection with one channel open; everything but the properties runs on the I/O thread.
+    """A connection with one channel that is kept open. Only ``start`` and the properties may be used on any thread.
 
-    ``on_open`` gets each new channel. ``on_lost`` gets the reason when a channel is gone, and its close.
+    ``on_open`` gets each new channel. ``on_lost`` gets the reason and the close when a channel is lost.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Link:
         on_lost: Callable[[str, Close], None],
     ) -> None:
         self._io = io
-        # Shuffled, so that not every client of a cluster goes to its first node.
+        # The order is random, so that not all clients of a cluster connect to its first node.
         self._urls = io.random.sample(list(urls), len(urls))
         self._name = name
         self._on_open, self._on_lost = on_open, on_lost
@@ -75,16 +75,16 @@ class Link:
         #: The close that ``problem`` describes.
         self.close_reason = Close(0, "not connected yet", CloseKind.PASSES)
         self._on_closed: Callable[[], None] | None = None
-        #: Why there is no channel now, or None while there is one.
+        #: The reason why there is no channel now, or None if there is a channel.
         self.problem: str | None = "not connected yet"
         io.add(self)
 
     def start(self) -> None:
-        """Begin to connect; may be called from any thread."""
+        """Start to connect. Any thread may call this."""
         self._io.call(self._connect)
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Close for good, then call ``on_closed``."""
+        """Close the link permanently, then call ``on_closed``."""
         self._closing, self._on_closed = True, on_closed
         connection = self._connection
         if connection is None or connection.is_closed:
@@ -95,7 +95,7 @@ class Link:
             self.drop("closed")
 
     def drop(self, reason: str) -> None:
-        """Lose the connection as by a broken network: its socket is closed, and the broker is told nothing."""
+        """Close the socket without ``connection.close``, as if the network had failed."""
         connection = self._connection
         if connection in (None, self._dropped):
             return
@@ -104,10 +104,10 @@ class Link:
             terminate(connection, reason)
 
     def reopen(self, reason: str) -> None:
-        """Give the connection up for a new one, as when the broker had closed it; ``reason`` is what it does wrong."""
+        """Replace the connection by a new connection. ``reason`` is the problem of the present connection."""
         if not self._closing and not self._connection.is_closing and not self._connection.is_closed:
-            self._tell(Close(0, reason, CloseKind.PASSES))
-            self._opened_at = None  # our own will, which says nothing of the broker's channels
+            self._report(Close(0, reason, CloseKind.PASSES))
+            self._opened_at = None  # our own close does not count as a loss
             self._connection.close()
 
     def error(self) -> BrokerAway | BrokerRefused:
@@ -117,7 +117,7 @@ class Link:
 
     @property
     def connection(self) -> Any:
-        """Pika's connection of the moment."""
+        """The current connection of pika."""
         return self._connection
 
     def _connect(self) -> None:
@@ -139,7 +139,7 @@ class Link:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether so many channels were lost soon after they were opened that another process should try."""
+        """True if too many channels were lost soon after they were opened. A new process should then try."""
         return self._losses >= MOST_LOSSES
 
     def _opened(self, channel: Channel) -> None:
@@ -151,11 +151,11 @@ class Link:
     def _channel_closed(self, channel: Channel, error: Exception) -> None:
         if self._closing or channel.connection.is_closing or channel.connection.is_closed:
             return
-        # A channel that the broker closed is not reopened alone: one way to recover is easier to get right.
-        self._tell(close_of(error))
+        # The whole connection is closed and opened again, so that there is only one way to recover.
+        self._report(close_of(error))
         channel.connection.close()
 
-    def _tell(self, close: Close) -> None:
+    def _report(self, close: Close) -> None:
         is_first, self.close_reason = self.problem is None, close
         self.problem = reason_at(close, self._url)
         if is_first:
@@ -167,9 +167,9 @@ class Link:
             if self._on_closed is not None:
                 self._on_closed()
             return
-        # Code 200 is our own close after a channel's error, which is more informative.
+        # Code 200 is our own close after the error of a channel, and that error is more informative.
         if self.problem is None or close.code != REPLY_SUCCESS:
-            self._tell(close)
+            self._report(close)
         if self._opened_at is not None:
             is_good = self._io.clock() - self._opened_at >= STABLE_AFTER
             self._attempt = 0 if is_good else self._attempt

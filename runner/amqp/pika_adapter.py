@@ -58,7 +58,7 @@ logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def chosen_connection() -> type[Any]:
-    """Return the class of connections: ``FastConnection``, or pika's own if the environment selects it.
+    """Return the class for connections: ``FastConnection``, or pika's own class if the environment selects it.
 
     Raises ConfigError for any other value of the variable, and for an unknown version of pika.
     """
@@ -74,10 +74,10 @@ def chosen_connection() -> type[Any]:
 
 
 def terminate(connection: Any, reason: str) -> None:
-    """Close the socket of a connection without ``connection.close``, as after a network failure.
+    """Close the socket of a connection without ``connection.close``, as if the network had failed.
 
-    pika does the same after missed heartbeats, but has no public function for it. An orderly close during the
-    handshake would end the loop of pika 1.4.4 with an AssertionError.
+    pika does the same after missed heartbeats, but has no public function for it. During the handshake,
+    ``connection.close`` would stop the loop of pika 1.4.4 with an AssertionError.
     """
     connection._terminate_stream(exceptions.StreamLostError(reason))
 
@@ -151,7 +151,7 @@ class FastConnection(pika.SelectConnection):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def write(self, encoded: bytes) -> None:
-        """Queue frames, which are sent in order, at the latest at the end of the loop's round."""
+        """Queue frames. They are sent in order, at the latest at the end of the loop's round."""
         if not self._outgoing:
             self.ioloop.written.append(self)
         self._outgoing.append(encoded)

@@ -1,7 +1,7 @@
-"""Events to AMQP properties, and deliveries to messages.
+"""Conversion of events to AMQP properties, and of deliveries to messages.
 
-``type``, ``message_id``, ``correlation_id``, ``timestamp``, ``app_id`` and ``content_type`` are AMQP's own
-properties; the causing message's id, for which AMQP has none, is the header ``x-causation-id``.
+``type``, ``message_id``, ``correlation_id``, ``timestamp``, ``app_id`` and ``content_type`` are AMQP properties. AMQP
+has no property for the id of the causing message, so it is the header ``x-causation-id``.
 """
 
 from __future__ import annotations
@@ -35,25 +35,26 @@ from runner.headers import (
 )
 from runner.messages import Event, Message, name_based_id
 
-#: AMQP 0-9-1 delivery mode of a message that survives a restart of the broker.
+#: The delivery mode of a message that survives a restart of the broker (AMQP 0-9-1, class basic).
 PERSISTENT = 2
-#: Properties of the first publish that a copy does not repeat. RabbitMQ too removes the time to live when it
-#: dead-letters a message ("Time-To-Live and Expiration"). It accepts a user id only from that user ("Validated
+#: Properties of the first publish that a copy must not have. RabbitMQ removes the time to live too when it
+#: dead-letters a message ("Time-To-Live and Expiration"), and accepts a user id only from that user ("Validated
 #: User-ID").
 _NOT_COPIED = ("expiration", "user_id")
-#: A message's properties, except its headers.
+#: The names of all properties except the headers.
 PROPERTIES = tuple(name for name in FLAGS if name != "headers")
-#: A timestamp below this number is in seconds; the number is the year 2286.
+#: A timestamp below this number, the year 2286, is certainly in seconds.
 _SOON = 10**10
-#: Bytes; RabbitMQ 4 closes the channel on a larger message (its ``max_message_size``).
+#: The maximum number of bytes in a body. RabbitMQ 4 closes the channel after a larger message (``max_message_size``).
 MAX_BODY = 16 * 1024 * 1024
 
-#: Bytes; RabbitMQ closes the connection on a larger frame (its ``frame_max``), and all headers are in one.
+#: The maximum number of bytes in a frame, and so in all headers. RabbitMQ closes the connection after a larger frame
+#: (``frame_max``).
 MAX_FRAME = 131_072
 
 
 def properties_of(event: Event) -> Properties:
-    """The AMQP properties of an event; always persistent. Raises Unencodable for a value that does not fit."""
+    """Return the AMQP properties of an event, always persistent. Raises Unencodable for a value that does not fit."""
     now = time.time()
     headers = {**event.headers, SENT_AT: int(now * 1000)}
     if event.causation_id:
@@ -72,7 +73,7 @@ def properties_of(event: Event) -> Properties:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An event in AMQP's form, known to fit, because the I/O thread that sends it must not fail."""
+    """An event that was encoded for AMQP, so that the I/O thread cannot fail when it sends the event."""
 
     event: Event
     body: bytes
@@ -80,12 +81,12 @@ class Encoded:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What the broker tells of a message that it returns."""
+        """The id, exchange and routing key, which identify the message if the broker returns it."""
         return (self.event.id or "", self.event.exchange or "", self.event.routing_key or "")
 
 
 def encode(event: Event) -> Encoded:
-    """Encode an event. Raises ValueError or TypeError, with the value that does not fit AMQP or JSON."""
+    """Encode an event. Raises ValueError or TypeError for a value that does not fit AMQP or JSON."""
     body = event.encoded()
     if len(body) > MAX_BODY:
         raise ValueError(f"event {event.type!r}: its body is too large, {len(body)} bytes; allowed: {MAX_BODY}")
@@ -101,11 +102,10 @@ def encode(event: Event) -> Encoded:
 
 
 def encode_copy(event: Event, original: Properties) -> Encoded:
-    """Encode the copy of a message that the broker has accepted before, whatever the size of its body.
+    """Encode the copy of a message. The broker has accepted the original, so the size of the body is not checked.
 
-    All properties are the original's. ``event`` has the body, the exchange and key, the headers, and an id if the
-    original has none.
-    Raises ValueError for a copy that no client can write.
+    ``event`` contains the body, the exchange and routing key, the headers, and an id in case the original has none. All
+    other properties are the original's. Raises ValueError if AMQP cannot express the copy.
     """
     headers = {**event.headers, SENT_AT: int(time.time() * 1000)}
     known = {name: getattr(original, name) for name in PROPERTIES}
@@ -116,10 +116,10 @@ def encode_copy(event: Event, original: Properties) -> Encoded:
 def copied_properties(
     known: Mapping[str, Any], headers: dict[Any, Any], remainder: bytes = b"", *, keep_expiration: bool = False
 ) -> Properties:
-    """Return the properties of a copy with these headers: persistent, and otherwise the original's.
+    """Return the properties of a copy with these headers. The copy is persistent, and otherwise like the original.
 
-    Those that a copy must not repeat are in its header ``x-original``. Raises ValueError for a copy that no client can
-    write.
+    Properties that a copy must not have are moved into the header ``x-original``. Raises ValueError if AMQP cannot
+    express the copy.
     """
     if remainder:
         raise ValueError(f"no copy can be made: {len(remainder)} bytes of its properties cannot be decoded")
@@ -138,17 +138,17 @@ def copied_properties(
 
 
 def _id_of(routing_key: str, properties: Properties, body: bytes) -> str:
-    """An id for a message without one, the same whenever it is delivered again."""
+    """Return an id for a message without an id. It is the same for each delivery."""
     seed = f"{routing_key}/{properties.timestamp}/{hashlib.sha256(body).hexdigest()}"
     return name_based_id(seed)
 
 
 def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> Message:
-    """Return the message in a ``basic.deliver``, whatever its sender wrote; the body is not read."""
+    """Return the message in a ``basic.deliver``, for any properties that a sender can write."""
     headers = properties.headers or {}
     if method.exchange:
         headers = from_sender(headers)
-    # A retried message comes through the default exchange; a handler sees where it was first published.
+    # A retried message arrives through the default exchange, but handlers get the exchange of its first publish.
     is_copy = ORIGIN_EXCHANGE in headers
     identity = name_of(properties.message_id)
     timestamp = properties.timestamp
@@ -172,7 +172,7 @@ def message_of(method: Any, properties: Properties, body: bytes, queue: str) -> 
 
 
 def whole_seconds(timestamp: int) -> int | None:
-    """Return a timestamp in seconds since the epoch; some senders give milliseconds. None if it is not a date."""
+    """Return a timestamp in seconds since the epoch, also if its sender used milliseconds; None if it is not a date."""
     seconds = seconds_of(timestamp)
     return None if seconds is None else int(seconds)
 
@@ -180,11 +180,11 @@ def whole_seconds(timestamp: int) -> int | None:
 def moved_properties(
     method: Any, properties: Properties, *, is_aside: bool, names: Mapping[str, str] | None = None
 ) -> Properties:
-    """Return the properties of a moved copy: the original's, with the exchange and routing key of its first publish.
+    """Return the properties for a message that moves to another queue.
 
-    ``names`` are the new names of queues.
-
-    Raises ValueError for a copy that no client can write.
+    Headers record the exchange and routing key of its first publish. ``is_aside`` is True for a queue in which the
+    message waits; its time to live is then kept in a header. ``names`` maps old names of queues to new names. Raises
+    ValueError if AMQP cannot express the copy.
     """
     headers = properties.headers or {}
     if method.exchange:
@@ -203,5 +203,5 @@ def moved_properties(
     try:
         return copied_properties(known, {**headers, **notes}, properties.remainder, keep_expiration=True)
     except ValueError:
-        # Headers that fill a frame leave no room for more, so the message is moved unchanged.
+        # If the headers already fill a frame, there is no room for more headers.
         return copied_properties(known, headers, properties.remainder, keep_expiration=True)

@@ -1,4 +1,4 @@
-"""Publish events from any thread: pipelined, mandatory, persistent, and confirmed."""
+"""A publisher for all threads. Events are pipelined, mandatory, persistent and confirmed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from runner.messages import Event
 
 log = logging.getLogger("runner.amqp")
 
-#: How many events may be on their way to the broker without its confirm.
+#: The maximum number of unconfirmed events.
 WINDOW = 1000
-#: What is called once with the outcome of an event: None once the broker has confirmed it, or why that failed.
+#: A function that is called once with the outcome of an event: None after the broker's confirm, or the error.
 Done = Callable[[Encoded, BrokerError | None], object]
-#: Seconds until an event without a confirm has failed; pika itself would wait for ever.
+#: Seconds after which an unconfirmed event fails. pika itself has no such limit.
 CONFIRM_TIMEOUT = 5.0
 
 
 class _Confirmation(Future[None]):
     def cancel(self) -> bool:
-        """A caller that gives up must not cancel what may be on its way."""
+        """Return False, because the broker may have the event already."""
         return False
 
 
@@ -49,16 +49,18 @@ class _Outgoing(NamedTuple):
     done: Done
     deadline: float
     timeout: float
-    #: Whether it takes one of the window's places.
+    #: True if the event uses a place in the window.
     has_place: bool
 
 
 class Publisher:
-    """One connection for publishing alone, because a broker that blocks publishers reads nothing else from it.
+    """A connection only for publishing. A broker that blocks publishers stops reading from their whole connection.
 
-    ``on_state`` and ``on_missing`` are called on the I/O thread: ``on_state`` with None once events can be
-    published and with the reason when they no longer can, ``on_missing`` when an exchange is gone, and ``on_refused``
-    when the broker keeps refusing permanently.
+    All callbacks are called on the I/O thread:
+
+    - ``on_state`` gets None when events can be published, and the reason when this is no longer the case.
+    - ``on_missing`` gets the reason when an exchange does not exist.
+    - ``on_refused`` gets the reason when the broker refuses all channels permanently.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Publisher:
         self._sweeping = False
         self._is_closed = False
         self._channel: Channel | None = None
-        # One node alone has no other one to ask.
+        # A single node is always the leader.
         self._refusals = DeadLeaderRefusals() if len(urls) > 1 else None
         self._is_stale = False
         self._window: ConfirmWindow[_Outgoing] = ConfirmWindow(self._finish)
@@ -93,18 +95,18 @@ class Publisher:
         self._link = Link(io, urls, name, self._opened, self._lost)
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._link.start()
 
     def abort(self, reason: str) -> None:
-        """Fail what is unconfirmed, because the I/O thread is no more."""
+        """Fail all unconfirmed events after the I/O thread has stopped."""
         self._is_closed = True
         self._channel = None
         self._fail_all(BrokerAway(reason))
         self._room.wake()
 
     def close(self, on_closed: Callable[[], None]) -> None:
-        """Close the connection; what is still unconfirmed fails. On the I/O thread."""
+        """Close the connection, and fail all unconfirmed events. Call this on the I/O thread."""
         self._is_closed = True
         self._channel = None
         self._link.close(on_closed)
@@ -116,18 +118,18 @@ class Publisher:
         return self._link.close_reason
 
     def problem(self) -> BrokerError | None:
-        """Why nothing can be published now, or None."""
+        """Return the error with which a publish would fail now, or None."""
         if self._blocked is not None:
-            return BrokerBlocked(f"the broker takes no messages for now: {self._blocked}")
+            return BrokerBlocked(f"the broker accepts no messages at present, {self._blocked}")
         if self._channel is None:
             return BrokerAway(self._link.problem or "the channel is not open yet")
         return None
 
     def publish(self, event: Event, on_done: Callable[[BrokerError | None], object] = lambda _: None) -> Future[None]:
-        """Publish ``event`` to its ``exchange`` and ``routing_key``; done once the broker confirmed it.
+        """Publish ``event`` to its ``exchange`` and ``routing_key``. The future is done after the broker's confirm.
 
-        ``on_done`` is told before whoever waits for the future. Raises TypeError or ValueError for an event that does
-        not fit AMQP or JSON; see ``send`` for the rest.
+        ``on_done`` gets the outcome before the future does. Raises TypeError or ValueError for an event that does not
+        fit AMQP or JSON. ``send`` describes the errors of the future.
         """
         future = _Confirmation()
 
@@ -142,18 +144,20 @@ class Publisher:
         return future
 
     def send(self, encoded: Encoded, done: Done, timeout: float | None = None, *, may_wait: bool = True) -> None:
-        """Send an encoded event; ``done`` is told of the broker's confirm, or within the confirm timeout why it failed.
+        """Send an encoded event. ``done`` gets the outcome within ``timeout`` seconds, by default the confirm timeout.
 
-        ``timeout`` is another one, in seconds. May wait for room in the window meanwhile; without ``may_wait`` it goes
-        beyond the window instead, for callers that others wait for, as the I/O thread is. It fails with BrokerAway,
-        BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. ``done`` is called on the I/O
-        thread, or on the caller's before this returns, and does not wait; what it raises is only logged.
+        The error is BrokerAway, BrokerBlocked, Unroutable, PublishRefused, EventTooLarge or ConfirmTimeout. If the
+        window is full, this method waits for a place. Threads that must not wait, such as the I/O thread, pass
+        ``may_wait=False``, and their events exceed the window.
+
+        ``done`` is called on the I/O thread, or on this thread before the method returns. It must not wait. An
+        exception in ``done`` is only logged.
         """
         timeout = CONFIRM_TIMEOUT if timeout is None else timeout
         deadline = self._io.clock() + timeout
         problem = self.problem()
         if problem is None and may_wait and not self._room.acquire(timeout=timeout):
-            problem = BrokerBlocked(f"{self._room.places} events wait for the broker's confirm; it is slow or stuck")
+            problem = BrokerBlocked(f"{self._room.places} events are unconfirmed; the broker is slow or stuck")
         if problem is not None:
             done(encoded, problem)
             return
@@ -165,7 +169,7 @@ class Publisher:
             self._io.call(self._send)
 
     def _send(self) -> None:
-        # Cleared before the queue is emptied: what is appended afterwards schedules the next round.
+        # The flag is cleared first, so that an event that is appended during the loop schedules another round.
         self._scheduled = False
         while self._waiting:
             outgoing = self._waiting.popleft()
@@ -208,7 +212,7 @@ class Publisher:
         self._fail_all(BrokerAway(reason))
         self._on_state(reason)
         if is_of_event:
-            return  # which is not sent again
+            return  # the event is not sent again, so the channel will not be closed again
         if close.verdict is CloseKind.PERMANENT and self._link.is_hopeless:
             self._on_refused(reason)
         elif close.verdict is CloseKind.MISSING or self._link.is_hopeless:
@@ -216,8 +220,8 @@ class Publisher:
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self._blocked = frame.method.reason or "memory or disk alarm"
-        reason = f"the broker takes no messages for now: {self._blocked}"
-        # The channel stays, and their confirms may still come.
+        reason = f"the broker accepts no messages at present, {self._blocked}"
+        # The channel stays open, so late confirms may still arrive.
         self._fail(self._window.give_up(lambda _: True), BrokerBlocked(reason))
         self._on_state(reason)
 
@@ -234,17 +238,17 @@ class Publisher:
         if isinstance(error, PublishRefused):
             self._is_stale |= refusals.refused(route, self._io.clock())
         else:
-            refusals.taken(route)
+            refusals.confirmed(route)
 
     def _reopen_if_stale(self) -> None:
         if self._is_stale:
             self._is_stale = False
-            self._link.reopen("it refuses events; a new connection is tried")
+            self._link.reopen("the node refuses events; connecting again")
 
     def _fail_larger(self, limit: int, reason: str) -> bool:
-        """Fail the events with a body of more than ``limit`` bytes, for which the broker closed the channel.
+        """Fail the events with a body of more than ``limit`` bytes, because the broker closed the channel for them.
 
-        Returns whether there are any.
+        Return True if there are such events.
         """
         larger = self._window.give_up(lambda outgoing: len(outgoing.encoded.body) > limit)
         for outgoing in larger:
@@ -262,7 +266,7 @@ class Publisher:
         self._fail_waiting(error)
 
     def _fail_waiting(self, error: BrokerError) -> None:
-        # Taken one by one, because at the end two threads may do this at once.
+        # Events are removed one by one, because two threads may do this at the same time during a close.
         with contextlib.suppress(IndexError):
             while True:
                 self._finish(self._waiting.popleft(), error)
@@ -272,5 +276,5 @@ class Publisher:
             self._room.release()
         try:
             outgoing.done(outgoing.encoded, error)
-        except Exception:  # whatever it is, others must hear of theirs
-            log.exception("what waited for an event's confirm ended by an error of its own")
+        except Exception:  # one callback must not prevent the outcomes of other events
+            log.exception("the callback for the outcome of an event raised an exception")

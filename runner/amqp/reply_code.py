@@ -1,4 +1,4 @@
-"""Closes of connections and channels, classified by their reply code: the causes of some may pass by themselves."""
+"""Closes of connections and channels, classified by their reply code: permanent, or worth another attempt."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from runner.errors import BrokerAway, BrokerRefused, RunnerError
 class CloseKind(enum.Enum):
     """The reaction of a client to a close."""
 
-    #: The cause may pass by itself: wait and try again.
+    #: The cause may pass by itself, so the client waits and tries again.
     PASSES = "passes"
-    #: A queue or an exchange does not exist: a declaration creates it.
+    #: A queue or an exchange does not exist, and a declaration creates it.
     MISSING = "missing"
-    #: Trying again cannot help: a person must change something.
+    #: A person must change something before another attempt can succeed.
     PERMANENT = "permanent"
 
 
@@ -32,7 +32,7 @@ class ReplyCode(NamedTuple):
     """One reply code of AMQP 0-9-1, as RabbitMQ uses it (AMQP 0-9-1, "Reference: Constants")."""
 
     name: str
-    #: The usual verdict; ``_RULES`` has the exceptions.
+    #: The usual verdict. ``_RULES`` contains the exceptions.
     verdict: CloseKind
 
 
@@ -85,7 +85,7 @@ _RULES = (
         (406, 503),
         r"(unknown|invalid) exchange type",
         None,
-        "enable the plugin that provides this type, or take the exchange out",
+        "enable the plugin that provides this type, or remove the exchange",
     ),
     _Rule((530,), r"vhost .* not found", None, "check the last part of broker.url, or create the vhost"),
     _Rule((530,), r"connection limit", CloseKind.PASSES, "close other connections, or raise the limit"),
@@ -103,9 +103,9 @@ _TOO_LARGE = re.compile(r"message size \d+ is larger than (?:configured )?max si
 class Close:
     """One close of a connection or channel, or a failure to open one."""
 
-    #: AMQP's reply code, 0 if the connection was lost without one.
+    #: AMQP's reply code, or 0 if the connection was lost without a close.
     code: int
-    #: The reason in the broker's own words, or in the operating system's.
+    #: The reason, as the broker or the operating system words it.
     text: str
     verdict: CloseKind
     remedy: str = ""
@@ -118,7 +118,7 @@ class Close:
 
     @property
     def is_denial(self) -> bool:
-        """True if the user lacks the permission for its request."""
+        """True if the user lacks a permission."""
         return self.verdict is CloseKind.PERMANENT and self.code in _DENIALS
 
     @property
@@ -128,7 +128,7 @@ class Close:
 
     @property
     def consumer_timeout(self) -> float | None:
-        """That time in seconds, if the text says it."""
+        """The broker's ``consumer_timeout`` in seconds, if an ack exceeded it and the text contains it."""
         found = _TIMEOUT.search(self.text) if self.is_consumer_timeout else None
         return None if found is None else int(found[1]) / 1000
 
@@ -139,13 +139,13 @@ class Close:
         return None if found is None else int(found[1])
 
     def error(self, where: str) -> RunnerError:
-        """Return the error for a waiting caller: BrokerAway only if the cause may pass by itself."""
+        """Return the error for a waiting caller. It is BrokerAway only if the cause may pass by itself."""
         kind = {CloseKind.PASSES: BrokerAway, CloseKind.PERMANENT: BrokerRefused}.get(self.verdict, RunnerError)
         return kind(f"{where}: {self.reason}")
 
 
 def close_of(error: BaseException) -> Close:
-    """Classify the error with which pika reports a close, or a connection that did not open."""
+    """Classify the error with which pika reports a close or a failed connection."""
     chain = list(_causes(error))
     for one in chain:
         if isinstance(one, exceptions.ConnectionClosed | exceptions.ChannelClosed):
@@ -159,15 +159,15 @@ def close_of(error: BaseException) -> Close:
     for one in reversed(chain):
         if isinstance(one, OSError | exceptions.AMQPError) and str(one):
             is_late = "Timeout while setting up AMQP" in str(one)
-            late = "the broker accepts the connection and does not answer in time"
+            late = "the broker accepts the connection but does not answer in time"
             return Close(0, late if is_late else readable(str(one)), CloseKind.PASSES)
     return Close(0, type(error).__name__, CloseKind.PASSES)
 
 
 def coded(code: int, text: str) -> Close:
-    """Classify a close by its reply code, and by its text if one code has several causes."""
+    """Classify a close by its reply code, and by its text if a code has several causes."""
     known = REPLY_CODES.get(code)
-    # No version documents this code, and waiting loses nothing.
+    # For an unknown code, waiting is safe.
     verdict = known.verdict if known is not None else CloseKind.PASSES
     words = readable(text) or (known.name if known is not None else "closed without a reason")
     unnamed = _QUOTED.sub("''", words)  # a queue may be called "timeout"
@@ -178,12 +178,12 @@ def coded(code: int, text: str) -> Close:
 
 
 def _while_opening(error: BaseException) -> Close:
-    """Read the close behind an error in which pika guesses the cause and quotes the close as a repr."""
+    """Return the close that pika quotes as a repr in an error with its own guess of the cause."""
     text = str(error.args[0]) if error.args else ""
     match = re.search(r"\((?P<code>\d+)\) (?P<text>(['\"]).*\3)$", text, re.DOTALL)
     if match is None:
-        # The connection was lost without a close, as when a broker dies: the broker refused nothing.
-        return Close(0, "the connection was lost while it was opened", CloseKind.PASSES)
+        # Without a close, the broker has not refused the connection. It may have crashed.
+        return Close(0, "the connection was lost while it was being opened", CloseKind.PASSES)
     return coded(int(match["code"]), str(ast.literal_eval(match["text"])))
 
 
@@ -194,12 +194,12 @@ def _of_tls(error: ssl.SSLError) -> Close:
         return Close(0, text, CloseKind.PERMANENT, "use a certificate that this machine trusts, for this host's name")
     if "wrong version number" in reason or "record layer failure" in reason:
         remedy = "use amqp:// for this port, or the broker's port for TLS"
-        return Close(0, f"TLS: {reason}, so this port does not speak TLS", CloseKind.PERMANENT, remedy)
+        return Close(0, f"TLS: {reason}, so this port does not use TLS", CloseKind.PERMANENT, remedy)
     return Close(0, f"TLS: {reason}", CloseKind.PERMANENT if "alert" in reason else CloseKind.PASSES)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that pika wraps in other errors: as an argument, an attribute, or in a list."""
+    """Yield an error and all errors inside it. pika wraps an error as an argument, as an attribute or in a list."""
     yield error
     for inner in (*getattr(error, "exceptions", ()), getattr(error, "exception", None), *error.args):
         if isinstance(inner, BaseException):
@@ -207,7 +207,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def reason_at(close: Close, url: str) -> str:
-    """Return why a connection to ``url`` ended, without the password."""
+    """Return the reason of a close with the address of the broker, without the password."""
     return f"{Address.of(url)}: {close.reason}"
 
 
@@ -216,8 +216,8 @@ _NUMBERS = re.compile(r"<<((?:\d{1,3},)*\d{1,3})>>")
 
 
 def readable(text: str) -> str:
-    """Return a broker's text on one line, without HTML's escapes and Erlang's notation for texts."""
-    # The HTTP API escapes what it puts into JSON, sometimes twice.
+    """Return a text of the broker on one line, without HTML escapes and Erlang's notation for binaries."""
+    # The HTTP API escapes texts in its JSON, sometimes twice.
     plain = html.unescape(html.unescape(text))
     plain = _BINARY.sub(lambda match: f"'{match[1]}'", plain)
     plain = _NUMBERS.sub(_decoded, plain)

@@ -1,4 +1,4 @@
-"""One connection for one job that a caller waits for: open it, do the job, close it."""
+"""A session: one connection for one job, while the caller waits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runner.amqp.pika_adapter import PikaLoop, chosen_connection, terminate
 from runner.amqp.reply_code import close_of
 from runner.errors import BrokerAway, RunnerError
 
-#: Seconds to open a connection, for which RabbitMQ waits too (RabbitMQ: "Configuration", handshake_timeout).
-#: A link connects again, but a session makes one attempt, and RabbitMQ may spend 5 s on resolving a host name.
+#: Seconds to open a connection, equal to RabbitMQ's own limit (RabbitMQ: "Configuration", handshake_timeout). It is
+#: longer than the limit of a link: a session makes one attempt, and RabbitMQ may need 5 s to resolve a host name.
 HANDSHAKE_TIMEOUT = 10
 #: Seconds for the broker to close the connection of a failed job. While RabbitMQ is out of memory or disk space, it
 #: reads nothing from a connection that publishes (RabbitMQ: "Memory and Disk Alarms").
@@ -24,9 +24,9 @@ ABORT_TIMEOUT = 1.0
 
 
 class Session:
-    """Runs an event loop on the caller's thread until ``finish`` or ``fail``.
+    """An event loop that runs on the caller's thread until ``finish`` or ``fail``.
 
-    ``on_channel`` gets the first channel, and each further one that ``open_channel`` asks for.
+    ``on_channel`` gets the first channel, and each channel that ``open_channel`` opens.
     """
 
     def __init__(self, url: str, name: str, on_channel: Callable[[Channel], None]) -> None:
@@ -37,10 +37,10 @@ class Session:
         self._error: Exception | None = None
 
     def run(self, timeout: float | None = None) -> None:
-        """Do the job.
+        """Do the job within ``timeout`` seconds; None means no limit.
 
-        Raises what ``fail`` was given, BrokerRefused if the broker closes the connection for a reason that does not
-        pass by itself, and BrokerAway if the connection fails otherwise or the time is over.
+        Raises the error that was passed to ``fail``. Raises BrokerRefused if the broker refuses the connection
+        permanently. Raises BrokerAway if the connection fails for another reason, or after ``timeout``.
         """
         self._connection = chosen_connection()(
             parameters_of(self._url, self._name, HANDSHAKE_TIMEOUT),
@@ -50,7 +50,7 @@ class Session:
             custom_ioloop=self.loop,
         )
         if timeout is not None:
-            self.loop.call_later(timeout, lambda: self._time_out(f"no end after {timeout:g} s"))
+            self.loop.call_later(timeout, lambda: self._time_out(f"not finished within {timeout:g} s"))
         self.loop.start()
         if self._connection.is_open:
             self._connection.close()
@@ -60,32 +60,32 @@ class Session:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the job is done, well or not."""
+        """True if the job has succeeded or failed."""
         return self._is_finished
 
     def open_channel(self) -> None:
-        """Ask for a channel, as after the broker has closed one."""
+        """Open a channel, for example after the broker has closed the last channel."""
         self._connection.channel(on_open_callback=self._on_channel)
 
     def finish(self) -> None:
-        """The job is done: close the connection in good order."""
+        """Mark the job as done, and close the connection."""
         if not self._is_finished:
             self._is_finished = True
-            # Where it is lost already, its own callback ends the loop.
+            # If the connection is already lost, its callback stops the loop.
             if self._connection.is_open:
                 self._connection.close()
 
     def fail(self, error: Exception) -> None:
-        """The job cannot be done; once it is done, that its channel closes is no failure."""
+        """Mark the job as failed, unless it is done already: then the close of its channel is no failure."""
         if not self._is_finished:
             self._error = error
             self.finish()
             self.loop.call_later(CLOSE_TIMEOUT, self._abandon)
 
     def _abandon(self) -> None:
-        """Close the socket. What was written, such as acknowledgements, is read once the broker reads again."""
+        """Close the socket. The broker still reads the sent frames, such as acknowledgements, when it reads again."""
         if not self._connection.is_closed:
-            terminate(self._connection, f"no answer to its close within {CLOSE_TIMEOUT:g} s")
+            terminate(self._connection, f"the broker did not answer the close within {CLOSE_TIMEOUT:g} s")
 
     def _closed(self, _: Any, error: Exception) -> None:
         self._end(None if self._is_finished else self._failure(error))
@@ -98,7 +98,7 @@ class Session:
         if connection.is_open or connection.is_closed or connection.is_closing:
             self._end(BrokerAway(reason))
             return
-        # pika closes the socket of a handshake in a later round of the loop, and reports it as an error then.
+        # During a handshake, pika closes the socket and reports an error only in a later round of the loop.
         self._error = self._error or BrokerAway(reason)
         terminate(connection, reason)
         self.loop.call_later(ABORT_TIMEOUT, self.loop.stop)

@@ -52,7 +52,7 @@ def conflicts(objects: Objects, live: Live, topology: Topology) -> Iterator[Conf
             yield Conflict(
                 (*path_of(exchange, topology), *place),
                 f"exchange {exchange.name!r}: the broker has no exchange type {kind!r}; enable the plugin"
-                " that provides it, or take the exchange out",
+                " that provides it, or remove the exchange",
                 (("exchange", exchange.name),),
             )
         yield from _arguments(exchange, None, live, topology)

@@ -90,7 +90,7 @@ def test_an_order_is_refused_while_the_broker_blocks_or_is_unreachable_and_accep
             started = time.monotonic()
             status, problem = project.post()
             assert status == 503
-            assert "the broker takes no messages for now" in problem["detail"]
+            assert "the broker accepts no messages at present" in problem["detail"]
             assert time.monotonic() - started < in_time(1)
     finally:
         # Other tests use this broker too.

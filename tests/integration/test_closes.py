@@ -205,7 +205,7 @@ def test_an_unknown_exchange_type_is_refused_and_the_rest_is_declared(vhost: Vho
     assert refusal.thing == Exchange("h", kind)
     assert f"exchange type '{kind}'" in refusal.line
     assert refusal.line.startswith("exchange 'h': the broker refuses it: ")
-    assert refusal.line.endswith("enable the plugin that provides this type, or take the exchange out")
+    assert refusal.line.endswith("enable the plugin that provides this type, or remove the exchange")
     assert {"a", "z"} <= vhost.exchanges().keys()
     assert "q" in vhost.queues()
 

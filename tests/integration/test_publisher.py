@@ -289,7 +289,7 @@ def test_when_the_io_thread_exits_all_futures_complete(vhost: Vhost) -> None:
 
     io.call(fail)
     assert crashed.wait(5)
-    publisher.abort("the AMQP thread has ended")
+    publisher.abort("the AMQP thread has crashed")
     assert isinstance(publisher.publish(event()).exception(1), BrokerAway)
     # A process would exit here. The test must close the connection itself, because its thread has stopped.
     publisher._link.connection._transport._sock.close()

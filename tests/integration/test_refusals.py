@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
 }
 #: An address without a server.
 NOWHERE = "http://127.0.0.1:1"
-REMEDY = "take the exchange out"
+REMEDY = "remove the exchange"
 
 
 @pytest.fixture

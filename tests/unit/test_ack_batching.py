@@ -92,4 +92,4 @@ def test_a_channel_without_deliveries_keeps_no_memory(order: list[int]) -> None:
     for tag in order:
         ledger.done(tag)
         ledger.take()
-    assert (ledger._done, ledger._settled, ledger._next) == (set(), set(), 60)
+    assert (ledger._done, ledger._answered, ledger._next) == (set(), set(), 60)

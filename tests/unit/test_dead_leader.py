@@ -22,7 +22,7 @@ def test_a_confirm_resets_the_count_of_its_route_and_of_no_other() -> None:
     refusals = DeadLeaderRefusals()
     refusals.refused(ORDERS, 10.0)
     refusals.refused(PAYMENTS, 10.0)
-    refusals.taken(ORDERS)
+    refusals.confirmed(ORDERS)
     assert not refusals.refused(ORDERS, 11.0)
     assert refusals.refused(PAYMENTS, 11.0)
 
@@ -34,7 +34,7 @@ def test_a_full_queue_causes_fewer_and_fewer_connections_even_if_it_sometimes_ac
     refusals, at = DeadLeaderRefusals(), []
     for tenth in range(6000):
         if taken_every and tenth % taken_every == 0:
-            refusals.taken(ORDERS)
+            refusals.confirmed(ORDERS)
         if refusals.refused(ORDERS, tenth / 10):
             at.append(tenth / 10)
             refusals.forget()

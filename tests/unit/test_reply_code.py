@@ -119,7 +119,7 @@ def test_a_close_that_pika_had_to_guess_keeps_its_code_and_text(code: int, text:
 
 def test_a_broker_that_exits_during_the_login_has_refused_nothing() -> None:
     lost = exceptions.ProbableAuthenticationError(repr(exceptions.StreamLostError("reset")))
-    assert close_of(lost) == Close(0, "the connection was lost while it was opened", PASSES)
+    assert close_of(lost) == Close(0, "the connection was lost while it was being opened", PASSES)
 
 
 CERTIFICATE = ssl.SSLCertVerificationError(1, "certificate verify failed")
@@ -135,7 +135,7 @@ WITHOUT_CODE = [
     (exceptions.AMQPConnectionError(ConnectionResetError(104, "Connection reset by peer")), PASSES, "connection reset"),
     (TimeoutError(), PASSES, "TimeoutError"),
     (CERTIFICATE, PERMANENT, "TLS: the broker's certificate is not trusted, self-signed certificate"),
-    (PLAIN_PORT, PERMANENT, "TLS: wrong version number, so this port does not speak TLS"),
+    (PLAIN_PORT, PERMANENT, "TLS: wrong version number, so this port does not use TLS"),
     (ALERT, PERMANENT, "TLS: sslv3 alert handshake failure"),
     (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), PASSES, "TLS: eof"),
     (exceptions.ConnectionClosedByBroker(999, "NEW - words"), PASSES, "NEW - words"),
@@ -223,4 +223,4 @@ def test_a_broker_that_does_not_respond_in_time_is_waited_for_and_reported_witho
     said = "Timeout while setting up AMQP to '127.0.0.1'/(<AddressFamily.AF_INET: 2>, 6, ''); ssl=False"
     close = close_of(exceptions.ConnectionOpenAborted(f"Connection.close() called before: (320): {said!r}"))
     assert close.verdict is CloseKind.PASSES
-    assert close.reason == "the broker accepts the connection and does not answer in time"
+    assert close.reason == "the broker accepts the connection but does not answer in time"

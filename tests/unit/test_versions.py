@@ -266,7 +266,7 @@ def test_a_binding_key_has_at_most_two_wildcards_for_any_words(
 )
 def test_a_type_that_the_broker_lacks_is_a_conflict(exchange: dict[str, Any], missing: str | None) -> None:
     live = Live(version=(4, 0, 5), exchange_types=frozenset({"topic", "x-delayed-message"}))
-    remedy = "; enable the plugin that provides it, or take the exchange out"
+    remedy = "; enable the plugin that provides it, or remove the exchange"
     expected = [] if missing is None else [f"exchanges.e.{missing}{remedy}"]
     assert found({"exchanges": {"e": exchange}}, live) == expected
 
