@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 #: The longest body in bytes. Threads handle longer bodies, because all connections wait while the loop reads a body.
 MAX_BYTES = 256
-#: The maximum number of unanswered requests. The publisher's window then has room for them and for one event of each
-#: thread, so no publish waits.
+#: The maximum number of unanswered requests. The publisher's window then has room for their events and for an event of
+#: each thread, so no publish waits.
 MAX_UNANSWERED = 512
 #: Seconds to wait for a confirm, a little over the 5 s after which ``publish`` fails. So no request hangs.
 CONFIRM_SECONDS = 6.0
 #: The key in a request's environment for the error of its direct route's publish; None if there is no error.
 FAILURE = "runner.http.failure"
-#: What may stand in a line of an answer's head (RFC 9110, section 5.5).
+#: A line without a line break that may be in the head of an answer (RFC 9110, section 5.5).
 _FIELD_TEXT = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 CONTENT_TYPES = frozenset({"application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"})
 
@@ -72,18 +72,18 @@ class DirectReply(NamedTuple):
     line: tuple[str, tuple[object, ...], str]
 
     def check(self) -> None:
-        """Raise ValueError if it has no head of plain lines, before the event is published."""
+        """Raise ValueError if a line of the head is not valid. Call this before the event is published."""
         texts = (self.status, self.content_type, *self.headers, *self.headers.values())
         # One match for all texts, because every request on a direct route is checked.
         if not _FIELD_TEXT.fullmatch("".join(texts)):
             wrong = next(one for one in texts if not _FIELD_TEXT.fullmatch(one))
-            raise ValueError(f"direct route: not a line of an answer's head, {wrong!r}; allowed: Latin-1, one line")
+            raise ValueError(f"direct route: not a line for an answer's head, {wrong!r}; allowed: Latin-1, one line")
 
     def record(self, log: logging.Logger, began: float) -> logging.LogRecord:
         """Return the log record of the line.
 
         ``began`` is the time of the publish, in seconds since the epoch. With this time, the line is sorted before the
-        lines of the services that handle the event. They may get the event before its confirm arrives here.
+        lines of the services that handle the event. These services may get the event before its confirm arrives here.
         """
         text, arguments, order = self.line
         record = log.makeRecord(log.name, logging.INFO, __file__, 0, text, arguments, None, extra={"order": order})
@@ -121,8 +121,8 @@ class DirectRoutes:
         self._routes, self._context, self._hosts, self._wake = routes, context, hosts, wake
         self._unanswered: dict[int, _Unanswered] = {}
         self._count = 0
-        #: The numbers of the requests that are read and not published. They are published together, so that the thread
-        #: that sends is woken once.
+        #: The numbers of the requests that are read and not published. They are published together, so that the I/O
+        #: thread is woken once.
         self._read_now: list[int] = []
         self._done: deque[tuple[int, Future[None]]] = deque()
         self._date = (0, "")
@@ -143,7 +143,7 @@ class DirectRoutes:
         try:
             return self._take(channel)
         except Exception:
-            self._context.log.exception("a request could not be read the direct way")
+            self._context.log.exception("a direct route failed; the application answers the request")
             return False
 
     def _take(self, channel: StrictChannel) -> bool:

@@ -1,4 +1,4 @@
-"""The address on which a service listens, and how many connections it can have there.
+"""The address on which a service listens, and the maximum number of its connections.
 
 Each connection needs a file descriptor of the process (getrlimit(2)).
 """

@@ -35,9 +35,9 @@ def read_body(model: type[Model], noun: str, type: str = "about:blank") -> Model
         given = request.headers.get("Content-Type", "none")
         raise Problem(415, f"Content-Type: {given!r} is not supported; send application/json")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(415, "Content-Encoding: not supported; send the JSON as it is")
+        raise Problem(415, "Content-Encoding: not supported; send plain JSON")
     if request.content_length is None:
-        raise Problem(411, f"Content-Length: missing; say how long the {noun} is")
+        raise Problem(411, f"Content-Length: missing; send the length of the {noun} in bytes")
     try:
         value = decode_json(request.get_data(cache=False))
     except ValueError as error:
@@ -61,7 +61,7 @@ def publish(context: Context, event: Event) -> None:
     try:
         if failure is not None:
             raise failure
-        # Fails at once while the broker is unreachable, so that waiting threads do not accumulate.
+        # While the broker is unreachable, a publish fails at once, so that waiting threads do not accumulate.
         if reason := context.broker_problem():
             raise BrokerAway(reason)
         context.publish(event).result(timeout=CONFIRM_SECONDS)
@@ -87,7 +87,7 @@ def answer_problems(app: Flask, log: logging.Logger) -> None:
 
     def answer_bug(error: Exception) -> Response:
         log.error("%s %r failed", request.method, request.path, exc_info=error)
-        return respond(Problem(500, "something went wrong here; the service's log says what"))
+        return respond(Problem(500, "an unexpected error occurred; the service's log contains it"))
 
     handlers: dict[type[Exception], Any] = {
         Problem: answer_problem,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from runner import Context
 
 MAX_BODY_BYTES = 64 * 1024
-#: The maximum number of connections. One more closes the connection that has been idle longest.
+#: The maximum number of connections. A further connection closes the connection that has been idle longest.
 MAX_CONNECTIONS = 512
 #: The maximum time that a connection may be idle, and that a request may take to arrive.
 REQUEST_SECONDS = 20
@@ -36,8 +36,9 @@ HANDSHAKE_SECONDS = 0.5
 REFUSE_SECONDS = 0.5
 #: Seconds to write the remaining log lines at a stop.
 LOG_SECONDS = 0.5
-#: Connections that are accepted in a turn. It is one, so that all processes on the address get connections. Unanswered
-#: requests make turns longer, so each ``UNANSWERED_PER_ACCEPT`` of them add one, up to ``MAX_ACCEPTS``.
+#: A turn of the loop accepts one connection, so that all processes on the address get connections. Unanswered requests
+#: make turns longer. So a turn accepts one more connection for each ``UNANSWERED_PER_ACCEPT`` unanswered requests, but
+#: at most ``MAX_ACCEPTS``.
 MAX_ACCEPTS, UNANSWERED_PER_ACCEPT = 16, 4
 #: Seconds between two checks, during a stop, for the end of all requests.
 DRAIN_POLL_SECONDS = 0.05
@@ -75,7 +76,7 @@ class HttpServer:
         self._direct = DirectRoutes(direct, context, hosts, self._poller.wake)
         self._streams = Streams(self._poller.wake, min(MAX_STREAMS, max(1, self._most // 2)))
         self._heartbeat = 0.0
-        #: True if answers tell clients that their connections will close.
+        #: True if each answer announces the close of its connection.
         self.is_stopping = False
         limits = adjustments(sock, threads, max_body_bytes, self._most, REQUEST_SECONDS)
         self._acceptor = Acceptor(RequestChecks(app, hosts, context.log), sock, limits, self._poller, self)
@@ -111,7 +112,7 @@ class HttpServer:
                 self._direct.give_up_all()
             for channel in tuple(self._acceptor.channels):
                 if channel.is_streaming and channel.backlog:
-                    channel.disconnect()  # its client reads too slowly, or nothing
+                    channel.disconnect()  # its client reads too slowly or not at all
                 elif channel.is_done(now - started):
                     channel.end()
             self.turn(DRAIN_POLL_SECONDS)
@@ -131,7 +132,7 @@ class HttpServer:
             until = time.monotonic() + HANDSHAKE_SECONDS
             while has_handshakes(self._socket) and time.monotonic() < until:
                 self.turn(0.01)
-        for _ in range(BACKLOG):  # any more are new, and other processes on the socket accept them
+        for _ in range(BACKLOG):  # further connections are new, and other processes on the socket accept them
             if not has_waiting(self._socket):
                 break
             self.accept()
@@ -224,7 +225,7 @@ def serve(
     if max_body_bytes < 0:
         raise ValueError(f"max_body_bytes: {max_body_bytes} is out of range; allowed: 0 or more")
     if isinstance(allowed_hosts, str):
-        # Each of its letters would be a host.
+        # A string is iterable, and each of its characters would be a host.
         raise ValueError(f"allowed_hosts: a text, {allowed_hosts!r}; allowed: a list of names")
     with HttpServer(
         app, context, host=host, port=port, allowed_hosts=allowed_hosts, threads=threads,

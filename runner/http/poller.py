@@ -1,8 +1,8 @@
 """The loop's wait for sockets with epoll, in which idle sockets cost almost nothing.
 
-The poller asks a connection for its events only after a possible change, not before each wait. It waits for the
-listening socket with poll instead. epoll always wakes the processes that share a socket in the same order, so the first
-process would get nearly all connections.
+The poller asks a connection for its events only after a possible change, not before each wait. For the listening socket
+it uses poll instead. epoll always wakes the processes that share a socket in the same order. So the first process would
+get nearly all connections.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import select
 import threading
 from typing import Protocol
 
-#: Without EPOLLPRI, because urgent bytes (RFC 6093) are never read here and would be reported again and again.
+#: The flags do not include EPOLLPRI. Urgent bytes (RFC 6093) are never read, so they would be reported again and again.
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 

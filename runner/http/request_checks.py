@@ -45,7 +45,7 @@ class RequestChecks:
     """The WSGI application that the server calls. It calls the application of the service."""
 
     def __init__(self, app: WSGIApplication, hosts: AllowedHosts, log: logging.Logger) -> None:
-        """A Flask application gets error handlers for errors without one."""
+        """Add error handlers to a Flask application, for errors that have no handler."""
         self._app, self._hosts, self._log = app, hosts, log
         # Flask answers errors itself, so they would not reach this class.
         flask = sys.modules.get("flask")
@@ -74,10 +74,10 @@ class RequestChecks:
             return Problem(400, f"this service does not answer for the host {name!r}; see allowed_hosts")
         # A target has no fragment (RFC 9112, section 3.2), and waitress would remove it.
         if "#" in environ.get("REQUEST_URI", ""):
-            return Problem(400, "the request's target holds a '#'; allowed: a path and a query")
+            return Problem(400, "the request's target contains a '#'; allowed: a path and a query")
         # Werkzeug removes additional slashes at the start of a path, and adds a missing slash.
         if not _PATH.match(environ["PATH_INFO"]):
-            return Problem(404, "no such URL; see / for those that there are")
+            return Problem(404, "unknown URL; see / for all URLs")
         return None
 
     def _refuse(

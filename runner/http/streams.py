@@ -41,7 +41,7 @@ def frame(data: object, event: str = "message", id: str | None = None) -> bytes:
     """Return the bytes of an event. Data other than a string becomes JSON. Raises ValueError and TypeError."""
     for name, value in (("event", event), ("id", id)):
         if value is not None and (_LINE_END.search(value) or "\0" in value):
-            raise ValueError(f"{name}: holds a line end or NUL, {value!r}; allowed: one line")
+            raise ValueError(f"{name}: contains a line end or NUL, {value!r}; allowed: one line")
     text = data if isinstance(data, str) else encode_json(data).decode()
     lines = [] if event == "message" else [f"event: {event}"]
     lines += [] if id is None else [f"id: {id}"]
@@ -133,7 +133,7 @@ class Streams:
             if not channel.connected:
                 return  # ``forget`` was called already, so nothing would free the place
             if len(self._places) >= self._most:
-                text = f"{self._most} streams are open, which is the most; close one, or try again"
+                text = f"{self._most} streams are open, the maximum; close a stream, or try again later"
                 raise Problem(503, text, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
             self._places.add(channel)
 

@@ -125,7 +125,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
             self.channel.write_soon(self.request.answer)
 
     def write(self, data: bytes) -> None:
-        """Write a part of the body; the answer to HEAD has none (RFC 9110, section 9.3.2), whatever the app returns."""
+        """Write a part of the body. The answer to HEAD has no body (RFC 9110, section 9.3.2)."""
         is_head = self.request.command == "HEAD"
         super().write(b"" if is_head else data)
         if is_head:
@@ -141,7 +141,7 @@ class StrictTask(WSGITask):  # type: ignore[misc]
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return the head of the answer, which tells the client to close the connection during a stop."""
+        """Return the head of the answer. During a stop, it announces the close of the connection."""
         if self.channel.server.service.is_stopping:
             self.set_close_on_finish()
         return super().build_response_header()  # type: ignore[no-any-return]
@@ -207,7 +207,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
 
     def wanted(self) -> int:
         """Return the events that the loop has to wait for."""
-        # Combines waitress's readable() and writable() in one call, because the loop calls it so often.
+        # One call replaces waitress's readable() and writable(), because the loop calls this method very often.
         if self.total_outbufs_len or self.will_close or self.close_when_flushed:
             return WRITE if not self.is_streaming or self.will_close else READ | WRITE
         return 0 if self.requests else READ
@@ -244,7 +244,7 @@ class StrictChannel(_Polled, HTTPChannel):  # type: ignore[misc]
         super().del_channel(map)
 
     def asked(self, most: int) -> DirectRequest | None:
-        """Return the first request for a direct route; None if it is unusual or its body has over ``most`` bytes."""
+        """Return the first request for its direct route; None if it is unusual or its body has over ``most`` bytes."""
         one = self.requests[0]
         if (
             one.error is not None
@@ -329,11 +329,11 @@ class Acceptor(_Polled, TcpWSGIServer):  # type: ignore[misc]
         self.poller, self.service = poller, service
         self._probes = ThreadedTaskDispatcher()
         self._probes.set_thread_count(1)
-        # Otherwise it logs a warning for each request that waits for a thread, as requests do while the broker is slow.
+        # waitress logs a warning for each request that waits for a thread, which is normal while the broker is slow.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         family = (sock.family, sock.type, sock.proto, sock.getsockname())
         super().__init__(app, {}, _sock=sock, adj=adj, bind_socket=False, sockinfo=family)
-        self.trigger.close()  # the poller has a cheaper one
+        self.trigger.close()  # the poller has a cheaper trigger
 
     @property
     def channels(self) -> Collection[StrictChannel]:
