@@ -1,1 +1,1 @@
-"""A worker: the child process that runs one plugin and moves its messages."""
+"""A worker: the child process that runs one plugin, and consumes and publishes its messages."""

@@ -1,4 +1,4 @@
-"""``python -m runner.worker SLOT < spec``: the command line between supervisor and worker."""
+"""``python -m runner.worker SLOT < spec``: the command with which the supervisor starts a worker."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from runner.plugins import load_plugin
 from runner.worker.lifecycle import Worker
 from runner.worker.spec import WorkerSpec
 
-#: Seconds that a worker without a supervisor has before it is killed.
+#: Seconds after the end of the supervisor until the worker is killed.
 ORPHAN_GRACE = 2.0
-#: Objects that come to be before Python looks for garbage among the youngest, and how often among older ones too
-#: (``gc.set_threshold``). At its own 700 a third of what a publisher did was looking through events on their way.
+#: The thresholds of Python's garbage collector (``gc.set_threshold``). With the default of 700 objects, a publisher
+#: spent a third of its time on collections, because all unconfirmed events are alive.
 COLLECTIONS = (10_000, 10, 10)
 
 
 def main() -> int:
-    """Run one worker; returns its exit code."""
-    # Where each thread is, should it crash or be ended because it hangs.
+    """Run one worker, and return its exit code."""
+    # After a crash, or when the supervisor kills a hung worker, the log then shows the stack of each thread.
     faulthandler.enable()
-    lifeline, record, suspects = Lifeline.inherited(), SharedMemory.inherited(), CrashingMessages.inherited()
+    lifeline, memory, crashing = Lifeline.inherited(), SharedMemory.inherited(), CrashingMessages.inherited()
     lifeline.watch(ORPHAN_GRACE)
     slot = sys.argv[1]
     spec = WorkerSpec.from_json(sys.stdin.buffer.read())
     log = logs.set_up(slot, spec.log_format, spec.log_level)
-    # Relative paths in options mean the project's folder, wherever the runner was started.
+    # Relative paths in options are relative to the project's folder, not to the folder of the shell.
     os.chdir(spec.folder)
     stop_requested = _stop_signals()
     try:
         plugin = load_plugin(spec.plugin, Path(spec.folder))
-        options, faults = validate(plugin.options, dict(spec.options))
-        if faults:
+        options, errors = validate(plugin.options, dict(spec.options))
+        if errors:
             lines = [
-                # The value may come from a secret variable, which only the supervisor's files can tell.
+                # The value is not shown. It may come from a secret variable, and the worker cannot check this.
                 f"services.{spec.service}.options.{dotted(path)}: {text('the value')}"
-                for path, text in faults
+                for path, text in errors
             ]
             raise PluginError("\n".join(lines))
         injected = None
@@ -61,23 +61,23 @@ def main() -> int:
             from runner.history.worker_history import WorkerHistory
 
             history = WorkerHistory(spec.statuses)
-        worker = Worker(spec, slot, plugin, options, lifeline, record, suspects, log, injected, history)
+        worker = Worker(spec, slot, plugin, options, lifeline, memory, crashing, log, injected, history)
         if injected is not None:
             injected.watch(worker.io)
         _on_stop(stop_requested, worker)
-        # What was imported stays, and needs no look for garbage.
+        # Imported modules stay until the exit, so the garbage collector can ignore them.
         gc.freeze()
         gc.set_threshold(*COLLECTIONS)
         code = worker.run()
-        # The supervisor, which may have sent it, knows; to it somebody else's signal is no failure.
+        # The supervisor knows whether it has sent the signal. It does not count a signal from outside as a failure.
         return EXIT_TERMINATED if code == 0 and stop_requested.is_set() else code
     except RunnerError as error:
-        record.leaving()  # no message in hand has to do with it
+        memory.leaving()  # no message has caused this exit
         for line in str(error).splitlines():
             log.error("%s", line)
         return error.exit_code
     except Exception:
-        log.exception("%s ended by an error", slot)
+        log.exception("%s crashed", slot)
         return EXIT_FAILURE
 
 
@@ -90,10 +90,10 @@ def _on_stop(requested: threading.Event, worker: Worker) -> None:
 
 
 def _stop_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set.
+    """Return an event that SIGTERM and SIGINT set.
 
-    The handler only writes to a pipe: setting the event there could wait for a lock that the interrupted
-    thread itself holds.
+    The signal handler only writes to a pipe. If it set the event itself, it could wait for a lock of the interrupted
+    thread.
     """
     event = threading.Event()
     reader, writer = os.pipe()
@@ -111,7 +111,7 @@ def _stop_signals() -> threading.Event:
 if __name__ == "__main__":
     code = main()
     logging.shutdown()
-    # Not sys.exit: a plugin's own thread that never ends must not keep a stopped worker alive.
+    # ``sys.exit`` would wait for threads of the plugin, which may never end.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

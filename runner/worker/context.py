@@ -1,4 +1,4 @@
-"""What the worker offers a plugin's hooks."""
+"""The context that the worker passes to the hooks of a plugin."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class WorkerContext:
-    """Implements ``runner.hooks.Context``."""
+    """The implementation of ``runner.hooks.Context``."""
 
     def __init__(
         self,
@@ -36,20 +36,20 @@ class WorkerContext:
         on_ready: Callable[[str, bool], None],
         stopping: threading.Event,
         lifeline: Lifeline,
-        record: SharedMemory,
+        memory: SharedMemory,
         stop_timeout: float,
         storage: Storage,
         order_history: Callable[[str], dict[str, Any] | None] | None,
     ) -> None:
-        """``order_history`` looks an order up; None if no service records events."""
+        """``order_history`` returns the history of an order. It is None if no service records events."""
         self.service, self.slot, self.log, self.stop_timeout = service, slot, log, stop_timeout
         self._publisher, self._router, self._on_ready, self._stopping = publisher, router, on_ready, stopping
-        self._lifeline, self._record, self._storage = lifeline, record, storage
+        self._lifeline, self._memory, self._storage = lifeline, memory, storage
         self._order_history, self.has_history = order_history, order_history is not None
         self._outbox: EventOutbox | None = None
         self._lock, self._outbox_lock = threading.Lock(), threading.Lock()
         self._open = self._published = 0
-        #: Since when nobody waits for the stop, where somebody looks for it again and again.
+        #: The end of the last ``wait_stop`` with a timeout, while the plugin's loop does its own work.
         self._busy_since: float | None = None
         self._loop_thread: int | None = None
 
@@ -58,19 +58,19 @@ class WorkerContext:
         routed = self.routed(event)
         with self._lock:
             self._open += 1
-            self._record.in_hand(self._open)
+            self._memory.in_hand(self._open)
         try:
             return self._publisher.publish(routed, self._done)
         except BaseException as error:
-            self._done(error)  # it does not fit, and was not sent
+            self._done(error)  # the event could not be encoded, so it was not sent
             raise
 
     def routed(self, event: Event) -> Event:
-        """The event as it will be sent; see ``runner.hooks.Context``."""
+        """Return the event with its exchange, routing key and id."""
         return self._router.routed(event, event.id or random_id())
 
     def listen(self, host: str, port: int) -> socket.socket:
-        """A socket that listens and outlives this process; see ``runner.hooks.Context``."""
+        """Return a listening socket; see ``runner.hooks.Context``."""
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return self._lifeline.listen(str(found[0][4][0]), port)
 
@@ -93,26 +93,26 @@ class WorkerContext:
             return self._outbox
 
     def close_outbox(self, timeout: float) -> None:
-        """Publish what is on its way."""
+        """Stop the outbox, and wait at most ``timeout`` seconds for its confirms."""
         with self._outbox_lock:
             if self._outbox is not None:
                 self._outbox.stop(timeout)
 
     def order_history(self, order_id: str) -> dict[str, Any] | None:
-        """What became of an order; see ``runner.hooks.Context``."""
+        """Return the history of an order; see ``runner.hooks.Context``."""
         return None if self._order_history is None else self._order_history(order_id)
 
     def ready(self, status: str = "", *, needs_broker: bool = True) -> None:
-        """Tell the supervisor that the service does its work; see ``runner.hooks.Context``."""
+        """Report that the service is ready; see ``runner.hooks.Context``."""
         self._on_ready(status, needs_broker)
 
     def broker_problem(self) -> str | None:
-        """Why nothing can be published now, or None."""
+        """Return the reason why no event can be published now, or None."""
         problem = self._publisher.problem()
         return None if problem is None else str(problem)
 
     def wait_stop(self, timeout: float | None = None) -> bool:
-        """Wait for the stop; True when it has come."""
+        """Wait for the request to stop; see ``runner.hooks.Context``."""
         is_loop = threading.get_ident() == self._loop_thread
         if is_loop:
             self._busy_since = None
@@ -123,7 +123,7 @@ class WorkerContext:
 
     @contextlib.contextmanager
     def own_loop(self) -> Iterator[None]:
-        """While the plugin's own loop runs on this thread, it is expected to come round."""
+        """Return a context for the plugin's own loop, in which ``overdue`` checks its calls of ``wait_stop``."""
         self._loop_thread = threading.get_ident()
         try:
             yield
@@ -131,16 +131,19 @@ class WorkerContext:
             self._loop_thread = self._busy_since = None
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """In words, that the service's own loop no longer looks for the stop; None where it does, or never did."""
+        """Return an error if the plugin's loop has not called ``wait_stop`` for ``timeout`` seconds; otherwise None.
+
+        ``now`` is in seconds of the monotonic clock.
+        """
         since = self._busy_since
         if since is None or now - since <= timeout:
             return None
-        return f"its own loop has not come round for {now - since:.1f} s"
+        return f"its loop has not called wait_stop for {now - since:.1f} s"
 
     def _done(self, error: BaseException | None) -> None:
         with self._lock:
             self._open -= 1
-            self._record.in_hand(self._open)
+            self._memory.in_hand(self._open)
             if error is None:
                 self._published += 1
-                self._record.published(self._published)
+                self._memory.published(self._published)

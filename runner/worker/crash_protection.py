@@ -1,4 +1,4 @@
-"""Protection from crashing messages: they are handled alone, and dead-lettered after ``max_crashes`` crashes."""
+"""Protection from crashing messages, which are handled alone, and dead-lettered after ``max_crashes`` crashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runner.messages import Message, Reject
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: Seconds within which the supervisor always notices a death. Only suspect messages wait that long.
+#: Seconds within which the supervisor always notices the death of a worker. Only crashing messages wait for it.
 SETTLE = 0.2
 #: The largest number of replays that fits into the shared memory.
 MOST_REPLAYS = 2**32 - 1
@@ -22,25 +22,29 @@ MOST_REPLAYS = 2**32 - 1
 class Crashed(Reject):
     """The error of a message that has crashed ``max_crashes`` workers."""
 
-    def __init__(self, suspect: CrashingMessage) -> None:
-        super().__init__(f"its worker died of it {suspect.times}, {suspect.reason}")
-        self.suspect = suspect
+    def __init__(self, crashing: CrashingMessage) -> None:
+        super().__init__(f"the message crashed its worker {crashing.times}, {crashing.reason}")
+        self.crashing = crashing
 
 
 class CrashProtection:
-    """A wrapper that writes the message of each handler thread to shared memory, for the supervisor after a crash."""
+    """A wrapper that writes the message of each handler thread to shared memory.
+
+    After a crash, the supervisor reads there which messages were being handled.
+    """
 
     def __init__(
         self,
-        record: SharedMemory,
-        suspects: CrashingMessages,
+        memory: SharedMemory,
+        crashing_messages: CrashingMessages,
         max_crashes: int,
         concurrency: int,
         condition: Callable[[], threading.Condition] = threading.Condition,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         """``sleep`` waits for a number of seconds."""
-        self._record, self._suspects, self._max_crashes, self._sleep = record, suspects, max_crashes, sleep
+        self._memory, self._crashing_messages = memory, crashing_messages
+        self._max_crashes, self._sleep = max_crashes, sleep
         self._turn = Turn(condition()) if concurrency > 1 else None
 
     def around(self, handler: Handler) -> Handler:
@@ -55,58 +59,58 @@ class CrashProtection:
     def at(self, thread: int, message: Message) -> AbstractContextManager[None]:
         """Return a context that records the message of a handler thread, numbered from 0. Its entry raises Crashed."""
         one = CurrentMessage(message.queue, message.id, min(message.replays, MOST_REPLAYS))
-        if self._turn is None and self._suspects.get(one) is None:
-            return _Noted(self._record, thread, one)
+        if self._turn is None and self._crashing_messages.get(one) is None:
+            return _Noted(self._memory, thread, one)
         return self._in_turn(thread, one)
 
     @contextmanager
     def _in_turn(self, thread: int, one: CurrentMessage) -> Iterator[None]:
         """Wait until the message may be handled beside the messages of the other threads, then record it."""
-        is_suspect = self._is_suspect(one)
+        is_alone = self._needs_isolation(one)
         while True:
-            with self._beside_others(is_suspect=is_suspect):
-                if is_suspect:
+            with self._beside_others(is_alone=is_alone):
+                if is_alone:
                     # The broker may deliver the message before the supervisor has noticed the end of its last worker.
                     self._sleep(SETTLE)
-                # Read after the wait, because another delivery of the message may have killed a worker meanwhile.
-                suspect = self._suspects.get(one)
-                if suspect is not None and suspect.deaths >= self._max_crashes:
-                    raise Crashed(suspect)
-                if is_suspect or suspect is None or not suspect.needs_isolation:
-                    with _Noted(self._record, thread, one):
+                # Read after the wait, because another delivery of the message may have crashed a worker meanwhile.
+                crashing = self._crashing_messages.get(one)
+                if crashing is not None and crashing.deaths >= self._max_crashes:
+                    raise Crashed(crashing)
+                if is_alone or crashing is None or not crashing.needs_isolation:
+                    with _Noted(self._memory, thread, one):
                         yield
                     return
-            is_suspect = True
+            is_alone = True
 
-    def _is_suspect(self, one: CurrentMessage) -> bool:
-        suspect = self._suspects.get(one)
-        return suspect is not None and suspect.needs_isolation
+    def _needs_isolation(self, one: CurrentMessage) -> bool:
+        crashing = self._crashing_messages.get(one)
+        return crashing is not None and crashing.needs_isolation
 
-    def _beside_others(self, *, is_suspect: bool) -> AbstractContextManager[None]:
+    def _beside_others(self, *, is_alone: bool) -> AbstractContextManager[None]:
         if self._turn is None:
             return nullcontext()
-        return self._turn.alone() if is_suspect else self._turn.together()
+        return self._turn.alone() if is_alone else self._turn.together()
 
 
 class _Noted:
-    """A context that records a message in shared memory without waiting, for nearly all messages."""
+    """A context that records a message in shared memory without waiting. Nearly all messages need nothing else."""
 
-    __slots__ = ("_message", "_record", "_thread")
+    __slots__ = ("_memory", "_message", "_thread")
 
-    def __init__(self, record: SharedMemory, thread: int, message: CurrentMessage) -> None:
-        self._record, self._thread, self._message = record, thread, message
+    def __init__(self, memory: SharedMemory, thread: int, message: CurrentMessage) -> None:
+        self._memory, self._thread, self._message = memory, thread, message
 
     def __enter__(self) -> None:
-        self._record.take(self._thread, self._message)
+        self._memory.take(self._thread, self._message)
 
     def __exit__(self, *_: object) -> None:
-        self._record.release(self._thread)
+        self._memory.release(self._thread)
 
 
 class Turn:
     """A lock under which handlers run at the same time, or one handler runs alone.
 
-    If the handler of a suspect message runs alone, a crash is attributed to the right message.
+    If the handler of a crashing message runs alone, the next crash is certainly caused by this message.
     """
 
     def __init__(self, condition: threading.Condition | None = None) -> None:

@@ -186,8 +186,8 @@ class DeliveryLifecycle:
     """
 
     __slots__ = (
-        "committed", "delivery", "failure", "is_duplicate", "message", "outgoing", "problem", "received_at", "state",
-        "store", "thread", "times", "tries", "unanswered", "unconfirmed", "until",
+        "committed", "delivery", "failed_publishes", "failure", "is_duplicate", "message", "outgoing", "problem",
+        "received_at", "state", "store", "thread", "times", "unanswered", "unconfirmed", "until",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery, received_at: float) -> None:
@@ -207,7 +207,7 @@ class DeliveryLifecycle:
         self.unanswered = 0
         self.unconfirmed: list[tuple[Encoded, BrokerError]] = []
         #: The number of publishes after which the broker did not confirm all messages.
-        self.tries = 0
+        self.failed_publishes = 0
         #: The error of the latest event that has one, and the decision about a failed attempt.
         self.problem: BaseException
         self.failure: Failure | None = None

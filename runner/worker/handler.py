@@ -36,7 +36,7 @@ def surrounded(
 ) -> Handler:
     """Return ``handler`` with the wrappers around it. None means that a wrapper is off."""
     # The order is from the inside to the outside. So an injected delay counts as time of the handler, and an injected
-    # crash counts for its message. An attempt includes the wait of a suspect message, but not the lookup in the inbox.
+    # crash counts for its message. An attempt includes the wait of a crashing message, but not the lookup in the inbox.
     for piece in (faults, log, times, crash_protection, recorder, deduplication):
         if piece is not None:
             handler = piece.around(handler)
@@ -82,7 +82,7 @@ class PluginHandler:
         """Handle a delivery."""
         outcome = self._call(one.message, one.store)
         if isinstance(outcome, TransactionResult):
-            one.outgoing = []  # discard the events of an attempt that was not committed
+            one.outgoing = []  # drops the events of an attempt that was not committed
             one.store.decide(outcome, partial(self._make_events, one))
         else:
             self._make_events(one, outcome)

@@ -8,10 +8,10 @@ from runner.messages import Message
 from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
-#: The shortest ``consumer_timeout``, in seconds, that is assumed as the reason of a cancelled consumer. RabbitMQ
-#: advises against less than a minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
+#: The shortest ``consumer_timeout``, in seconds, that is assumed to be the reason for a cancelled consumer. RabbitMQ
+#: advises against values under one minute (RabbitMQ: "Consumers", delivery acknowledgement timeout).
 SHORTEST_TIMEOUT = 1.0
-#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The broker counts it too.
+#: The fraction of a ``consumer_timeout`` that a delivery may need to reach the worker. The broker counts this time too.
 TIMEOUT_TOLERANCE = 0.1
 
 
@@ -45,9 +45,9 @@ class HandlerTimes:
     def unacknowledged(self, queue: str, now: float, timeout: float | None = None) -> str | None:
         """Describe the message whose handler exceeded the broker's ``consumer_timeout``; return None if there is none.
 
-        ``queue`` is the queue of the message, or "" for any. ``timeout`` is the ``consumer_timeout`` in seconds. If it
-        is None, the message that was delivered first is described. A message that waited longer than its handler has
-        run is not described, because it may be handled in time at its next delivery.
+        ``queue`` is the queue of the message, or "" for any queue. ``timeout`` is the ``consumer_timeout`` in seconds,
+        or None if it is unknown. Then the message that was delivered first is described. A message that has waited
+        longer than its handler has run is never described, because its next delivery may be handled in time.
         """
         running = [one for one in list(self._running.values()) if queue in ("", one[0].queue)]
         oldest = max((now - delivered for _, delivered, _ in running), default=0.0)
@@ -62,4 +62,4 @@ class HandlerTimes:
 
 
 def _described(message: Message, seconds: float) -> str:
-    return f"a handler has been at message {message.id or 'without id'} of {message.queue} for {seconds:.1f} s"
+    return f"a handler has worked on message {message.id or 'without id'} of {message.queue} for {seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Put one worker together, run it until it is told to stop, and take it apart in order."""
+"""The lifecycle of a worker: it connects its parts, runs until the request to stop, and stops its parts in order."""
 
 from __future__ import annotations
 
@@ -37,24 +37,26 @@ from runner.worker.watchdog import Check, WatchdogPings
 if TYPE_CHECKING:
     from runner.history.worker_history import WorkerHistory
 
-#: Seconds of a stop that are kept for what comes after the messages in hand are finished: closing the connections,
-#: and being gone before the supervisor kills.
-CLOSE_TIME = MARGIN = 0.5
-#: Seconds to wait for the confirm of a handler's event. Sent again sooner, it would be there twice once a broker that
-#: was only slow goes on; nobody waits for the answer, as the clients of an API do.
+#: Seconds of a stop that are reserved for closing the connections after the last message.
+CLOSE_TIME = 0.5
+#: Seconds between the exit of a worker and the kill by the supervisor.
+MARGIN = 0.5
+#: Seconds to wait for the confirm of a handler's event. The time is long, because no client waits for the answer. A
+#: second publish would duplicate the event if the broker is only slow.
 CONFIRM_PATIENCE = 60.0
 #: Seconds of a stop for the confirms of events from the outbox.
 OUTBOX_PATIENCE = 1.0
-#: Seconds to reach the broker at the start; then the supervisor waits for the broker and starts us again.
+#: Seconds to reach the broker at the start. After that, the worker exits, and the supervisor restarts it when the
+#: broker answers.
 CONNECT_TIMEOUT = 10.0
-#: Seconds to wait for the database with the statuses of orders, before the supervisor starts the worker again.
+#: Seconds to write the statuses of orders to the database. After that, the supervisor restarts the worker.
 STATUSES_PATIENCE = 5.0
 #: Seconds that a service with a loop of its own, such as the order API, waits for its first connection.
 FIRST_CONNECTION = 2.0
 
 
 class Worker:
-    """One plugin at work."""
+    """One process of a service, with its plugin, connections and handler threads."""
 
     def __init__(
         self,
@@ -63,16 +65,16 @@ class Worker:
         plugin: Plugin,
         options: Any,
         lifeline: Lifeline,
-        record: SharedMemory,
-        suspects: CrashingMessages,
+        memory: SharedMemory,
+        crashing_messages: CrashingMessages,
         log: logging.Logger,
         faults: Piece | None = None,
         history: WorkerHistory | None = None,
     ) -> None:
-        """``faults`` injects faults around the handler; ``history`` is there if the spec needs it."""
+        """``faults`` injects faults around the handler. ``history`` is None unless ``spec`` needs it."""
         self._spec, self._plugin, self._options = spec, plugin, options
-        self._lifeline, self._record, self._log = lifeline, record, log
-        # Before the supervisor would take it for a failed start.
+        self._lifeline, self._memory, self._log = lifeline, memory, log
+        # The worker must give up before the supervisor counts the start as failed.
         self._connect_time = min(CONNECT_TIMEOUT, 0.7 * spec.start_timeout)
         self._stop_time = max(MARGIN, spec.stop_timeout - MARGIN)
         self._stopping = threading.Event()
@@ -100,10 +102,10 @@ class Worker:
         self._storages = {self._storage, recorded}
         order_history = None
         if history is not None and spec.history:
-            order_history = lambda order_id: history.order(recorded.get(), order_id)  # noqa: E731 - of one use
+            order_history = lambda order_id: history.order(recorded.get(), order_id)  # noqa: E731 - used once
         self._context = WorkerContext(
             spec.service, slot, log, self._publisher, router, self._run_ready, self._stopping,
-            lifeline, record, spec.stop_timeout, self._storage, order_history,
+            lifeline, memory, spec.stop_timeout, self._storage, order_history,
         )  # fmt: skip
         self._deduplication = Deduplication(spec.service, self._storage, spec.inbox, router, spec.formerly)
         self._times = HandlerTimes(time.monotonic)
@@ -111,11 +113,11 @@ class Worker:
         self._pipeline = Pipeline(
             surrounded(
                 PluginHandler(spec.service, router, self._handle), self._deduplication, recorder,
-                CrashProtection(record, suspects, spec.max_crashes, spec.concurrency), self._times,
+                CrashProtection(memory, crashing_messages, spec.max_crashes, spec.concurrency), self._times,
                 DeliveryLog(log, spec.quiet_queue), faults,
             ),
             partial(self._publisher.send, timeout=CONFIRM_PATIENCE), Retries(spec.service, spec.ladders), recorder,
-            record, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
+            memory, Runtime(self._call_later, lambda: self.stop(EXIT_FAILURE), log), self._missing, log,
         )  # fmt: skip
         self._consumer: Consumer | None = None
         if spec.consumes:
@@ -138,30 +140,30 @@ class Worker:
         return checks
 
     def stop(self, exit_code: int = EXIT_OK) -> None:
-        """Begin to stop; may be called from any thread."""
+        """Start to stop. Any thread may call this."""
         self._exit_code = self._exit_code or exit_code
-        self._record.leaving()
+        self._memory.leaving()
         self._stopping.set()
         if exit_code:
-            # Nobody else set a deadline for this stop, and a plugin's own loop may not hear of it.
+            # The supervisor has not requested this stop and sets no deadline, and the plugin's loop may ignore it.
             timer = threading.Timer(self._stop_time, os._exit, (exit_code,))
             timer.daemon = True
             timer.start()
 
     def run(self) -> int:
-        """Work until ``stop``; returns the exit code."""
+        """Run until ``stop`` is called, and return the exit code."""
         self.io.start()
         self._watchdog.start()
         self._publisher.start()
         if self._is_opened_first:
-            # Before the first message, so that what is wrong with it is told of at once.
+            # The store is opened before the first message, so that its errors are reported at once.
             store = self._storage.get()
             if self._history is not None and self._spec.statuses is not None:
                 store.commit(self._history.store_statuses, STATUSES_PATIENCE).result()
         if self._spec.inbox is not None:
-            threading.Thread(target=self._forget, name="inbox", daemon=True).start()
+            threading.Thread(target=self._prune_inbox, name="inbox", daemon=True).start()
         if "start" in self._plugin.implements:
-            # So that the hook can publish; without a broker the service begins all the same.
+            # The hook may publish events. Without a broker, the service starts nevertheless.
             self._connected.wait(FIRST_CONNECTION)
             self._resources = self._plugin.hook.start(options=self._options, context=self._context)
         if self._consumer is not None:
@@ -171,15 +173,15 @@ class Worker:
             guard.daemon = True
             guard.start()
         if self._has_run:
-            hint = threading.Timer(0.5 * self._spec.start_timeout, self._remind)
+            hint = threading.Timer(0.5 * self._spec.start_timeout, self._warn_of_missing_ready)
             hint.daemon = True
             hint.start()
-            # The first request should find the broker; without one the service begins all the same.
+            # The first request should find a connected broker. Without a broker, the service starts nevertheless.
             self._connected.wait(FIRST_CONNECTION)
             with self._context.own_loop():
                 self._plugin.hook.run(options=self._options, resources=self._resources, context=self._context)
             if not self._stopping.is_set():
-                self._log.info("the plugin's run has ended")
+                self._log.info("the plugin's hook run has returned; stopping")
                 self.stop()
         self._stopping.wait()
         self._shut_down()
@@ -187,7 +189,7 @@ class Worker:
 
     def _shut_down(self) -> None:
         self._deadline = time.monotonic() + self._stop_time
-        self._lifeline.send("STATUS=finishing the messages in hand")
+        self._lifeline.send("STATUS=finishing the unacked messages")
         is_idle = True
         if self._consumer is not None:
             self._on_io(self._consumer.cancel, 2.0)
@@ -195,19 +197,19 @@ class Worker:
                 self._deadline - time.monotonic() - CLOSE_TIME - MARGIN
             )
             if not is_idle:
-                self._log.warning("stopped with messages unfinished; the broker will deliver them again")
+                self._log.warning("stopped before all messages were handled; the broker will deliver the rest again")
             self._on_io(self._consumer.close, 2.0)
         self._context.close_outbox(min(OUTBOX_PATIENCE, max(0.0, self._deadline - time.monotonic())))
         self._on_io(self._publisher.close, 2.0)
         self.io.stop(2.0)
         for storage in self._storages:
             storage.close(max(0.0, self._deadline - time.monotonic()))
-        # A handler that is still at work has not finished with its resources.
+        # A running handler still uses the resources.
         if is_idle and "stop" in self._plugin.implements:
             self._plugin.hook.stop(options=self._options, resources=self._resources)
 
     def _io_crashed(self) -> None:
-        self._publisher.abort("the AMQP thread has ended")
+        self._publisher.abort("the AMQP thread has crashed")
         self.stop(EXIT_FAILURE)
 
     def _on_io(self, action: Callable[[Callable[[], None]], None], timeout: float) -> None:
@@ -219,26 +221,26 @@ class Worker:
     def _call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self.io.call(lambda: self.io.loop.call_later(delay, callback))
 
-    def _forget(self) -> None:
+    def _prune_inbox(self) -> None:
         while not self._stopping.wait(PRUNE_INTERVAL):
             try:
                 while self._deduplication.forget():
                     pass
             except StoreAway:
-                continue  # its writer says so
-            except Exception:  # noqa: BLE001 - told of; the next time may be better
-                self._log.exception("the inbox could not forget what is old")
+                continue  # the store reports the error
+            except Exception:  # noqa: BLE001 - the error is logged, and the next attempt may succeed
+                self._log.exception("old rows of the inbox could not be deleted")
 
     def _handle(self, message: Message, store: DeliveryStore) -> Any:
         return self._plugin.hook.handle(message=message, options=self._options, resources=self._resources, store=store)
 
     def _run_ready(self, status: str, needs_broker: bool) -> None:
         self._run_status, self._needs_broker = status, needs_broker
-        self._tell()
+        self._report_state()
 
     def _store_state(self, reason: str | None) -> None:
         self._problems["store"] = reason
-        self._tell()
+        self._report_state()
 
     def _state(self, part: str, reason: str | None) -> None:
         before = self._problems[part]
@@ -247,18 +249,18 @@ class Worker:
             self._connected.set()
         if self._was_ready and before != reason and not self._stopping.is_set():
             if reason is not None:
-                self._log.warning("%s: no broker for now, %s", part, reason)
+                self._log.warning("%s: waiting for the broker, %s", part, reason)
             elif before is not None:
                 self._log.info("%s: the broker is back", part)
-        self._tell()
+        self._report_state()
 
-    def _tell(self) -> None:
+    def _report_state(self) -> None:
         problems = [
             reason for part, reason in self._problems.items() if reason and (self._needs_broker or part != "publisher")
         ]
         problem = problems[0] if problems else None
         if self._has_run:
-            # A service with a loop of its own serves without the broker too, if only to say that it is away.
+            # A service with its own loop also works without the broker, for example to answer that it is unreachable.
             is_ready = self._run_status is not None and not self._problems.get("consumer")
         else:
             is_ready = problem is None
@@ -271,7 +273,7 @@ class Worker:
 
     def _missing(self, reason: str) -> None:
         if not self._stopping.is_set():
-            self._log.error("%s; starting again, after the topology is declared again", reason)
+            self._log.error("%s; declaring the topology again and restarting", reason)
             self.stop(EXIT_BROKER)
 
     def _refused(self, reason: str) -> None:
@@ -280,21 +282,22 @@ class Worker:
             self.stop(EXIT_CONFIG)
 
     def _timed_out(self, queue: str, timeout: float | None) -> None:
-        # The broker delivers the message again, and the handler can no longer acknowledge it. A killed handler has no
-        # effect beside the next attempt, and a message that takes too long each time is dead-lettered.
+        # The broker delivers the message again, and the handler can no longer acknowledge it. So the worker is killed:
+        # the handler then has no effect during the next attempt, and a message that always takes too long is
+        # dead-lettered.
         timeout = self._spec.consumer_timeouts.get(queue) if timeout is None else timeout
         if (problem := self._times.unacknowledged(queue, time.monotonic(), timeout)) is not None:
             self._watchdog.fail(problem)
 
-    def _remind(self) -> None:
+    def _warn_of_missing_ready(self) -> None:
         if self._run_status is None and not self._stopping.is_set():
-            self._log.warning("the plugin's run has not called context.ready() yet; without it this start will fail")
+            self._log.warning("the plugin's hook run has not called context.ready(); without it, the start will fail")
 
     def _give_up(self) -> None:
         consumer = self._consumer
         reason = (consumer.problem() if consumer is not None else None) or self._problems["publisher"]
         if not self._was_ready and reason is not None:
-            self._log.error("no broker within %g s, %s", self._connect_time, reason)
+            self._log.error("no connection to the broker within %g s, %s", self._connect_time, reason)
             links = (consumer, self._publisher)
             is_refused = any(one is not None and one.problem() and one.close_reason.is_denial for one in links)
             self.stop(EXIT_CONFIG if is_refused else EXIT_BROKER)

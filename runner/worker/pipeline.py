@@ -1,4 +1,4 @@
-"""Performs the actions of deliveries: on handler threads, on the store's thread and on the I/O thread."""
+"""The pipeline of messages, which performs the actions of deliveries on several threads."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from runner.worker.recorder import AttemptRecorder
 from runner.worker.retry import Retries
 from runner.worker.runtime import Runtime
 
-#: Seconds until a message is tried again because the broker or the database is unreachable; for the broker they are
-#: doubled each time up to the second number.
-TRY_AGAIN, LONGEST_DELAY = 0.5, 10.0
-#: States of messages that a stopping worker leaves to the broker.
+#: Seconds until the next attempt while the broker or the database is unreachable. For the broker, the delay is doubled
+#: each time, up to ``LONGEST_DELAY``.
+RETRY_PAUSE, LONGEST_DELAY = 0.5, 10.0
+#: The states in which a stopping worker leaves a message to the broker.
 _NOT_BEGUN = (DeliveryState.RECEIVED, DeliveryState.POSTPONED)
 
 
 class Send(Protocol):
-    """Publishes a message, and reports its confirm, or why there is none; see ``Publisher.send``."""
+    """A function that publishes a message and reports the outcome; see ``Publisher.send``."""
 
     def __call__(self, encoded: Encoded, done: Done, *, may_wait: bool) -> None:
-        """Publish a message; ``may_wait`` is whether this thread may wait for room in the window."""
+        """Publish a message. ``may_wait`` is True if this thread may wait for a place in the window."""
 
 
 class Pipeline:
-    """Handles deliveries on ``concurrency`` threads.
+    """The handler threads of a worker, and the deliveries that wait for them.
 
-    A handler thread does not wait for commits or confirms: the last confirm of a message acknowledges it, and the next
-    message is handled meanwhile.
+    A handler thread does not wait for commits or confirms, but handles the next message. The last confirm of a message
+    leads to its acknowledgement.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class Pipeline:
         send: Send,
         retries: Retries,
         recorder: AttemptRecorder | None,
-        record: SharedMemory,
+        memory: SharedMemory,
         runtime: Runtime,
         on_missing: Callable[[str], None],
         log: logging.Logger,
     ) -> None:
-        """``on_missing`` gets the reason if a retry queue or a dead-letter queue does not exist."""
+        """``on_missing`` gets an error if a retry queue or a dead-letter queue does not exist."""
         self._handler, self._send, self._retries, self._recorder = handler, send, retries, recorder
-        self._record, self._runtime, self._on_missing = record, runtime, on_missing
+        self._memory, self._runtime, self._on_missing = memory, runtime, on_missing
         self._unpublished, self._paused = (Repeated(log, runtime.monotonic) for _ in range(2))
         self._queue: SimpleQueue[DeliveryLifecycle | None] = runtime.queue()
         self._stopping = False
         self._threads = self._open = self._handled = 0
-        #: Guards the counters, and the answers to several events of one message.
+        #: Protects the counters, and the outcomes of several events of one message.
         self._lock = threading.Lock()
         self._idle = runtime.condition()
         self._log = log
@@ -90,16 +90,16 @@ class Pipeline:
             self._runtime.start(f"handler-{number + 1}", partial(self._run, number))
 
     def submit(self, delivery: Delivery) -> None:
-        """Accept a delivery; never blocks."""
+        """Queue a delivery for a handler thread. This never blocks."""
         with self._lock:
             self._open += 1
-            self._record.in_hand(self._open)
+            self._memory.in_hand(self._open)
         self._queue.put(DeliveryLifecycle(delivery, self._runtime.monotonic()))
 
     def stop(self, timeout: float) -> bool:
-        """Finish the messages that a handler has begun; True when all of them are answered within ``timeout`` s.
+        """Finish the messages that handlers work on, and return True if this succeeds within ``timeout`` seconds.
 
-        Those that no handler has begun go back to the broker when the channel closes.
+        The broker delivers all other messages again when the channel closes.
         """
         self._stopping = True
         with self._idle:
@@ -117,8 +117,8 @@ class Pipeline:
     def _feed(self, one: DeliveryLifecycle, event: DeliveryEvent) -> None:
         try:
             self._perform[one.step(event)](one)
-        except Exception:  # noqa: BLE001 - logged, and the worker ends
-            # Maybe on the I/O thread or the store's, which only log exceptions: the message would stay unacked.
+        except Exception:  # noqa: BLE001 - the error is logged, and the worker stops
+            # The I/O thread and the store's thread only log exceptions, and the message would stay unacked.
             self._runtime.crash()
 
     def _handle(self, one: DeliveryLifecycle) -> None:
@@ -127,40 +127,41 @@ class Pipeline:
             one.problem = Reject(problem)
             self._feed(one, DeliveryEvent.FAILED)
             return
-        self._settle(one, self._handler, one)
+        self._continue(one, self._handler, one)
 
-    def _settle(self, one: DeliveryLifecycle, outcome: Callable[[Any], DeliveryEvent], argument: Any) -> None:
-        """Go on with the event that ``outcome`` returns, or with what it raises."""
+    def _continue(self, one: DeliveryLifecycle, outcome: Callable[[Any], DeliveryEvent], argument: Any) -> None:
+        """Call ``outcome``, and continue with the event that it returns, or with the event of its exception."""
         try:
             event = outcome(argument)
         except StoreAway as error:
             one.problem, event = error, DeliveryEvent.UNREACHABLE
-        except BaseException as error:  # noqa: BLE001 - whatever a plugin or the database raises fails the attempt
+        except BaseException as error:  # noqa: BLE001 - any exception of a plugin or the database fails the attempt
             one.problem, event = error, DeliveryEvent.FAILED
         self._feed(one, event)
 
     def _await_commit(self, one: DeliveryLifecycle) -> None:
         until, committed = one.until, one.committed
-        # The commit refers to the delivery: with a reference back, only a garbage collection would free them.
+        # The commit refers to the delivery. With a reference in both directions, only the garbage collector would free
+        # them.
         del one.until, one.committed
-        # On the store's thread, so that a slow handler does not delay the events of other messages.
-        until(partial(self._settle, one, committed))
+        # The store's thread continues, so that a slow handler does not delay the events of other messages.
+        until(partial(self._continue, one, committed))
 
     def _handle_later(self, one: DeliveryLifecycle) -> None:
         if self._stopping:
             self._feed(one, DeliveryEvent.LOST)
             return
-        self._paused.warn(f"nothing can be handled for now, {one.problem}: tried again until it can")
-        self._runtime.call_later(TRY_AGAIN, partial(self._queue.put, one))
+        self._paused.warn(f"message handling is paused, {one.problem}; retrying")
+        self._runtime.call_later(RETRY_PAUSE, partial(self._queue.put, one))
 
     def _decide(self, one: DeliveryLifecycle) -> None:
         if not one.delivery.is_alive:
-            self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, and a copy would make two of it
+            self._feed(one, DeliveryEvent.LOST)  # the broker delivers it again, and a copy would duplicate it
             return
         one.failure = failure = self._retries.decide(one.message, one.problem)
         try:
             one.outgoing = [encode_copy(self._retries.copy(one.message, failure), one.delivery.properties)]
-        except Exception as error:  # noqa: BLE001 - whatever a sender wrote that no client can write again
+        except Exception as error:  # noqa: BLE001 - a sender can write values that no client can write again
             one.problem = error
             self._feed(one, DeliveryEvent.UNFIT)
             return
@@ -176,7 +177,7 @@ class Pipeline:
 
     def _answered(self, one: DeliveryLifecycle, encoded: Encoded, error: BrokerError | None) -> None:
         if one.unanswered == 1:
-            event = one.answered(encoded, error)  # no other answer is due, so no thread can be here at the same time
+            event = one.answered(encoded, error)  # this is the last answer, so no other thread can be here
         else:
             with self._lock:
                 event = one.answered(encoded, error)
@@ -184,9 +185,9 @@ class Pipeline:
             self._feed(one, event)
 
     def _publish_later(self, one: DeliveryLifecycle) -> None:
-        self._unpublished.warn(f"not published, {one.problem}: tried again until it is")
-        delay = min(TRY_AGAIN * 2.0 ** min(one.tries, 10), LONGEST_DELAY)
-        one.tries += 1
+        self._unpublished.warn(f"a message is not published, {one.problem}; retrying")
+        delay = min(RETRY_PAUSE * 2.0 ** min(one.failed_publishes, 10), LONGEST_DELAY)
+        one.failed_publishes += 1
         self._runtime.call_later(delay, partial(self._queue.put, one))
 
     def _record_attempt(self, one: DeliveryLifecycle) -> None:
@@ -195,7 +196,7 @@ class Pipeline:
             self._feed(one, DeliveryEvent.UNRECORDED)
             return
         one.outgoing = [report]
-        # Maybe on the I/O thread, which alone can make room in the window.
+        # This may be the I/O thread. Only the I/O thread frees places in the window, so it must not wait for a place.
         self._publish(one, may_wait=False)
 
     def _ack_unrecorded(self, one: DeliveryLifecycle) -> None:
@@ -210,24 +211,24 @@ class Pipeline:
         self._close(one, is_handled=True)
 
     def _reject(self, one: DeliveryLifecycle) -> None:
-        # The broker dead-letters the original, as it is, without our reason among its headers.
+        # The broker dead-letters the original message, without a header for our reason. So the reason is only logged.
         if one.failure is not None:
             one.failure.report(self._log, one.message, no_copy=one.problem)
         one.delivery.reject()
         self._close(one, is_handled=True)
 
     def _report_missing(self, one: DeliveryLifecycle) -> None:
-        # A retry queue or the dead-letter queue is gone, as somebody deleted it. The message stays the broker's.
+        # A retry queue or the dead-letter queue was deleted. The broker keeps the message.
         self._close(one)
         self._on_missing(str(one.problem))
 
     def _close(self, _: DeliveryLifecycle, *, is_handled: bool = False) -> None:
         with self._lock:
             self._open -= 1
-            self._record.in_hand(self._open)
+            self._memory.in_hand(self._open)
             if is_handled:
                 self._handled += 1
-                self._record.handled(self._handled)
+                self._memory.handled(self._handled)
         # ``stop`` sets the flag before it first checks the counter, so one of the two threads sees the other's change.
         if self._stopping and self._open == 0:
             with self._idle:

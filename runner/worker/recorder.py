@@ -95,8 +95,8 @@ class AttemptRecorder:
     def drop(self, why: str) -> None:
         """Count a lost report, because a report must not prevent the acknowledgement of its message."""
         self._dropped += 1
-        count = "1 note" if self._dropped == 1 else f"{self._dropped} notes"
-        self._warning.warn(f"trace: {count} dropped by now, the last: {why}")
+        count = "1 report" if self._dropped == 1 else f"{self._dropped} reports"
+        self._warning.warn(f"event history: {count} of attempts dropped, the last: {why}")
 
     def _milliseconds(self) -> int:
         return int(self._clock() * 1000)

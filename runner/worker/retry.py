@@ -61,7 +61,7 @@ class Failure:
         attempt = f"attempt {message.attempt} of {len(self.ladder.steps) + 1} failed, "
         if isinstance(self.error, Crashed):
             attempt = ""  # no handler had the message at this attempt
-        end = f"parked in {self.ladder.dead_letter}"
+        end = f"dead-lettered to {self.ladder.dead_letter}"
         if no_copy is not None:
             end += f" by the broker, since no copy can be made: {shortened(no_copy)}"
         elif self.delay is not None:
@@ -133,7 +133,7 @@ def failed_copy(message: Message, ladder: Ladder, error: BaseException, service:
         if not isinstance(error, Crashed):  # its traceback would be the worker's own
             headers[TRACEBACK] = _utf8(traceback_of(error)[-MAX_TRACEBACK:])
         else:
-            headers |= {CRASHES: error.suspect.total, SIGNAL: error.suspect.signal}
+            headers |= {CRASHES: error.crashing.total, SIGNAL: error.crashing.signal}
     else:
         target = ladder.steps[message.attempt - 1][1]
         headers[ATTEMPT] = message.attempt + 1
@@ -157,10 +157,10 @@ def _utf8(text: str) -> str:
 
 
 def shortened(error: BaseException) -> str:
-    """Return an error as ``ValueError: no such currency``, or only the text for Retry and Reject, in 500 characters."""
+    """Return an error as ``ValueError: no such currency``, in at most 500 characters. Retry and Reject have no name."""
     try:
         words = _utf8(str(error)) or type(error).__name__
     except Exception:  # noqa: BLE001 - `str` of a plugin's exception may fail too
-        words = "without words"
+        words = "no text"
     text = words if type(error).__module__ == "runner.messages" else f"{type(error).__name__}: {words}"
     return text if len(text) <= MAX_ERROR else text[: MAX_ERROR - 3] + "..."

@@ -49,5 +49,5 @@ class Runtime:
 
         Otherwise a worker without a handler thread, or with a lost delivery, would look healthy.
         """
-        self._log.exception("a handler thread ended by an error of its own")
+        self._log.exception("a handler thread crashed")
         self._on_crash()

@@ -1,6 +1,6 @@
-"""All that a worker needs to know, handed to it on standard input as JSON.
+"""The specification of a worker, which the supervisor writes to its standard input as JSON.
 
-The supervisor has checked it; a worker that is restarted never reads a file that is being edited.
+The supervisor has checked the specification. So a restarted worker does not read files that are being edited.
 """
 
 from __future__ import annotations
@@ -15,54 +15,58 @@ from runner.topology.model import Ladder
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """One service, as a worker runs it."""
+    """The settings of one service for its workers."""
 
     service: str
     plugin: str
-    #: The project's folder, in which the plugin is found.
+    #: The project's folder, which contains the plugin.
     folder: str
     urls: tuple[str, ...]
     consumes: tuple[str, ...]
-    #: Event type: exchange and routing key template.
+    #: The exchange and the template of the routing key, by event type.
     publishes: Mapping[str, tuple[str, str]]
-    #: Queue: where its failed messages go.
+    #: The retry delays and the dead-letter queue, by queue.
     ladders: Mapping[str, Ladder]
     prefetch: int
     concurrency: int
     options: Mapping[str, Any]
-    #: Where its database is, should it need one; how many seconds a message is remembered, None without an inbox.
+    #: The address of the database, which is opened only if the service needs it.
     store: str
+    #: Seconds for which the inbox keeps a message; None for a service without an inbox.
     inbox: float | None
-    #: The queue for the reports of attempts, empty for none; how many workers a message may kill.
+    #: The queue for the reports of attempts; empty if attempts are not recorded.
     trace: str
+    #: The number of crashes after which a message is dead-lettered.
     max_crashes: int
     #: The database with the event history, for a service with a loop of its own; empty if no service records events.
     history: str
-    #: For a service that records the event history: the status of an order after an event, by the event's type.
+    #: The status of an order after each event type, for a service that records the event history; otherwise None.
     statuses: Mapping[str, str] | None
-    #: Seconds that a handler may take for one message, 0 for ever; that the service has to be ready, and to stop.
+    #: Seconds that a handler may need for one message; 0 for no limit.
     handler_timeout: float
+    #: Seconds until the service must be ready, and seconds that it has to stop.
     start_timeout: float
     stop_timeout: float
-    #: Whether it looks for faults that somebody injects on purpose.
+    #: True if fault injection is allowed.
     faults: bool
-    #: ``text`` or ``json``; and ``debug``, ``info``, ``warning`` or ``error``.
+    #: ``text`` or ``json``.
     log_format: str
+    #: ``debug``, ``info``, ``warning`` or ``error``.
     log_level: str
-    #: The queue that gets a report of each attempt. Its own deliveries are logged at debug level only.
+    #: The queue that gets the reports of attempts. Its own deliveries are logged only at debug level.
     quiet_queue: str
-    #: Queue: the shortest ``consumer_timeout`` in seconds that it can have; nothing for an unknown one.
+    #: The shortest possible ``consumer_timeout`` in seconds, by queue. Queues with an unknown timeout are left out.
     consumer_timeouts: Mapping[str, float]
-    #: The former name of each renamed queue, for a service with an inbox.
+    #: The former names of renamed queues, by their present names, for a service with an inbox.
     formerly: Mapping[str, str]
 
     def to_json(self) -> bytes:
-        """The spec as it travels; it holds the broker's password, so it is never an argument or a variable."""
+        """Return the specification as JSON. It contains passwords, so it must not be an argument or a variable."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_json(cls, raw: bytes) -> WorkerSpec:
-        """Read what ``to_json`` wrote."""
+        """Return the specification from the JSON of ``to_json``."""
         data = json.loads(raw)
         data["ladders"] = {
             queue: Ladder(tuple((delay, name) for delay, name in ladder["steps"]), ladder["dead_letter"])

@@ -1,4 +1,4 @@
-"""The store as a worker has it: opened when it is first needed, and for each message a part of one transaction."""
+"""The store of a worker, which is opened at its first use, and the writes of a handler in its transactions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from runner.store.process_store import Store
 
 
-#: Seconds that a database may take to answer a commit, whatever a handler may take.
+#: Seconds that a database may need to answer a commit, even if ``handler_timeout`` is shorter.
 PATIENCE = 60.0
 
 
 class Storage:
-    """Opens the store at the first use, because most services have none and its imports take their time."""
+    """The store, opened at its first use, because most services need no store and its imports are slow."""
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class Storage:
         owned: OwnedTables | None = None,
         plugin: str = "",
     ) -> None:
-        """``owned`` are the tables of the service's plugin, whose deciding transactions run one after another."""
+        """``owned`` contains the plugin's tables. ``plugin`` names the lock for deciding transactions."""
         self.plugin, self._owned = plugin, owned
         self._address, self._folder, self._on_state = address, folder, on_state
         self._lock = threading.Lock()
         self._store: Store | None = None
 
     def get(self) -> Store:
-        """The store. Raises StoreAway and StoreError."""
+        """Return the store. Raises StoreAway and StoreError."""
         with self._lock:
             if self._store is None:
                 from runner.store.process_store import Store
@@ -48,34 +48,37 @@ class Storage:
             return self._store
 
     def overdue(self, now: float, timeout: float) -> str | None:
-        """In words, a commit that the database has not answered for ``timeout`` s, and a minute; None without one."""
+        """Return an error if a commit has waited for an answer longer than ``timeout`` seconds; otherwise None.
+
+        A commit always has at least one minute. ``now`` is in seconds of the monotonic clock.
+        """
         since = None if self._store is None else self._store.asked_since
-        # A lock that another one holds, or a server that is away, is waited for within a commit too.
+        # A commit includes the wait for a lock of another connection, or for an unreachable server.
         if since is None or now - since <= max(timeout, PATIENCE):
             return None
-        return f"the database has not answered for {now - since:.1f} s, longer than it may take"
+        return f"the database has not answered a commit for {now - since:.1f} s"
 
     def close(self, timeout: float) -> None:
-        """Commit what is at hand, and close; what does not get done within ``timeout`` seconds fails."""
+        """Finish the waiting commits within ``timeout`` seconds, then close the store. Unfinished commits fail."""
         with self._lock:
             if self._store is not None:
                 self._store.close(timeout)
 
 
 class DeliveryStore:
-    """What a handler gets as ``store``; see ``runner.hooks.MessageStore``."""
+    """The implementation of ``runner.hooks.MessageStore``."""
 
     def __init__(self, storage: Storage, *, inbox: bool) -> None:
         self._storage = storage
         self.inbox = inbox
-        #: What is to be done in the message's transaction, in order.
+        #: The functions to call in the message's transaction, in order.
         self.work: list[Callable[[Connection], object]] = []
-        #: The one of them whose result are the message's events, and what is done with that result; None if the
-        #: handler has returned the events itself.
+        #: The function of ``work`` that returns the message's events, and a function that accepts its result. None if
+        #: the handler has returned the events itself.
         self.deciding: tuple[Callable[[Connection], object], Callable[[object], None]] | None = None
 
     def read(self, statement: Executable | Prepared, parameters: Mapping[str, Any] | None = None) -> Sequence[Any]:
-        """All rows of a SELECT, as last committed."""
+        """Return all committed rows of a SELECT."""
         return self._storage.get().read(statement, parameters)
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> None:
@@ -88,13 +91,18 @@ class DeliveryStore:
         return TransactionResult(work)
 
     def decide(self, result: TransactionResult, accept: Callable[[object], None]) -> None:
-        """Call ``accept`` with what the work returns in the transaction. Raises BadOutcome if it is another store's."""
+        """Call ``accept`` with the result of the work in the transaction.
+
+        Raises BadOutcome if the work belongs to another message.
+        """
         if not any(result.work is one for one in self.work):
-            raise BadOutcome("handle: returned the result of another store's transact; allowed: that of its own store")
+            raise BadOutcome(
+                "handle: returned the result of another message's store.transact; allowed: the result of its own store"
+            )
         self.deciding = result.work, accept
 
     def run(self, connection: Connection) -> None:
-        """Do all of it, and accept the result of the deciding work."""
+        """Call all functions of ``work``, and accept the result of the deciding function."""
         work, accept = self.deciding or (None, None)
         for write in self.work:
             result = write(connection)

@@ -90,7 +90,7 @@ def test_a_reader_does_exercises_1_to_3_retries_a_second_worker_and_routing_by_r
     order = json.loads(shell(project, "README.md", "curl -X POST"))["order_id"]
     for words in ("attempt 1 of 3 failed, gateway timed out.*again in 1s", "attempt 2 of 3 .*again in 2s"):
         runner.wait_for(words)
-    runner.wait_for(r"attempt 3 of 3 .*: parked in payment\.order\.created\.dlq")
+    runner.wait_for(r"attempt 3 of 3 .*: dead-lettered to payment\.order\.created\.dlq")
     runner.wait_for(r"counter\.1 +\| \{'USD': 1\}")
     (dead_letter,) = wait_until(lambda: vhost.messages("payment.order.created.dlq"), 5)
     assert dead_letter["properties"]["correlation_id"] == order

@@ -119,7 +119,7 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_let
     for slot in ("payment.1", "notification.1", "order_api.1"):
         assert runner.output.count(f"{slot} RUNNING") == 1
     assert "restarting" not in runner.output
-    assert "no broker for now" not in runner.output
+    assert "waiting for the broker" not in runner.output
 
     listed = json.loads(dlq(project, "list", "--json")[1])
     assert listed["messages"] == 2 * unfit

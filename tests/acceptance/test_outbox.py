@@ -137,7 +137,7 @@ def test_while_the_broker_is_unreachable_every_order_gets_202_and_is_paid_and_re
     wait_until(lambda: len(orders.statuses) >= 20, 20)
     outage.begin()
     away = time.monotonic()
-    runner.wait_for(r"order_api\.1 .*publisher: no broker for now")
+    runner.wait_for(r"order_api\.1 .*publisher: waiting for the broker")
     assert wait_until(lambda: ready(project)["waiting"], 20, "the outbox says how many wait")
     assert ready(project)["status"] == "ready"
     code, output = project.call("status", "order_api", url=outage.url)
@@ -237,7 +237,7 @@ def test_a_repeated_key_gets_the_same_order_and_422_with_a_different_order(shop:
     assert len({body["order_id"] for _, body in first}) == 1
     status, problem = project.post({**order, "amount": 1}, 10, **{"Idempotency-Key": "k-1"})
     assert status == 422
-    assert problem["detail"] == "Idempotency-Key: was used for another order; send a new key with a new order"
+    assert problem["detail"] == "Idempotency-Key: already used for another order; send a new key with a new order"
     assert project.post({**order, "amount": 1}, 10, **{"Idempotency-Key": "k-2"})[0] == 202
     wait_until(lambda: ready(project)["waiting"] == 0, 20, "all are sent")
     sent = [one["properties"]["correlation_id"] for one in shop.vhost.messages("eu.orders")]

@@ -67,7 +67,7 @@ def test_a_copy_has_all_properties_and_is_not_routed_again(
     hostile.Client(vhost.url, "work", "job.x").publish(sent)
     wait_until(lambda: held(vhost.url, "jobs.dlq", "other") == [len(sent)] * 2, 20, "all are dead-lettered")
     assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
-    wait_until(lambda: runner.output.count("parked in jobs.dlq") == 2 * len(sent), 20, "all failed again")
+    wait_until(lambda: runner.output.count("dead-lettered to jobs.dlq") == 2 * len(sent), 20, "all failed again")
     wait_until(lambda: held(vhost.url, "jobs.dlq") == [len(sent)], 20)
     found = {copy.message_id: (copy, content) for _, copy, content in take(vhost.url, "jobs.dlq", len(sent))}
     for number, (fields, kept) in enumerate(MESSAGES):
@@ -110,7 +110,7 @@ def test_a_message_that_cannot_be_decoded_is_dead_lettered_with_the_reason_and_r
     assert "header 'deep': cannot be decoded, nested too deep; allowed: 64 levels" in dlq(jobs, "list")
     assert "$undecoded" in dlq(jobs, "show", "m1", "--json")
     assert f"{len(sent)} messages replayed" in dlq(jobs, "replay", "--all")
-    wait_until(lambda: runner.output.count("parked in jobs.dlq") == 2 * len(sent), 20)
+    wait_until(lambda: runner.output.count("dead-lettered to jobs.dlq") == 2 * len(sent), 20)
     wait_until(lambda: held(vhost.url, "jobs.dlq") == [len(sent)], 20)
     assert f"{len(sent)} messages discarded" in dlq(jobs, "discard", "--all", "--yes")
     assert runner.output.count("jobs.1 RUNNING") == 1

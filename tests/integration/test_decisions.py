@@ -130,7 +130,7 @@ OTHER = DeliveryStore(Storage("sqlite:///none.db", Path(), lambda _: None), inbo
         (raising(Reject("sold out")), "Reject: sold out"),
         (raising(Retry("later")), "Retry: later"),
         (raising(ValueError("a bug")), "ValueError: a bug"),
-        (returning(Event("unknown", {})), "PluginError: services.stock.publishes: event 'unknown' is not there"),
+        (returning(Event("unknown", {})), "PluginError: services.stock.publishes: event 'unknown' is missing"),
         (returning(Event("reserved", {"price": float("nan")})), "ValueError"),
         (returning("done"), "BadOutcome: handle: returned 'done'; allowed: an Event"),
         (lambda *_: OTHER.transact(lambda _: None), "BadOutcome: handle: returned the result of another store's"),

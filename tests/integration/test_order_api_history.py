@@ -72,7 +72,7 @@ def test_the_answer_is_the_history_that_order_history_prints(store: Store, datab
 def test_an_unknown_order_or_an_invalid_id_is_a_404(store: Store, order_id: str) -> None:
     fill(store.engine, ["o1"])
     problem = refusal(asking(store).get(f"/orders/{order_id}"), 404, path=PATH, method="get")
-    assert "no such order is known here" in problem["detail"]
+    assert "unknown order" in problem["detail"]
 
 
 def test_an_unreachable_database_is_a_503_with_the_reason() -> None:

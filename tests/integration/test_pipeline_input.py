@@ -134,5 +134,5 @@ def test_a_message_whose_earlier_events_may_no_longer_be_published_is_dead_lette
     runner.wait_for("jobs.1: the old process stopped")
     publish(vhost, "{}", message_id="x")
     (parked,) = wait_until(lambda: vhost.messages("jobs.dlq"), 20)
-    assert "publishes: exchange 'work' is not there; add it" in json.dumps(parked["properties"]["headers"])
+    assert "publishes: exchange 'work' is missing; add it" in json.dumps(parked["properties"]["headers"])
     assert runner.stop() == 0

@@ -179,7 +179,7 @@ def test_a_message_with_the_maximum_number_of_crashes_is_not_handled_again(
             assert file.messages() == [A]
         tracker.blame(death(-signal.SIGKILL, "took 300 MiB", over_memory=True), [A])
     with (
-        pytest.raises(Crashed, match=r"^its worker died of it twice, killed by SIGKILL, took 300 MiB$"),
+        pytest.raises(Crashed, match=r"^the message crashed its worker twice, killed by SIGKILL, took 300 MiB$"),
         protection.at(0, message),
     ):
         raise AssertionError("it must not be handled")

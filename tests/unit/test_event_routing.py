@@ -37,7 +37,7 @@ def test_an_event_s_own_exchange_and_key_are_kept() -> None:
     assert ROUTER.routed(own) is own
     known = ROUTER.routed(Event("payment.success", {})).exchange
     assert ROUTER.routed(Event("payment.success", {}, exchange=known)).routing_key == "payment.success"
-    with pytest.raises(PluginError, match="exchange 'other' is not there; add it"):
+    with pytest.raises(PluginError, match="exchange 'other' is missing; add it"):
         ROUTER.routed(Event("payment.success", {}, exchange="other"))
     keyed = ROUTER.routed(Event("payment.failed", {}, routing_key="own.key"))
     assert (keyed.exchange, keyed.routing_key) == ("payments.topic", "own.key")
@@ -47,7 +47,7 @@ def test_an_event_that_publishes_does_not_name_is_a_plugin_error() -> None:
     with pytest.raises(PluginError) as caught:
         ROUTER.routed(Event("payment.sucess", {}))
     assert str(caught.value) == (
-        "services.payment.publishes: event 'payment.sucess' is not there; did you mean 'payment.success'?"
+        "services.payment.publishes: event 'payment.sucess' is missing; did you mean 'payment.success'?"
     )
     with pytest.raises(PluginError, match="none is defined"):
         EventRouter("audit", {}).routed(Event("a", {}))

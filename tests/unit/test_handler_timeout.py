@@ -50,7 +50,7 @@ def test_only_a_handler_that_used_most_of_the_time_is_blamed(
     words = times(*running).unacknowledged(queue, NOW)
     assert (words is None) == (blamed is None)
     if words is not None:
-        assert words.startswith(f"a handler has been at message {blamed} of ")
+        assert words.startswith(f"a handler has worked on message {blamed} of ")
         assert words.endswith(" s, over the broker's consumer_timeout")
 
 

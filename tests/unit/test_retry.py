@@ -44,7 +44,7 @@ def test_each_failure_uses_the_next_retry_delay_and_then_the_message_is_dead_let
 
 @pytest.mark.parametrize(
     "error",
-    [Reject("never"), BadBody("no JSON"), BadOutcome("a dict"), PluginError("event 'payment.sucess' is not there")],
+    [Reject("never"), BadBody("no JSON"), BadOutcome("a dict"), PluginError("event 'payment.sucess' is missing")],
 )
 def test_a_permanent_failure_is_dead_lettered_at_once(error: Exception) -> None:
     assert delay_before(message(), LADDER, error) is None
