@@ -1,8 +1,10 @@
 """Charge each new order at a simulated card gateway.
 
-The outcome of an order depends on its id and the ``seed`` alone, never on chance: a message that is
-delivered twice is decided the same way twice. With ``inbox: true`` each charge is also a row of the table
-``charges``, one for each order for good: an order that has one is never sent to the gateway again.
+The outcome depends only on the id of the order and the ``seed``, never on chance. So a message that is delivered twice
+has the same outcome twice.
+
+With ``inbox: true``, the service stores each charge permanently in the table ``charges``. It never sends an order with
+a stored charge to the gateway again.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from runner import Prepared
 
-#: A payment's id is the UUIDv5 of its order's id in this namespace.
+#: The namespace of payment ids. A payment's id is the UUIDv5 of the order's id.
 PAYMENT_NAMESPACE = uuid.UUID("3d0ce3a6-0b5f-5f0e-8d3c-5b1f5a7c2e44")
-#: Decimal places that the amounts of any currency have at most (ISO 4217).
+#: The maximum number of decimal places of any currency (ISO 4217).
 PLACES = 4
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -38,15 +40,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined.")
-    timeout_rate: Rate = Field(0.0, description="The share of attempts in which the gateway does not answer.")
-    latency: Duration = Field(0.05, ge=0, le=60, description="How long the gateway takes to answer.")
+    failure_rate: Rate = Field(0.0, description="The share of orders whose card is declined, from 0 to 1.")
+    timeout_rate: Rate = Field(0.0, description="The share of attempts without an answer of the gateway, from 0 to 1.")
+    latency: Duration = Field(0.05, ge=0, le=60, description="The time until the gateway answers.")
     seed: int = Field(0, description="Selects the orders to decline; the same seed always declines the same orders.")
-    decline_over: Decimal | None = Field(None, gt=0, description="Larger amounts are declined; null: no limit.")
+    decline_over: Decimal | None = Field(None, gt=0, description="Decline larger amounts; null: no limit.")
 
 
 class OrderToPay(BaseModel):
-    """The fields of ``order.created`` that a payment needs; others are ignored."""
+    """The fields of ``order.created`` that a payment needs. Other fields are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,26 +64,26 @@ class ChargeOutcome(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     order_id: str = Field(description="The order's id.")
-    payment_id: str = Field(description="The payment's id, a UUID that follows from the order's id.")
+    payment_id: str = Field(description="The payment's id, a UUID that is derived from the order's id.")
     customer_email: str = Field(description="The customer's address.")
-    amount: str = Field(description="The amount as decimal text, such as 149.99.")
-    currency: str = Field(description="An ISO 4217 code, in capitals.")
-    reason: str | None = Field(description="Why the payment failed: card_declined or over_limit; null if it succeeded.")
+    amount: str = Field(description="The amount as a decimal string, such as 149.99.")
+    currency: str = Field(description="An ISO 4217 code in upper case.")
+    reason: str | None = Field(description="card_declined or over_limit if the payment failed; null if it succeeded.")
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A card gateway that only exists here."""
+    """A simulated card gateway."""
 
     options: Options
     log: logging.Logger
 
     def charge(self, order: OrderToPay, attempt: int) -> str | None:
-        """Charge the order; return why it is declined, or None. Raises Retry where no answer comes."""
+        """Charge the order. Return the reason for a decline, or None. Raises Retry if the gateway does not answer."""
         if self.options.latency:
-            # Even a sleep of no time at all waits 50 to 100 us for the kernel's timer.
+            # Even ``sleep(0)`` waits 50 to 100 µs for the kernel's timer.
             time.sleep(self.options.latency)
-        # With the attempt in the draw, a later try of the same order can get through. No draw is below a rate of 0.
+        # The draw depends on the attempt, so that a later attempt for the same order can succeed.
         timeout_rate, failure_rate = self.options.timeout_rate, self.options.failure_rate
         if timeout_rate and self._draw("timeout", order.order_id, attempt) < timeout_rate:
             raise Retry("gateway timed out")
@@ -92,15 +94,15 @@ class Gateway:
         return None
 
     def _draw(self, *what: object) -> float:
-        """A number from 0 up to 1 that looks random and is always the same for the same arguments."""
+        """Return a pseudo-random number from 0 up to, but not including, 1. Equal arguments give equal numbers."""
         digest = hashlib.sha256(repr((self.options.seed, *what)).encode()).digest()
-        # 53 bits are what a float holds exactly, so that 1 itself is never drawn.
+        # A float stores 53 bits exactly, so no result is rounded to 1.
         return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
 
 @hookimpl
 def contract() -> Contract:
-    """Say that each order is paid or declined."""
+    """Declare that the service pays or declines each order."""
     return Contract(
         handles={"order.created": OrderToPay},
         publishes={"payment.success": ChargeOutcome, "payment.failed": ChargeOutcome},
@@ -116,18 +118,18 @@ def tables(inbox: bool) -> Tables | None:
 
 @hookimpl
 def start(options: Options, context: Context) -> Gateway:
-    """Make the gateway."""
+    """Create the gateway."""
     return Gateway(options, context.log)
 
 
 @hookimpl
 def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
-    """Charge one order and tell how it went."""
+    """Charge one order, and return the event with the outcome."""
     order = read_order(message)
     charged = find_charge(order, store) if store.inbox else None
     if charged is not None:
         check_amount(order, charged)
-        resources.log.info("order %s: decided before", order.order_id, extra={"order": order.order_id})
+        resources.log.info("order %s: already decided", order.order_id, extra={"order": order.order_id})
         return outcome_event(order, charged.reason)
     log, named = resources.log, {"order": order.order_id}
     log.debug("order %s: charging %s %s", order.order_id, order.amount, order.currency, extra=named)
@@ -140,17 +142,17 @@ def handle(message: Message, resources: Gateway, store: MessageStore) -> Event:
 
 
 def ten_thousandths(order: OrderToPay) -> int:
-    """The amount as a whole number, exact for every currency."""
+    """Return the amount in ten-thousandths, a whole number that is exact for every currency."""
     return int(order.amount.scaleb(PLACES))
 
 
 def payment_id(order: OrderToPay) -> str:
-    """The id of an order's payment, always the same."""
+    """Return the id of an order's payment. It is always the same for an order."""
     return str(uuid.uuid5(PAYMENT_NAMESPACE, order.order_id))
 
 
 def outcome_event(order: OrderToPay, reason: str | None) -> Event:
-    """The event that tells how it went; ``reason`` is why it was declined."""
+    """Return the event with the outcome. ``reason`` is the reason for a decline, or None."""
     return Event(
         type="payment.failed" if reason else "payment.success",
         body={
@@ -166,7 +168,7 @@ def outcome_event(order: OrderToPay, reason: str | None) -> Event:
 
 
 class Charged(NamedTuple):
-    """What the ledger knows of an order."""
+    """The stored charge of an order."""
 
     reason: str | None
     ten_thousandths: int
@@ -174,14 +176,14 @@ class Charged(NamedTuple):
 
 
 def find_charge(order: OrderToPay, store: MessageStore) -> Charged | None:
-    """The ledger's row of an order, or None: also of one that comes under another message id, or years later."""
+    """Return the stored charge of an order, or None. It is found even years later, under any message id."""
     rows = store.read(_charge_of(), {"order_id": order.order_id})
     return Charged(*rows[0]) if rows else None
 
 
 @cache
 def charges() -> Table:
-    """Return the table ``charges``: one row for each order, permanently."""
+    """Return the table ``charges``, which permanently contains a row for each order."""
     # Imported here because only a service with an inbox needs SQLAlchemy.
     from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
@@ -190,10 +192,10 @@ def charges() -> Table:
         MetaData(),
         Column("order_id", Text, primary_key=True),
         Column("payment_id", Text, nullable=False),
-        #: The amount, with as many decimal places as any currency has at most (ISO 4217).
+        #: The amount in ten-thousandths, because no currency has more decimal places (ISO 4217).
         Column("ten_thousandths", BigInteger, nullable=False),
         Column("currency", Text, nullable=False),
-        Column("reason", Text),  # why it was declined
+        Column("reason", Text),  # of a declined order
         Column("message_id", Text, nullable=False),
         Column("charged_at", BigInteger, nullable=False),  # milliseconds since the epoch
     )
@@ -210,7 +212,7 @@ def _charge_of() -> Prepared:
 
 
 def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: MessageStore) -> None:
-    """Write the ledger's row, in the transaction of the message."""
+    """Store the charge, in the transaction of the message."""
     from runner import insert_new
 
     row = {
@@ -225,7 +227,7 @@ def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: 
 
     def write(connection: Connection) -> None:
         if not insert_new(connection, charges(), row):
-            # Another delivery of the order was faster, while this one was at the gateway.
+            # Another delivery of the order was faster, while this delivery waited for the gateway.
             (found,) = _charge_of().read(connection, {"order_id": order.order_id})
             check_amount(order, Charged(*found))
 
@@ -233,18 +235,18 @@ def keep_charge(order: OrderToPay, reason: str | None, message: Message, store: 
 
 
 def check_amount(order: OrderToPay, charged: Charged) -> None:
-    """Refuse an order that was decided before over another amount. Raises Reject."""
+    """Raise Reject if the order was already decided for another amount."""
     if (charged.ten_thousandths, charged.currency) != (ten_thousandths(order), order.currency):
         amount = Decimal(charged.ten_thousandths).scaleb(-PLACES)
         places = 2 if amount == round(amount, 2) else PLACES
         before = f"{amount:.{places}f} {charged.currency}"
-        raise Reject(f"order {order.order_id} was decided before, over another amount: {before}")
+        raise Reject(f"order {order.order_id} was already decided for another amount, {before}")
 
 
 def read_order(message: Message) -> OrderToPay:
-    """Read the order; trying an unusable one again cannot help, so it is rejected."""
+    """Return the order in a message. Raises Reject for a message that is not an order, because no retry can help."""
     try:
         return OrderToPay.model_validate(message.json())
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}" for fault in error.errors())
-        raise Reject(f"message {message.id or 'without id'} is not an order: {faults}") from None
+        errors = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in error.errors())
+        raise Reject(f"message {message.id or 'without id'} is not an order: {errors}") from None

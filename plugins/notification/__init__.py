@@ -1,12 +1,12 @@
-"""Tell customers by e-mail how their order is getting on.
+"""Inform customers about their orders by e-mail.
 
-``templates/<event type>.txt`` holds the words: the first line is the subject, and after an empty line
-comes the text, both in Jinja2. To change them, put a file of the same name into a folder of your own
-and name the folder in the option ``templates``; a file with another event's name adds that event.
+``templates/<event type>.txt`` is the template of an e-mail, in Jinja2. The first line is the subject, and the text
+follows after an empty line. To change an e-mail, put a file of the same name into your own folder, and set the option
+``templates`` to this folder. A file for another event type adds an e-mail for that event.
 
-With ``inbox: true`` each e-mail is also a row of the table ``emails``, one for each event: no second delivery of the
-event sends another. What no database can undo remains: a worker that dies after the mail server took the e-mail and
-before the row is committed sends it again, with the same Message-ID.
+With ``inbox: true``, the service stores a row for each e-mail in the table ``emails``, so that a second delivery of an
+event sends no second e-mail. There is one exception. If a worker dies after the mail server has accepted an e-mail and
+before the row is committed, the e-mail is sent again, with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .notifier import Notifier
 
 
-#: The templates that come with the plugin.
+#: The folder with the templates of the plugin itself.
 SHIPPED = Path(__file__).parent / "templates"
 
 
@@ -38,15 +38,15 @@ class Smtp(BaseModel):
     starttls: bool = Field(False, description="Encrypt the connection, and check the server's certificate.")
     username: str | None = Field(None, min_length=1, description="The user name, if the server requires a login.")
     password: SecretStr | None = Field(None, description="The password; use a variable such as ${SMTP_PASSWORD}.")
-    timeout: float = Field(10.0, gt=0, le=120, description="How many seconds to wait for each answer of the server.")
+    timeout: float = Field(10.0, gt=0, le=120, description="The number of seconds to wait for each answer.")
 
     @model_validator(mode="after")
     def check_login(self) -> Self:
-        """Refuse half a login, and one that others on the network could read."""
+        """Refuse an incomplete login, and a login that would be sent over the network without encryption."""
         if (self.username is None) != (self.password is None):
-            raise ValueError("username and password belong together; give both or neither")
+            raise ValueError("username and password belong together; set both or neither")
         if self.username and not self.starttls and self.host not in {"localhost", "127.0.0.1", "::1"}:
-            raise ValueError("a password is only sent encrypted; set starttls: true")
+            raise ValueError("a password is only sent over an encrypted connection; set starttls: true")
         return self
 
 
@@ -57,7 +57,7 @@ class Options(BaseModel):
 
     transport: Literal["log", "smtp"] = Field("log", description="log: write each e-mail to the log; smtp: send it.")
     templates: Path | None = Field(
-        None, description="A folder with files <event type>.txt that replace the shipped ones."
+        None, description="A folder with files <event type>.txt, which replace the templates of the plugin."
     )
     sender: Annotated[str, AfterValidator(check_sender)] = Field(
         "FastCommerce <shop@example.com>", description="The sender of the e-mails."
@@ -70,19 +70,19 @@ class Recipient(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    customer_email: str = Field(description="Where the e-mail goes.")
+    customer_email: str = Field(description="The recipient of the e-mail.")
 
 
 @hookimpl
 def contract(options: Options) -> Contract:
-    """Say that each event with a template becomes an e-mail."""
+    """Declare that the service handles each event with a template."""
     folders = [SHIPPED] if options.templates is None else [SHIPPED, options.templates]
     return Contract(handles={path.stem: Recipient for folder in folders for path in folder.glob("*.txt")})
 
 
 @hookimpl
 def tables(inbox: bool) -> Tables | None:
-    """Declare the table of sent e-mails, which only a service with an inbox has."""
+    """Declare the table of sent e-mails, which is used only with an inbox."""
     from .sent_emails import emails
 
     return Tables(emails().metadata) if inbox else None
@@ -90,8 +90,8 @@ def tables(inbox: bool) -> Tables | None:
 
 @hookimpl
 def start(options: Options, context: Context) -> Notifier:
-    """Read the templates and make the transport."""
-    # Imported here because the options are also checked by programs that never send an e-mail.
+    """Read the templates, and create the transport."""
+    # Imported here, because commands such as ``check`` import the options but send no e-mails.
     from .notifier import LogTransport, Notifier, Transport
     from .template import load_templates
 

@@ -1,4 +1,4 @@
-"""One e-mail: its headers cannot be forged by what an event says."""
+"""The e-mail for an event. The contents of the event cannot forge its headers."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from runner import ENCODED_WORD, Message, Reject, plain_domain, seconds_of, vali
 if TYPE_CHECKING:
     from email.headerregistry import Address
 
-#: An event's id that a Message-ID may hold as it is.
+#: An event's id that may be part of a Message-ID.
 TOKEN = re.compile(r"[A-Za-z0-9-]{1,128}")
-#: Characters of a subject that an error repeats.
+#: The maximum number of characters of a subject in an error.
 MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """What one e-mail says; the sender is one that ``check_sender`` takes."""
+    """The contents of an e-mail. ``sender`` is an address that ``check_sender`` accepts."""
 
     sender: str
     recipient: str
     subject: str
     text: str
-    #: As RFC 5322 writes it.
+    #: The date in the form of RFC 5322.
     date: str
-    #: What stands before the @ of its Message-ID.
+    #: The part of the Message-ID before the @.
     token: str
 
 
 def parse_address(text: str, *, may_have_name: bool = False) -> Address:
-    """Return one address. Raises ValueError as ``validate_mailbox`` does."""
-    # Imported here because the options are also checked by programs that never send an e-mail.
+    """Return the parts of an address. Raises the ValueError of ``validate_mailbox``."""
+    # Imported here, because commands such as ``check`` import the options but send no e-mails.
     from email.headerregistry import Address
 
     found = validate_mailbox(text, globally_deliverable=False, allow_display_name=may_have_name)
-    # The domain in ASCII: only an address with other letters before the @ needs a server that knows SMTPUTF8.
+    # With the ASCII form of the domain, the server needs SMTPUTF8 only for other characters before the @.
     return Address(found.display_name or "", found.local_part or "", found.ascii_domain)
 
 
 def check_sender(text: str) -> str:
-    """Return the sender unchanged where it is an address. Raises ValueError."""
+    """Return the sender unchanged if it is an address. Raises ValueError if it is not."""
     try:
         parse_address(text, may_have_name=True)
     except ValueError as error:
@@ -54,8 +54,8 @@ def check_sender(text: str) -> str:
 
 
 def read_recipient(text: str) -> str:
-    """Return the address as a header shows it. Raises ValueError as ``parse_address`` does."""
-    # Of most addresses only the domain needs a closer check, and other addresses have the same one.
+    """Return the address in the form of a header. Raises the ValueError of ``parse_address``."""
+    # In most addresses only the domain needs a closer check, and many addresses share a domain.
     domain = plain_domain(text)
     if domain is not None and _is_plain_domain(domain):
         return text
@@ -64,7 +64,7 @@ def read_recipient(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_plain_domain(domain: str) -> bool:
-    """Return True if an address there is one, and in its normal form, if its part before the @ is."""
+    """Return True if addresses in this domain are valid and in normal form."""
     try:
         found = validate_mailbox(f"a@{domain}", globally_deliverable=False)
     except ValueError:
@@ -73,22 +73,23 @@ def _is_plain_domain(domain: str) -> bool:
 
 
 def read_subject(text: str) -> str:
-    """Return the subject on one line, single-spaced. Raises ValueError if a part of it would be more than text.
+    """Return the subject on one line, with single spaces.
 
-    A line break begins another header, and an encoded word (RFC 2047) is decoded by the reader's mail program.
+    Raises ValueError for a line break, which would start another header, and for an encoded word (RFC 2047), which mail
+    programs decode.
     """
     if len(f"{text}.".splitlines()) > 1:
-        raise ValueError("holds a line break")
+        raise ValueError("contains a line break")
     subject = " ".join(text.split())
     if not subject.isprintable():
         subject = "".join(c if c.isprintable() else " " for c in subject)
     if word := ENCODED_WORD.search(subject):
-        raise ValueError(f"holds an encoded word (RFC 2047), {word[0][:MAX_SHOWN]!r}; allowed: the text itself")
+        raise ValueError(f"contains an encoded word (RFC 2047), {word[0][:MAX_SHOWN]!r}; allowed: the text itself")
     return subject
 
 
 def compose(message: Message, sender: str, recipient: str, subject: str, text: str) -> Email:
-    """Make the e-mail; the same event always gives the same one. Raises Reject for a bad recipient or subject."""
+    """Return the e-mail for an event, always the same. Raises Reject for a recipient or a subject that is not valid."""
     where = f"message {message.id or 'without id'}"
     try:
         address = read_recipient(recipient)
@@ -102,7 +103,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
         sender=sender,
         recipient=address,
         subject=subject,
-        # JSON may hold half a surrogate pair, which no character set can.
+        # JSON may contain a lone surrogate, which no character set can encode.
         text=text.encode(errors="replace").decode(),
         date=formatdate(seconds_of(message.timestamp)),
         token=_token(message),
@@ -110,7 +111,7 @@ def compose(message: Message, sender: str, recipient: str, subject: str, text: s
 
 
 def _token(message: Message) -> str:
-    """The event's id as far as a Message-ID may hold it, so that a reader can tell a duplicate."""
+    """Return the event's id, or a hash if the id cannot be part of a Message-ID. Duplicates have the same token."""
     if TOKEN.fullmatch(message.id):
         return message.id
     return hashlib.sha256(message.id.encode(errors="replace") + message.body).hexdigest()

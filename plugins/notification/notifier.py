@@ -1,4 +1,4 @@
-"""From an event to an e-mail on its way, into the log or to a mail server."""
+"""The notifier, which sends an e-mail for each event, to a mail server or to the log."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .template import Template, TemplateFault
 
 
 class Transport(Protocol):
-    """What sends an e-mail."""
+    """A way to send e-mails."""
 
     def send(self, mail: Email, order: str) -> None:
-        """Send it; ``order`` is the id for the log. Raises Retry or Reject."""
+        """Send an e-mail. ``order`` is the id of the order, for the log. Raises Retry or Reject."""
 
 
 class LogTransport:
-    """Writes each e-mail to the log, for a look at it without a mail server: its text at debug level only."""
+    """A transport without a mail server. It writes each e-mail to the log, with its text only at debug level."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
 
     def send(self, mail: Email, order: str) -> None:
-        """Write it line by line, since a log is read line by line."""
+        """Write the e-mail to the log."""
         extra: dict[str, object] = {"order": one_line(order)}
         if self._log.isEnabledFor(logging.DEBUG):
             extra["lines"] = ["  | " + one_line(line) for line in mail.text.splitlines() if line.strip()]
@@ -36,18 +36,18 @@ class LogTransport:
 
 @dataclass(frozen=True)
 class Notifier:
-    """The templates by event type, and where e-mails go."""
+    """The templates by event type, the sender, and the transport of the e-mails."""
 
     templates: dict[str, Template]
     sender: str
     transport: Transport
 
     def notify(self, message: Message, store: MessageStore) -> None:
-        """Send the e-mail for one event. Raises Reject where no try can help, Retry where a later may."""
+        """Send the e-mail for one event. Raises Retry if a later attempt may succeed, and Reject for other errors."""
         template = self.templates.get(message.type)
         if template is None:
             known = ", ".join(sorted(self.templates))
-            raise Reject(f"no template for {message.type!r}; there are: {known}")
+            raise Reject(f"no template for {message.type!r}; known: {known}")
         body: Any = message.json()
         if not isinstance(body, dict):
             raise Reject(f"message {message.id or 'without id'}: the body is not a JSON object")
@@ -59,10 +59,11 @@ class Notifier:
         except TemplateFault as error:
             raise Reject(f"message {message.id or 'without id'}: {error}") from None
         mail = compose(message, self.sender, recipient, subject, text)
-        # Made fit for the table before the e-mail goes: what it refused afterwards would send it again and again.
+        # The id is made storable before the e-mail is sent. If the table refused the id afterwards, each attempt would
+        # send the e-mail again.
         order_id = storable(str(body.get("order_id", message.correlation_id)), MOST_INDEXED)
         if store.inbox and was_sent(message, store):
-            return  # by a delivery that the inbox has forgotten since
+            return  # the inbox no longer contains the delivery that has sent the e-mail
         self.transport.send(mail, order=order_id)
         if store.inbox:
             keep(mail, message, order_id, store)

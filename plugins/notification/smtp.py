@@ -1,6 +1,6 @@
-"""E-mails to a mail server (RFC 5321), in the form that it takes (RFC 5322).
+"""The transport to a mail server (RFC 5321), and the form of e-mails (RFC 5322).
 
-Imported only if e-mails go to one, because importing the reading of headers takes ten times as long as all else.
+This module is imported only if it is used, because the import of Python's header classes is slow.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .mail import Email, parse_address
 if TYPE_CHECKING:
     from . import Smtp
 
-#: SMTP answers from here on are final (RFC 5321, section 4.2.1); those from 400 may pass.
+#: SMTP codes from this number on are permanent, and lower error codes are temporary (RFC 5321, section 4.2.1).
 PERMANENT = 500
 
 
 class _Registry(HeaderRegistry):
-    """Keeps the classes of headers, which the standard one makes anew for each header."""
+    """A cache of header classes. Python's own registry creates a class for each header."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,9 +44,9 @@ _POLICY = EmailPolicy(header_factory=_Registry())
 
 
 def as_message(mail: Email) -> EmailMessage:
-    """Return the e-mail with all its headers, the same each time.
+    """Return the e-mail with all its headers, always the same.
 
-    Raises Reject if a header would say anything else than the e-mail does.
+    Raises Reject if a header would differ from the contents of the e-mail.
     """
     origin, domain = _origin(mail.sender)
     local_part, _, recipient_domain = mail.recipient.rpartition("@")
@@ -56,7 +56,7 @@ def as_message(mail: Email) -> EmailMessage:
     message["Subject"] = mail.subject
     message["Date"] = mail.date
     message["Message-ID"] = f"<{mail.token}@{domain}>"
-    # RFC 3834: keeps holiday notices from being answered to this.
+    # With this header, mail programs send no automatic replies (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(mail.text)
     _check_headers(message, mail)
@@ -64,26 +64,26 @@ def as_message(mail: Email) -> EmailMessage:
 
 
 def _check_headers(message: EmailMessage, mail: Email) -> None:
-    """Refuse headers that were decoded or broken on the way. Raises Reject.
+    """Raise Reject if Python has changed a header, or if a header contains a line break.
 
-    Python decodes what looks like an encoded word in a header, and does so differently from version to version.
+    Python decodes a text in a header that looks like an encoded word, and the result depends on the version of Python.
     """
     if (str(message["To"]), str(message["Subject"])) != (mail.recipient, mail.subject):
         raise Reject(f"e-mail to {mail.recipient!r}: its headers would be decoded to other text; allowed: plain text")
     for name, value in message.items():
         if "\n" in value or "\r" in value:
-            raise Reject(f"e-mail to {mail.recipient!r}: header {name!r} would hold a line break")
+            raise Reject(f"e-mail to {mail.recipient!r}: header {name!r} would contain a line break")
 
 
 @lru_cache(maxsize=8)
 def _origin(sender: str) -> tuple[BaseHeader, str]:
-    """The header "From" and the domain of a sender, who is the same for all e-mails of a service."""
+    """Return the header "From" and the domain of a sender. All e-mails of a service have the same sender."""
     address = parse_address(sender, may_have_name=True)
     return _POLICY.header_factory("From", address), address.domain
 
 
 class SmtpTransport:
-    """Sends each e-mail to a mail server, over a connection of its own."""
+    """A transport that opens a connection to a mail server for each e-mail."""
 
     def __init__(self, options: Smtp, log: logging.Logger) -> None:
         self._options = options
@@ -91,7 +91,7 @@ class SmtpTransport:
         self._server = f"{options.host}:{options.port}"
 
     def send(self, mail: Email, order: str) -> None:
-        """Send it. What may pass raises Retry, what the server refuses for good Reject."""
+        """Send an e-mail. Raises Reject if the server refuses the e-mail permanently, and Retry after other errors."""
         message = as_message(mail)
         try:
             self._deliver(message)
@@ -100,7 +100,7 @@ class SmtpTransport:
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             raise self._refusal(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPResponseException as error:
-            # A refused login or greeting is not the message's fault: it can be sent once that is put right.
+            # The server has refused the login or the greeting, not the e-mail. It can be sent after a correction.
             raise Retry(f"{self._server}: {error.smtp_code} {_decode(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Retry(f"{self._server}: cannot send, {error}") from None
@@ -118,8 +118,8 @@ class SmtpTransport:
             try:
                 session.send_message(mail)
             except smtplib.SMTPNotSupportedError as error:
-                raise Reject(f"{self._server}: cannot take the address {mail['To']!r}, {error}") from None
-            # The server has it now; if its goodbye is lost, a retry would send it twice.
+                raise Reject(f"{self._server}: does not accept the address {mail['To']!r}, {error}") from None
+            # The server has accepted the e-mail. An error in QUIT must not lead to a retry, which would send it again.
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 session.quit()
         finally:

@@ -1,4 +1,4 @@
-"""The words of e-mails: files that a user may edit, read once at the start."""
+"""The templates of e-mails: files that a user may edit, and that the service reads once at its start."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from runner import ENCODED_WORD, FileTooLarge, PluginError, read_bounded
 from . import SHIPPED
 from .template_sandbox import Sandbox, begin
 
-#: Without these an event of this system would find no words.
+#: The event types that always need a template.
 NEEDED = ("order.created", "payment.success", "payment.failed")
 SUBJECT = "Subject:"
-#: Of a template, or of a file that it includes.
+#: The maximum number of bytes in a template, or in a file that it includes.
 MAX_BYTES = 64 * 1024
 
 
 class TemplateFault(Exception):
-    """A template cannot be filled in with what an event says."""
+    """A template cannot be filled in with the fields of an event."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """One event's e-mail."""
+    """The template of the e-mail for one event type."""
 
     path: Path
     subject: jinja2.Template
     text: jinja2.Template
 
     def render(self, values: Mapping[str, Any]) -> tuple[str, str]:
-        """Return subject and text. Raises TemplateFault, say for a field that the event lacks."""
+        """Return the subject and the text. Raises TemplateFault, for example for a field that the event lacks."""
         try:
             begin(values)
-            # Given as one mapping: as keyword arguments a field called "self" would be an error.
+            # With keyword arguments, a field with the name "self" would be an error.
             return self.subject.render(values), self.text.render(values).strip() + "\n"
         except RecursionError:
-            raise TemplateFault(f"{self.path.name}: nested too deep") from None
+            raise TemplateFault(f"{self.path.name}: nested too deeply") from None
         except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise TemplateFault(f"{self.path.name}: {error}") from None
 
 
 def load_templates(folder: Path | None) -> dict[str, Template]:
-    """Read the shipped templates and those of ``folder``, which win. Raises PluginError."""
+    """Read the templates of the plugin and of ``folder``, which has priority. Raises PluginError."""
     if folder is not None and not folder.is_dir():
-        raise PluginError(f"{folder}: is not a folder; the option 'templates' names one with *.txt files")
+        raise PluginError(f"{folder}: is not a folder; the option 'templates' names a folder with *.txt files")
     folders = [SHIPPED] if folder is None else [SHIPPED, folder]
-    # Sandboxed, since editing a mail's words should not mean running code; plain text needs no escaping.
+    # In the sandbox, a template cannot run code. Plain text needs no escaping.
     environment = Sandbox(
         loader=jinja2.FunctionLoader(partial(_included, list(reversed(folders)))),
         undefined=jinja2.StrictUndefined,
@@ -68,8 +68,8 @@ def load_templates(folder: Path | None) -> dict[str, Template]:
 
 
 def _included(folders: list[Path], name: str) -> str | None:
-    """Return what a template includes, or None if there is no such file."""
-    parts = split_template_path(name)  # it refuses a way out of the folder
+    """Return the text of a file that a template includes, or None if the file does not exist."""
+    parts = split_template_path(name)  # refuses paths outside the folder
     path = next((found for folder in folders if (found := folder.joinpath(*parts)).is_file()), None)
     return None if path is None else read_bounded(path, MAX_BYTES).decode()
 
@@ -86,13 +86,15 @@ def _read(path: Path, environment: jinja2.Environment) -> Template:
     if len(lines) > 1 and lines[1].strip():
         raise PluginError(f"{path}:2: the line after the subject is not empty, {lines[1]!r}")
     if word := ENCODED_WORD.search(lines[0]):
-        raise PluginError(f"{path}:1: the subject holds an encoded word (RFC 2047), {word[0]!r}; write the text itself")
-    # An empty line stands for the subject's, so that faults name the line in the file.
+        raise PluginError(
+            f"{path}:1: the subject contains an encoded word (RFC 2047), {word[0]!r}; write the text itself"
+        )
+    # An empty line replaces the subject, so that errors name the right line of the file.
     parts = lines[0].removeprefix(SUBJECT).strip(), "\n".join(["", *lines[1:]])
     try:
         subject, text = (environment.from_string(part) for part in parts)
     except jinja2.TemplateSyntaxError as error:
         raise PluginError(f"{path}:{error.lineno}: {error.message}") from None
     except RecursionError:
-        raise PluginError(f"{path}: nested too deep") from None
+        raise PluginError(f"{path}: nested too deeply") from None
     return Template(path, subject, text)

@@ -1,8 +1,8 @@
-"""Templates whose work is bounded, whatever a template or an event asks for.
+"""A sandbox for templates that limits their work, for any template and any event.
 
-Jinja2's sandbox keeps a template from running code, but not from ``'a' * n`` with an ``n`` that an event brought.
-Here all that can grow is counted in characters before it is made, and a template that wants more than ``MAX_WORK`` of
-them is not filled in. Time is bounded by that too, because each turn of a loop counts.
+Jinja2's sandbox prevents a template from running code, but not from computing ``'a' * n`` with an ``n`` of an event.
+This sandbox counts the characters of each result before it is made. A template that exceeds ``MAX_WORK`` characters
+fails. Each iteration of a loop counts too, so the time is also limited.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-#: Characters that one template may make, those in between included.
+#: The maximum number of characters that a template may make, including all intermediate results.
 MAX_WORK = 1_000_000
-#: Bits of a whole number, and digits before or behind the point of a fraction.
+#: The maximum number of bits of an integer, and of digits before or after the decimal point of a fraction.
 MAX_BITS, MAX_DIGITS = 4096, 1000
-#: Filters, and methods of texts, whose result may be larger than what they are given.
+#: The filters, and the methods of strings, whose results may be larger than their arguments.
 GROWING_FILTERS = frozenset(
     {"batch", "center", "format", "indent", "join", "pprint", "replace", "slice", "tojson", "urlize", "wordwrap"}
 )
@@ -42,23 +42,23 @@ GROWING_METHODS = frozenset(
         "zfill",
     }
 )
-#: A width that is an argument: of ``%*d``, and of ``{:{}}``.
+#: A placeholder with its width in an argument, such as ``%*d`` or ``{:{}}``.
 _GIVEN_WIDTH = re.compile(r"%[^a-zA-Z%]*\*|\{[^{}]*\{")
 _work = threading.local()
 
 
 class TooMuchWork(jinja2.TemplateError):
-    """A template that wants to make more than it may."""
+    """A template exceeds a limit of this module."""
 
 
 def begin(values: Mapping[str, Any]) -> None:
-    """Count from zero, on this thread. Raises TooMuchWork for values that are themselves too much."""
+    """Reset the count of this thread. Raises TooMuchWork if the values themselves exceed the limit."""
     _work.left = MAX_WORK
     _take(_size(values))
 
 
 def _take(characters: int) -> None:
-    # Constants are computed while a template is read, before any count has begun.
+    # Jinja2 computes constants when it reads a template, before the first ``begin``.
     _work.left = getattr(_work, "left", MAX_WORK) - characters
     if _work.left < 0:
         _work.left = MAX_WORK
@@ -66,7 +66,7 @@ def _take(characters: int) -> None:
 
 
 def _size(value: Any) -> int:
-    """Return the characters that a value holds; every number or other value counts as one or its digits."""
+    """Return the number of characters in a value. A number or another object counts as one character."""
     if isinstance(value, str | bytes):
         return 1 + len(value)
     if isinstance(value, Decimal):
@@ -85,7 +85,7 @@ def _size(value: Any) -> int:
 
 
 def _times(argument: Any) -> int:
-    """Return how many times as much an argument can make of what it is applied to."""
+    """Return the largest factor by which an argument can enlarge a value."""
     if isinstance(argument, str):
         return max(1, len(argument))
     if isinstance(argument, int):
@@ -96,7 +96,7 @@ def _times(argument: Any) -> int:
 
 
 def _take_format(text: str, arguments: Any) -> None:
-    """Count what a text with placeholders can come to."""
+    """Count the largest possible result of a text with placeholders."""
     widths = sum(int(number[:9]) for number in re.findall("[0-9]+", text))
     if _GIVEN_WIDTH.search(text):
         widths += sum(abs(one) for one in _flat(arguments) if isinstance(one, int))
@@ -121,7 +121,7 @@ def _take_growth(name: str, value: Any, arguments: tuple[Any, ...], named: Mappi
 
 
 def _guarded(name: str, make: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that counts what it makes before it does."""
+    """Return a filter that counts its result before it makes the result."""
     skipped = 1 if hasattr(make, "jinja_pass_arg") else 0
 
     @wraps(make)
@@ -148,13 +148,13 @@ def _counted(values: Iterable[Any], characters: int) -> Iterator[Any]:
 
 
 def _shown(value: Any) -> Any:
-    """A value on its way into the text."""
+    """Count a value that is inserted into the text, and return it."""
     _take(_size(value))
     return value
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox with the bounds of this module."""
+    """Jinja2's sandbox with the limits of this module."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
@@ -165,7 +165,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters.update({"_joined": _joined, "_counted": _counted})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Compute what an operator makes, if that is not too much."""
+        """Apply an operator. Raises TooMuchWork if the result would exceed a limit."""
         if isinstance(left, int) and isinstance(right, int):
             bits = left.bit_length() * max(0, right) if operator == "**" else left.bit_length() + right.bit_length()
             if bits > MAX_BITS:
@@ -179,7 +179,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - jinja2's names
-        """Call what a template calls, if that makes not too much."""
+        """Call a function of a template. Raises TooMuchWork if the result would exceed a limit."""
         method = getattr(__obj, "__wrapped__", __obj)
         name = getattr(method, "__name__", "")
         if name in GROWING_METHODS:
@@ -194,7 +194,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Counting(NodeTransformer):
-    """Passes through filters what no sandbox can intercept: loops, and ``a ~ b``."""
+    """A transformer that adds filters to loops and to ``a ~ b``, which a sandbox cannot intercept."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - jinja2's name
         self.generic_visit(node)

@@ -1,11 +1,11 @@
-"""Accept orders over HTTP and publish each as ``order.created``.
+"""Accept orders over HTTP, and publish each order as ``order.created``.
 
-``POST /orders`` answers 202 only once the broker has confirmed and routed the event, or with ``outbox: true`` once
-order and event are committed, so an accepted order is never lost.
+``POST /orders`` answers 202 only after the broker has confirmed and routed the event. With ``outbox: true``, it answers
+after the order and the event are committed. So an accepted order is never lost.
 
-- ``order.py`` is the model of an order, with its ids and its event.
-- ``api.py`` answers each URL, and finds what became of an order. ``openapi.json`` describes that for programs,
-  ``problems.py`` has the refusals.
+- ``order.py`` contains the model of an order, its ids and its event.
+- ``api.py`` answers each URL, and looks up the history of an order. ``openapi.json`` describes the API.
+- ``problems.py`` contains the refusals.
 - ``order_outbox.py`` commits orders with their events.
 """
 
@@ -35,29 +35,29 @@ class Options(BaseModel):
         16,
         ge=1,
         le=MAX_THREADS,
-        description="The number of threads for orders with `outbox`, look-ups and refusals; other orders need none.",
+        description="The number of threads for look-ups, refusals and orders with `outbox`; other orders need none.",
     )
     allowed_hosts: list[Annotated[str, Field(min_length=1)]] = Field(
         ["localhost", "127.0.0.1", "[::1]"],
-        description="The values that a request's Host header may have, besides `host`; '*': any value.",
+        description="The allowed values of the Host header, besides `host`; '*': any value.",
     )
 
 
 class OrderCreated(BaseModel):
-    """The body of the event order.created: an order was accepted."""
+    """The body of the event order.created, which reports an accepted order."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     order_id: str = Field(description="The order's id, a UUID.")
     customer_email: str = Field(description="The customer's address, in its normal form.")
-    amount: str = Field(description="The amount as decimal text, such as 149.99: JSON numbers lose digits.")
-    currency: str = Field(description="An ISO 4217 code, in capitals.")
-    region: str | None = Field(description="The region that the customer named, or null.")
+    amount: str = Field(description="The amount as a decimal string, such as 149.99, because JSON numbers lose digits.")
+    currency: str = Field(description="An ISO 4217 code in upper case.")
+    region: str | None = Field(description="The region in the customer's order, or null.")
 
 
 @hookimpl
 def contract(options: Options) -> Contract:
-    """Declare that each accepted order becomes an event."""
+    """Declare that the service publishes each accepted order, and listens on its address."""
     return Contract(
         publishes={"order.created": OrderCreated},
         listens=[(options.host, options.port)],
@@ -67,7 +67,7 @@ def contract(options: Options) -> Contract:
 
 @hookimpl
 def tables(options: Options) -> Tables | None:
-    """Declare the table of accepted orders, which only an API with an outbox has."""
+    """Declare the table of accepted orders, which is used only with ``outbox``."""
     if not options.outbox:
         return None
     from .order_outbox import orders
@@ -77,8 +77,8 @@ def tables(options: Options) -> Tables | None:
 
 @hookimpl
 def run(options: Options, context: Context) -> None:
-    """Serve until the service is to stop."""
-    # Imported here because the options are also checked by programs that never serve a request.
+    """Serve requests until the service has to stop."""
+    # Imported here, because commands such as ``check`` import the options but serve no requests.
     from runner.http import serve
 
     from .api import create_app, place_directly

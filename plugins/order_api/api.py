@@ -1,4 +1,4 @@
-"""The answers of each URL: a Flask application, the direct route of plain orders, and the look-up of orders."""
+"""The answers for each URL: a Flask application, the direct route for plain orders, and the look-up of orders."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from . import Options
     from .order_outbox import OrderOutbox
 
-#: One thread of this many may look orders up, and a request waits this many seconds for its turn.
-SHARE, PATIENCE = 4, 1.0
+#: One in four threads may look up orders.
+SHARE = 4
+#: Seconds that a look-up waits for a thread.
+PATIENCE = 1.0
 OFF = (
-    "audit is off, so no order is recorded here; turn it on: a queue audit.events bound to the exchanges in "
-    "topology.yaml, and in config.yaml the service audit: {consumes: [audit.events]}; see docs/audit.md"
+    "audit is off, so no order history is recorded; add a service audit: {consumes: [audit.events]}, "
+    "and a queue audit.events that is bound to the exchanges, as in docs/audit.md"
 )
-#: What the id of an order may look like; other text is not even asked for, because not every database takes it.
+#: The form of order ids. Other text is not looked up, because a database may refuse it.
 ORDER_ID = re.compile(r"[!-~]{1,64}")
 JSON = "application/json"
 IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -36,16 +38,16 @@ IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 @cache
 def describe() -> dict[str, Any]:
-    """Return the API's description for programs (OpenAPI 3.1), with the schema of an order."""
+    """Return the OpenAPI 3.1 document of the API, with the JSON Schema of an order."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text("utf-8"))
     document["components"]["schemas"]["Order"] |= Order.model_json_schema()
     return document
 
 
 def create_app(options: Options, context: Context, outbox: OrderOutbox | None = None) -> Flask:
-    """Make the application; with an outbox, orders are accepted without the broker too."""
+    """Create the application. With an outbox, it accepts orders even while the broker is unreachable."""
     app = Flask("order_api", static_folder=None)
-    # An unknown URL is a 404, not a redirect to one that looks like it.
+    # An unknown URL must be a 404, not a redirect to a similar URL.
     app.url_map.merge_slashes = False
     lookup = OrderLookup(context, options.threads)
 
@@ -53,7 +55,7 @@ def create_app(options: Options, context: Context, outbox: OrderOutbox | None = 
     def place_order() -> Response:
         key = request.headers.get("Idempotency-Key")
         if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-            raise Problem(400, "Idempotency-Key: not usable; allowed: 1 to 255 printable ASCII characters")
+            raise Problem(400, "Idempotency-Key: not valid; allowed: 1 to 255 printable ASCII characters")
         order = read_body(Order, "order", INVALID_ORDER)
         reply, began = accepted(order, key), time.time()
         if outbox is not None:
@@ -94,12 +96,12 @@ def create_app(options: Options, context: Context, outbox: OrderOutbox | None = 
 
 
 def answer(value: Any, headers: dict[str, str] | None = None) -> Response:
-    """Return a 200 with JSON."""
+    """Return a 200 with ``value`` as JSON."""
     return Response(json.dumps(value) + "\n", 200, headers, content_type=JSON)
 
 
 def accepted(order: Order, key: str | None) -> DirectReply:
-    """Return the event of a new order, and the answer and log line once the event is safe."""
+    """Return the event of a new order, with the answer and the log line for the time after its confirm."""
     order_id = order_id_for(key, order)
     event = created_event(order, order_id)
     body = f'{{"order_id": "{order_id}", "status": "accepted", "event_id": "{event.id}"}}\n'.encode()
@@ -108,9 +110,9 @@ def accepted(order: Order, key: str | None) -> DirectReply:
 
 
 def place_directly(request: DirectRequest) -> DirectReply | None:
-    """Accept a plain order on the server's loop; None leaves any other to the application, which says what is wrong."""
+    """Accept a plain order on the server's loop. Return None for any other request, which the application answers."""
     key, text = request.headers.get("IDEMPOTENCY_KEY"), request.body.lower()
-    # It may take milliseconds to check an address that is not ASCII, however it is written.
+    # The check of an address beyond ASCII, in any notation, may take milliseconds.
     if not text.isascii() or b"\\u" in text or b"xn--" in text or not (key is None or IDEMPOTENCY_KEY.fullmatch(key)):
         return None
     try:
@@ -120,26 +122,29 @@ def place_directly(request: DirectRequest) -> DirectReply | None:
 
 
 class OrderLookup:
-    """Looks orders up, and leaves most threads of the server to requests that place orders."""
+    """The look-up of orders, which leaves most threads of the server to requests that place orders."""
 
     def __init__(self, context: Context, threads: int) -> None:
-        """``threads`` is the number of requests that the server answers at once."""
+        """``threads`` is the number of requests that the server can answer at the same time."""
         self._context = context
-        # A database that hangs says nothing for long, and would take one thread after the other with it.
+        # Without a limit, a database that hangs would soon block all threads.
         self._places = threading.BoundedSemaphore(max(1, threads // SHARE))
 
     def show(self, order_id: str) -> dict[str, Any]:
-        """Return id, status and history. Raises Problem: 404, 501 without audit, or 503 without the database."""
+        """Return the id, status and history of an order.
+
+        Raises Problem: a 404 for an unknown order, a 501 without audit, or a 503 if the database is unreachable.
+        """
         if not self._context.has_history:
             raise Problem(501, OFF, type=AUDIT_OFF)
         found = self._found(order_id) if ORDER_ID.fullmatch(order_id) else None
         if found is None:
-            raise Problem(404, "no such order is known here; one that was accepted just now is known a moment later")
+            raise Problem(404, "unknown order; an order that was accepted just now is known a moment later")
         return {name: found[name] for name in ("order_id", "status", "history")}
 
     def _found(self, order_id: str) -> dict[str, Any] | None:
         if not self._places.acquire(timeout=PATIENCE):
-            raise unavailable("too many orders are looked up at once", STORE_UNAVAILABLE, "; try again")
+            raise unavailable("too many look-ups of orders at the same time", STORE_UNAVAILABLE, "; try again")
         try:
             return self._context.order_history(order_id)
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""The model of an order: its fields, as the API checks and describes them, its ids, and its event."""
+"""The model of an order: its fields with their checks and their JSON Schema, its ids, and its event."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from pydantic_core import PydanticCustomError
 
 from runner import EmailAddress, Event
 
-#: Two namespaces (RFC 9562, section 5.5), so that an order and its event never share an id.
+#: The namespaces of ids (RFC 9562, section 5.5). There are two, so that an order and its event never share an id.
 ORDER_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d01")
 EVENT_NAMESPACE = uuid.UUID("b0a8a6a2-6c0d-5d8e-8f0a-2f7a3c1e9d02")
 
 MAX_AMOUNT = 1_000_000
 AMOUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?")
 REGION = re.compile(r"[A-Za-z0-9_-]{1,32}")
-#: Decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Gold, test codes and "no currency" have none:
-#: no customer can pay in them.
+#: The number of decimal places of each currency (ISO 4217, list one, column "Mnr unt"). Codes without a number, such as
+#: gold and test codes, are left out, because no customer can pay with them.
 MINOR_UNITS = {currency.code: currency.exponent for currency in iso4217.Currency if currency.exponent is not None}
-#: Made once, because json.dumps with options makes an encoder for each call.
+#: An encoder for all calls, because json.dumps with options would create an encoder for each call.
 _COMPACT_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-#: The unit that amounts are whole numbers of, by decimal places.
+#: The smallest unit of an amount, by the number of decimal places.
 UNITS = {places: Decimal(1).scaleb(-places) for places in sorted(set(MINOR_UNITS.values()))}
 
 
 def refuse(message: str) -> NoReturn:
-    """Refuse a value. Unlike a ValueError's, these words stay as they are."""
+    """Refuse a value. pydantic keeps this message unchanged, unlike the message of a ValueError."""
     raise PydanticCustomError("order", message)
 
 
 def check_amount(value: Any, info: ValidationInfo) -> Decimal:
-    """Return the amount with the decimal places of its currency; it is never a float on its way."""
+    """Return the amount with the decimal places of its currency, without any conversion to a float."""
     currency = info.data.get("currency")
-    # An order without a valid currency is refused for that reason.
+    # An order without a valid currency is refused in any case.
     places = max(UNITS) if currency is None else MINOR_UNITS[currency]
     if isinstance(value, str) and AMOUNT.fullmatch(value):
         value = Decimal(value)
-    # True is an int to Python, but not to a customer.
+    # ``True`` is an int in Python, but it is not an amount.
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         number = Decimal(value)
         if number.is_finite() and 0 < number <= MAX_AMOUNT and number == (rounded := number.quantize(UNITS[places])):
@@ -68,7 +68,7 @@ def check_region(value: Any) -> str | None:
 
 
 def describe_amounts(schema: dict[str, Any]) -> None:
-    """Add what pydantic does not know to the JSON Schema of an order: the amounts of each currency."""
+    """Add the allowed amounts of each currency to the JSON Schema of an order, because pydantic cannot derive them."""
     for one in (schema, *schema["properties"].values()):
         one.pop("title", None)
         one.pop("default", None)
@@ -86,20 +86,20 @@ def describe_amounts(schema: dict[str, Any]) -> None:
         schema["anyOf"].append({"properties": {"currency": {"pattern": f"^(?:{either_case})$"}, "amount": amount}})
 
 
-CURRENCY = {"type": "string", "description": "An active ISO 4217 code that has a minor unit, in either case."}
+CURRENCY = {"type": "string", "description": "An active ISO 4217 code with a minor unit, in upper or lower case."}
 ANY_AMOUNT = {
     "type": ["number", "string"],
-    "description": "With at most as many decimal places as its currency has. Never read as a binary float.",
+    "description": "At most as many decimal places as the currency has. The amount is never read as a binary float.",
 }
 
 
 class Order(BaseModel):
-    """An order as a customer sends it."""
+    """An order of a customer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=describe_amounts)
 
     customer_email: EmailAddress
-    # Before the amount, whose decimal places depend on it.
+    # Before ``amount``, because the decimal places of the amount depend on the currency.
     currency: Annotated[str, BeforeValidator(check_currency), WithJsonSchema(CURRENCY)]
     amount: Annotated[Decimal, BeforeValidator(check_amount), WithJsonSchema(ANY_AMOUNT)]
     region: Annotated[
@@ -110,15 +110,16 @@ class Order(BaseModel):
 
 
 def fields_of(order: Order, amount: str) -> dict[str, str | None]:
-    """Return the order as JSON has it, with the amount in these digits."""
+    """Return the fields of the order in JSON, with this text as the amount."""
     email, currency = order.customer_email, order.currency
     return {"customer_email": email, "amount": amount, "currency": currency, "region": order.region}
 
 
 def identity(order: Order) -> str:
-    """Return what makes two orders the same, as JSON.
+    """Return the canonical JSON of an order. Two orders are the same if their JSON is equal.
 
-    It is part of ids and is stored, so an update must not change it: names in this order, at least two decimal places.
+    Stored ids depend on this JSON, so it must never change: the names have this order, and the amount has at least two
+    decimal places.
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
     amount = str(order.amount) if has_more else f"{order.amount:.2f}"
@@ -126,9 +127,9 @@ def identity(order: Order) -> str:
 
 
 def order_id_for(idempotency_key: str | None, order: Order) -> str:
-    """Return the id of a new order; one key always gives one order the same id, so no store needs to remember keys.
+    """Return the id of a new order. The same order with the same key always gets the same id, so no key is stored.
 
-    The order is part of it, so that two clients that chose the same key cannot merge their orders into one.
+    The id also depends on the order itself. So two clients with the same key cannot merge their orders.
     """
     if idempotency_key is None:
         return str(uuid.uuid4())
@@ -136,7 +137,7 @@ def order_id_for(idempotency_key: str | None, order: Order) -> str:
 
 
 def created_event(order: Order, order_id: str) -> Event:
-    """Return the event ``order.created``; its id follows from the order's."""
+    """Return the event ``order.created``. Its id is derived from the order's id."""
     return Event(
         type="order.created",
         body={"order_id": order_id, **fields_of(order, str(order.amount))},

@@ -1,4 +1,7 @@
-"""Accept orders while the broker is unreachable: each is committed with its event, which is published afterwards."""
+"""The outbox of the order API, which accepts orders even while the broker is unreachable.
+
+Each order is committed together with its event. The event is published afterwards.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from .problems import INVALID_ORDER, STORE_UNAVAILABLE, unavailable
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
-#: A little over the 5 s after which the outbox gives a commit up.
+#: Seconds to wait for a commit, a little over the 5 s after which the outbox gives up.
 WAIT_SECONDS = 6.0
 
 
 @cache
 def orders() -> Table:
-    """Return the table ``orders``: accepted orders, whose events may still wait in the outbox."""
-    # Imported here because only an API with an outbox needs SQLAlchemy.
+    """Return the table ``orders``. It contains all accepted orders, even if their events still wait in the outbox."""
+    # Imported here, because only an API with an outbox needs SQLAlchemy.
     from sqlalchemy import BigInteger, Column, MetaData, Table, Text
 
     return Table(
@@ -31,7 +34,7 @@ def orders() -> Table:
         MetaData(),
         Column("order_id", Text, primary_key=True),
         Column("idempotency_key", Text, unique=True),
-        #: SHA-256 of the order, to tell a repeated request from another one with the same key.
+        #: The SHA-256 of the order. It distinguishes a repeated request from another order with the same key.
         Column("fingerprint", Text, nullable=False),
         #: Milliseconds since the epoch.
         Column("accepted_at", BigInteger, nullable=False),
@@ -39,21 +42,24 @@ def orders() -> Table:
 
 
 class OrderOutbox:
-    """The table of orders, and the events that wait."""
+    """The accepted orders and their waiting events."""
 
     def __init__(self, context: Context) -> None:
-        """Start to publish what waits. Raises StoreAway and StoreError."""
+        """Start to publish the waiting events. Raises StoreAway and StoreError."""
         self._outbox = context.outbox
 
     def waiting(self) -> int:
-        """Return how many events wait. Raises Problem, a 503."""
+        """Return the number of waiting events. Raises Problem, a 503, if the database is unreachable."""
         try:
             return self._outbox.waiting()
         except StoreAway as error:
             raise unavailable(str(error), STORE_UNAVAILABLE) from None
 
     def accept(self, order: Order, key: str | None, event: Event) -> None:
-        """Commit an order, unless it was accepted before. Raises Problem: 422 for a key of another order, or 503."""
+        """Commit an order, unless it was accepted before.
+
+        Raises Problem: a 422 if the key belongs to another order, or a 503 if the database is unreachable.
+        """
         order_id, fingerprint = event.body["order_id"], hashlib.sha256(identity(order).encode()).hexdigest()
         row = {"order_id": order_id, "idempotency_key": key, "fingerprint": fingerprint}
 
@@ -64,12 +70,13 @@ class OrderOutbox:
 
             if insert_new(connection, orders(), row | {"accepted_at": int(time.time() * 1000)}):
                 return event
-            # The same order, maybe by this transaction itself after a commit whose answer was lost; or another's key.
+            # There is already a row with this id or key. It may come from an earlier run of this transaction whose
+            # answer was lost.
             of = orders().c
             is_same = of.order_id == order_id
             found = select(of.fingerprint).where(is_same if key is None else or_(is_same, of.idempotency_key == key))
             if set(connection.scalars(found)) != {fingerprint}:
-                text = "Idempotency-Key: was used for another order; send a new key with a new order"
+                text = "Idempotency-Key: already used for another order; send a new key with a new order"
                 raise Problem(422, text, type=INVALID_ORDER)
             return None
 

@@ -1,4 +1,4 @@
-"""Tests of the plugin large_orders: a hook is a function, so a test calls it, without a broker."""
+"""Tests of the plugin large_orders. A hook is a function, so a test can call it without a broker."""
 
 from __future__ import annotations
 

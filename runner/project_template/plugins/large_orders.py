@@ -37,13 +37,13 @@ def contract() -> Contract:
 
 @hookimpl
 def start(context: Context) -> Context:
-    """Return the resources of ``handle``: the context, which has a logger."""
+    """Return the resources for ``handle``: the context, which contains the logger."""
     return context
 
 
 @hookimpl
 def handle(message: Message, options: Options, resources: Context) -> None:
-    """Handle one order. ``Reject`` dead-letters a message at once; after any other exception it is retried."""
+    """Handle one order. ``Reject`` dead-letters the message at once. After any other exception it is retried."""
     try:
         order = IncomingOrder.model_validate(message.json())
     except ValidationError as error:
