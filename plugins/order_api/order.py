@@ -118,8 +118,8 @@ def fields_of(order: Order, amount: str) -> dict[str, str | None]:
 def identity(order: Order) -> str:
     """Return the canonical JSON of an order. Two orders are the same if their JSON is equal.
 
-    Stored ids depend on this JSON, so it must never change: the names have this order, and the amount has at least two
-    decimal places.
+    Stored ids depend on this JSON, so its form must never change. The names have this order, and the amount always has
+    two decimal places or more.
     """
     has_more = order.amount.as_tuple().exponent < -2  # type: ignore[operator]
     amount = str(order.amount) if has_more else f"{order.amount:.2f}"

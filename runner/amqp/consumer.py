@@ -186,8 +186,9 @@ class Consumer:
             return
         channel.add_on_cancel_callback(lambda frame: self._find_cause(channel, frame.method.consumer_tag))
         # When a worker crashes or loses its connection, its unacked messages are delivered again, and the broker counts
-        # each of these deliveries. These messages arrive first. A small prefetch keeps the messages that no handler has
-        # started from being counted once more. It ends after as many messages as could be unacked.
+        # each of these deliveries. These messages arrive first. With a small prefetch, a second crash adds to the count
+        # of a message only if its handler has started. The small prefetch ends after as many messages as were possibly
+        # unacked.
         self._careful_left = self._prefetch * len(self._queues) if self._prefetch > self._at_first else 0
         self._set_prefetch(channel, self._at_first)
 

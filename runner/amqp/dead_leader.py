@@ -6,7 +6,7 @@ channel.
 
 from __future__ import annotations
 
-#: Seconds of refusals before a new connection: the first pause and the longest pause. Each pause is twice the last.
+#: Seconds of refusals before a new connection: the first pause and the longest pause. The pause is doubled each time.
 PAUSE = (0.5, 60.0)
 #: Seconds without a new connection, after which the next pause is the first pause again.
 RESET_AFTER = 300.0

@@ -1,4 +1,4 @@
-"""The loop's wait for sockets with epoll, in which idle sockets cost almost nothing.
+"""The poller of the loop, which waits for sockets with epoll, so that idle sockets cost almost nothing.
 
 The poller asks a connection for its events only after a possible change, not before each wait. For the listening socket
 it uses poll instead. epoll always wakes the processes that share a socket in the same order. So the first process would
@@ -35,7 +35,7 @@ class Pollable(Protocol):
 
 
 class Poller:
-    """A wait for sockets on one thread, which ``wake`` ends from any thread."""
+    """A poller that waits for sockets on one thread. Any thread can end the wait with ``wake``."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, Pollable] = {}

@@ -14,7 +14,7 @@ from runner.worker.delivery import DeliveryEvent, DeliveryLifecycle
 from runner.worker.handler import Handler
 
 #: Seconds within which the supervisor always notices the death of a worker. Only crashing messages wait for it.
-SETTLE = 0.2
+NOTICE_TIME = 0.2
 #: The largest number of replays that fits into the shared memory.
 MOST_REPLAYS = 2**32 - 1
 
@@ -71,7 +71,7 @@ class CrashProtection:
             with self._beside_others(is_alone=is_alone):
                 if is_alone:
                     # The broker may deliver the message before the supervisor has noticed the end of its last worker.
-                    self._sleep(SETTLE)
+                    self._sleep(NOTICE_TIME)
                 # Read after the wait, because another delivery of the message may have crashed a worker meanwhile.
                 crashing = self._crashing_messages.get(one)
                 if crashing is not None and crashing.deaths >= self._max_crashes:

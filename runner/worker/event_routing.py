@@ -54,7 +54,7 @@ class EventRouter:
 def routing_key(template: str, body: object) -> str:
     """Fill in a template such as ``order.created.{currency}.{region}`` with the fields of an event's body.
 
-    Each field becomes one word of a routing key for topics, in lower case. Other characters than letters, digits, ``_``
+    Each field becomes one word of a routing key for topics, in lower case. Characters other than letters, digits, ``_``
     and ``-`` become ``-``.
     """
     fields = body if isinstance(body, dict) else {}
