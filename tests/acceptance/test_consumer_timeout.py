@@ -27,7 +27,7 @@ def handle(message):
     time.sleep(float(message.json()["seconds"]))
     return Event("done", {})
 """
-BLAME = r"jobs\.1 .*a handler has been at message slow of jobs for \d+\.\d s, over the broker's consumer_timeout"
+BLAME = r"jobs\.1 .*a handler has worked on message slow of jobs for \d+\.\d s, over the broker's consumer_timeout"
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_message_over_the_timeout_is_dead_lettered_and_the_others_are_handled(
     good = {f"good-{number}": 0.0 for number in range(10)}
     begin(jobs, shop, kind, {**good, "slow": seconds, "last": 0.0}, **{"prefetch": 20} | settings)
     runner = jobs.run(url=shop.url)
-    runner.wait_for(r"message slow: .* parked in jobs\.dlq", 60)
+    runner.wait_for(r"message slow: .* dead-lettered to jobs\.dlq", 60)
     wait_until(lambda: shop.ready("jobs.dlq"), 20, "the slow message is dead-lettered")
     (dead_letter,) = shop.messages("jobs.dlq")
     wait_until(lambda: {*good, "last"} <= set(handled(jobs)), 20, "the others are handled")

@@ -76,7 +76,7 @@ def test_a_failed_message_is_replayed_until_it_is_handled(service: FailingServic
     assert service.dlq("replay", "--all") == (0, "1 message replayed")
     runner.wait_for("attempt 1 of m-1, replayed 1, job.x")
     runner.wait_for("attempt 3 of m-1, replayed 1, job.x")
-    runner.wait_for("ValueError: no such luck: parked in jobs.dlq", count=2)
+    runner.wait_for("ValueError: no such luck: dead-lettered to jobs.dlq", count=2)
     record = json.loads(service.dlq("show", "m", "--json")[1])
     assert (record["replays"], record["headers"]["x-attempt"]) == (1, 3)
     service.broken.unlink()
@@ -95,7 +95,7 @@ def test_a_crashing_message_is_listed_and_can_be_replayed(service: FailingServic
     publish(service.vhost, '{"n": 3}', message_id="deadly")
     found = wait_until(service.groups, 60, "it is dead-lettered")
     assert [(one["origin"], one["error"]) for one in found] == [
-        ("jobs", "Crashed: its worker died of it 3 times, exited with status 9")
+        ("jobs", "Crashed: the message crashed its worker 3 times, exited with status 9")
     ]
     service.broken.unlink()
     assert service.dlq("replay", "--id", "deadly") == (0, "1 message replayed")

@@ -54,7 +54,7 @@ WAYS = {
     # Another process may have killed the worker, so only every fourth kill counts.
     "killed": ("killed by SIGKILL", "SIGKILL", 4),
 }
-HUNG = {"hang": ("killed by SIGABRT, a handler has been at message hang", "SIGABRT", 1)}
+HUNG = {"hang": ("killed by SIGABRT, a handler has worked on message hang", "SIGABRT", 1)}
 INNOCENT = "killed 2 times"
 MANY_FAILURES = {"backoff": {"max": "500ms"}, "restart_limit": {"count": 100}}
 #: A second counted failure would stop these services.
@@ -157,7 +157,7 @@ def test_a_crashing_message_among_many_is_dead_lettered_with_the_reason_after_ma
     assert headers["x-crashes"] == deaths
     assert headers["x-signal"] == "SIGSEGV"
     times = {2: "twice", 3: "3 times"}[deaths]
-    assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, killed by SIGSEGV")
+    assert headers["x-last-error"].startswith(f"Crashed: the message crashed its worker {times}, killed by SIGSEGV")
     assert crashing.handled(queue).count("poison") == deaths, "it killed no more workers than max_crashes"
     assert crashing.vhost.ready(f"{queue}.dlq") == 1
     assert crashing.runner.output.count(f"while handling message poison of {queue},") == deaths
@@ -178,7 +178,7 @@ def test_a_message_that_kills_its_worker_in_any_way_is_dead_lettered_and_its_nei
         assert headers["x-crashes"] == deaths
         assert headers["x-signal"] == name
         times = {1: "once", 4: "4 times"}[deaths]
-        assert headers["x-last-error"].startswith(f"Crashed: its worker died of it {times}, {reason}")
+        assert headers["x-last-error"].startswith(f"Crashed: the message crashed its worker {times}, {reason}")
         assert handled.count(how) == deaths
     assert handled.count(INNOCENT) == (3 if queue == "ways" else 0)
     assert crashing.vhost.ready(f"{queue}.dlq") == len(ways)

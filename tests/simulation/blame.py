@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.messages import Message
-from runner.worker.crash_protection import SETTLE
+from runner.worker.crash_protection import NOTICE_TIME
 from tests.simulation.clock import Clock
 from tests.simulation.history import History
 from tests.simulation.supervisor import End
@@ -44,7 +44,7 @@ class Blame:
         """
         name = self._names[message.id] = message.json()["m"]
         # The supervisor has certainly noticed these deaths.
-        known = self._clock.now - SETTLE
+        known = self._clock.now - NOTICE_TIME
         if self._count(name, known) >= self._max_crashes:
             self._history.fail("poison", f"{name} is handled although its workers died: {self.of(name)}")
         beside = (

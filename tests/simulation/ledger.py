@@ -167,7 +167,7 @@ class Ledger:
         name, error, is_dead_lettered = plan.name, headers["x-last-error"], key == self._retry_delays.dead_letter
         failed = attempt if is_dead_lettered else attempt - 1
         is_last = failed > len(self._retry_delays.steps)
-        if "its worker died of it" in error:
+        if "the message crashed its worker" in error:
             self._history.hit("dead-lettered for crashing its workers")
             if not is_dead_lettered or not self.blame.is_guilty(headers["x-crashes"], name):
                 self._history.fail("poison", f"{name} to {key} for {error}, deaths that count: {self.blame.of(name)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from runner.supervisor.crash_blame import Death
 from runner.supervisor.slot_lifecycle import Slot, SlotState
-from runner.worker.crash_protection import SETTLE
+from runner.worker.crash_protection import NOTICE_TIME
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ class Supervisor:
         death = Death(slot, code, end.is_over_memory, end.is_oom, is_leaving)
         process.end()
         random = simulation.random
-        noticed = random.uniform(0.001, 0.9 * SETTLE)
+        noticed = random.uniform(0.001, 0.9 * NOTICE_TIME)
         simulation.clock.after(noticed, partial(simulation.tracker.blame, death, messages))
         simulation.clock.after(noticed + random.choice((0.0, 0.05, 0.5, 2.0)), partial(self.start, process.slot))

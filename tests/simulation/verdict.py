@@ -53,7 +53,9 @@ def _check_message(simulation: Simulation, plan: Plan, dead_lettered: list[Store
     reasons = [(message.properties.headers or {}).get("x-last-error", "rejected") for message in dead_lettered]
     if not is_done and not dead_lettered:
         fail("nothing is lost", f"{plan.name} ({plan.kind}) is neither done nor dead-lettered")
-    by_chance = [reason for reason in reasons if "no queue is bound" in reason or (is_guilty and "died" in reason)]
+    by_chance = [
+        reason for reason in reasons if "no queue is bound" in reason or (is_guilty and "crashed its worker" in reason)
+    ]
     must_dead_letter = plan.kind in ("failing", "rejected", "astray", "refused", "poison", "unfit", "unwritable")
     must_dead_letter |= plan.kind == "flaky" and plan.failures > len(simulation.scenario.steps)
     if must_dead_letter and not dead_lettered:
@@ -64,7 +66,7 @@ def _check_message(simulation: Simulation, plan: Plan, dead_lettered: list[Store
         fail("good messages", f"{plan.name} ({plan.kind}) is dead-lettered for {reasons}")
     if not must_dead_letter and is_done and dead_lettered and not ledger.is_repeated(plan.name):
         fail("never both", f"{plan.name} ({plan.kind}) is done, and dead-lettered for {reasons}")
-    if plan.kind == "poison" and not all("its worker died of it" in reason for reason in reasons):
+    if plan.kind == "poison" and not all("the message crashed its worker" in reason for reason in reasons):
         fail("poison", f"{plan.name} is dead-lettered for {reasons}")
     if simulation.scenario.inbox and plan.has_id and len(effects) > 1:
         fail("inbox", f"{plan.name} has {len(effects)} effects, runs {effects}")
