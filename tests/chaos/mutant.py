@@ -221,7 +221,7 @@ MUTANTS = [
     Mutant(
         "a crashing message is never dead-lettered",
         "runner/worker/crash_protection.py",
-        "        if suspect is not None and suspect.deaths >= self._max_crashes:",
+        "        if crashing is not None and crashing.deaths >= self._max_crashes:",
         "        if False:",
     ),
     Mutant(
