@@ -110,7 +110,7 @@ def test_a_message_over_the_timeout_is_dead_lettered_and_the_others_are_handled(
     assert handled(jobs).count("slow") == headers["x-crashes"], "no more often than max_crashes allows"
     assert shop.ready("jobs.dlq") == 1
     assert "FATAL" not in runner.output
-    assert "topology is declared again" not in runner.output
+    assert "declaring the topology again" not in runner.output
     assert runner.stop() == 0
 
 
@@ -133,7 +133,7 @@ def test_a_queue_that_is_deleted_during_a_long_handler_is_declared_again_and_its
     runner = jobs.run(url=shop.url)
     wait_until((jobs.folder / "handled").exists, 20, "it is being handled")
     shop.delete_queue("jobs")
-    runner.wait_for("NOT_FOUND - no queue 'jobs' .*topology is declared again")
+    runner.wait_for("NOT_FOUND - no queue 'jobs' .*declaring the topology again")
     wait_until(lambda: "jobs" in shop.queues(), 20, "it is declared again")
     publish(shop, '{"seconds": 0}', message_id="next")
     wait_until(lambda: "next" in handled(jobs), 20, "and consumed")

@@ -201,7 +201,7 @@ def test_a_deleted_dead_letter_queue_is_declared_again(lasting: JobService) -> N
     starts = lasting.runner.output.count("jobs.1 RUNNING")
     lasting.vhost.delete_queue("once.dlq")
     sent = lasting.send("once", '{"do": "exit"}')
-    lasting.runner.wait_for("after the topology is declared again")
+    lasting.runner.wait_for("declaring the topology again")
     lasting.runner.pid_of("jobs.1", count=starts + 1)
     wait_until(lambda: "once.dlq" in lasting.vhost.queues(), 20)
     lasting.dead_letters("once", sent)

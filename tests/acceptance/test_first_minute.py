@@ -48,7 +48,7 @@ def test_the_first_202_comes_within_2_s_and_orders_survive_a_lost_worker_or_queu
         elif count == 2:
             # The queue is declared and consumed again.
             vhost.delete_queue("payment.order.created")
-            runner.wait_for("after the topology is declared again")
+            runner.wait_for("declaring the topology again")
             runner.pid_of("payment.1", count=3)
             order = shipped.first_order()
     children = runner.children()
