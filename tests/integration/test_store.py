@@ -412,7 +412,7 @@ def test_a_server_that_hangs_is_noticed(tmp_path: Path) -> None:
         future = store.commit(partial(insert, "a"))
         words = wait_until(lambda: storage.overdue(time.monotonic() + 100, 1.0), 10)
         assert storage.overdue(time.monotonic() + 30, 1.0) is None, "as long as a lock may be waited for"
-        assert words.startswith("the database has not answered for 10")
+        assert words.startswith("the database has not answered a commit for 10")
         server.thaw()
         assert future.result(20) is True
         assert storage.overdue(time.monotonic() + 100, 1.0) is None
