@@ -88,7 +88,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("dlq replay --queue payment.order.created --dry-run", "shows what it would do"),
         ("dlq replay --match gateway --rate 10", "ten messages a second"),
     ),
-    "dlq export": (("dlq export --to dead-letters.jsonl", "all of them"),),
+    "dlq export": (("dlq export --file dead-letters.jsonl", "all of them"),),
     "events": (("events --type payment.failed --since 1h", "declined orders of the last hour"),),
     "order history": (("order history 4240e46b", "the order whose id begins so"),),
     "ledger": (("ledger --since 1h", "only the last hour"),),

@@ -1,6 +1,7 @@
-"""Read the messages of a dead-letter queue and leave them there, or take those that were written down already.
+"""Readers of a dead-letter queue: a browser, which leaves the messages there, and a remover of known messages.
 
-Reading is consuming without an answer: when its channel closes, the broker puts everything back where it was.
+A reader consumes messages without an acknowledgement. When its channel closes, the broker returns every message to
+its place.
 """
 
 from __future__ import annotations
@@ -21,32 +22,33 @@ from runner.deadletters.dead_letter import DeadLetter, dead_letter_of
 from runner.deadletters.json_record import fingerprint
 from runner.errors import RunnerError
 
-#: How many messages one consumer may hold; AMQP's largest number, because quorum queues take 0 for 2000.
-MOST_HELD = 65_535
-#: How many taken messages are acknowledged at once.
+#: The prefetch count of a consumer: AMQP's largest number, because quorum queues replace 0 by 2000.
+MAX_PREFETCH = 65_535
+#: The number of messages that are acknowledged together.
 ACK_BATCH = 1000
-#: Seconds between two questions whether a queue holds more.
-INTERVAL = 0.05
-#: Seconds for which a queue may say that it holds messages, and deliver none.
-STALLED = 20.0
-#: Seconds for which a queue must be silent and empty when less came than it had said.
-PATIENCE = 2.0
-#: Seconds after which reading ends in a queue that gets new messages faster than they are read.
-ENDLESS = 2.0
+#: Seconds between two counts of the ready messages of a queue.
+COUNT_INTERVAL = 0.05
+#: Seconds without a delivery after which reading fails although the queue has ready messages.
+DELIVERY_TIMEOUT = 20.0
+#: Seconds without a delivery after which an empty queue counts as read although it delivered fewer messages than it
+#: had at the start.
+SILENCE_TIMEOUT = 2.0
+#: Seconds for which reading continues after the messages of the first count, if new messages arrive.
+MAX_OVERTIME = 2.0
 
 
 class Reader:
-    """Gets each message of ``queue`` once, and answers none; with ``limit``, only so many.
+    """A consumer that gets each message of ``queue`` once and acknowledges none; ``limit`` is the largest number.
 
-    A queue delivers on and on while it may: ``_on_letter`` is given what comes, with its delivery tag.
+    ``_on_message`` gets each message with its delivery tag.
     """
 
-    def __init__(self, url: str, queue: str, *, credit: int = MOST_HELD, limit: int | None = None) -> None:
-        """``credit`` is how many messages may be on their way at once, beside those that are held."""
+    def __init__(self, url: str, queue: str, *, credit: int = MAX_PREFETCH, limit: int | None = None) -> None:
+        """``credit`` is the number of messages that the broker may deliver beyond the kept, unacked ones."""
         self._queue, self._step, self._limit = queue, credit, limit
-        # Where nothing is answered each consumer takes all it may before the next one takes the first, and a quorum
-        # queue puts back what each held, one after the other: so the order stays.
-        self._low = 1 if credit == MOST_HELD else max(1, credit // 2)
+        # Without acknowledgements, each consumer gets all its messages before the next consumer gets its first one.
+        # A quorum queue takes back the messages of one consumer after the other, so their order stays.
+        self._low = 1 if credit == MAX_PREFETCH else max(1, credit // 2)
         self._consumers: list[str] = []
         self._is_closing = False
         self._session = Session(url, "runner dlq", self._opened)
@@ -56,30 +58,30 @@ class Reader:
         self._zeros = 0
         self._seen_before = 0
         self._heard = time.monotonic()
-        #: How many messages came, and how many of them were answered.
+        #: The number of received messages, and the number of those that were acknowledged.
         self.seen = 0
         self.answered = 0
 
     def run(self) -> None:
-        """Read. Raises BrokerAway, and RunnerError where the queue gives none of what it holds."""
+        """Read. Raises BrokerAway, and RunnerError if the queue delivers none of its messages."""
         self._session.run()
 
-    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
+    def _on_message(self, tag: int, message: DeadLetter) -> None:
         raise NotImplementedError
 
     def _on_end(self) -> None:
-        """All was read."""
+        """Handle the end of the messages."""
         self._close()
 
     def _close(self) -> None:
-        """End, so that the broker puts everything back that is not answered."""
+        """Stop consuming, so that the broker takes the unacked messages back."""
         if self._is_over:
             return
         self._is_closing = True
         if not self._consumers:
             self._session.finish()
-        # A quorum queue would deliver what one consumer gives back to the next one that is about to go, and so on:
-        # the order would be another, and 100,000 messages would keep it busy for minutes.
+        # Otherwise a quorum queue would deliver the returned messages of one consumer to the next one, which stops
+        # too. The order would change, and 100,000 messages would keep the queue busy for minutes.
         for tag in reversed(self._consumers[1:]):
             self._channel.basic_cancel(tag)
         if self._consumers:
@@ -105,7 +107,7 @@ class Reader:
         self._ask()
 
     def _subscribe(self) -> None:
-        # What is held keeps its consumer's places; another consumer on the same channel has places of its own.
+        # Unacked messages use up the prefetch of their consumer. Another consumer on the channel has its own prefetch.
         self._credit += self._step
         self._channel.basic_qos(prefetch_count=self._step)
         tag = f"dlq-{len(self._consumers):06}"
@@ -114,7 +116,7 @@ class Reader:
 
     @property
     def _is_over(self) -> bool:
-        """Whether nothing more can be asked of the broker, or shall be."""
+        """True if no more requests to the broker are possible or wanted."""
         return self._is_closing or self._session.is_finished or not self._channel.is_open
 
     @property
@@ -123,11 +125,11 @@ class Reader:
 
     def _on_delivery(self, _: Channel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if self._is_read or self._is_over:
-            return  # it came after this began
+            return  # the broker had sent it before the cancellation
         self.seen += 1
         try:
-            self._on_letter(method.delivery_tag, dead_letter_of(self._queue, method, properties, body))
-        except Exception as error:  # noqa: BLE001 - pika would take it for the end of the connection
+            self._on_message(method.delivery_tag, dead_letter_of(self._queue, method, properties, body))
+        except Exception as error:  # noqa: BLE001 - pika would treat it as a lost connection
             self._is_closing = True
             self._session.fail(error)
             return
@@ -137,7 +139,7 @@ class Reader:
 
     @property
     def _held(self) -> int:
-        """How many messages will not be answered as long as this reads."""
+        """The number of messages that stay unacked until the reader stops."""
         return self.seen - self.answered
 
     def _refill(self) -> None:
@@ -156,8 +158,8 @@ class Reader:
         is_quiet = self.seen == self._seen_before
         if not is_quiet or self._is_waiting:
             self._heard = now
-        # The answer overtakes what the queue had sent by then; so only when nothing came between two of them is
-        # nothing on its way.
+        # The count may arrive before messages that the queue sent earlier. So no message is under way only if none
+        # arrived between two counts.
         self._zeros = self._zeros + 1 if is_quiet and not frame.method.message_count else 0
         if self._enough is None and self.seen >= self._expected:
             self._enough = now
@@ -169,26 +171,26 @@ class Reader:
             self._later()
         elif self._zeros and self._enough is not None:
             self._ask()
-        elif now - self._heard > STALLED:
-            held = f"{frame.method.message_count} messages, and none is delivered within {STALLED:g} s"
-            self._fail(f"{held}; another consumer has it for itself, or the broker is overloaded")
+        elif now - self._heard > DELIVERY_TIMEOUT:
+            stalled = f"{frame.method.message_count} messages, but none is delivered within {DELIVERY_TIMEOUT:g} s"
+            self._fail(f"{stalled}; another consumer has exclusive access, or the broker is overloaded")
         else:
             self._later()
 
     def _is_exhausted(self, now: float) -> bool:
         if self._enough is None:
-            # Somebody else took the others; or a quorum queue that is busy calls itself empty, and then goes on.
-            return self._zeros >= EMPTY_ANSWERS and now - self._heard > PATIENCE
-        return self._zeros >= EMPTY_ANSWERS or now - self._enough > ENDLESS
+            # Another consumer received the rest, or a busy quorum queue reports 0 messages although it has some.
+            return self._zeros >= EMPTY_ANSWERS and now - self._heard > SILENCE_TIMEOUT
+        return self._zeros >= EMPTY_ANSWERS or now - self._enough > MAX_OVERTIME
 
     @property
     def _is_waiting(self) -> bool:
-        """Whether there is a reason on this side for which no more messages come."""
+        """True if the reader itself is the reason that no more messages arrive."""
         return False
 
     def _later(self) -> None:
         if not self._is_over:
-            self._session.loop.call_later(INTERVAL, self._ask)
+            self._session.loop.call_later(COUNT_INTERVAL, self._ask)
 
     def _closed(self, _: Channel, error: Exception) -> None:
         self._session.fail(close_of(error).error(f"queue {self._queue!r}"))
@@ -198,22 +200,22 @@ class Reader:
 
 
 class Browser(Reader):
-    """Shows each message to ``on_letter``."""
+    """A reader that passes each message to ``on_message``."""
 
-    def __init__(self, url: str, queue: str, on_letter: Callable[[DeadLetter], None]) -> None:
+    def __init__(self, url: str, queue: str, on_message: Callable[[DeadLetter], None]) -> None:
         super().__init__(url, queue)
-        self._show = on_letter
+        self._show = on_message
 
-    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
-        self._show(letter)
+    def _on_message(self, tag: int, message: DeadLetter) -> None:
+        self._show(message)
 
 
-class Taker(Reader):
-    """Takes off the queue what is known already, by its fingerprint and how often it is there, and nothing else."""
+class Remover(Reader):
+    """A reader that removes known messages from the queue, each fingerprint as often as ``known`` counts it."""
 
-    def __init__(self, url: str, queue: str, known: Counter[bytes], on_taken: Callable[[int], None]) -> None:
+    def __init__(self, url: str, queue: str, known: Counter[bytes], on_removed: Callable[[int], None]) -> None:
         super().__init__(url, queue)
-        self._known, self._on_taken = known.copy(), on_taken
+        self._known, self._on_removed = known.copy(), on_removed
         self._wanted = known.total()
         self._acks = AckBatch()
 
@@ -221,8 +223,8 @@ class Taker(Reader):
     def _held(self) -> int:
         return self.seen - self.answered + self._acks.waiting
 
-    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
-        mark = fingerprint(letter)
+    def _on_message(self, tag: int, message: DeadLetter) -> None:
+        mark = fingerprint(message)
         if not self._known[mark]:
             return
         self._known[mark] -= 1
@@ -241,4 +243,4 @@ class Taker(Reader):
         if self._is_over:
             return
         self._acks.send(self._channel)
-        self._on_taken(self.answered)
+        self._on_removed(self.answered)

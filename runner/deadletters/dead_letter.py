@@ -1,4 +1,4 @@
-"""A parked message, and what its headers tell of its past."""
+"""A dead letter, and its history as its headers record it."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from runner.headers import (
     seconds_of,
 )
 
-#: What the broker's words for its own parking mean (RabbitMQ: "Dead Letter Exchanges").
+#: Explanations of the reasons with which the broker dead-letters a message (RabbitMQ: "Dead Letter Exchanges").
 _BROKER_REASONS = {
-    "delivery_limit": "delivered too often without an answer",
+    "delivery_limit": "delivered too often without an acknowledgement",
     "expired": "waited longer than its time to live",
     "maxlen": "its queue was full",
-    "rejected": "rejected by who read it",
+    "rejected": "rejected by its consumer",
 }
 NO_REASON = "no reason in its headers"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message of a dead-letter queue, as it is delivered from there."""
+    """One message of a dead-letter queue, as the broker delivers it."""
 
     #: The dead-letter queue.
     queue: str
-    #: AMQP's own properties by their names, except the headers; ``undecoded`` are bytes that belong to no property.
+    #: The AMQP properties by name, without the headers; ``undecoded`` contains bytes that belong to no property.
     properties: Mapping[str, Any]
     headers: Mapping[str, Any]
     body: bytes
-    #: How it came into the dead-letter queue.
+    #: The exchange and the routing key with which the message entered the dead-letter queue.
     exchange: str = ""
     routing_key: str = ""
 
     @property
     def id(self) -> str:
-        """Its message id; of one without, something that is the same at each look."""
+        """The message id, or for a message without one, a hash that is the same at each read."""
         own = name_of(self.properties.get("message_id"))
         if own:
             return own
@@ -61,59 +61,61 @@ class DeadLetter:
 
     @property
     def type(self) -> str:
-        """What happened, as in ``order.created``; empty where nothing is said."""
+        """The type of the event, such as ``order.created``; empty if unknown."""
         return name_of(self.properties.get("type"))
 
     @property
     def correlation_id(self) -> str:
-        """The id of the business object; empty where nothing is said."""
+        """The correlation id, which is the id of the order; empty if unknown."""
         return name_of(self.properties.get("correlation_id"))
 
     @property
     def deaths(self) -> list[Mapping[str, Any]]:
-        """What the broker tells of each of its own parkings and expirations, the latest first."""
+        """The broker's entries about each time that it dead-lettered the message, the latest first."""
         found = self.headers.get(DEATH)
         return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
 
     @property
     def trusted_headers(self) -> Mapping[str, Any]:
-        """The headers without those that only a copy can have, if the broker parked what a sender published.
+        """The headers, without those of a copy if the broker dead-lettered the sender's own message.
 
-        A copy comes through the default exchange, so each of its deaths names that one.
+        A copy is published to the default exchange, so each of its deaths names that exchange.
         """
         is_of_sender = any(text_of(one.get("exchange")) for one in self.deaths)
         return from_sender(self.headers) if is_of_sender else self.headers
 
     @property
-    def is_parked_by_broker(self) -> bool:
-        """Whether the broker itself parked it: whoever parks a message with a reason takes the broker's headers off."""
+    def is_dead_lettered_by_broker(self) -> bool:
+        """True if the broker dead-lettered the message: a worker's copy has no death headers of the broker."""
         return bool(self.deaths) or (FIRST_DEATH_REASON in self.headers and FAILED_AT not in self.headers)
 
     @property
     def error(self) -> str:
-        """Why it was parked, in words."""
-        if self.is_parked_by_broker:
+        """The reason for the dead-lettering, in words."""
+        if self.is_dead_lettered_by_broker:
             reason = self.deaths[0].get("reason") if self.deaths else self.headers[FIRST_DEATH_REASON]
-            return f"parked by the broker: {_BROKER_REASONS.get(text_of(reason)) or text_of(reason) or NO_REASON}"
+            return (
+                f"dead-lettered by the broker: {_BROKER_REASONS.get(text_of(reason)) or text_of(reason) or NO_REASON}"
+            )
         return text_of(self.headers.get(LAST_ERROR)) or NO_REASON
 
     @property
-    def parked_at(self) -> float | None:
-        """When it was parked, in seconds since the epoch; None where nothing tells it."""
+    def dead_lettered_at(self) -> float | None:
+        """The time of the dead-lettering, in seconds since the epoch; None if unknown."""
         own = seconds_of(self.headers.get(FAILED_AT))
         broker = seconds_of(self.deaths[0].get("time")) if self.deaths else None
-        first, second = (broker, own) if self.is_parked_by_broker else (own, broker)
+        first, second = (broker, own) if self.is_dead_lettered_by_broker else (own, broker)
         if first is not None:
             return first
         return second if second is not None else seconds_of(self.properties.get("timestamp"))
 
     @property
     def published(self) -> tuple[str, str | None]:
-        """The exchange and the routing key that it was first published with; no key where nothing tells it."""
+        """The exchange and the routing key of the first publish; the key is None if unknown."""
         headers = self.trusted_headers
         if ORIGIN_EXCHANGE in headers or ORIGIN_KEY in headers:
             return text_of(headers.get(ORIGIN_EXCHANGE)), text_of(headers.get(ORIGIN_KEY))
-        # The broker adds the latest before the others.
+        # The broker puts the latest entry first.
         first = self.deaths[-1] if self.deaths else {}
         keys = first.get("routing-keys")
         if isinstance(keys, list) and keys:
@@ -122,17 +124,17 @@ class DeadLetter:
 
     @property
     def replays(self) -> int:
-        """How often it was replayed already."""
+        """The number of earlier replays."""
         return count_of(self.trusted_headers.get(REPLAYS))
 
     @property
     def replayed_at(self) -> int:
-        """When it was last replayed, in milliseconds since the epoch; 0 for never."""
+        """The time of the last replay, in milliseconds since the epoch; 0 for never."""
         return milliseconds_of(self.trusted_headers.get(REPLAYED_AT)) or 0
 
 
 def text_of(value: object) -> str:
-    """A name or an error as text; bytes that are no UTF-8 are escaped, and nothing is empty."""
+    """Return a name or an error as text: with escapes for bytes that are not UTF-8, and empty for None."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return "" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""``dlq discard``: parked messages go into a file and off the desk, with a note of each in the order history."""
+"""``dlq discard``: write dead letters to a file, remove them, and note each of them in the order history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runner.admin.batch import publish_all
 from runner.amqp.properties import encode
 from runner.cli.export_file import ExportFile, in_a_folder, named_by_time
 from runner.cli.terminal import progress, warn
-from runner.deadletters.browser import Taker
+from runner.deadletters.browser import Remover
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import fingerprint, record_of
 from runner.deadletters.open_queues import OpenQueues, opened
@@ -30,18 +30,18 @@ from runner.headers import ATTEMPT, count_of, name_of
 from runner.messages import ATTEMPT_TYPE, Event, name_based_id
 from runner.topology.plan import counted
 
-#: What stands for a service in the note: no service had the message.
-DESK = "desk"
+#: The name in the note in place of a service, because no service handled the message. Order histories contain it.
+DISCARDED_BY = "desk"
 
 
-@click.command(short_help="Write messages to a file and take them off the desk.")
+@click.command(short_help="Write dead letters to a file and remove them.")
 @selecting
-@click.option("--all", "everything", is_flag=True, help="All that is parked.")
+@click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @click.option(
-    "--to", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="The file; var/discarded-TIME.jsonl else.",
+    "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="The new file; var/discarded-TIME.jsonl by default.",
 )  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def discard(
     folder: Path,
@@ -49,26 +49,27 @@ def discard(
     match: str | None,
     ids: tuple[str, ...],
     everything: bool,
-    to: Path | None,
+    path: Path | None,
     yes: bool,
 ) -> None:
-    """Write messages to a file of JSON lines, ask, and take them off the desk.
+    """Write dead letters to a file of JSON lines, ask, and remove them from the dead-letter queue.
 
-    Only what is safe in the file is taken off. Where tries are traced, it is noted first that a person discarded them.
+    A message is removed only after the file is safe on the disk. If attempts are traced, the order history first gets
+    a note that a person discarded the message.
     """
     check_selection(queue, match, ids, everything)
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked here; --yes discards without a question")
+        raise click.UsageError("standard input is not a terminal, so the command cannot ask; use --yes")
     with opened(folder, queue) as there:
         selection = selection_of(there, match, ids)
-        file = ExportFile(to or named_by_time(there.project.var, "discarded"))
+        file = ExportFile(path or named_by_time(there.project.var, "discarded"))
         written: dict[str, Counter[bytes]] = {}
         notes = _Notes()
 
-        def keep(letter: DeadLetter, origin: str | None) -> None:
-            if selection.takes(letter, origin):
-                file.write(json_text(record_of(letter, origin)))
-                written.setdefault(letter.queue, Counter())[fingerprint(letter)] += 1
+        def keep(message: DeadLetter, origin: str | None) -> None:
+            if selection.matches(message, origin):
+                file.write(json_text(record_of(message, origin)))
+                written.setdefault(message.queue, Counter())[fingerprint(message)] += 1
 
         try:
             there.read(keep, "writing")
@@ -84,7 +85,7 @@ def discard(
             # A second Ctrl-C must not leave the file behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             file.remove()
-            click.echo(f"nothing discarded{notes.sent_in_vain}", err=True)
+            click.echo(f"nothing discarded{notes.already_sent}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         except BaseException:
             file.remove()
@@ -92,34 +93,35 @@ def discard(
         if not total:
             click.echo(nothing(there, "discarded", selection))
             sys.exit(EXIT_FAILURE if there.hidden else 0)
-        taken = 0
+        removed = 0
         with progress("discarding", total) as show_done:
             for name, marks in written.items():
-                before = taken
-                taker = Taker(there.url, name, marks, partial(_show_beyond, show_done, before))
+                before = removed
+                remover = Remover(there.url, name, marks, partial(_show_beyond, show_done, before))
                 try:
-                    taker.run()
+                    remover.run()
                 except (BrokerError, BrokerRefused, KeyboardInterrupt):
-                    warn(f"about {before + taker.answered} of {total} discarded; all of them are in {file.path}")
+                    warn(f"about {before + remover.answered} of {total} discarded; all of them are in {file.path}")
                     raise
-                taken += taker.answered
-    click.echo(f"{counted(taken, 'message')} discarded, and written to {file.path}")
-    if taken < total:
-        warn(f"{counted(total - taken, 'message')} of the file had left the desk meanwhile, by somebody else's hands")
+                removed += remover.answered
+    click.echo(f"{counted(removed, 'message')} discarded, and written to {file.path}")
+    if removed < total:
+        warn(f"{counted(total - removed, 'message')} of the file: another client had already removed them")
         sys.exit(EXIT_FAILURE)
 
 
 class _Notes:
-    """The notes that messages were discarded, where tries are noted."""
+    """The notes about discarded messages, if attempts are traced."""
 
     def __init__(self) -> None:
         self._sent = 0
 
     def send(self, there: OpenQueues, file: Path) -> None:
-        """Have it noted of each message of the file that a person discarded it.
+        """Publish a note for each message of the file that a person discarded it.
 
-        Before anything is taken away, so that nothing leaves without a record: a note of a message that others take
-        meanwhile does less harm than none of one that is gone. Raises BrokerError where not all is confirmed.
+        The notes precede the removal, so that no message disappears without a record. If another client then
+        removes a message first, the surplus note does less harm than a missing one. Raises BrokerError if the
+        broker does not confirm every note.
         """
         queue, now = there.attempts_queue, int(time.time() * 1000)
         if queue is None:
@@ -130,15 +132,15 @@ class _Notes:
                 publish_all(there.url, "runner notes", notes, self._count)
             except (BrokerError, BrokerRefused) as error:
                 raise type(error)(
-                    f"attempts: not reported, so nothing is discarded{self.sent_in_vain}, {error}"
+                    f"attempts: not reported, so nothing is discarded{self.already_sent}, {error}"
                 ) from None
 
     @property
-    def sent_in_vain(self) -> str:
-        """What to say where nothing is discarded after all: what was sent cannot be taken back."""
+    def already_sent(self) -> str:
+        """The addition to a report of failure: notes that were already sent cannot be taken back."""
         if not self._sent:
             return ""
-        return f" (order history may tell of {self._sent} that were: their notes had gone out)"
+        return f" (order show may report {self._sent} as discarded, because their notes were already sent)"
 
     def _count(self, sent: int) -> None:
         self._sent = sent
@@ -149,9 +151,10 @@ def _show_beyond(show_done: Callable[[int], None], before: int, done: int) -> No
 
 
 def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -> Event:
-    """The note, to be sent to ``queue`` by the default exchange, of a message that ``record_of`` has written down.
+    """Return the note about a discarded message, to be published to ``queue`` through the default exchange.
 
-    ``number`` tells apart messages that are alike in everything; ``now`` is in milliseconds since the epoch.
+    ``record`` is the message as ``record_of`` writes it. ``number`` distinguishes identical messages. ``now`` is in
+    milliseconds since the epoch.
     """
     properties, headers = record["properties"], record["headers"]
     order_id = name_of(_raw(properties.get("correlation_id"))) or None
@@ -161,10 +164,10 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         "message_id": record["id"],
         "message_type": name_of(_raw(properties.get("type"))),
         "queue": origin,
-        "service": DESK,
-        # In the place of the process that had it: the queue that it was taken from.
+        "service": DISCARDED_BY,
+        # No process had the message, so the note names the queue from which the message was removed.
         "instance": record["queue"],
-        # After the try that parked it, also where this machine's clock is behind the worker's.
+        # A number after that of the last attempt keeps the order even if this machine's clock is behind the worker's.
         "attempt": (count_of(headers.get(ATTEMPT)) or 1) + 1,
         "replays": int(record["replays"]),
         "outcome": "discarded",
@@ -185,7 +188,7 @@ def discard_note(record: Mapping[str, Any], number: int, queue: str, now: int) -
         id=name_based_id(which),
         correlation_id=order_id,
         causation_id=record["id"],
-        app_id=DESK,
+        app_id=DISCARDED_BY,
     )
 
 

@@ -1,4 +1,4 @@
-"""``dlq``: the dead-letter desk: what is parked and why, and what becomes of it."""
+"""``dlq``: list, show, replay, discard and export dead letters."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from runner.topology.plan import counted
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(short_help="Parked messages: list, show, replay, discard, export.")
+@click.group(short_help="List, show, replay, discard and export dead letters.")
 def dlq() -> None:
-    """The dead-letter desk: messages that could not be handled, parked in the dead-letter queues of the project.
+    """List, show, replay, discard and export the messages in the dead-letter queues of the project.
 
-    Looking at them consumes nothing. A message leaves its dead-letter queue only once its copy is confirmed in the
-    queue that it failed in (replay), or once it is in a file and you said so (discard).
+    The commands list, show and export consume no message. The command replay removes a dead letter only after the
+    broker has confirmed its copy in the queue in which it failed. The command discard removes it only after it is in
+    a file and you have agreed.
     """
 
 
@@ -45,20 +46,20 @@ dlq.add_command(replay)
 dlq.add_command(discard)
 
 
-@dlq.command("list", short_help="What is parked, by queue and error.")
+@dlq.command("list", short_help="List dead letters by queue and error.")
 @QUEUE
 @_json
 @click.pass_obj
 def list_(folder: Path, queue: str | None, as_json: bool) -> None:
-    """List what is parked, by the queue it failed in and its error, with how many, and when the first and the last.
+    """List dead letters by queue and error, with their number and the times of the first and the last.
 
-    Errors that differ only in an id or a number are one kind; the latest one's is shown. Exits with 1 when there is
-    nothing to see because somebody else may hold it.
+    The column QUEUE names the queue in which the messages failed. Errors that differ only in ids or numbers are one
+    group, which shows the latest error. Exits with 1 if no dead letter is visible, but another consumer may have some.
     """
-    desk = GroupedDeadLetters()
+    grouped = GroupedDeadLetters()
     with opened(folder, queue) as there:
-        there.read(desk.add)
-    groups = desk.groups()
+        there.read(grouped.add)
+    groups = grouped.groups()
     if as_json:
         found = [
             {
@@ -67,7 +68,7 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
             }
             for one in groups
         ]  # fmt: skip
-        click.echo(json_text({"messages": desk.count, "groups": found}, indent=2))
+        click.echo(json_text({"messages": grouped.count, "groups": found}, indent=2))
     if not groups and there.hidden:
         for line in unseen(there):
             click.echo(line, err=as_json)
@@ -75,54 +76,56 @@ def list_(folder: Path, queue: str | None, as_json: bool) -> None:
     if as_json:
         return
     if not groups:
-        click.echo(f"{empty(there)}: no message is parked")
+        click.echo(empty(there))
         return
-    for line in table(groups, desk.prefixes([one.example for one in groups])):
+    for line in table(groups, grouped.prefixes([one.example for one in groups])):
         click.echo(line)
-    click.echo(f"{counted(desk.count, 'message')} parked; show ID tells all of one")
+    click.echo(f"{counted(grouped.count, 'dead letter')}; dlq show ID shows all of one")
 
 
-@dlq.command(short_help="All of one message.")
+@dlq.command(short_help="Show one dead letter in full.")
 @click.argument("beginning", metavar="ID")
 @QUEUE
 @_json
 @click.pass_obj
 def show(folder: Path, beginning: str, queue: str | None, as_json: bool) -> None:
-    """Show all of one message: why, where and when it failed, its headers and its body.
+    """Show one dead letter in full: why, where and when it failed, its headers and its body.
 
-    ID may be shortened as long as only one message begins with it. Where none does, it is the correlation id of an
-    order, or its beginning, and all that is parked of that order is shown. A message that failed in several queues is
-    parked in each of their dead-letter queues, and shown for each.
+    ID may be shortened if only one message id begins with it. If no message id begins with ID, it is the correlation
+    id of an order, or its beginning, and the command shows all dead letters of that order. A message that failed in
+    several queues is in each of their dead-letter queues, and the command shows each copy.
     """
     candidates: list[tuple[DeadLetter, str | None]] = []
     with opened(folder, queue) as there:
-        there.read(lambda letter, origin: candidates.append((letter, origin)) if begins(letter, (beginning,)) else None)
-    wanted = whole_ids(there, (beginning,), ((letter.id, letter.correlation_id) for letter, _ in candidates))
-    for number, (letter, origin) in enumerate(one for one in candidates if one[0].id in wanted):
+        there.read(
+            lambda message, origin: candidates.append((message, origin)) if begins(message, (beginning,)) else None
+        )
+    wanted = whole_ids(there, (beginning,), ((message.id, message.correlation_id) for message, _ in candidates))
+    for number, (message, origin) in enumerate(one for one in candidates if one[0].id in wanted):
         if as_json:
-            click.echo(json_text(record_of(letter, origin), indent=2))
+            click.echo(json_text(record_of(message, origin), indent=2))
         else:
-            click.echo("\n".join([*([""] if number else []), *whole(letter, origin)]))
+            click.echo("\n".join([*([""] if number else []), *whole(message, origin)]))
 
 
-@dlq.command(short_help="Write messages as JSON lines.")
+@dlq.command(short_help="Write dead letters as JSON lines.")
 @selecting
 @click.option(
-    "--to", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
-    help="A file, instead of standard output.",
+    "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
+    help="The new file; standard output by default.",
 )  # fmt: skip
 @click.pass_obj
-def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], to: Path | None) -> None:
-    """Write messages as JSON lines: all that is parked, or what is selected. Nothing is consumed."""
-    file, count = (ExportFile(to) if to is not None else None), 0
+def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, ...], path: Path | None) -> None:
+    """Write all dead letters, or the selected ones, as JSON lines. The messages stay in their queues."""
+    file, count = (ExportFile(path) if path is not None else None), 0
     with opened(folder, queue) as there:
         selection = selection_of(there, match, ids)
 
-        def keep(letter: DeadLetter, origin: str | None) -> None:
+        def keep(message: DeadLetter, origin: str | None) -> None:
             nonlocal count
-            if selection.takes(letter, origin):
+            if selection.matches(message, origin):
                 count += 1
-                line = json_text(record_of(letter, origin))
+                line = json_text(record_of(message, origin))
                 if file is not None:
                     file.write(line)
                 else:
@@ -133,14 +136,14 @@ def export(folder: Path, queue: str | None, match: str | None, ids: tuple[str, .
             if file is not None:
                 file.sync()
         except BaseException:
-            # Half an export looks like a whole one.
+            # A partial export cannot be distinguished from a full one.
             if file is not None:
                 file.remove()
             raise
     if count and file is not None:
         click.echo(f"{counted(count, 'message')} exported to {file.path}")
     elif not count and there.hidden:
-        # Standard output is what was exported, where no file is named.
+        # Without a file, standard output is for the exported messages alone.
         click.echo(nothing(there, "exported", selection), err=file is None)
         sys.exit(EXIT_FAILURE)
     elif file is not None:

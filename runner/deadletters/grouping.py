@@ -1,4 +1,4 @@
-"""Parked messages by where and why: what of a full desk a person can read."""
+"""Groups of dead letters by queue and error, so that a person can read a list of thousands."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from dataclasses import dataclass
 
 from runner.deadletters.dead_letter import DeadLetter
 
-#: An id is never shown shorter than this, and one that is not much longer is shown whole.
+#: The least number of characters of a shortened id, and the length up to which an id is shown whole.
 LEAST_PREFIX, SHORT_ID = 8, 16
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 
 
 def kind_of(error: str) -> str:
-    """An error without the ids and numbers that make it another one for each message."""
+    """Return an error without its UUIDs and numbers, which differ for each message."""
     return _NUMBER.sub("N", _UUID.sub("…", error))
 
 
 @dataclass(slots=True)
 class DeadLetterGroup:
-    """The messages of one origin and one kind of error."""
+    """The dead letters of one origin and one kind of error."""
 
     queue: str
-    #: None where nothing tells it.
+    #: The queue in which the messages failed; None if unknown.
     origin: str | None
-    #: That of the latest, in its own words.
+    #: The error of the latest message, with its ids and numbers.
     error: str
     count: int = 0
-    #: Seconds since the epoch; None where no message tells it.
+    #: Times in seconds since the epoch; None if no message has one.
     first: float | None = None
     last: float | None = None
-    #: The id of the latest.
+    #: The id of the latest message.
     example: str = ""
 
 
 class GroupedDeadLetters:
-    """Counts messages as they are read; keeps their ids, and nothing else of them."""
+    """Groups of dead letters that are counted as they are read. Only the ids of the messages are kept."""
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str | None, str], DeadLetterGroup] = {}
         self._ids: list[str] = []
 
-    def add(self, letter: DeadLetter, origin: str | None) -> None:
+    def add(self, message: DeadLetter, origin: str | None) -> None:
         """Count one message."""
-        error, at, name = letter.error, letter.parked_at, letter.id
+        error, at, name = message.error, message.dead_lettered_at, message.id
         self._ids.append(name)
-        key = (letter.queue, origin, kind_of(error))
+        key = (message.queue, origin, kind_of(error))
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = DeadLetterGroup(letter.queue, origin, error)
+            group = self._groups[key] = DeadLetterGroup(message.queue, origin, error)
         group.count += 1
         if at is not None and (group.first is None or at < group.first):
             group.first = at
@@ -61,17 +61,17 @@ class GroupedDeadLetters:
 
     @property
     def count(self) -> int:
-        """How many messages were counted."""
+        """The number of counted messages."""
         return len(self._ids)
 
     def groups(self) -> list[DeadLetterGroup]:
-        """The groups: by origin, the largest first."""
+        """Return the groups by origin, the largest first."""
         return sorted(
             self._groups.values(), key=lambda one: (one.origin is None, one.origin or "", one.queue, -one.count)
         )
 
     def prefixes(self, ids: Sequence[str]) -> list[str]:
-        """For each of some ids the shortest beginning that no other id on the desk has; as git shortens its own."""
+        """Return for each id the shortest beginning that no other dead letter's id has, as git shortens its ids."""
         ordered = sorted(set(self._ids))
         return [one[: _needed(ordered, one)] for one in ids]
 

@@ -1,4 +1,4 @@
-"""A parked message as JSON, with all that AMQP says of it and nothing lost."""
+"""A message as JSON, with all its AMQP properties and no loss."""
 
 from __future__ import annotations
 
@@ -17,63 +17,68 @@ from runner.headers import ACQUIRED_COUNT, DELIVERY_COUNT, Timestamp, Undecoded,
 _COUNTERS = (DELIVERY_COUNT, ACQUIRED_COUNT)
 
 
-def content_of(letter: DeadLetter) -> dict[str, Any]:
+def content_of(message: DeadLetter) -> dict[str, Any]:
     """Return a message of any queue as it was delivered.
 
-    A body that is UTF-8 is text, any other is base64, as ``body_encoding`` says. Values that JSON does not have are
-    objects with one key: ``$bytes`` (base64), ``$timestamp`` (ISO 8601, UTC, or seconds), ``$decimal``, ``$float``, and
-    ``$undecoded`` (base64) for a value that cannot be decoded: its bytes in AMQP, type and length included.
+    A UTF-8 body is text. Any other body is base64, and ``body_encoding`` names the form. Values that JSON does not
+    have are objects with one key:
+
+    - ``$bytes`` (base64)
+    - ``$timestamp`` (ISO 8601, UTC, or seconds)
+    - ``$decimal``
+    - ``$float``
+    - ``$undecoded`` (base64) for a value that cannot be decoded: its AMQP bytes, with type and length
     """
     try:
-        body, encoding = letter.body.decode(), "utf-8"
+        body, encoding = message.body.decode(), "utf-8"
     except UnicodeDecodeError:
-        body, encoding = base64.b64encode(letter.body).decode(), "base64"
+        body, encoding = base64.b64encode(message.body).decode(), "base64"
     return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "exchange": letter.exchange,
-        "routing_key": letter.routing_key,
-        "properties": {name: plain(value) for name, value in letter.properties.items() if value is not None},
-        "headers": plain(letter.headers),
+        "id": message.id,
+        "queue": message.queue,
+        "exchange": message.exchange,
+        "routing_key": message.routing_key,
+        "properties": {name: plain(value) for name, value in message.properties.items() if value is not None},
+        "headers": plain(message.headers),
         "body_encoding": encoding,
         "body": body,
     }
 
 
-def record_of(letter: DeadLetter, origin: str | None) -> dict[str, Any]:
-    """Return all of a dead letter: its content, as ``content_of`` has it, and what its headers say of its past."""
-    content = content_of(letter)
-    exchange, key = letter.published
+def record_of(message: DeadLetter, origin: str | None) -> dict[str, Any]:
+    """Return a dead letter in full: its content as in ``content_of``, and its history from its headers."""
+    content = content_of(message)
+    exchange, key = message.published
     return {
-        "id": letter.id,
-        "queue": letter.queue,
+        "id": message.id,
+        "queue": message.queue,
         "origin": origin,
         "origin_exchange": None if key is None else exchange,
         "origin_routing_key": key,
-        "error": letter.error,
-        "parked_at": iso(letter.parked_at),
-        "replays": letter.replays,
-        "replayed_at": iso(seconds_of(letter.replayed_at)),
+        "error": message.error,
+        "parked_at": iso(message.dead_lettered_at),
+        "replays": message.replays,
+        "replayed_at": iso(seconds_of(message.replayed_at)),
         **{name: content[name] for name in ("properties", "headers", "body_encoding", "body")},
     }
 
 
-def fingerprint(letter: DeadLetter) -> bytes:
-    """The same at each look at a message, and another for each that differs in anything."""
-    # A quorum queue counts the looks, and sorts the headers of what it delivers once more.
-    headers = {name: value for name, value in letter.headers.items() if name not in _COUNTERS}
-    known = [plain(letter.properties), plain(headers), letter.exchange, letter.routing_key]
+def fingerprint(message: DeadLetter) -> bytes:
+    """Return a hash that is the same at each read of a message, and differs for messages that differ in anything."""
+    # A quorum queue counts the deliveries, and may sort the headers of a redelivered message.
+    headers = {name: value for name, value in message.headers.items() if name not in _COUNTERS}
+    known = [plain(message.properties), plain(headers), message.exchange, message.routing_key]
     text = json.dumps(known, sort_keys=True).encode()
-    return hashlib.blake2b(text + b"\0" + letter.body, digest_size=16).digest()
+    return hashlib.blake2b(text + b"\0" + message.body, digest_size=16).digest()
 
 
 def iso(seconds: float | None) -> str | None:
-    """``2026-11-25T18:03:39Z``; None for none."""
+    """Return a time such as ``2026-11-25T18:03:39Z``; None for None."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def plain(value: Any) -> Any:
-    """An AMQP value in JSON's types."""
+    """Return an AMQP value in JSON's types."""
     result: Any = str(value)
     if value is None or isinstance(value, bool | str):
         result = value
@@ -86,7 +91,7 @@ def plain(value: Any) -> Any:
     elif isinstance(value, Decimal):
         result = {"$decimal": str(value)}
     elif isinstance(value, int):
-        # A time for which Python has no date is a whole number of a type of its own.
+        # A time outside the range of datetime is a ``Timestamp``, which is a subclass of int.
         result = {"$timestamp": int(value)} if isinstance(value, Timestamp) else int(value)
     elif isinstance(value, float):
         result = value if math.isfinite(value) else {"$float": str(value)}

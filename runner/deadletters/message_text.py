@@ -1,4 +1,4 @@
-"""How parked messages look to people: a table of many, and the whole of one."""
+"""Dead letters as text: a table of groups, and one message in full."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from runner.headers import (
 )
 from runner.topology.plan import counted
 
-#: How many groups are shown to people.
+#: The largest number of groups in a table.
 MOST_GROUPS = 50
-#: A terminal that has fewer columns gets no FIRST: what failed is worth more.
+#: A terminal with fewer columns gets no column FIRST, because the error is more useful.
 NARROW = 110
-#: Where an error would be cut shorter than this, FIRST and then LAST make room for it.
+#: If less room than this would be left for an error, the columns FIRST and then LAST are left out.
 LEAST_ERROR = 20
 _HEAD = ("QUEUE", "COUNT", "FIRST", "LAST", "LATEST ID", "ERROR")
 _UNKNOWN = "(unknown)"
 
 
 def one_line(value: object) -> str:
-    """What a sender wrote, on one line and without control characters."""
+    """Return a sender's text on one line and without control characters."""
     return escape.one_line(text_of(value))
 
 
 def moment(seconds: float | None) -> str:
-    """``2026-11-25 19:03:39``, by this machine's clock and time zone; ``-`` for none."""
+    """Return a time such as ``2026-11-25 19:03:39`` in this machine's time zone; ``-`` for None."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[str]:
-    """The groups, one a line; a terminal gets the columns it has room for, and lines cut to its width."""
+    """Return a line for each group; a terminal gets the columns that fit, and lines cut to its width."""
     shown = groups[:MOST_GROUPS]
     rows = [_HEAD, *(_row(group, prefix) for group, prefix in zip(shown, prefixes, strict=False))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
@@ -67,12 +67,12 @@ def table(groups: Sequence[DeadLetterGroup], prefixes: Sequence[str]) -> list[st
         line = line if room is None else cut(line, room)
         lines.append(click.style(line, bold=True) if number == 0 and has_colour() else line)
     if len(groups) > len(shown):
-        lines.append(f"and {len(groups) - len(shown)} more kinds; --json lists all, --queue fewer")
+        lines.append(f"and {len(groups) - len(shown)} more groups; use --json to list all, or --queue to list fewer")
     return lines
 
 
 def _columns(widths: Sequence[int], room: int | None) -> list[int]:
-    """Which columns are shown before the error."""
+    """Return the numbers of the columns before the error."""
     columns = list(range(len(widths)))
     for name, least in (("FIRST", NARROW), ("LAST", 0)):
         if room is not None and (room < least or room - sum(widths[at] + 2 for at in columns) < LEAST_ERROR):
@@ -89,24 +89,24 @@ def _row(group: DeadLetterGroup, prefix: str) -> tuple[str, ...]:
 
 
 def cut(text: str, width: int) -> str:
-    """At most ``width`` characters."""
+    """Return at most ``width`` characters of a text."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def brief(letter: DeadLetter) -> str:
-    """One message on a line; on a terminal no longer than that is wide."""
-    words = "  ".join(one_line(part) for part in (letter.id, letter.type, letter.error) if part)
+def brief(message: DeadLetter) -> str:
+    """Return a message on one line, which is cut to the width of a terminal."""
+    words = "  ".join(one_line(part) for part in (message.id, message.type, message.error) if part)
     return cut(f"  {words}", shutil.get_terminal_size().columns) if sys.stdout.isatty() else f"  {words}"
 
 
-def whole(letter: DeadLetter, origin: str | None) -> Iterator[str]:
-    """All of one message, line by line."""
-    return described(letter, _facts(letter, origin))
+def whole(message: DeadLetter, origin: str | None) -> Iterator[str]:
+    """Return the lines of a dead letter in full."""
+    return described(message, _facts(message, origin))
 
 
-def described(letter: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
+def described(message: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[str]:
     """Yield the lines of a message: the facts that have a value, its headers, and its body."""
-    headers = letter.headers
+    headers = message.headers
     for label, value in facts:
         if value not in (None, "", "-"):
             name = click.style(f"{label:<15}", bold=True) if has_colour() else f"{label:<15}"
@@ -115,13 +115,13 @@ def described(letter: DeadLetter, facts: Iterable[tuple[str, Any]]) -> Iterator[
     yield from _block("headers", _header_lines(headers))
     if TRACEBACK in headers:
         yield from _block("traceback", text_of(headers[TRACEBACK]).rstrip().splitlines())
-    kind = text_of(letter.properties.get("content_type")) or "without a content type"
-    yield from _block(f"body ({one_line(kind)}, {counted(len(letter.body), 'byte')})", _body_lines(letter.body))
+    kind = text_of(message.properties.get("content_type")) or "without a content type"
+    yield from _block(f"body ({one_line(kind)}, {counted(len(message.body), 'byte')})", _body_lines(message.body))
 
 
-def _facts(letter: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
-    headers, properties = letter.headers, letter.properties
-    exchange, key = letter.published
+def _facts(message: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
+    headers, properties = message.headers, message.properties
+    exchange, key = message.published
     published = None if key is None else f"{exchange or 'the default exchange'} with key {key!r}"
     service = " ".join(
         f"{word}{text_of(headers[name])}"
@@ -129,37 +129,37 @@ def _facts(letter: DeadLetter, origin: str | None) -> list[tuple[str, Any]]:
         if name in headers
     )
     replays = None
-    if letter.replays:
-        replays = f"{letter.replays}, the last at {moment(seconds_of(letter.replayed_at))}"
-    own_error = headers.get(LAST_ERROR) if letter.is_parked_by_broker else None
+    if message.replays:
+        replays = f"{message.replays}, the last at {moment(seconds_of(message.replayed_at))}"
+    own_error = headers.get(LAST_ERROR) if message.is_dead_lettered_by_broker else None
     return [
-        ("id", letter.id),
-        ("type", letter.type),
-        ("correlation id", letter.correlation_id),
+        ("id", message.id),
+        ("type", message.type),
+        ("correlation id", message.correlation_id),
         ("causation id", headers.get(CAUSATION)),
-        ("parked in", letter.queue),
+        ("queue", message.queue),
         ("failed in", origin or _UNKNOWN),
         ("published to", published),
         ("published by", properties.get("app_id")),
         ("published at", moment(seconds_of(properties.get("timestamp")))),
-        ("parked at", moment(letter.parked_at)),
-        ("attempts", letter.trusted_headers.get(ATTEMPT)),
+        ("dead-lettered", moment(message.dead_lettered_at)),
+        ("attempts", message.trusted_headers.get(ATTEMPT)),
         ("replays", replays),
-        ("error", letter.error),
-        ("error before", own_error),
+        ("error", message.error),
+        ("previous error", own_error),
         ("first error", headers.get(FIRST_ERROR)),
         ("exception", headers.get(EXCEPTION)),
         ("service", service),
         ("crashes", headers.get(CRASHES)),
         ("signal", headers.get(SIGNAL)),
-        *rare_properties(letter),
+        *rare_properties(message),
     ]
 
 
-def rare_properties(letter: DeadLetter) -> Iterator[tuple[str, Any]]:
+def rare_properties(message: DeadLetter) -> Iterator[tuple[str, Any]]:
     """Yield the labels and values of the properties that few messages have."""
     for name in ("content_encoding", "priority", "reply_to", "expiration", "user_id", "cluster_id"):
-        yield name.replace("_", " "), letter.properties.get(name)
+        yield name.replace("_", " "), message.properties.get(name)
 
 
 def _header_lines(headers: Any) -> Iterator[str]:
@@ -189,11 +189,11 @@ def _body_lines(body: bytes) -> list[str]:
 
 
 class _Token(str):
-    """A number as it stands in the body: no digit of it is lost or added."""
+    """A number with the digits that it has in the body, none lost or added."""
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object as it stands in the body, names that are there twice included."""
+    """A JSON object with its duplicate names."""
 
 
 def _pretty(value: Any, indent: str = "", before: str = "", after: str = "") -> Iterator[str]:

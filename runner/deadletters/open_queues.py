@@ -1,4 +1,4 @@
-"""The dead-letter desk of a project, as its commands open it: which queues, on which broker, and what to beware of."""
+"""The dead-letter queues of a project, with the broker that has them and warnings about messages out of reach."""
 
 from __future__ import annotations
 
@@ -31,62 +31,62 @@ from runner.topology.effective_settings import Policies
 from runner.topology.model import Objects
 from runner.topology.plan import counted
 
-#: What the name of a dead-letter queue ends with, where topology.yaml gives it no other.
+#: The end of the default name of a dead-letter queue.
 DEAD = ".dlq"
-#: Seconds for a busy queue to say what it holds.
-DOUBT = 8.0
+#: Seconds for a busy queue to report its number of messages.
+COUNT_TIMEOUT = 8.0
 
 
 @dataclass(frozen=True)
 class OpenQueues:
-    """Dead-letter queues that are there, on the broker that answers."""
+    """The dead-letter queues that exist on the broker."""
 
     project: Project
     url: str
     management: Management
     places: Origins
-    #: What each held when the command began; those that hold something, and only those.
+    #: The number of messages of each queue when the command began, without empty queues.
     counts: dict[str, int]
-    #: The only origin that is meant, None for all.
+    #: The only queue of origin whose messages are selected; None for all.
     origin: str | None
-    #: What ``--queue`` named; None for the whole desk.
+    #: The argument of ``--queue``; None for all dead-letter queues.
     queue: str | None = None
-    #: The dead-letter queues that somebody else reads.
+    #: The dead-letter queues that have other consumers.
     read_by_others: tuple[str, ...] = ()
-    #: How many messages the last reading saw in each.
+    #: The number of messages that the last reading found in each queue.
     seen: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def attempts_queue(self) -> str | None:
-        """The queue that gets a report of each attempt, also of discarded messages. Raises ConfigError."""
+        """The queue that gets the notes about attempts and discarded messages. Raises ConfigError."""
         return with_recorders(self.project).attempts_queue
 
     @property
     def hidden(self) -> list[str]:
-        """The queues that look empty while somebody else may hold all of their messages."""
+        """The queues that seem empty, although another consumer may have received all their messages."""
         return [name for name in self.read_by_others if not (self.seen or self.counts).get(name)]
 
     @property
     def total(self) -> int:
-        """How many messages there were when the command began."""
+        """The number of messages when the command began."""
         return sum(self.counts.values())
 
-    def read(self, on_letter: Callable[[DeadLetter, str | None], None], label: str = "reading") -> None:
-        """Show every message, with the queue in which it failed; nothing is consumed."""
+    def read(self, on_message: Callable[[DeadLetter, str | None], None], label: str = "reading") -> None:
+        """Pass every message, with the queue in which it failed, to ``on_message``; consume nothing."""
         self.seen.clear()
         self.seen.update(dict.fromkeys(self.counts, 0))
         with progress(label, self.total) as show:
             done = 0
 
-            def each(letter: DeadLetter) -> None:
+            def each(message: DeadLetter) -> None:
                 nonlocal done
                 done += 1
-                self.seen[letter.queue] += 1
+                self.seen[message.queue] += 1
                 if done % 1000 == 0:
                     show(done)
-                origin = self.places.origin_of(letter)
+                origin = self.places.origin_of(message)
                 if self.origin is None or origin == self.origin:
-                    on_letter(letter, origin)
+                    on_message(message, origin)
 
             for queue in self.counts:
                 Browser(self.url, queue, each).run()
@@ -94,9 +94,9 @@ class OpenQueues:
 
 @contextlib.contextmanager
 def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
-    """Open the desk, or what ``queue`` names of it: a dead-letter queue, or one whose messages are parked there.
+    """Open all dead-letter queues, or only that of ``queue``, which is a dead-letter queue or a queue that has one.
 
-    Raises click.BadParameter for an unknown queue, ConfigError, and BrokerAway where no broker answers.
+    Raises click.BadParameter for an unknown queue, ConfigError, and BrokerAway if no broker answers.
     """
     project = load_project(folder)
     objects = compile_topology(project.topology, project.consumed)
@@ -104,26 +104,23 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
     try:
         queues, origin = places.choose(queue)
     except KeyError:
-        text = f"no dead-letter queue of this project, and none leads from it, {queue!r}"
+        text = f"neither a dead-letter queue of this project nor a queue that has one, {queue!r}"
         raise click.BadParameter(f"{text}; {one_of(queue or '', places.names)}", param_hint="--queue") from None
-    # SIGTERM cleans up as Ctrl-C does: files that nobody asked for any more, a broker that was started for this.
+    # SIGTERM cleans up as Ctrl-C does: it removes an unfinished file, and stops a broker that the command started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with broker_for(project) as management_url:
         unknown: dict[str, str] = {}
         url, found = look(project.config.broker.url, queues, unknown)
         management = Management(url, project.config.broker.management or management_url)
         for reason in unknown.values():
-            warn(f"{reason}; its dead letters are not seen here, look again")
+            warn(f"{reason}; its dead letters are missing here, run the command again")
         made = _made(project, management) if None in found.values() else frozenset()
         for name, counts in found.items():
             if counts is None:
                 if name in made:
-                    warn(f"queue {name}: not on the broker yet; apply, or a start, makes it")
+                    warn(f"queue {name}: not on the broker yet; apply or a start creates it")
             elif counts.consumers:
-                warn(
-                    f"queue {name}: {counted(counts.consumers, 'consumer')} besides; what is in somebody's hands is"
-                    " not seen here"
-                )
+                warn(f"queue {name}: {counted(counts.consumers, 'other consumer')}; unacked messages are missing here")
         if queue is None:
             _warn_of_orphans(url, management, {*places.origins, *(one.name for one in objects.queues)})
         quorum = {one.name for one in objects.queues if one.type == QUORUM}
@@ -133,15 +130,15 @@ def opened(folder: Path, queue: str | None) -> Iterator[OpenQueues]:
         for name in held:
             if (limit := _limit(name, objects, management)) is not None:
                 warn(
-                    f"queue {name}: a quorum queue with a delivery limit of {limit}: each look counts as a delivery in"
-                    " vain, and after so many the broker drops the message or moves it on"
+                    f"queue {name}: a quorum queue with a delivery limit of {limit}; each read counts as a failed"
+                    " delivery, and the broker dead-letters or drops a message that exceeds the limit"
                 )
         others = tuple(name for name, counts in found.items() if counts is not None and counts.consumers)
         yield OpenQueues(project, url, management, places, held, origin, queue, others)
 
 
 def _made(project: Project, management: Management) -> frozenset[str]:
-    """Return the queues that apply makes: without policies, only services' quorum queues get a dead-letter queue."""
+    """Return the queues that apply creates: without policies, only services' quorum queues get a dead-letter queue."""
     try:
         with_policies = management.may_set_policies()
     except ManagementError:
@@ -151,11 +148,11 @@ def _made(project: Project, management: Management) -> frozenset[str]:
 
 
 def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
-    """Say which messages the desk cannot reach, because their queue was taken out of topology.yaml."""
+    """Warn of dead letters that are out of reach because their queue was removed from topology.yaml."""
     try:
         found = management.request("GET", "queues", management.vhost, query="?columns=name,messages")
     except ManagementError:
-        return  # whatever else is on the broker is not known then
+        return  # without the HTTP API, the other queues of the broker are unknown
     for one in found:
         name = str(one["name"])
         if not name.endswith(DEAD) or name in known:
@@ -169,21 +166,21 @@ def _warn_of_orphans(url: str, management: Management, known: set[str]) -> None:
             count = 0 if counts is None else counts.messages
         if count:
             warn(
-                f"queue {one_line(name)}: {counted(count, 'message')}, of no queue in topology.yaml any more; put its"
-                " queue back to reach them"
+                f"queue {one_line(name)}: {counted(count, 'message')}, but topology.yaml no longer has its queue; to"
+                " reach them, add the queue again"
             )
 
 
 def _sure(name: str, url: str, management: Management) -> QueueCounts:
-    """What a quorum queue holds that calls itself empty, as it also does when it is too busy to answer."""
+    """Return the counts of a quorum queue that reports 0 messages, as it also does when it is too busy."""
     try:
-        # RabbitMQ's statistics are late too: neither is believed alone.
+        # RabbitMQ's statistics may be late too, so neither count is sufficient alone.
         if management.ready_of(name) != 0:
-            return sure_counts(url, name, DOUBT)
+            return sure_counts(url, name, COUNT_TIMEOUT)
     except ManagementError:
-        pass  # its own word is the best that is known then
+        pass  # without statistics, the queue's own count is the best one
     except RunnerError as error:
-        warn(f"{error}; look again")
+        warn(f"{error}; run the command again")
     return QueueCounts(0, 0)
 
 
@@ -191,7 +188,7 @@ def _limit(name: str, objects: Objects, management: Management) -> int | None:
     try:
         return management.delivery_limit_of(name)
     except ManagementError:
-        pass  # what topology.yaml says is the best that is known then
+        pass  # without the HTTP API, the limit in topology.yaml is the best one
     for queue in objects.queues:
         if queue.name == name and queue.type == QUORUM:
             policy = Policies(objects.policies).settings_of(queue)

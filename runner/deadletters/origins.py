@@ -1,4 +1,4 @@
-"""Which queues lead to which dead-letter queue, and so where a parked message came from."""
+"""The queues of each dead-letter queue, and the queue in which a dead letter failed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from runner.topology.rename import RETRY
 
 @dataclass(frozen=True)
 class Origins:
-    """The dead-letter queues of a topology."""
+    """The dead-letter queues of a topology, and the queues that dead-letter to them."""
 
-    #: The queues whose failed messages are parked there, by the dead-letter queue's name.
+    #: The queues that dead-letter to each dead-letter queue, by its name.
     origins: Mapping[str, tuple[str, ...]]
-    #: The queue to which a wait queue returns its messages, by the wait queue's name.
+    #: The queue to which each retry queue returns its messages, by the retry queue's name.
     waiting: Mapping[str, str]
-    #: The present name of each queue that has another name now, by its former name.
+    #: The present name of each renamed queue, by its former name.
     renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects) -> Origins:
-        """Those of a compiled topology, in its order."""
+        """Return the origins of a compiled topology, in its order."""
         origins: dict[str, tuple[str, ...]] = {}
         for name, ladder in objects.ladders.items():
             origins[ladder.dead_letter] = (*origins.get(ladder.dead_letter, ()), name)
@@ -33,11 +33,11 @@ class Origins:
 
     @property
     def names(self) -> list[str]:
-        """All that ``--queue`` may name."""
+        """The names that ``--queue`` accepts."""
         return [*self.origins, *(one for names in self.origins.values() for one in names)]
 
     def choose(self, queue: str | None) -> tuple[list[str], str | None]:
-        """The dead-letter queues to look into, and the only origin that is meant there, None for all.
+        """Return the dead-letter queues to read, and the only queue of origin that is selected, None for all.
 
         Raises KeyError for a name that is neither.
         """
@@ -50,21 +50,21 @@ class Origins:
             raise KeyError(queue)
         return [found], queue
 
-    def origin_of(self, letter: DeadLetter) -> str | None:
-        """The queue in which a parked message failed, or None where nothing tells it."""
-        leading = self.origins.get(letter.queue, ())
-        dead = [text_of(one.get("queue")) for one in letter.deaths]
+    def origin_of(self, message: DeadLetter) -> str | None:
+        """Return the queue in which a dead letter failed, or None if it is unknown."""
+        leading = self.origins.get(message.queue, ())
+        dead = [text_of(one.get("queue")) for one in message.deaths]
         for name in dead:
-            # The broker's latest word; a header of ours may tell of an earlier parking, in another queue.
+            # The broker's entry is the latest; the worker's header may be from an earlier failure in another queue.
             if name in leading:
                 return name
-        first = text_of(letter.headers.get(FIRST_DEATH_QUEUE))
-        for name in (text_of(letter.trusted_headers.get(ORIGIN_QUEUE)), *dead, first):
-            if name and name != letter.queue:
+        first = text_of(message.headers.get(FIRST_DEATH_QUEUE))
+        for name in (text_of(message.trusted_headers.get(ORIGIN_QUEUE)), *dead, first):
+            if name and name != message.queue:
                 return self._present(self.waiting.get(name, name))
         return leading[0] if len(leading) == 1 else None
 
     def _present(self, name: str) -> str:
-        """Return the present name of a queue, also of one that returned its messages to a renamed queue."""
+        """Return the present name of a queue, or of the queue to which a retry queue of a former name belongs."""
         origin, word, _ = name.partition(RETRY)
         return self.renamed.get(name) or (self.renamed.get(origin) if word else None) or name

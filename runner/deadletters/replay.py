@@ -1,4 +1,4 @@
-"""Send parked messages back to the queue they failed in: each leaves the desk only after its copy is confirmed."""
+"""The replay of dead letters to the queue in which they failed; each is acknowledged after its copy is confirmed."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.replay_rules import Pace, ReplayRules, Tally, replayed_headers
 from runner.errors import BrokerBlocked, BrokerError, Unroutable
 
-#: How many messages may be on their way at once.
-WINDOW = 500
-#: How many replayed messages are acknowledged at once.
+#: The largest number of unconfirmed copies.
+MAX_UNCONFIRMED = 500
+#: The number of replayed messages that are acknowledged together.
 ACK_BATCH = 100
-#: Seconds between two looks at the clock and at whether it was interrupted.
-BEAT = 0.1
-#: Seconds without any confirm after which it is given up.
-STALLED = 60.0
-#: Seconds after which everything is put back and read anew. RabbitMQ closes a channel that holds a message for half
-#: an hour (its consumer_timeout), and with a rate what is not meant may be held longer.
-TURN = 600.0
+#: Seconds between two checks of the clock and of an interruption.
+TICK = 0.1
+#: Seconds without any confirm after which the replay fails.
+CONFIRM_TIMEOUT = 60.0
+#: Seconds after which the replay returns its messages and reads them again. RabbitMQ closes a channel that has a
+#: message unacked for half an hour (consumer_timeout), and at a low rate unselected messages would stay that long.
+MAX_HOLD = 600.0
 
 
 @dataclass(slots=True)
 class _Copy:
     tag: int
-    letter: DeadLetter
+    message: DeadLetter
     target: str
 
 
@@ -49,19 +49,19 @@ def replay(
     on_progress: Callable[[int], None] = lambda _: None,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Replay what ``judge`` says of the first ``count`` messages of a dead-letter queue.
+    """Replay the messages that ``judge`` selects among the first ``count`` messages of a dead-letter queue.
 
-    ``body`` takes the place of each message's own. ``tally`` says what was done, also where this raises: BrokerAway,
-    BrokerBlocked, or RunnerError. Once ``is_stopped``, it ends as soon as everything that is sent is confirmed.
+    ``body`` replaces the body of each message. ``tally`` counts the results, also if the function raises BrokerAway,
+    BrokerBlocked or RunnerError. If ``is_stopped`` returns True, the replay stops when all sent copies are confirmed.
     """
     before = tally.replayed
     while True:
-        # Those that stay are read and counted anew.
+        # The next round reads and counts the messages that stay again.
         tally.stays.pop(queue, None)
         left = count - (tally.replayed - before)
         one = _Replay(url, queue, left, judge, pace, tally, body, on_progress, is_stopped)
         one.run()
-        if not one.is_turning or is_stopped():
+        if not one.is_restarting or is_stopped():
             return
 
 
@@ -78,8 +78,8 @@ class _Replay(Reader):
         on_progress: Callable[[int], None],
         is_stopped: Callable[[], bool],
     ) -> None:
-        # At a slow pace no message waits in our hands for longer than a minute.
-        super().__init__(url, queue, credit=min(WINDOW, pace.within(60.0)), limit=limit)
+        # At a low rate no message is unacked for longer than a minute before its replay.
+        super().__init__(url, queue, credit=min(MAX_UNCONFIRMED, pace.within(60.0)), limit=limit)
         self._judge, self._pace, self._tally, self._body = judge, pace, tally, body
         self._on_progress, self._is_stopped = on_progress, is_stopped
         self._acks = AckBatch()
@@ -87,13 +87,13 @@ class _Replay(Reader):
         self._unconfirmed: ConfirmWindow[_Copy] = ConfirmWindow(self._on_outcome, self._on_round)
         self._is_timed = False
         self._began = self._confirmed = time.monotonic()
-        #: Whether it ends before all is read, to begin anew.
-        self.is_turning = False
+        #: True if it stops before the last message, so that another round follows.
+        self.is_restarting = False
 
     def _opened(self, channel: Channel) -> None:
         self._channel = channel
         self._unconfirmed.open(channel, lambda: super(_Replay, self)._opened(channel))
-        self._beat()
+        self._tick()
 
     @property
     def _held(self) -> int:
@@ -105,20 +105,20 @@ class _Replay(Reader):
 
     @property
     def _is_ending(self) -> bool:
-        return self.is_turning or self._is_stopped()
+        return self.is_restarting or self._is_stopped()
 
-    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
+    def _on_message(self, tag: int, message: DeadLetter) -> None:
         if self._is_ending:
             return
-        target, why = self._judge.judge(letter)
+        target, why = self._judge.judge(message)
         if target is not None:
-            self._pending.append(_Copy(tag, letter, target))
+            self._pending.append(_Copy(tag, message, target))
             self._pump()
         elif why is not None:
-            self._tally.stay(letter, why)
+            self._tally.stay(message, why)
 
     def _pump(self) -> None:
-        while self._pending and len(self._unconfirmed) < WINDOW and not self._is_over:
+        while self._pending and len(self._unconfirmed) < MAX_UNCONFIRMED and not self._is_over:
             now = time.monotonic()
             wait = self._pace.wait(now)
             if wait > 0:
@@ -126,7 +126,7 @@ class _Replay(Reader):
                     self._is_timed = True
                     self._session.loop.call_later(wait, self._go_on)
                 return
-            self._pace.went(now)
+            self._pace.sent(now)
             self._publish(self._pending.popleft())
 
     def _go_on(self) -> None:
@@ -134,13 +134,13 @@ class _Replay(Reader):
         self._pump()
 
     def _publish(self, copy: _Copy) -> None:
-        letter = copy.letter
-        body = letter.body if self._body is None else self._body
+        message = copy.message
+        body = message.body if self._body is None else self._body
         try:
-            headers = replayed_headers(letter, int(time.time() * 1000))
-            properties = copied_properties(letter.properties, headers, letter.properties.get("undecoded", b""))
+            headers = replayed_headers(message, int(time.time() * 1000))
+            properties = copied_properties(message.properties, headers, message.properties.get("undecoded", b""))
         except ValueError as error:
-            self._tally.stay(letter, str(error))
+            self._tally.stay(message, str(error))
             self._settle()
             return
         if not self._unconfirmed:
@@ -149,9 +149,9 @@ class _Replay(Reader):
 
     def _on_outcome(self, copy: _Copy, error: BrokerError | None) -> None:
         if isinstance(error, Unroutable):
-            self._tally.stay(copy.letter, f"its queue {copy.target!r} is not there any more")
+            self._tally.stay(copy.message, f"its queue {copy.target!r} no longer exists")
         elif error is not None:
-            self._tally.stay(copy.letter, f"queue {copy.target!r} refuses it; it may be full")
+            self._tally.stay(copy.message, f"queue {copy.target!r} rejected it; the queue may be full")
         else:
             self._acks.done(copy.tag)
             self.answered += 1
@@ -168,7 +168,7 @@ class _Replay(Reader):
         self._settle()
 
     def _settle(self) -> None:
-        """Acknowledge what is confirmed, and end where nothing is left to wait for."""
+        """Acknowledge the replayed messages, and stop if no copy is pending."""
         if self._is_over:
             return
         if not self._unconfirmed or self._acks.waiting >= ACK_BATCH:
@@ -176,16 +176,18 @@ class _Replay(Reader):
         if (self._is_read or self._is_ending) and not self._is_waiting:
             self._close()
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         if self._is_over:
             return
         now = time.monotonic()
-        self.is_turning = self.is_turning or now - self._began > TURN
+        self.is_restarting = self.is_restarting or now - self._began > MAX_HOLD
         if self._is_ending:
             self._pending.clear()
             self._settle()
-        if self._unconfirmed and now - self._confirmed > STALLED:
-            # A confirmed copy is in its queue, so the message must not come back.
+        if self._unconfirmed and now - self._confirmed > CONFIRM_TIMEOUT:
+            # A confirmed copy is in its queue, so the original must not be returned.
             self._acks.send(self._channel)
-            self._session.fail(BrokerBlocked(f"queue {self._queue!r}: the broker confirms nothing for {STALLED:g} s"))
-        self._session.loop.call_later(BEAT, self._beat)
+            self._session.fail(
+                BrokerBlocked(f"queue {self._queue!r}: the broker has confirmed nothing for {CONFIRM_TIMEOUT:g} s")
+            )
+        self._session.loop.call_later(TICK, self._tick)

@@ -1,4 +1,4 @@
-"""``dlq replay``: parked messages go back to the queue that they failed in, ``--edit``: with another body."""
+"""``dlq replay``: send dead letters back to the queue in which they failed; ``--body`` replaces their body."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ from runner.deadletters.json_record import fingerprint, record_of
 from runner.deadletters.message_text import brief, one_line
 from runner.deadletters.open_queues import OpenQueues, opened
 from runner.deadletters.replay import replay as replay_queue
-from runner.deadletters.replay_rules import Pace, ReplayRules, Tally
+from runner.deadletters.replay_rules import MOST_REPLAYS, Pace, ReplayRules, Tally
 from runner.deadletters.selection import check_selection, nothing, selecting, selection_of
 from runner.errors import EXIT_FAILURE, BrokerError, BrokerRefused
 from runner.escape import json_text
 from runner.strict_json import decode_json
 from runner.topology.plan import counted
 
-#: How many messages a dry run names for each queue.
+#: The largest number of messages that a dry run lists for each queue.
 MOST_NAMED = 20
 _JSON = "application/json"
 
 
 def _rate(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and value > 0):
-        raise click.BadParameter(f"no number of messages, {value:g}; allowed: a finite number above 0")
+        raise click.BadParameter(f"not a rate, {value:g}; allowed: a finite number above 0")
     return value
 
 
-@click.command(short_help="Send messages back to the queue they failed in.")
+@click.command(short_help="Send dead letters back to the queue in which they failed.")
 @selecting
-@click.option("--all", "everything", is_flag=True, help="All that is parked.")
-@click.option("--again", is_flag=True, help="Also what was replayed 3 times already.")
-@click.option("--rate", type=float, callback=_rate, metavar="N", help="At most N messages a second.")
+@click.option("--all", "everything", is_flag=True, help="Select all dead letters.")
 @click.option(
-    "--edit", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
-    help="With what stands in FILE as its body, the message as it was in var/replaced-TIME.jsonl; takes one --id.",
+    "--include-replayed", is_flag=True, help=f"Include messages that were already replayed {MOST_REPLAYS} times."
+)
+@click.option("--rate", type=float, callback=_rate, metavar="N", help="Replay at most N messages a second.")
+@click.option(
+    "--body", "path", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+    help="Replace the body with FILE, after writing the original to var/replaced-TIME.jsonl. Needs one --id.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be replayed, and change nothing.")
 @click.pass_obj
 def replay(
     folder: Path,
@@ -57,32 +59,33 @@ def replay(
     match: str | None,
     ids: tuple[str, ...],
     everything: bool,
-    again: bool,
+    include_replayed: bool,
     rate: float | None,
-    edit: Path | None,
+    path: Path | None,
     dry_run: bool,
 ) -> None:
-    """Send parked messages back to the queue that they failed in, with all their retries before them.
+    """Send dead letters back to the queue in which they failed. Their attempts start again from 1.
 
-    Each leaves its dead-letter queue only when the broker has confirmed its copy. What fails again in the meantime is
-    not sent again, and what was replayed 3 times already only where --id names it, or with --again. After Ctrl-C, or a
-    broker that goes away, nothing is lost: run it again. Exits with 1 when some of what was meant stays.
+    A message leaves its dead-letter queue only after the broker has confirmed its copy. A message that fails again
+    during the command is not sent again. A message that was already replayed 3 times needs --id or --include-replayed.
+    After Ctrl-C or a lost connection no message is lost: run the command again. Exits with 1 if a selected message
+    stays.
     """
     check_selection(queue, match, ids, everything)
-    edited = None if edit is None else BodyEdit.of(edit, ids)
+    new_body = None if path is None else NewBody.of(path, ids)
     with opened(folder, queue) as there:
-        selection = selection_of(there, match, ids, is_single=edited is not None)
-        judge, tally = ReplayRules(there.places, selection, int(time.time() * 1000), again), Tally()
-        if edited is not None:
-            judge = _check_edit(there, judge, edited, dry_run)
+        selection = selection_of(there, match, ids, is_single=new_body is not None)
+        judge, tally = ReplayRules(there.places, selection, int(time.time() * 1000), include_replayed), Tally()
+        if new_body is not None:
+            judge = _keep_original(there, judge, new_body, dry_run)
         if dry_run:
-            sys.exit(_foretell(there, judge, tally))
-        code = _replay(there, judge, tally, rate, None if edited is None else edited.body)
+            sys.exit(_dry_run(there, judge, tally))
+        code = _replay(there, judge, tally, rate, None if new_body is None else new_body.body)
     if code:
         left = there.total - tally.replayed
-        click.echo(f"interrupted: {counted(tally.replayed, 'message')} replayed, {left} left on the desk")
+        click.echo(f"interrupted: {counted(tally.replayed, 'message')} replayed, {left} left")
         sys.exit(code)
-    _say_stays(tally)
+    _warn_of_kept(tally)
     if tally.replayed:
         click.echo(f"{counted(tally.replayed, 'message')} replayed")
     else:
@@ -90,23 +93,23 @@ def replay(
     sys.exit(EXIT_FAILURE if tally.stayed or (there.hidden and not tally.replayed) else 0)
 
 
-def _check_edit(there: OpenQueues, judge: ReplayRules, edited: BodyEdit, dry_run: bool) -> ReplayRules:
-    """Write down the message that is about to get another body; returns who lets pass that one and no other."""
+def _keep_original(there: OpenQueues, judge: ReplayRules, new_body: NewBody, dry_run: bool) -> ReplayRules:
+    """Write the message that gets another body to a file, and return rules that select only this message."""
     found: list[tuple[DeadLetter, str | None]] = []
-    there.read(lambda letter, origin: found.append((letter, origin)) if judge.judge(letter)[0] is not None else None)
-    for letter, origin in found:
-        edited.check(letter)
+    there.read(lambda message, origin: found.append((message, origin)) if judge.judge(message)[0] is not None else None)
+    for message, origin in found:
+        new_body.check(message)
         if dry_run:
-            click.echo(edited.foretold(letter))
+            click.echo(new_body.preview(message))
         else:
-            click.echo(f"the message as it was is in {edited.keep(letter, origin, there.project.var)}")
-        return replace(judge, only=fingerprint(letter))
-    # Without the original in a file nothing may get another body, should it be there again in a moment.
+            click.echo(f"original message written to {new_body.keep(message, origin, there.project.var)}")
+        return replace(judge, only=fingerprint(message))
+    # The message may come back in a moment, but without its original in a file it must not get another body.
     return replace(judge, only=b"")
 
 
 def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | None, body: bytes | None) -> int:
-    """Do it; returns the exit code of an end before the end, else 0."""
+    """Replay the messages; return the exit code of an interruption, else 0."""
     is_long = rate is not None and there.total / rate > 5
     with progress("replaying", there.total, is_long=is_long) as show_done, stoppable() as stop:
         pace, done = Pace(rate), 0
@@ -117,7 +120,7 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
                     body=body, on_progress=show_done, is_stopped=stop.is_wished,
                 )  # fmt: skip
             except (BrokerError, BrokerRefused) as error:
-                words = f"{counted(tally.replayed, 'message')} replayed before that; nothing is lost, run it again"
+                words = f"{counted(tally.replayed, 'message')} replayed; no message is lost, run the command again"
                 raise type(error)(f"{error}\n{words}") from None
             done += count
             if stop.is_wished():
@@ -126,7 +129,7 @@ def _replay(there: OpenQueues, judge: ReplayRules, tally: Tally, rate: float | N
         return stop.exit_code
 
 
-def _say_stays(tally: Tally, word: str = "left") -> None:
+def _warn_of_kept(tally: Tally, word: str = "left") -> None:
     for queue, reasons in tally.stays.items():
         for why, stay in reasons.items():
             more = ", …" if stay.count > len(stay.examples) else ""
@@ -134,82 +137,82 @@ def _say_stays(tally: Tally, word: str = "left") -> None:
             warn(f"{word} in {queue}, {counted(stay.count, 'message')}: {why} ({names}{more})")
 
 
-def _foretell(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
-    """Say what would be done; returns the exit code."""
+def _dry_run(there: OpenQueues, judge: ReplayRules, tally: Tally) -> int:
+    """Print what a replay would do; return the exit code."""
     named: dict[str, list[str]] = {}
     counts: Counter[str] = Counter()
 
-    def each(letter: DeadLetter, _: str | None) -> None:
-        target, why = judge.judge(letter)
+    def each(message: DeadLetter, _: str | None) -> None:
+        target, why = judge.judge(message)
         if target is not None:
             counts[target] += 1
             if counts[target] <= MOST_NAMED:
-                named.setdefault(target, []).append(brief(letter))
+                named.setdefault(target, []).append(brief(message))
         elif why is not None:
-            tally.stay(letter, why)
+            tally.stay(message, why)
 
     there.read(each)
     _, found = look([there.url], list(counts))
     for target, lines in named.items():
-        gone = "" if found[target] is not None else "; but that queue is not there any more, so they would stay"
+        gone = "" if found[target] is not None else "; but that queue no longer exists, so they would stay"
         click.echo(f"would replay {counted(counts[target], 'message')} to {one_line(target)}{gone}")
         more = counts[target] - len(lines)
         click.echo("\n".join([*lines, *([f"  and {more} more"] if more else [])]))
-    _say_stays(tally, "would stay")
+    _warn_of_kept(tally, "would stay")
     click.echo("nothing was changed" if counts else nothing(there, "would be replayed", judge.selection, tally.stayed))
     return EXIT_FAILURE if there.hidden and not counts and not tally.stayed else 0
 
 
 @dataclass(frozen=True)
-class BodyEdit:
-    """What stands in a file, to be one message's body."""
+class NewBody:
+    """The contents of a file, as the new body of one message."""
 
     path: Path
     body: bytes
 
     @classmethod
-    def of(cls, path: Path, ids: Sequence[str]) -> BodyEdit:
+    def of(cls, path: Path, ids: Sequence[str]) -> NewBody:
         """Read the file for the message of the only ``--id``. Raises click.UsageError."""
         if len(ids) != 1:
-            raise click.UsageError("--edit: which message is meant is not clear; allowed: exactly one --id")
+            raise click.UsageError(f"--body: needs one message, {len(ids)} --id given; allowed: exactly one --id")
         try:
             body = read_bounded(path, MAX_BODY)
         except FileTooLarge as error:
-            raise click.BadParameter(f"{path}: too large; allowed: {error.limit} bytes", param_hint="--edit") from None
+            raise click.BadParameter(f"{path}: too large; allowed: {error.limit} bytes", param_hint="--body") from None
         except OSError as error:
-            raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--edit") from None
+            raise click.BadParameter(f"{path}: cannot be read, {error.strerror}", param_hint="--body") from None
         return cls(path, body)
 
-    def check(self, letter: DeadLetter) -> None:
-        """Refuse what the message's handlers could not even read. Raises click.BadParameter."""
-        why = _why_json(letter)
+    def check(self, message: DeadLetter) -> None:
+        """Raise click.BadParameter if the message must be JSON and the new body is not."""
+        why = _why_json(message)
         if why is None:
             return
         try:
             decode_json(self.body)
         except ValueError as error:
-            text = f"{self.path}: is not JSON, {error}; allowed: JSON, because the message's {why}"
-            raise click.BadParameter(text, param_hint="--edit") from None
+            text = f"{self.path}: not JSON, {error}; allowed: JSON, because the message's {why}"
+            raise click.BadParameter(text, param_hint="--body") from None
 
-    def keep(self, letter: DeadLetter, origin: str | None, var: Path) -> Path:
-        """Write the message as it was to a new file; returns its path once it is on the disk. Raises RunnerError."""
+    def keep(self, message: DeadLetter, origin: str | None, var: Path) -> Path:
+        """Write the original message to a new file and to the disk; return its path. Raises RunnerError."""
         file = ExportFile(named_by_time(var, "replaced"))
-        file.write(json_text(record_of(letter, origin)))
+        file.write(json_text(record_of(message, origin)))
         file.sync()
         return file.path
 
-    def foretold(self, letter: DeadLetter) -> str:
-        """What would be replaced, in words."""
-        return f"its body of {counted(len(letter.body), 'byte')} would be replaced by {len(self.body)} of {self.path}"
+    def preview(self, message: DeadLetter) -> str:
+        """Return the line of a dry run about the bodies."""
+        return f"would replace its body of {counted(len(message.body), 'byte')} by {len(self.body)} from {self.path}"
 
 
-def _why_json(letter: DeadLetter) -> str | None:
-    """What says that the body must be JSON, None where nothing does."""
-    kind = text_of(letter.properties.get("content_type"))
+def _why_json(message: DeadLetter) -> str | None:
+    """Return the reason why the body must be JSON, or None."""
+    kind = text_of(message.properties.get("content_type"))
     if kind.partition(";")[0].strip().lower() == _JSON:
         return f"content type is {_JSON}"
     try:
-        # A number or a word may well be meant as text.
-        return "body is JSON now" if isinstance(decode_json(letter.body), dict | list) else None
+        # A number or a word may be plain text.
+        return "body is JSON now" if isinstance(decode_json(message.body), dict | list) else None
     except ValueError:
         return None

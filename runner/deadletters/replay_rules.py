@@ -1,4 +1,4 @@
-"""What is sent back of a parked message, which ones are not, and how fast."""
+"""The rules of a replay: the messages that it selects, the headers of their copies, and its rate."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from runner.headers import (
     milliseconds_of,
 )
 
-#: How often one message is replayed before it must be asked for by its id, or once more with all the others.
+#: The number of replays after which a message is replayed again only with ``--id`` or ``--include-replayed``.
 MOST_REPLAYS = 3
-#: How many ids are kept of those that stay for one reason.
+#: The largest number of example ids for each reason why messages stay.
 MOST_EXAMPLES = 3
-MANY = 1_000_000
-#: Milliseconds that a replay may take; a later time was written by a sender.
+UNLIMITED = 1_000_000
+#: The longest duration of a replay, in milliseconds. A sender must have written a later time of replay.
 LONGEST_RUN = 7 * 86_400_000
-#: What tells of this parking, and would tell of it wrongly at the next one.
-_OF_THE_PARKING = frozenset(
+#: Headers about the last failure, which would be wrong about the next one.
+_FAILURE_HEADERS = frozenset(
     {
         ATTEMPT, LAST_ERROR, EXCEPTION, TRACEBACK, SERVICE, HOST, PID, FAILED_AT,
         CRASHES, SIGNAL,
@@ -47,87 +47,88 @@ _OF_THE_PARKING = frozenset(
 )  # fmt: skip
 
 
-def replayed_headers(letter: DeadLetter, now: int) -> dict[str, Any]:
-    """The headers of the copy that is sent back at ``now``, milliseconds since the epoch.
+def replayed_headers(message: DeadLetter, now: int) -> dict[str, Any]:
+    """Return the headers of the copy that is replayed at ``now``, in milliseconds since the epoch.
 
-    The sender's own stay, and so do the first error and where it was first published.
+    The copy keeps the sender's headers, the first error, and the exchange and routing key of the first publish.
     """
-    copied = copy_headers(letter.trusted_headers)
-    headers = {name: value for name, value in copied.items() if name not in _OF_THE_PARKING}
-    exchange, key = letter.published
+    copied = copy_headers(message.trusted_headers)
+    headers = {name: value for name, value in copied.items() if name not in _FAILURE_HEADERS}
+    exchange, key = message.published
     if exchange and key is not None:
-        # A copy comes through the default exchange; a handler sees where the message was first published.
+        # The copy is published to the default exchange, but its handler sees the exchange of the first publish.
         headers |= {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: key}
     if (sent_at := milliseconds_of(headers.get(SENT_AT))) is not None:
-        # The copy is sent at another time, while the event stays as old as it is.
+        # The time of sending changes with the copy, but not the time of the event.
         headers.setdefault(PUBLISHED_AT, sent_at)
-    return headers | {SENT_AT: now, REPLAYS: min(letter.replays + 1, MAX_COUNT), REPLAYED_AT: now}
+    return headers | {SENT_AT: now, REPLAYS: min(message.replays + 1, MAX_COUNT), REPLAYED_AT: now}
 
 
 @dataclass(frozen=True)
 class ReplayRules:
-    """Says of each message what a replay that began at ``started`` does with it."""
+    """The decision about each message: its target queue, or the reason why it stays."""
 
     places: Origins
     selection: Selection
-    #: Milliseconds since the epoch.
+    #: The start of the replay, in milliseconds since the epoch.
     started: int
-    #: Whether what was replayed often is meant too.
-    again: bool = False
-    #: The fingerprint of the only message that is meant; None for any.
+    #: True if messages that reached MOST_REPLAYS are selected too.
+    include_replayed: bool = False
+    #: The fingerprint of the only selected message; None for any.
     only: bytes | None = None
 
-    def judge(self, letter: DeadLetter) -> tuple[str | None, str | None]:
-        """The queue to send it to, or why it stays; neither for a message that is not meant."""
-        origin = self.places.origin_of(letter)
-        if not self.selection.takes(letter, origin):
+    def judge(self, message: DeadLetter) -> tuple[str | None, str | None]:
+        """Return the target queue, or the reason why a message stays; None for both if it is not selected."""
+        origin = self.places.origin_of(message)
+        if not self.selection.matches(message, origin):
             return None, None
-        if self.started <= letter.replayed_at < self.started + LONGEST_RUN:
-            return None, None  # it failed anew since, and was not on the desk when this began
-        if self.only is not None and fingerprint(letter) != self.only:
+        if self.started <= message.replayed_at < self.started + LONGEST_RUN:
+            return None, None  # this replay sent it, and it failed again
+        if self.only is not None and fingerprint(message) != self.only:
             return None, None
-        if self.selection.ids is None and not self.again and letter.replays >= MOST_REPLAYS:
+        if self.selection.ids is None and not self.include_replayed and message.replays >= MOST_REPLAYS:
             return (
                 None,
-                f"replayed {MOST_REPLAYS} times already and parked again; --id or --again replays it all the same",
+                f"already replayed {MOST_REPLAYS} times and dead-lettered again; use --id or --include-replayed to"
+                " replay it anyway",
             )
         if origin is None:
-            return None, "nothing tells in which queue it failed"
+            return None, "the queue in which it failed is unknown"
         return origin, None
 
 
 @dataclass
 class Stay:
-    """Messages that stay for one reason."""
+    """The messages that stay for one reason."""
 
     count: int = 0
-    #: The ids of the first ones.
+    #: The ids of the first of them.
     examples: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Tally:
-    """What a replay has done so far, also where it was interrupted."""
+    """The results of a replay until now."""
 
     replayed: int = 0
-    #: Those that were meant and stay, by the reason, for each dead-letter queue.
+    #: The selected messages that stay, by reason, for each dead-letter queue.
     stays: dict[str, dict[str, Stay]] = field(default_factory=dict)
 
-    def stay(self, letter: DeadLetter, why: str) -> None:
-        """A message stays where it is."""
-        one = self.stays.setdefault(letter.queue, {}).setdefault(why, Stay())
+    def stay(self, message: DeadLetter, why: str) -> None:
+        """Count a message that stays, with the reason."""
+        one = self.stays.setdefault(message.queue, {}).setdefault(why, Stay())
         one.count += 1
         if len(one.examples) < MOST_EXAMPLES:
-            one.examples.append(letter.id)
+            one.examples.append(message.id)
 
     @property
     def stayed(self) -> int:
-        """How many stay that were meant."""
+        """The number of selected messages that stay."""
         return sum(one.count for reasons in self.stays.values() for one in reasons.values())
 
 
 class Pace:
-    """At most ``rate`` messages a second, evenly; as fast as it goes where that is None."""
+    """An even pace of at most ``rate`` messages a second; unlimited if ``rate`` is None."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -135,14 +136,14 @@ class Pace:
         self._due = 0.0
 
     def within(self, seconds: float) -> int:
-        """How many go within some seconds: 1 at least, and a great many without a rate."""
-        return MANY if self._rate is None else max(1, int(min(MANY, self._rate * seconds)))
+        """Return the number of messages that may be sent within some seconds: at least 1, UNLIMITED without a rate."""
+        return UNLIMITED if self._rate is None else max(1, int(min(UNLIMITED, self._rate * seconds)))
 
     def wait(self, now: float) -> float:
-        """Seconds from ``now`` until the next one may go."""
+        """Return the seconds from ``now`` until the next message may be sent."""
         return max(0.0, self._due - now)
 
-    def went(self, now: float) -> None:
-        """One goes now."""
-        # What was late is made up for within a tenth of a second, and no more: never a burst after a pause.
+    def sent(self, now: float) -> None:
+        """Count a message that is sent at ``now``."""
+        # A delay of up to 0.1 s is caught up. A longer one is not, so that no burst follows a pause.
         self._due = (max(self._due, now - 0.1) if self._due else now) + self._distance

@@ -15,49 +15,48 @@ from runner.errors import RunnerError
 from runner.headers import LAST_ERROR
 from runner.invocation import invocation
 
-#: How many candidates of an ambiguous id are listed.
+#: The largest number of listed candidates for an ambiguous id.
 MOST_CANDIDATES = 10
 
 
 class NotDeadLettered(RunnerError):
-    """No message on the desk is of that id."""
+    """An error for an id that no dead letter has."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What all of a command's options together say; a message must agree with each that is given."""
+    """The conditions that a command's options set; a selected message meets all of them."""
 
-    #: Message ids, whole ones; None for all.
+    #: Full message ids; None for all.
     ids: frozenset[str] | None = None
-    #: What must stand in the error, the type, the id, the correlation id or the body, in capitals or not; None for
-    #: anything.
+    #: A text that the error, type, id, correlation id or body contains, ignoring case; None for any.
     match: str | None = None
-    #: The queue in which it failed; None for any.
+    #: The queue in which the message failed; None for any.
     origin: str | None = None
 
-    def takes(self, letter: DeadLetter, origin: str | None) -> bool:
-        """Whether a message that failed in ``origin`` is meant."""
+    def matches(self, message: DeadLetter, origin: str | None) -> bool:
+        """Return True if a message that failed in ``origin`` is selected."""
         if self.origin is not None and origin != self.origin:
             return False
-        if self.ids is not None and letter.id not in self.ids:
+        if self.ids is not None and message.id not in self.ids:
             return False
-        return self.match is None or _occurs(self.match, letter)
+        return self.match is None or _occurs(self.match, message)
 
 
-def _occurs(text: str, letter: DeadLetter) -> bool:
+def _occurs(text: str, message: DeadLetter) -> bool:
     sought = text.casefold()
-    said = (letter.error, str(letter.headers.get(LAST_ERROR, "")), letter.type, letter.id, letter.correlation_id)
-    # Bytes that are no UTF-8 come from a command line in the same way, so that they are found too.
-    return any(sought in one.casefold() for one in (*said, letter.body.decode("utf-8", "surrogateescape")))
+    said = (message.error, str(message.headers.get(LAST_ERROR, "")), message.type, message.id, message.correlation_id)
+    # Python decodes the bytes of a command line in the same way, so a search finds bytes that are not UTF-8 too.
+    return any(sought in one.casefold() for one in (*said, message.body.decode("utf-8", "surrogateescape")))
 
 
 def resolve(
     beginnings: Sequence[str], ids: Iterable[str], orders: Mapping[str, Collection[str]] | None = None
 ) -> frozenset[str]:
-    """The whole message ids that some beginnings stand for; one that is whole already is itself.
+    """Return the full message ids for some beginnings of ids.
 
-    ``orders`` has the message ids of each correlation id, which a beginning stands for where no message id begins so.
-    Raises NotParked for one that nothing begins with, and RunnerError for one that is not clear.
+    ``orders`` contains the message ids of each correlation id, which are used if no message id begins so. Raises
+    NotDeadLettered for a beginning without an id, and RunnerError for an ambiguous one.
     """
     known = set(ids)
     found: set[str] = set()
@@ -69,41 +68,43 @@ def resolve(
         order = _only("correlation id", beginning, orders or {})
         if order is None:
             raise NotDeadLettered(
-                f"message id {beginning!r}: no parked message has it, nor as its correlation id; to see those that"
-                f" are there: {invocation('dlq', 'list')}"
+                f"message id {beginning!r}: no dead letter has this message id or correlation id; to list the dead"
+                f" letters: {invocation('dlq', 'list')}"
             )
         found.update((orders or {})[order])
     return frozenset(found)
 
 
 def _only(kind: str, beginning: str, known: Collection[str]) -> str | None:
-    """The one that begins so, or is so; None where none does."""
+    """Return the only id that begins so, None if no id does. Raises RunnerError if several do."""
     if beginning in known:
         return beginning
     candidates = sorted(one for one in known if one.startswith(beginning))
     if len(candidates) > 1:
         listed = ", ".join(repr(one) for one in candidates[:MOST_CANDIDATES])
         more = f" and {len(candidates) - MOST_CANDIDATES} more" if len(candidates) > MOST_CANDIDATES else ""
-        whose = "parked messages" if kind == "message id" else "orders of parked messages"
-        raise RunnerError(f"{kind} {beginning!r}: {len(candidates)} {whose} begin with it; allowed: {listed}{more}")
+        owners = f"{len(candidates)} {'dead letters' if kind == 'message id' else 'orders'}"
+        raise RunnerError(
+            f"{kind} {beginning!r}: ambiguous, {owners} have an id that begins so; allowed: {listed}{more}"
+        )
     return candidates[0] if candidates else None
 
 
 QUEUE = click.option(
-    "--queue", metavar="Q", help="Only of this queue: the dead-letter queue, or the one they failed in."
+    "--queue", metavar="QUEUE", help="Only messages in this dead-letter queue, or messages that failed in this queue."
 )
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which messages it is about."""
+    """Give a command the options that select dead letters."""
     for option in (
         click.option(
             "--id", "ids", metavar="ID", multiple=True,
-            help="This message, or all of this order (correlation id); may be shortened, and repeated.",
+            help="Select this message, or all messages of this order (correlation id); can be shortened and repeated.",
         ),
         click.option(
             "--match", metavar="TEXT",
-            help="With this text in error, type, id, correlation id or body, in capitals or not.",
+            help="Match TEXT, ignoring case, in the error, type, id, correlation id or body.",
         ),
         QUEUE,
     ):  # fmt: skip
@@ -111,25 +112,25 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def begins(letter: DeadLetter, beginnings: Sequence[str]) -> bool:
-    """Whether its id or its correlation id begins with one of these."""
-    return letter.id.startswith(tuple(beginnings)) or letter.correlation_id.startswith(tuple(beginnings))
+def begins(message: DeadLetter, beginnings: Sequence[str]) -> bool:
+    """Return True if the message id or the correlation id begins with one of ``beginnings``."""
+    return message.id.startswith(tuple(beginnings)) or message.correlation_id.startswith(tuple(beginnings))
 
 
 def check_selection(queue: str | None, match: str | None, ids: tuple[str, ...], everything: bool) -> None:
-    """What changes something needs to be told what. Raises click.UsageError."""
+    """Raise click.UsageError if a command that changes something has no selection, or a contradictory one."""
     if not (everything or queue or match or ids):
-        raise click.UsageError("which messages are meant is not said; allowed: --queue, --match, --id, or --all")
+        raise click.UsageError("no messages selected; use --queue, --match, --id or --all")
     if "" in ids:
-        raise click.UsageError("--id: nothing is given; allowed: a message id, or the beginning of one")
+        raise click.UsageError("--id: empty; allowed: a message id, or the beginning of one")
     if everything and (match is not None or ids):
-        raise click.UsageError("--all means every message; take it away, or --match and --id")
+        raise click.UsageError("--all selects every message; remove it, or remove --match and --id")
 
 
 def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The message ids that some beginnings stand for; ``found`` has message and correlation ids that begin so.
+    """Return the full message ids for some beginnings; ``found`` has the message and correlation ids that begin so.
 
-    Raises RunnerError for one that is not there, or not clear.
+    Raises RunnerError for an unknown or ambiguous id.
     """
     ids, orders = set(), dict[str, set[str]]()
     for one, order in found:
@@ -139,58 +140,53 @@ def whole_ids(there: OpenQueues, beginnings: Sequence[str], found: Iterable[tupl
         return resolve(beginnings, ids, orders)
     except NotDeadLettered as error:
         if there.hidden:
-            raise NotDeadLettered(f"{error}; but {_others(there)}") from None
+            raise NotDeadLettered(f"{error}; but {_other_consumer(there.hidden)}") from None
         raise
 
 
 def selection_of(there: OpenQueues, match: str | None, ids: tuple[str, ...], *, is_single: bool = False) -> Selection:
-    """What is meant, with whole ids. Raises RunnerError for an id that is not there, or not clear."""
+    """Return the selection, with full ids. Raises RunnerError for an unknown or ambiguous id."""
     if not ids:
         return Selection(None, match, there.origin)
     begun: Counter[tuple[str, str]] = Counter()
 
-    def each(letter: DeadLetter, _: str | None) -> None:
-        if begins(letter, ids):
-            begun[letter.id, letter.correlation_id] += 1
+    def each(message: DeadLetter, _: str | None) -> None:
+        if begins(message, ids):
+            begun[message.id, message.correlation_id] += 1
 
     there.read(each, "looking for the ids")
     wanted = whole_ids(there, ids, begun)
     if is_single and len(wanted) > 1:
         listed = ", ".join(repr(one) for one in sorted(wanted)[:MOST_CANDIDATES])
-        raise RunnerError(f"correlation id {ids[0]!r}: {len(wanted)} parked messages have it; allowed: one of {listed}")
+        raise RunnerError(f"correlation id {ids[0]!r}: {len(wanted)} dead letters have it; allowed: one of {listed}")
     if is_single and (times := sum(count for (one, _), count in begun.items() if one in wanted)) > 1:
-        raise RunnerError(
-            f"message id {ids[0]!r}: it is parked {times} times; allowed: one, --queue says in which queue"
-        )
+        raise RunnerError(f"message id {ids[0]!r}: {times} dead letters have it; use --queue to choose their queue")
     return Selection(wanted, match, there.origin)
 
 
 def nothing(there: OpenQueues, done: str, selection: Selection, stayed: int = 0) -> str:
-    """Why nothing was ``done``; ``stayed`` is how many stay that are meant."""
+    """Return the reason why no message was ``done``; ``stayed`` is the number of selected messages that stay."""
     if stayed:
-        return f"nothing {done}: {'the 1 that is meant stays' if stayed == 1 else f'all {stayed} that are meant stay'}"
+        return (
+            f"nothing {done}: {'the selected message stays' if stayed == 1 else f'all {stayed} selected messages stay'}"
+        )
     if there.hidden:
-        return f"nothing {done} for now: {_others(there)}"
+        return f"nothing {done} for now: {_other_consumer(there.hidden)}"
     is_named = there.queue is not None and selection.ids is None and selection.match is None
     if there.total and not is_named:
-        return f"nothing {done}: no parked message is meant"
+        return f"nothing {done}: no dead letter matches"
     return f"nothing {done}: {empty(there)}"
 
 
 def empty(there: OpenQueues) -> str:
-    """That nothing is parked, of what ``--queue`` named."""
-    return f"the desk is empty{f' for queue {there.queue}' if there.queue else ''}"
+    """Return the message for no dead letters, with the argument of ``--queue``."""
+    return f"no dead letters{f' for queue {there.queue}' if there.queue else ''}"
 
 
 def unseen(there: OpenQueues) -> list[str]:
-    """A line for each queue that looks empty while somebody else reads it."""
-    return [f"nothing to see for now: {_reads(name)}, and may hold its messages" for name in there.hidden]
+    """Return a line for each queue that seems empty although another consumer may have its messages."""
+    return [f"no dead letters for now: {_other_consumer([name])}" for name in there.hidden]
 
 
-def _others(there: OpenQueues) -> str:
-    many = "its" if len(there.hidden) == 1 else "their"
-    return f"{_reads(', '.join(there.hidden))}, and may hold {many} messages"
-
-
-def _reads(names: str) -> str:
-    return f"somebody else reads {names}"
+def _other_consumer(queues: Sequence[str]) -> str:
+    return f"another consumer reads {', '.join(queues)}, and may have all messages unacked"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-#: The precision of an age in seconds: RabbitMQ keeps a sample of its statistics every 5 s, and gives it one step late
-#: (RabbitMQ: "Management Plugin").
+#: The precision of an age in seconds: RabbitMQ takes a sample of its statistics every 5 s, and reports it one step
+#: late (RabbitMQ: "Management Plugin").
 RESOLUTION = 10.0
 #: Seconds of samples that decide whether a queue grows.
 TREND = 30.0
-#: Samples that decide it at least.
+#: The least number of samples that decide whether a queue grows.
 LEAST_SAMPLES = 6
 #: Seconds of samples for a rate.
 RATE_WINDOW = 10.0
@@ -32,7 +32,7 @@ class Sample:
 class Age:
     """The time for which the oldest ready message has waited."""
 
-    #: At least this many seconds, and at most the resolution of the samples more.
+    #: The minimum in seconds. The true age exceeds it by at most the resolution of the samples.
     seconds: float
     #: True if the message is older than the first sample, so that it may be much older.
     is_older: bool = False
@@ -60,9 +60,9 @@ def oldest_age(samples: Sequence[Sample], now: float, *, is_consumed: bool) -> A
 
 
 def is_growing(samples: Sequence[Sample]) -> bool:
-    """Return True if a queue has had more ready messages in the later half of the samples than ever in the earlier.
+    """Return True if all later samples have more ready messages than all earlier samples.
 
-    Only the last TREND seconds count. A queue that has grown and stands still does not grow.
+    Only the last TREND seconds count. A queue that grew and is constant now does not grow.
     """
     if not samples:
         return False

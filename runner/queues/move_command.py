@@ -29,7 +29,7 @@ _LIMITS = ("max-length", "max-length-bytes")
 def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
     """Move the messages that are ready in queue FROM to the end of queue TO, in order.
 
-    A message leaves FROM only when the broker has confirmed its copy in TO. The copy keeps the properties and headers
+    A message leaves FROM only after the broker has confirmed its copy in TO. The copy keeps the properties and headers
     of the message. After Ctrl-C, or if the broker becomes unreachable, no message is lost. Run the command again to
     move the rest.
 
@@ -54,9 +54,9 @@ def move(folder: Path, source: str, target: str, dry_run: bool) -> None:
 def _check(first: Target, second: Target) -> None:
     """Raise RunnerError if the first queue is a stream, or if the second queue would drop messages."""
     if first.kind == STREAM:
-        raise RunnerError(f"queue {first.name!r}: a stream, from which nothing can be removed")
+        raise RunnerError(f"queue {first.name!r}: a stream, from which no message can be removed")
     if second.kind is None:
-        text = "its limits are not known, by which it may drop messages"
+        text = "its type and limits are unknown, so it may drop messages"
         raise RunnerError(f"queue {second.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
     limits = {key: value for key in _LIMITS if (value := second.setting(key)) is not None}
     if not limits or (second.setting("overflow") or DROPS) != DROPS:
@@ -64,7 +64,7 @@ def _check(first: Target, second: Target) -> None:
     length, room = limits.get("max-length"), first.counts.messages + second.counts.messages
     if "max-length-bytes" in limits or (isinstance(length, int) and room > length):
         said = ", ".join(f"{key} {value}" for key, value in limits.items())
-        text = f"its {said} would make it drop messages, it would contain {room}"
+        text = f"its {said} would make it drop messages, because it would contain {room}"
         raise RunnerError(f"queue {second.name!r}: {text}; raise the limit, or set overflow: reject-publish")
 
 
@@ -91,7 +91,7 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
             return EXIT_FAILURE
         except RunnerError as error:
             _warn_of_unnoted(one)
-            words = f"{counted(one.done, 'message')} moved before that; no message is lost, run the command again"
+            words = f"{counted(one.done, 'message')} moved; no message is lost, run the command again"
             raise type(error)(f"{error}\n{words}") from None
         code = stop.exit_code
     if code:
@@ -101,7 +101,7 @@ def _move(site: OpenProject, first: Target, second: Target) -> int:
     stay = f"; {first.held} stay with their consumers" if first.held else ""
     click.echo(f"{counted(one.done, 'message')} moved to {one_line(second.name)}{stay}")
     if one.done < total:
-        warn(f"other consumers received {counted(total - one.done, 'message')} of {one_line(first.name)} meanwhile")
+        warn(f"other consumers received {counted(total - one.done, 'message')} of {one_line(first.name)}")
     return code
 
 

@@ -17,15 +17,15 @@ from runner.queues.target import unacked_of
 from runner.topology.compile import compile_topology
 from runner.topology.model import Objects
 
-#: Words of the column NOTE.
+#: Texts of the column NOTE.
 MISSING, NO_CONSUMER, GROWING = "not on the broker", "no consumer", "growing"
-#: How many own samples of a queue are kept.
+#: The number of own samples that are kept for each queue.
 KEPT = 600
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """A queue of topology.yaml, or another queue that a service consumes; None for an unknown value."""
+    """The counts of a queue of topology.yaml or of another consumed queue; None for an unknown value."""
 
     name: str
     ready: int | None
@@ -46,7 +46,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Others:
-    """The queues of the vhost that belong to no entry; None for an unknown number of messages."""
+    """The queues of the vhost without an entry; None for an unknown number of messages."""
 
     count: int
     messages: int | None
@@ -66,14 +66,14 @@ class Overview:
         }
         self._statistician = StatisticsReader(management)
         self._own: dict[str, deque[Sample]] = {name: deque(maxlen=KEPT) for name in self._names}
-        #: Why the HTTP API reports nothing; None if it does.
+        #: The reason if the HTTP API reports no statistics; else None.
         self.problem: str | None = None
-        #: None if the HTTP API reports nothing.
+        #: The other queues; None if the HTTP API reports no statistics.
         self.others: Others | None = None
 
     @property
     def queues(self) -> list[str]:
-        """All queues whose counts are needed, their retry and dead-letter queues included."""
+        """The shown queues, with their retry queues and dead-letter queues, whose counts are needed too."""
         return list(dict.fromkeys(part for name in self._names for part in (name, *parts_of(name, self._objects))))
 
     def update(self, counts: Mapping[str, QueueCounts | None], unknown: Mapping[str, str]) -> list[Backlog]:
@@ -130,14 +130,14 @@ class Overview:
         )  # fmt: skip
 
     def _samples(self, name: str, own: QueueCounts | None, said: Statistics, now: float) -> list[Sample]:
-        """Return what is known of the last minutes, the present included."""
+        """Return the samples of the last minutes and of now."""
         if own is None:
             self._own[name].clear()
             return []
         mine = self._own[name]
         if own.consumers and mine and mine[-1].delivered is not None:
-            mine.clear()  # these samples say that no message leaves, but a consumer now removes some
-        # Without a consumer nothing is delivered.
+            mine.clear()  # these samples are from a time without consumers, which remove messages now
+        # Without a consumer no message is delivered.
         present = Sample(now, own.messages, None if own.consumers else 0)
         mine.append(present)
         history = [Sample(*one) for one in said.history]
@@ -160,7 +160,7 @@ def parts_of(name: str, objects: Objects) -> tuple[str, ...]:
 
 
 def _held(name: str, counts: Mapping[str, QueueCounts | None]) -> int | None:
-    """Return the ready messages of a queue, 0 for one that is not on the broker; None if it does not answer."""
+    """Return the ready messages of a queue, 0 if it is not on the broker, None if it does not answer."""
     if name not in counts:
         return None
     found = counts[name]

@@ -53,11 +53,11 @@ class Peek(Reader):
         self._deliveries: list[_Delivery] = []
         #: Deliveries whose copies are not confirmed yet.
         self._unconfirmed: ConfirmWindow[_Delivery] = ConfirmWindow(self._on_outcome, self._on_round)
-        #: Those of them of which the queue takes no copy.
+        #: Deliveries whose copies the queue refuses.
         self._refused: list[_Delivery] = []
         self._why = "the queue refuses a copy"
         #: The messages to show, in order.
-        self.letters: list[DeadLetter] = []
+        self.messages: list[DeadLetter] = []
         #: Messages that are at the end of the queue now.
         self.rescued: list[DeadLetter] = []
 
@@ -77,9 +77,9 @@ class Peek(Reader):
         self._deliveries.append((method, properties, body))
         super()._on_delivery(channel, method, properties, body)
 
-    def _on_letter(self, tag: int, letter: DeadLetter) -> None:
-        if len(self.letters) < self._number:
-            self.letters.append(letter)
+    def _on_message(self, tag: int, message: DeadLetter) -> None:
+        if len(self.messages) < self._number:
+            self.messages.append(message)
 
     def _refill(self) -> None:
         # The broker itself returns a message that it delivers during a cancellation, and puts it behind the others.
@@ -99,7 +99,7 @@ class Peek(Reader):
             self._unconfirmed.open(self._channel, lambda: self._copy(spent))
             return
         if self._is_quorum and self._has_nack:
-            # One for each consumer, in order.
+            # One nack for each consumer, in the order of the consumers, keeps the order of the messages.
             last = {method.consumer_tag: method.delivery_tag for method, *_ in self._deliveries}
             for tag in last.values():
                 self._channel.basic_nack(tag, multiple=True, requeue=True)

@@ -27,14 +27,20 @@ MOST = 1000
 @click.command(short_help="Show the first messages of a queue, and leave them there.")
 @click.argument("queue")
 @click.option(
-    "-n", "number", type=click.IntRange(1, MOST), default=1, show_default=True, metavar="N", help="How many messages."
+    "-n",
+    "number",
+    type=click.IntRange(1, MOST),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The number of messages.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
 def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
     """Show the first N ready messages of a queue. They stay in the queue, in their order.
 
-    A quorum queue of RabbitMQ before 4.3 counts each look as a failed delivery. It dead-letters or drops a message that
+    A quorum queue of RabbitMQ before 4.3 counts each read as a failed delivery. It dead-letters or drops a message that
     exceeds its delivery limit. So a message at its limit is not returned. Instead, the command copies the message to
     the end of the queue, and removes the original when the broker has confirmed the copy.
     """
@@ -55,20 +61,20 @@ def peek(folder: Path, queue: str, number: int, as_json: bool) -> None:
                 "consumers": target.counts.consumers,
                 "counted": one.is_counted,
                 "delivery_limit": limit,
-                "messages": [content_of(letter) for letter in one.letters],
-                "moved_to_end": [letter.id for letter in one.rescued],
+                "messages": [content_of(message) for message in one.messages],
+                "moved_to_end": [message.id for message in one.rescued],
             }
             click.echo(json_text(found, indent=2))
             return
         click.echo(_summary(target, site))
-        for letter in one.letters:
-            click.echo("\n".join(["", *described(letter, _facts(letter, limit if one.is_counted else None))]))
-        if one.is_counted and one.letters:
-            taken = counted(one.seen, "message")
-            warn(f"queue {one_line(queue)}: this look counts as a failed delivery of {taken}; {_limited(limit)}")
-        for letter in one.rescued:
+        for message in one.messages:
+            click.echo("\n".join(["", *described(message, _facts(message, limit if one.is_counted else None))]))
+        if one.is_counted and one.messages:
+            read = counted(one.seen, "message")
+            warn(f"queue {one_line(queue)}: this read counts as a failed delivery of {read}; {_limited(limit)}")
+        for message in one.rescued:
             warn(
-                f"message {one_line(letter.id)}: at its delivery limit, {limit}; it is now at the end of the queue,"
+                f"message {one_line(message.id)}: at its delivery limit, {limit}; it is now at the end of the queue,"
                 " because the broker would not have kept it in its place"
             )
 
@@ -82,17 +88,17 @@ def _limited(limit: int | None) -> str:
     return "the queue has no delivery limit" if limit is None else f"its delivery limit is {limit}"
 
 
-def _facts(letter: DeadLetter, limit: int | None) -> Iterator[tuple[str, Any]]:
-    headers, properties = letter.headers, letter.properties
-    exchange, key = letter.published if not letter.exchange else (letter.exchange, letter.routing_key)
+def _facts(message: DeadLetter, limit: int | None) -> Iterator[tuple[str, Any]]:
+    headers, properties = message.headers, message.properties
+    exchange, key = message.published if not message.exchange else (message.exchange, message.routing_key)
     yield from (
-        ("id", letter.id),
-        ("type", letter.type),
-        ("correlation id", letter.correlation_id),
+        ("id", message.id),
+        ("type", message.type),
+        ("correlation id", message.correlation_id),
         ("causation id", headers.get(CAUSATION)),
         (
             "published to",
-            f"{exchange or 'the default exchange'} with key {letter.routing_key if key is None else key!r}",
+            f"{exchange or 'the default exchange'} with key {message.routing_key if key is None else key!r}",
         ),
         ("published by", properties.get("app_id")),
         ("published at", moment(seconds_of(properties.get("timestamp")))),
@@ -101,4 +107,4 @@ def _facts(letter: DeadLetter, limit: int | None) -> Iterator[tuple[str, Any]]:
     )
     if (count := headers.get(DELIVERY_COUNT)) is not None:
         yield "returned", f"{counted(count, 'time')}{'' if limit is None else f' of {limit}'}"
-    yield from rare_properties(letter)
+    yield from rare_properties(message)

@@ -25,7 +25,7 @@ from runner.topology.plan import counted
     "--file", "path", type=click.Path(path_type=Path), callback=in_a_folder, metavar="FILE",
     help="The new file; var/purged-TIME.jsonl by default.",
 )  # fmt: skip
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
     """Ask, write the ready messages of a queue to a file of JSON lines, and remove them from the queue.
@@ -39,7 +39,7 @@ def purge(folder: Path, queue: str, path: Path | None, yes: bool) -> None:
         target = site.find(queue, "QUEUE")
         if target.kind == STREAM:
             raise RunnerError(
-                f"queue {queue!r}: a stream, from which nothing can be removed; it expires by its max-age"
+                f"queue {queue!r}: a stream, from which no message can be removed; messages expire by its max-age"
             )
         check_delivers(target, site.project)
         warn_of_readers(target, site.project)
@@ -72,7 +72,7 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
     total = target.counts.messages
     with progress("purging", total) as show_done, stoppable() as stop:
         one = Purge(
-            site.url, target.name, total, lambda letter: file.write(json_text(content_of(letter))), file.save,
+            site.url, target.name, total, lambda message: file.write(json_text(content_of(message))), file.save,
             noting(site, target.name, "purged"), show_done, stop.is_wished,
         )  # fmt: skip
         try:
@@ -83,7 +83,7 @@ def _purge(site: OpenProject, target: Target, file: ExportFile) -> int:
             )
             warn(f"{done}; no message is lost, run the command again")
             if isinstance(error, BrokerError) and site.attempts_queue:
-                raise type(error)(f"{error}; without a note in the order history nothing is removed") from None
+                raise type(error)(f"{error}; without a note in the order history no message is removed") from None
             raise
         finally:
             # The file stays even if no message is removed yet, because the broker may drop a returned message at its

@@ -28,13 +28,13 @@ from runner.topology.plan import counted
 #: Seconds between two samples with --watch.
 INTERVAL = 1.0
 UNKNOWN, NOTHING = "?", "-"
-#: What is between two columns.
+#: The space between two columns.
 _GAP = "  "
 _HEAD = (
     "QUEUE", "READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S", "OLDEST", "RETRY", "DEAD", "READ BY", "NOTE",
 )  # fmt: skip
 _RIGHT = range(1, 9)
-#: The columns that a narrow terminal lacks, first those that tell least about a queue in trouble.
+#: The columns that are left out on a narrow terminal, the least informative about a problem first.
 _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD", "CONSUMERS")
 
 
@@ -46,8 +46,8 @@ _DISPENSABLE = ("READ BY", "UNACKED", "OUT/S", "IN/S", "RETRY", "OLDEST", "DEAD"
 def queues(folder: Path, names: tuple[str, ...], is_watching: bool, as_json: bool) -> None:
     """Show the queues of topology.yaml, or the named queues, one a line. Nothing is consumed.
 
-    RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is how
-    long the oldest ready message has waited. NOTE marks a queue that grows, and a queue with messages and no consumer.
+    RETRY is the number of messages that wait for their next attempt, and DEAD the number of dead letters. OLDEST is the
+    age of the oldest ready message. NOTE marks a queue that grows, and a queue with messages and no consumer.
 
     READY, CONSUMERS, RETRY and DEAD are exact. The other numbers are statistics of RabbitMQ's HTTP API, some seconds
     old. "?" is an unknown number. With --watch, --json prints one object a line.
@@ -128,7 +128,7 @@ def table(entries: Sequence[Backlog], others: Others | None, problem: str | None
 
 
 def _fitting(widths: Sequence[int], width: int | None) -> tuple[list[int], list[str]]:
-    """Return the columns that fit into a width, None for any number of characters, and the names of the others."""
+    """Return the numbers of the columns that fit into a width, None for unlimited, and the names of the others."""
     shown, left_out = list(range(len(_HEAD))), list[str]()
     for name in _DISPENSABLE:
         if width is None or sum(widths[column] + len(_GAP) for column in shown) - len(_GAP) <= width:

@@ -20,12 +20,12 @@ from runner.invocation import invocation
 from runner.messages import Event
 from runner.queues.target import OpenProject
 
-#: Makes the note of a message, from the message and its number; None for a message that needs none.
+#: A function that makes the note of a message, from the message and its number; it returns None for no note.
 Noting = Callable[[DeadLetter, int], Event | None]
 
 
 class Purge(Emptier):
-    """A consumer that writes messages to a file and removes them from their queue, many at once."""
+    """A consumer that writes messages to a file and removes them from their queue, in batches."""
 
     window = 2000
     #: The number of messages that are written before they are removed.
@@ -53,9 +53,9 @@ class Purge(Emptier):
         self._written = 0
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
-        letter = dead_letter_of(self._queue, method, properties, body)
-        self._write(letter)
-        note = None if self._note is None else self._note(letter, self._written)
+        message = dead_letter_of(self._queue, method, properties, body)
+        self._write(message)
+        note = None if self._note is None else self._note(message, self._written)
         self._written += 1
         self._kept.append((method.delivery_tag, note))
         if len(self._kept) >= self.batch:
@@ -75,8 +75,8 @@ class Purge(Emptier):
 class Transfer(Drain):
     """A drain of the first messages of a queue.
 
-    A message is noted only when its copy is confirmed, because a target that is full refuses messages, which stay. If
-    the queue of the notes takes or confirms none, the message is acknowledged all the same, so that it is not in both
+    The note of a message is published only after its copy is confirmed, because a full target refuses messages, which
+    then stay. If the broker does not accept the note, the message is still acknowledged, so that it is not in both
     queues.
     """
 
@@ -98,7 +98,7 @@ class Transfer(Drain):
         self._notes: dict[int, Event] = {}
         #: Delivery tags of messages whose notes are not confirmed yet.
         self._noting: set[int] = set()
-        #: How many messages are moved without their note.
+        #: The number of messages that were moved without their note.
         self.unnoted = 0
 
     def _take(self, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -141,17 +141,17 @@ def noting(site: OpenProject, queue: str, why: str, target: str | None = None) -
     if trace is None or trace == queue:
         return None
     if look([site.url], [trace])[1][trace] is None:
-        text = "does not exist; without a note in the order history nothing is removed"
-        raise Unroutable(f"queue {trace!r} {text}; make it: {invocation('apply')}")
+        text = "does not exist; without a note in the order history no message is removed"
+        raise Unroutable(f"queue {trace!r} {text}; to create it: {invocation('apply')}")
 
-    def note(letter: DeadLetter, number: int) -> Event | None:
-        origin = places.origin_of(letter) if queue in places.origins else places.waiting.get(queue, queue)
+    def note(message: DeadLetter, number: int) -> Event | None:
+        origin = places.origin_of(message) if queue in places.origins else places.waiting.get(queue, queue)
         if target is not None and origin is not None:
             ladder = site.objects.ladders.get(origin)
             own = [] if ladder is None else [ladder.dead_letter, *(wait for _, wait in ladder.steps)]
             if target in (origin, *own):
                 return None
-        past = {"origin": origin, "error": why, "replays": letter.replays}
-        return discard_note({**content_of(letter), **past}, number, trace, now)
+        past = {"origin": origin, "error": why, "replays": message.replays}
+        return discard_note({**content_of(message), **past}, number, trace, now)
 
     return note

@@ -46,7 +46,7 @@ class Target:
     #: Arguments, and the settings of the policy that applies.
     arguments: Mapping[str, Any]
     settings: Mapping[str, Any]
-    #: False if the HTTP API does not answer, so that the values above are those of topology.yaml.
+    #: True if the HTTP API reported the values; False if they are from topology.yaml.
     is_reported: bool = False
 
     def setting(self, key: str) -> Any:
@@ -56,19 +56,19 @@ class Target:
 
     @property
     def limit(self) -> int | None:
-        """Return the delivery limit that the queue is known to have; None for none."""
+        """The delivery limit of the queue; None if no limit is known."""
         said = [self.arguments.get(f"x-{_LIMIT}"), self.settings.get(_LIMIT)]
         limits = [one for one in said if isinstance(one, int) and one >= 0]
         return min(limits) if limits else None
 
     @property
     def is_single(self) -> bool:
-        """Return True if the queue delivers to a single active consumer."""
+        """True if the queue delivers to a single active consumer."""
         return bool(self.arguments.get("x-single-active-consumer"))
 
     @property
     def held(self) -> str:
-        """Return the number of unacked messages, for people; empty text for none."""
+        """The number of unacked messages, as text; empty for none."""
         if self.unacked is None:
             return "an unknown number unacked"
         return f"{self.unacked} unacked" if self.unacked else ""
@@ -85,14 +85,14 @@ class OpenProject:
 
     @cached_property
     def attempts_queue(self) -> str | None:
-        """The queue that gets a report of each attempt, also of removed messages. Raises ConfigError."""
+        """The queue that gets the notes about attempts and removed messages. Raises ConfigError."""
         return with_recorders(self.project).attempts_queue
 
     def find(self, name: str, hint: str) -> Target:
-        """Return a queue of topology.yaml, one generated for it, or any other that is on the broker.
+        """Return a queue of topology.yaml, a generated queue, or any other queue on the broker.
 
-        Raises click.BadParameter for an unknown queue, with ``hint`` for its argument, RunnerError for one of
-        topology.yaml that is not on the broker, BrokerAway, and BrokerRefused.
+        Raises click.BadParameter for an unknown queue, with ``hint`` as its argument. Raises RunnerError if a queue of
+        topology.yaml is not on the broker, BrokerAway, and BrokerRefused.
         """
         known = {one.name: one for one in self.objects.queues}
         counts = look([self.url], [name])[1][name] if _is_name(name) else None
@@ -119,17 +119,17 @@ class OpenProject:
     def delivery_limit(self, target: Target) -> int | None:
         """Return the delivery limit to assume for a queue, None for no limit.
 
-        Raises RunnerError if a look may count as a failed delivery, and the type of the queue is unknown.
+        Raises RunnerError if a read may count as a failed delivery, and the type of the queue is unknown.
         """
         version = version_at(self.url)
         if target.kind is None and not NACK_IS_NO_FAILURE.holds(version):
-            text = "its type and its delivery limit are unknown, and each look may count as a failed delivery"
+            text = "its type and its delivery limit are unknown, and each read may count as a failed delivery"
             raise RunnerError(f"queue {target.name!r}: {text}; enable rabbitmq_management, or add it to topology.yaml")
         if target.kind != QUORUM:
             return None
         if not HAS_DELIVERY_LIMIT.holds(version) or (target.is_reported and target.limit is not None):
             return target.limit
-        # A policy of topology.yaml may not be on the broker.
+        # The policy of topology.yaml may be missing on the broker, and then the default limit applies.
         limits = [target.limit] if target.limit is not None else []
         return None if self._is_unlimited(target) else min([DEFAULT_DELIVERY_LIMIT, *limits])
 
@@ -139,7 +139,7 @@ class OpenProject:
 
 
 def _is_name(text: str) -> bool:
-    """Return True for a text that can name a queue in AMQP; an argument that is not UTF-8 contains surrogates."""
+    """Return True if a text can be a queue's name in AMQP. An argument that is not UTF-8 contains surrogates."""
     try:
         return 0 < len(text.encode()) <= MAX_NAME_BYTES
     except UnicodeEncodeError:
@@ -147,10 +147,10 @@ def _is_name(text: str) -> bool:
 
 
 def unacked_of(reported: int | None, consumers: int | None) -> int | None:
-    """Return the unacked messages of a queue by its statistics and by its consumers of this moment.
+    """Return the number of unacked messages from the statistics and the current number of consumers.
 
-    Without a consumer no message is unacked, except messages that a client got by ``basic.get``. If the statistics
-    report unacked messages, they may be late, so the number is unknown.
+    Without a consumer, only messages from ``basic.get`` are unacked. If the statistics still report unacked messages
+    then, they may be late, so the number is unknown.
     """
     if consumers == 0:
         return None if reported else 0
@@ -179,7 +179,7 @@ def services_of(queue: str, project: Project) -> list[str]:
 
 
 def readers(target: Target, project: Project) -> str:
-    """Return the consumers of a queue, for people; empty text for no consumer."""
+    """Return the consumers of a queue, as text; empty for none."""
     if not target.counts.consumers:
         return ""
     services = services_of(target.name, project)
@@ -199,4 +199,4 @@ def check_delivers(target: Target, project: Project) -> None:
 def warn_of_readers(target: Target, project: Project) -> None:
     """Print a warning if a queue has consumers, which may receive messages while a command reads the queue."""
     if who := readers(target, project):
-        warn(f"queue {one_line(target.name)}: read by {who}, which may receive messages meanwhile")
+        warn(f"queue {one_line(target.name)}: read by {who}, which may receive some of the messages")

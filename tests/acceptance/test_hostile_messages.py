@@ -125,7 +125,7 @@ def test_good_orders_are_paid_among_hostile_messages_and_the_others_are_dead_let
     assert listed["messages"] == 2 * unfit
     assert any("nested too deep" in one["error"] for one in listed["groups"])
     exported = project.folder / "exported.jsonl"
-    assert dlq(project, "export", "--to", str(exported))[0] == 0
+    assert dlq(project, "export", "--file", str(exported))[0] == 0
     assert len(exported.read_text("utf-8").splitlines()) == 2 * unfit
     code, output = dlq(project, "replay", "--queue", CONSUMED[0], "--match", "nested too deep")
     deep = sum(one["count"] for one in listed["groups"] if "deep" in one["error"] and one["origin"] == CONSUMED[0])

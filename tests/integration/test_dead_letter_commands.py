@@ -46,8 +46,8 @@ def ids_in_order(url: str, queue: str) -> list[str]:
 def test_empty_dead_letter_queues_are_reported_as_empty(shop: Shop) -> None:
     assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
     assert json.loads(shop.run("dlq", "list", "--json")[1]) == {"messages": 0, "groups": []}
-    assert shop.run("dlq", "replay", "--all") == (0, "nothing replayed: the desk is empty\n")
-    assert shop.run("dlq", "discard", "--all", "--yes") == (0, "nothing discarded: the desk is empty\n")
+    assert shop.run("dlq", "replay", "--all") == (0, "nothing replayed: no dead letters\n")
+    assert shop.run("dlq", "discard", "--all", "--yes") == (0, "nothing discarded: no dead letters\n")
     assert shop.run("dlq", "export") == (0, "")
 
 
@@ -56,8 +56,8 @@ def test_a_dead_letter_queue_that_is_not_declared_yet_is_reported(tmp_path: Path
     shop.write(TOPOLOGY)
     code, output = shop.run("dlq", "list")
     assert code == 0
-    assert "queue pay.dlq: not on the broker yet; apply, or a start, makes it" in output
-    assert "the desk is empty" in output
+    assert "queue pay.dlq: not on the broker yet; apply or a start creates it" in output
+    assert "no dead letters" in output
 
 
 def test_messages_are_listed_by_the_queue_they_failed_in_and_their_error(shop: Shop) -> None:
@@ -108,7 +108,7 @@ def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
     code, output = shop.run("dlq", "show", "4240e")
     assert code == 0
     for line in (
-        "id              4240e46b-aaaa", "type            order.created", "parked in       pay.dlq",
+        "id              4240e46b-aaaa", "type            order.created", "queue           pay.dlq",
         "failed in       pay", "published to    orders with key 'order.created.usd'", "attempts        2",
         "error           broke \\x1b[31mhere", "first error     first", "exception       Retry",
         "service         payment on box with pid 7", "crashes         3", "signal          SIGSEGV", "  tenant: a",
@@ -121,10 +121,10 @@ def test_show_prints_a_whole_message_by_a_prefix_of_its_id(shop: Shop) -> None:
     assert record["properties"]["priority"] == 3
     code, output = shop.run("dlq", "show", "4240")
     assert code == 1
-    assert "2 parked messages begin with it; allowed: '4240e46b-aaaa', '4240ffff'" in output
+    assert "ambiguous, 2 dead letters have an id that begins so; allowed: '4240e46b-aaaa', '4240ffff'" in output
     code, output = shop.run("dlq", "show", "nothing")
     assert code == 1
-    assert "message id 'nothing': no parked message has it" in output
+    assert "message id 'nothing': no dead letter has this message id" in output
 
 
 def test_a_message_that_failed_in_two_queues_is_shown_for_each(shop: Shop) -> None:
@@ -159,12 +159,12 @@ def test_only_selected_messages_are_replayed_each_to_the_queue_in_which_it_faile
     publish(shop.vhost.url, "lost", [failed("c1", queue="mail"), failed("d1", queue="stock")])
     code, output = shop.run("dlq", "replay")
     assert code == 2
-    assert "which messages are meant is not said; allowed: --queue, --match, --id, or --all" in output
+    assert "no messages selected; use --queue, --match, --id or --all" in output
     assert shop.run("dlq", "replay", "--all", "--match", "x")[0] == 2
     assert shop.run("dlq", "replay", "--match", "valueerror: NO currency") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--queue", "stock") == (0, "1 message replayed\n")
     assert shop.run("dlq", "replay", "--id", "a3", "--id", "c") == (0, "2 messages replayed\n")
-    assert shop.run("dlq", "replay", "--match", "order-zz") == (0, "nothing replayed: no parked message is meant\n")
+    assert shop.run("dlq", "replay", "--match", "order-zz") == (0, "nothing replayed: no dead letter matches\n")
     assert held(shop.vhost.url, "pay.dlq", "lost") == [1, 0]
     assert [take_all(shop.vhost.url, name) for name in ("pay", "mail", "stock")] == [["a2", "a3"], ["c1"], ["d1"]]
 
@@ -174,8 +174,8 @@ def test_a_dry_run_prints_the_planned_replays_and_changes_nothing(shop: Shop) ->
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
     assert code == 0
     assert "would replay 1 message to pay\n  a1  order.created  gateway timed out\n" in output
-    assert "would replay 1 message to old; but that queue is not there any more, so they would stay" in output
-    assert "would stay in pay.dlq, 1 message: replayed 3 times already" in output
+    assert "would replay 1 message to old; but that queue no longer exists, so they would stay" in output
+    assert "would stay in pay.dlq, 1 message: already replayed 3 times" in output
     assert "nothing was changed" in output
     assert held(shop.vhost.url, "pay.dlq", "pay") == [3, 0]
 
@@ -184,12 +184,12 @@ def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Sh
     publish(shop.vhost.url, "pay.dlq", [failed("a1", **{"x-replays": 3}), failed("a2", **{"x-replays": 2})])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in pay.dlq, 1 message: replayed 3 times already and parked again; --id or --again replays" in output
+    assert "left in pay.dlq, 1 message: already replayed 3 times and dead-lettered again; use --id or" in output
     assert "1 message replayed" in output
     assert held(shop.vhost.url, "pay.dlq", "pay") == [1, 1]
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert output.endswith("nothing replayed: the 1 that is meant stays\n")
+    assert output.endswith("nothing replayed: the selected message stays\n")
     assert shop.run("dlq", "replay", "--id", "a1") == (0, "1 message replayed\n")
     assert [one[1].headers["x-replays"] for one in take(shop.vhost.url, "pay", 2)] == [3, 4]
 
@@ -197,8 +197,8 @@ def test_a_message_that_was_replayed_three_times_is_replayed_only_by_id(shop: Sh
 def test_messages_that_were_replayed_three_times_are_replayed_with_again(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [failed(name, **{"x-replays": 3}) for name in ("a1", "a2")])
     code, output = shop.run("dlq", "replay", "--all", "--dry-run")
-    assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 that are meant stay")
-    assert shop.run("dlq", "replay", "--all", "--again") == (0, "2 messages replayed\n")
+    assert (code, output.splitlines()[-1]) == (0, "nothing would be replayed: all 2 selected messages stay")
+    assert shop.run("dlq", "replay", "--all", "--include-replayed") == (0, "2 messages replayed\n")
     assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
 
 
@@ -208,7 +208,7 @@ def test_dead_letters_whose_queue_is_deleted_are_left_and_counted(shop: Shop) ->
     )
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in lost, 2 messages: its queue 'gone' is not there any more (a1, a3)" in output
+    assert "left in lost, 2 messages: its queue 'gone' no longer exists (a1, a3)" in output
     assert "1 message replayed" in output
     assert take_all(shop.vhost.url, "lost") == ["a1", "a3"]
     assert take_all(shop.vhost.url, "mail") == ["a2"]
@@ -220,7 +220,7 @@ def test_a_message_without_an_origin_is_replayed_to_the_only_queue_with_that_dea
     publish(shop.vhost.url, "lost", [(b"{}", bare)])
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "left in lost, 1 message: nothing tells in which queue it failed (bare)" in output
+    assert "left in lost, 1 message: the queue in which it failed is unknown (bare)" in output
     ((_, _, body),) = take(shop.vhost.url, "pay", 1)
     assert body == b"\xff\x00"
     assert held(shop.vhost.url, "lost") == [1]
@@ -234,7 +234,7 @@ def test_a_message_for_a_full_queue_remains_a_dead_letter(shop: Shop) -> None:
     publish(shop.vhost.url, "lost", many(3, queue="mail"))
     code, output = shop.run("dlq", "replay", "--all")
     assert code == 1
-    assert "queue 'mail' refuses it; it may be full" in output
+    assert "queue 'mail' rejected it; the queue may be full" in output
     counts = held(shop.vhost.url, "lost", "mail")
     assert sum(counts) == 3
     assert counts[0] >= 1
@@ -263,8 +263,8 @@ def test_in_a_long_replay_waiting_messages_are_requeued_and_read_again(
     code, output = shop.run("dlq", "replay", "--all", "--rate", "12")
     assert code == 1
     assert "20 messages replayed" in output
-    assert "1 message: its queue 'gone' is not there any more (x)" in output
-    assert "1 message: replayed 3 times already" in output
+    assert "1 message: its queue 'gone' no longer exists (x)" in output
+    assert "1 message: already replayed 3 times" in output
     assert take_all(shop.vhost.url, "pay") == [f"m{number:06}" for number in range(20)]
     assert take_all(shop.vhost.url, "pay.dlq") == ["x", "y"]
 
@@ -299,8 +299,8 @@ def test_messages_that_the_broker_dead_lettered_are_listed_with_the_reason_and_r
         wait_until(lambda: held(shop.vhost.url, "pay.dlq", "lost") == [1, 1], 10, "both are dead-lettered")
     found = groups(shop)
     assert set(found) == {
-        ("pay", "parked by the broker: delivered too often without an answer"),
-        ("mail", "parked by the broker: rejected by who read it"),
+        ("pay", "dead-lettered by the broker: delivered too often without an acknowledgement"),
+        ("mail", "dead-lettered by the broker: rejected by its consumer"),
     }
     for one in found.values():
         assert abs(time.time() - datetime.fromisoformat(one["last"]).timestamp()) < 60
@@ -318,7 +318,7 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
     publish(shop.vhost.url, "pay.dlq", [failed("a1"), failed("a2", error="ValueError: no currency"), failed("a1")])
     code, output = shop.run("dlq", "discard", "--match", "gateway")
     assert code == 2
-    assert "nobody can be asked here; --yes discards without a question" in output
+    assert "standard input is not a terminal, so the command cannot ask; use --yes" in output
     assert held(shop.vhost.url, "pay.dlq") == [3]
     code, output = shop.run("dlq", "discard", "--match", "gateway", "--yes")
     assert code == 0
@@ -327,19 +327,19 @@ def test_discarded_messages_are_written_to_a_file_first(shop: Shop, tmp_path: Pa
     assert file.stat().st_mode & 0o777 == 0o600
     assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a1", "a1"]
     assert (
-        shop.run("dlq", "discard", "--id", "a", "--yes", "--to", str(file))[1]
+        shop.run("dlq", "discard", "--id", "a", "--yes", "--file", str(file))[1]
         .strip()
         .endswith("is there already; allowed: a new file")
     )
     assert held(shop.vhost.url, "pay.dlq") == [1]
     target = tmp_path / "new" / "file"
     for command in (("discard", "--all", "--yes"), ("export",)):
-        code, output = shop.run("dlq", *command, "--to", str(target))
+        code, output = shop.run("dlq", *command, "--file", str(target))
         assert code == 2
         assert f"no folder '{target.parent}'; allowed: a new file in a folder that is there" in output
     assert not target.parent.exists()
     target.parent.mkdir()
-    assert shop.run("dlq", "discard", "--all", "--yes", "--to", str(target))[0] == 0
+    assert shop.run("dlq", "discard", "--all", "--yes", "--file", str(target))[0] == 0
     assert json.loads(target.read_text())["headers"]["x-last-error"] == "ValueError: no currency"
     assert held(shop.vhost.url, "pay.dlq", "pay") == [0, 0]
 
@@ -356,9 +356,9 @@ def test_an_export_contains_every_message_and_consumes_none(shop: Shop, tmp_path
     assert (first["body_encoding"], first["body"]) == ("utf-8", body.decode())
     assert (second["body_encoding"], second["body"], second["id"]) == ("base64", "/wA=", "raw")
     target = tmp_path / "out.jsonl"
-    assert shop.run("dlq", "export", "--id", "raw", "--to", str(target)) == (0, f"1 message exported to {target}\n")
+    assert shop.run("dlq", "export", "--id", "raw", "--file", str(target)) == (0, f"1 message exported to {target}\n")
     assert json.loads(target.read_text()) == second
-    assert shop.run("dlq", "export", "--to", str(target))[0] == 1
+    assert shop.run("dlq", "export", "--file", str(target))[0] == 1
     assert held(shop.vhost.url, "pay.dlq") == [2]
 
 
@@ -385,8 +385,8 @@ def test_unacked_messages_of_another_consumer_are_not_counted(shop: Shop) -> Non
         wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [3], 10)
         code, output = shop.run("dlq", "list")
         assert code == 0
-        assert "queue pay.dlq: 1 consumer besides; what is in somebody's hands is not seen here" in output
-        assert "3 messages parked" in output
+        assert "queue pay.dlq: 1 other consumer; unacked messages are missing here" in output
+        assert "3 dead letters" in output
     wait_until(lambda: held(shop.vhost.url, "pay.dlq") == [5], 10)
     assert ids_in_order(shop.vhost.url, "pay.dlq") == [f"m{number:06}" for number in range(5)]
 

@@ -31,21 +31,21 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
     publish(shop.vhost.url, "lost", [failed("a2", queue="mail")])
     edited = tmp_path / "body"
     edited.write_bytes(b'{"mended": true}')
-    for arguments in (("--all",), ("--id", "a1", "--id", "a2")):
-        code, output = shop.run("dlq", "replay", *arguments, "--edit", str(edited))
+    for count, arguments in ((0, ("--all",)), (2, ("--id", "a1", "--id", "a2"))):
+        code, output = shop.run("dlq", "replay", *arguments, "--body", str(edited))
         assert code == 2
-        assert "--edit: which message is meant is not clear; allowed: exactly one --id" in output
-    code, output = shop.run("dlq", "replay", "--id", "a2", "--edit", str(edited))
+        assert f"--body: needs one message, {count} --id given; allowed: exactly one --id" in output
+    code, output = shop.run("dlq", "replay", "--id", "a2", "--body", str(edited))
     assert code == 1
-    assert "it is parked 2 times; allowed: one, --queue says in which queue" in output
-    code, output = shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited), "--dry-run")
+    assert "2 dead letters have it; use --queue to choose their queue" in output
+    code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited), "--dry-run")
     assert code == 0
-    assert f"its body of {len(old)} bytes would be replaced by 16 of {edited}\n" in output
+    assert f"would replace its body of {len(old)} bytes by 16 from {edited}\n" in output
     assert kept(shop) == []
     record = json.loads(shop.run("dlq", "show", "a1", "--json")[1])
-    code, output = shop.run("dlq", "replay", "--id", "a1", "--edit", str(edited))
+    code, output = shop.run("dlq", "replay", "--id", "a1", "--body", str(edited))
     (file,) = kept(shop)
-    assert (code, output) == (0, f"the message as it was is in {file}\n1 message replayed\n")
+    assert (code, output) == (0, f"original message written to {file}\n1 message replayed\n")
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text()) == record
     ((_, properties, body),) = take(shop.vhost.url, "pay", 1)
@@ -55,11 +55,11 @@ def test_a_replay_sends_the_edited_body_and_keeps_the_old_body_in_a_file(shop: S
 def test_an_edited_body_that_is_not_json_is_refused_for_a_json_message(shop: Shop, tmp_path: Path) -> None:
     publish(shop.vhost.url, "pay.dlq", [failed("a1"), (b"[1]", pika.BasicProperties(message_id="bare"))])
     edited = tmp_path / "body"
-    for number, (body, why) in enumerate([(b'{"a": 1', "is not JSON, "), (b'{"a": 1}\xff', "'utf-8' codec")]):
+    for number, (body, why) in enumerate([(b'{"a": 1', "not JSON, "), (b'{"a": 1}\xff', "'utf-8' codec")]):
         edited.write_bytes(body)
         for identity, reason in (("a1", "content type is application/json"), ("bare", "body is JSON now")):
             more = ("--dry-run",) if number else ()
-            code, output = shop.run("dlq", "replay", "--id", identity, "--edit", str(edited), *more)
+            code, output = shop.run("dlq", "replay", "--id", identity, "--body", str(edited), *more)
             assert code == 2
             assert why in output
             assert f"allowed: JSON, because the message's {reason}" in output
@@ -71,7 +71,7 @@ def test_any_edited_body_is_accepted_for_a_message_that_is_not_json(shop: Shop, 
     publish(shop.vhost.url, "pay.dlq", [(b"\xff\x00", pika.BasicProperties(message_id="raw"))])
     edited = tmp_path / "body"
     edited.write_bytes(b"\xfe")
-    assert shop.run("dlq", "replay", "--id", "raw", "--edit", str(edited))[0] == 0
+    assert shop.run("dlq", "replay", "--id", "raw", "--body", str(edited))[0] == 0
     ((_, _, body),) = take(shop.vhost.url, "pay", 1)
     assert body == b"\xfe"
     (file,) = kept(shop)

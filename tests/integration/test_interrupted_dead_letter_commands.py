@@ -92,7 +92,7 @@ def test_an_interrupted_replay_completes_its_unconfirmed_messages_and_reports_th
     assert process.returncode == code
     wait_until(lambda: sum(held(vhost.url, "pay", "pay.dlq")) == MESSAGES, 10, "unacked messages are requeued")
     replayed, left = held(vhost.url, "pay", "pay.dlq")
-    assert output == f"interrupted: {replayed} messages replayed, {left} left on the desk\n"
+    assert output == f"interrupted: {replayed} messages replayed, {left} left\n"
     assert set(take_all(vhost.url, "pay.dlq")) | set(take_all(vhost.url, "pay")) == ALL
 
 
@@ -107,7 +107,7 @@ def test_a_replay_loses_nothing_in_a_broker_kill_and_the_next_run_continues(
         mortal.rabbit.kill()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
-    assert "messages replayed before that; nothing is lost, run it again" in output
+    assert "messages replayed; no message is lost, run the command again" in output
     assert "Traceback" not in output
     mortal.rabbit.start()
     wait_until(lambda: sum(held(mortal.url, "pay", "pay.dlq")) >= MESSAGES, 60, "the queues are there again")

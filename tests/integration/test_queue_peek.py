@@ -109,7 +109,7 @@ def test_a_message_at_its_delivery_limit_is_reported_as_moved_to_the_end(shop: S
     publish(vhost.url, "other", many(2))
     first, second = (shop.run("peek", "other")[1] for _ in range(2))
     if is_counted(vhost):
-        assert "this look counts as a failed delivery of 1 message; its delivery limit is 1" in first
+        assert "this read counts as a failed delivery of 1 message; its delivery limit is 1" in first
         assert "returned        1 time of 1" in second
         assert "message m000000: at its delivery limit, 1; it is now at the end of the queue" in second
         assert take_all(vhost.url, "other") == ["m000001", "m000000"]
@@ -233,6 +233,6 @@ def test_without_the_http_api_a_queue_with_an_unknown_limit_is_not_read(shop: Sh
     code, output = shop.run("peek", "other")
     if is_counted(vhost):
         assert code == 1
-        assert "its type and its delivery limit are unknown, and each look may count as a failed delivery" in output
+        assert "its type and its delivery limit are unknown, and each read may count as a failed delivery" in output
     else:
         assert code == 0

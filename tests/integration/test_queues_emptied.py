@@ -158,7 +158,7 @@ def test_no_message_is_purged_without_a_note(shop: Shop, vhost: Vhost) -> None:
         (["pay"], "standard input is not a terminal, so the command cannot ask; use --yes", 2),
         (["pai", "--yes"], "unknown queue 'pai'; did you mean 'pay'?", 2),
         (["absent", "--yes"], "queue 'absent': not on the broker yet", 1),
-        (["log", "--yes"], "queue 'log': a stream, from which nothing can be removed", 1),
+        (["log", "--yes"], "queue 'log': a stream, from which no message can be removed", 1),
         (["pay", "--yes", "--file", "config.yaml"], "config.yaml: is there already; allowed: a new file", 1),
         (["pay", "--yes", "--file", "no/folder/file"], "no folder 'no/folder'", 2),
         (["pay", "--yes", "--file", "."], "is there already", 1),
@@ -337,10 +337,18 @@ def test_a_message_that_moves_out_of_its_queue_s_account_is_noted(
         (["pai", "mail"], "Invalid value for FROM: unknown queue 'pai'; did you mean 'pay'?", 2),
         (["pay", "mial"], "Invalid value for TO: unknown queue 'mial'; did you mean 'mail'?", 2),
         (["pay", "absent"], "queue 'absent': not on the broker yet", 1),
-        (["log", "mail"], "queue 'log': a stream, from which nothing can be removed", 1),
-        (["pay", "small"], "queue 'small': its max-length 3 would make it drop messages, it would contain 4", 1),
+        (["log", "mail"], "queue 'log': a stream, from which no message can be removed", 1),
+        (
+            ["pay", "small"],
+            "queue 'small': its max-length 3 would make it drop messages, because it would contain 4",
+            1,
+        ),
         (["pay", "bytes"], "queue 'bytes': its max-length-bytes 100 would make it drop messages", 1),
-        (["pay", "capped"], "queue 'capped': its max-length 2 would make it drop messages, it would contain 4", 1),
+        (
+            ["pay", "capped"],
+            "queue 'capped': its max-length 2 would make it drop messages, because it would contain 4",
+            1,
+        ),
     ],
 )
 def test_an_invalid_move_is_refused_and_moves_nothing(
@@ -447,7 +455,7 @@ def test_without_the_http_api_nothing_moves_to_a_queue_with_unknown_limits(
     publish(vhost.url, "pay", many(4))
     code, output = shop.run("move", "pay", target)
     assert code == (0 if is_known else 1)
-    assert is_known or f"queue '{target}': its limits are not known, by which it may drop messages; enable " in output
+    assert is_known or f"queue '{target}': its type and limits are unknown, so it may drop messages; enable " in output
     assert held(vhost.url, "pay", target) == ([0, 4] if is_known else [4, 0])
 
 
@@ -484,7 +492,7 @@ def test_a_move_warns_of_consumers_and_of_dead_letters(shop: Shop, vhost: Vhost)
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume("pay", lambda *_: None)
         assert (
-            "queue pay: read by 1 consumer (payment), which may receive messages meanwhile"
+            "queue pay: read by 1 consumer (payment), which may receive some of the messages"
             in shop.run("move", "pay", "mail")[1]
         )
     assert (

@@ -72,9 +72,9 @@ def test_dead_letters_of_other_queues_are_listed(vhost: Vhost, locked: str, tmp_
     code, output = shop.run("dlq", "list")
     assert code == 0
     assert f"queue '{locked}'" in output
-    assert "its dead letters are not seen here, look again" in output
-    assert "2 messages parked" in output
-    code, _ = shop.run("dlq", "export", "--output", str(tmp_path / "out.jsonl"))
+    assert "its dead letters are missing here, run the command again" in output
+    assert "2 dead letters" in output
+    code, _ = shop.run("dlq", "export", "--file", str(tmp_path / "out.jsonl"))
     assert code != 75
 
 

@@ -38,7 +38,7 @@ def reader(url: str, queue: str) -> Iterator[None]:
 def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letters(shop: Shop) -> None:
     publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     with reader(shop.vhost.url, "pay.dlq"):
-        said = "nothing to see for now: somebody else reads pay.dlq, and may hold its messages\n"
+        said = "no dead letters for now: another consumer reads pay.dlq, and may have all messages unacked\n"
         code, output = shop.run("dlq", "list")
         assert code == 1
         assert output.endswith(said)
@@ -50,10 +50,10 @@ def test_unacked_messages_of_another_consumer_are_not_reported_as_no_dead_letter
         ):  # fmt: skip
             code, output = shop.run("dlq", *arguments)
             assert code == 1
-            assert output.endswith(f"nothing {done} for now: somebody else reads pay.dlq, and may hold its messages\n")
+            assert output.endswith(said.replace("no dead letters", f"nothing {done}"))
         code, output = shop.run("dlq", "show", "a1")
         assert code == 1
-        assert output.endswith("; but somebody else reads pay.dlq, and may hold its messages\n")
+        assert output.endswith("; but another consumer reads pay.dlq, and may have all messages unacked\n")
         assert shop.run("dlq", "list", "--queue", "mail")[0] == 0
         publish(shop.vhost.url, "lost", [failed("c1", queue="mail")])
         code, output = shop.run("dlq", "list")
@@ -67,13 +67,13 @@ def test_dead_letters_of_a_queue_that_was_removed_from_the_topology_are_reported
     publish(shop.vhost.url, "pay.dlq", [failed("a1")])
     queues = {name: one for name, one in TOPOLOGY["queues"].items() if name != "pay"}
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
-    said = "queue pay.dlq: 1 message, of no queue in topology.yaml any more; put its queue back to reach them\n"
+    said = "queue pay.dlq: 1 message, but topology.yaml no longer has its queue; to reach them, add the queue again\n"
     # The broker's statistics are some seconds late.
     wait_until(lambda: said in shop.run("dlq", "list")[1], 20, "it is reported")
     assert said not in shop.run("dlq", "list", "--queue", "mail")[1]
     shop.config["broker"]["management"] = "http://127.0.0.1:1"
     shop.write({"exchanges": TOPOLOGY["exchanges"], "queues": queues})
-    assert shop.run("dlq", "list") == (0, "the desk is empty: no message is parked\n")
+    assert shop.run("dlq", "list") == (0, "no dead letters\n")
     shop.write(TOPOLOGY)
     assert "topology.yaml" not in shop.run("dlq", "list")[1]
 
@@ -83,10 +83,10 @@ def test_an_empty_dead_letter_queue_is_reported_by_name_beside_full_queues(shop:
     for name in ("stock", "pay"):
         for done, arguments in (("replayed", ("replay",)), ("discarded", ("discard", "--yes"))):
             found = shop.run("dlq", *arguments, "--queue", name)
-            assert found == (0, f"nothing {done}: the desk is empty for queue {name}\n")
+            assert found == (0, f"nothing {done}: no dead letters for queue {name}\n")
     target = shop.folder / "out"
-    found = shop.run("dlq", "export", "--queue", "stock", "--to", str(target))
-    assert found == (0, "nothing exported: the desk is empty for queue stock\n")
+    found = shop.run("dlq", "export", "--queue", "stock", "--file", str(target))
+    assert found == (0, "nothing exported: no dead letters for queue stock\n")
 
 
 def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_all_dead_letters_of_an_order_are_shown_and_replayed(shop: Shop, tmp_pat
     assert [line.split()[-1] for line in output.splitlines() if line.startswith("id ")] == ["a1", "a2"]
     body = tmp_path / "body"
     body.write_text("{}")
-    code, output = shop.run("dlq", "replay", "--id", "5f2dd", "--edit", str(body))
+    code, output = shop.run("dlq", "replay", "--id", "5f2dd", "--body", str(body))
     assert code == 1
-    assert "correlation id '5f2dd': 2 parked messages have it; allowed: one of 'a1', 'a2'" in output
+    assert "correlation id '5f2dd': 2 dead letters have it; allowed: one of 'a1', 'a2'" in output
     assert shop.run("dlq", "replay", "--id", "5f2dd") == (0, "2 messages replayed\n")
     assert take_all(shop.vhost.url, "pay") == ["a1", "a2"]
     assert json.loads(shop.run("dlq", "list", "--json")[1])["messages"] == 1

@@ -61,7 +61,7 @@ def death(queue: str, reason: str, **fields: Any) -> dict[str, Any]:
                 "x-death": [death("pay", "delivery_limit"), death("pay.retry.1s", "expired")],
                 "x-first-death-reason": "expired",
             },
-            "parked by the broker: delivered too often without an answer",
+            "dead-lettered by the broker: delivered too often without an acknowledgement",
         ),
         ({}, NO_REASON),
         ({"x-death": "nonsense", "x-last-error": b"\xff"}, "\\xff"),
@@ -138,20 +138,21 @@ def test_a_text_is_searched_in_error_type_ids_and_body_ignoring_case(text: str) 
         correlation_id="corr-7",
         body='{"needle": "\N{SNOWMAN} Straße"}'.encode() + b"\xff",
     )
-    assert Selection(match=text).takes(one, "pay")
-    assert not Selection(match=text + "?").takes(one, "pay")
-    assert not Selection(match=text, origin="mail").takes(one, "pay")
-    assert not Selection(match=text, ids=frozenset({"m2"})).takes(one, "pay")
+    assert Selection(match=text).matches(one, "pay")
+    assert not Selection(match=text + "?").matches(one, "pay")
+    assert not Selection(match=text, origin="mail").matches(one, "pay")
+    assert not Selection(match=text, ids=frozenset({"m2"})).matches(one, "pay")
 
 
 def test_an_id_may_be_shortened_if_it_is_unambiguous() -> None:
     ids = ["ab1", "ab2", "abc", "abcd", "x"]
     assert resolve(["x", "ab1", "abc"], ids) == {"x", "ab1", "abc"}
     with pytest.raises(
-        RunnerError, match=r"'ab': 4 parked messages begin with it; allowed: 'ab1', 'ab2', 'abc', 'abcd'"
+        RunnerError,
+        match=r"'ab': ambiguous, 4 dead letters have .*; allowed: 'ab1', 'ab2', 'abc', 'abcd'",
     ):
         resolve(["ab"], ids)
-    with pytest.raises(NotDeadLettered, match="'y': no parked message has it, nor as its correlation id"):
+    with pytest.raises(NotDeadLettered, match="'y': no dead letter has this message id or correlation id"):
         resolve(["y"], ids, {"xy": {"x"}})
 
 
@@ -160,7 +161,7 @@ def test_an_order_id_selects_all_its_messages_if_no_message_id_begins_with_it() 
     assert resolve(["order-1"], ids, orders) == {"x1", "x2"}
     assert resolve(["order-12", "x1"], ids, orders) == {"ab1", "x1"}
     assert resolve(["ab"], ids, orders) == {"ab1"}
-    with pytest.raises(RunnerError, match=r"'ord': 2 orders .* begin with it; allowed: 'order-1', 'order-12'"):
+    with pytest.raises(RunnerError, match=r"'ord': ambiguous, 2 orders have .*; allowed: 'order-1', 'order-12'"):
         resolve(["ord"], ids, orders)
 
 

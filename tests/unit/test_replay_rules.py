@@ -15,7 +15,7 @@ from runner.deadletters import replay as replay_module
 from runner.deadletters.dead_letter import DeadLetter
 from runner.deadletters.json_record import fingerprint
 from runner.deadletters.origins import Origins
-from runner.deadletters.replay_rules import MANY, Pace, ReplayRules, Tally, replayed_headers
+from runner.deadletters.replay_rules import UNLIMITED, Pace, ReplayRules, Tally, replayed_headers
 from runner.deadletters.selection import Selection
 from runner.errors import BrokerBlocked
 from runner.messages import Message, Retry
@@ -154,7 +154,7 @@ def test_a_rate_is_never_exceeded_by_more_than_a_tenth_of_a_second_s_worth(rate:
     for pause in pauses:
         now += pause
         now += pace.wait(now)
-        pace.went(now)
+        pace.sent(now)
         went.append(now)
     for first in range(len(went)):
         for last in range(first + 1, len(went)):
@@ -163,11 +163,11 @@ def test_a_rate_is_never_exceeded_by_more_than_a_tenth_of_a_second_s_worth(rate:
 
 def test_without_a_rate_no_message_waits() -> None:
     pace = Pace(None)
-    pace.went(5.0)
+    pace.sent(5.0)
     assert pace.wait(5.0) == 0
     assert Pace(0.5).within(60) == 30
     assert Pace(0.001).within(60) == 1
-    assert Pace(1e308).within(60) == MANY
+    assert Pace(1e308).within(60) == UNLIMITED
 
 
 class Channel:
@@ -222,8 +222,8 @@ def test_a_stall_leaves_no_replayed_message_in_its_dead_letter_queue(
     for number in confirmed:
         one._unconfirmed.on_confirm(SimpleNamespace(method=pika.spec.Basic.Ack(number, False)))
     assert channel.acks == []
-    monkeypatch.setattr(replay_module, "STALLED", -1.0)
-    one._beat()
+    monkeypatch.setattr(replay_module, "CONFIRM_TIMEOUT", -1.0)
+    one._tick()
     one._session.loop.close()
     assert (channel.acks, tally.replayed) == (acks, len(confirmed))
     assert isinstance(one._session._error, BrokerBlocked)
